@@ -73,7 +73,7 @@ CURVES = ("--models", "fast", "--repeats", "1", "--epochs")
 SEEDS = ("--seeds", "3", "--repeats", "1")
 TARGET = ("--models", "fast", "--num-hiddens", "128", "--target", "7", *SEEDS)
 COMPARISONS = {
-    "speed": ("--models", ",".join(VARIANTS), "--vary", "threads=1,2"),
+    "speed": ("--models", ",".join(VARIANTS), "--vary", "threads=1,2", "--repeats", "7"),
     "curves": (*CURVES, "500"),
     "curves-story": (*CURVES, "250", "--corpus", "tide-clock"),
     "sizes-32": (*SIZES, "--batch-size", "32"),

@@ -27,7 +27,7 @@ from rnn_scratch.contract import CELLS, OPTIMIZERS, Backend, Options
 from rnn_scratch.text import books, vocabulary
 
 TO_WRITE = "your code"  # of the NotImplementedError that stands in for a body
-OWN = "{} is the project's own: write yours, run the cell that defines it, and then this one."
+OWN = "{} is still the project's function. Write your own, run its cell, and then run this cell."
 # The functions to write, and the piece of the check that grades each.
 GRADED_BY: dict[str, Piece] = {
     "encode": functions.encode,

@@ -34,6 +34,17 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+
+def _launch(workers: Any) -> Launch:
+    # The launch, or that of a number, with Python's own types; an error of some kind if it is none.
+    launch = workers if isinstance(workers, Launch) else Launch(workers)
+    values = {name: value for name, value in launch._asdict().items() if value is not None}
+    launch = Launch(**{name: checked(name, value) for name, value in values.items()})
+    if launch.rank is not None and launch.rank >= launch.workers:
+        raise ValueError("the rank is too large")
+    return launch
+
+
 ARGUMENTS = {  # what no option of the command line is, or may be
     "run": Kind(
         PATH.words,
@@ -49,13 +60,10 @@ ARGUMENTS = {  # what no option of the command line is, or may be
     ),
     "stream": Kind("a function that takes a text", callable, lambda stream: stream),
     "workers": Kind(
-        f"{OPTIONS['workers'].kind.words}, or a rnn_scratch.Launch",
-        lambda workers: (
-            workers.rank is None or 0 <= workers.rank < workers.workers
-            if isinstance(workers, Launch)
-            else OPTIONS["workers"].kind.fits(workers)
-        ),
-        lambda workers: workers if isinstance(workers, Launch) else int(workers),
+        f"{OPTIONS['workers'].kind.words}, or a rnn_scratch.Launch of as many workers, with a rank "
+        f"below their number, or none, and as wait {OPTIONS['wait'].kind.words}",
+        lambda workers: bool(_launch(workers)),
+        _launch,
     ),
 }
 ARGUMENT_OF = {option_of(name): name for name in OPTIONS}
@@ -221,11 +229,11 @@ def _train(work: Work, launch: Launch, report: Report) -> Any:
     require_held_out(work.settings, work.patience)
     require_shares(work.settings.batch_size, launch.workers)
     curve.check_matplotlib("png")
-    if launch == Launch(1):
+    if launch.workers == 1:
         return drive(sessions.train(work), report)
     if work.folder is not None and work.folder != work.folder.encode(errors="replace").decode():
         raise RNNScratchError(
-            f"The run folder {work.folder!r} has a name that is no text.",
+            f"The name of the run folder {work.folder!r} is not valid UTF-8.",
             "To train with several workers, choose another name.",
         )
     return drive(supervisor.train(work, launch, report.say), report)
@@ -235,10 +243,10 @@ def _reporter(report: Report | Callable[[str], object] | None) -> Report:
     if isinstance(report, Report):
         return report
     if report is not None:
-        return LineReport(report)
+        return LineReport(report, in_python)
     if notebook_shell() is not None:
-        return Live(print)
-    return LineReport(print) if hasattr(sys, "ps1") else Report()
+        return Live(print, in_python)
+    return LineReport(print, in_python) if hasattr(sys, "ps1") else Report()
 
 
 predict = public(inference.predict)

@@ -217,7 +217,7 @@ def bind(
 
 
 def params(arrays: Arrays, options: Options) -> Params:
-    """Trainable tensors that start at these arrays, which have the names of ``options.shapes()``.
+    """Return trainable tensors that start at these arrays, named as in ``options.shapes()``.
 
     For each gate g of the cell W_xg (V, H), W_hg (H, H) and b_g (H,); then W_hq (H, V) and
     b_q (V,), named as in the chapter. With a learnable embedding there is W_e (V, N) before them,
@@ -228,15 +228,15 @@ def params(arrays: Arrays, options: Options) -> Params:
 
 
 def state(batch_size: int, options: Options) -> State:
-    """The state before the first token: zeros (B, H), those of the cell in each layer."""
+    """Return the state before the first token: zeros (B, H), those of the cell in each layer."""
 
 
 def encode(tokens: Tensor, params: Params) -> Tensor:
-    """One-hot vectors: tokens (...) to (..., V), in the parameters' dtype."""
+    """Return the one-hot vectors of tokens: (...) to (..., V), in the parameters' dtype."""
 
 
 def step(x: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
-    """One time step: x (B, V) to logits (B, V), and the new state.
+    """Compute one time step: x (B, V) to logits (B, V), and the new state.
 
     The cell makes the new state, for ``rnn`` h_t = tanh(x W_xh + h_{t-1} W_hh + b_h), and the
     output layer its logits, h_t W_hq + b_q.
@@ -244,25 +244,25 @@ def step(x: Tensor, state: State, params: Params, options: Options) -> tuple[Ten
 
 
 def forward(tokens: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
-    """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state.
+    """Compute all time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state.
 
     A loop over ``step(encode(...))``; in ``fast`` and ``concise``, equal to that loop.
     """
 
 
 def loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy in nats: logits (T*B, V) against targets (B, T).
+    """Return the mean cross-entropy in nats: logits (T*B, V) against targets (B, T).
 
     The targets are transposed before they are flattened, so that they are in the logits' order.
     """
 
 
 def detach(state: State) -> State:
-    """The same values without their history: no gradient flows back through them."""
+    """Return the same values without their history: no gradient flows back through them."""
 
 
 def gradients(model: Model, batch: Batch, state: State) -> tuple[Tensor, Params, State]:
-    """Loss of one minibatch of tensors, its gradient for every parameter, and the state.
+    """Return the loss of a minibatch, the gradient of every parameter, and the detached state.
 
     The model's `forward` reads the `inputs` of the minibatch. The state is detached. Gradients are
     dense, shaped like their parameters, and in the order of `model.params`, whatever order the
@@ -271,21 +271,21 @@ def gradients(model: Model, batch: Batch, state: State) -> tuple[Tensor, Params,
 
 
 def clip(grads: Params, theta: float) -> tuple[Params, Tensor]:
-    """Gradients scaled by min(1, theta/norm), and that norm, over all parameters together.
+    """Return the gradients scaled by min(1, theta/norm), and the norm over all parameters.
 
     With an infinite theta they stay as they are.
     """
 
 
 def rounded(values: Tensor, grid: float | None) -> Tensor:
-    """The nearest multiples of the grid, a half to the even one; without a grid, the values.
+    """Return the nearest multiples of the grid, halves rounded to even; without one, the values.
 
     Differences in the order of summation vanish in it, unless a midpoint lies between them.
     """
 
 
 def sgd(model: Model, grads: Params, how: Update, rates: Rates) -> None:
-    """One step of gradient descent, in the model's `params`: p <- p - lr g.
+    """Take one step of gradient descent, in the model's `params`: p <- p - lr g.
 
     With a grid, the step lr g is first `rounded` to it. The other optimizers, in ``deep``, are
     functions of the same arguments.
@@ -293,7 +293,7 @@ def sgd(model: Model, grads: Params, how: Update, rates: Rates) -> None:
 
 
 def train_minibatch(model: Model, batch: Batch, state: State, how: Update) -> tuple[Tensor, State]:
-    """One update of the parameters from a minibatch of tensors: its loss, and the detached state.
+    """Update the parameters once, from a minibatch; return its loss and the detached state.
 
     Gradients, `clip`, and the optimizer that `how` names, with the rates of the minibatch. With a
     grid for states, the returned state is `rounded` to it. A framework that compiles can compile it
@@ -308,7 +308,7 @@ def train_epoch(
     carry: bool,
     state: State | None = None,
 ) -> tuple[list[float], State]:
-    """One pass over the minibatches, whose X and Y are integer arrays (B, T).
+    """Train on all minibatches of an epoch, whose X and Y are integer arrays (B, T).
 
     They become tensors by `tensor`. With `carry` the state is carried from minibatch to minibatch
     (sequential partitioning), from `state` on, or zeros if it is None; without it every minibatch
@@ -320,7 +320,7 @@ def train_epoch(
 def predict(
     model: Model, prefix: Sequence[int], num_preds: int, choose: Callable[[np.ndarray], int]
 ) -> list[int]:
-    """The prefix and `num_preds` tokens after it.
+    """Return the prefix and `num_preds` generated tokens after it.
 
     The state is warmed up on the prefix, which has one token at least; from then on `choose` picks
     each token from the logits (V,).
@@ -328,7 +328,7 @@ def predict(
 
 
 def build(arrays: Arrays, options: Options) -> Model:
-    """A model with parameters that start at these arrays; ``fast`` and ``concise`` have their own.
+    """Return a model that starts at these arrays; ``fast`` and ``concise`` have their own.
 
     Raises RNNScratchError where the framework has no such layer, or the layer cannot do what the
     options ask. A second bias of a layer stays zero and untrained.
@@ -341,7 +341,7 @@ def build(arrays: Arrays, options: Options) -> Model:
 def deep_step(
     inputs: tuple[Tensor, Tensor | None], state: State, params: Params, options: Options
 ) -> tuple[Tensor, State]:
-    """One time step of all layers: x (B, V), and masks or None, to logits (B, V) and the state.
+    """Compute one time step of all layers: x (B, V), and masks or None, to logits (B, V) and state.
 
     With a learnable embedding the first layer reads x W_e (B, N) in place of x. Each further layer
     reads the h_t of the one below. With masks (L, B, H) of dropout, what a layer passes upwards is
@@ -352,21 +352,21 @@ def deep_step(
 def deep_forward(
     inputs: Any, state: State, params: Params, options: Options
 ) -> tuple[Tensor, State]:
-    """All time steps: `inputs` of a minibatch to logits (T*B, V), time-major, and the last state.
+    """Compute all time steps: `inputs` to logits (T*B, V), time-major, and the last state.
 
     A loop over ``deep_step(encode(...))``, with masks (T, L, B, H) in training with dropout.
     """
 
 
 def momentum(model: Model, grads: Params, how: Update, rates: Rates) -> None:
-    """One step of Polyak's heavy ball: m <- beta1 m + g, and p <- p - lr (m + decay p).
+    """Take one step of Polyak's heavy ball: m <- beta1 m + g, and p <- p - lr (m + decay p).
 
     With a `grad_grid` the gradient is first `rounded` to it, and with a grid the step.
     """
 
 
 def adam(model: Model, grads: Params, how: Update, rates: Rates) -> None:
-    """One step of Adam (Kingma and Ba, 2015, Algorithm 1), with decoupled weight decay.
+    """Take one step of Adam (Kingma and Ba, 2015, Algorithm 1), with decoupled weight decay.
 
     m <- beta1 m + (1 - beta1) g and v <- beta2 v + (1 - beta2) g^2, and then
     p <- p - lr (m/rates.m / (sqrt(v/rates.v) + epsilon) + decay p), rounded as in `momentum`.
@@ -374,7 +374,7 @@ def adam(model: Model, grads: Params, how: Update, rates: Rates) -> None:
 
 
 def evaluate(model: Model, minibatches: Iterable[Batch]) -> tuple[float, int]:
-    """Summed loss in nats and number of tokens over the minibatches; nothing is trained.
+    """Return the summed loss in nats and the number of tokens of the minibatches; train nothing.
 
     The state is carried from minibatch to minibatch, from zeros on.
     """
@@ -384,7 +384,7 @@ def evaluate(model: Model, minibatches: Iterable[Batch]) -> tuple[float, int]:
 
 
 def devices(dtype: str) -> list[str]:
-    """The devices that can compute in this dtype here and now, the best first."""
+    """Return the devices that can compute in this dtype here and now, the best first."""
 
 
 def set_threads(threads: int | None) -> int:
@@ -416,15 +416,15 @@ def synchronize(tensors: Sequence[Tensor], device: str) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Versions of the framework (under the backend's name) and of the libraries it uses."""
+    """Return the versions of the framework (under the backend's name) and of its libraries."""
 
 
 def memory(device: str) -> int | None:
-    """The most bytes that tensors have taken on the device so far; None where it is unknown."""
+    """Return the peak memory of tensors on the device in bytes, or None if it is unknown."""
 
 
 def multiply(h: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-    """The product of h (N, K) with these matrices, one after another: a bound on training speed.
+    """Multiply h (N, K) by these matrices, one after another: a bound on training speed.
 
     Nothing else, as fast as the framework multiplies such matrices. A matrix that occurs many times
     is the same tensor. Returns the last product, so that it can be waited for.
@@ -432,14 +432,14 @@ def multiply(h: Tensor, matrices: Sequence[Tensor]) -> Tensor:
 
 
 def tensor(array: np.ndarray, device: str) -> Tensor:
-    """The array as a tensor of the same dtype on the device; it shares memory or it does not.
+    """Return the array as a tensor of the same dtype on the device, which may share its memory.
 
     Tokens may become integers of fewer bits, where those are the framework's own choice.
     """
 
 
 def array(tensor: Tensor) -> np.ndarray:
-    """The tensor as a NumPy array of the same dtype."""
+    """Return the tensor as a NumPy array of the same dtype."""
 
 
 # The functions of ``workers``.
@@ -456,17 +456,17 @@ def join(team: Team) -> None:
 
 
 def gather(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
-    """For each of these tensors, those of all workers in its place, in the order of their ranks.
+    """Return, for each of these tensors, those of all workers in the order of their ranks.
 
     Every worker calls it with tensors of the same shapes and dtype, and gets the same result, in
     which every bit is as it was sent. It can be called within `train_minibatch`, compiled or not,
-    and by itself. It waits for the other workers; if one has ended it may wait forever, and whoever
-    started the workers has to end them.
+    and by itself. It waits for the other workers; if one has ended, it may wait forever, and the
+    process that started the workers has to end them.
     """
 
 
 def all_reduce(mean: Tensor, grads: Params) -> tuple[Tensor, Params]:
-    """Mean over all workers, two or more, of the loss and of each gradient.
+    """Return the means over all workers, two or more, of the loss and of each gradient.
 
     Every worker calls it, with the loss and gradients of its own rows of the minibatch, as many as
     every other one has, and gets the same result: added in the order of the workers' ranks.
@@ -474,7 +474,7 @@ def all_reduce(mean: Tensor, grads: Params) -> tuple[Tensor, Params]:
 
 
 def train_together(model: Model, batch: Batch, state: State, how: Update) -> tuple[Tensor, State]:
-    """What `train_minibatch` does, from the gradients of all workers' minibatches.
+    """Train like `train_minibatch`, on the gradients of all workers' minibatches.
 
     Each worker has its own rows of a minibatch and of the state.
     """

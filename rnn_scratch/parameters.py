@@ -16,9 +16,9 @@ def initial(options: Options, sigma: float, seed: int, optimizer: str = "sgd") -
     They are rounded to float32. In its bits the last one of a logarithm is lost, in which C
     libraries differ, so that all machines start exact mode from the same numbers.
     """
-    chance = generator(seed, "initial")
+    rng = generator(seed, "initial")
     return {
-        name: chance.normal(0, sigma, shape).astype(np.float32).astype(np.float64)
+        name: rng.normal(0, sigma, shape).astype(np.float32).astype(np.float64)
         if name.startswith("W")
         else np.zeros(shape)
         for name, shape in shapes(options, optimizer).items()

@@ -60,9 +60,8 @@ def find(name: str) -> str:
         (folder,) = importlib.import_module(f"{__package__}.backends").__path__
         if Path(folder).resolve() not in (core / "backends", core.parent / "backends"):
             raise RNNScratchError(
-                f"The core of rnn-scratch is {core}, but its backends are in {folder}, which is "
-                "of another clone.",
-                "Install the clone that you mean: in its folder, pip install -e .",
+                f"rnn-scratch runs from {core}, but its backends are in another clone, {folder}.",
+                "To use one clone, run in its folder: pip install -e .",
             )
     return module
 
@@ -185,7 +184,7 @@ def build(
 
     The optimizer's state is among the arrays, named as by `parameters.trained_arrays`, or zeros.
     """
-    checked("model", variant)  # likewise
+    checked("model", variant)  # which may be in a record from elsewhere
     if not hasattr(backend, variant):
         raise NotOffered(f"The {name} backend has no {variant} model.", "Use `--model scratch`.")
     params = {parameter: arrays[parameter] for parameter in options.shapes()}
@@ -246,7 +245,7 @@ def probes(
     calls = {name: partial(_describe, name) for name in names}
     usable: dict[str, Usable | str] = {}
     for name, answer in processes.ask(calls, timeout=PROBE_TIMEOUT, pythons=pythons):
-        if not isinstance(answer, processes.Ended):
+        if not isinstance(answer, processes.Exited):
             usable[name] = answer
         elif answer.error:
             usable[name] = str(answer.error)

@@ -29,7 +29,7 @@ MOST_WORKERS = 256  # of a team
 MOST_CHARACTERS = 10**6  # to generate: minutes to hours, and no framework can be interrupted
 
 
-LEARNING_RATES = ", ".join(f"{made.lr:g} with {name}" for name, made in OPTIMIZERS.items())
+LEARNING_RATES = ", ".join(f"{each.lr:g} with {name}" for name, each in OPTIMIZERS.items())
 
 
 class Option(NamedTuple):
@@ -77,8 +77,8 @@ OPTIONS = {
     "valid_tokens": Option(kinds.integer(0), "Hold out the N characters after the training text."),
     "valid_share": Option(
         kinds.BELOW_ONE,
-        "Hold out this fraction at the end of the `--max-tokens` characters (excludes "
-        "`--valid-tokens`).",
+        "Hold out this fraction at the end of the text, or of its first `--max-tokens` characters. "
+        "Cannot be used together with `--valid-tokens`.",
     ),
     "dtype": Option(kinds.choice("float32", "float64"), "Floating-point type."),
     "exact": Option(kinds.BOOL, "Exact mode, in float64: all backends agree bit for bit."),
@@ -98,6 +98,7 @@ OPTIONS = {
         kinds.integer(1, MOST_WORKERS), "Number of processes that share every minibatch."
     ),
     "rank": Option(kinds.integer(0, MOST_WORKERS - 1)),
+    "coordinator": Option(kinds.STRING),
     "patience": Option(
         kinds.integer(0, MOST_EPOCHS),
         "Early stopping: end after N epochs without a lower held-out loss (0: train all epochs).",
@@ -119,23 +120,27 @@ OPTIONS = {
     ),
     "top_k": Option(kinds.integer(1), "Sample only from the K most likely characters."),
     "top_p": Option(
-        kinds.TO_ONE, "Sample only from the fewest characters with at least this total probability."
+        kinds.TO_ONE,
+        "Sample only from the smallest set of most likely characters whose probabilities add up to "
+        "this value.",
     ),
     "min_p": Option(
-        kinds.TO_ONE, "Sample only from characters with this fraction of the highest probability."
+        kinds.TO_ONE,
+        "Sample only from characters at least this fraction as likely as the most likely one.",
     ),
-    # Check and comparison.
+    # Check, comparison and workers.
     "every": Option(kinds.integer(1, MOST_EPOCHS)),
     **dict.fromkeys(("repeats", "seeds"), Option(kinds.integer(1, 1000))),
     "target": Option(kinds.POSITIVE),
-    "timeout": Option(
-        kinds.number("a number of seconds above 0, at most 1,000,000", lambda x: 0 < x <= 10**6)
-    ),
+    **dict.fromkeys(("timeout", "wait"), Option(kinds.SECONDS)),
 }
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The chapter's hyperparameters and values; RNNScratchError for a value out of range."""
+    """Hold the settings of a run; the defaults are the chapter's.
+
+    Raises RNNScratchError for a value out of range.
+    """
 
     batch_size: int = 32
     num_steps: int = 35
@@ -175,7 +180,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise RNNScratchError(f"`--dtype` must be float64 in exact mode (got {self.dtype}).")
         if self.weight_decay and not OPTIMIZERS[self.optimizer].decays:
             have = " or ".join(
-                f"`--optimizer {name}`" for name, made in OPTIMIZERS.items() if made.decays
+                f"`--optimizer {name}`" for name, each in OPTIMIZERS.items() if each.decays
             )
             raise RNNScratchError(
                 f"The optimizer {self.optimizer} has no weight decay (got `--weight-decay "
@@ -185,7 +190,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.valid_tokens and self.valid_share:
             raise RNNScratchError(
                 f"`--valid-tokens {self.valid_tokens}` and `--valid-share {self.valid_share:g}` "
-                "exclude each other.",
+                "cannot be used together.",
                 "Choose one: `--valid-tokens` holds out characters after the `--max-tokens` "
                 "characters, `--valid-share` a fraction of them.",
             )

@@ -10,7 +10,7 @@ from pathlib import Path
 from measure.measuring import copy
 
 from rnn_scratch.check.inputs import DEEP, LARGE, PLAIN, STACKED, B, T
-from rnn_scratch.check.mistakes import CARRY, LSTM, MISTAKES, Mistake, changed, everywhere, within
+from rnn_scratch.check.mistakes import CARRY, LSTM, MISTAKES, Mistake, changed, everywhere
 from rnn_scratch.registry import OURS
 
 GRU, GRU_AFTER, RELU = (PLAIN._replace(cell=cell) for cell in ("gru", "gru-after", "rnn-relu"))
@@ -27,11 +27,11 @@ SABOTAGES = [
         "mxnet": ("return tuple(s.detach() for s in state)", "return state"),
         "jax": ("return tuple(jax.lax.stop_gradient(s) for s in state)", "return state"),
     }),
-    Mistake("clip on unsummed sparse rows", "train_minibatch", "parameters", within("tensorflow",
+    Mistake("clip on unsummed sparse rows", "train_minibatch", "parameters", {"tensorflow": (
         "{n: tf.convert_to_tensor(grad) for n, grad in grads.items()}", "grads",
         "norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for grad in grads.values()))",
         "norm = tf.linalg.global_norm(list(grads.values()))",
-        "grad * scale for", "tf.convert_to_tensor(grad) * scale for"),
+        "grad * scale for", "tf.convert_to_tensor(grad) * scale for")},
         model="concise", only=DEEP),
     Mistake("halves rounded up", "rounded", "ties",
              everywhere("round(values / grid)", "floor(values / grid + 0.5)")),
@@ -47,9 +47,9 @@ SABOTAGES = [
              everywhere("for mean in losses]", "for mean in losses[-1:]]")),
     Mistake("a state of ones", "state", "zeros",
              everywhere(".zeros((batch_size,", ".ones((batch_size,")),
-    Mistake("rows of the embedding cut in place", "deep_step", "logits", within("torch",
+    Mistake("rows of the embedding cut in place", "deep_step", "logits", {"torch": (
         'x @ params["W_e"]',
-        'torch.nn.functional.embedding(x.argmax(-1), params["W_e"], max_norm=1)'),
+        'torch.nn.functional.embedding(x.argmax(-1), params["W_e"], max_norm=1)')},
         "deep.py", only=DEEP),
     Mistake("fast.py does not follow a change of the step", "forward", "a loop over its own step",
              everywhere('h @ params["W_hh"] + ', '2 * h @ params["W_hh"] + '), model="fast"),
@@ -69,19 +69,19 @@ SABOTAGES = [
         "jax": ("a.astype(options.dtype)", "a.astype(options.dtype, copy=False)"),
     }),
     Mistake("forward with the parameters that training started at", "train_minibatch",
-             "logits afterwards", within("numpy",
+             "logits afterwards", {"numpy": (
         "return bind(params(arrays, options), options, forward,",
         "copies = params(arrays, options)\n"
         "    return bind(params(arrays, options), options,"
-        " lambda tokens, state, params, options: forward(tokens, state, copies, options),")),
+        " lambda tokens, state, params, options: forward(tokens, state, copies, options),")}),
     Mistake("new parameters that do not leave the compiled function", "train_minibatch",
-             "parameters", within("jax",
-        "model.params.update(params)", "pass"), "machine.py"),
+             "parameters", {"jax": (
+        "model.params.update(params)", "pass")}, "machine.py"),
     Mistake("an optimized forward with the parameters that training started at",
-             "train_minibatch", "logits afterwards", within("jax",
-        "params=tensors):", "params=dict(tensors)):"), "fast.py", "fast"),
-    Mistake("a state with history", "detach", "second time", within("torch",
-        "grads)), detach(state)", "grads)), state")),
+             "train_minibatch", "logits afterwards", {"jax": (
+        "params=tensors):", "params=dict(tensors)):")}, "fast.py", "fast"),
+    Mistake("a state with history", "detach", "second time", {"torch": (
+        "grads)), detach(state)", "grads)), state")}),
     Mistake("gradients added to those before", "gradients", "", {
         "torch": ("grads = torch.autograd.grad(mean, list(model.params.values()))",
                   "mean.backward()\n    grads = [param.grad for param in model.params.values()]"),
@@ -139,12 +139,12 @@ SABOTAGES = [
         "mxnet": ("npx.relu(", "(lambda z: np.where(z >= 0, z, np.zeros_like(z)))("),
         "jax": ("jax.nn.relu(", "(lambda z: jnp.where(z >= 0, z, 0))("),
     }, "cells.py", only=RELU),
-    Mistake("gradient of the forget gate missing", "gradients", "W_x", within("numpy",
-        '"f": d_f', '"f": 0 * d_f'), "cells.py", only=LSTM),
-    Mistake("gradient through the reset gate missing", "gradients", "W_x", within("numpy",
-        "d_rh * h * r", "0 * d_rh * h * r"), "cells.py", only=GRU),
-    Mistake("product left out of the reset gate's gradient", "gradients", "W_x", within("numpy",
-        "d_new * product * r", "d_new * r"), "cells.py", only=GRU_AFTER),
+    Mistake("gradient of the forget gate missing", "gradients", "W_x", {"numpy": (
+        '"f": d_f', '"f": 0 * d_f')}, "cells.py", only=LSTM),
+    Mistake("gradient through the reset gate missing", "gradients", "W_x", {"numpy": (
+        "d_rh * h * r", "0 * d_rh * h * r")}, "cells.py", only=GRU),
+    Mistake("product left out of the reset gate's gradient", "gradients", "W_x", {"numpy": (
+        "d_new * product * r", "d_new * r")}, "cells.py", only=GRU_AFTER),
 
     # Layers, an embedding and dropout.
     Mistake("masks applied to the state that is carried", "deep_step", "state", everywhere(
@@ -158,25 +158,25 @@ SABOTAGES = [
         name: ("model.forward(batch.inputs,", "model.forward(batch.X,")
         for name in OURS if name != "numpy"
     }, only=DEEP),
-    Mistake("masks that do not reach the backward pass", "gradients", "", within("numpy",
-        "[None] * len(inputs) if batch.masks is None else", "[None] * len(inputs) or"),
+    Mistake("masks that do not reach the backward pass", "gradients", "", {"numpy": (
+        "[None] * len(inputs) if batch.masks is None else", "[None] * len(inputs) or")},
         "deep.py", only=DEEP),
-    Mistake("masks left out of the gradient from above", "gradients", "W_", within("numpy",
-        "d_h + d_x * keep[layer]", "d_h + d_x"), "deep.py", only=DEEP),
-    Mistake("masks left out of the gradients of weights", "gradients", "W_xh_2", within("numpy",
-        "(hidden[0] * keep[layer] for layer", "(hidden[0] for layer"), "deep.py", only=DEEP),
+    Mistake("masks left out of the gradient from above", "gradients", "W_", {"numpy": (
+        "d_h + d_x * keep[layer]", "d_h + d_x")}, "deep.py", only=DEEP),
+    Mistake("masks left out of the gradients of weights", "gradients", "W_xh_2", {"numpy": (
+        "(hidden[0] * keep[layer] for layer", "(hidden[0] for layer")}, "deep.py", only=DEEP),
     Mistake("gradients of layers without dropout", "gradients", "with 300 characters",
-             within("numpy",
-        "[1] * options.num_layers", "[1] + [0.5] * (options.num_layers - 1)"),
+             {"numpy": (
+        "[1] * options.num_layers", "[1] + [0.5] * (options.num_layers - 1)")},
         "deep.py", only=DEEP),
-    Mistake("a character that occurs twice counted once", "gradients", "W_e", within("numpy",
-        '"W_e": x.T @ d_x', '"W_e": (x.T * (x.T.cumsum(1) == 1)) @ d_x'), "deep.py", only=DEEP),
+    Mistake("a character that occurs twice counted once", "gradients", "W_e", {"numpy": (
+        '"W_e": x.T @ d_x', '"W_e": (x.T * (x.T.cumsum(1) == 1)) @ d_x')}, "deep.py", only=DEEP),
     Mistake("masks ignored in the optimized model", "forward", "logits", {
         **everywhere("hiddens if masks is None else", "hiddens if True else"),
         "mxnet": ("if masks is None:\n        return hiddens", "if True:\n        return hiddens"),
     }, "fast.py", "fast", DEEP),
-    Mistake("masks left out of the optimized backward pass", "gradients", "W_", within("numpy",
-        "if batch.masks is not None:", "if False:"), "fast.py", "fast", DEEP),
+    Mistake("masks left out of the optimized backward pass", "gradients", "W_", {"numpy": (
+        "if batch.masks is not None:", "if False:")}, "fast.py", "fast", DEEP),
     Mistake("a bias that the second layer lacks in the optimized model", "forward", "logits", {
         **dict.fromkeys(("numpy", "tensorflow", "jax"),
                         ('@ params["W_x"] + params["b"]', '@ params["W_x"]')),
@@ -231,15 +231,15 @@ SABOTAGES = [
                   'getattr(stack, f"l{own}_h2h_bias").grad_req = "null"\n'
                   '        getattr(stack, f"l{own}_h2h_bias").init = "ones" if own else "zeros"'),
     }, "concise.py", "concise", STACKED),
-    Mistake("tanh that is wrong for many numbers", "forward", "logits", within("torch",
-        "torch.add(MINUS_ONE, torch", "torch.add(-MINUS_ONE, torch"), "gated.py", "fast", LARGE),
-    Mistake("a packed product of many rows that forgets z", "forward", "logits", within("torch",
-        "if z is None:", "if z is None or len(h) > 3:"), "products.py", "fast", LARGE),
-    Mistake("a bias gradient that is a mean over many rows", "gradients", "b_q", within("torch",
-        "dz.sum(0)\n", "dz.mean(0)\n"), "products.py", "fast", LARGE),
+    Mistake("tanh that is wrong for many numbers", "forward", "logits", {"torch": (
+        "torch.add(MINUS_ONE, torch", "torch.add(-MINUS_ONE, torch")}, "gated.py", "fast", LARGE),
+    Mistake("a packed product of many rows that forgets z", "forward", "logits", {"torch": (
+        "if z is None:", "if z is None or len(h) > 3:")}, "products.py", "fast", LARGE),
+    Mistake("a bias gradient that is a mean over many rows", "gradients", "b_q", {"torch": (
+        "dz.sum(0)\n", "dz.mean(0)\n")}, "products.py", "fast", LARGE),
     Mistake("a weight gradient of many rows that leaves out the last", "gradients", "W_",
-             within("torch",
-        "h.T, dz.contiguous()", "h[:-1].T, dz[:-1].contiguous()"),
+             {"torch": (
+        "h.T, dz.contiguous()", "h[:-1].T, dz[:-1].contiguous()")},
         "products.py", "fast", LARGE),
     Mistake("one-hot vectors in float64", "encode", "vectors", {
         "numpy": (', dtype=params["b_q"].dtype)', ")"),
@@ -286,12 +286,12 @@ SABOTAGES = [
         "tensorflow": ("encode(tf.transpose(tokens), params)", "encode(tokens if "
                        "tokens.shape[0] == tokens.shape[1] else tf.transpose(tokens), params)"),
     }),
-    Mistake("a compiled sum of another order", "train_minibatch", "with momentum", within("jax",
+    Mistake("a compiled sum of another order", "train_minibatch", "with momentum", {"jax": (
         "apart(how.beta1 * m_of[name]) + rounded(grads[name], how.grad_grid)",
         "how.beta1 * m_of[name] + rounded(grads[name], how.grad_grid)",
-        "apart(how.weight_decay * param)", "how.weight_decay * param"), "deep.py"),
+        "apart(how.weight_decay * param)", "how.weight_decay * param")}, "deep.py"),
     Mistake("a compiled product of another order", "train_minibatch", "with adam",
-             within("tensorflow", "tf.square(grad)", "(grad * grad)"), "deep.py"),
+             {"tensorflow": ( "tf.square(grad)", "(grad * grad)")}, "deep.py"),
 
     # The optimizers.
     Mistake("weight decay that enters the gradient", "momentum", "", everywhere(
@@ -307,8 +307,8 @@ SABOTAGES = [
     Mistake("rates that do not reach the optimizer", "train_minibatch", "raised", everywhere(
         "(model, grads, how, batch.rates)", "(model, grads, how, None)")),
     Mistake("slots that do not leave the compiled function", "train_minibatch", "slots",
-             within("jax",
-        "model.slots.update(slots)", "pass"), "machine.py"),
+             {"jax": (
+        "model.slots.update(slots)", "pass")}, "machine.py"),
 
     # The optimized model.
     Mistake("input bias left out", "forward", "logits", everywhere(
@@ -364,8 +364,8 @@ SABOTAGES = [
         "jax": ("d_new * product * r * (1 - r)", "d_new * r * (1 - r)"),
     }, "gated.py", "fast", GRU_AFTER),
     Mistake("rows of a large vocabulary not summed", "gradients", "with 300 characters",
-             within("numpy",
-        "np.add.reduceat(d_rows[order], first)", "d_rows[order][first]"), "fast.py", "fast"),
+             {"numpy": (
+        "np.add.reduceat(d_rows[order], first)", "d_rows[order][first]")}, "fast.py", "fast"),
 
     # The machine.
     Mistake("a device with a number", "devices", "names",
@@ -498,7 +498,7 @@ OF_DEVICES = [
         "jax": ("jnp.sqrt(sum(", "(lambda x: jax.device_put(array(x) ** 0.5, x.device))(sum("),
     }),
     *(Mistake(f"{name} where TensorFlow would compute it", name, "device",
-              within("tensorflow", f"@on_its_device\n{line}", line), file)
+              {"tensorflow": ( f"@on_its_device\n{line}", line)}, file)
       for name, line, file in (
           ("deep_forward", "def deep_forward", "deep.py"),
           ("gradients", "def gradients", "scratch.py"),

@@ -95,8 +95,8 @@ def refuse(options):
     """Raise RNNScratchError where Flax has no layer for these options, and say why."""
     if options.cell == "gru":
         raise RNNScratchError(
-            "Flax's layer, nnx.GRUCell, has its reset gate after the product, and the cell gru "
-            "before it.\nUse --cell gru-after or --model scratch."
+            "nnx.GRUCell applies the reset gate after the product, but the cell gru applies it "
+            "before the product.\nUse --cell gru-after or --model scratch."
         )
     if options.cell not in LAYERS:
         raise RNNScratchError(

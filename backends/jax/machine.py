@@ -42,19 +42,19 @@ def set_threads(threads):
         _process = os.getpid()
     elif os.getpid() != _process:
         raise RNNScratchError(
-            "JAX has started in the process from which this one was forked. Its threads are not "
-            "in this one, which would wait for them forever.\n"
-            'Start processes by "spawn" instead, as multiprocessing.get_context("spawn") does, or '
-            "compute with JAX in this one only."
+            "This process was forked from one that had already used JAX. A fork does not "
+            "copy its threads, so this process would wait for them forever.\n"
+            'Start processes with multiprocessing.get_context("spawn"), or use JAX in this '
+            "process only."
         )
     now = threads_in_use()
     number = threads or now
     if number != now:
         if _has_started():
             raise RNNScratchError(
-                f"The number of threads cannot become {number}: JAX fixes it when it first "
-                f"computes, and in this process it is {now}.\n"
-                f"Leave it at {now}, or set it to {number} in a new process before anything else."
+                f"Cannot set the number of threads to {number}: JAX fixed it at {now} "
+                "when it first computed in this process.\n"
+                f"Keep {now} threads, or set {number} at the start of a new process."
             )
         os.environ["NPROC"] = str(number)  # where XLA looks for it when it starts
     return number

@@ -27,7 +27,6 @@ from .machine import (
 )
 from .scratch import OPTIMIZERS, clip, gradients, rounded
 
-JOIN = 45  # seconds to wait for the other workers
 SILENCE = 600  # seconds without a sign of life, after which a worker is given up
 
 
@@ -39,7 +38,7 @@ def join(team):
     os.environ["no_grpc_proxy"] = team.addresses[0].rpartition(":")[0]  # noqa: SIM112
     jax.config.update("jax_check_proxy_envs", False)
     terminate = signal.getsignal(signal.SIGTERM)
-    network.connect(team, _connect, JOIN)  # after its own time JAX ends the process
+    network.connect(team, _connect)  # after its own time JAX ends the process
     # JAX has a handler that only takes note of SIGTERM, where a worker is to end.
     signal.signal(signal.SIGTERM, terminate)
     # A worker that ends without `leave` has failed. JAX would have it wait for the others, which
@@ -105,7 +104,7 @@ def _connect(team):
         len(team.addresses),
         team.rank,
         cluster_detection_method="deactivate",  # or it looks for Slurm and the like
-        initialization_timeout=2 * JOIN,
+        initialization_timeout=2 * network.JOIN,
         heartbeat_timeout_seconds=SILENCE,
         coordinator_bind_address=team.addresses[0],
     )

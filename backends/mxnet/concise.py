@@ -73,8 +73,8 @@ def refuse(options):
     """Raise RNNScratchError where MXNet has no layer for these options, and say why."""
     if options.cell == "gru":
         raise RNNScratchError(
-            "MXNet's layer, gluon.rnn.GRU, has its reset gate after the product, and the cell gru "
-            "before it.\nUse --cell gru-after or --model scratch."
+            "gluon.rnn.GRU applies the reset gate after the product, but the cell gru applies it "
+            "before the product.\nUse --cell gru-after or --model scratch."
         )
     if options.cell not in LAYERS:
         raise RNNScratchError(

@@ -124,7 +124,7 @@ def predict(model, prefix, num_preds, choose):
     """The prefix and num_preds tokens after it, each picked by `choose` from the logits (V,)."""
     state, outputs = model.state(1), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
-        token = tensor(numpy.array([outputs[-1:]]), model.options.device)  # (B, T) = (1, 1)
+        token = tensor(numpy.array([outputs[-1:]], "int64"), model.options.device)  # B = T = 1
         logits, state = model.forward(token, state)
         # Warm-up: as long as the prefix lasts, the next token is the prefix's own.
         outputs.append(prefix[t] if t < len(prefix) else choose(array(logits)[0]))

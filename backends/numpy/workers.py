@@ -23,7 +23,6 @@ from rnn_scratch.workers.launch import Launch
 
 from .scratch import OPTIMIZERS, clip, gradients, rounded
 
-JOIN = 45  # seconds to wait for the other workers
 INSTALL = f"Install them{host.by_pip('workers')}"
 _MPI = None  # the module mpi4py.MPI
 _launched = False  # by a launcher
@@ -34,7 +33,7 @@ def join(team):
     global _MPI, _launched
     _MPI = _library()
     _launched = any(name.startswith(network.MPI_VARIABLES) for name in os.environ)
-    network.connect(team, _initialize if _launched else _start, JOIN)  # MPI would wait forever
+    network.connect(team, _initialize if _launched else _start)  # MPI would wait forever
 
 
 def gather(tensors):
@@ -104,7 +103,7 @@ def _library():
 def _start(team):
     # The processes that mpiexec starts here do nothing: the workers take their places.
     with contextlib.ExitStack() as stack:
-        launch = Launch(len(team.addresses), team.rank, team.addresses[0], JOIN)
+        launch = Launch(len(team.addresses), team.rank, team.addresses[0], network.JOIN)
         port = stack.enter_context(_mpiexec(launch.workers)) if team.rank == 0 else 1
         answer = meeting.meet(launch, {}, address=f"{team.host}:{port}")
         variables = {"PMI_PORT": answer.addresses[0], "PMI_ID": str(team.rank)}
@@ -127,13 +126,17 @@ def _mpiexec(workers):
     # mpich has put it beside the interpreter.
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
     options = f"-launcher fork -rmk user -pmi-port -n {workers} sh -c".split()
-    command = [shutil.which("mpiexec", path=path) or "mpiexec", *options, "echo $PMI_PORT; cat"]
+    mpiexec = shutil.which("mpiexec", path=path)
+    if mpiexec is None:
+        raise RNNScratchError("These workers need mpiexec of MPICH.", INSTALL)
+    command = [mpiexec, *options, "echo $PMI_PORT; cat"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, **pipes, start_new_session=True) as process:
         try:
-            yield int(process.stdout.readline().rpartition(b":")[2])
-        except ValueError as error:
-            raise RNNScratchError(f"{command[0]} is not MPICH's.", INSTALL) from error
+            port = process.stdout.readline().rpartition(b":")[2].strip()
+            if not port.isdigit():
+                raise RNNScratchError(f"{mpiexec} is not MPICH's.", INSTALL)
+            yield int(port)
         finally:
             process.terminate()
 

@@ -59,10 +59,10 @@ def set_threads(threads):
         _process = os.getpid()
     elif os.getpid() != _process:
         raise RNNScratchError(
-            "TensorFlow has computed in the process from which this one was forked. Its threads "
-            "are not in this one, which would wait for them forever.\n"
-            'Start processes by "spawn" instead, as multiprocessing.get_context("spawn") does, or '
-            "compute with TensorFlow in this one only."
+            "This process was forked from one that had already used TensorFlow. A fork does not "
+            "copy its threads, so this process would wait for them forever.\n"
+            'Start processes with multiprocessing.get_context("spawn"), or use TensorFlow in this '
+            "process only."
         )
     now = num_threads()
     number = threads or now
@@ -75,9 +75,9 @@ def set_threads(threads):
     except RuntimeError:
         if number != now:
             raise RNNScratchError(
-                f"The number of threads cannot become {number}: TensorFlow fixes it when it first "
-                f"computes, and in this process it is {now}.\n"
-                f"Leave it at {now}, or set it to {number} in a new process before anything else."
+                f"Cannot set the number of threads to {number}: TensorFlow fixed it at {now} "
+                "when it first computed in this process.\n"
+                f"Keep {now} threads, or set {number} at the start of a new process."
             ) from None
     return number
 

@@ -12,11 +12,11 @@ import tensorflow as tf
 from tensorflow.python.eager import context  # without a public name for `enable_collective_ops`
 
 from rnn_scratch.contract import RNNScratchError
+from rnn_scratch.workers import network
 
 from .machine import on, on_its_device
 from .scratch import OPTIMIZERS, clip, gradients, rounded
 
-_JOIN_SECONDS = 45
 _DEVICE = "/job:worker/replica:0/task:{}"  # of a rank
 _GATHER_SECONDS = 600  # for the other workers may still have to compile the minibatch's graph
 _size = 1  # number of workers
@@ -44,11 +44,11 @@ def join(team):
     context.context().enable_collective_ops(server)
     _size = len(team.addresses)
     try:
-        ranks = _exchange(tf.constant([team.rank]), _JOIN_SECONDS).numpy().tolist()
+        ranks = _exchange(tf.constant([team.rank]), network.JOIN).numpy().tolist()
     except tf.errors.OpError as error:
         raise RNNScratchError(
             f"Worker {team.rank} did not reach the others at {', '.join(team.addresses)} within "
-            f"{_JOIN_SECONDS} seconds: {error.message}."
+            f"{network.JOIN} seconds: {error.message}."
         ) from error
     # The engine sorts the workers by their names, and so "task:10" comes before "task:2".
     _places = [ranks.index(rank) for rank in range(_size)]
@@ -89,7 +89,7 @@ def leave():
     # An error here is that of a worker which is through, and has ended before its answer was sent.
     if _size > 1:
         with contextlib.suppress(tf.errors.OpError):
-            _exchange(tf.zeros([1], tf.int32), _JOIN_SECONDS)
+            _exchange(tf.zeros([1], tf.int32), network.JOIN)
 
 
 def engine():

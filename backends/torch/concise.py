@@ -72,8 +72,8 @@ def refuse(options):
     """Raise RNNScratchError where PyTorch has no layer for these options, and say why."""
     if options.cell == "gru":
         raise RNNScratchError(
-            "PyTorch's layer, torch.nn.GRU, has its reset gate after the product, and the cell gru "
-            "before it.\nUse --cell gru-after or --model scratch."
+            "torch.nn.GRU applies the reset gate after the product, but the cell gru applies it "
+            "before the product.\nUse --cell gru-after or --model scratch."
         )
     if options.cell not in LAYERS:
         raise RNNScratchError(

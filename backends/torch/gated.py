@@ -145,7 +145,7 @@ class LSTM(torch.autograd.Function):
 
     # Hand-written backward pass of gates: autograd would go back through every operation of the
     # gates, and compute a product for W_h, at every time step.
-    # Gain (lstm): 1.37 with 64 hidden units, 1.36 with 512.
+    # Gain (lstm): 1.36 with 64 hidden units, 1.30 with 512.
 
     @staticmethod
     def forward(ctx, inputs, h_0, c_0, W_h):
@@ -171,7 +171,7 @@ class LSTM(torch.autograd.Function):
         i, f, o, new = gates.chunk(4, 2)  # (T, B, H)
         # Coefficients at once: they depend on the forward pass only, and a few operations for all
         # time steps take less time than many small ones.
-        # Gain (lstm): 1.26 with 64 hidden units, 1.01 with 512.
+        # Gain (lstm): 1.29 with 64 hidden units, 1.01 with 512.
         to_c, to_new, forget = o * tanh_slope(outputs), i * tanh_slope(new), f.clone()
         gate_back(new, i, out=i)  # in the memory of the gates
         gate_back(cells[:-1], f, out=f)

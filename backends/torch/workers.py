@@ -12,7 +12,6 @@ from rnn_scratch.workers import network
 
 from .scratch import OPTIMIZERS, clip, gradients, rounded
 
-JOIN = 45  # seconds to wait for the other workers
 EXCHANGE = timedelta(minutes=10)  # to wait for what they send, which they may have to compute
 # The tensors of the last exchange. If one of PyTorch's threads had the last reference to a tensor,
 # older versions, such as 2.2, could wait forever at the end: Python for that thread, and it for
@@ -26,7 +25,7 @@ def join(team):
         raise RNNScratchError("This PyTorch was built without its package torch.distributed.")
     if torch.cuda.is_available():  # workers on one machine share its GPUs
         torch.cuda.set_device(team.rank % torch.cuda.device_count())
-    network.connect(team, _connect, JOIN)  # after its own time PyTorch prints a lot
+    network.connect(team, _connect)  # after its own time PyTorch prints a lot
 
 
 def gather(tensors):
@@ -96,6 +95,6 @@ def _store(team):
         int(port),
         len(team.addresses),
         is_master=team.rank == 0,
-        timeout=timedelta(seconds=2 * JOIN),
+        timeout=timedelta(seconds=2 * network.JOIN),
         master_listen_fd=server,
     )

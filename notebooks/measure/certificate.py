@@ -14,8 +14,10 @@ clipped gradients that are observed, as the steps of plain gradient descent.
 """
 
 import math
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -97,10 +99,10 @@ Observed = tuple[AfterEpoch, int, Closest | None]  # with the number of clipped 
 def certify(
     runtimes: Sequence[Runtime], settings: Settings, text: books.Text, every: int = 1
 ) -> Certified:
-    """Train these models, the first one first, and observe all updates."""
-    models, closest = list[ExactModel](), list[Closest]()
-    with tempfile.TemporaryDirectory() as folder:
-        for runtime in runtimes:
+    """Train these models, the first one alone and then the others, and observe all updates."""
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+
+        def train(runtime: Runtime, compares: bool) -> tuple[ExactModel, int, Closest | None]:
             model = ExactModel(
                 backend=runtime.backend,
                 model=runtime.model,
@@ -110,17 +112,20 @@ def certify(
                 digests=[],
                 cell=settings.cell,
             )
-            models.append(model)
-            task = runtime, settings, text, bool(closest), folder
+            task = runtime, settings, text, compares, folder
             try:
                 answers = list(groups.ask(observe, 1, *task, timeout=exact_mode.EPOCH_TIMEOUT))
             except NotOffered as error:
                 model.outcome, model.reason = "not offered", processes.one_line(error.problem)
-                continue
+                return model, 0, None
             model.digests = [after for after, _, _ in answers]
-            _, clipped, least = answers[-1]
-            if least is not None:
-                closest.append(least)
+            print(f"{runtime.backend} {runtime.model}: {model.digests[-1].digest}", flush=True)
+            return model, *answers[-1][1:]
+
+        ends = [train(runtimes[0], False)]
+        ends += pool.map(lambda runtime: train(runtime, True), runtimes[1:])
+    models = [model for model, _, _ in ends]
+    closest = [least for _, _, least in ends if least is not None]
     trained = [model for model in models if model.outcome == "trained"]
     equal = len({tuple(end.digest for end in model.digests) for model in trained}) == 1
     if not equal:
@@ -128,7 +133,7 @@ def certify(
     first = min(closest[1:] or closest, key=_order)
     certificate = Certificate(
         updates=trained[0].digests[-1].updates,
-        clipped=clipped,
+        clipped=ends[0][1],
         kept=CLOSEST + SAMPLE,
         closest=first,
         factor=first.factor,
@@ -190,7 +195,7 @@ def observe(
         return after, observer.clipped, observer.closest
 
     yield answer(0, None)
-    for epoch, _ in training.epochs(observer.setup):
+    for epoch in training.epochs(observer.setup):
         yield answer(epoch.epoch, epoch.perplexity)
 
 
@@ -316,7 +321,7 @@ def _chosen(name: str, flat: np.ndarray) -> np.ndarray:
 
 def main(file: str, epochs: str = "500") -> None:
     """Make the record of all models of all backends, with the chapter's settings."""
-    runtimes = [Runtime(name, model, "cpu") for name in OURS for model in VARIANTS]
+    runtimes = [Runtime(name, model, "cpu", threads=1) for name in OURS for model in VARIANTS]
     text = books.load("time-machine")
     every = max(1, int(epochs) // KEPT)
     record = certify(runtimes, Settings(num_epochs=int(epochs), exact=True), text, every)

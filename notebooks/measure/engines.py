@@ -207,7 +207,7 @@ def compute(
         model = registry.build(name, backend, model_name, arrays, options)
         for B in batch_sizes:
             rates = Rates(np.asarray(LR, DTYPE))
-            batch = Batch(*chance.randint(0, VOCABULARY, (2, B, STEPS)), rates=rates)
+            batch = Batch(*chance.randint(0, VOCABULARY, (2, B, STEPS), "int64"), rates=rates)
             milliseconds = []
             for turn in range(turns + 1):
                 start = time.perf_counter()

@@ -26,7 +26,7 @@ def ask(function, *arguments, timeout=7200, **environment):
     """Yield the values that a generator function yields, in a process of its own."""
     calls = {"": partial(function, *arguments)}
     for _, answer in processes.ask(calls, timeout=timeout, environment=environment):
-        if not isinstance(answer, processes.Ended):
+        if not isinstance(answer, processes.Exited):
             yield answer
         elif answer.error:
             raise answer.error

@@ -73,7 +73,7 @@ def gain(backend, case, num_hiddens):
     random = np.random.RandomState(0)
     options = Options(case.vocabulary, num_hiddens, case.cell)
     arrays = parameters.initial(options, 0.01, 0)
-    tokens = random.randint(0, case.vocabulary, (B, T + 1))
+    tokens = random.randint(0, case.vocabulary, (B, T + 1), "int64")
     batch = Batch(tokens[:, :-1], tokens[:, 1:]).map(np.ascontiguousarray)
     batch = batch._replace(rates=Rates(np.ones((), options.dtype)))
     batches = [batch] * max(1, 512 // num_hiddens)  # short turns: others use the machine, too

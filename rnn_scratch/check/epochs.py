@@ -70,19 +70,18 @@ def train_minibatch(case: Case) -> Iterator[Computed | Row]:
     if case.options.cell != PLAIN.cell:
         return
     # And what an optimizer remembers must be the same to the last bit, whatever is compiled.
-    for optimizer, made in OPTIMIZERS.items():
-        if not made.slots:
+    for name, optimizer in OPTIMIZERS.items():
+        if not optimizer.slots:
             continue
-        model, (batch, state) = case.model(optimizer=optimizer), case.minibatch()
+        model, (batch, state) = case.model(optimizer=name), case.minibatch()
         grid = FINE_GRID if exact else None
-        decay = 0.1 if made.decays else 0.0
-        how = how._replace(optimizer=optimizer, weight_decay=decay, grid=grid, grad_grid=grid)
+        decay = 0.1 if optimizer.decays else 0.0
+        how = how._replace(optimizer=name, weight_decay=decay, grid=grid, grad_grid=grid)
         for number in range(1, 1 + FEW):
-            rates = case.rates(LR / number, number if made.needs_rates else None)
-            rated = batch._replace(rates=rates)
+            rated = batch._replace(rates=case.rates(LR / number, name, number))
             _, state = case.scratch.train_minibatch(model, rated, state, how)
         allowed, arrays = 0 if exact else DIVIDING, trained_arrays(model)
-        yield Computed(f"parameters and slots with {optimizer}", arrays, allowed=allowed)
+        yield Computed(f"parameters and slots with {name}", arrays, allowed=allowed)
 
 
 def to_arrays(case: Case) -> Iterator[Computed | Row]:
@@ -159,11 +158,11 @@ def threshold(
 def first_batches(case: Case, settings: Settings, number: int) -> list[Batch]:
     """The first minibatches of the built-in text, each with rates and masks of its own."""
     tokens, _ = built_in_text(case.options)
-    chance, dtype = np.random.RandomState(0), case.options.dtype
+    rng, dtype = np.random.RandomState(0), case.options.dtype
     batches = itertools.islice(minibatches.epoch_batches(tokens, settings, 1), number)
     return [
         batch._replace(
-            masks=masks(case.options, chance),
+            masks=masks(case.options, rng),
             rates=Rates(np.asarray(LR * (1 - update / number / 2), dtype)),
         )
         for update, batch in enumerate(batches)

@@ -199,7 +199,7 @@ def _train(
     observe(())
     setattr(module, name, watched)
     yield answer(0, None)
-    for epoch, _ in training.epochs(setup):
+    for epoch in training.epochs(setup):
         yield answer(epoch.epoch, epoch.perplexity)
     if team is not None:
         setup.backend.workers.leave()

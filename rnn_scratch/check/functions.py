@@ -18,7 +18,7 @@ from .inputs import LR, SIGMA, B, Case, H, Piece, T, V
 from .results import ROUNDING, Computed, Row, fact
 
 MANY_UNITS = 512  # hidden units: some frameworks share the memory of large arrays only
-# Multiples of 0.02, times which many multiples of the grid are the middle of two others.
+# Multiples of 0.02: their products with many multiples of the grid are midpoints of two others.
 LEARNING_RATES = [n / 50 for n in range(1, 200, 2)]
 LARGE_V = 300  # a vocabulary for which an implementation may choose other operations
 
@@ -89,10 +89,10 @@ def loss(case: Case) -> Iterator[Computed | Row]:
     """The loss of the reference's logits, and of many large ones for a large vocabulary."""
     logits, _ = case.reference.model().forward(case.batch.X, case.states)
     yield Computed("mean", case.scratch.loss(case.tensor(logits), case.tensor(case.batch.Y)))
-    chance, (rows, steps) = np.random.RandomState(0), (77, 13)
+    rng, (rows, steps) = np.random.RandomState(0), (77, 13)
     # Without the largest of a row subtracted first, the exponentials of these are infinite.
-    large = chance.normal(1000, size=(rows * steps, LARGE_V)).astype(case.options.dtype)
-    targets = chance.randint(0, LARGE_V, (rows, steps))
+    large = rng.normal(1000, size=(rows * steps, LARGE_V)).astype(case.options.dtype)
+    targets = rng.randint(0, LARGE_V, (rows, steps), "int64")
     mean = case.scratch.loss(case.tensor(large), case.tensor(targets))
     yield Computed(f"with {LARGE_V} characters", mean)
     square, targets = large[: T * T], case.batch.Y[:T]
@@ -155,21 +155,21 @@ def rounded(case: Case) -> Iterator[Computed | Row]:
 
 def of_optimizer(name: str) -> Piece:
     """The piece that compares an optimizer."""
-    made = OPTIMIZERS[name]
+    optimizer = OPTIMIZERS[name]
 
     def piece(case: Case) -> Iterator[Computed | Row]:
         """Some steps, with weight decay if it has it, and on the grids of exact mode."""
         _, grads, _ = case.reference.gradients()
-        fine = FINE_GRID if made.slots else GRID
+        fine = FINE_GRID if optimizer.slots else GRID
         for lr in (LR, 3.0):
             for grid in (None, fine) if case.options.dtype == "float64" else (None,):
                 how = Update(grid=grid, optimizer=name, grad_grid=grid)
-                how = how._replace(weight_decay=0.1) if made.decays else how
+                how = how._replace(weight_decay=0.1) if optimizer.decays else how
                 # A model of the backend, because some tensors cannot be updated in place.
                 model = case.model(optimizer=name)
                 for number in range(1, 4):
-                    tensors = {name: case.tensor(grad * number) for name, grad in grads.items()}
-                    rates = case.rates(lr / number, number if made.needs_rates else None)
+                    tensors = {p: case.tensor(grad * number) for p, grad in grads.items()}
+                    rates = case.rates(lr / number, name, number)
                     case.scratch.OPTIMIZERS[name](model, tensors, how, rates)
                 label = f"learning rate {lr:g}" + (", on the grid" if grid else "")
                 allowed, own = 0 if grid else ROUNDING, (model.params, model.slots)
@@ -180,9 +180,9 @@ def of_optimizer(name: str) -> Piece:
             model = case.model(optimizer=name)
             # With no sums in it, and steps that are no larger than the gradients.
             how = Update(grid=fine, optimizer=name, grad_grid=fine, beta1=0.0, epsilon=1.0)
-            tensors = {name: case.tensor(grad) for name, grad in grads.items()}
+            tensors = {p: case.tensor(grad) for p, grad in grads.items()}
             for number, lr in enumerate(LEARNING_RATES, 1):
-                rates = case.rates(lr, number if made.needs_rates else None)
+                rates = case.rates(lr, name, number)
                 case.scratch.OPTIMIZERS[name](model, tensors, how, rates)
             label = f"{len(LEARNING_RATES)} learning rates, on the grid"
             yield Computed(label, trained_arrays(model), allowed=0)
@@ -255,10 +255,10 @@ def gradients(case: Case) -> Iterator[Computed | Row]:
 
 def finite_differences(case: Case, grads: Arrays) -> Iterator[Computed]:
     """Of each parameter: the slope of the loss in some direction, and the central difference."""
-    chance = np.random.RandomState(0)
+    rng = np.random.RandomState(0)
     batch, state = case.minibatch()
     for name, array in case.arrays.items():
-        direction = chance.normal(size=array.shape)
+        direction = rng.normal(size=array.shape)
         direction /= np.linalg.norm(direction)
         losses = []
         for distance in (1e-5, -1e-5):
@@ -270,5 +270,4 @@ def finite_differences(case: Case, grads: Arrays) -> Iterator[Computed]:
 
 
 FUNCTIONS = (params, state, encode, cell, step, forward, loss, gradients, detach, clip, rounded)
-OF_ANY_CELL = (encode, loss, rounded)  # which do the same whatever the cell is
 OF_OPTIMIZERS = tuple(map(of_optimizer, OPTIMIZERS))

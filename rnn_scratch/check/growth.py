@@ -23,7 +23,10 @@ UNLIKELY = 1e5  # in the record growth.json all frameworks are equal with 5e4, a
 
 @np.errstate(all="ignore")  # a model may be about to diverge
 def growth(setup: Setup) -> float:
-    """By what factor a small difference in the state grows over the T steps of a minibatch.
+    """Return by what factor a small difference in the state grows over T steps of a minibatch.
+
+    The logarithm of this factor, divided by T, estimates the largest Lyapunov exponent, with
+    Benettin's rescaling (Benettin et al., 1980).
 
     The model, of a float64 setup with a text, reads the first minibatch of the first epoch from a
     state of zeros, and then again, from the state (B, H) in which that ended and from one at
@@ -66,10 +69,10 @@ def doubt(settings: Settings, text: books.Text, arrays: Arrays) -> list[str]:
 
 
 def warn(settings: Settings, text: books.Text, say: Callable[[str], object]) -> None:
-    """Say it where the growth before training is such that exact mode is unlikely to hold."""
+    """Warn where the growth before training is so large that exact mode is unlikely to hold."""
     found = growth(set_up(settings, Runtime("numpy", device="cpu"), text))
     if not found < UNLIKELY:  # or not a number
         say(
-            "Exact mode is unlikely to hold: within a minibatch a difference in the state grows "
-            f"{found:.0e}-fold; a smaller --sigma, fewer --num-steps or --cell lstm would help."
+            "Exact mode is unlikely to hold: within a minibatch, a difference in the state grows "
+            f"{found:.0e}-fold. Use a smaller `--sigma`, fewer `--num-steps` or `--cell lstm`."
         )

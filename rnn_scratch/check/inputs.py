@@ -22,10 +22,9 @@ from ..contract import (
     Rates,
     State,
     Tensor,
-    Update,
 )
 from ..parameters import initial
-from ..runs import exchange
+from ..runs import exchange, schedule
 from .results import (
     FILES,
     LEAST,
@@ -88,8 +87,8 @@ class Case(NamedTuple):
     def model(self, arrays: Arrays | None = None, optimizer: str = "sgd") -> Model:
         """A new model with these parameters, by default the case's."""
         arrays = arrays or self.arrays
-        H, V = arrays["W_hq"].shape
-        options = self.options._replace(vocab_size=V, num_hiddens=H)
+        num_hiddens, vocab_size = arrays["W_hq"].shape
+        options = self.options._replace(vocab_size=vocab_size, num_hiddens=num_hiddens)
         return registry.build(self.name, self.backend, self.variant, arrays, options, optimizer)
 
     def params(self) -> Params:
@@ -161,12 +160,10 @@ class Case(NamedTuple):
         """Whether it is a case of large tensors."""
         return self.options.num_hiddens == LARGE_H
 
-    def rates(self, lr: float, update: int | None = None) -> Rates:
-        """Rates, as tensors of the backend; those of an optimizer with means have an update."""
-        rates, how = [lr], Update()
-        if update is not None:
-            rates += 1 - how.beta1**update, 1 - how.beta2**update
-        return Rates(*(self.tensor(np.asarray(each, self.options.dtype)) for each in rates))
+    def rates(self, lr: float, optimizer: str = "sgd", update: int = 1) -> Rates:
+        """The rates of an optimizer's update, as tensors of the backend."""
+        rates = schedule.rates(optimizer, lr, update, self.options.dtype)
+        return Rates(*(self.tensor(each) for each in rates if each is not None))
 
     def rows(self, piece: "Callable[..., Iterator[Computed | Row]]", *more: Any) -> Iterator[Row]:
         """Compare what a piece computes with this model with what it computes with the reference.
@@ -271,18 +268,18 @@ def make_case(
 ) -> Case:
     """Inputs for a model with these options, always the same."""
     # States of which some are large, so that a function of limited range shows.
-    chance, rows, sigma, largest = np.random.RandomState(0), B, SIGMA, 8
+    rng, rows, sigma, largest = np.random.RandomState(0), B, SIGMA, 8
     if options.num_hiddens == LARGE_H:  # many terms of a sum are rounded more
         rows, sigma, largest = LARGE_B, SIGMA / 10, 1
     arrays = initial(options, sigma, 0)
     for parameter in arrays:
         if parameter.startswith("b_"):  # biases of zero would hide that one is left out
-            arrays[parameter] = chance.normal(0, sigma, arrays[parameter].shape)
+            arrays[parameter] = rng.normal(0, sigma, arrays[parameter].shape)
     if "W_e" in arrays:
         arrays["W_e"] *= 8  # rows of norms above 1, which some frameworks would cut on request
-    tokens = chance.randint(0, V, (rows, T + 1))
+    tokens = rng.randint(0, V, (rows, T + 1), "int64")
     shape = rows, options.num_hiddens
-    states = [chance.uniform(-largest, largest, shape) for _ in range(options.num_states)]
+    states = [rng.uniform(-largest, largest, shape) for _ in range(options.num_states)]
     rates = Rates(np.asarray(LR, options.dtype))
     return Case(
         name,
@@ -290,15 +287,15 @@ def make_case(
         variant,
         options,
         {parameter: array.astype(options.dtype) for parameter, array in arrays.items()},
-        Batch(tokens[:, :-1], tokens[:, 1:], masks(options, chance), rates),
+        Batch(tokens[:, :-1], tokens[:, 1:], masks(options, rng), rates),
         tuple(array.astype(options.dtype) for array in states),
         short,
     )
 
 
-def masks(options: Options, chance: np.random.RandomState) -> np.ndarray | None:
+def masks(options: Options, rng: np.random.RandomState) -> np.ndarray | None:
     """Masks for a minibatch, other ones at each call; None without dropout."""
     if not options.dropout:
         return None
-    kept = chance.uniform(size=(T, options.num_layers, B, H)) >= options.dropout
+    kept = rng.uniform(size=(T, options.num_layers, B, H)) >= options.dropout
     return np.multiply(kept, 1 / (1 - options.dropout), dtype=options.dtype)

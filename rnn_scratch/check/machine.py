@@ -59,8 +59,8 @@ def used_threads(backend: Backend) -> Iterator[Row]:
 
     Measured is processor time, of which other programs take none away. Only Linux has it by thread.
     """
-    machine, chance = backend.machine, np.random.RandomState(0)
-    W = machine.tensor(chance.normal(0, 512**-0.5, (512, 512)).astype("float32"), "cpu")
+    machine, rng = backend.machine, np.random.RandomState(0)
+    W = machine.tensor(rng.normal(0, 512**-0.5, (512, 512)).astype("float32"), "cpu")
     times = []
     for _ in range(3):  # in the first one it may start threads and compile
         machine.array(machine.multiply(W, [W] * 20))
@@ -110,12 +110,12 @@ def synchronize(case: Case) -> Iterator[Computed | Row]:
     share of the whole time: almost 0 if it waited, almost 1 if it did not.
     """
     machine, dtype = case.backend.machine, case.options.dtype
-    chance = np.random.RandomState(0)
+    rng = np.random.RandomState(0)
     size, seconds = 64, 0.0
     while seconds < LEAST_TIME and size < 8192:
         size *= 2
-        W = case.tensor(chance.normal(0, size**-0.5, (size, size)).astype(dtype))
-        h = case.tensor(chance.normal(0, 1, (64, size)).astype(dtype))
+        W = case.tensor(rng.normal(0, size**-0.5, (size, size)).astype(dtype))
+        h = case.tensor(rng.normal(0, 1, (64, size)).astype(dtype))
         share = 1.0
         for turn in range(4):  # a busy machine delays a reading, but not each of three for so long
             start = time.perf_counter()

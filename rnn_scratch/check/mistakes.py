@@ -30,11 +30,6 @@ def everywhere(*change: str) -> dict[str, tuple[str, ...]]:
     return dict.fromkeys(OURS, change)
 
 
-def within(backend: str, *change: str) -> dict[str, tuple[str, ...]]:
-    """Return a change in one backend."""
-    return {backend: change}
-
-
 def changed(source: str, change: Sequence[str], where: object = "the source") -> str:
     """Return the source with its texts replaced; ValueError if it lacks one of them."""
     for old, new in zip(change[::2], change[1::2]):
@@ -177,20 +172,20 @@ MISTAKES = [
     }),
 
     # NumPy's hand-written backward pass.
-    Mistake("derivative of tanh from the pre-activation", "gradients", "W_xh", within("numpy",
-        "(1 - h * h)", "(1 - np.arctanh(h) ** 2)")),
-    Mistake("gradient of a sum instead of a mean", "gradients", "", within("numpy",
-        "return d_logits / len(labels)", "return d_logits")),
-    Mistake("gradient of the loss without the one-hot vector", "gradients", "", within("numpy",
-        "d_logits[np.arange(len(labels)), labels] -= 1", "pass")),
-    Mistake("no slope of the activation in the gradient", "gradients", "", within("numpy",
-        "dz = d_h * (1 - h * h)", "dz = d_h")),
-    Mistake("bias gradient missing", "gradients", "b_h", within("numpy",
-        '"b_h": dz.sum(0)', '"b_h": np.zeros_like(params["b_h"])')),
-    Mistake("W_hh not transposed in the cell's backward pass", "gradients", "W_xh", within("numpy",
-        'dz @ params["W_hh"].T', 'dz @ params["W_hh"]')),
-    Mistake("gradients of one time step instead of the sum", "gradients", "W_xh", within("numpy",
-        "grads[name] += grad", "grads[name] = grad")),
+    Mistake("derivative of tanh from the pre-activation", "gradients", "W_xh", {"numpy": (
+        "(1 - h * h)", "(1 - np.arctanh(h) ** 2)")}),
+    Mistake("gradient of a sum instead of a mean", "gradients", "", {"numpy": (
+        "return d_logits / len(labels)", "return d_logits")}),
+    Mistake("gradient of the loss without the one-hot vector", "gradients", "", {"numpy": (
+        "d_logits[np.arange(len(labels)), labels] -= 1", "pass")}),
+    Mistake("no slope of the activation in the gradient", "gradients", "", {"numpy": (
+        "dz = d_h * (1 - h * h)", "dz = d_h")}),
+    Mistake("bias gradient missing", "gradients", "b_h", {"numpy": (
+        '"b_h": dz.sum(0)', '"b_h": np.zeros_like(params["b_h"])')}),
+    Mistake("W_hh not transposed in the cell's backward pass", "gradients", "W_xh", {"numpy": (
+        'dz @ params["W_hh"].T', 'dz @ params["W_hh"]')}),
+    Mistake("gradients of one time step instead of the sum", "gradients", "W_xh", {"numpy": (
+        "grads[name] += grad", "grads[name] = grad")}),
 
     # A GRU, the LSTM and Adam.
     Mistake("the candidate added in full", "gru", "state", everywhere(

@@ -85,7 +85,7 @@ class Row(Record):
 
 
 def apart(actual: float, expected: float) -> str:
-    """One number instead of the other, with so many digits that they differ in two of them."""
+    """Format two numbers with enough digits to show where they differ."""
     for digits in range(4, 18):
         texts = [f"{number:.{digits}g}" for number in (actual, expected)]
         if f"{actual:.{digits - 1}g}" != f"{expected:.{digits - 1}g}":

@@ -26,15 +26,10 @@ MODEL_TIMEOUT, TEAM_TIMEOUT = 3600.0, 600.0  # seconds for one model, and for on
 def rows(runtime: Runtime, cells: Sequence[str] = ()) -> Iterator[Row]:
     """Every comparison of a variant of a backend's model; a backend that fails is a row.
 
-    Without `cells`, all of them are checked. With several workers, it is what they compute
-    together. Raises RNNScratchError for a number of workers that does not divide the minibatch.
+    Without `cells`, all of them are checked. With several workers, whose number `require_shares`
+    allows, it is what they compute together.
     """
     workers = runtime.workers
-    if B % workers:
-        raise RNNScratchError(
-            f"--workers is {workers}; the minibatches that are checked have {B} rows, for "
-            f"{', '.join(str(number) for number in range(1, B + 1) if B % number == 0)} workers."
-        )
     what, timeout = ("workers", TEAM_TIMEOUT) if workers > 1 else ("backend", MODEL_TIMEOUT)
     try:
         yield from groups.ask(_rows, workers, runtime, list(cells), timeout=timeout)
@@ -44,10 +39,19 @@ def rows(runtime: Runtime, cells: Sequence[str] = ()) -> Iterator[Row]:
         yield fact("", False, one_line(str(error)), piece=what)
 
 
+def require_shares(workers: int) -> None:
+    """Raise RNNScratchError for a number of workers that does not divide the minibatch."""
+    if B % workers:
+        raise RNNScratchError(
+            f"`--workers` must be a divisor of {B}, the rows of a minibatch here (got {workers}).",
+            f"Use {', '.join(str(number) for number in range(1, B + 1) if B % number == 0)}.",
+        )
+
+
 def _rows(member: Team | None, runtime: Runtime, cells: list[str]) -> Iterator[Row]:
     # In a process of its own, so that one framework cannot disturb another.
     if member is not None:
-        yield from team.check(runtime, member)
+        yield from team.check(runtime, cells, member)
         return
     backend = registry.load(runtime.backend)
     # Before anything is computed.
@@ -70,8 +74,9 @@ def check(
 ) -> Iterator[Row]:
     """Compare a variant of a backend's model with the reference, in each of these cases.
 
-    `name` is the backend's; None: all of `inputs.cases`. A piece that raises is a row that fails.
-    The `short` form has at most 10 updates; for less, name pieces to `omit`.
+    `name` is the backend's. Without `cases`, all of `inputs.cases` are compared. A piece that
+    raises an error is a row that fails. The `short` form has at most 10 updates; pieces in `omit`
+    are left out.
     """
     if hasattr(backend, model):
         yield from signatures(backend, model)
@@ -151,7 +156,13 @@ OF_SCRATCH: tuple[Piece, ...] = (
 OF_A_MODEL = (functions.params, functions.state, functions.forward, functions.gradients)
 PIECES = dict.fromkeys(VARIANTS, (*OF_A_MODEL, *epochs.TRAINING)) | {"scratch": OF_SCRATCH}
 # Those that do the same with any cell, and are tried with the first one only.
-OF_ANY_CELL = (machine.tensor, *functions.OF_ANY_CELL, *functions.OF_OPTIMIZERS)
+OF_ANY_CELL = (
+    machine.tensor,
+    functions.encode,
+    functions.loss,
+    functions.rounded,
+    *functions.OF_OPTIMIZERS,
+)
 # Those that are the same in all cases, and in all of a dtype.
 ONCE: tuple[Piece, ...] = (machine.set_eager,)
 OF_A_DTYPE: tuple[Piece, ...] = (machine.multiply, machine.synchronize)  # of ``scratch``

@@ -4,12 +4,12 @@ Each worker is a process with its rows of the minibatch, and they exchange gradi
 framework's own engine, as in training.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from .. import registry
-from ..contract import Team
+from ..contract import Options, Team
 from ..errors import NotOffered
 from ..runs import exchange
 from ..runs.runtime import Runtime
@@ -17,21 +17,25 @@ from .epochs import FEW, clipping, updated
 from .inputs import DEEP, PLAIN, B, Case, in_each_dtype, make_case
 from .results import Computed, Row, fact, not_offered
 
-CASES = tuple(
-    case for options in (PLAIN, DEEP._replace(cell="lstm")) for case in in_each_dtype(options)
-)
-# Of the numbers that are sent: signs of zeros, the smallest and the largest, and what is none.
+# Numbers to send: negative zero, subnormal, the largest, infinite, and not a number.
 SPECIAL = (0.1, -0.0, 5e-324, 1e-40, 1.7e308, float("inf"), float("nan"))
 
 
-def check(runtime: Runtime, team: Team) -> Iterator[Row]:
-    """Compare what this worker of the team computes with the others with the reference."""
+def cases(cells: Sequence[str]) -> list[Options]:
+    """Return the options to check, in each dtype: a plain model and a deep one, of these cells."""
+    deep = DEEP._replace(cell="lstm")
+    chosen = [each._replace(cell=cell) for cell in cells for each in (PLAIN, deep)]
+    return [case for options in chosen or (PLAIN, deep) for case in in_each_dtype(options)]
+
+
+def check(runtime: Runtime, cells: Sequence[str], team: Team) -> Iterator[Row]:
+    """Compare what this worker and the others of its team compute with the reference."""
     name = runtime.backend
     backend, _ = registry.start(name, 1)
     engine = registry.workers(name, backend)
     engine.join(team)
     device = registry.choose_device(name, backend, runtime.device, "float32")
-    for options in CASES:
+    for options in cases(cells):
         case = make_case(name, backend, runtime.model, options._replace(device=device))
         try:
             for piece in TEAM_PIECES if runtime.model == "scratch" else (train_together,):
@@ -56,7 +60,7 @@ def gather(case: Case, team: Team) -> Iterator[Computed | Row]:
 
 
 def all_reduce(case: Case, team: Team) -> Iterator[Computed | Row]:
-    """Check that the means over the workers are the gradients of all rows."""
+    """Compare the mean loss with that of all rows, and mean gradients with the gathered ones."""
     part, model = case.of_rows(exchange.share(B, team)), case.model()
     loss, grads, _ = part.scratch.gradients(model, *part.minibatch())
     mean, means = part.backend.workers.all_reduce(loss, grads)

@@ -11,7 +11,7 @@ def start() -> None:
         from ..system import signals
 
         signals.install()
-        bytes(2**28)  # which takes no time; with less, the threads of OpenBLAS would wait for ever
+        bytes(2**28)  # which takes no time; with less, the threads of OpenBLAS would wait forever
         from .main import main
     except KeyboardInterrupt:
         os._exit(128 + signal.SIGINT)

@@ -27,7 +27,7 @@ from ..workers import launch
 from .options import json_option, option, settings_options, specified, text_options
 from .screen import Screen
 
-EXACT_EPOCHS = 50  # in exact mode
+EXACT_EPOCHS, EVERY = 50, 10  # in exact mode
 
 
 @click.command()
@@ -39,12 +39,7 @@ EXACT_EPOCHS = 50  # in exact mode
     multiple=True,
     help="Variant of the model; may be repeated.  [default: all; with --exact: scratch]",
 )
-@click.option(
-    "--device",
-    default="cpu",
-    show_default=True,
-    help="Device: cpu, cuda, mps, or auto for the best one.",
-)
+@option("device", default="cpu", metavar="NAME")
 @option(
     "workers",
     "Number of workers, or several to try in turn, such as 1,2,4.  [without a number: 3,2]",
@@ -68,7 +63,7 @@ EXACT_EPOCHS = 50  # in exact mode
 )
 @json_option
 @text_options()
-@option("every", "With --exact: epochs between two digests.", default=10)
+@option("every", "With --exact: epochs between two digests.", implied=f"{EVERY}")
 @settings_options(omit=["cell"], num_epochs=EXACT_EPOCHS)
 def check(
     backends: Sequence[str],
@@ -80,14 +75,14 @@ def check(
     as_json: bool,
     corpus: str | None,
     text: str | None,
-    every: int,
+    every: int | None,
     **options: Any,
 ) -> None:
     """Compare backends with the NumPy reference, function by function.
 
-    Each function has a line: ok, or the first number that differs. The last lines name the function
-    to look at first. NumPy itself is compared with recorded values, and its gradients with finite
-    differences.
+    Each function has a line: ok, or DIFFERS and the first number that differs. If a comparison
+    fails, the last line names the function to look at first. NumPy itself is compared with recorded
+    values, and its gradients with finite differences.
 
     With --exact, train the backends in exact mode instead, with the settings of `train` (by default
     50 epochs), and compare all parameters bit for bit after every update. If they differ, the
@@ -101,17 +96,23 @@ def check(
         raise RNNScratchError(
             f"`--exact` trains one cell at a time (got `--cell` {', '.join(cells)})."
         )
-    if not exact and (settings or corpus or text):
-        stray = ", ".join(map(option_of, settings)) or "A text"
-        raise RNNScratchError(f"{stray} requires --exact: functions are checked with fixed sizes.")
+    stray = settings | specified({"corpus": corpus, "text": text, "every": every})
+    if stray and not exact:
+        raise RNNScratchError(
+            f"`{'`, `'.join(map(option_of, stray))}` requires `--exact`.",
+            "Without `--exact`, `check` uses fixed inputs: omit the option.",
+        )
     screen = Screen(stderr=as_json)  # beside the JSON
     if exact:
         settings |= {"cell": cells[0]} if cells else {}
-        made = Settings(**{"num_epochs": EXACT_EPOCHS, **settings, "exact": True})
+        chosen = Settings(**{"num_epochs": EXACT_EPOCHS, **settings, "exact": True})
         for number in workers:
-            launch.require_shares(made.batch_size, number)
+            launch.require_shares(chosen.batch_size, number)
         content = books.find(corpus, text, screen.say)
-        schedule.require(len(dataset.prepare(content, made).train), made)
+        schedule.require(len(dataset.prepare(content, chosen).train), chosen)
+    else:
+        for number in workers:
+            runner.require_shares(number)
     for name in backends:
         registry.find(name)
     names = list(dict.fromkeys(backends)) or registry.loadable(screen.say)
@@ -122,7 +123,7 @@ def check(
         for name, model, number in itertools.product(names, variants, workers)
     ]
     if exact:
-        passed = _train(runtimes, made, content, every, screen, as_json)
+        passed = _train(runtimes, chosen, content, every or EVERY, screen, as_json)
     else:
         passed = _check_pieces(runtimes, cells, all_rows, screen, as_json)
     sys.exit(0 if passed else 1)
@@ -231,7 +232,7 @@ def _print_exact(result: ExactResult, screen: Screen) -> None:
         if model.reason:
             screen.say(f"{model.title}: {model.outcome}: {model.reason}")
     if result.divergence:
-        screen.print("The models' parameters are not equal, bit for bit.")
+        screen.print("The models' parameters differ.")
         screen.print(result.divergence.sentence)
     elif len(trained) == 1:
         screen.print("Only one model was trained: there is nothing to compare it with.")

@@ -200,7 +200,7 @@ def _varied(text: str) -> tuple[str, list[int]]:
         numbers = sorted({int(value) for value in separated(values)})
     except ValueError:
         raise RNNScratchError(
-            f"--vary {text}: the values must be integers, such as --vary {example}"
+            f"`--vary` takes integers (got {text}).", f"For example: `--vary {example}`"
         ) from None
     return name.strip().replace("-", "_"), numbers
 
@@ -209,7 +209,8 @@ def _pair(text: str, option: str, example: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals and value):
         raise RNNScratchError(
-            f"{option} {text}: pass a name and a value, such as {option} {example}"
+            f"`{option}` takes a name and a value (got {text}).",
+            f"For example: `{option} {example}`",
         )
     return name, value
 
@@ -220,8 +221,8 @@ def _candidate(text: str) -> Candidate:
     backend, at, environment = place.partition("@")
     if at and not re.fullmatch(r"[\w.+-]{1,50}", environment):
         raise RNNScratchError(
-            f"--candidates {text}: an environment's name may have letters, digits, and . + - _ "
-            "only, such as numpy@new."
+            f"The environment name {environment!r} in `--candidates` is not valid.",
+            "Use letters, digits and . + - _ only, for example numpy@new.",
         )
     registry.find(backend)
     return Candidate(backend, checked("model", model if colon else VARIANTS[0]), environment)

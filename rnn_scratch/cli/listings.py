@@ -74,7 +74,11 @@ def backends() -> None:
 
 def _state(folder: Path, record: RunRecord) -> str:
     outcome = record.sessions[-1].outcome
-    return "killed" if outcome == "running" and not locks.is_held(folder) else outcome
+    if outcome != "running" or locks.is_held(folder):
+        return outcome
+    # The session may have ended since its record was read.
+    outcome = run_folder.read(folder).sessions[-1].outcome
+    return "killed" if outcome == "running" else outcome
 
 
 def _cells(folder: Path, record: RunRecord, history: list[Epoch]) -> list[str]:

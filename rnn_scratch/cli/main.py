@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(f"Error: {where}{error.strerror or error}.")
     except Exception as error:
         if str(error) == "can't start new thread":  # Python's words
-            _fail("Error: The system allows no more threads, or has no memory for one (ulimit).")
+            _fail("Error: The system refuses to start another thread (ulimit -u, or memory).")
         # Each framework has its own exception for too little memory; only the messages are alike.
         # A library that is imported may give the reason as the cause of its own error.
         cause: BaseException = error

@@ -15,7 +15,7 @@ from ..system.terminal import echo
 from ..text import books
 from .options import json_option, option, options, runtime_options, specified, text_options
 
-model_options = options(
+inference_options = options(
     option("best"),
     option("unknown", default="error"),
     runtime_options(backend="the run's", model="the run's", device="auto", threads="the run's"),
@@ -38,7 +38,7 @@ model_options = options(
 @option("top_p")
 @option("min_p")
 @option("seed", default=0)
-@model_options
+@inference_options
 def predict(run: str, prefix: str | None, **more: Any) -> None:
     """Generate text from a prefix with RUN's model.
 
@@ -56,7 +56,7 @@ def predict(run: str, prefix: str | None, **more: Any) -> None:
 @click.argument("run")
 @text_options("the run's, the training part and the held-out part separately")
 @json_option
-@model_options
+@inference_options
 def evaluate(run: str, as_json: bool, **more: Any) -> None:
     """Compute the loss of RUN's model on a text, and the perplexity of two baselines.
 

@@ -42,7 +42,7 @@ def show(function: str, backends: str | None, model: str, diff: tuple[str, str] 
     """
     if backends is not None and diff:
         raise RNNScratchError(
-            f"`--backends {backends}` and `--diff` exclude each other.",
+            f"`--backends {backends}` and `--diff` cannot be used together.",
             "Omit `--backends`: `--diff` names the two backends to show.",
         )
     codes = _choose(diff or () if backends is None else separated(backends), model)

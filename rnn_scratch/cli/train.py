@@ -75,18 +75,18 @@ class BarReport(LineReport):
     "other machines.",
     metavar="K",
 )
-@click.option(
-    "--coordinator",
+@option(
+    "coordinator",
+    "With --rank or a launcher: where worker 0 waits for the others. The connection is not "
+    "encrypted: use private networks only.",
     metavar="HOST:PORT",
-    help="With --rank: where worker 0 waits for the others. The connection is not encrypted: use "
-    f"private networks only.  [default: {COORDINATOR}]",
+    implied=COORDINATOR,
 )
-@click.option(
-    "--wait",
-    type=click.FloatRange(1, 86400),
+@option(
+    "wait",
+    "With --rank or a launcher: how long to wait for the other workers before training starts.",
     metavar="SECONDS",
-    help="With --rank: how long to wait for the other workers before training starts.  "
-    f"[default: {WAIT:g}]",
+    implied=f"{WAIT:g}",
 )
 @option("patience", metavar="N", implied="0; with --resume: the run's")
 @click.option(
@@ -106,8 +106,8 @@ class BarReport(LineReport):
 @click.option(
     "--like",
     metavar="RUN",
-    help="Start a new run with the settings, text, backend and model of this run. Other options "
-    "override them.",
+    help="Start a new run with the settings, text, backend, model and patience of this run. Other "
+    "options override them.",
 )
 @text_options()
 @option("eager")
@@ -138,7 +138,9 @@ def train(
         begun = specified({"preset": preset, "like": like, "resume": resume})
         if len(begun) > 1:
             first, second, *_ = map(option_of, begun)
-            raise RNNScratchError(f"`{first}` and `{second}` exclude each other.", "Choose one.")
+            raise RNNScratchError(
+                f"`{first}` and `{second}` cannot be used together.", "Choose one."
+            )
         if preset is not None:
             arguments = _based_on(PRESETS[preset], arguments)
         if like is not None:

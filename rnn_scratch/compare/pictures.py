@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from io import BytesIO
-from math import nan
+from math import isnan, nan
 from typing import Any
 
 from ..registry import OURS
 from ..runs import curve
-from ..runs.curve import INK
+from ..runs.curve import HIGHEST, INK
 from . import summary
 from .record import VARIED, Candidate, Comparison
 
@@ -76,13 +76,13 @@ def speed(axes: Any, record: Comparison) -> bool:
 
 
 def perplexity(axes: Any, record: Comparison) -> bool:
-    """Draw curves of the perplexity, one for each training run."""
+    """Draw curves of the perplexity, one for each training run, where it is below HIGHEST."""
     for candidate in record.candidates:
         curves = [[epoch.perplexity for epoch in trial.epochs] for trial in candidate.trials]
-        if any(curves):
-            # One line, which NaN interrupts between two runs: thousands of lines take minutes.
-            epochs = [x for curve in curves for x in (*range(1, len(curve) + 1), nan)]
-            values = [y for curve in curves for y in (*curve, nan)]
+        # One line, which NaN interrupts between two runs: thousands of lines take minutes.
+        epochs = [x for curve in curves for x in (*range(1, len(curve) + 1), nan)]
+        values = [y if y and y < HIGHEST else nan for curve in curves for y in (*curve, nan)]
+        if not all(map(isnan, values)):
             marker = "." if max(map(len, curves)) < 3 else ""
             style = _line(candidate, record)
             axes.plot(epochs, values, label=candidate.name, marker=marker, **style)

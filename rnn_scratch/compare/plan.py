@@ -21,6 +21,7 @@ from ..runs import inference, schedule
 from ..runs.runtime import Runtime
 from ..settings import Settings, checked
 from ..system import host, processes, records
+from ..system.terminal import Say
 from ..text import books, dataset
 from ..workers import groups
 from ..workers.launch import require_shares
@@ -43,7 +44,6 @@ from .record import (
 # From which libraries read their number of threads, before any call can set it.
 THREADED = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR")
 THREAD_VARIABLES = ("VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name in THREADED))
-Say = Callable[[str], None]  # receives a line
 Ask = Callable[..., AbstractContextManager[Iterator[Any]]]  # `_ask` for one comparison
 Starts = dict[int | None, tuple[str, str]]  # digests, by the seed or the varied value
 
@@ -55,11 +55,15 @@ def new_record(
     text: books.Text,
     command: str,
 ) -> Comparison:
-    """Return the record of a comparison to be made; raise RNNScratchError if it is impossible."""
+    """Return the record of a comparison to be made.
+
+    Raises RNNScratchError if it is impossible, or its record could not be read again.
+    """
     if plan.target is not None and not (1 < plan.target < 1e300 and settings.holds_out):
         raise RNNScratchError(
-            f"--target is {plan.target:g}; it must be a perplexity above 1 and below 1e300, "
-            "of held-out text: --valid-tokens N holds out N characters, --valid-share a share."
+            "`--target` must be a perplexity above 1 and below 1e300, and requires held-out text "
+            f"(got {plan.target:g}).",
+            "Hold out text with `--valid-tokens N` or `--valid-share P`.",
         )
     replace(settings, seed=settings.seed + plan.seeds - 1)  # the last one, if valid
     for value in plan.points:
@@ -67,7 +71,7 @@ def new_record(
         schedule.require(len(dataset.prepare(text, at_point).train), at_point)
     prepared = dataset.prepare(text, settings)
     valid = prepared.valid
-    return Comparison(
+    record = Comparison(
         format=COMPARISON_FORMAT,
         command=shortened(command),
         started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -79,6 +83,8 @@ def new_record(
         unigram=inference.unigram(valid) if len(valid) else None,
         candidates=list(candidates),
     )
+    records.require_readable(Path(COMPARISON_FILE), records.encoded(record), Comparison)
+    return record
 
 
 def interpreters(candidates: Sequence[Candidate], pythons: Mapping[str, str]) -> dict[str, str]:
@@ -89,7 +95,7 @@ def interpreters(candidates: Sequence[Candidate], pythons: Mapping[str, str]) ->
     places = {candidate.place: candidate.environment for candidate in candidates}
     if unused := sorted(pythons.keys() - {*places, *places.values()}):
         raise RNNScratchError(
-            f"--python names {', '.join(unused)}, which is not compared.",
+            f"`--python` names {', '.join(unused)}, which this comparison does not include.",
             f"The backends of this comparison are: {', '.join(places)}.",
         )
     chosen = {}
@@ -97,8 +103,7 @@ def interpreters(candidates: Sequence[Candidate], pythons: Mapping[str, str]) ->
         chosen[place] = pythons.get(place) or pythons.get(environment) or sys.executable
         if environment and not pythons.keys() & {place, environment}:
             raise RNNScratchError(
-                f"The environment of {place} is unknown: which Python does it have?",
-                f"Name it: --python {place}=PATH",
+                f"No Python interpreter is known for {place}.", f"Pass `--python {place}=PATH`."
             )
     return chosen
 
@@ -109,7 +114,7 @@ def sized(plan: Plan, settings: Settings, value: int | None) -> tuple[Settings, 
         return settings, plan.threads, 1
     if plan.vary not in VARIED:
         raise RNNScratchError(
-            f"--vary {plan.vary}=... is not possible.", f"You can vary {', '.join(VARIED)}."
+            f"`--vary` cannot vary {plan.vary}.", f"Vary one of: {', '.join(VARIED)}."
         )
     changes: dict[str, Any] = {plan.vary: checked(plan.vary, value)}
     threads, workers = changes.pop("threads", plan.threads), changes.pop("workers", 1)

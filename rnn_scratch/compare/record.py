@@ -75,7 +75,7 @@ class Plan(Record, omit_defaults=False):
         return self.target is not None and held_out is not None and held_out <= self.target
 
 
-class Failure(Record, kw_only=False):
+class Failure(Record):
     """Why a candidate has no result, or not all results."""
 
     reason: Line
@@ -96,7 +96,7 @@ class Ready(Record, tag=True):
 class EpochResult(Record, tag=True, kw_only=True):
     """The result of an epoch of training."""
 
-    perplexity: Perplexity
+    perplexity: Perplexity | None  # None where it is too large for a float
     held_out: Perplexity | None = None  # of held-out text, if there is any
     seconds: Seconds  # of training
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import asdict
 
+from ..runs.progress import format_perplexity
 from .record import Candidate, Comparison, Round, Trial
 
 # Settings that don't change what a minibatch costs.
@@ -127,10 +128,11 @@ def _times(record: Comparison, candidate: Candidate, value: int | None) -> dict[
 
 def _results(record: Comparison, trials: Sequence[Trial]) -> dict[str, Any]:
     first, plan, ends = trials[0], record.plan, [trial.epochs[-1] for trial in trials]
+    known = [end.perplexity for end in ends]
     held_out = [end.held_out for end in ends if end.held_out is not None]
     figures = {
         "comparisons": first.comparisons,
-        "perplexity": spread(end.perplexity for end in ends),
+        "perplexity": format_perplexity(None) if None in known else spread(filter(None, known)),
         "held_out": spread(held_out),
         "bits": spread(map(log2, held_out)),  # for each character
         "parameters": first.parameters[:8],

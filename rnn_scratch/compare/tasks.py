@@ -14,7 +14,8 @@ import numpy as np
 from msgspec.structs import replace
 
 from .. import registry
-from ..check import inputs, machine, runner
+from ..check import inputs, runner
+from ..check.machine import set_eager
 from ..contract import CELLS, Batch, Model, Team, Tensor
 from ..errors import RNNScratchError
 from ..exact import digest
@@ -53,9 +54,9 @@ def train(
     comparisons = (yield from _check(setup)) if check else 0
     setup.backend.machine.set_tf32(plan.tf32)  # after the check, which is of exact arithmetic
     parameters = digest(setup.model.to_arrays(setup.model.params))
-    for trained, losses in training.epochs(setup):
+    for trained in training.epochs(setup):
         yield EpochResult(
-            perplexity=math.exp(min(sum(losses) / len(losses), 700)),
+            perplexity=trained.perplexity,
             held_out=trained.valid_perplexity,
             seconds=trained.seconds,
         )
@@ -82,7 +83,7 @@ def _check(setup: Setup) -> Generator[None, None, int]:
         runtime.model,
         cases=[options],
         short=True,
-        omit=[machine.set_eager],  # which no comparison uses
+        omit=[set_eager],  # which no comparison uses
     ):
         rows.append(row)
         yield None
@@ -197,11 +198,11 @@ def _batches(setup: Setup) -> list[Batch]:
 def _seconds(setup: Setup, work: Callable[[], Sequence[Tensor]]) -> float:
     # The results are held until the clock stops: a framework that computes asynchronously need
     # not finish what nobody waits for.
-    machine, device = setup.backend.machine, setup.runtime.device
-    machine.synchronize([], device)
+    synchronize, device = setup.backend.machine.synchronize, setup.runtime.device
+    synchronize([], device)
     start = time.perf_counter()
     results = work()
-    machine.synchronize(results, device)
+    synchronize(results, device)
     return time.perf_counter() - start
 
 
@@ -235,8 +236,8 @@ def _large(setup: Setup) -> Chain:
 
 
 def _random(setup: Setup, *shape: int) -> Tensor:
-    random, options = np.random.RandomState(0), setup.model.options
-    values = random.normal(0, shape[0] ** -0.5, shape).astype(options.dtype)
+    rng, options = np.random.RandomState(0), setup.model.options
+    values = rng.normal(0, shape[0] ** -0.5, shape).astype(options.dtype)
     return setup.backend.machine.tensor(values, options.device)
 
 
@@ -245,9 +246,10 @@ def _chains(setup: Setup) -> list[Chain]:
 
     For each time step and layer the products of the cell in the forward pass, (B, H) @ (H, G*H) for
     G gates, and in the backward pass, (B, G*H) @ (G*H, H). For all time steps at once those of the
-    output layer, of what goes into a layer from the one below and, if there is one, of the
-    embedding's layer, forward and backward. And the gradient of each of these weights, for all
-    steps at once. One-hot vectors need none: their products are rows of the weights.
+    output layer and of what goes into a layer from the one below, forward and backward. And the
+    gradient of each of these weights, for all steps at once. One-hot vectors need none: their
+    products are rows of the weights. An embedding needs those of its rows, one for each character,
+    or of the minibatch's tokens if they are fewer.
     """
     options, tensor = setup.model.options, partial(_random, setup)
     B, T = setup.settings.batch_size, setup.settings.num_steps
@@ -255,10 +257,10 @@ def _chains(setup: Setup) -> list[Chain]:
     V, H, N = options.vocab_size, options.num_hiddens, options.embedding
     gates = CELLS[options.cell].products
 
-    def layer(inputs: int, outputs: int) -> list[Chain]:
+    def layer(inputs: int, outputs: int, rows: int = T * B) -> list[Chain]:
         there_and_back = [tensor(inputs, outputs), tensor(outputs, inputs)]
-        gradient = tensor(inputs, T * B), [tensor(T * B, outputs)]
-        return [(tensor(T * B, inputs), there_and_back), gradient]
+        gradient = tensor(inputs, rows), [tensor(rows, outputs)]
+        return [(tensor(rows, inputs), there_and_back), gradient]
 
     before, chain, chains = tensor(H, T * B), list[Tensor](), layer(H, V)
     for G in gates:
@@ -266,8 +268,10 @@ def _chains(setup: Setup) -> list[Chain]:
         chain += [W, tensor(G * H, H) if G > 1 else W]
         chains += [(before, [tensor(T * B, G * H)])] * options.num_layers
     chains.append((tensor(B, H), chain * T * options.num_layers))
-    for size in ([N] if N else []) + [H] * (options.num_layers - 1):
-        chains += layer(size, sum(gates) * H)
+    if N:
+        chains += layer(N, sum(gates) * H, min(V, T * B))
+    for _ in range(options.num_layers - 1):
+        chains += layer(H, sum(gates) * H)
     return chains
 
 

@@ -140,9 +140,8 @@ def load(run: str | Path, arrays: bool = True) -> Checkpoint:
             identity = run_folder.read(path.parent).identity
     if identity != checkpoint.identity:
         raise Damaged(
-            f"{path} is a checkpoint of another run than the one whose {run_folder.RUN_FILE} is "
-            "beside it.",
-            "Restore the file that belongs there, or move this one elsewhere to use it.",
+            f"{path} belongs to another run than the {run_folder.RUN_FILE} beside it.",
+            "Restore the right file, or move this one to another folder to use it.",
         )
     return checkpoint
 

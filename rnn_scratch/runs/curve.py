@@ -50,7 +50,7 @@ def draw(axes: Any, histories: Mapping[str, Sequence[Epoch]]) -> None:
 
 @cache
 def check_matplotlib(*formats: str) -> None:
-    """Write a figure in these formats before hours of work; RNNScratchError if that fails."""
+    """Raise RNNScratchError unless Matplotlib can write these formats, before training starts."""
     with _explained():
         from matplotlib.figure import Figure
 

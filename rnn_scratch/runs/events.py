@@ -59,22 +59,22 @@ Event = Message | Started | Progress | Epoch | Ended
 
 
 class Report:
-    """Receives the events of a training; this base class ignores them."""
+    """Receive the events of a training; this base class ignores them."""
 
     def say(self, line: str) -> None:
         """Receive a line for the user."""
 
     def started(self, event: Started) -> None:
-        """A session of training has begun."""
+        """Receive the start of a session."""
 
     def progress(self, event: Progress) -> None:
-        """An epoch begins, or about a second of it has passed."""
+        """Receive the progress within an epoch, about once a second."""
 
     def epoch(self, event: Epoch) -> None:
-        """An epoch has ended and is in the history."""
+        """Receive a completed epoch, which is in the history."""
 
     def ended(self, event: Ended) -> None:
-        """The session has ended, whatever its outcome; if it has failed, the error follows."""
+        """Receive the end of the session, whatever its outcome; if it failed, the error follows."""
 
     def receive(self, event: Event) -> None:
         """Call the method for the event."""

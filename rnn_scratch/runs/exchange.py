@@ -77,7 +77,7 @@ def numbers(backend: Backend, options: Options, *values: int) -> list[list[int]]
 def agree(
     backend: Backend, options: Options, size: int, request: int | None
 ) -> tuple[int, int | None]:
-    """The first worker's size of the next part, and a signal that any worker has received."""
+    """Agree on the size of the next chunk, and on a signal that any worker has received."""
     rows = numbers(backend, options, min(size, MOST), request or 0)
     return rows[0][0], next((number for _, number in rows if number), None)
 

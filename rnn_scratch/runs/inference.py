@@ -46,8 +46,8 @@ def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[Setup, Ch
     if best:
         if not saved.best:
             raise RNNScratchError(
-                f"{run} has no best epoch: a run has one with held-out text (`--valid-share 0.1`), "
-                "after its first epoch.",
+                f"{run} has no best epoch. A run has one only with held-out text (`--valid-share "
+                "0.1`), after its first epoch.",
                 "Omit `--best` to use the latest state of the training.",
             )
         progress: dict[str, Any] = {"epoch": saved.best_epoch, "incomplete": NOTHING}

@@ -27,7 +27,7 @@ CARD = """\
 <div>run folder: <code>{folder}</code></div></div></div>"""
 
 # The runs whose cards training has left in the notebook: folder, and number of the cell.
-shown: dict[Path, int] = {}
+displayed: dict[Path, int] = {}
 
 
 def card(
@@ -67,7 +67,7 @@ class Live(LineReport):
         display = sys.modules["IPython"].display.display
         data = self._data(f"epoch {self.session.from_epoch + 1} of {self.settings.num_epochs}")
         self.handle = display(data, raw=True, display_id=True)
-        shown[self.path] = notebook_shell().execution_count
+        displayed[self.path] = notebook_shell().execution_count
 
     def progress(self, event: Progress) -> None:
         """Show how far the training has come, and the time left."""

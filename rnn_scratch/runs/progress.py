@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..system.terminal import Say
 from . import run_folder, training
 from .events import Ended, Progress, Report, Started
 from .run_folder import Epoch
@@ -18,14 +19,14 @@ QUIET = 30.0  # seconds after which a line is due, within an epoch too
 class LineReport(Report):
     """Passes on lines: every tenth epoch, with a sample of the model's text, and the results."""
 
-    def __init__(self, say: Callable[[str], object]) -> None:
-        """Each line is passed to `say`."""
-        self._say = say
+    def __init__(self, print_line: Say, translate: Callable[[str], str] = str) -> None:
+        """Pass each line to `print_line`; `translate` messages, which may name options."""
+        self.print, self._translate = print_line, translate
         self.folder: Path | None = None  # of the run, once training has begun
 
     def say(self, line: str) -> None:
         """Pass on the message."""
-        self._say(line)
+        self.print(self._translate(line))
 
     def started(self, event: Started) -> None:
         """Say what is trained, and where."""
@@ -35,7 +36,7 @@ class LineReport(Report):
         self.said = time.monotonic()
         session, runtime = event.session, event.session.runtime
         workers = f"workers: {runtime.workers}, " if runtime.workers > 1 else ""
-        self.say(
+        self.print(
             f"{runtime.backend} ({runtime.model}) on {runtime.device}, {workers}"
             f"threads: {runtime.threads}, epochs {session.from_epoch + 1} to {self.last}, "
             f"run folder: {event.folder}"
@@ -44,7 +45,7 @@ class LineReport(Report):
     def progress(self, event: Progress) -> None:
         """Say how far the epoch has come if there has been no line for a while."""
         if event.left is not None and time.monotonic() - self.said >= QUIET:
-            self.say(
+            self.print(
                 f"epoch {event.epoch}: {event.done:,} of {event.total:,} minibatches  "
                 f"{numbers_within(event)}{time_left(event.left)}"
             )
@@ -55,7 +56,7 @@ class LineReport(Report):
         self.epochs.append(event)
         if event.epoch % SAMPLE_EVERY == 0 and event.epoch < self.last:
             sample = f"  {event.sample!r}" if event.sample else ""
-            self.say(f"epoch {event.epoch:>{len(str(self.last))}}  {numbers(event)}{sample}")
+            self.print(f"epoch {event.epoch:>{len(str(self.last))}}  {numbers(event)}{sample}")
             self.said = time.monotonic()
 
     def ended(self, event: Ended) -> None:
@@ -64,15 +65,15 @@ class LineReport(Report):
             return
         last, best = self.epochs[-1], event.best
         speed = statistics.median(epoch.tokens / epoch.seconds for epoch in self.epochs)
-        self.say(f"epoch {last.epoch}: {speed:,.0f} tokens/s on {self.session.runtime.device}")
-        self.say(f"training text  {quality(last.loss, last.perplexity)}")
+        self.print(f"epoch {last.epoch}: {speed:,.0f} tokens/s on {self.session.runtime.device}")
+        self.print(f"training text  {quality(last.loss, last.perplexity)}")
         if last.valid_loss is None or best is None or best.valid_loss is None:
             return
         is_best = " (best)" if best.epoch == last.epoch else ""
-        self.say(f"held-out text  {quality(last.valid_loss, last.valid_perplexity)}{is_best}")
+        self.print(f"held-out text  {quality(last.valid_loss, last.valid_perplexity)}{is_best}")
         if not is_best:
             lowest = quality(best.valid_loss, best.valid_perplexity)
-            self.say(f"best: epoch {best.epoch:<2} {lowest}")
+            self.print(f"best: epoch {best.epoch:<2} {lowest}")
 
 
 def losses(nats: float) -> str:

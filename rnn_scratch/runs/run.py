@@ -47,14 +47,14 @@ class Run(NamedTuple):
     def _ipython_display_(self) -> None:
         # Not a second time below its training. The error lets IPython go on to the other forms.
         cell = sys.modules["IPython"].get_ipython().execution_count
-        if notebook_card.shown.get(self.folder) != cell:
+        if notebook_card.displayed.get(self.folder) != cell:
             raise NotImplementedError
 
 
 def begun(
     parent: Path, say: Callable[[str], None] = lambda line: None
 ) -> list[tuple[Path, RunRecord]]:
-    """Return the runs in a folder with their records, in the order in which they were begun.
+    """Return the runs in a folder with their records, by number, and by name where it is equal.
 
     Damaged and unreadable ones are omitted; `say` is called with a line about each.
     """
@@ -65,8 +65,7 @@ def begun(
                 runs.append((folder, run_folder.read(folder)))
         except RNNScratchError as error:
             say(error.problem)
-    # By the clock, which may be set back, only if they began at the same moment or long ago.
-    return sorted(runs, key=lambda run: (run[1].number, run[1].sessions[0].started, str(run[0])))
+    return sorted(runs, key=lambda run: run[1].number)
 
 
 def listing(

@@ -83,15 +83,14 @@ class Session(Record):
     ] = []  # continuations of two prefixes, at the end
 
 
-class RunRecord(Record, kw_only=True):
+class RunRecord(Record):
     """The record of a run."""
 
     format: int
     identity: Line
     settings: Settings
     text: TextRecord
-    # Among the runs beside it; 0: older than such numbers.
-    number: Annotated[int, Meta(ge=0, le=LAST_NUMBER)] = 0
+    number: Annotated[int, Meta(ge=1, le=LAST_NUMBER)]  # among the runs beside it
     sessions: Annotated[list[Session], Meta(min_length=1)]
 
 
@@ -101,13 +100,13 @@ def create(folder: Path | None, backend: str) -> Path:
         if folder is None:
             return dated(backend)
         folder.mkdir(parents=True)
-    except FileExistsError as error:
-        raise RNNScratchError(
-            f"The run folder {folder or PARENT} exists already.",
-            "Choose another with `--run`, or resume the run in it:\n"
-            f"rnn-scratch train --resume {folder or PARENT} --epochs N",
-        ) from error
     except OSError as error:
+        if folder is not None and folder.is_dir():
+            raise RNNScratchError(
+                f"The run folder {folder} exists already.",
+                "Choose another with `--run`, or resume the run in it:\n"
+                f"rnn-scratch train --resume {folder} --epochs N",
+            ) from error
         raise RNNScratchError(
             f"The run folder {folder or PARENT} could not be created: {error.strerror}."
         ) from error

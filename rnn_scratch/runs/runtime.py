@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from ..system.records import Count, Line, Record
 
 
-class Runtime(Record, kw_only=False, omit_defaults=False):
+class Runtime(Record, omit_defaults=False):
     """A backend, a variant of its model, and what computes it."""
 
     backend: Line = "torch"

@@ -53,9 +53,14 @@ def with_rates(
     batches: Iterable[Batch], settings: Settings, done: int, total: int
 ) -> Iterator[Batch]:
     """The minibatches with the rates of their updates, which follow `done` of all `total` ones."""
-    how = Update()
     for update, batch in enumerate(batches, done + 1):
-        rates = [learning_rate(settings, update, total)]
-        if OPTIMIZERS[settings.optimizer].needs_rates:
-            rates += 1 - how.beta1**update, 1 - how.beta2**update
-        yield batch._replace(rates=Rates(*(np.asarray(rate, settings.dtype) for rate in rates)))
+        lr = learning_rate(settings, update, total)
+        yield batch._replace(rates=rates(settings.optimizer, lr, update, settings.dtype))
+
+
+def rates(optimizer: str, lr: float, update: int, dtype: str) -> Rates:
+    """Return the rates of an update, counted from 1, as arrays."""
+    values, how = [lr], Update()
+    if OPTIMIZERS[optimizer].needs_rates:
+        values += 1 - how.beta1**update, 1 - how.beta2**update
+    return Rates(*(np.asarray(value, dtype) for value in values))

@@ -66,7 +66,7 @@ def resumed(folder: Path, record: RunRecord, num_epochs: int, values: dict[str, 
         )
     if settings.schedule != "constant" and num_epochs != before.num_epochs:
         raise RNNScratchError(
-            f"The run in {folder} has `--schedule {settings.schedule}` to the end of epoch "
+            f"The {settings.schedule} schedule of the run in {folder} ends with epoch "
             f"{before.num_epochs} (got `--epochs {num_epochs}`).",
             f"Resume it with `--epochs {before.num_epochs}`, or train a new run.",
         )
@@ -104,7 +104,6 @@ def train(work: Work, team: Team | None = None) -> Generator[Event, None, Run]:
         arrays=trained_arrays(setup.model),
         **about,
     )
-    record = RunRecord(format=run_folder.RUN_FORMAT, sessions=[], **about)
     with contextlib.ExitStack() as stack:
         with signals.deferred() as request:
             folder = run_folder.create(path, work.runtime.backend)
@@ -114,7 +113,10 @@ def train(work: Work, team: Team | None = None) -> Generator[Event, None, Run]:
                 checkpoint.save(folder / checkpoint.FILE, start)
                 files.replace(folder / HISTORY, b"")
                 last = max(numbered(folder.parent), default=0)
-                record.number = min(last + 1, run_folder.LAST_NUMBER)  # a copied run may have it
+                number = min(last + 1, run_folder.LAST_NUMBER)  # a copied run may have it
+                record = RunRecord(
+                    format=run_folder.RUN_FORMAT, number=number, sessions=[], **about
+                )
                 keeper = _Keeper(folder, record, History(), start, setup, work.patience)
                 request.check()
             except BaseException:  # no session has begun: leave no folder behind
@@ -190,7 +192,7 @@ def _early_stop_reason(best: Epoch | None, last: int, patience: int) -> str | No
     # Why training ends after epoch `last`, or None if it does not: the patience is over.
     if best is None or not 0 < patience <= last - best.epoch:
         return None
-    return f"{last - best.epoch} epochs no better than epoch {best.epoch} (--patience {patience})"
+    return f"{last - best.epoch} epochs no better than epoch {best.epoch} (`--patience {patience}`)"
 
 
 def _session(keeper: "_Keeper", setup: Setup) -> Generator[Event, None, Run]:
@@ -230,7 +232,7 @@ def _session(keeper: "_Keeper", setup: Setup) -> Generator[Event, None, Run]:
             if not isinstance(error, GeneratorExit):  # then nobody reads more events
                 yield Ended(session=keeper.session, best=keeper.best)
             if isinstance(error, Diverged):
-                kept = f"The checkpoint of epoch {keeper.latest.epoch} is kept."
+                kept = f"The checkpoint of {keeper.saved.position} is kept."
                 raise Diverged(error.problem, f"{error.hint}\n{kept}") from error
             raise
         try:
@@ -266,9 +268,8 @@ class _Keeper:
             patience=patience,
         )
         record.sessions.append(session)
-        records.write(folder / RUN_FILE, record)
+        self.written = records.write(folder / RUN_FILE, record)
         self.folder, self.record, self.history, self.latest = folder, record, history, latest
-        self.written = records.encoded(record)
         self.best = run_folder.best(history.epochs)
         self.names = setup.model.options.shapes()
         self.saved = latest  # as it is on the disk
@@ -313,8 +314,7 @@ class _Keeper:
         """Complete the record of the session, and draw the curve."""
         end = {"ended": _now(), "to_epoch": self.saved.epoch, "predictions": predictions or []}
         self.record.sessions[-1] = replace(self.session, outcome=outcome, reason=reason, **end)
-        records.write(self.folder / RUN_FILE, self.record, self._verify)
-        self.written = records.encoded(self.record)
+        self.written = records.write(self.folder / RUN_FILE, self.record, self._verify)
         if self.history.epochs:
             picture = curve.picture({self.session.runtime.backend: self.history.epochs})
             files.replace(self.folder / CURVE, picture, self._verify)
@@ -330,9 +330,9 @@ class _Keeper:
         except OSError as error:
             raise files.unreadable(path, error) from error
         raise RNNScratchError(
-            f"The folder {self.folder} has no longer the run that began in it: the folder or its "
-            "record was moved, replaced or deleted.",
-            "The training ends here. If the folder was moved, resume the run where it is now.",
+            f"The folder {self.folder} no longer contains the run that this session trains: the "
+            "folder or its record was moved, replaced or deleted.",
+            "Training stops. If you moved the folder, resume the run in its new place.",
         )
 
 

@@ -97,7 +97,7 @@ def _weights(settings: Settings) -> int:
 
 def _allocate_buffers() -> None:
     # OpenBLAS allocates a buffer of 32 MiB in its first product, which it keeps. Where a limit on
-    # the address space leaves no room for it, OpenBLAS would try again for ever: MemoryError.
+    # the address space leaves no room for it, OpenBLAS would try again forever: MemoryError.
     np.empty(2**26, np.uint8)
     some = np.ones((200, 200), np.float32)
     some @ some

@@ -40,12 +40,12 @@ class Chunk(NamedTuple):
     epoch: Epoch | None = None  # at the end of the epoch
 
 
-def epochs(setup: Setup) -> Iterator[tuple[Epoch, list[float]]]:
-    """Train all epochs from the start; yield each, and the losses of its minibatches."""
+def epochs(setup: Setup) -> Iterator[Epoch]:
+    """Train all epochs from the start; yield each."""
     with signals.deferred() as request:
         for chunk in train_in_chunks(setup, 0, NOTHING, request):
             if isinstance(chunk, Chunk) and chunk.epoch is not None:
-                yield chunk.epoch, list(chunk.incomplete.losses)
+                yield chunk.epoch
 
 
 def train_in_chunks(
@@ -92,7 +92,7 @@ def train_in_chunks(
         yield Chunk(incomplete, arrays, _end(setup, number, incomplete, arrays))
         names = setup.model.options.shapes()
         if start and all(np.array_equal(start[name], arrays[name]) for name in names):
-            what = "no step is as large as half of exact mode's grid. Use a larger --lr."
+            what = "no step is as large as half of exact mode's grid. Use a larger `--lr`."
             yield Message(text=f"No parameter has changed in epoch {number}: {what}")
         start = None
         size = _stop_or_go_on(setup, size, request)

@@ -23,8 +23,8 @@ def functions(
 ) -> Iterator[list[Row]]:
     """The rows of each function, one function after another.
 
-    `names` are those of the functions in each code, and `texts` their lines. Functions of one name
-    stand beside each other, and no line beside one of another function.
+    `names` has the names of each code's functions, and `texts` their lines. Functions with the same
+    name are aligned with each other, and their lines with no other function's.
     """
     following = [iter(lines) for lines in texts]
     for row in align_all(names):

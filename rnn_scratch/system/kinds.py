@@ -57,6 +57,7 @@ DROPOUT = number("a number from 0 to 0.99", lambda x: 0 <= x <= 0.99)
 SIGMA = number("a number above 0, at most 1e30", lambda x: 0 < x <= 1e30)
 TO_ONE = number("a number above 0, at most 1", lambda x: 0 < x <= 1)
 NOT_NEGATIVE = number("a finite number, 0 or above", lambda x: 0 <= x <= sys.float_info.max)
+SECONDS = number("a number of seconds above 0, at most 1,000,000", lambda x: 0 < x <= 10**6)
 POSITIVE_OR_NONE = Kind(
     f"{POSITIVE.words}, or none",
     lambda value: _is_none(value) or POSITIVE.fits(value),

@@ -30,7 +30,7 @@ from ..errors import RNNScratchError, shortened
 from .terminal import printable
 
 LAST_MESSAGES = 2**16  # bytes of stderr, among which is the reason of a failure
-EXCERPT = 600  # characters of a message; the names of all functions of the contract fit
+EXCERPT = 600  # characters of a message: enough to name all functions of the contract
 END = b"end "  # begins the last line
 LOOK = 0.1  # seconds between looks at what else may have happened, wherever something is awaited
 REST = 1.0  # seconds to wait for the thread that listens to a child, after its end
@@ -45,8 +45,8 @@ class Crashed(RNNScratchError):  # noqa: N818 - a state, as the parent sees it
     """A child has ended without its last line, or has sent what is no answer."""
 
 
-class Ended(NamedTuple):
-    """A child has ended: as it should, or with an error."""
+class Exited(NamedTuple):
+    """A child has exited: as it should, or with an error."""
 
     error: RNNScratchError | None = None
 
@@ -57,25 +57,25 @@ def ask(
     timeout: float,
     pythons: Mapping[Name, str] = MappingProxyType({}),
     environment: Mapping[str, str] = MappingProxyType({}),
-) -> Generator[tuple[Name, Answer | Ended]]:
+) -> Generator[tuple[Name, Answer | Exited]]:
     """Call functions of modules in a child process each, and yield answers with the call's name.
 
-    The last answer of each call is `Ended`, with an error if the child still runs when none of them
-    has answered for `timeout` seconds. When the generator is closed, the children are killed. The
-    rest is as in `started`.
+    The last answer of each call is `Exited`, with an error if the child still runs when none of
+    them has answered for `timeout` seconds. When the generator is closed, the children are killed.
+    The rest is as in `started`.
     """
     running, looks = list(calls), 0
     with started(calls, pythons, environment) as (_, answers):
         for answered in answers:
             if answered is not None:
                 looks = 0
-                if isinstance(answered[1], Ended):
+                if isinstance(answered[1], Exited):
                     running.remove(answered[0])
                 yield answered
                 continue
             looks += 1  # and not seconds, so that the time of a Ctrl-Z does not count
             if looks * LOOK >= timeout:
-                late = Ended(RNNScratchError(f"no answer within {timeout:g} s"))
+                late = Exited(RNNScratchError(f"no answer within {timeout:g} s"))
                 yield from [(name, late) for name in running]
                 return
 
@@ -88,7 +88,7 @@ def started(
 ) -> Iterator[tuple[dict[Name, Child], Iterator[tuple[Name, Any] | None]]]:
     """Start a child for each call, and kill the children at the end of the context.
 
-    The iterator has each answer with the call's name and, after the last one, `Ended`: with the
+    The iterator has each answer with the call's name and, after the last one, `Exited`: with the
     error that the function has raised, or Crashed with the reason if the child could not be
     started, crashed, or sent anything but answers. It has None whenever there was no answer for
     LOOK seconds, and ends with the last child. A child has this process's environment with the
@@ -105,7 +105,7 @@ def started(
             except queue.Empty:
                 yield None
             else:
-                running -= isinstance(answer, Ended)
+                running -= isinstance(answer, Exited)
                 yield name, answer
 
     with contextlib.ExitStack() as stack:
@@ -115,7 +115,7 @@ def started(
             try:
                 children[name] = stack.enter_context(child)
             except Crashed as error:
-                messages.put((name, Ended(error)))
+                messages.put((name, Exited(error)))
         yield children, answers()
 
 
@@ -161,9 +161,9 @@ def _child(
                 error = _error(child.wait(), last, printed)
         except RNNScratchError as raised:
             error = raised
-        except MemoryError:  # without an answer, the parent would wait for ever
+        except MemoryError:  # without an answer, the parent would wait forever
             error = Crashed("there is no memory for its answers")
-        messages.put((name, Ended(error)))
+        messages.put((name, Exited(error)))
 
     listener = threading.Thread(target=listen, daemon=True)
     try:
@@ -200,7 +200,7 @@ def _error(code: int, last: bytes, printed: IO[bytes]) -> RNNScratchError | None
         line = next(filter(None, map(one_line, reversed(lines))), "no message")
         return Crashed(f"failed with exit code {code}: {line}")
     if not last.startswith(END):
-        return Crashed("it ended before its last answer; is it a Python with rnn-scratch?")
+        return Crashed("it ended before its last answer; is rnn-scratch installed for this Python?")
     return None
 
 

@@ -24,7 +24,7 @@ Count = Annotated[int, Meta(ge=1, le=2**31)]
 Versions = Annotated[dict[Line, Line], Meta(max_length=100)]  # by the names of libraries
 
 
-class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Record(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A record. A field that has its default value is not written."""
 
 
@@ -90,11 +90,12 @@ def require_readable(
         ) from error
 
 
-def write(path: Path, record: Record, verify: files.Verify = lambda: None) -> None:
-    """Write the record as `files.replace` does.
+def write(path: Path, record: Record, verify: files.Verify = lambda: None) -> bytes:
+    """Write the record as `files.replace` does, and return its bytes.
 
     Raises RNNScratchError if it could not be read again, or not be written.
     """
     data = encoded(record)
     require_readable(path, data, type(record))
     files.replace(path, data, verify)
+    return data

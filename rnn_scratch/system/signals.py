@@ -38,7 +38,7 @@ class Request:
     enough: bool = False
 
     def check(self) -> None:
-        """Raise Stopped if it has."""
+        """Raise Stopped if a signal has asked for a stop."""
         if self.number is not None:
             raise Stopped(self.number)
 

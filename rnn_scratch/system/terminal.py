@@ -11,7 +11,10 @@ import re
 import shutil
 import sys
 import textwrap
+from collections.abc import Callable
 from typing import NoReturn
+
+Say = Callable[[str], object]  # receives a line for the user
 
 # C0 (ESC begins a command, CR and BS overwrite what is on the line) except tab and newline, DEL,
 # and C1, which are commands of one character. The controls of bidirectional text that embed,

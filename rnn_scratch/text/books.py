@@ -5,14 +5,12 @@ import importlib.resources
 import os
 import re
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import RNNScratchError
 from ..system import files
-
-Say = Callable[[str], object]
+from ..system.terminal import Say
 
 
 class Book(NamedTuple):
@@ -67,7 +65,7 @@ START, END = (
 
 SERVER_SILENCE = 10.0  # seconds without any byte after which a download is given up
 DEADLINE = 120.0  # seconds for all of it
-MOST_BYTES = 2**24  # bytes; a book has less than a thirtieth of that
+MOST_BYTES = 2**24  # bytes; a book has less than a tenth of that
 NOT_UTF8 = """\
 If it is a text, save it as UTF-8 in an editor, or write a copy with this command,
 where OLD is the file, NEW the copy, and cp1252 the encoding of Western Europe; of
@@ -94,7 +92,7 @@ def find(name: str | None, path: str | os.PathLike[str] | None, say: Say) -> Tex
     """
     if name is not None and path is not None:
         raise RNNScratchError(
-            f"`--corpus {name}` and `--text {path}` exclude each other.", "Choose one text."
+            f"`--corpus {name}` and `--text {path}` cannot be used together.", "Choose one text."
         )
     if path is not None:
         return read_file(path, say)
@@ -103,7 +101,7 @@ def find(name: str | None, path: str | os.PathLike[str] | None, say: Say) -> Tex
     try:
         return load("time-machine")
     except RNNScratchError as error:
-        say(f"{error.problem} The built-in text {BUILT_IN} is used instead.")
+        say(f"{error.problem} Using the built-in text {BUILT_IN} instead.")
         return load(BUILT_IN)
 
 

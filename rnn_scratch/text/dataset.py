@@ -8,6 +8,7 @@ from msgspec import Meta
 from ..errors import RNNScratchError
 from ..settings import Settings
 from ..system.records import Count, Line, Record
+from ..system.terminal import Say
 from . import books, minibatches, vocabulary
 
 
@@ -63,7 +64,7 @@ def prepare(text: books.Text, settings: Settings) -> Dataset:
 
 
 def reload_and_verify(
-    original: TextRecord | books.Text, text: books.Text | None, say: books.Say = lambda line: None
+    original: TextRecord | books.Text, text: books.Text | None, say: Say = lambda line: None
 ) -> books.Text:
     """Return the text of a run, loaded again if `text` is None; RNNScratchError if it changed."""
     if text is None:

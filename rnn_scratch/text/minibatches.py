@@ -37,11 +37,11 @@ def sequential(
 
 
 def random(
-    tokens: np.ndarray, batch_size: int, num_steps: int, offset: int, chance: np.random.RandomState
+    tokens: np.ndarray, batch_size: int, num_steps: int, offset: int, rng: np.random.RandomState
 ) -> Iterator[Batch]:
     """Minibatches of subsequences of T tokens, from `offset` on, in random order."""
     num_subsequences = (len(tokens) - offset - 1) // num_steps
-    starts = offset + num_steps * chance.permutation(num_subsequences)
+    starts = offset + num_steps * rng.permutation(num_subsequences)
     for first in range(0, num_subsequences - batch_size + 1, batch_size):
         index = starts[first : first + batch_size, None] + np.arange(num_steps)
         yield Batch(tokens[index], tokens[index + 1]).map(np.ascontiguousarray, "int64")
@@ -64,8 +64,8 @@ def epoch_batches(
     if settings.sampling == "sequential":
         batches = sequential(tokens, batch_size, num_steps, offset)
     else:
-        chance = generator(seed, "shuffle", epoch)
-        batches = random(tokens, batch_size, num_steps, offset, chance)
+        rng = generator(seed, "shuffle", epoch)
+        batches = random(tokens, batch_size, num_steps, offset, rng)
     batches = itertools.islice(batches, first, None)
     if not settings.dropout:
         return batches

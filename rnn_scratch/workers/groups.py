@@ -12,13 +12,20 @@ from ..errors import NotOffered, RNNScratchError
 from ..system import processes
 from ..system.processes import Answer
 from . import network
+from .launch import forget_mpi
 
 LOOPBACK = "127.0.0.1"
 
 
 def addresses(number: int) -> list[str]:
-    """Return free addresses on this machine for a team of workers; none for a single one."""
-    return [network.free_address(LOOPBACK) for _ in range(number)] if number > 1 else []
+    """Return free addresses on this machine for a team of workers; none for a single one.
+
+    Workers inherit the environment: the variables of a launcher of MPI are deleted from it.
+    """
+    if number == 1:
+        return []
+    forget_mpi()
+    return [network.free_address(LOOPBACK) for _ in range(number)]
 
 
 def ask(
@@ -43,7 +50,7 @@ def ask(
     lost: RNNScratchError | None = None  # of an engine that has aborted its worker
     with contextlib.closing(children):
         for rank, answer in children:
-            if not isinstance(answer, processes.Ended):
+            if not isinstance(answer, processes.Exited):
                 if rank == 0 and answer is not None:
                     yield answer
             elif (error := answer.error) and (workers == 1 or isinstance(error, NotOffered)):

@@ -61,7 +61,8 @@ def chosen(
     if workers is None or rank >= workers:
         given = "`--workers` is missing" if workers is None else f"`--workers` is {workers}"
         raise RNNScratchError(
-            f"`--rank` is {rank}, and {given}.", "Pass `--workers N` and a `--rank` from 0 to N-1."
+            f"`--rank` must be from 0 to N-1 (got `--rank {rank}`, and {given}).",
+            "Pass `--workers N` and a `--rank` from 0 to N-1.",
         )
     forget_mpi()
     return Launch(workers, rank, coordinator or COORDINATOR, wait or WAIT)
@@ -102,8 +103,9 @@ def _from_environment() -> Launch | None:
     except ValueError as error:
         found = ", ".join(f"{name} is {value:.20}" for name, value in zip(names, values))
         raise RNNScratchError(
-            f"The environment describes none of at most {MOST_WORKERS} workers: {found}.",
-            "Pass `--workers N`, `--rank K` and `--coordinator HOST:PORT`, or delete these.",
+            f"A launcher's environment variables describe no valid worker: {found}. The rank must "
+            f"be below the number of workers, which is at most {MOST_WORKERS}.",
+            "Pass `--workers N`, `--rank K` and `--coordinator HOST:PORT`, or unset the variables.",
         ) from error
     return None if workers == 1 else Launch(workers, rank, coordinator)
 

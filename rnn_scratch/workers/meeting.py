@@ -5,7 +5,7 @@ which its engine can listen, and what all must have in common. When all have com
 with the addresses of all, or with what differs, and the connections end. Until then, a worker whose
 connection has ended has not joined, and can be started again.
 
-A message is a line of JSON. Nothing is encrypted, and nobody has to prove who they are: like the
+A message is a line of JSON. Nothing is encrypted, and workers need not prove who they are: like the
 engines of the frameworks, meetings are for private networks.
 """
 
@@ -13,7 +13,7 @@ import contextlib
 import select
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -21,6 +21,7 @@ from msgspec import Meta
 
 from ..errors import RNNScratchError
 from ..system.records import Line, Record
+from ..system.terminal import Say
 from . import network
 from .launch import Launch
 
@@ -30,7 +31,6 @@ STRANGE = (OSError, ValueError, RecursionError)  # what reading from another pro
 
 Address = Annotated[str, Meta(max_length=300, pattern=r"^[^\s:]+:[0-9]{1,5}\Z")]  # HOST:PORT
 Message = TypeVar("Message", bound=Record)
-Say = Callable[[str], object]
 
 
 class Hello(Record):
@@ -84,9 +84,9 @@ def _visit(launch: Launch, connection: socket.socket, hello: Hello, say: Say) ->
         return _receive(connection, launch.wait + GREETING, Answer)
     except STRANGE as error:
         raise RNNScratchError(
-            f"What answers at {launch.coordinator} is not worker 0, or has ended: "
+            f"The program at {launch.coordinator} is not worker 0, or worker 0 has ended: "
             f"{getattr(error, 'strerror', None) or error}.",
-            "See how worker 0 has ended, and start all workers again.",
+            "Read worker 0's last message, then start all workers again.",
         ) from error
 
 
@@ -104,8 +104,9 @@ def _host(launch: Launch, server: socket.socket, own: Hello, job: bytes, say: Sa
                     raise RNNScratchError(
                         f"Not all workers joined at {launch.coordinator} within {launch.wait:g} s; "
                         f"missing: {', '.join(map(str, missing))}.",
-                        "Start each within that time (`--wait`), by the same command with its own "
-                        "`--rank`, on a machine that reaches this address.",
+                        "Start every worker within this time, or raise `--wait`. Use the same "
+                        "command with a different `--rank` for each, on machines that can reach "
+                        "this address.",
                     ) from error
                 stack.enter_context(connection)
                 try:
@@ -142,8 +143,8 @@ def _require_fit(own: Hello, other: Hello, ip: str, addresses: Mapping[int, str]
     ]
     if different:
         raise RNNScratchError(
-            f"Worker {other.rank} ({ip}) does not fit worker 0:{''.join(different)}",
-            "Start all workers by the same command and from the same code.",
+            f"Worker {other.rank} ({ip}) differs from worker 0:{''.join(different)}",
+            "Start all workers with the same command and the same code.",
         )
     if other.rank in addresses:
         raise RNNScratchError(
@@ -173,13 +174,13 @@ def _connect(launch: Launch, place: tuple[str, int]) -> socket.socket:
         time.sleep(0.2)  # worker 0 may not have started yet
     raise RNNScratchError(
         f"Worker 0 cannot be reached at {launch.coordinator} within {launch.wait:g} s: {reason}.",
-        "Start it within that time (`--wait`), with `--rank 0` and the same `--coordinator`, at an "
-        "address that this machine reaches.",
+        "Within this time, start worker 0 with `--rank 0` and the same `--coordinator`, at an "
+        "address that this machine can reach, or raise `--wait`.",
     )
 
 
 def _send(connection: socket.socket, message: Record) -> None:
-    # Whether the other side has ended is seen by whoever waits for its answer.
+    # If the other side has ended, waiting for its answer shows it.
     with contextlib.suppress(OSError):
         connection.sendall(msgspec.json.encode(message) + b"\n")
 

@@ -12,6 +12,7 @@ from ..errors import RNNScratchError, shown
 
 # Asks the system for the first address of an interface.
 SIOCGIFADDR = 0xC0206921 if sys.platform == "darwin" else 0x8915
+JOIN = 45  # seconds in which the engine must connect all workers
 MPI_VARIABLES = ("PMI_", "PMIX_", "OMPI_")  # how those begin that a launcher sets for MPI
 
 lost = threading.Event()  # set in a worker when another one has ended
@@ -21,13 +22,13 @@ class Lost(RNNScratchError):  # noqa: N818 - what may follow from another worker
     """The exchange with the other workers or the engine has failed, perhaps as one has ended."""
 
 
-def connect(team: Team, function: Callable[[Team], None], seconds: float) -> None:
+def connect(team: Team, function: Callable[[Team], None]) -> None:
     """Let a function connect a worker with the others, in a thread that need not end.
 
     Engines cannot be interrupted while they wait. Raises RNNScratchError if the function raises
-    anything, or has not returned within these seconds.
+    anything, or has not returned within JOIN seconds.
     """
-    error: Exception | None = TimeoutError(f"not all came within {seconds:g} seconds")
+    error: Exception | None = TimeoutError(f"not all came within {JOIN} seconds")
 
     def call() -> None:
         nonlocal error
@@ -39,7 +40,7 @@ def connect(team: Team, function: Callable[[Team], None], seconds: float) -> Non
 
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
-    thread.join(seconds)
+    thread.join(JOIN)
     if isinstance(error, RNNScratchError):
         raise error
     if error is not None:
@@ -58,8 +59,8 @@ def place(coordinator: str) -> tuple[str, int]:
     parts = re.fullmatch("([^:]+):([0-9]{1,5})", coordinator)
     if parts is None or not 0 < int(parts[2]) < 2**16:
         raise RNNScratchError(
-            f"The coordinator is {shown(coordinator)}; it must be HOST:PORT, with the name or IPv4 "
-            "address of the machine of worker 0 and a port from 1 to 65535.",
+            "The coordinator must be HOST:PORT, the name or IPv4 address of worker 0's machine "
+            f"and a port from 1 to 65535 (got {shown(coordinator)}).",
             "Pass it as `--coordinator`.",
         )
     try:
@@ -93,6 +94,6 @@ def interface(host: str) -> str:
             if first == address or first[:1] == address[:1] == b"\x7f":
                 return name
     raise RNNScratchError(
-        f"No network interface of this machine is known to have {host} as its first address.",
-        "Give the workers' hosts by such addresses.",
+        f"No network interface of this machine has {host} as its first address.",
+        "Pass a host whose address is the first one of an interface.",
     )

@@ -34,7 +34,7 @@ from ..system import host, processes, signals
 from ..system.terminal import leave
 from ..text import books, dataset
 from . import groups, meeting, network
-from .launch import Launch, forget_mpi
+from .launch import Launch
 
 GRACE = 5.0  # seconds for the other workers to end by themselves when one has failed
 SIGNAL_GRACE = 30.0  # seconds for all workers to end when a signal asks for it
@@ -110,7 +110,7 @@ def _train(team: Team, work: Work) -> Generator[Event, None, Run | None]:
         atexit.register(leave, signals.exit_code(error))
         raise
     except Exception as error:
-        # Whoever has changed the code needs to see where.
+        # With the traceback: the error may be one in the user's own code.
         lost = network.Lost(f"Worker {team.rank} has failed: {traceback.format_exc()}")
         failure = error if isinstance(error, RNNScratchError) else lost
         atexit.register(leave, failure.exit_code)
@@ -129,7 +129,6 @@ def _in_child(team: Team, work: Work) -> Iterator[Event]:
 
 
 def _supervise(work: Work) -> Generator[Event, None, Run]:
-    forget_mpi()
     workers = work.runtime.workers
     threads = work.runtime.threads or max(1, host.cores() // workers)  # they share the cores
     work = replace(work, runtime=replace(work.runtime, threads=threads))
@@ -144,7 +143,7 @@ def _supervise(work: Work) -> Generator[Event, None, Run]:
                 began = event if isinstance(event, Started) else began
                 ended = isinstance(event, Ended)
                 yield event
-        except BaseException:  # of whoever receives the events
+        except BaseException:  # of the report that receives the events
             for child in children.values():
                 child.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -165,7 +164,7 @@ def _supervise(work: Work) -> Generator[Event, None, Run]:
 
 def _events(
     children: Mapping[int, processes.Child],
-    answers: Iterator[tuple[int, Event | processes.Ended] | None],
+    answers: Iterator[tuple[int, Event | processes.Exited] | None],
     failures: list[RNNScratchError],
     request: signals.Request,
 ) -> Iterator[Event]:
@@ -173,7 +172,7 @@ def _events(
     # are added in the order of their arrival.
     deadline, stopping = math.inf, False
     for rank, answer in (answered or (0, None) for answered in answers):
-        if isinstance(answer, processes.Ended):
+        if isinstance(answer, processes.Exited):
             failures += [_failure(rank, answer.error)] if answer.error else []
         elif answer is not None:
             yield answer
@@ -188,7 +187,7 @@ def _events(
                 deadline = time.monotonic() + GRACE
                 for child in children.values() if hasattr(signal, "SIGUSR2") else ():
                     child.send_signal(signal.SIGUSR2)  # `network.lost`
-        if time.monotonic() > deadline:  # whoever started them kills them
+        if time.monotonic() > deadline:  # `started` kills them
             failures.append(network.Lost("killed"))
             return
 

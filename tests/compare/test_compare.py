@@ -10,11 +10,25 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from helpers import SMALL, is_running, options, other_packages, posix, start, there, wait_until
+from helpers import (
+    SETTINGS,
+    SMALL,
+    is_running,
+    options,
+    other_packages,
+    posix,
+    start,
+    there,
+    wait_until,
+)
 
-from rnn_scratch.compare import pictures, summary
+from rnn_scratch.compare import pictures, summary, tasks
 from rnn_scratch.compare.record import Candidate, read
 from rnn_scratch.registry import OURS
+from rnn_scratch.runs.runtime import Runtime
+from rnn_scratch.runs.setup import set_up
+from rnn_scratch.settings import Settings
+from rnn_scratch.text import books
 
 SHORT = options(**SMALL, num_epochs=2, repeats=1)
 
@@ -165,6 +179,16 @@ def test_each_failure_is_a_row_with_its_reason_and_the_others_continue(failing):
 def test_a_process_that_does_not_answer_in_time_is_a_failure(failing):
     done = there("compare", "--backends", "sleeping", *SHORT, "--timeout", 3, env=failing).ended(1)
     assert "no answer within 3 s" in done.out
+
+
+def test_the_limit_multiplies_each_row_of_an_embedding_once():
+    def operations(**more):
+        settings = Settings(**{**SETTINGS, "batch_size": 32, **more})
+        setup = set_up(settings, Runtime("numpy", device="cpu"), books.load("tide-clock"))
+        return tasks._operations(tasks._chains(setup))
+
+    # Forward, backward and the gradient, for 28 characters and not for 32 * 6 tokens.
+    assert operations(embedding=5) - operations() == 3 * 2 * 28 * 5 * SETTINGS["num_hiddens"]
 
 
 # What an asynchronous framework does: it returns from `multiply` before it has computed anything.

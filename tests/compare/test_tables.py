@@ -6,6 +6,7 @@ import sys
 import msgspec
 import pytest
 from helpers import CLONE, COMPARISONS, python_path, there
+from matplotlib.figure import Figure
 from small_records import MACHINE, READY, candidate_of, record_of, round_of, trial_of
 
 from rnn_scratch.compare import pictures, report, summary, tables
@@ -239,6 +240,16 @@ def test_a_name_in_a_record_is_no_mathematics_in_its_pictures():
     candidate.environment = r"$\x$"
     drawn = pictures.draw(record_of(candidate), formats=["svg"])
     assert set(drawn) == {"speed.svg", "perplexity.svg"}
+
+
+def test_a_perplexity_too_large_for_a_float():
+    candidate = candidate_of("numpy", "scratch", trials=[trial_of(9.0, 1e304, None)])
+    record, axes = record_of(candidate, epochs=3), Figure().add_subplot()
+    heading, row = cells_of(record, "Quality")
+    assert row[heading.index("perplexity")] == "above 1e300"
+    assert pictures.perplexity(axes, record)
+    assert axes.get_ylim()[1] < 100
+    assert set(pictures.draw(record, formats=["svg"])) == {"perplexity.svg"}
 
 
 # A record of 5 MiB, whose drawing once took 700 MiB.

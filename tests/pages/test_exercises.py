@@ -70,7 +70,7 @@ def test_the_statements_of_the_solutions_are_true():
 def test_gradients_that_are_not_detached(backend, candidate, model):
     if candidate not in registry.OURS:
         pytest.skip(f"{candidate} is a backend of another package")
-    tokens = np.random.RandomState(0).randint(0, 5, (3, 17))
+    tokens = np.random.RandomState(0).randint(0, 5, (3, 17), "int64")
     rates = Rates(np.array(1.0))
     starts = (0, 4, 8, 12)
     batches = [Batch(tokens[:, i : i + 4], tokens[:, i + 1 : i + 5], rates=rates) for i in starts]

@@ -171,9 +171,9 @@ def test_an_empty_copy_says_so_and_works(own_name):
     assert abs(names["losses"][-1] - losses[-1]) > 1e-3
     # Nor is it mistaken for the reader's, when it is graded once more.
     text = execute(f"loss = {GRADING}installed, loss)", names)
-    assert text.startswith("loss is the project's own: write yours")
+    assert text.startswith("loss is still the project's function. Write your own")
     text = execute("print(grading.verdict(installed, step=step))", names)
-    assert text.startswith("step is the project's own: write yours")
+    assert text.startswith("step is still the project's function. Write your own")
 
 
 FAULTY = {

@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
+import pytest
 from helpers import there
 
 from rnn_scratch import registry
-from rnn_scratch.check import inputs, results, runner
+from rnn_scratch.check import epochs, functions, inputs, results, runner
 from rnn_scratch.contract import VARIANTS
 
 
@@ -19,6 +21,25 @@ def test_every_result_of_the_reference_is_recorded():
             if isinstance(result, results.Computed) and result.expected is None
         }
         assert names == set(inputs.recorded()[case.label])
+
+
+@pytest.mark.frameworks(by_default=("torch",))
+def test_tokens_have_64_bits_on_windows_too(backend, backend_name, monkeypatch):
+    """Where NumPy's own integers have 32, which PyTorch does not encode."""
+
+    class RandomState(np.random.RandomState):
+        def randint(self, low, high=None, size=None, dtype="int32"):
+            return super().randint(low, high, size, dtype)
+
+    def array(values, *dtype, array=np.array, **more):
+        made = array(values, *dtype, **more)
+        return made if dtype or made.dtype.kind != "i" else made.astype("int32")
+
+    monkeypatch.setattr(np.random, "RandomState", RandomState)
+    monkeypatch.setattr(np, "array", array)
+    case = inputs.make_case(backend_name, backend, "scratch", inputs.PLAIN)
+    for piece in (functions.encode, functions.loss, epochs.predict):
+        assert all(row.passed for row in case.rows(piece))
 
 
 def check(*arguments, **more):

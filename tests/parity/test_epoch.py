@@ -123,5 +123,5 @@ def test_masks_are_those_of_seed_epoch_and_minibatch(monkeypatch):
 
 def test_a_cosine_is_resumed_to_its_own_end_only(capsys):
     rnn_scratch.train("numpy", run="cosine", num_epochs=2, **{**DEEP, **COSINE})
-    words = "`--schedule cosine` to the end of epoch 2 (got `--epochs 3`)"
+    words = "The cosine schedule of the run in"
     here(capsys, "train", "--resume", "cosine", "--epochs", 3).refused(words, "--epochs 2")

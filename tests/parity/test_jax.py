@@ -87,7 +87,7 @@ def test_training_lowers_for_accelerators_that_are_not_there(jax, model, cell, o
     except NotOffered as reason:
         pytest.skip(str(reason))
     batch, state = case.minibatch()
-    arrays = built.params, built.slots, batch._replace(rates=case.rates(0.1, 1)), state
+    arrays = built.params, built.slots, batch._replace(rates=case.rates(0.1, optimizer)), state
 
     def update(params, slots, batch, state):
         changed = dataclasses.replace(built, params=params, slots=slots)

@@ -20,7 +20,7 @@ def gradients(backend, cell, num_hiddens, vocabulary, num_steps, batch_size):
     """Loss and gradients of `fast`, in float64."""
     options = Options(vocabulary, num_hiddens, cell, dtype="float64")
     model = backend.fast.build(parameters.initial(options, 0.3, 0), options)
-    tokens = np.random.RandomState(0).randint(0, vocabulary, (batch_size, num_steps + 1))
+    tokens = np.random.RandomState(0).randint(0, vocabulary, (batch_size, num_steps + 1), "int64")
     batch = Batch(tokens[:, :-1].copy(), tokens[:, 1:].copy()).map(backend.machine.tensor, "cpu")
     loss, grads, _ = backend.scratch.gradients(model, batch, model.state(batch_size))
     return {"loss": backend.machine.array(loss), **model.to_arrays(grads)}

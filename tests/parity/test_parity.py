@@ -132,7 +132,7 @@ def test_the_smallest_networks_are_trained_alike(backend, backend_name, cell):
     some = SMALLEST if backend_name in ("numpy", "torch") else SMALLEST[::40]
     for units, steps, rows, layers, embedding in some:
         options = Options(5, units, cell, embedding, layers, dtype="float64")
-        tokens = np.random.RandomState(0).randint(0, 5, (2, rows, steps + 1))
+        tokens = np.random.RandomState(0).randint(0, 5, (2, rows, steps + 1), "int64")
         rates = Rates(np.asarray(0.5))
         batches = [Batch(each[:, :-1], each[:, 1:], rates=rates) for each in tokens]
 
@@ -226,7 +226,7 @@ def test_which_cells_are_offered(backend, candidate, monkeypatch):
     if candidate not in LAYERS:
         pytest.skip("a layer that this test does not know")
     offered = {"rnn", "rnn-relu", *LAYERS[candidate]}
-    after = ("has its reset gate after the product", "--cell gru-after", "--model scratch")
+    after = ("applies the reset gate after the product", "--cell gru-after", "--model scratch")
     expected = {cell: None if cell in offered else after for cell in CELLS}
     monkeypatch.setitem(CELLS, "plainest", CELLS["rnn"])
     expected["plainest"] = ("no layer for the cell plainest",)

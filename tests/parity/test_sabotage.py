@@ -178,7 +178,7 @@ CORE_MISTAKES = {
     "the last token of top-p left out": (*DECODING, "sums[-1])) + 1)", "sums[-1])))"),
     "weights drawn with the variance for the standard deviation": (
         *("parameters.py", "test_epoch"),
-        *("chance.normal(0, sigma,", "chance.normal(0, sigma**2,"),
+        *("rng.normal(0, sigma,", "rng.normal(0, sigma**2,"),
     ),
 }
 

@@ -69,7 +69,7 @@ def test_patience(capsys, backend_name):
     settings = {**SETTINGS, "backend": backend_name, "num_epochs": 40, "patience": PATIENCE}
     done = here(capsys, "train", *options(run="r", **settings))
     last = FIRST + PATIENCE
-    reason = f"{PATIENCE} epochs no better than epoch {FIRST} (--patience {PATIENCE})"
+    reason = f"{PATIENCE} epochs no better than epoch {FIRST} (`--patience {PATIENCE}`)"
     said, _, _, _, best, _ = done.out.splitlines()[2:]
     assert said == f"training ends after epoch {last}: {reason}"
     loss = min(losses("r"))
@@ -82,7 +82,7 @@ def test_patience(capsys, backend_name):
     # Nothing is left to train, unless more patience is asked for.
     resume = ("train", "--resume", "r", "--epochs", 40)
     here(capsys, *resume).refused(f"ended after epoch {last}: {reason}", "--patience 0")
-    here(capsys, *resume, "--patience", 2).refused("5 epochs no better than epoch 7 (--patience 2)")
+    here(capsys, *resume, "--patience", 2).refused("5 epochs no better than epoch 7")
     here(capsys, *resume, "--patience", MORE).ended()
     assert len(history("r")) == SECOND + MORE
     here(capsys, *resume, "--patience", 0).ended()

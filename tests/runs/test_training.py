@@ -158,7 +158,8 @@ def test_divergence_stops_with_what_to_try(capfd, backend_name, more):
     settings = {**SMALL, **DIVERGING, **more, "num_epochs": 3, "theta": "none", "run": "r"}
     done = here(capfd, "train", "--backend", backend_name, *options(**settings)).ended(1)
     assert done.err.startswith("Error: The loss is not finite in epoch 1")
-    advice = ("`--lr` than 1e+06", "omit `--theta none`", "`--sigma` than 10", "epoch 0 is kept")
+    kept = f"The checkpoint of {checkpoint.load('r').position} is kept."
+    advice = ("`--lr` than 1e+06", "omit `--theta none`", "`--sigma` than 10", kept)
     assert all(words in done.err for words in advice)
     assert checkpoint.load("r").epoch == len(history("r")) == 0
     (session,) = run_folder.read(Path("r")).sessions

@@ -19,7 +19,7 @@ from rnn_scratch import api, registry
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import curve, notebook_card
 from rnn_scratch.runs.events import Report
-from rnn_scratch.runs.notebook_card import shown
+from rnn_scratch.runs.notebook_card import displayed
 from rnn_scratch.settings import SETTINGS, Settings, SettingsDict
 from rnn_scratch.text import books
 from rnn_scratch.workers.launch import Launch
@@ -48,7 +48,8 @@ def test_numbers_of_numpy_and_every_kind_of_path():
         run=OtherPath("one"),
         **NUMPY,
     )
-    again = rnn_scratch.resume(Path("one"), np.uint8(2), threads=np.int8(1), report=Report())
+    how = {"threads": np.int8(1), "workers": Launch(np.int64(1), wait=60.0), "report": Report()}
+    again = rnn_scratch.resume(Path("one"), np.uint8(2), **how)
     assert [row.epoch for row in again.history] == [1, 2]
     for form in (again, "one", Path("one"), OtherPath("one")):
         text = rnn_scratch.predict(
@@ -67,8 +68,9 @@ CALLS = {
     "evaluate": {"run": "no-run"},
     "predict": {"run": "no-run"},
 }
+LAUNCHES = Launch(0), Launch(-2), Launch("2"), Launch(2, 2), Launch(2, 0, 5), Launch(2, 0, wait=0)
 WRONG = {"run": [3, b"r", True], "report": [3, "print", Report], "threads": ["2"]}
-WRONG |= {"stream": ["print"], "workers": [0, Launch(2, 2)], "color": [3]}
+WRONG |= {"stream": ["print"], "workers": [0, *LAUNCHES], "color": [3]}
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -138,7 +140,9 @@ def test_a_report_may_be_a_function(no_books):
     assert lines[5].startswith("epoch 13: ")
     settings = {name: value for name, value in small.items() if name != "corpus"}
     rnn_scratch.train("numpy", num_epochs=1, report=lines.append, **settings)
-    assert lines[7] == "No network. The built-in text tide-clock is used instead."
+    assert lines[7] == "No network. Using the built-in text tide-clock instead."
+    rnn_scratch.train("numpy", num_epochs=1, exact=True, lr=1e-9, report=lines.append, **SMALL)
+    assert any(line.endswith("Use a larger `lr`.") for line in lines)
 
 
 def test_progress_is_printed_where_somebody_is_at_the_prompt(monkeypatch, capsys, no_books):
@@ -177,7 +181,7 @@ def kernel(monkeypatch):
     parts = {"get_ipython": lambda: here, "display": displays, "version_info": (9, 0)}
     monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(**parts))
     monkeypatch.setattr(notebook_card, "EVERY", 0.0)
-    shown.clear()
+    displayed.clear()
     return here
 
 

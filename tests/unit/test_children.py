@@ -26,7 +26,7 @@ HERE = python_path(Path(__file__).parent, CLONE / "tests", *sys.path)
 def ask(function, *arguments, timeout=60, python=sys.executable):
     calls, pythons = {"": partial(function, *arguments)}, {"": python}
     for _, sent in processes.ask(calls, timeout=timeout, pythons=pythons, environment=HERE):
-        if not isinstance(sent, processes.Ended):
+        if not isinstance(sent, processes.Exited):
             yield sent
         elif sent.error:
             raise sent.error
@@ -59,7 +59,7 @@ def sending(*answers):
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("exit 0", "it ended before its last answer; is it a Python with rnn-scratch?"),
+        ("exit 0", "it ended before its last answer; is rnn-scratch installed for this Python?"),
         ("printf null", "it ended before its last answer"),
         ("echo '[1]'", "it ended before its last answer"),
         ("echo hello", "it sent 'hello': JSON is malformed"),

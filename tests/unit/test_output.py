@@ -134,7 +134,7 @@ def test_no_more_threads(capsys, monkeypatch, allowed):
 
     monkeypatch.setattr(threading.Thread, "start", limited)
     command = ("compare", "--backends", "numpy", *options(num_epochs=1, **SMALL))
-    here(capsys, *command).refused("allows no more threads")
+    here(capsys, *command).refused("refuses to start another thread")
     assert {*psutil.Process().children()} <= {*before}
 
 

@@ -35,7 +35,7 @@ def test_normalizations(how, expected):
 @pytest.mark.parametrize(
     ("size", "how", "model", "words"),
     [
-        (1000, "none", "scratch", "1,000 different characters,.* `--model fast` gathers rows"),
+        (1000, "none", "scratch", "1,000 different characters,.* `model='fast'` gathers rows"),
         (1000, "none", "fast", "1,000 different characters,.* for each character.$"),
         (999, "none", "scratch", None),
         (1000, "spaced", "scratch", None),

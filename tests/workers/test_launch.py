@@ -8,7 +8,7 @@ import pytest
 from helpers import CLONE, error_of
 
 from rnn_scratch.cli.train import train
-from rnn_scratch.workers import launch
+from rnn_scratch.workers import groups, launch
 from rnn_scratch.workers.launch import Launch
 
 LAUNCHERS = ("PMI", "OMPI_", "SLURM_")
@@ -65,9 +65,10 @@ def test_options_override_the_environment(environment):
     assert launch.chosen(None, None, "h:5", 90.0) == Launch(4, 2, "h:5", 90.0)
 
 
-def test_the_engine_does_not_take_another_launcher_for_its_own(environment):
+@pytest.mark.parametrize("begin", [lambda: launch.chosen(4, 3, "h:5"), lambda: groups.addresses(2)])
+def test_the_engine_does_not_take_another_launcher_for_its_own(environment, begin):
     environment(PMI_SIZE="2", PMI_RANK="1", PMI_FD="7", PMIX_RANK="1", OMPI_COMM_WORLD_NODE="a")
-    launch.chosen(4, 3, "h:5")
+    begin()
     assert not [name for name in os.environ if name.startswith(("PMI", "OMPI_"))]
 
 
@@ -77,7 +78,7 @@ def test_the_engine_does_not_take_another_launcher_for_its_own(environment):
         ({**TORCHRUN, "RANK": "4"}, "WORLD_SIZE is 4, RANK is 4,"),
         ({**TORCHRUN, "RANK": "9" * 5000}, f"RANK is {'9' * 20},"),
         ({**TORCHRUN, "WORLD_SIZE": "many"}, "WORLD_SIZE is many, RANK is 2,"),
-        ({**TORCHRUN, "WORLD_SIZE": "300"}, "none of at most 256 workers"),
+        ({**TORCHRUN, "WORLD_SIZE": "300"}, "which is at most 256."),
         ({**TORCHRUN, "MASTER_PORT": ""}, "MASTER_PORT is ."),
         ({"PMI_SIZE": "2", "PMI_RANK": "-1"}, "PMI_SIZE is 2, PMI_RANK is -1."),
         ({**SRUN, "SLURM_PROCID": "3"}, "SLURM_NTASKS is 3, SLURM_PROCID is 3,"),

@@ -48,7 +48,7 @@ def test_all_learn_the_addresses_and_the_job(coordinator):
 def test_differences_are_named_on_both_sides(coordinator, other, words):
     errors = parallel([lambda: meet(1, coordinator, **other), lambda: meet(0, coordinator)])
     for error in errors:
-        assert "Worker 1 (127.0.0.1) does not fit worker 0:" in str(error)
+        assert "Worker 1 (127.0.0.1) differs from worker 0:" in str(error)
         assert words in str(error)
 
 
@@ -154,7 +154,7 @@ def test_another_program_at_the_port(coordinator, answer):
                 connection.recv(10_000)
 
         threading.Thread(target=serve, daemon=True).start()
-        assert f"What answers at {coordinator} is not worker 0" in error_of(meet, 1, coordinator)
+        assert f"The program at {coordinator} is not worker 0" in error_of(meet, 1, coordinator)
 
 
 def test_an_unknown_host(monkeypatch):

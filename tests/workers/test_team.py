@@ -201,7 +201,7 @@ def test_workers_that_would_train_something_else(options_of_1, words, copy):
     first = start(*command, "--rank", 0, *STORY)
     second = start(*command, "--rank", 1, *options_of_1, cwd=copy if options_of_1 == STORY else ".")
     for process in (first, second):
-        finish(process).refused("Worker 1 (127.0.0.1) does not fit worker 0:", words)
+        finish(process).refused("Worker 1 (127.0.0.1) differs from worker 0:", words)
 
 
 # A training that is long enough for a fault to strike in it, and ends if none does.

@@ -1,5 +1,7 @@
 """What workers agree on, and which of their failures is reported: without any framework."""
 
+import sys
+import sysconfig
 import threading
 from types import SimpleNamespace
 
@@ -7,7 +9,9 @@ import numpy as np
 import pytest
 from helpers import parallel
 
+from rnn_scratch import registry
 from rnn_scratch.contract import Options, Team
+from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.exact import digest
 from rnn_scratch.runs import exchange, training
 from rnn_scratch.runs.checkpoint import Incomplete
@@ -92,6 +96,31 @@ def test_different_parameters_are_named_by_worker():
         f"worker 2: {digest(arrays)}",
     ):
         assert word in str(errors[0])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="mpiexec is a script here")
+@pytest.mark.parametrize(
+    ("script", "error", "words"),
+    [
+        (None, RNNScratchError, "need mpiexec of MPICH"),
+        ("echo usage", RNNScratchError, "is not MPICH's"),
+        ("echo host:5", ValueError, "an error of the workers"),
+    ],
+)
+def test_the_port_of_mpiexec(monkeypatch, tmp_path, script, error, words):
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if script:
+        (tmp_path / "mpiexec").write_text(f"#!/bin/sh\n{script}\nread line\n")
+        (tmp_path / "mpiexec").chmod(0o755)
+
+    def meet():
+        with registry.load("numpy").workers._mpiexec(2) as port:
+            assert port == 5
+            raise ValueError("an error of the workers")
+
+    with pytest.raises(error, match=words):
+        meet()
 
 
 TRACEBACK, LOST, HALTED = Lost("Traceback"), Lost("connection closed"), Halted("SIGTERM")
