@@ -90,7 +90,7 @@ class Options(NamedTuple):
         return self.num_layers > 1 or self.embedding > 0 or self.dropout > 0
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of the parameters by name, in the order in which they are drawn."""
+        """Return the shapes of the parameters by name, in the order in which they are drawn."""
         V, H, N = self.vocab_size, self.num_hiddens, self.embedding
         shapes: dict[str, tuple[int, ...]] = {"W_e": (V, N)} if N else {}
         for layer in range(self.num_layers):
@@ -203,7 +203,7 @@ def bind(
     to_arrays: Callable,
     backward: Callable | None = None,
 ) -> Model:
-    """A model of functions that take `params` and `options` as arguments of these names.
+    """Return a model of functions that take `params` and `options` as arguments of these names.
 
     `backward`, if given, is a hand-written backward pass: what `gradients` returns, from a
     minibatch and the state.
@@ -485,7 +485,7 @@ def leave() -> None:
 
 
 def engine() -> str:
-    """The engine's name and version, such as "Gloo of PyTorch 2.13.0"."""
+    """Return the engine's name and version, such as "Gloo of PyTorch 2.13.0"."""
 
 
 def _between(first: Callable, last: Callable) -> tuple[Callable[..., Any], ...]:
