@@ -190,7 +190,7 @@ def _size(one: Worst) -> float:
 
 
 def weighted_sum(result: Any) -> float:
-    """Return one number for arrays, or a dict or tuple of them: the weighted sum of all elements."""
+    """Return one number for arrays, or a dict or tuple of them: a weighted sum of elements."""
     if isinstance(result, dict):
         result = tuple(result.values())
     arrays = result if isinstance(result, tuple) else (result,)
