@@ -260,6 +260,7 @@ def site(session: nox.Session) -> None:
     build_site(session)
     options = [option for option in session.posargs if option != "serve"]
     session.run("python", "-m", "pytest", "tests/pages/built_site.py", *options)
+    session.run("python", "-m", "pytest", "tests/pages/test_notebooks.py", "-k", "slide", *options)
     if "serve" in session.posargs:
         session.log("The site is at http://127.0.0.1:8000/ until Ctrl-C.")
         folder = ("--bind", "127.0.0.1", "--directory", "build/site")

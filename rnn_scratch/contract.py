@@ -90,7 +90,7 @@ class Options(NamedTuple):
         return self.num_layers > 1 or self.embedding > 0 or self.dropout > 0
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of the parameters by name, in the order in which they are drawn."""
+        """Return the shapes of the parameters by name, in the order in which they are drawn."""
         V, H, N = self.vocab_size, self.num_hiddens, self.embedding
         shapes: dict[str, tuple[int, ...]] = {"W_e": (V, N)} if N else {}
         for layer in range(self.num_layers):
@@ -106,7 +106,7 @@ class Optimizer(NamedTuple):
 
     lr: float  # the learning rate that `Settings` implies
     slots: tuple[str, ...] = ()  # its state: for each name, a tensor beside every parameter
-    needs_rates: bool = False  # whether it uses m or v of `Rates`
+    needs_rates: bool = False  # whether it uses c_m or c_v of `Rates`
     decays: bool = True  # whether it has weight decay
 
 
@@ -135,8 +135,8 @@ class Rates(NamedTuple):
     """What changes from update to update t = 1, 2, ...: numbers without axes, arrays or tensors."""
 
     lr: Any  # the learning rate
-    m: Any = None  # 1 - beta1**t, by which Adam divides m; None: the optimizer has no use for it
-    v: Any = None  # 1 - beta2**t, by which it divides v
+    c_m: Any = None  # 1 - beta1**t, by which Adam divides m; None: the optimizer has no use for it
+    c_v: Any = None  # 1 - beta2**t, by which it divides v
 
 
 class Batch(NamedTuple):
@@ -203,7 +203,7 @@ def bind(
     to_arrays: Callable,
     backward: Callable | None = None,
 ) -> Model:
-    """A model of functions that take `params` and `options` as arguments of these names.
+    """Return a model of functions that take `params` and `options` as arguments of these names.
 
     `backward`, if given, is a hand-written backward pass: what `gradients` returns, from a
     minibatch and the state.
@@ -369,7 +369,7 @@ def adam(model: Model, grads: Params, how: Update, rates: Rates) -> None:
     """Take one step of Adam (Kingma and Ba, 2015, Algorithm 1), with decoupled weight decay.
 
     m <- beta1 m + (1 - beta1) g and v <- beta2 v + (1 - beta2) g^2, and then
-    p <- p - lr (m/rates.m / (sqrt(v/rates.v) + epsilon) + decay p), rounded as in `momentum`.
+    p <- p - lr (m/rates.c_m / (sqrt(v/rates.c_v) + epsilon) + decay p), rounded as in `momentum`.
     """
 
 
@@ -455,7 +455,7 @@ def join(team: Team) -> None:
     """
 
 
-def gather(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+def all_gather(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
     """Return, for each of these tensors, those of all workers in the order of their ranks.
 
     Every worker calls it with tensors of the same shapes and dtype, and gets the same result, in
@@ -485,7 +485,7 @@ def leave() -> None:
 
 
 def engine() -> str:
-    """The engine's name and version, such as "Gloo of PyTorch 2.13.0"."""
+    """Return the engine's name and version, such as "Gloo of PyTorch 2.13.0"."""
 
 
 def _between(first: Callable, last: Callable) -> tuple[Callable[..., Any], ...]:

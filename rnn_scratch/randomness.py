@@ -12,7 +12,7 @@ PURPOSES = {"initial": 1, "offset": 2, "shuffle": 3, "decoding": 4, "growth": 5,
 
 
 def generator(seed: int, purpose: str, epoch: int = 0, *minibatch: int) -> np.random.RandomState:
-    """The generator for one purpose in one epoch, or in one of its minibatches.
+    """Return the generator for one purpose in one epoch, or in one of its minibatches.
 
     All numbers are from 0 to 2**32 - 1.
     """

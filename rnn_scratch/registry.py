@@ -37,13 +37,13 @@ class Usable(Record):
 
 
 def names() -> list[str]:
-    """The registered backends: this project's, then those of other packages."""
+    """Return the registered backends: this project's, then those of other packages."""
     registered = _entry_points()
     return [name for name in OURS if name in registered] + sorted(set(registered) - set(OURS))
 
 
 def find(name: str) -> str:
-    """The module of the backend with this name; RNNScratchError if there is none.
+    """Return the module of the backend with this name; raise RNNScratchError if there is none.
 
     Also where it would be another clone's: Python may take the core from one folder, which comes
     first on its path, and the backends from that of the installation.
@@ -108,7 +108,7 @@ def load(name: str) -> Backend:
 
 
 def how_to_install(name: str) -> str:
-    """The command that installs what one of this project's backends needs, or why none does."""
+    """Return the command that installs what one of our backends needs, or why none does."""
     if not available(name):
         return (
             f"It is not available for this Python ({sys.version_info.major}."
@@ -118,7 +118,7 @@ def how_to_install(name: str) -> str:
 
 
 def default(say: Callable[[str], object]) -> str:
-    """The backend that trains by default: torch, or without PyTorch numpy, and a line about it."""
+    """Return the default backend, torch or without PyTorch numpy, and a line about it."""
     if find_spec("torch") is not None:
         return "torch"
     say(f"PyTorch is not installed, so training uses NumPy. {how_to_install('torch')}")
@@ -126,7 +126,7 @@ def default(say: Callable[[str], object]) -> str:
 
 
 def available(name: str) -> bool:
-    """Whether the framework of a backend is available for this Python and platform.
+    """Return whether the framework of a backend is available for this Python and platform.
 
     The conditions, such as MXNet's, are those of the extra ``all`` in this project's metadata.
     """
@@ -160,7 +160,7 @@ def check_device(names: Sequence[str], device: str) -> None:
 
 
 def choose_device(name: str, backend: Backend, device: str, dtype: str) -> str:
-    """This device, or for ``auto`` the backend's best one for this dtype; or RNNScratchError."""
+    """Return this device, or for ``auto`` the best one for this dtype; or raise RNNScratchError."""
     devices = backend.machine.devices(dtype)
     if device == "auto":
         return devices[0]
@@ -216,7 +216,7 @@ def _build_deep(backend: Backend, arrays: Arrays, options: Options) -> Model:
 
 
 def workers(name: str, backend: Backend) -> ModuleType:
-    """The module of its engine for several workers; NotOffered if the backend has none."""
+    """Return the module of its engine for workers; raise NotOffered if the backend has none."""
     if not hasattr(backend, "workers"):
         problem = f"The {name} backend cannot train with several workers."
         raise NotOffered(problem, "Use `--workers 1`.")
@@ -224,7 +224,7 @@ def workers(name: str, backend: Backend) -> ModuleType:
 
 
 def loadable(say: Callable[[str], None], pythons: Mapping[str, str] | None = None) -> list[str]:
-    """The backends that load; `say` is called with a line about each of the others.
+    """Return the backends that load; call `say` with a line about each of the others.
 
     `pythons` names the interpreter of a backend that has an environment of its own.
     """
@@ -238,7 +238,7 @@ def loadable(say: Callable[[str], None], pythons: Mapping[str, str] | None = Non
 def probes(
     names: Sequence[str], pythons: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, Usable | str]:
-    """What each backend says of itself, or why it does not load.
+    """Return what each backend says of itself, or why it does not load.
 
     Each is tried in a process of its own, because it may crash.
     """

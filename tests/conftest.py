@@ -11,11 +11,11 @@ import tempfile
 
 import hypothesis
 import pytest
-from helpers import CLONE, Done, exit_code
+from helpers import CLONE, SMALL, Done, exit_code, python_path
 
+import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.errors import RNNScratchError
-from rnn_scratch.text import books
 
 hypothesis.settings.register_profile("no deadline", deadline=None)  # no test measures time
 hypothesis.settings.load_profile("no deadline")
@@ -184,8 +184,7 @@ def emulated(request, tmp_path):
         if not hasattr(registration, "_setup_privateuseone_for_python_backend"):
             pytest.skip("this PyTorch has no devices that are written in Python")
     (tmp_path / "sitecustomize.py").write_text("import emulated\nemulated.install()\n")
-    folders = (tmp_path, CLONE / "tests", os.environ.get("PYTHONPATH", ""))
-    return {"PYTHONPATH": os.pathsep.join(map(str, folders)), "OMP_NUM_THREADS": "1"}
+    return {**python_path(tmp_path, CLONE / "tests"), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture
@@ -207,13 +206,15 @@ def _empty_folder(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture(scope="session")
-def book():
-    """The Time Machine, where it is in the data folder; no test downloads it."""
-    path = books.data_folder() / "timemachine.txt"
-    if not path.exists():
-        pytest.skip(f"The Time Machine is not at {path}")
-    return books.load("time-machine")
+@pytest.fixture
+def _in_the_clone(monkeypatch, _empty_folder):
+    monkeypatch.chdir(CLONE)
+
+
+@pytest.fixture
+def small_run():
+    """The folder of a run in NumPy that has made two epochs."""
+    return rnn_scratch.train("numpy", num_epochs=2, run="r", **SMALL).folder
 
 
 @pytest.fixture

@@ -26,20 +26,24 @@ from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs.run_folder import Epoch
+from rnn_scratch.settings import option_of
 from rnn_scratch.system import locks
 
 CLONE = Path(__file__).parent.parent
+SITE = CLONE / "build" / "site"
+RECORDS = CLONE / "notebooks" / "records"
+COMPARISONS = CLONE / "notebooks" / "comparisons"
 TEST_FILES = {path.stem: path for path in (CLONE / "tests").rglob("test_*.py")}
 # A run of these takes a few hundredths of a second.
 SETTINGS = {"num_hiddens": 12, "num_steps": 6, "batch_size": 4, "max_tokens": 400}
 SMALL = {"corpus": "tide-clock", **SETTINGS}
 
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+
 
 def options(**settings):
     """Settings as the command line takes them."""
-    settings = {"epochs" if name == "num_epochs" else name: v for name, v in settings.items()}
-    pairs = [(f"--{name.replace('_', '-')}", str(value)) for name, value in settings.items()]
-    return [word for pair in pairs for word in pair]
+    return [word for name, value in settings.items() for word in (option_of(name), str(value))]
 
 
 class Done(NamedTuple):
@@ -74,6 +78,12 @@ def variants(name):
         except registry.NotOffered:
             pass
     return offered
+
+
+def require_tested(backend_names, *needed):
+    """Skip a test if one of these backends is not tested."""
+    if missing := set(needed) - set(backend_names):
+        pytest.skip(f"not tested: {', '.join(sorted(missing))}")
 
 
 def has_engine(name):
@@ -116,6 +126,12 @@ def environment(**more):
     return {**rest, **{name: str(value) for name, value in more.items()}}
 
 
+def python_path(*folders):
+    """The environment in which Python finds modules in these folders, too."""
+    folders = (*folders, os.environ.get("PYTHONPATH", ""))
+    return {"PYTHONPATH": os.pathsep.join(map(str, folders))}
+
+
 def other_packages(folder, sources):
     """Install backends as packages of their own, as pip would; returns the environment for them."""
     for name, source in sources.items():
@@ -125,7 +141,7 @@ def other_packages(folder, sources):
         (package / "__init__.py").write_text(textwrap.dedent(source))
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-rnn\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[rnn_scratch.backends]\n{name} = {name}_rnn\n")
-    return {"PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    return python_path(folder)
 
 
 def skip_without(backend, device, dtype):
@@ -277,6 +293,15 @@ def assert_same(actual, expected, tolerance=0):
             assert actual[name].tobytes() == values.tobytes(), (name, difference)
 
 
+def assert_same_run(run, expected):
+    """Check that two runs have equal parameters, the latest and the best, and equal figures."""
+    folders = [getattr(each, "folder", each) for each in (run, expected)]
+    states = [checkpoint.load(folder) for folder in folders]
+    assert_same(*(state.arrays for state in states))
+    assert_same(*(state.best for state in states))
+    assert figures(folders[0]) == figures(folders[1])
+
+
 def safetensors_parts(path):
     """The header of a safetensors file, and the numbers after it."""
     data = path.read_bytes()
@@ -298,15 +323,15 @@ def put_together(path, header, numbers):
             metadata["sha256"] = digest.hexdigest()
 
 
-# What is no file, or has no end, in place of a file.
-ENDLESS = {
-    "a pipe": os.mkfifo,
-    "a device": lambda path: path.symlink_to("/dev/zero"),
-    "a link to itself": lambda path: path.symlink_to(path.name),
-    "a sparse file": lambda path: (path.touch(), os.truncate(path, 10**11)),
-}
-if sys.platform == "win32":  # which has none of these
-    ENDLESS = {}
+# What is no file, or has no end, in place of a file. Windows has none of these.
+ENDLESS = {}
+if sys.platform != "win32":
+    ENDLESS = {
+        "a pipe": os.mkfifo,
+        "a device": lambda path: path.symlink_to("/dev/zero"),
+        "a link to itself": lambda path: path.symlink_to(path.name),
+        "a sparse file": lambda path: (path.touch(), os.truncate(path, 10**11)),
+    }
 
 
 def hidden_files(folder):

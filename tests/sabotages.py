@@ -7,20 +7,13 @@ that a mistake replaces fails the test, so that the mistakes follow the code.
 from collections.abc import Sequence
 from pathlib import Path
 
+from measure.measuring import copy
+
 from rnn_scratch.check.inputs import DEEP, LARGE, PLAIN, STACKED, B, T
 from rnn_scratch.check.mistakes import CARRY, LSTM, MISTAKES, Mistake, changed, everywhere
 from rnn_scratch.registry import OURS
 
 GRU, GRU_AFTER, RELU = (PLAIN._replace(cell=cell) for cell in ("gru", "gru-after", "rnn-relu"))
-
-
-def products(some: str) -> dict[str, tuple[str, ...]]:
-    """Some of the products of `multiply` only."""
-    compiled = ("for i in order:", f"for i in order{some}:")
-    return {
-        **everywhere("for W in matrices:", f"for W in matrices{some}:"),
-        **dict.fromkeys(("tensorflow", "mxnet", "jax"), compiled),
-    }
 
 
 SABOTAGES = [
@@ -69,11 +62,11 @@ SABOTAGES = [
              everywhere("def encode(tokens, params):", "def encode(tokens, params, options):")),
     Mistake("parameters that share memory with the arrays", "params", "", {
         "numpy": ("values.astype(options.dtype)", "values.astype(options.dtype, copy=False)"),
-        "torch": ("torch.tensor(a, **where, requires_grad=True)",
-                  "torch.as_tensor(a, **where).requires_grad_()"),
+        "torch": ("torch.tensor(values, **where, requires_grad=True)",
+                  "torch.as_tensor(values, **where).requires_grad_()"),
         "tensorflow": ("values.astype(options.dtype)",
                        "tf.experimental.dlpack.from_dlpack(values.__dlpack__())"),
-        "jax": ("a.astype(options.dtype)", "a.astype(options.dtype, copy=False)"),
+        "jax": ("values.astype(dtype)", "values.astype(dtype, copy=False)"),
     }),
     Mistake("forward with the parameters that training started at", "train_minibatch",
              "logits afterwards", {"numpy": (
@@ -126,22 +119,12 @@ SABOTAGES = [
                         "outputs = model.state(1), prefix\n    outputs.append(prefix[0])")),
 
     # More cells.
-    Mistake("gates swapped", "gru", "state", everywhere(
-        'for name in "zr")', 'for name in "rz")'), "cells.py", only=GRU),
     Mistake("reset after the product instead of before", "gru", "state", everywhere(
         '(r * h) @ params["W_hh"]', 'r * (h @ params["W_hh"])'), "cells.py", only=GRU),
     Mistake("reset before the product instead of after", "gru_after", "state", everywhere(
         'r * (h @ params["W_hh"])', '(r * h) @ params["W_hh"]'), "cells.py", only=GRU_AFTER),
     Mistake("only one state of two", "state", "number of tensors", everywhere(
         "range(options.num_states)", "range(1)"), only=LSTM),
-    Mistake("tanh in the cell with ReLU", "rnn_relu", "state", {
-        "numpy": ('np.maximum(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"], 0)',
-                  'np.tanh(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"])'),
-        "torch": ("torch.relu(", "torch.tanh("),
-        "tensorflow": ("tf.nn.relu(", "tf.tanh("),
-        "mxnet": ("npx.relu(", "np.tanh("),
-        "jax": ("jax.nn.relu(", "jnp.tanh("),
-    }, "cells.py", only=RELU),
     Mistake("ReLU that ends at 6", "rnn_relu", "state", {
         "numpy": ('params["b_h"], 0)', 'params["b_h"], 0).clip(max=6)'),
         "torch": ("torch.relu(", "torch.nn.functional.relu6("),
@@ -164,21 +147,11 @@ SABOTAGES = [
         "d_new * product * r", "d_new * r")}, "cells.py", only=GRU_AFTER),
 
     # Layers, an embedding and dropout.
-    Mistake("layers that read each other's state", "deep_step", "logits", everywhere(
-        "enumerate(by_layer(state, options))", "enumerate(by_layer(state, options)[::-1])"),
-        "deep.py", only=DEEP),
-    Mistake("every layer has the first one's parameters", "deep_step", "", everywhere(
-        "of_layer(params, layer))", "of_layer(params, 0))"), "deep.py", only=DEEP),
-    Mistake("masks ignored", "deep_step", "logits", everywhere(
-        "x = hidden[0] if masks is None else hidden[0] * masks[layer]", "x = hidden[0]"),
-        "deep.py", only=DEEP),
     Mistake("masks applied to the state that is carried", "deep_step", "state", everywhere(
         "        x = hidden[0] if masks is None else hidden[0] * masks[layer]",
         "        if masks is not None:\n"
         "            hidden = (hidden[0] * masks[layer], *hidden[1:])\n"
         "        x = hidden[0]"), "deep.py", only=DEEP),
-    Mistake("the first layer's masks for all layers", "deep_step", "logits", everywhere(
-        "hidden[0] * masks[layer]  #", "hidden[0] * masks[0]  #"), "deep.py", only=DEEP),
     Mistake("the first time step's masks for all", "deep_forward", "logits", everywhere(
         "else masks[t]", "else masks[0]"), "deep.py", only=DEEP),
     Mistake("masks that do not reach the gradients", "gradients", "", {
@@ -209,7 +182,7 @@ SABOTAGES = [
                         ('@ params["W_x"] + params["b"]', '@ params["W_x"]')),
         "torch": ('linear(outputs.flatten(0, 1), params["W_x"], params["b"])',
                   'outputs.flatten(0, 1) @ params["W_x"]'),
-        "mxnet": ('affine(outputs, own["W_x"], own["b"])', 'outputs @ own["W_x"]'),
+        "mxnet": ('affine(outputs, params["W_x"], params["b"])', 'outputs @ params["W_x"]'),
     }, "fast.py", "fast", DEEP),
 
     # What only some sizes, layers, dtypes or settings show.
@@ -329,10 +302,6 @@ SABOTAGES = [
         **everywhere("how.beta1 * m_of[name] + rounded", "0 * m_of[name] + rounded"),
         "jax": ("apart(how.beta1 * m_of[name]) + rounded", "0 * m_of[name] + rounded"),
     }, "deep.py"),
-    Mistake("m of the optimizer never changed", "momentum", "", {
-        **everywhere("m = m_of[name] = ", "m = "),
-        "tensorflow": ("m_of[name].assign(m)", "pass"),
-    }, "deep.py"),
     Mistake("a gradient that is remembered unrounded", "momentum", "on the grid", everywhere(
         "rounded(grads[name], how.grad_grid)", "grads[name]"), "deep.py"),
     Mistake("rates that do not reach the optimizer", "train_minibatch", "raised", everywhere(
@@ -419,10 +388,9 @@ SABOTAGES = [
     Mistake("arrays that change with the parameters", "to_arrays", "copies", {
         name: ("array(param).copy()", "array(param)") for name in ("numpy", "torch")
     }, "machine.py"),
-    Mistake("the first product returned", "multiply", "products: 3",
-             products("[:1]"), "machine.py"),
     Mistake("products from the last to the first", "multiply", "products: 3", {
-        name: ("for W in matrices:", "for W in matrices[::-1]:") for name in ("numpy", "torch")
+        **everywhere("for i in order:", "for i in order[::-1]:"),
+        **dict.fromkeys(("numpy", "torch"), ("for W in matrices:", "for W in matrices[::-1]:")),
     }, "machine.py"),
     Mistake("arrays in the order of their names", "params", "instead of", {
         name: ("for name, param in params.items()", "for name, param in sorted(params.items())")
@@ -478,7 +446,7 @@ OF_DEVICES = [
     Mistake("parameters and slots on the CPU", "params", "device", {
         "torch": ('"device": options.device', '"device": "cpu"'),
         "tensorflow": ("with on(options.device):", 'with on("cpu"):'),
-        **dict.fromkeys(("mxnet", "jax"), ("options.device) for n", '"cpu") for n')),
+        **dict.fromkeys(("mxnet", "jax"), ("options.device\n", '"cpu"\n')),
     }),
     Mistake("a state on the CPU", "state", "device",
              everywhere("tensor(zeros.copy(), options.device)", 'tensor(zeros.copy(), "cpu")')),
@@ -508,7 +476,7 @@ OF_DEVICES = [
         "tensorflow": ("with on(device):\n        return tf.constant",
                        'with on("cpu"):\n        return tf.constant'),
         "mxnet": ("ctx=context(device))", 'ctx=context("cpu"))'),
-        "jax": ("_device(device))", '_device("cpu"))'),
+        "jax": ("device_of(device))", 'device_of("cpu"))'),
     }, "machine.py"),
     *(Mistake(f"{name} on the CPU", "train_epoch", "", everywhere(
         MAP, f'{MAP}._replace(\n            {name}=batch.map(tensor, "cpu").{name})'))
@@ -537,6 +505,13 @@ OF_DEVICES = [
           ("train_minibatch", "@tf.function", "scratch.py"),
       )),
 ]  # fmt: skip
+
+
+def changed_copy(backend, folder: Path, change: Sequence[str], file: str = "scratch.py") -> Path:
+    """Copy a backend to a package with a new name, and change a file of it; return its folder."""
+    package = copy(backend, folder)
+    make(change, package / file)
+    return package
 
 
 def make(change: Sequence[str], path: Path) -> None:

@@ -44,7 +44,7 @@ def adam(model, grads, how, rates):
         grad = rounded(grads[name], how.grad_grid)
         m = m_of[name] = apart(how.beta1 * m_of[name]) + apart((1 - how.beta1) * grad)
         v = v_of[name] = apart(how.beta2 * v_of[name]) + apart((1 - how.beta2) * (grad * grad))
-        direction = (m / rates.m) / (jnp.sqrt(v / rates.v) + how.epsilon)
+        direction = (m / rates.c_m) / (jnp.sqrt(v / rates.c_v) + how.epsilon)
         step = rates.lr * (direction + apart(how.weight_decay * param))
         model.params[name] = param - rounded(step, how.grid)
 

@@ -16,6 +16,7 @@ from rnn_scratch.parameters import by_layer, join_gates, of_layer, split_gates, 
 
 from . import machine, scratch
 from .gated import backwards, flatten, gru, gru_after, lstm
+from .products import num_parts
 
 
 def params(arrays, options):
@@ -116,7 +117,7 @@ recurrence.defvjp(recurrence_forward, recurrence_back)
 
 def by_rows(scan, step, W, state, values):
     """`scan` of a step that takes W (H, H), too, from a state (B, H), over values (T, B, H)."""
-    parts, H = machine.parts(len(state), W.size), len(W)
+    parts, H = num_parts(len(state), W.size), len(W)
     if parts == 1:
         return scan(partial(step, W), state, values)
     # Rows in parts: the threads share a product of few rows badly, so each has rows of its own, and

@@ -8,6 +8,16 @@ import jax
 import jax.numpy as jnp
 
 
+def flatten(x):
+    """All time steps below one another: (T, B, H) to (T*B, H)."""
+    return x.reshape(-1, x.shape[-1])
+
+
+def backwards(step, state, values):
+    """A scan from the last time step to the first."""
+    return jax.lax.scan(step, state, values, reverse=True)
+
+
 @jax.custom_vjp
 def gru(inputs, h_0, W_h):
     """Inputs (T, B, 3H) and a state (B, H) to all hidden states (T, B, H)."""
@@ -150,13 +160,3 @@ def lstm_back(saved, d_result):
 
 
 lstm.defvjp(lstm_forward, lstm_back)
-
-
-def backwards(step, state, values):
-    """A scan from the last time step to the first."""
-    return jax.lax.scan(step, state, values, reverse=True)
-
-
-def flatten(x):
-    """All time steps below one another: (T, B, H) to (T*B, H)."""
-    return x.reshape(-1, x.shape[-1])

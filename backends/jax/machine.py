@@ -14,18 +14,14 @@ from importlib.metadata import version
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rnn_scratch.contract import VERBOSE, RNNScratchError
-from rnn_scratch.system import host
+
+from .products import num_threads
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # or it takes most of a GPU
 if not os.environ.get(VERBOSE):
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
-
-# Arrays of all workers: each has rows of its own, or all have the same.
-WORKERS = "workers"
-ROWS, SAME = PartitionSpec(WORKERS), PartitionSpec()
 
 _process = os.getpid()  # the one that computes, if any does
 
@@ -47,7 +43,7 @@ def set_threads(threads):
             'Start processes with multiprocessing.get_context("spawn"), or use JAX in this '
             "process only."
         )
-    now = threads_in_use()
+    now = num_threads()
     number = threads or now
     if number != now:
         if _has_started():
@@ -58,19 +54,6 @@ def set_threads(threads):
             )
         os.environ["NPROC"] = str(number)  # where XLA looks for it when it starts
     return number
-
-
-def threads_in_use():
-    """The number of threads that XLA computes with, or will when it starts."""
-    return int(os.environ.get("NPROC") or host.cores())
-
-
-def parts(rows, weights):
-    """Into how many parts to divide so many rows, before a product with so many weights."""
-    number = threads_in_use()
-    # Measured with two threads: smaller products, and those with fewer rows, lose by it.
-    pays = weights >= 2**18 and rows % number == 0 and rows >= 16 * number
-    return number if pays and jax.default_backend() == "cpu" else 1
 
 
 def set_eager(eager):
@@ -102,7 +85,7 @@ def environment():
 
 def memory(device):
     """The most bytes that tensors have taken on the device so far; None where it is unknown."""
-    return _device(device).memory_stats()["peak_bytes_in_use"] if device == "cuda" else None
+    return device_of(device).memory_stats()["peak_bytes_in_use"] if device == "cuda" else None
 
 
 def multiply(h, matrices):
@@ -125,7 +108,7 @@ def tensor(array, device):
         # Without this setting of the whole process, JAX would make it a float32. So it is switched
         # on here, by the first who needs it, and not for everyone who imports this file.
         jax.config.update("jax_enable_x64", True)
-    return jax.device_put(array, _device(device))
+    return jax.device_put(array, device_of(device))
 
 
 def array(tensor):
@@ -176,58 +159,8 @@ def apart(product):
     return jnp.where(product == product, product, jnp.nan)
 
 
-def by_all_workers(function):
-    """The function `pure`, compiled as one program that all workers execute together.
-
-    Each computes with its own rows, and `gather` is an operation among others.
-    """
-
-    @functools.partial(jax.jit, static_argnames=("model", "how", "mesh"))
-    def program(same, own, model, how, mesh):
-        each = functools.partial(function, model=model, how=how)
-        specs = {"in_specs": (SAME, ROWS), "out_specs": ((SAME, ROWS), SAME)}
-        # It cannot be checked that results are the same for all, as they are after `gather`.
-        # Without the check a gradient is that of the worker's own rows, as `gradients` says.
-        return jax.shard_map(each, mesh=mesh, **specs, check_vma=False)(same, own)
-
-    def call(same, own, model, how):
-        if jax.config.jax_disable_jit:
-            return function(same, own, model, how)
-        mesh = workers_mesh(model().options.device)
-        same, own = join_arrays(same, SAME, mesh), join_arrays(own, ROWS, mesh)
-        return own_arrays(program(same, own, model, how, mesh))
-
-    return call
-
-
-compiled_together = functools.partial(compiled, wrapped=by_all_workers)  # for `train_together`
-
-
-@functools.cache
-def workers_mesh(device):
-    """One device of each worker, for a program that all of them compute together."""
-    workers = range(jax.process_count(device))
-    return Mesh([_device(device, rank) for rank in workers], WORKERS)
-
-
-def join_arrays(arrays, spec, mesh):
-    """Arrays of this worker as its part of arrays of all workers: the same memory."""
-
-    def joined(array):
-        shape = array.shape if spec == SAME else (mesh.size * len(array), *array.shape[1:])
-        sharding = NamedSharding(mesh, spec)
-        return jax.make_array_from_single_device_arrays(shape, sharding, [array])
-
-    return jax.tree.map(joined, arrays)
-
-
-def own_arrays(arrays):
-    """This worker's part of arrays of all workers: the same memory."""
-    return jax.tree.map(lambda array: array.addressable_data(0), arrays)
-
-
-def _device(device, rank=None):
-    # The device of this worker, or of another one. Workers on a machine share its devices out.
+def device_of(device, rank=None):
+    """The device of this worker, or of another one: workers on a machine share its devices out."""
     rank = jax.process_index(device) if rank is None else rank
     devices = jax.local_devices(rank, device)
     return devices[rank % len(devices)]

@@ -1,4 +1,4 @@
-"""JAX's engine for training in several processes: Gloo between CPUs, NCCL between GPUs."""
+"""The engine for training in several processes: Gloo between CPUs, NCCL between GPUs."""
 
 import atexit
 import functools
@@ -11,23 +11,17 @@ import numpy as np
 from jax._src import distributed, xla_bridge
 from jax._src.lib import xla_client
 from jax.extend.backend import register_backend_factory
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rnn_scratch.contract import VERBOSE
 from rnn_scratch.workers import network
 
-from .machine import (
-    ROWS,
-    SAME,
-    WORKERS,
-    compiled_together,
-    join_arrays,
-    own_arrays,
-    tensor,
-    workers_mesh,
-)
+from .machine import compiled, device_of, tensor
 from .scratch import OPTIMIZERS, clip, gradients, rounded
 
-SILENCE = 600  # seconds without a sign of life, after which a worker is given up
+# Arrays of all workers: each has rows of its own, or all have the same.
+WORKERS = "workers"
+ROWS, SAME = PartitionSpec(WORKERS), PartitionSpec()
 
 
 def join(team):
@@ -46,30 +40,51 @@ def join(team):
     atexit.register(os._exit, 1)
 
 
-def gather(tensors):
+def all_gather(tensors):
     """For each of these tensors, those of all workers in its place, in the order of their ranks."""
-    vector = jnp.concatenate([each.ravel() for each in tensors])  # one exchange
+    vector = jnp.concatenate([t.reshape(-1) for t in tensors])  # one exchange
     if isinstance(vector, jax.core.Tracer):
         rows = jax.lax.all_gather(vector, WORKERS)
     else:
         mesh = workers_mesh(next(iter(vector.devices())).platform)
         with jax.disable_jit(False):
-            rows = own_arrays(_all_gather(join_arrays(vector, ROWS, mesh), mesh))
-    results, start = [], 0
-    for each in tensors:
-        parts = rows[:, start : start + each.size]
-        results.append([part.reshape(each.shape) for part in parts])
-        start += each.size
-    return results
+            rows = own_arrays(_exchange(join_arrays(vector, ROWS, mesh), mesh))
+    ends = np.cumsum([t.size for t in tensors])
+    parts = jnp.split(rows, ends[:-1], 1)  # for each tensor, N vectors
+    return [[part.reshape(t.shape) for part in each] for t, each in zip(tensors, parts)]
 
 
 def all_reduce(mean, grads):
     """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
-    mean, *means = (sum(parts) / len(parts) for parts in gather([mean, *grads.values()]))
+    mean, *means = (sum(parts) / len(parts) for parts in all_gather([mean, *grads.values()]))
     return mean, dict(zip(grads, means))
 
 
-@compiled_together  # as one program, which all of them execute together
+def by_all_workers(function):
+    """The function `pure`, compiled as one program that all workers execute together.
+
+    Each computes with its own rows, and `all_gather` is an operation among others.
+    """
+
+    @functools.partial(jax.jit, static_argnames=("model", "how", "mesh"))
+    def program(same, own, model, how, mesh):
+        each = functools.partial(function, model=model, how=how)
+        specs = {"in_specs": (SAME, ROWS), "out_specs": ((SAME, ROWS), SAME)}
+        # It cannot be checked that results are the same for all, as they are after `all_gather`.
+        # Without the check a gradient is that of the worker's own rows, as `gradients` says.
+        return jax.shard_map(each, mesh=mesh, **specs, check_vma=False)(same, own)
+
+    def call(same, own, model, how):
+        if jax.config.jax_disable_jit:
+            return function(same, own, model, how)
+        mesh = workers_mesh(model().options.device)
+        same, own = join_arrays(same, SAME, mesh), join_arrays(own, ROWS, mesh)
+        return own_arrays(program(same, own, model, how, mesh))
+
+    return call
+
+
+@functools.partial(compiled, wrapped=by_all_workers)  # one program, which all of them execute
 def train_together(model, batch, state, how):
     """One update of all workers, each from its own rows: their mean loss, and its own state."""
     mean, grads, state = gradients(model, batch, state)
@@ -91,10 +106,33 @@ def engine():
     return f"{name} of JAX {jax.__version__}"
 
 
+@functools.cache
+def workers_mesh(device):
+    """One device of each worker, for a program that all of them compute together."""
+    workers = range(jax.process_count(device))
+    return Mesh([device_of(device, rank) for rank in workers], WORKERS)
+
+
+def join_arrays(arrays, spec, mesh):
+    """Arrays of this worker as its part of arrays of all workers: the same memory."""
+
+    def joined(array):
+        shape = array.shape if spec == SAME else (mesh.size * len(array), *array.shape[1:])
+        sharding = NamedSharding(mesh, spec)
+        return jax.make_array_from_single_device_arrays(shape, sharding, [array])
+
+    return jax.tree.map(joined, arrays)
+
+
+def own_arrays(arrays):
+    """This worker's part of arrays of all workers: the same memory."""
+    return jax.tree.map(lambda array: array.addressable_data(0), arrays)
+
+
 @functools.partial(jax.jit, static_argnames="mesh")
-def _all_gather(vectors, mesh):
-    exchange = functools.partial(jax.lax.all_gather, axis_name=WORKERS)
-    spread = jax.shard_map(exchange, mesh=mesh, in_specs=ROWS, out_specs=SAME, check_vma=False)
+def _exchange(vectors, mesh):
+    gather = functools.partial(jax.lax.all_gather, axis_name=WORKERS)
+    spread = jax.shard_map(gather, mesh=mesh, in_specs=ROWS, out_specs=SAME, check_vma=False)
     return spread(vectors)
 
 
@@ -105,13 +143,13 @@ def _connect(team):
         team.rank,
         cluster_detection_method="deactivate",  # or it looks for Slurm and the like
         initialization_timeout=2 * network.JOIN,
-        heartbeat_timeout_seconds=SILENCE,
+        heartbeat_timeout_seconds=network.SILENCE,
         coordinator_bind_address=team.addresses[0],
     )
     # By itself JAX has Gloo listen on the address that the machine's own name stands for. NCCL, on
     # GPUs, chooses an interface of the machine, unless the user sets NCCL_SOCKET_IFNAME.
     register_backend_factory("cpu", functools.partial(_cpu, team.host), fail_quietly=False)
-    gather([tensor(np.zeros(1, "float32"), "cpu")])  # connects the workers with one another
+    all_gather([tensor(np.zeros(1, "float32"), "cpu")])  # connects the workers with one another
 
 
 def _cpu(host):

@@ -43,7 +43,7 @@ def adam(model, grads, how, rates):
         grad = rounded(grads[name], how.grad_grid)
         m = m_of[name] = how.beta1 * m_of[name] + (1 - how.beta1) * grad
         v = v_of[name] = how.beta2 * v_of[name] + (1 - how.beta2) * (grad * grad)
-        direction = (m / rates.m) / (np.sqrt(v / rates.v) + how.epsilon)
+        direction = (m / rates.c_m) / (np.sqrt(v / rates.c_v) + how.epsilon)
         param -= rounded(rates.lr * (direction + how.weight_decay * param), how.grid)
 
 

@@ -15,7 +15,8 @@ from .machine import array, number, tensor, to_arrays
 
 def params(arrays, options):
     """Trainable: W_xh (V, H), W_hh (H, H), b_h (H,) of the cell; W_hq (H, V), b_q (V,)."""
-    tensors = {n: tensor(a.astype(options.dtype), options.device) for n, a in arrays.items()}
+    dtype, device = options.dtype, options.device
+    tensors = {name: tensor(values.astype(dtype), device) for name, values in arrays.items()}
     for param in tensors.values():
         param.attach_grad()
     return tensors

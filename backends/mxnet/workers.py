@@ -1,4 +1,4 @@
-"""Several workers, which exchange arrays through MPI, as those of NumPy do.
+"""The engine for training in several processes: MPI, as NumPy's backend has it.
 
 MXNet's own engine is a parameter server: it adds in the order in which vectors arrive, and rounds a
 float64 to a float32.
@@ -12,18 +12,18 @@ from .machine import array
 from .scratch import OPTIMIZERS, clip, gradients, rounded
 
 
-def gather(tensors):
+def all_gather(tensors):
     """For each of these tensors, those of all workers in its place, in the order of their ranks."""
-    parts = workers.gather([array(tensor) for tensor in tensors])
+    parts = workers.all_gather([array(t) for t in tensors])  # for each tensor, N arrays
     return [
-        [np.array(p, dtype=p.dtype, ctx=tensor.ctx) for p in part]
-        for tensor, part in zip(tensors, parts)
+        [np.array(part, dtype=part.dtype, ctx=t.ctx) for part in each]
+        for t, each in zip(tensors, parts)
     ]
 
 
 def all_reduce(mean, grads):
     """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
-    mean, *means = (sum(parts) / len(parts) for parts in gather([mean, *grads.values()]))
+    mean, *means = (sum(parts) / len(parts) for parts in all_gather([mean, *grads.values()]))
     return mean, dict(zip(grads, means))
 
 

@@ -21,7 +21,7 @@ from rnn_scratch.parameters import (
 )
 
 from . import machine, scratch
-from .gated import gru, gru_after, gru_after_back, gru_back, lstm, lstm_back, rows_of
+from .gated import flatten, gru, gru_after, gru_after_back, gru_back, lstm, lstm_back
 
 
 def params(arrays, options):
@@ -37,7 +37,7 @@ def forward(inputs, state, params, options):
     outputs, state, _ = layers(tokens.T, state, params, options, masks)
     # One output layer: it does not feed back, so one product can serve all time steps.
     # Gain: 1.14 with 64 hidden units, 1.02 with 512.
-    return rows_of(outputs[-1]) @ params["W_hq"] + params["b_q"], state
+    return flatten(outputs[-1]) @ params["W_hq"] + params["b_q"], state
 
 
 def layers(tokens, state, params, options, masks):
@@ -45,8 +45,8 @@ def layers(tokens, state, params, options, masks):
     (loop, _), outputs, after, saved = CELLS[options.cell], [], (), []
     for layer, before in enumerate(by_layer(state, options)):
         own = of_layer(params, layer)
-        inputs = rows(tokens, params) if layer == 0 else upwards(outputs[-1], own)  # (T, B, G*H)
-        (hiddens, *last), kept = loop(inputs, *before, own["W_h"])
+        x = rows(tokens, params) if layer == 0 else upwards(outputs[-1], own)  # (T, B, G*H)
+        (hiddens, *last), kept = loop(x, *before, own["W_h"])
         outputs.append(hiddens if masks is None else hiddens * masks[:, layer])
         # The state is a copy, because a view would keep all hidden states in memory.
         after += hiddens[-1].copy(), *last
@@ -56,7 +56,7 @@ def layers(tokens, state, params, options, masks):
 
 def upwards(outputs, params):
     """What goes into a layer from the one below: (T, B, H) to (T, B, G*H), in one product."""
-    inputs = rows_of(outputs) @ params["W_x"] + params["b"]
+    inputs = flatten(outputs) @ params["W_x"] + params["b"]
     return inputs.reshape(*outputs.shape[:2], -1)
 
 
@@ -85,8 +85,8 @@ def rows_back(d_rows, tokens, size):
     return d_table
 
 
-def rnn(inputs, h_0, W_h, relu=False):
-    """Inputs (T, B, H) and a state (B, H) to all hidden states (T, B, H); and what to save."""
+def recurrence(inputs, h_0, W_h, relu=False):
+    """The loop over time of `rnn`: inputs (T, B, H), h_0 (B, H) to all h; and what to save."""
     # In place: each input becomes a hidden state, as new memory costs more than the additions.
     # Gain: 1.03 with 64 hidden units, 1.01 with 512.
     hiddens, h = inputs, h_0
@@ -96,7 +96,7 @@ def rnn(inputs, h_0, W_h, relu=False):
     return (hiddens,), (hiddens, h_0)
 
 
-def rnn_back(d_hiddens, saved, W_h, relu=False):
+def recurrence_back(d_hiddens, saved, W_h, relu=False):
     """Its backward pass: the gradients of the inputs (T, B, H) and of W_h (H, H)."""
     hiddens, h_0 = saved
     slope = (hiddens > 0).astype(hiddens.dtype) if relu else 1 - hiddens * hiddens
@@ -106,17 +106,17 @@ def rnn_back(d_hiddens, saved, W_h, relu=False):
         dz[t] *= d_hiddens[t] + dz[t + 1] @ W_h.T  # (B, H)
     # One product per gradient: the sum over time is part of a matrix product over T*B rows.
     # Gain: 1.05 with 64 hidden units, 1.07 with 512.
-    d_W_h = rows_of(hiddens[:-1]).T @ rows_of(dz[1:])  # all but the first step's
+    d_W_h = flatten(hiddens[:-1]).T @ flatten(dz[1:])  # all but the first step's
     d_W_h += h_0.T @ dz[0]
     return dz, d_W_h
 
 
 CELLS = {
-    "rnn": (rnn, rnn_back),
+    "rnn": (recurrence, recurrence_back),
     "gru": (gru, gru_back),
     "gru-after": (gru_after, gru_after_back),
     "lstm": (lstm, lstm_back),
-    "rnn-relu": (partial(rnn, relu=True), partial(rnn_back, relu=True)),
+    "rnn-relu": (partial(recurrence, relu=True), partial(recurrence_back, relu=True)),
 }
 
 
@@ -124,19 +124,19 @@ def backward(batch, state, params, options):
     """Backpropagation through time: what `gradients` returns."""
     tokens, (_, loop_back) = batch.X.T, CELLS[options.cell]
     outputs, state, saved = layers(tokens, state, params, options, batch.masks)
-    logits = rows_of(outputs[-1]) @ params["W_hq"] + params["b_q"]  # (T*B, V)
+    logits = flatten(outputs[-1]) @ params["W_hq"] + params["b_q"]  # (T*B, V)
     d_logits = scratch.loss_back(logits, batch.Y)
-    grads = {"W_hq": rows_of(outputs[-1]).T @ d_logits, "b_q": d_logits.sum(0)}
+    grads = {"W_hq": flatten(outputs[-1]).T @ d_logits, "b_q": d_logits.sum(0)}
     d_outputs = (d_logits @ params["W_hq"].T).reshape(outputs[-1].shape)
     for layer in reversed(range(options.num_layers)):
         own = of_layer(params, layer)
         if batch.masks is not None:
             d_outputs *= batch.masks[:, layer]
         d_inputs, d_W_h = loop_back(d_outputs, saved[layer], own["W_h"])
-        d_inputs = rows_of(d_inputs)  # (T*B, G*H)
+        d_inputs = flatten(d_inputs)  # (T*B, G*H)
         own_grads = {"W_h": d_W_h, "b": d_inputs.sum(0)}
         if layer > 0:
-            own_grads["W_x"] = rows_of(outputs[layer - 1]).T @ d_inputs
+            own_grads["W_x"] = flatten(outputs[layer - 1]).T @ d_inputs
             d_outputs = (d_inputs @ own["W_x"].T).reshape(d_outputs.shape)
         grads |= to_layer(own_grads, layer)
     d_table = rows_back(d_inputs, tokens.reshape(-1), len(params["b_q"]))  # (V, G*H)

@@ -14,6 +14,11 @@ def sigmoid(z):
     return 1 / (1 + np.exp(-z))
 
 
+def flatten(x):
+    """All time steps below one another: (T, B, H) to (T*B, H)."""
+    return x.reshape(-1, x.shape[-1])
+
+
 def gru(inputs, h_0, W_h):
     """Inputs (T, B, 3H) and a state (B, H) to all hidden states (T, B, H); and what to save."""
     size, gates = h_0.shape[1], np.empty_like(inputs)  # z, r, and h for the new values
@@ -52,8 +57,8 @@ def gru_back(d_hiddens, saved, W_h):
         d_r *= d_reset
         d_h = d_h * z[t] + d_reset * r[t] + dz[t, :, : 2 * size] @ W_h[:, : 2 * size].T
     products = (
-        rows_of(before).T @ rows_of(dz[:, :, : 2 * size]),
-        rows_of(resets).T @ rows_of(dz[:, :, 2 * size :]),
+        flatten(before).T @ flatten(dz[:, :, : 2 * size]),
+        flatten(resets).T @ flatten(dz[:, :, 2 * size :]),
     )
     return dz, np.concatenate(products, 1)
 
@@ -93,7 +98,7 @@ def gru_after_back(d_hiddens, saved, W_h):
         dz[t] *= d_h[:, None]
         d_h = d_h * z[t] + dz[t].reshape(len(h_0), -1) @ W_h.T
     dz = dz.reshape(gates.shape)
-    d_W_h = rows_of(before).T @ rows_of(dz)
+    d_W_h = flatten(before).T @ flatten(dz)
     return np.concatenate((dz[:, :, : 2 * size], d_new), 2), d_W_h
 
 
@@ -141,9 +146,4 @@ def lstm_back(d_hiddens, saved, W_h):
         d_c = d_c * f[t]
         d_h = dz[t].reshape(len(h_0), -1) @ W_h.T
     dz = dz.reshape(gates.shape)
-    return dz, rows_of(before).T @ rows_of(dz)
-
-
-def rows_of(x):
-    """All time steps below one another: (T, B, ...) to (T*B, ...)."""
-    return x.reshape(-1, x.shape[-1])
+    return dz, flatten(before).T @ flatten(dz)

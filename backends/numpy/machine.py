@@ -12,7 +12,7 @@ def devices(dtype):
 def set_threads(threads):
     """Compute with this number of threads (None: the framework's own choice), and return it."""
     threadpoolctl.threadpool_limits(limits=threads or _OWN_CHOICE, user_api="blas")
-    return _threads()
+    return num_threads()
 
 
 def set_eager(eager):
@@ -68,12 +68,13 @@ def to_arrays(params):
     return {name: array(param).copy() for name, param in params.items()}
 
 
+def num_threads():
+    """The number of threads that the linear algebra library computes with."""
+    return max((pool["num_threads"] for pool in _blas()), default=1)
+
+
 def _blas():
     return [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
 
 
-def _threads():
-    return max((pool["num_threads"] for pool in _blas()), default=1)
-
-
-_OWN_CHOICE = _threads()
+_OWN_CHOICE = num_threads()

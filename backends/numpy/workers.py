@@ -1,4 +1,4 @@
-"""Several workers, which exchange arrays through MPI: the library MPICH, and mpi4py for Python.
+"""The engine for training in several processes: MPI, by the library MPICH and by mpi4py.
 
 Processes of MPI are started by a launcher, such as mpiexec or srun, which tells each of them where
 the others are. Where none has started these workers, worker 0 starts mpiexec until all have joined.
@@ -36,9 +36,9 @@ def join(team):
     network.connect(team, _initialize if _launched else _start)  # MPI would wait forever
 
 
-def gather(tensors):
+def all_gather(tensors):
     """For each of these tensors, those of all workers in its place, in the order of their ranks."""
-    vector = np.concatenate([tensor.reshape(-1) for tensor in tensors])  # one exchange
+    vector = np.concatenate([t.reshape(-1) for t in tensors])  # one exchange
     rows = np.empty((_MPI.COMM_WORLD.size, vector.size), vector.dtype)
     try:
         # Bytes rather than numbers, so that no operation on the way can change one.
@@ -52,14 +52,14 @@ def gather(tensors):
             pause = min(pause + 1e-6, 1e-3)
     except _MPI.Exception as error:
         raise network.Lost(f"The exchange with the other workers failed: {error}") from error
-    ends = np.cumsum([tensor.size for tensor in tensors])
+    ends = np.cumsum([t.size for t in tensors])
     parts = zip(*(np.split(row, ends[:-1]) for row in rows))  # for each tensor, N vectors
-    return [[p.reshape(tensor.shape) for p in part] for tensor, part in zip(tensors, parts)]
+    return [[part.reshape(t.shape) for part in each] for t, each in zip(tensors, parts)]
 
 
 def all_reduce(mean, grads):
     """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
-    mean, *means = (sum(parts) / len(parts) for parts in gather([mean, *grads.values()]))
+    mean, *means = (sum(parts) / len(parts) for parts in all_gather([mean, *grads.values()]))
     return mean, dict(zip(grads, means))
 
 
@@ -77,7 +77,7 @@ def leave():
     # After the first, the others may still miss what MPI has sent or is about to send, because
     # that may wait for a connection. The second finds all connections made.
     for _ in range(2):
-        gather([np.zeros(1)])
+        all_gather([np.zeros(1)])
     if _launched:  # the launcher takes the end of a process for a failure until all say this
         _MPI.Finalize()
 

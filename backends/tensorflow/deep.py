@@ -47,7 +47,7 @@ def adam(model, grads, how, rates):
         v = how.beta2 * v_of[name] + (1 - how.beta2) * tf.square(grad)  # one factor, not reordered
         m_of[name].assign(m)
         v_of[name].assign(v)
-        direction = (m / rates.m) / (tf.sqrt(v / rates.v) + how.epsilon)
+        direction = (m / rates.c_m) / (tf.sqrt(v / rates.c_v) + how.epsilon)
         param.assign_sub(rounded(rates.lr * (direction + how.weight_decay * param), how.grid))
 
 

@@ -28,10 +28,10 @@ def params(arrays, options):
 def forward(inputs, state, params, options):
     """All time steps: tokens (B, T), or these and masks (T, L, B, H), to logits (T*B, V)."""
     (tokens, masks), loop = tokens_and_masks(inputs), CELLS[options.cell]
-    after, outputs = (), None
+    tokens, after, outputs = tf.transpose(tokens), (), None  # tokens (T, B)
     for layer, before in enumerate(by_layer(state, options)):
         own = of_layer(params, layer)
-        x = upwards(outputs, own) if layer else rows(tf.transpose(tokens), params)  # (T, B, G*H)
+        x = rows(tokens, params) if layer == 0 else upwards(outputs, own)  # (T, B, G*H)
         hiddens, *last = loop(x, *before, own["W_h"], options)  # (T, B, H)
         outputs = hiddens if masks is None else hiddens * masks[:, layer]
         after += hiddens[-1], *last

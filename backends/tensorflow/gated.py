@@ -11,6 +11,31 @@ import tensorflow as tf
 from .products import product, split
 
 
+def flatten(x):
+    """All time steps below one another: (T, B, H) to (T*B, H)."""
+    return tf.reshape(x, (-1, x.shape[-1]))
+
+
+def blocks(W, inputs, options):
+    """The column blocks of W, where there are several products with it: they pay only then."""
+    return split(W, options.device) if len(inputs) > 1 else [W]
+
+
+def transposed(W, options):
+    """The column blocks of W^T, which is computed once: `recurrence` says why by tf.einsum."""
+    return split(tf.einsum("ij->ji", W), options.device)
+
+
+def backwards(*tensors):
+    """What each tensor (T, ...) has of a time step, from the last step to the first."""
+    return reversed(list(zip(*map(tf.unstack, tensors))))
+
+
+def over_time(h, dz, options):
+    """The gradient of W_h (K, M), summed over time, from h (T, B, K) and dz (T, B, M)."""
+    return product(tf.transpose(flatten(h)), split(flatten(dz), options.device))
+
+
 def gru(inputs, h_0, W_h, options):
     """Inputs (T, B, 3H) and a state (B, H) to all hidden states (T, B, H)."""
     parts = [2 * h_0.shape[1], h_0.shape[1]]  # the gates z and r, and h for the new values
@@ -49,7 +74,7 @@ def gru(inputs, h_0, W_h, options):
                 dz.append(tf.concat([d_zr, d_new], 1))
             dz = tf.stack(dz[::-1])  # (T, B, 3H)
             d_zr, d_new = tf.split(dz, parts, 2)
-            d_W_h = [summed(before, d_zr, options), summed(resets, d_new, options)]
+            d_W_h = [over_time(before, d_zr, options), over_time(resets, d_new, options)]
             return dz, d_h, tf.concat(d_W_h, 1)
 
         return tf.concat([before[1:], h[None]], 0), backward
@@ -94,7 +119,7 @@ def gru_after(inputs, h_0, W_h, options):
                 dz.append(tf.concat([d_z, d_r, d_new * r_t], 1))
                 d_h = d_h * z_t + product(dz[-1], W)
             dx, dz = tf.stack(dx[::-1]), tf.stack(dz[::-1])  # (T, B, 3H)
-            return dx, d_h, summed(before, dz, options)
+            return dx, d_h, over_time(before, dz, options)
 
         return tf.concat([before[1:], h[None]], 0), backward
 
@@ -144,33 +169,8 @@ def lstm(inputs, h_0, c_0, W_h, options):
                 d_c *= f_t
                 d_h = product(dz[-1], W)
             dz = tf.stack(dz[::-1])  # (T, B, 4H)
-            return dz, d_h, d_c, summed(before, dz, options)
+            return dz, d_h, d_c, over_time(before, dz, options)
 
         return (tf.concat([before[1:], h[None]], 0), c), backward
 
     return loop(inputs, h_0, c_0, tf.convert_to_tensor(W_h))
-
-
-def blocks(W, inputs, options):
-    """The column blocks of W, where there are several products with it: they pay only then."""
-    return split(W, options.device) if len(inputs) > 1 else [W]
-
-
-def transposed(W, options):
-    """The column blocks of W^T, which is computed once: `recurrence` says why by tf.einsum."""
-    return split(tf.einsum("ij->ji", W), options.device)
-
-
-def backwards(*tensors):
-    """What each tensor (T, ...) has of a time step, from the last step to the first."""
-    return reversed(list(zip(*map(tf.unstack, tensors))))
-
-
-def summed(before, dz, options):
-    """The gradient of weights: one product, whose sum is over all time steps."""
-    return product(tf.transpose(flatten(before)), split(flatten(dz), options.device))
-
-
-def flatten(x):
-    """All time steps below one another: (T, B, H) to (T*B, H)."""
-    return tf.reshape(x, (-1, x.shape[-1]))

@@ -1,4 +1,4 @@
-"""Several workers: TensorFlow's collective operations, between processes over gRPC.
+"""The engine for training in several processes: TensorFlow's collective operations over gRPC.
 
 `tf.distribute.MultiWorkerMirroredStrategy` stands on the same operations, but it starts a
 coordination service too, which waits for the other workers forever and then ignores SIGTERM, and
@@ -18,7 +18,6 @@ from .machine import on, on_its_device
 from .scratch import OPTIMIZERS, clip, gradients, rounded
 
 _DEVICE = "/job:worker/replica:0/task:{}"  # of a rank
-_GATHER_SECONDS = 600  # for the other workers may still have to compile the minibatch's graph
 _size = 1  # number of workers
 _places = [0]  # of each rank, in what the engine gathers
 
@@ -54,22 +53,21 @@ def join(team):
     _places = [ranks.index(rank) for rank in range(_size)]
 
 
-def gather(tensors):
+def all_gather(tensors):
     """For each of these tensors, those of all workers in its place, in the order of their ranks."""
-    shapes = [tensor.shape for tensor in tensors]
-    sizes = [shape.num_elements() for shape in shapes]
-    vector = tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], 0)
+    vector = tf.concat([tf.reshape(t, [-1]) for t in tensors], 0)  # one exchange
     # Bits rather than numbers, so that no operation on the way can change one.
     bits = tf.bitcast(vector, tf.int32)
-    everything = _exchange(tf.reshape(bits, [-1]), _GATHER_SECONDS)
+    everything = _exchange(tf.reshape(bits, [-1]), network.SILENCE)
     rows = tf.unstack(tf.bitcast(tf.reshape(everything, [_size, *bits.shape]), vector.dtype))
-    parts = zip(*(tf.split(rows[place], sizes) for place in _places))
-    return [[tf.reshape(part, shape) for part in each] for each, shape in zip(parts, shapes)]
+    sizes = [t.shape.num_elements() for t in tensors]
+    parts = zip(*(tf.split(rows[place], sizes) for place in _places))  # for each tensor, N vectors
+    return [[tf.reshape(part, t.shape) for part in each] for t, each in zip(tensors, parts)]
 
 
 def all_reduce(mean, grads):
     """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
-    mean, *means = (sum(parts) / len(parts) for parts in gather([mean, *grads.values()]))
+    mean, *means = (sum(parts) / len(parts) for parts in all_gather([mean, *grads.values()]))
     return mean, dict(zip(grads, means))
 
 

@@ -16,7 +16,9 @@ from .machine import array, tensor, to_arrays
 def params(arrays, options):
     """Trainable: W_xh (V, H), W_hh (H, H), b_h (H,) of the cell; W_hq (H, V), b_q (V,)."""
     where = {"dtype": getattr(torch, options.dtype), "device": options.device}
-    return {n: torch.tensor(a, **where, requires_grad=True) for n, a in arrays.items()}
+    return {
+        name: torch.tensor(values, **where, requires_grad=True) for name, values in arrays.items()
+    }
 
 
 def state(batch_size, options):

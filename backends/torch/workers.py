@@ -1,4 +1,4 @@
-"""PyTorch's engine for training in several processes: Gloo between CPUs, NCCL between GPUs."""
+"""The engine for training in several processes: Gloo between CPUs, NCCL between GPUs."""
 
 import os
 import socket
@@ -12,7 +12,6 @@ from rnn_scratch.workers import network
 
 from .scratch import OPTIMIZERS, clip, gradients, rounded
 
-EXCHANGE = timedelta(minutes=10)  # to wait for what they send, which they may have to compute
 # The tensors of the last exchange. If one of PyTorch's threads had the last reference to a tensor,
 # older versions, such as 2.2, could wait forever at the end: Python for that thread, and it for
 # Python.
@@ -28,9 +27,9 @@ def join(team):
     network.connect(team, _connect)  # after its own time PyTorch prints a lot
 
 
-def gather(tensors):
+def all_gather(tensors):
     """For each of these tensors, those of all workers in its place, in the order of their ranks."""
-    vector = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])  # one exchange
+    vector = torch.cat([t.detach().reshape(-1) for t in tensors])  # one exchange
     if vector.device.type == "mps":
         raise RNNScratchError("PyTorch has no engine for workers on MPS.", "Use --device cpu.")
     rows = [torch.empty_like(vector) for _ in range(distributed.get_world_size())]
@@ -39,14 +38,14 @@ def gather(tensors):
         distributed.all_gather(rows, vector)
     except RuntimeError as error:  # another worker has ended
         raise network.Lost(f"The exchange with the other workers failed: {error}") from error
-    sizes = [tensor.numel() for tensor in tensors]
-    parts = zip(*(row.split(sizes) for row in rows), strict=True)  # for each tensor, N vectors
+    sizes = [t.numel() for t in tensors]
+    parts = zip(*(row.split(sizes) for row in rows))  # for each tensor, N vectors
     return [[part.reshape(t.shape) for part in each] for t, each in zip(tensors, parts)]
 
 
 def all_reduce(mean, grads):
     """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
-    mean, *means = (sum(parts) / len(parts) for parts in gather([mean, *grads.values()]))
+    mean, *means = (sum(parts) / len(parts) for parts in all_gather([mean, *grads.values()]))
     return mean, dict(zip(grads, means))
 
 
@@ -61,7 +60,7 @@ def train_together(model, batch, state, how):
 
 def leave():
     """Leave the other workers, at the end of a training run: every worker calls it."""
-    gather([torch.zeros(1)])  # all are here, and need the server of the first one no more
+    all_gather([torch.zeros(1)])  # all are here, and need the server of the first one no more
     distributed.destroy_process_group()
 
 
@@ -81,7 +80,7 @@ def _connect(team):
         store=_store(team),
         rank=team.rank,
         world_size=len(team.addresses),
-        timeout=EXCHANGE,
+        timeout=timedelta(seconds=network.SILENCE),
     )
 
 

@@ -44,7 +44,7 @@ def render(
         vocabulary = measured["settings"]["vocabulary"]
         fits = {name: exchange.fit(exchange.points(engine)) for name, engine in engines.items()}
         values = {
-            "gather": site_code.group(site_code.of(backends, "gather"), backends),
+            "all_gather": site_code.group(site_code.of(backends, "all_gather"), backends),
             "launch": launch,
             "groups": groups,
             "supervisor": supervisor,

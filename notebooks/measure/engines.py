@@ -96,7 +96,7 @@ def jax_sum(backend: Any, vector: Any) -> Callable[[], Any]:
     """Return JAX's `psum` in a function that all workers execute together."""
     import jax
 
-    work = jax_compiled(backend, lambda part: jax.lax.psum(part, backend.machine.WORKERS))
+    work = jax_compiled(backend, lambda part: jax.lax.psum(part, backend.workers.WORKERS))
     return lambda: work(vector)
 
 
@@ -111,12 +111,12 @@ def jax_compiled(backend: Any, function: Callable) -> Callable:
     """Compile a function of a vector for all workers together."""
     import jax
 
-    machine = backend.machine
-    mesh = machine.workers_mesh("cpu")
-    specs = {"in_specs": machine.ROWS, "out_specs": machine.SAME}
+    workers = backend.workers
+    mesh = workers.workers_mesh("cpu")
+    specs = {"in_specs": workers.ROWS, "out_specs": workers.SAME}
     compiled = jax.jit(jax.shard_map(function, mesh=mesh, **specs, check_vma=False))
-    return lambda vector: machine.own_arrays(
-        compiled(machine.join_arrays(vector, machine.ROWS, mesh))
+    return lambda vector: workers.own_arrays(
+        compiled(workers.join_arrays(vector, workers.ROWS, mesh))
     )
 
 
@@ -141,11 +141,11 @@ def exchange(team: Team, name: str, sizes: list[int], turns: int) -> Iterator[di
     one = machine.tensor(np.zeros(1, DTYPE), "cpu")
     for size in sizes:
         values = np.random.RandomState(team.rank).normal(0, 1, size).astype(DTYPE)
-        works = _exchanges(backend, name, machine.tensor(values, "cpu"), len(team.addresses))
+        works = _exchanges(backend, name, machine.tensor(values, "cpu"))
         milliseconds: dict[str, list[float]] = {what: [] for what in works}
         for turn in range(turns + 2):
             for what, work in works.items():
-                machine.synchronize(backend.workers.gather([one])[0], "cpu")  # all are ready
+                machine.synchronize(backend.workers.all_gather([one])[0], "cpu")  # all are ready
                 start = time.perf_counter()
                 machine.synchronize(work(), "cpu")
                 if turn > 1:  # the first ones compile, or connect
@@ -155,21 +155,19 @@ def exchange(team: Team, name: str, sizes: list[int], turns: int) -> Iterator[di
     backend.workers.leave()
 
 
-def _exchanges(
-    backend: Any, name: str, vector: Any, number: int
-) -> dict[str, Callable[[], list[Any]]]:
+def _exchanges(backend: Any, name: str, vector: Any) -> dict[str, Callable[[], list[Any]]]:
     # By name, functions that return tensors; compiled where training is.
-    def gather(vector):
-        return backend.workers.gather([vector])[0]
+    def all_gather(vector):
+        return backend.workers.all_gather([vector])[0]
 
     def all_reduce(vector):
-        return list(backend.workers.all_reduce(vector[:1], {"all": vector}, number)[1].values())
+        return list(backend.workers.all_reduce(vector[:1], {"all": vector})[1].values())
 
     engine_sum = OWN_SUMS[name](backend, vector)
     if name in COMPILED:
-        gather, all_reduce = (COMPILED[name](backend, f) for f in (gather, all_reduce))
+        all_gather, all_reduce = (COMPILED[name](backend, f) for f in (all_gather, all_reduce))
     return {
-        "gather": lambda: gather(vector),
+        "gather": lambda: all_gather(vector),
         "all_reduce": lambda: all_reduce(vector),
         "own": lambda: [engine_sum()],
     }
@@ -184,7 +182,7 @@ def order(team: Team, name: str) -> Iterator[dict[str, Any]]:
     expected = sum(vectors[1:], vectors[0])
     vector = machine.tensor(vectors[team.rank], "cpu")
     engine_sum = machine.array(OWN_SUMS[name](backend, vector)())
-    _, means = backend.workers.all_reduce(vector, {"all": vector}, number)
+    _, means = backend.workers.all_reduce(vector, {"all": vector})
     mean = machine.array(means["all"])
     yield {
         "workers": number,

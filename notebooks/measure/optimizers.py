@@ -115,7 +115,7 @@ def ours(decay=0.0, name="torch"):
     for t, grad in enumerate(GRADS, 1):
         rates = Rates(LR, *(1 - constant(beta, ("tensorflow",)) ** t for beta in betas))
         if paper:  # the learning rate has the means' corrections in it, and the decay has not
-            rates = Rates(constant(LR * math.sqrt(rates.v) / rates.m), 1.0, 1.0)
+            rates = Rates(constant(LR * math.sqrt(rates.c_v) / rates.c_m), 1.0, 1.0)
         if coupled:
             grad = grad + decay * params["w"]
         else:

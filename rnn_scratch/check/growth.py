@@ -58,7 +58,7 @@ def growth(setup: Setup) -> float:
 
 
 def doubt(settings: Settings, text: books.Text, arrays: Arrays) -> list[str]:
-    """A sentence where the growth with these parameters is such that their digest is doubtful."""
+    """Return a sentence if the growth with these parameters makes their digest doubtful."""
     found = growth(set_up(settings, Runtime("numpy", device="cpu"), text, arrays))
     if found < DOUBTFUL:
         return []

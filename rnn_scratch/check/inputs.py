@@ -80,30 +80,30 @@ class Case(NamedTuple):
         return self.backend.scratch
 
     def of_rows(self, rows: slice) -> "Case":
-        """The case of some rows of its minibatch."""
+        """Return the case of some rows of its minibatch."""
         states = tuple(array[rows] for array in self.states)
         return self._replace(batch=exchange.rows_of(self.batch, rows), states=states)
 
     def model(self, arrays: Arrays | None = None, optimizer: str = "sgd") -> Model:
-        """A new model with these parameters, by default the case's."""
+        """Return a new model with these parameters, by default the case's."""
         arrays = arrays or self.arrays
         num_hiddens, vocab_size = arrays["W_hq"].shape
         options = self.options._replace(vocab_size=vocab_size, num_hiddens=num_hiddens)
         return registry.build(self.name, self.backend, self.variant, arrays, options, optimizer)
 
     def params(self) -> Params:
-        """The parameters as tensors of ``scratch``."""
+        """Return the parameters as tensors of ``scratch``."""
         return self.scratch.params(self.arrays, self.options)
 
     def step(self, x: Tensor, state: State, params: Params, t: int) -> tuple[Tensor, State]:
-        """The backend's time step, or that of its deep networks, with the masks of step t."""
+        """Call the backend's time step, or that of its deep networks with the masks of step t."""
         if not self.options.deep:
             return self.scratch.step(x, state, params, self.options)
         masks = None if self.batch.masks is None else self.tensor(self.batch.masks[t])
         return self.backend.deep.deep_step((x, masks), state, params, self.options)
 
     def name_of(self, piece: "Piece") -> str:
-        """The function of the contract that a piece compares in this case."""
+        """Return the function of the contract that a piece compares in this case."""
         name = piece.__name__
         if name == "cell":
             return self.options.cell.replace("-", "_")
@@ -111,33 +111,33 @@ class Case(NamedTuple):
         return f"deep_{name}" if deep else name
 
     def file_of(self, function: str) -> str:
-        """The file that a function of the contract is in, for this variant of the model."""
+        """Return the file that a function of the contract is in, for this variant of the model."""
         of_variant = self.variant != "scratch" and function in ("params", "forward", "gradients")
         return f"{self.variant}.py" if of_variant else FILES.get(function, "")
 
     def tensor(self, array: np.ndarray) -> Tensor:
-        """The array as a tensor of the backend."""
+        """Return the array as a tensor of the backend."""
         return self.backend.machine.tensor(array, self.options.device)
 
     def state(self, rows: int | None = None) -> State:
-        """The state, or the first rows of it, as tensors of the backend."""
+        """Return the state, or the first rows of it, as tensors of the backend."""
         return tuple(self.tensor(array[:rows]) for array in self.states)
 
     def minibatch(self) -> tuple[Batch, State]:
-        """The minibatch and the state as tensors of the backend."""
+        """Return the minibatch and the state as tensors of the backend."""
         return self.batch.map(self.tensor), self.state()
 
     def gradients(
         self, arrays: Arrays | None = None, batch: Batch | None = None
     ) -> tuple[Tensor, Arrays, State]:
-        """Loss, gradients and state of the case's minibatch, or of another one."""
+        """Return loss, gradients and state of the case's minibatch, or of another one."""
         model, batch = self.model(arrays), batch or self.batch
         tensors, state = batch.map(self.tensor), self.state(len(batch.X))
         loss, grads, state = self.scratch.gradients(model, tensors, state)
         return loss, model.to_arrays(grads), state
 
     def as_arrays(self, value: Any) -> Any:
-        """Tensors of the backend, alone or in a dict or tuple, as arrays."""
+        """Return tensors of the backend, alone or in a dict or tuple, as arrays."""
         if isinstance(value, dict):
             return {name: self.as_arrays(each) for name, each in value.items()}
         if isinstance(value, tuple | list):
@@ -161,7 +161,7 @@ class Case(NamedTuple):
         return self.options.num_hiddens == LARGE_H
 
     def rates(self, lr: float, optimizer: str = "sgd", update: int = 1) -> Rates:
-        """The rates of an optimizer's update, as tensors of the backend."""
+        """Return the rates of an optimizer's update, as tensors of the backend."""
         rates = schedule.rates(optimizer, lr, update, self.options.dtype)
         return Rates(*(self.tensor(each) for each in rates if each is not None))
 
@@ -224,7 +224,7 @@ class Case(NamedTuple):
 
 
 def devices_of(value: Any) -> set[str]:
-    """The devices of tensors, alone or in dicts or tuples, in the framework's words."""
+    """Return the devices of tensors, alone or in dicts or tuples, in the framework's words."""
     if isinstance(value, dict | tuple):
         each = value.values() if isinstance(value, dict) else value
         return set().union(*map(devices_of, each))
@@ -243,7 +243,7 @@ Piece = Callable[[Case], Iterator[Computed | Row]]
 def cases(
     device: str = "cpu", cells: Sequence[str] = (), variant: str = "scratch"
 ) -> list[Options]:
-    """The options to check, by dtype: of each cell the plain model, and deep and large ones."""
+    """Return the options to check, by dtype: each cell's plain model, and deep and large ones."""
     every = []
     for dtype in DTYPES:
         for cell in cells or CELLS:
@@ -259,14 +259,14 @@ def cases(
 
 
 def in_each_dtype(options: Options) -> list[Options]:
-    """These options in each of the floating-point types."""
+    """Return these options in each of the floating-point types."""
     return [options._replace(dtype=dtype) for dtype in DTYPES]
 
 
 def make_case(
     name: str, backend: Backend, variant: str, options: Options, short: bool = False
 ) -> Case:
-    """Inputs for a model with these options, always the same."""
+    """Return inputs for a model with these options, always the same."""
     # States of which some are large, so that a function of limited range shows.
     rng, rows, sigma, largest = np.random.RandomState(0), B, SIGMA, 8
     if options.num_hiddens == LARGE_H:  # many terms of a sum are rounded more
@@ -294,7 +294,7 @@ def make_case(
 
 
 def masks(options: Options, rng: np.random.RandomState) -> np.ndarray | None:
-    """Masks for a minibatch, other ones at each call; None without dropout."""
+    """Return masks for a minibatch, other ones at each call; None without dropout."""
     if not options.dropout:
         return None
     kept = rng.uniform(size=(T, options.num_layers, B, H)) >= options.dropout

@@ -207,10 +207,10 @@ MISTAKES = [
         "running means m of g and v of g squared.\"\"\"\n"
         "    how = how._replace(beta1=how.beta2, beta2=how.beta1)\n"), "deep.py"),
     Mistake("means without the correction of their bias", "adam", "", everywhere(
-        "(m / rates.m) / (", "m / (", "sqrt(v / rates.v)", "sqrt(v)"), "deep.py"),
+        "(m / rates.c_m) / (", "m / (", "sqrt(v / rates.c_v)", "sqrt(v)"), "deep.py"),
     Mistake("ε inside the correction of the bias", "adam", "", everywhere(
-        "(m / rates.m) / (", "rates.v ** 0.5 * (m / rates.m) / (",
-        "sqrt(v / rates.v) +", "sqrt(v) +"), "deep.py"),
+        "(m / rates.c_m) / (", "rates.c_v ** 0.5 * (m / rates.c_m) / (",
+        "sqrt(v / rates.c_v) +", "sqrt(v) +"), "deep.py"),
     Mistake("no weight decay", "adam", "", {
         **everywhere("(direction + how", "(direction + 0 * how"),
         "jax": ("(direction + apart", "(direction + 0 * apart"),

@@ -32,7 +32,7 @@ LEAST = 1e-12  # to allow: of a sum of many terms, each rounded differently on a
 
 
 def tolerance(difference: float, dtype: str, device: str) -> float:
-    """The difference to allow where this one is allowed in float64."""
+    """Return the difference to allow where this one is allowed in float64."""
     if dtype == "float64":
         return difference
     return min(difference, 1e-12) * FLOAT32.get(device, OTHER_DEVICES)
@@ -94,7 +94,7 @@ def apart(actual: float, expected: float) -> str:
 
 
 def not_offered(piece: str, case: str, reason: str) -> Row:
-    """The row of what a backend says that it does not have."""
+    """Return the row of what a backend says that it does not have."""
     note = reason.splitlines()[0]
     row = fact("", True, "", note, piece=piece, case=case)
     row.offered = False
@@ -104,7 +104,7 @@ def not_offered(piece: str, case: str, reason: str) -> Row:
 def fact(
     result: str, true: bool, otherwise: str, note: str = "", piece: str = "", case: str = ""
 ) -> Row:
-    """The row of what is either so or not; `otherwise` says what is so instead."""
+    """Return the row of what is either so or not; `otherwise` says what is so instead."""
     return Row(
         piece=piece,
         result=result,
@@ -137,7 +137,7 @@ class Worst(NamedTuple):
     actual: float | None = None
 
     def within(self, name: str) -> "Worst":
-        """The same element, of a result in which this one has a name."""
+        """Return the same element, of a result in which this one has a name."""
         colon = "" if self.where[:1] in ("", "[") else ": "
         return self._replace(where=f"{name}{colon}{self.where}")
 
@@ -190,7 +190,7 @@ def _size(one: Worst) -> float:
 
 
 def weighted_sum(result: Any) -> float:
-    """One number for arrays, or a dict or tuple of them: their sum, each element weighted."""
+    """Return one number for arrays, or a dict or tuple of them: a weighted sum of elements."""
     if isinstance(result, dict):
         result = tuple(result.values())
     arrays = result if isinstance(result, tuple) else (result,)
@@ -201,7 +201,7 @@ def weighted_sum(result: Any) -> float:
 
 @functools.cache
 def recorded() -> dict[str, dict[str, float]]:
-    """The reference's results when they were correct, by case and by piece and result.
+    """Return the reference's results when they were correct, by case, piece and result.
 
     Each as one number, in ``pinned.json``. notebooks/measure/pin.py makes that file, and says what
     else the reference is tested by.

@@ -24,7 +24,7 @@ MODEL_TIMEOUT, TEAM_TIMEOUT = 3600.0, 600.0  # seconds for one model, and for on
 
 
 def rows(runtime: Runtime, cells: Sequence[str] = ()) -> Iterator[Row]:
-    """Every comparison of a variant of a backend's model; a backend that fails is a row.
+    """Yield every comparison of a variant of a backend's model; a backend that fails is a row.
 
     Without `cells`, all of them are checked. With several workers, whose number `require_shares`
     allows, it is what they compute together.
@@ -109,7 +109,7 @@ def check(
 
 
 def of_case(case: Case) -> tuple[Piece, ...]:
-    """The pieces to check in a case that is not the first one of its dtype."""
+    """Return the pieces to check in a case that is not the first one of its dtype."""
     if case.large:
         return functions.forward, functions.gradients
     double, first = case.options.dtype == "float64", case.options.cell == inputs.PLAIN.cell
@@ -120,13 +120,13 @@ def of_case(case: Case) -> tuple[Piece, ...]:
 
 
 def described(error: Exception) -> str:
-    """The type and the first line of the message of any error."""
+    """Return the type and the first line of the message of any error."""
     message = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {message[:200]}".rstrip(": ")
 
 
 def signatures(backend: Backend, model: str) -> Iterator[Row]:
-    """Whether functions take the contract's arguments: all, or the `build` of a variant."""
+    """Check whether functions take the contract's arguments: all, or `build` of a variant."""
     modules = ["scratch", "deep", "machine", "workers"] if model == "scratch" else [model]
     for module in filter(partial(hasattr, backend), modules):  # workers may be absent
         for specification in MODULES[module]:

@@ -45,14 +45,15 @@ def check(runtime: Runtime, cells: Sequence[str], team: Team) -> Iterator[Row]:
     engine.leave()
 
 
-def gather(case: Case, team: Team) -> Iterator[Computed | Row]:
+def all_gather(case: Case, team: Team) -> Iterator[Computed | Row]:
     """Check that every bit arrives, in the order of the ranks."""
     dtype, workers = case.options.dtype, range(len(team.addresses))
     with np.errstate(all="ignore"):  # some are too large or too small for a float32
         special = np.array(SPECIAL).astype(dtype)
     sent = [np.append(special, np.array([rank + 1 / 3], dtype)) for rank in workers]
     more = np.full((2, 3), team.rank, dtype)
-    received, others = exchange.gather(case.backend, case.options.device, [sent[team.rank], more])
+    both = [sent[team.rank], more]
+    received, others = exchange.all_gather(case.backend, case.options.device, both)
     wrong = [rank for rank in workers if received[rank].tobytes() != sent[rank].tobytes()]
     yield fact("bits", not wrong, f"those of worker {wrong[:1]}")
     expected = tuple(np.full((2, 3), rank, dtype) for rank in workers)
@@ -67,7 +68,7 @@ def all_reduce(case: Case, team: Team) -> Iterator[Computed | Row]:
     expected, _, _ = case.reference.gradients()
     yield Computed("loss", mean, expected)
     arrays, workers = model.to_arrays(grads), len(team.addresses)
-    received = exchange.gather(case.backend, case.options.device, list(arrays.values()))
+    received = exchange.all_gather(case.backend, case.options.device, list(arrays.values()))
     exact = {name: sum(parts) / workers for name, parts in zip(arrays, received)}
     yield Computed("gradients, added by rank", model.to_arrays(means), exact, 0)
 
@@ -86,4 +87,4 @@ def train_together(case: Case, team: Team) -> Iterator[Computed | Row]:
     yield fact("same in all workers", len(set(digests)) == 1, str(digests))
 
 
-TEAM_PIECES = (gather, all_reduce, train_together)
+TEAM_PIECES = (all_gather, all_reduce, train_together)

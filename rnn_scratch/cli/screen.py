@@ -84,7 +84,7 @@ class Screen(Console):
             super().print(*args, **kwargs)
 
     def render_str(self, text: str, **kwargs: Any) -> Text:
-        """The string as Rich's text: escaped here already, because its length is measured."""
+        """Return the string as Rich's text, escaped here because its length is measured."""
         return super().render_str(printable(text) if self._escapes else text, **kwargs)
 
     def render(

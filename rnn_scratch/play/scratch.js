@@ -285,7 +285,7 @@ function momentum(grad, slots, how, rates) {
 function adam(grad, slots, how, rates) {
   const m = map((m, g) => how.beta1 * m + (1 - how.beta1) * g, slots.m, grad);
   const v = map((v, g) => how.beta2 * v + (1 - how.beta2) * (g * g), slots.v, grad);
-  return [map((m, v) => m / rates.m / (Math.sqrt(v / rates.v) + how.epsilon), m, v), { m, v }];
+  return [map((m, v) => m / rates.c_m / (Math.sqrt(v / rates.c_v) + how.epsilon), m, v), { m, v }];
 }
 
 const OPTIMIZERS = { sgd, momentum, adam };

@@ -59,7 +59,7 @@ def check_matplotlib(*formats: str) -> None:
 
 
 def picture(histories: Mapping[str, Sequence[Epoch]], format: str = "png") -> bytes:
-    """A picture of it, as PNG or SVG; RNNScratchError if Matplotlib cannot draw it."""
+    """Return a picture of it, PNG or SVG; raise RNNScratchError if Matplotlib cannot draw it."""
     with _explained():
         # Not pyplot, which would look for a window system and keep every figure in memory.
         from matplotlib import rc_context

@@ -8,7 +8,7 @@ from ..randomness import generator
 
 
 def greedy(logits: np.ndarray) -> int:
-    """The most likely token; the first one if several are equally likely."""
+    """Return the most likely token; the first one if several are equally likely."""
     return int(np.argmax(logits))
 
 
@@ -19,7 +19,7 @@ def sampler(
     top_p: float | None = None,
     min_p: float | None = None,
 ) -> Callable[[np.ndarray], int]:
-    """A function that samples a token from softmax(logits / temperature).
+    """Return a function that samples a token from softmax(logits / temperature).
 
     The chapter's exercise samples from P(x)^α, normalized: its α is 1 / temperature. With `top_k`,
     `top_p` or `min_p` it samples only from the tokens that `likely` keeps.
@@ -42,7 +42,7 @@ def sampler(
 def likely(
     weights: np.ndarray, top_k: int | None, top_p: float | None, min_p: float | None
 ) -> np.ndarray:
-    """The tokens to sample from, in ascending order; their probabilities are proportional to these.
+    """Return the tokens to sample from, ascending; their probabilities are proportional to these.
 
     `top_k` keeps the k most likely ones (Fan et al., 2018). `top_p` keeps as few of the most likely
     ones as together have the probability p or more, the nucleus (Holtzman et al., 2020). `min_p`

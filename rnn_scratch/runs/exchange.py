@@ -16,13 +16,13 @@ MOST = 2**24  # float32 has every whole number up to this one
 
 
 def share(rows: int, team: Team) -> slice:
-    """The worker's rows of a minibatch with this number of rows, a multiple of the workers'."""
+    """Return the worker's rows of a minibatch of so many rows, a multiple of the workers'."""
     size = rows // len(team.addresses)
     return slice(team.rank * size, (team.rank + 1) * size)
 
 
 def rows_of(batch: Batch, rows: slice) -> Batch:
-    """Some rows of a minibatch."""
+    """Return some rows of a minibatch."""
     masks = None if batch.masks is None else batch.masks[:, :, rows]
     return batch._replace(X=batch.X[rows], Y=batch.Y[rows], masks=masks)
 
@@ -35,7 +35,7 @@ def train_epoch(
     carry: bool,
     state: State | None,
 ) -> tuple[list[float], State]:
-    """What the backend's `train_epoch` does, by all workers, each with its rows of a minibatch."""
+    """Train like the backend's `train_epoch`, each worker with its rows of every minibatch."""
     losses, device = [], model.options.device
     for batch in minibatches:
         if state is None or not carry:
@@ -47,43 +47,45 @@ def train_epoch(
     return [float(mean) for mean in losses], state
 
 
-def gather(backend: Backend, device: str, arrays: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
-    """For each of these arrays, those of all workers in its place, by rank."""
+def all_gather(
+    backend: Backend, device: str, arrays: Sequence[np.ndarray]
+) -> list[list[np.ndarray]]:
+    """Return, for each of these arrays, those of all workers in its place, by rank."""
     tensors = [backend.machine.tensor(array, device) for array in arrays]
-    gathered = backend.workers.gather(tensors)
+    gathered = backend.workers.all_gather(tensors)
     return [[backend.machine.array(tensor).copy() for tensor in row] for row in gathered]
 
 
 def of_the_first(
     backend: Backend, device: str, arrays: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, ...]:
-    """The first worker's arrays; those of the others have the same shapes and dtypes."""
-    return tuple(row[0] for row in gather(backend, device, arrays))
+    """Return the first worker's arrays; those of the others have the same shapes and dtypes."""
+    return tuple(row[0] for row in all_gather(backend, device, arrays))
 
 
 def join_rows(
     backend: Backend, device: str, arrays: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, ...]:
-    """States (B, H) of all rows, from those of each worker's."""
-    return tuple(np.concatenate(row) for row in gather(backend, device, arrays))
+    """Return states (B, H) of all rows, from those of each worker's."""
+    return tuple(np.concatenate(row) for row in all_gather(backend, device, arrays))
 
 
 def numbers(backend: Backend, options: Options, *values: int) -> list[list[int]]:
-    """Whole numbers of each worker, by rank: from 0 to MOST."""
-    ((*rows,),) = gather(backend, options.device, [np.array(values, options.dtype)])
+    """Return whole numbers of each worker, by rank: from 0 to MOST."""
+    ((*rows,),) = all_gather(backend, options.device, [np.array(values, options.dtype)])
     return [[int(number) for number in row] for row in rows]
 
 
 def agree(
     backend: Backend, options: Options, size: int, request: int | None
 ) -> tuple[int, int | None]:
-    """Agree on the size of the next chunk, and on a signal that any worker has received."""
+    """Return the first worker's size of the next chunk, and a signal that any worker received."""
     rows = numbers(backend, options, min(size, MOST), request or 0)
     return rows[0][0], next((number for _, number in rows if number), None)
 
 
 def digests(backend: Backend, options: Options, arrays: Arrays) -> list[str]:
-    """Digests of each worker's parameters, by rank."""
+    """Return digests of each worker's parameters, by rank."""
     text = digest(arrays)
     words = [int(text[i : i + 4], 16) for i in range(0, len(text), 4)]
     return ["".join(f"{word:04x}" for word in row) for row in numbers(backend, options, *words)]

@@ -77,7 +77,7 @@ def predict(
     stream: Callable[[str], object] | None = None,
     **runtime: Any,
 ) -> str:
-    """The prefix and `length` characters that the model of a run generates after it.
+    """Return the prefix and the `length` characters that a run's model generates after it.
 
     The default prefix is "time traveller " or, if the vocabulary lacks these letters, its most
     frequent character. Without a temperature the most likely character is chosen; with one,
@@ -125,7 +125,7 @@ def evaluate(
     best: bool = False,
     **runtime: Any,
 ) -> Evaluation:
-    """Loss of a run's model on a text, normalized as the run's own was, and baselines.
+    """Return the loss of a run's model on a text, normalized as the run's own, and baselines.
 
     Without `corpus` and `text` it is the run's own text: what was trained on and, as `held_out`,
     what was held out. `best` and `runtime` are those of `predict`. Raises RNNScratchError for a
@@ -176,7 +176,7 @@ def _evaluation(
 
 
 def unigram(tokens: np.ndarray) -> float:
-    """Perplexity of a text where every token is as likely as it is frequent in it."""
+    """Return the perplexity of a text if every token is as likely as it is frequent in it."""
     frequencies = np.bincount(tokens) / len(tokens)
     frequencies = frequencies[frequencies > 0]
     return float(np.exp(-(frequencies * np.log(frequencies)).sum()))

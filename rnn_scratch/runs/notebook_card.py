@@ -38,7 +38,7 @@ def card(
     text: str,
     samples: Sequence[str],
 ) -> str:
-    """What a notebook shows of a run, in HTML: its curve, a line about it, and its own texts."""
+    """Return what a notebook shows of a run, in HTML: its curve, a line about it, and its texts."""
     runtime = session.runtime
     where = f"{runtime.backend} ({runtime.model}) on {runtime.device}"
     return CARD.format(
@@ -51,7 +51,7 @@ def card(
 
 
 def notebook_shell() -> Any:
-    """IPython's shell if this process is the kernel of a notebook, else None."""
+    """Return IPython's shell if this process is the kernel of a notebook, else None."""
     ipython = sys.modules.get("IPython")
     shell = ipython and ipython.get_ipython()
     return shell if hasattr(shell, "kernel") else None

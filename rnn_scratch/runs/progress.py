@@ -77,22 +77,22 @@ class LineReport(Report):
 
 
 def losses(nats: float) -> str:
-    """A mean loss in two units: with the natural logarithm, and with that to base 2."""
+    """Return a mean loss in two units: with the natural logarithm, and with that to base 2."""
     return f"{nats:.3f} nats, {nats / math.log(2):.3f} bits per character"
 
 
 def quality(nats: float, perplexity: float | None) -> str:
-    """A mean loss in two units, and the perplexity."""
+    """Return a mean loss in two units, and the perplexity."""
     return f"{losses(nats)}, perplexity {format_perplexity(perplexity)}"
 
 
 def time_left(seconds: float | None) -> str:
-    """The time to the end of the training, once it can be estimated."""
+    """Return the time to the end of the training, once it can be estimated."""
     return "" if seconds is None else f"time left {datetime.timedelta(seconds=round(seconds))}"
 
 
 def numbers_within(progress: Progress) -> str:
-    """Perplexity and speed so far, with a space after them, in an epoch that has begun."""
+    """Return perplexity and speed so far, and a space, in an epoch that has begun."""
     if progress.loss is None:
         return ""
     so_far = format_perplexity(training.perplexity(progress.loss))
@@ -101,12 +101,12 @@ def numbers_within(progress: Progress) -> str:
 
 
 def numbers(epoch: Epoch) -> str:
-    """Perplexity and speed of an epoch in one line."""
+    """Return perplexity and speed of an epoch in one line."""
     return f"{perplexities(epoch)}  {epoch.tokens / epoch.seconds:,.0f} tokens/s"
 
 
 def perplexities(epoch: Epoch) -> str:
-    """The perplexity of an epoch, and that on the held-out text if there is one."""
+    """Return the perplexity of an epoch, and that of the held-out text if there is one."""
     held_out = ""
     if epoch.valid_loss is not None:
         held_out = f" (held out {format_perplexity(epoch.valid_perplexity)})"
@@ -114,14 +114,14 @@ def perplexities(epoch: Epoch) -> str:
 
 
 def format_perplexity(perplexity: float | None) -> str:
-    """A perplexity with two digits after the point; large ones with an exponent."""
+    """Return a perplexity with two digits after the point; large ones with an exponent."""
     if perplexity is None:
         return "above 1e300"
     return f"{perplexity:.2f}" if perplexity < 1000 else f"{perplexity:.2e}"
 
 
 def summary(history: Sequence[Epoch]) -> str:
-    """How many epochs there are, the last one's perplexities, and an earlier one that was best."""
+    """Return how many epochs there are, the last perplexities, and an earlier best epoch."""
     if not history:
         return "no epoch yet"
     last, best = history[-1], run_folder.best(history)

@@ -127,7 +127,7 @@ def dated(label: str) -> Path:
 
 
 def read(folder: Path) -> RunRecord:
-    """The record of a run; Damaged if it is damaged, RNNScratchError if there is none."""
+    """Return the record of a run; raise Damaged or, if there is none, RNNScratchError."""
     absence = RNNScratchError(
         f"{folder} is not the folder of a run: it has no {RUN_FILE}.",
         "`rnn-scratch runs` lists the runs.",

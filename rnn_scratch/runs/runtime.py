@@ -18,5 +18,5 @@ class Runtime(Record, omit_defaults=False):
     workers: Count = 1  # processes that share every minibatch
 
     def but(self, **chosen: Any) -> "Runtime":
-        """The same, except for what is chosen; None is no choice."""
+        """Return a copy with these values; None keeps the present one."""
         return replace(self, **{name: value for name, value in chosen.items() if value is not None})

@@ -12,7 +12,7 @@ from ..text import minibatches
 
 
 def learning_rate(settings: Settings, update: int, total: int) -> float:
-    """The learning rate of an update, from 1 to `total`.
+    """Return the learning rate of an update, from 1 to `total`.
 
     It rises linearly during the warm-up. After that it is constant, or decays to almost zero at the
     last update by cosine annealing without restarts (Loshchilov and Hutter, 2017).
@@ -32,7 +32,7 @@ def numbered(settings: Settings) -> bool:
 
 
 def updates(num_tokens: int, settings: Settings, epochs: int) -> int:
-    """The number of updates in the first epochs of training on a text."""
+    """Return the number of updates in the first epochs of training on a text."""
     return sum(minibatches.count(num_tokens, settings, number) for number in range(1, epochs + 1))
 
 
@@ -52,7 +52,7 @@ def require(num_tokens: int, settings: Settings) -> None:
 def with_rates(
     batches: Iterable[Batch], settings: Settings, done: int, total: int
 ) -> Iterator[Batch]:
-    """The minibatches with the rates of their updates, which follow `done` of all `total` ones."""
+    """Yield the minibatches with the rates of their updates, after `done` of `total` ones."""
     for update, batch in enumerate(batches, done + 1):
         lr = learning_rate(settings, update, total)
         yield batch._replace(rates=rates(settings.optimizer, lr, update, settings.dtype))

@@ -206,7 +206,7 @@ def _end(setup: Setup, number: int, incomplete: Incomplete, arrays: Arrays) -> E
 
 
 def predictions(setup: Setup) -> list[str]:
-    """Continuations of the chapter's two prefixes.
+    """Return continuations of the chapter's two prefixes.
 
     If the vocabulary lacks letters of both, its most frequent character is continued instead.
     """
@@ -249,5 +249,5 @@ def _require_finite(settings: Settings, epoch: int, arrays: Arrays, *losses: flo
 
 
 def perplexity(loss: float) -> float | None:
-    """exp(loss), or None if that is too large for a float."""
+    """Return exp(loss), or None if that is too large for a float."""
     return math.exp(loss) if loss < 700 else None

@@ -10,7 +10,7 @@ Row = tuple[str | None, ...]  # a line of each code; None where a code has no su
 
 
 def beside(codes: Sequence[list[Definition]]) -> Iterator[list[Row]]:
-    """The rows of a function and its helpers in several codes, one of them after another."""
+    """Return the rows of a function and its helpers in several codes, one after another."""
     ordered = [source_code.ordered(definitions) for definitions in codes]
     return functions(
         [[definition.name for definition in definitions] for definitions in ordered],
@@ -21,7 +21,7 @@ def beside(codes: Sequence[list[Definition]]) -> Iterator[list[Row]]:
 def functions(
     names: Sequence[list[str]], texts: Sequence[Sequence[list[str]]]
 ) -> Iterator[list[Row]]:
-    """The rows of each function, one function after another.
+    """Return the rows of each function, one function after another.
 
     `names` has the names of each code's functions, and `texts` their lines. Functions with the same
     name are aligned with each other, and their lines with no other function's.
@@ -32,7 +32,7 @@ def functions(
 
 
 def align_all(texts: Sequence[list[str]]) -> list[Row]:
-    """Rows of the corresponding lines of several texts; None has no partner.
+    """Return rows of the corresponding lines of several texts; None has no partner.
 
     Each text is aligned with those before it, where the first line of a row represents the row.
     """

@@ -42,7 +42,7 @@ def show(screen: Console, name: str, definitions: Definitions, marked: bool = Fa
 
 
 def location(definition: Definition) -> str:
-    """File and line, relative to the current folder, to open it from there."""
+    """Return file and line, relative to the current folder, to open it from there."""
     here = Path.cwd()
     file = definition.file
     if file.is_relative_to(here):

@@ -29,7 +29,7 @@ class Definition(NamedTuple):
 
 
 def find(backend: str, name: str, variant: str = VARIANTS[0]) -> list[Definition]:
-    """A function of a variant of a backend, then the helpers that it uses.
+    """Return a function of a variant of a backend, then the helpers that it uses.
 
     The functions of the modules that all variants share and helpers are found by name too, a helper
     in each file that defines it. The list is empty where there is none, for instance for a function
@@ -52,7 +52,7 @@ def find(backend: str, name: str, variant: str = VARIANTS[0]) -> list[Definition
 
 
 def files(backend: str) -> list[Path]:
-    """The source files of a backend's package."""
+    """Return the source files of a backend's package."""
     package = registry.find(backend)
     try:
         spec = importlib.util.find_spec(package)  # which imports the packages around it
@@ -69,24 +69,24 @@ def files(backend: str) -> list[Path]:
 
 
 def names(backend: str) -> list[str]:
-    """All names that `find` knows for a backend: the contract's functions first, then helpers."""
+    """Return all names that `find` knows for a backend: the contract's functions, then helpers."""
     helpers = [name for path in files(backend) for name in definitions(path)]
     return list(dict.fromkeys([*CONTRACT, *helpers]))
 
 
 def ordered(definitions: list[Definition]) -> list[Definition]:
-    """A definition and its helpers in the order of their file; other files come last."""
+    """Return a definition and its helpers in the order of their file; other files come last."""
     main = definitions[0].file if definitions else None
     return sorted(definitions, key=lambda part: (part.file != main, part.file, part.line))
 
 
 def join(definitions: list[Definition]) -> str:
-    """The source of a definition and its helpers, in that order."""
+    """Return the source of a definition and its helpers, in that order."""
     return "\n\n\n".join(definition.source for definition in ordered(definitions))
 
 
 def tree(path: Path) -> ast.Module:
-    """The syntax tree of a file."""
+    """Return the syntax tree of a file."""
     try:
         return _parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
@@ -101,7 +101,7 @@ def _parse(source: str) -> ast.Module:
 
 
 def definitions(path: Path) -> dict[str, ast.stmt]:
-    """The functions, classes and constants of a file, by name."""
+    """Return the functions, classes and constants of a file, by name."""
     definitions: dict[str, ast.stmt] = {}
     for node in tree(path).body:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -153,7 +153,7 @@ def _used_names(node: ast.stmt) -> Iterator[str]:
 
 
 def cut(path: Path, name: str) -> Definition:
-    """The definition of this name in a file."""
+    """Return the definition of this name in a file."""
     node = definitions(path)[name]
     lines = path.read_text(encoding="utf-8").splitlines()
     first = min([node.lineno, *(line.lineno for line in getattr(node, "decorator_list", []))])

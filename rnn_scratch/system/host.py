@@ -27,7 +27,7 @@ class Machine(Record):
 
 
 def describe() -> Machine:
-    """This machine."""
+    """Describe this machine."""
     return Machine(
         rnn_scratch=version("rnn-scratch"),
         python=platform.python_version(),
@@ -40,7 +40,7 @@ def describe() -> Machine:
 
 @functools.cache
 def source_version(package: str) -> str:
-    """The version of this project, and the first digits of a digest of a package's source."""
+    """Return the project's version, and the first digits of a digest of a package's source."""
     spec = find_spec(package)
     content = hashlib.sha256()
     for folder in sorted(spec.submodule_search_locations or []) if spec else []:
@@ -50,14 +50,14 @@ def source_version(package: str) -> str:
 
 
 def by_pip(extra: str) -> str:
-    """How to install an extra of this project, as the end of a sentence."""
+    """Return how to install an extra of this project, as the end of a sentence."""
     if (Path(__file__).parents[2] / "pyproject.toml").exists():
         return f" in the folder of the clone: pip install -e '.[{extra}]'"
     return f": pip install 'rnn-scratch[{extra}]'"
 
 
 def cores() -> int:
-    """The number of cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -74,12 +74,12 @@ def disable_malloc_trim() -> None:
 
 
 def load() -> float | None:
-    """The average number of running processes in the last minute; None where it is unknown."""
+    """Return the average number of running processes in the last minute; None if unknown."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def memory() -> int | None:
-    """The bytes of memory that this machine has; None where unknown."""
+    """Return the bytes of memory that this machine has; None if unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # on Windows
@@ -87,13 +87,13 @@ def memory() -> int | None:
 
 
 def peak_memory() -> int | None:
-    """The most bytes of memory that this process has used at a time; None where unknown."""
+    """Return the most bytes of memory that this process has used at a time; None if unknown."""
     kilobytes = re.search(r"VmHWM:\s*(\d+) kB", _read("/proc/self/status"))  # on Linux
     return 1024 * int(kilobytes[1]) if kilobytes else None
 
 
 def processor() -> str:
-    """The processor's name, or its architecture where the system does not report the name."""
+    """Return the processor's name, or its architecture if the system does not report the name."""
     name = re.search(r"model name\s*: *(.+)", _read("/proc/cpuinfo"))
     return name[1].strip() if name else platform.processor() or platform.machine()
 

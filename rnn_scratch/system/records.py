@@ -37,12 +37,12 @@ Stored = TypeVar("Stored", bound=Record)
 
 
 def encoded(record: Record) -> bytes:
-    """The record as the bytes of a JSON file, one value on each line."""
+    """Return the record as the bytes of a JSON file, one value on each line."""
     return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
 
 
 def line(record: Record) -> bytes:
-    """The record as a line of JSON."""
+    """Return the record as a line of JSON."""
     return msgspec.json.encode(record) + b"\n"
 
 

@@ -83,7 +83,7 @@ def deferred() -> Iterator[Request]:
 
 
 def exit_code(error: BaseException) -> int:
-    """The exit code of a command that a signal has stopped, as shells expect it."""
+    """Return the exit code of a command that a signal has stopped, as shells expect it."""
     if isinstance(error, Stopped):
         return 128 + error.number
     return 128 + (received[0] if received else signal.SIGINT)

@@ -26,7 +26,7 @@ _EXECUTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\u
 
 
 def printable(text: str) -> str:
-    r"""The text with the characters that a terminal would execute as escapes, such as ``\x1b``."""
+    r"""Return the text with what a terminal would execute as escapes, such as ``\x1b``."""
     return _EXECUTED.sub(_escape, text)
 
 

@@ -16,14 +16,14 @@ from ..settings import Settings
 
 
 def carries(sampling: str) -> bool:
-    """Whether the state is carried from each minibatch to the next."""
+    """Return whether the state is carried from each minibatch to the next."""
     return sampling == "sequential"
 
 
 def sequential(
     tokens: np.ndarray, batch_size: int, num_steps: int, offset: int, rest: bool = False
 ) -> Iterator[Batch]:
-    """Minibatches of X and Y, both (B, T), in which row i continues row i of the one before.
+    """Yield minibatches of X and Y, both (B, T): row i continues row i of the one before.
 
     Y is X one token later. The text from `offset` on is cut into B rows of equal length. With
     `rest`, a last minibatch has the steps that are left, fewer than T.
@@ -39,7 +39,7 @@ def sequential(
 def random(
     tokens: np.ndarray, batch_size: int, num_steps: int, offset: int, rng: np.random.RandomState
 ) -> Iterator[Batch]:
-    """Minibatches of subsequences of T tokens, from `offset` on, in random order."""
+    """Yield minibatches of subsequences of T tokens, from `offset` on, in random order."""
     num_subsequences = (len(tokens) - offset - 1) // num_steps
     starts = offset + num_steps * rng.permutation(num_subsequences)
     for first in range(0, num_subsequences - batch_size + 1, batch_size):
@@ -48,14 +48,14 @@ def random(
 
 
 def draw_offset(num_steps: int, seed: int, epoch: int) -> int:
-    """Where an epoch starts in the text: 0 to T-1, random in each epoch so that the cuts move."""
+    """Return where an epoch starts in the text, from 0 to T-1: random, so that the cuts move."""
     return int(generator(seed, "offset", epoch).randint(num_steps))
 
 
 def epoch_batches(
     tokens: np.ndarray, settings: Settings, epoch: int, first: int = 0
 ) -> Iterator[Batch]:
-    """The minibatches of one epoch, determined by the random seed and the epoch's number.
+    """Yield the minibatches of one epoch, determined by the random seed and the epoch's number.
 
     Those before the minibatch `first` are omitted.
     """
@@ -76,7 +76,7 @@ def epoch_batches(
 
 
 def draw_masks(batch: Batch, settings: Settings, epoch: int, minibatch: int) -> np.ndarray:
-    """The masks of dropout of a minibatch, (T, L, B, H): 0 with probability p, or 1 / (1 - p).
+    """Return masks of dropout for a minibatch, (T, L, B, H): 0 with probability p, or 1 / (1 - p).
 
     Drawn are 16 bits for each: p is `dropout`, rounded to a multiple of 2**-16.
     """
@@ -90,13 +90,13 @@ def draw_masks(batch: Batch, settings: Settings, epoch: int, minibatch: int) -> 
 
 
 def count(num_tokens: int, settings: Settings, epoch: int) -> int:
-    """The number of minibatches in an epoch, with either way of sampling."""
+    """Return the number of minibatches in an epoch, with either way of sampling."""
     offset = draw_offset(settings.num_steps, settings.seed, epoch)
     return (num_tokens - offset - 1) // (settings.batch_size * settings.num_steps)
 
 
 def whole(tokens: np.ndarray, settings: Settings) -> Iterator[Batch]:
-    """Minibatches for evaluation on a text: sequential from its start, the last one shorter.
+    """Yield minibatches for evaluating a text: sequential from its start, the last one shorter.
 
     At most batch_size - 1 tokens at the end are omitted; a short text has fewer rows.
     """

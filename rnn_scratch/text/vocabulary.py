@@ -34,12 +34,12 @@ def normalize(text: str, how: str) -> str:
 
 
 def code_points(block: str) -> np.ndarray:
-    """The code points (n,) of a part of a text."""
+    """Return the code points (n,) of a part of a text."""
     return np.frombuffer(block.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
 def build(text: str) -> list[str]:
-    """The vocabulary: ``<unk>``, then the characters by falling frequency, ties by code point."""
+    """Return the vocabulary: ``<unk>``, then characters by falling frequency and code point."""
     counts = np.zeros(sys.maxunicode + 1, np.int64)
     for start in range(0, len(text), BLOCK):
         found = np.bincount(code_points(text[start : start + BLOCK]))
@@ -49,7 +49,7 @@ def build(text: str) -> list[str]:
 
 
 def warning(vocab: Sequence[str], model: str) -> Iterator[str]:
-    """A line about what a large vocabulary costs, where it has MANY characters or more."""
+    """Return a line about what a large vocabulary costs, if it has at least MANY characters."""
     size = len(vocab) - 1
     if size < MANY:
         return
@@ -66,7 +66,7 @@ def warning(vocab: Sequence[str], model: str) -> Iterator[str]:
 
 
 def encode(text: str, vocab: Sequence[str], unknown: str = "error") -> np.ndarray:
-    """The tokens (n,) of a text, unsigned integers of as few bits as the vocabulary needs.
+    """Return the tokens (n,) of a text, unsigned integers of as few bits as it needs.
 
     `unknown` determines what happens to characters that the vocabulary lacks: with ``error`` they
     raise RNNScratchError, with ``skip`` they are omitted.
@@ -93,5 +93,5 @@ def encode(text: str, vocab: Sequence[str], unknown: str = "error") -> np.ndarra
 
 
 def decode(tokens: Sequence[int], vocab: Sequence[str]) -> str:
-    """The text of the tokens."""
+    """Return the text of the tokens."""
     return "".join(vocab[token] for token in tokens)

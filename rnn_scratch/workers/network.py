@@ -13,6 +13,7 @@ from ..errors import RNNScratchError, shown
 # Asks the system for the first address of an interface.
 SIOCGIFADDR = 0xC0206921 if sys.platform == "darwin" else 0x8915
 JOIN = 45  # seconds in which the engine must connect all workers
+SILENCE = 600  # seconds without a sign of life, in which a worker may compile, until it is given up
 MPI_VARIABLES = ("PMI_", "PMIX_", "OMPI_")  # how those begin that a launcher sets for MPI
 
 lost = threading.Event()  # set in a worker when another one has ended

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers import CLONE, here
+from helpers import COMPARISONS, here
 from matplotlib.figure import Figure
 from mutations import mutations
 
@@ -14,7 +14,7 @@ from rnn_scratch.compare.tables import spreadsheet
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.system import records
 
-FOLDERS = [CLONE / "notebooks" / "comparisons" / name for name in ("curves", "target-rnn", "speed")]
+FOLDERS = [COMPARISONS / name for name in ("curves", "target-rnn", "speed")]
 
 
 def shortened(value, longest=3):

@@ -3,10 +3,11 @@
 import copy
 
 import pytest
-from small_records import READY, round_of
+from msgspec.structs import replace
+from small_records import READY, round_of, trial_of
 
 from rnn_scratch.compare import pictures, plan, summary
-from rnn_scratch.compare.record import Candidate, EpochResult, Failure, Plan, Trial, read
+from rnn_scratch.compare.record import Candidate, Failure, Plan, read
 from rnn_scratch.errors import NotOffered, RNNScratchError
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books
@@ -14,17 +15,8 @@ from rnn_scratch.workers import groups
 
 LETTERS = books.Text("file", "", "abcdefgh " * 40, "0123456789")
 SETTINGS = Settings(batch_size=2, num_steps=3, num_hiddens=4, num_epochs=2)
-
-
-def epochs(*held_out):
-    return [EpochResult(perplexity=9.0, held_out=value, seconds=1.0) for value in held_out]
-
-
-def ended(parameters="a"):
-    return Trial(0, [], 1, parameters, "b", ["text"])
-
-
-GOOD = [READY, *epochs(None, None), ended()]
+EPOCHS, ENDED = trial_of(9.0, 9.0).epochs, trial_of()  # what a child sends
+GOOD = [READY, *EPOCHS, ENDED]
 
 
 @pytest.fixture
@@ -68,7 +60,7 @@ def test_what_a_backend_does_not_offer_is_no_failure(compared):
 
 def test_another_start_than_the_first_candidate_s_is_a_failure(compared):
     reason = "its starting parameters or minibatches are not those of the first candidate"
-    other = [READY, *epochs(None, None), ended(parameters="other")]
+    other = [READY, *EPOCHS, replace(ENDED, parameters="other")]
     record = compared(GOOD, other, [round_of()], backends=("numpy", "torch"))
     assert record.candidates[1].failures == [Failure(reason)]
     rounds = [round_of()], [round_of(minibatches_seen="other")]

@@ -1,12 +1,11 @@
 """The figures and tables of a comparison, on a record small enough to compute by hand."""
 
-import os
 import re
 import sys
 
 import msgspec
 import pytest
-from helpers import CLONE, there
+from helpers import CLONE, COMPARISONS, python_path, there
 from matplotlib.figure import Figure
 from small_records import MACHINE, READY, candidate_of, record_of, round_of, trial_of
 
@@ -14,8 +13,6 @@ from rnn_scratch.compare import pictures, report, summary, tables
 from rnn_scratch.compare.record import Failure, read
 from rnn_scratch.compare.summary import Spread
 from rnn_scratch.registry import OURS
-
-RECORDS = CLONE / "notebooks" / "comparisons"
 
 
 def with_layer(number, times):
@@ -226,14 +223,14 @@ def test_what_two_comparisons_differ_in():
 
 def test_the_record_of_speeds_has_those_of_the_default_comparison():
     # The README shows how to put one's own figures beside these.
-    default = read(RECORDS / "speed")
+    default = read(COMPARISONS / "speed")
     default.plan.vary, default.plan.values = None, []
     default.candidates = [c for c in default.candidates if c.model == "scratch"]
     for candidate in default.candidates:
         candidate.rounds = [
             msgspec.structs.replace(timed, value=None) for timed in candidate.rounds_at(1)
         ]
-    rows = against(default, read(RECORDS / "speed"))
+    rows = against(default, read(COMPARISONS / "speed"))
     assert [row.candidate.name for row in rows] == list(OURS)
     assert {row.figures["change"].median for row in rows} == {1}
 
@@ -268,7 +265,7 @@ print(host.peak_memory() // 2**20)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="unknown on other systems")
 def test_a_picture_of_many_runs_takes_little_memory():
-    env = {"PYTHONPATH": f"{CLONE / 'tests'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    env = python_path(CLONE / "tests")
     assert int(there(program=("-c", DRAWN), env=env).ended(err="").out) < 300
 
 
@@ -298,7 +295,7 @@ def test_each_backend_has_its_device():
     assert lines[1].startswith("device: cpu (numpy), cuda:0 (torch); float32")
 
 
-@pytest.mark.parametrize("folder", sorted(RECORDS.iterdir()), ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", sorted(COMPARISONS.iterdir()), ids=lambda folder: folder.name)
 def test_one_table_and_one_picture_of_a_report_are_open(folder):
     record = read(folder)
     page = report.page(record, pictures.draw(record))

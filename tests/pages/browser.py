@@ -1,13 +1,12 @@
 """A browser, and pages of the site in it: the machine's own Chromium, or Playwright's."""
 
 import shutil
-from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from helpers import SITE
 from playwright.sync_api import sync_playwright
 
-SITE = Path(__file__).parents[2] / "build" / "site"
 SHOTS = SITE.parent / "screenshots"
 # Every width and both schemes, but not each with each: colors do not depend on the width.
 LOOKS = pytest.mark.parametrize(

@@ -3,12 +3,12 @@
 import functools
 import html
 import re
-from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from browser import LOOKS, SITE, assert_legible
+from browser import LOOKS, assert_legible
+from helpers import CLONE, SITE
 from make import play, site_play
 from playwright.sync_api import expect
 
@@ -24,7 +24,6 @@ from rnn_scratch.show import source_code
 from rnn_scratch.text import vocabulary
 from rnn_scratch.text.dataset import TextRecord
 
-CLONE = Path(__file__).parents[2]
 NETWORKS = play.read(CLONE / play.SCRIPT)
 PREFIX = "she looked at the dial and "
 CELLS = list(NETWORKS)

@@ -9,6 +9,7 @@ import javascript
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from helpers import CLONE, RECORDS
 from measure import digests
 
 from rnn_scratch import api, contract, exact, registry
@@ -22,7 +23,7 @@ from rnn_scratch.runs.setup import set_up
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, minibatches, vocabulary
 
-RECORD = javascript.CLONE / "notebooks" / "records" / "digests.json"
+RECORD = RECORDS / "digests.json"
 STORY = books.load(books.BUILT_IN).content
 # The story with other letters, one of which UTF-16 needs two numbers for.
 OTHER = "".join(chr(0x3B1 + ord(each) - ord("a")) if each.islower() else each for each in STORY)
@@ -67,7 +68,7 @@ def written(folder, text):
 
 def test_its_functions_are_numpys():
     source = javascript.SCRIPTS[1].read_text(encoding="utf-8")
-    folder = javascript.CLONE / "backends" / "numpy"
+    folder = CLONE / "backends" / "numpy"
     files = (folder / f"{name}.py" for name in ("scratch", "cells", "deep"))
     numpy = "".join(path.read_text(encoding="utf-8") for path in files)
     expected = re.findall(r"^def (\w+)", numpy, re.MULTILINE)

@@ -1,12 +1,13 @@
 """Slides of the lessons in a real browser: whatever is on a slide fits on it."""
 
 import pytest
-from browser import SITE
+from helpers import SITE
 from make import slides
 
 from rnn_scratch import registry
 
 pytest_plugins = ["browser"]  # for the fixtures
+pytestmark = pytest.mark.usefixtures("_in_the_clone")
 MISFITS = """sections => sections.filter(section => {
     document.body.className = "";
     location.hash = section.id;
@@ -15,11 +16,6 @@ MISFITS = """sections => sections.filter(section => {
     const fits = section.scrollHeight <= 720 && section.scrollWidth <= 1280;
     return !fits || Math.min(...sizes, 999) < 200;
 }).map(section => section.id)"""
-
-
-@pytest.fixture(autouse=True)
-def _in_the_clone(monkeypatch):
-    monkeypatch.chdir(SITE.parents[1])
 
 
 @pytest.mark.parametrize("backend", registry.OURS)

@@ -10,12 +10,12 @@ from types import ModuleType
 
 import numpy as np
 import playwright
+from helpers import CLONE
 
 from rnn_scratch import contract, registry
 from rnn_scratch.contract import Batch, Model, Options, bind
 from rnn_scratch.parameters import tokens_and_masks
 
-CLONE = Path(__file__).parents[2]
 SCRIPTS = (
     *(CLONE / "rnn_scratch" / "play" / name for name in ("arrays.js", "scratch.js", "network.js")),
     *(CLONE / "notebooks" / "site" / "play" / name for name in ("random.js", "training.js")),

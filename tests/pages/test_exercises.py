@@ -1,20 +1,18 @@
 """What the worked solutions say about the measured exercises is what the record shows."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import RECORDS
 from measure.exercises import train_epoch_not_detached
 
 from rnn_scratch import parameters, registry
 from rnn_scratch.contract import Batch, Options, Rates, Update
 
-RECORD = Path(__file__).parents[2] / "notebooks" / "records" / "exercises.json"
-
 
 def test_the_statements_of_the_solutions_are_true():
-    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    record = json.loads((RECORDS / "exercises.json").read_text(encoding="utf-8"))
     curves = {name: run["perplexity"] for name, run in record["runs"].items()}
     held_out = {name: run["held out"] for name, run in record["runs"].items()}
     # 2: lower on the training text with more units, and no better on held-out text.

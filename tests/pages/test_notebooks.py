@@ -9,15 +9,12 @@ import sys
 import tempfile
 
 import pytest
-from helpers import CLONE, require_engine
+from helpers import CLONE, require_engine, require_tested
 from make import lessons, notebooks, optimizations, prose, slides
-from make.optimizations import Gain
 from student import GRADING, written
 
 from rnn_scratch import contract, registry
-from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.show import source_code
-from rnn_scratch.system import records
 
 TAUGHT = [f.__name__ for file in ("scratch", "deep") for f in contract.MODULES[file]]
 TAUGHT += [name.replace("-", "_") for name in contract.CELLS]
@@ -37,8 +34,7 @@ CELLS = functools.cache(notebooks.cells)  # which takes seconds, and several tes
 
 
 @pytest.fixture(autouse=True)
-def _in_the_clone(monkeypatch, _empty_folder):
-    monkeypatch.chdir(CLONE)
+def _cells(monkeypatch, _in_the_clone):
     monkeypatch.setattr(notebooks, "cells", CELLS)
 
 
@@ -73,17 +69,19 @@ def test_a_notebook_is_up_to_date_and_fit_for_publication(name):
         assert line == f"pip install -e '.[{extras_of(name)}]'"
 
 
-@pytest.mark.notebooks(by_default=("numpy",))
-@pytest.mark.parametrize("lesson", [*lessons.LESSONS, None])
-@pytest.mark.parametrize("backend", [*registry.OURS, *notebooks.OWN])
-def test_a_notebook_runs_on_the_real_framework(backend, lesson, backend_names, monkeypatch):
-    if (lesson is None) != (backend in notebooks.OWN):
-        pytest.skip("there is no such notebook")
-    name = f"{backend}-{lesson}" if lesson else backend  # or one with two
-    missing = set(notebooks.backends_of(name)) - set(backend_names)
-    if missing:
-        pytest.skip(f"not tested: {', '.join(sorted(missing))}")
-    pytest.importorskip("nbclient", reason="the extra `notebooks` is not installed")
+# What is executed by default: NumPy's, and what no other session has the frameworks for.
+BY_DEFAULT = ("numpy", "side_by_side")
+EXECUTED = [
+    pytest.param(name, marks=() if name.startswith(BY_DEFAULT) else pytest.mark.notebooks)
+    for name in notebooks.ALL
+    if notebooks.STUDENT not in name
+]
+
+
+@pytest.mark.parametrize("name", EXECUTED)
+def test_a_notebook_runs_on_the_real_framework(name, backend_names, monkeypatch):
+    require_tested(backend_names, *notebooks.backends_of(name))
+    backend, _, lesson = name.partition("-")
     if lesson == "fast":
         require_engine(backend)  # a cell trains with two workers
     for variable, value in notebooks.ENVIRONMENT.items():  # which it sets, restored afterwards
@@ -288,18 +286,6 @@ def test_a_student_s_copy_lacks_the_solutions_and_nothing_else(
         assert not any(part in cell.source for cell in whole)
 
 
-@pytest.mark.parametrize("backend", registry.OURS)
-def test_each_bug_is_detected_in_its_function(backend):
-    notebook = read(f"{backend}-build")
-    functions = []
-    for cell in notebook["cells"]:
-        if match := re.search(r"^print\(verdict\((\w+)=suspect", "".join(cell["source"]), re.M):
-            (output,) = cell["outputs"]
-            assert "".join(output["text"]).startswith(f"{match[1]} fails"), output
-            functions.append(match[1])
-    assert functions == ["loss", "rnn", "clip", "sgd", "train_epoch", "predict"]
-
-
 @pytest.mark.parametrize("backend", registry.OURS[1:])
 def test_not_detaching_fails_where_it_should(backend):
     outputs = [
@@ -334,38 +320,6 @@ def test_what_a_notebook_is_made_from_makes_it_stale(tmp_path, monkeypatch):
     monkeypatch.setattr(notebooks, "RECORDS", records_here)
     ends = ("build", "learn", "learn-student")
     assert changed() == {f"{backend}-{end}" for backend in registry.OURS for end in ends}
-
-
-def test_notebooks_that_do_not_exist(monkeypatch):
-    with pytest.raises(RNNScratchError, match=r"no notebook 'trch'(.|\n)*torch-build-student"):
-        notebooks.cells("trch")
-    monkeypatch.setattr(sys, "argv", ["notebooks", "trch"])
-    with pytest.raises(SystemExit, match="no notebook"):
-        notebooks.main()
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("# A\n::: pice step\n", "line 2: there is no directive 'pice'; there are: piece"),
-        ("a\n\n::: only torch\nb\n", "line 3: the block only does not end"),
-        ("a\n:::\n", "line 2: ::: ends a block, and none is open"),
-        ("```python\nx = 1\n", "line 1: the code that begins here does not end"),
-        ("```python trch\nx = 1\n```\n", "Line 1 names trch"),
-        ("::: only trch\n:::\n", "Line 1 names trch"),
-        ("::: piece stp\n", "shows stp, which scratch of the torch backend does not have"),
-        ("::: source clip fast\n", "shows clip, which fast of the torch backend does not have"),
-        ("::: write stp\n:::\n", "names stp, which grading does not grade"),
-        ("::: bug no such\n", "has no mistake 'no such' for torch"),
-        ("::: bug bias gradient missing\n", "has no mistake 'bias gradient missing' for torch"),
-    ],
-)
-def test_a_mistake_in_the_text_is_reported(tmp_path, text, words):
-    path = tmp_path / "text.md"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(RNNScratchError) as error:
-        lessons.cells(lessons.parse(path), "torch", student=True)
-    assert words in str(error.value)
 
 
 def test_text_and_code_for_some_backends_only(tmp_path):
@@ -439,23 +393,6 @@ def test_the_text_explains_no_optimization_that_there_is_not():
     for _, functions in explained:
         for function in functions:
             assert any(source_code.find(backend, function) for backend in registry.OURS)
-
-
-def test_gains_as_a_table(tmp_path):
-    record = tmp_path / "optimizations.json"
-    assert optimizations.gains("torch", record) == []
-    gains = [
-        Gain(name="A", num_hiddens={512: 1.104, 64: 0.996}),
-        Gain(name="B", num_hiddens={512: 2, 64: 3}, what="generation", threads=2),
-        Gain(name="C", num_hiddens={512: 1, 64: 1}, vocabulary=5000, cell="lstm"),
-    ]
-    records.write(record, optimizations.Gains(backends={"torch": gains}))
-    assert optimizations.gains("torch", record) == [
-        ["optimization", "gain, 64 hidden units", "gain, 512 hidden units", "what was timed"],
-        ["A", "1.00", "1.10", "training"],
-        ["B", "3.00", "2.00", "generation, 2 threads"],
-        ["C", "1.00", "1.00", "training, lstm, 5,000 characters in the vocabulary"],
-    ]
 
 
 def test_a_diff_of_an_optimization_has_what_it_replaces():

@@ -18,7 +18,7 @@ from pathlib import Path
 import grading
 import numpy as np
 import pytest
-from helpers import CLONE
+from helpers import CLONE, python_path
 from make import lessons, notebooks
 from matplotlib import pyplot as plt
 from student import EDIT, GRADING, TRAINING, solutions, written
@@ -57,8 +57,7 @@ CHANGES = {mistake.name: mistake.changes for mistake in MISTAKES}
 
 
 @pytest.fixture(autouse=True)
-def _in_the_clone(monkeypatch, _empty_folder):
-    monkeypatch.chdir(CLONE)
+def _figures(_in_the_clone):
     plt.switch_backend("agg")
     with plt.rc_context():
         yield
@@ -327,8 +326,7 @@ def unexecuted(name):
 
 def nbgrader(course, *arguments):
     """Run nbgrader in a course's folder."""
-    paths = [str(CLONE / "notebooks"), os.environ.get("PYTHONPATH", "")]
-    env = {**os.environ, **notebooks.ENVIRONMENT, "PYTHONPATH": os.pathsep.join(paths)}
+    env = {**os.environ, **notebooks.ENVIRONMENT, **python_path(CLONE / "notebooks")}
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])  # of alembic
     program = ("-c", "from nbgrader.apps.nbgraderapp import main; main()")
     command = [sys.executable, *program, *arguments]

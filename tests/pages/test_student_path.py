@@ -4,15 +4,11 @@ import re
 import subprocess
 
 import pytest
-from helpers import CLONE, there
-from measure.measuring import copy as copy_of
+from helpers import CLONE, require_tested, there
 from measure.measuring import load
-from sabotages import make
+from sabotages import changed_copy
 
-from rnn_scratch.check import epochs, inputs, runner
-from rnn_scratch.check.inputs import PLAIN
-from rnn_scratch.check.results import worst
-from rnn_scratch.contract import Update
+from rnn_scratch.check import runner
 
 pytestmark = pytest.mark.student(by_default=("numpy", "torch"))
 
@@ -23,20 +19,14 @@ COMMANDS = [line.strip() for line in PATH.splitlines() if line.startswith("    "
 CHANGE = re.search(r"'s/\\Q(.*?)/(.*)/' (\S+)", EDIT).groups()  # old, new, file
 
 
-def test_the_readme_s_edit_of_the_step_changes_what_is_trained_next(backend, own_name, tmp_path):
-    package = copy_of(backend, tmp_path)
-    make(CHANGE[:2], package / "scratch.py")
-    changed = load(package)
-    cases = (inputs.make_case(own_name, each, "scratch", PLAIN) for each in (backend, changed))
-    before, after = (epochs.updated(case, Update())[0] for case in cases)
-    assert worst(before, after).difference > 0
+def test_the_check_detects_the_readme_s_edit_in_the_cell(backend, own_name, tmp_path):
+    changed = load(changed_copy(backend, tmp_path, CHANGE[:2]))
     first = next(row for row in runner.check(own_name, changed) if not row.passed)
     assert first.piece == "rnn"
 
 
 def test_the_perplexities_that_the_readme_quotes_are_those_of_its_commands(backend_names, copy):
-    if "torch" not in backend_names:
-        pytest.skip("the README's commands train with PyTorch")
+    require_tested(backend_names, "torch")
     quoted = re.findall(r"ends\s+at\s+(?:a\s+\*perplexity\*\s+of\s+)?(\d+\.\d)", PATH)
     train = next(command for command in COMMANDS if " train " in command)
     arguments = train.split(" train ")[1].split()

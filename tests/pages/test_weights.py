@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from helpers import CLONE, SMALL
+from helpers import CLONE, SMALL, require_tested
 
 import rnn_scratch
 from rnn_scratch.contract import CELLS
@@ -28,8 +28,7 @@ def gates(words):
 
 @pytest.mark.parametrize("backend", CODES)
 def test_the_layers_of_a_framework_have_our_logits(backend_names, backend):
-    if backend not in backend_names:
-        pytest.skip(f"{backend} is not tested here")
+    require_tested(backend_names, backend)
     column = 1 + list(CODES).index(backend)
     offered = {cell: gates(row[column]) for cell, row in TABLE.items() if gates(row[column])}
     assert {"rnn", "gru-after", "lstm"} <= {*offered}

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers import here, there
+from helpers import there
 
 from rnn_scratch import registry
 from rnn_scratch.check import epochs, functions, inputs, results, runner
@@ -48,7 +48,7 @@ def check(*arguments, **more):
     return done.code, json.loads(done.out)
 
 
-def test_all_variants_are_checked_by_default_and_some_cells_on_request(capsys):
+def test_all_variants_are_checked_by_default_and_some_cells_on_request():
     code, rows = check("numpy", "--cell", "lstm", "--cell", "rnn")
     assert code == 0
     cells = [row["case"].split()[1] for row in rows if row["piece"] == "forward" and row["offered"]]
@@ -56,16 +56,3 @@ def test_all_variants_are_checked_by_default_and_some_cells_on_request(capsys):
     assert list(dict.fromkeys(row["model"] for row in rows)) == list(VARIANTS)
     assert {row["offered"] for row in rows if row["model"] == "concise"} == {True, False}
     assert all(row["offered"] for row in rows if row["model"] != "concise")
-    here(capsys, "check", "--exact", "--cell", "gru", "--cell", "rnn").refused(
-        "`--exact` trains one cell at a time (got `--cell` gru, rnn)."
-    )
-
-
-def test_the_table_says_what_is_not_offered():
-    models = ("--model", "fast", "--model", "concise")
-    done = there("check", "numpy", *models, "--cell", "rnn").ended()
-    assert "numpy, fast, rnn: " in done.out
-    assert "within the tolerance" in done.out
-    assert "not offered" in done.out
-    assert "no recurrent layer of its own" in done.out
-    assert "numpy, scratch" not in done.out

@@ -91,7 +91,7 @@ def test_training_and_inference_on_each_device(framework, emulated):
 
 @pytest.mark.frameworks
 def test_the_project_s_own_tests_run_on_it(framework, emulated):
-    names = ("training", "inference", "runs", "host")
+    names = ("training", "inference", "runs")
     files = [TEST_FILES[f"test_{name}"] for name in names]
     chosen = ("--backends", framework, "-k", f"{framework}-{DEVICE}")
     chosen += ("-v", "-p", "no:cacheprovider")

@@ -1,4 +1,4 @@
-"""An epoch against one computed here, some numbers of whole runs as literals, rates and masks."""
+"""Some numbers of whole runs as literals, learning rates and masks."""
 
 import math
 from pathlib import Path
@@ -8,11 +8,8 @@ import pytest
 from helpers import SMALL, here
 
 import rnn_scratch
-from rnn_scratch.contract import Options
-from rnn_scratch.parameters import initial
 from rnn_scratch.runs import schedule
 from rnn_scratch.settings import Settings
-from rnn_scratch.text import minibatches, vocabulary
 
 TEXT = "one clock is right and two clocks are never sure\n" * 8
 SETTINGS = {"num_hiddens": 8, "num_steps": 5, "batch_size": 3, "sigma": 1.0, "dtype": "float64"}
@@ -23,32 +20,6 @@ def train(backend_name):
     """A function that trains on TEXT, in float64 and with weights that are not small."""
     Path("t.txt").write_text(TEXT)
     return lambda **more: rnn_scratch.train(backend_name, text="t.txt", **{**SETTINGS, **more})
-
-
-def loss_by_hand(vocab, sampling, carry):
-    """Mean loss of the first epoch of a model that doesn't learn."""
-    p = initial(Options(len(vocab), 8), 1.0, 0)
-    tokens = vocabulary.encode(vocabulary.normalize(TEXT, "chapter"), vocab)
-    losses, h = [], None
-    settings = Settings(batch_size=3, num_steps=5, sampling=sampling)
-    for X, Y, *_ in minibatches.epoch_batches(tokens, settings, 1):
-        if h is None or not carry:
-            h = np.zeros((3, 8))
-        for x, y in zip(X.T, Y.T):
-            h = np.tanh(p["W_xh"][x] + h @ p["W_hh"] + p["b_h"])
-            logits = h @ p["W_hq"] + p["b_q"]
-            losses += list(np.log(np.exp(logits).sum(1)) - logits[np.arange(3), y])
-    return np.mean(losses)
-
-
-@pytest.mark.frameworks(by_default=("numpy", "torch"))
-@pytest.mark.parametrize("sampling", ["sequential", "random"])
-def test_the_state_is_carried_in_sequential_partitioning_only(train, sampling):
-    run = train(num_epochs=1, lr=1e-15, sampling=sampling)
-    carried, fresh = (loss_by_hand(run.vocab, sampling, carry) for carry in (True, False))
-    assert abs(carried - fresh) > 0.001, "or this would test nothing"
-    expected = carried if sampling == "sequential" else fresh
-    assert run.history[0].loss == pytest.approx(expected, rel=1e-12)
 
 
 # Settings, and the losses of three epochs: on the training text and on the held-out text.

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import CLONE, here, options, other_packages, skip_without, there
+from helpers import (
+    CLONE,
+    RECORDS,
+    here,
+    options,
+    other_packages,
+    require_tested,
+    skip_without,
+    there,
+)
 from measure import arm, certificate
 
 from rnn_scratch import api, exact, registry
@@ -106,8 +115,7 @@ PAIRS = [
 
 @pytest.mark.parametrize(("first", "second"), PAIRS)
 def test_what_adam_remembers_is_exchanged(backend_names, tmp_path, first, second, references):
-    if not {first, second} <= set(backend_names):
-        pytest.skip("both backends are needed")
+    require_tested(backend_names, first, second)
     changes = {"cell": "lstm", **DEEP, **TINY_SIZES}
     trained(first, tmp_path / "run", 1, **changes)
     run = api.resume(tmp_path / "run", 2, backend=second)
@@ -368,24 +376,7 @@ def test_rounding_is_named_where_it_is_likely():
     assert float(re.search(said, " ".join(done.out.split()))[1]) > 1e6
 
 
-# The record of ARM, and the tool that makes it.
-
-
-CASES = json.loads((CLONE / "notebooks/records/arm.json").read_bytes())["cases"]
-
-
 def test_this_code_ends_with_the_digest_of_both_architectures():
+    first, *_ = json.loads((RECORDS / "arm.json").read_bytes())["cases"]
     run = arm.train(arm.CASES[0], "exact")
-    assert set(CASES[0]["exact"].values()) == {exact.digest(run.arrays)}
-
-
-def test_the_digests_are_equal_in_exact_mode_and_would_not_be_without():
-    assert [tuple(case[name] for name in arm.FIELDS) for case in CASES] == list(arm.CASES)
-    assert all(len(set(case["exact"].values())) == 1 for case in CASES)
-    assert all(len(set(case["ordinary"].values())) == 2 for case in CASES)
-
-
-def test_without_the_emulator_the_tool_says_what_it_needs(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(SystemExit, match=r"^This needs"):
-        arm.main("arm.json")
+    assert set(first["exact"].values()) == {exact.digest(run.arrays)}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import RECORDS
 from make.optimizations import names as names_in_code
 from make.optimizations import read
 from measure import optimizations
@@ -12,7 +13,6 @@ from measure import optimizations
 from rnn_scratch import parameters
 from rnn_scratch.contract import Batch, Options
 
-RECORD = Path(__file__).parents[2] / "notebooks" / "records" / "optimizations.json"
 OURS = {"num_hiddens": 13, "num_steps": 5, "batch_size": 4, "vocabulary": 11}
 
 
@@ -43,7 +43,7 @@ def test_without_any_of_them_the_gradients_are_the_same(backend, own_name, vocab
 
 def test_record_code_and_script_have_the_same_names_and_gains(backend, own_name):
     names = [case.name for case in optimizations.cases(own_name)]
-    gains = read(RECORD).backends[own_name]
+    gains = read(RECORDS / "optimizations.json").backends[own_name]
     assert [each.name for each in gains] == names
     assert sorted(names_in_code(own_name)) == sorted(names)
     code = "\n".join(

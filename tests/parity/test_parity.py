@@ -7,7 +7,7 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from helpers import skip_without, variants
+from helpers import require_tested, skip_without, variants
 
 from rnn_scratch import registry
 from rnn_scratch.check import epochs, functions, inputs, results, runner
@@ -17,7 +17,7 @@ from rnn_scratch.contract import CELLS, VARIANTS, Batch, Options, Rates, Update
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.settings import Settings
-from rnn_scratch.text import minibatches, vocabulary
+from rnn_scratch.text import books, dataset, minibatches
 
 
 @pytest.mark.parametrize("model", VARIANTS)
@@ -36,8 +36,7 @@ def test_a_model_equals_the_reference(backend, backend_name, device, model):
 
 
 def test_a_layer_that_cannot_compute_float64_says_so(backend_names):
-    if "mxnet" not in backend_names:
-        pytest.skip("only MXNet has such a layer")
+    require_tested(backend_names, "mxnet")  # only MXNet has such a layer
     cases = inputs.in_each_dtype(inputs.PLAIN._replace(cell="rnn-relu"))
     rows = runner.check("mxnet", registry.load("mxnet"), "concise", cases, short=True)
     (refusal,) = (row for row in rows if not row.offered)
@@ -92,17 +91,16 @@ def test_sizes_cannot_hide_a_mistake():
 @pytest.mark.parametrize(
     "sampling", ["sequential", pytest.param("random", marks=pytest.mark.frameworks)]
 )
-def test_one_update_and_ten_at_the_chapter_s_sizes(candidate, device, book, sampling):
+def test_one_update_and_ten_at_the_chapter_s_sizes(candidate, device, sampling):
     skip_without(registry.load(candidate), device, "float64")
-    normalized = vocabulary.normalize(book.content, "chapter")
-    vocab = vocabulary.build(normalized)
-    tokens = vocabulary.encode(normalized[:10_000], vocab)
-    options, settings = Options(len(vocab), 512, dtype="float64"), Settings(sampling=sampling)
+    settings = Settings(sampling=sampling)
+    text = dataset.prepare(books.load("tide-clock"), settings)
+    options = Options(len(text.vocab), 512, dtype="float64")
     arrays = initial(options, 0.01, 0)
     batches = [
         batch._replace(rates=Rates(np.asarray(1.0)))
         for epoch in (1, 2)
-        for batch in minibatches.epoch_batches(tokens, settings, epoch)
+        for batch in minibatches.epoch_batches(text.train, settings, epoch)
     ]
     carry = minibatches.carries(sampling)
 
@@ -154,8 +152,7 @@ def test_the_smallest_networks_are_trained_alike(backend, backend_name, cell):
 def test_onednn_gets_weights_whose_rows_or_columns_are_next_to_each_other(
     backend_names, cell, monkeypatch
 ):
-    if "torch" not in backend_names:
-        pytest.skip("PyTorch is not under test")
+    require_tested(backend_names, "torch")
     backend = registry.load("torch")
     products = import_module(f"{backend.__name__}.products")
     if not products.can_pack():

@@ -4,12 +4,12 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers import CLONE, TEST_FILES, there
-from measure.measuring import copy, load
-from sabotages import OF_DEVICES, OF_THREADS, SABOTAGES, make
+from helpers import CLONE, TEST_FILES, require_tested, there
+from measure.measuring import load
+from sabotages import OF_DEVICES, OF_THREADS, SABOTAGES, changed_copy, make
 
 from rnn_scratch import registry
-from rnn_scratch.check import epochs, inputs, runner
+from rnn_scratch.check import epochs, inputs, machine, runner
 from rnn_scratch.check.inputs import DEEP, PLAIN, in_each_dtype
 from rnn_scratch.check.results import worst
 from rnn_scratch.contract import Update
@@ -31,12 +31,15 @@ def assert_named(row, sabotage):
 
 
 @by_mistake
-def test_a_mistake_in_a_backend_is_detected_and_named(backend, backend_name, sabotage, tmp_path):
+def test_a_mistake_in_a_backend_is_detected_and_named(
+    backend, backend_name, sabotage, tmp_path, monkeypatch
+):
     if backend_name not in sabotage.changes:
         pytest.skip(f"{backend_name} cannot have this mistake")
-    package = copy(backend, tmp_path)
-    make(sabotage.changes[backend_name], package / sabotage.file)
-    cases, wrong = in_each_dtype(sabotage.only), load(package)
+    wrong = load(changed_copy(backend, tmp_path, sabotage.changes[backend_name], sabotage.file))
+    cases = in_each_dtype(sabotage.only)
+    if sabotage.piece == "synchronize":  # or a busy machine hides it
+        monkeypatch.setattr(machine, "LEAST_TIME", 0.5)
     rows = runner.check(backend_name, wrong, sabotage.model, cases, short=True)
     assert_named(first_failure(rows), sabotage)
 
@@ -52,9 +55,7 @@ def test_a_mistake_in_a_backend_is_detected_and_named(backend, backend_name, sab
 def test_an_edit_of_a_step_bends_the_training_of_its_networks_only(
     backend, backend_name, file, line, bent, tmp_path
 ):
-    package = copy(backend, tmp_path)
-    make((line, f"2 * {line}"), package / file)
-    both = backend, load(package)
+    both = backend, load(changed_copy(backend, tmp_path, (line, f"2 * {line}"), file))
     for options in (PLAIN, DEEP):
         cases = [inputs.make_case(backend_name, each, "scratch", options) for each in both]
         before, after = (epochs.updated(case, Update())[0] for case in cases)
@@ -83,9 +84,8 @@ def test_a_mistake_in_the_reference_itself_is_detected_and_named(
 ):
     # As if its file were changed: reference and candidate are then the same, with the mistake. Of
     # a new cell nothing is recorded, and its backward pass is wrong.
-    package = copy(registry.load("numpy"), tmp_path)
-    make(sabotage.changes["numpy"], package / sabotage.file)
-    wrong = load(package)
+    change = sabotage.changes["numpy"]
+    wrong = load(changed_copy(registry.load("numpy"), tmp_path, change, sabotage.file))
     monkeypatch.setattr(registry, "load", lambda name: wrong)
     if not recorded:
         monkeypatch.setattr(inputs, "recorded", dict)
@@ -113,8 +113,7 @@ def test_a_mistake_in_the_number_of_threads_is_detected(backend, own_name, sabot
         pytest.skip("one processor computes whatever the number of threads is")
 
     def run(change):
-        package = copy(backend, tmp_path)
-        make(change, package / sabotage.file)
+        package = changed_copy(backend, tmp_path, change, sabotage.file)
         env = {"PYTHONPATH": tmp_path, **dict.fromkeys(THREADS, 3)}
         return there(package.name, program=("-c", PROGRAM), env=env).ended().out
 
@@ -131,8 +130,7 @@ def test_a_mistake_of_devices_is_detected_and_named(
 ):
     if own_name == "numpy" or own_name not in sabotage.changes:
         pytest.skip(f"{own_name} cannot have this mistake")
-    package = copy(backend, tmp_path)
-    make(sabotage.changes[own_name], package / sabotage.file)
+    package = changed_copy(backend, tmp_path, sabotage.changes[own_name], sabotage.file)
     devices = "emu,cpu" if own_name == "tensorflow" else "emu"  # see test_devices
     arguments = (package.name, own_name, devices, "scratch")
     done = there(*arguments, program=("-m", "transfers"), env=emulated).ended()
@@ -140,9 +138,8 @@ def test_a_mistake_of_devices_is_detected_and_named(
     assert sabotage.result in done.out
 
 
-def test_set_eager_ends_the_use_of_graphs(backend_names):
-    if "mxnet" not in backend_names:
-        pytest.skip("only MXNet's backend has graphs of its own")
+def test_set_eager_ends_the_use_of_graphs(request, backend_names):
+    require_tested(backend_names, "mxnet")  # only its backend has graphs of its own
     from rnn_scratch.backends.mxnet import graphs, machine
 
     calls = []
@@ -152,12 +149,12 @@ def test_set_eager_ends_the_use_of_graphs(backend_names):
         calls.append(x)
         return 2 * x
 
+    request.addfinalizer(lambda: machine.set_eager(False))
     x = machine.tensor(np.ones(3), "cpu")
     for eager, number in ((False, 1), (True, 3)):
         machine.set_eager(eager)
         assert [machine.array(double(x, None)).sum() for _ in range(2)] == [6, 6]
         assert len(calls) == number
-    machine.set_eager(False)
 
 
 def test_each_piece_has_a_mistake():

@@ -95,8 +95,7 @@ def test_it_is_read_by_folder_or_by_file(saved):
         assert checkpoint.load(path).epoch == 3
     Path("empty").mkdir()
     for path in ("nowhere", "empty"):
-        with pytest.raises(RNNScratchError, match=f"no checkpoint at {path}"):
-            checkpoint.load(path)
+        assert f"no checkpoint at {path}" in error_of(checkpoint.load, path)
 
 
 def test_a_file_cut_anywhere_or_with_a_flipped_bit_is_detected(saved):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import SETTINGS, SMALL, here, there
+from helpers import SETTINGS, SMALL, error_of, here, there
 from msgspec.structs import replace
 
 import rnn_scratch
@@ -73,8 +73,7 @@ def test_a_parrot_repeats_its_text(parrot):
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_characters_that_the_vocabulary_lacks(parrot, tmp_path):
-    with pytest.raises(RNNScratchError, match=r"lacks 'E' \(U\+0045\), 'x' \(U\+0078\)"):
-        rnn_scratch.predict(parrot, "abEx", 5)
+    assert "lacks 'E' (U+0045), 'x' (U+0078)" in error_of(rnn_scratch.predict, parrot, "abEx", 5)
     assert rnn_scratch.predict(parrot, "aEbx", 3, unknown="skip") == "abcd "
     (tmp_path / "t.txt").write_text("ab \u732bcd \u72ac")
     with pytest.raises(RNNScratchError, match=r"\(U\+72AC\), .* \(U\+732B\)"):
@@ -83,12 +82,12 @@ def test_characters_that_the_vocabulary_lacks(parrot, tmp_path):
     assert (result.tokens, result.skipped) == (len("ab cd ") - 1, 2)
 
 
-def test_a_checkpoint_alone_is_loaded_with_numpy(small):
+def test_a_checkpoint_alone_is_loaded_with_numpy(small_run):
     """With its name where there is no run, or with another one in the folder of another run."""
-    text, result = rnn_scratch.predict(small, "the ", 8), rnn_scratch.evaluate(small)
+    text, result = rnn_scratch.predict(small_run, "the ", 8), rnn_scratch.evaluate(small_run)
     assert result.tokens == 396
     assert result.source == "the first 400 characters of tide-clock, which were trained on"
-    other, saved = rnn_scratch.train("numpy", num_epochs=1, **SMALL), checkpoint.load(small.folder)
+    other, saved = rnn_scratch.train("numpy", num_epochs=1, **SMALL), checkpoint.load(small_run)
     saved.runtime = replace(saved.runtime, backend="absent")
     for path in (Path(checkpoint.FILE), other.folder / "model.safetensors"):
         checkpoint.save(path, saved)
@@ -98,44 +97,39 @@ def test_a_checkpoint_alone_is_loaded_with_numpy(small):
 
 
 @pytest.mark.parametrize(("prefix", "unknown"), [("", "error"), ("", "skip"), ("XYZ", "skip")])
-def test_an_empty_prefix(small, prefix, unknown):
-    with pytest.raises(RNNScratchError, match="The prefix is empty"):
-        rnn_scratch.predict(small, prefix, unknown=unknown)
-
-
-@pytest.fixture
-def small():
-    return rnn_scratch.train("numpy", num_epochs=1, **SMALL)
+def test_an_empty_prefix(small_run, prefix, unknown):
+    message = error_of(rnn_scratch.predict, small_run, prefix, unknown=unknown)
+    assert "The prefix is empty" in message
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
-def test_weights_that_overflow_cause_no_warnings(small, backend_name, story, capsys):
-    saved = checkpoint.load(small.folder)
+def test_weights_that_overflow_cause_no_warnings(small_run, backend_name, story, capsys):
+    saved = checkpoint.load(small_run)
     huge = {name: np.full_like(array, 3e38) for name, array in saved.arrays.items()}
     settings = checkpoint.Settings(**SETTINGS, cell="rnn-relu")
     saved = replace(saved, arrays=huge, settings=settings)
-    checkpoint.save(small.folder / checkpoint.FILE, saved)
+    checkpoint.save(small_run / checkpoint.FILE, saved)
     with np.errstate(all="raise"):
-        text = rnn_scratch.predict(small, "the ", 5, backend=backend_name, temperature=1.0)
-        result = rnn_scratch.evaluate(small, text=story, backend=backend_name)
+        text = rnn_scratch.predict(small_run, "the ", 5, backend=backend_name, temperature=1.0)
+        result = rnn_scratch.evaluate(small_run, text=story, backend=backend_name)
     assert text.startswith("the ")
     assert result.perplexity is None
-    done = here(capsys, "evaluate", small.folder, "--json", "--backend", backend_name).ended()
+    done = here(capsys, "evaluate", small_run, "--json", "--backend", backend_name).ended()
     assert json.loads(done.out, parse_constant=pytest.fail)["perplexity"] is None
 
 
-def test_baselines(small, tmp_path):
+def test_baselines(small_run, tmp_path):
     (tmp_path / "t.txt").write_text("Aab!\nc aab\n")
-    result = rnn_scratch.evaluate(small, text="t.txt")
+    result = rnn_scratch.evaluate(small_run, text="t.txt")
     # Normalized as the run's text was, "aabc aab": a 4/8, b 2/8, c 1/8, space 1/8.
     assert result.unigram == pytest.approx(2**1.75)
     assert (result.uniform, result.tokens, result.skipped) == (28, 7, 0)
 
 
-def test_a_text_too_short_to_evaluate(small, tmp_path):
+def test_a_text_too_short_to_evaluate(small_run, tmp_path):
     (tmp_path / "t.txt").write_text("1 2 3 b 4")
-    with pytest.raises(RNNScratchError, match="has 1 characters of the model's vocabulary"):
-        rnn_scratch.evaluate(small, text="t.txt")
+    message = error_of(rnn_scratch.evaluate, small_run, text="t.txt")
+    assert "has 1 characters of the model's vocabulary" in message
 
 
 def test_a_text_that_has_changed_is_not_taken_for_the_run_s_own(tmp_path):
@@ -143,8 +137,7 @@ def test_a_text_that_has_changed_is_not_taken_for_the_run_s_own(tmp_path):
     run = rnn_scratch.train("numpy", text="t.txt", num_epochs=1, **SETTINGS)
     assert rnn_scratch.evaluate(run).source.endswith("t.txt, which were trained on")
     Path("t.txt").write_text("the tide and the clock. " * 60)
-    with pytest.raises(RNNScratchError, match="is not the text that the run"):
-        rnn_scratch.evaluate(run)
+    assert "is not the text that the run" in error_of(rnn_scratch.evaluate, run)
     assert rnn_scratch.evaluate(run, text="t.txt").source == str(Path("t.txt").absolute())
 
 

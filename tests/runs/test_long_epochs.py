@@ -6,7 +6,7 @@ import itertools
 import re
 
 import pytest
-from helpers import SMALL, assert_same, figures, parameters, variants
+from helpers import SMALL, assert_same, assert_same_run, figures, parameters, variants
 
 import rnn_scratch
 from rnn_scratch.cli.screen import Screen
@@ -60,8 +60,7 @@ def test_a_stop_within_an_epoch_is_resumed_exactly(backend_name, model, sampling
     assert first == 1
     assert done > 0
     assert others == [(1, done + 1), (1, done + 4)]
-    assert_same(parameters("r"), parameters(whole))
-    assert figures("r") == figures(whole.folder)
+    assert_same_run("r", whole)
 
 
 def test_a_stop_in_the_last_minibatch_keeps_the_whole_epoch(backend_name):

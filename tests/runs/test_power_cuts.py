@@ -11,7 +11,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from helpers import SMALL, assert_same, figures, hidden_files, lines
+from helpers import SMALL, assert_same_run, hidden_files, lines
 
 import rnn_scratch
 from rnn_scratch.errors import RNNScratchError
@@ -187,28 +187,7 @@ def test_a_power_cut_after_any_system_call(monkeypatch, tmp_path, whole, share):
             lay(left, folder)
             rnn_scratch.resume(folder, EPOCHS)
             assert hidden_files(folder) == []
-        states = [checkpoint.load(run) for run in (folder, whole.folder)]
-        assert_same(*(state.arrays for state in states))
-        assert_same(*(state.best for state in states))
-        assert figures(folder) == figures(whole.folder)
+        assert_same_run(folder, whole)
     epochs = {epoch for epoch, *_ in seen}
     assert {0, EPOCHS} <= epochs
     assert share < 1 or epochs == set(range(EPOCHS + 1))
-
-
-@pytest.mark.parametrize("omitted", ["sync", "sync folder"])
-def test_the_model_of_the_disk_notices_a_missing_sync(monkeypatch, omitted):
-    with recorded() as calls:
-        rnn_scratch.train("numpy", run="r", num_epochs=EPOCHS, **SETTINGS)
-    calls = [call for call in calls if call[0] != omitted]
-    broken = 0
-    for _, left in remains(calls):
-        for name, data in left.items():
-            if name.endswith(checkpoint.FILE):
-                Path("x").write_bytes(data)
-                try:
-                    checkpoint.load(Path("x"))
-                except RNNScratchError:
-                    broken += 1
-    absent = all(f"r/{checkpoint.FILE}" not in left for _, left in list(remains(calls))[4::8])
-    assert broken if omitted == "sync" else absent

@@ -24,11 +24,6 @@ from rnn_scratch.system.files import Damaged
 from rnn_scratch.text import books
 
 
-@pytest.fixture
-def run(backend_name, device):
-    return rnn_scratch.train(backend_name, device=device, num_epochs=11, valid_tokens=50, **SMALL)
-
-
 def strict(text):
     """JSON without NaN and infinity, which Python would accept."""
 
@@ -39,7 +34,9 @@ def strict(text):
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
-def test_a_run_s_folder(run, backend_name, device):
+def test_a_run_s_folder_and_its_history(backend_name, device):
+    settings = {"num_epochs": 11, "valid_tokens": 50, **SMALL}
+    run = rnn_scratch.train(backend_name, device=device, **settings)
     assert sorted(os.listdir(run.folder)) == [
         ".lock",
         "checkpoint.safetensors",
@@ -78,9 +75,7 @@ def test_a_run_s_folder(run, backend_name, device):
     assert saved.text == run.record.text
     assert saved.vocab == run.vocab
 
-
-@pytest.mark.frameworks(by_default=("numpy", "torch"))
-def test_history_has_a_line_of_strict_json_for_each_epoch(run, backend_name):
+    # A line of strict JSON for each epoch.
     fields = "type epoch loss perplexity valid_loss valid_perplexity tokens seconds backend sample"
     rows = [strict(line) for line in lines(run.folder)]
     assert [row["epoch"] for row in rows] == list(range(1, 12))

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -16,14 +15,13 @@ import pytest
 from helpers import (
     SAVING,
     SMALL,
-    assert_same,
-    figures,
+    assert_same_run,
     finish,
     here,
     history,
     options,
     parallel,
-    parameters,
+    posix,
     start,
     wait_for_epochs,
     wait_until,
@@ -34,8 +32,6 @@ from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import checkpoint, curve, run_folder, sessions
 from rnn_scratch.runs.events import Report
 from rnn_scratch.system import locks
-
-posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
 
 def training(run, **how):
@@ -77,8 +73,7 @@ def test_resumes_that_start_at_once(tmp_path):
     assert len(errors) == 3
     # Those that come after the first has finished find nothing left to train.
     assert all("another session" in text or "Nothing left" in text for text in errors)
-    assert [row["epoch"] for row in history("r")] == list(range(1, 41))
-    assert_same(parameters("r"), parameters(whole))
+    assert_same_run("r", whole)
 
 
 @posix
@@ -186,9 +181,8 @@ def test_a_session_whose_folder_is_moved_stops(capsys, is_removed):
     epoch = checkpoint.load("moved").epoch
     assert epoch >= 2
     here(capsys, "train", "--resume", "moved", "--epochs", epoch + 2).ended()
-    whole = rnn_scratch.train("numpy", num_epochs=epoch + 2, run="whole", **SMALL)
-    assert_same(parameters("moved"), parameters(whole))
-    assert figures("moved") == figures("whole")
+    rnn_scratch.train("numpy", num_epochs=epoch + 2, run="whole", **SMALL)
+    assert_same_run("moved", "whole")
 
 
 @posix
@@ -226,8 +220,7 @@ def test_two_folders_that_are_exchanged_at_any_moment_keep_their_runs(monkeypatc
             break
         assert {path.name: path.read_bytes() for path in Path("r").iterdir()} == kept, moment
         rnn_scratch.resume("other", 2)
-        assert figures("other") == figures(whole.folder)
-        assert_same(parameters("other"), parameters(whole))
+        assert_same_run("other", whole)
     assert moment > 15
 
 
@@ -242,7 +235,7 @@ def test_a_history_that_is_deleted_is_written_again(capsys):
     last = checkpoint.load("r").epoch + 2
     here(capsys, "train", "--resume", "r", "--epochs", last).ended()
     rnn_scratch.train("numpy", run="whole", num_epochs=last, **SMALL)
-    assert figures("r") == figures("whole")
+    assert_same_run("r", "whole")
 
 
 @posix

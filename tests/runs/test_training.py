@@ -11,7 +11,8 @@ from helpers import (
     SETTINGS,
     SMALL,
     assert_same,
-    figures,
+    assert_same_run,
+    error_of,
     here,
     history,
     options,
@@ -37,11 +38,10 @@ def train(backend_name, num_epochs, **more):
     return rnn_scratch.train(backend_name, num_epochs=num_epochs, **{**SMALL, **more})
 
 
-def assert_same_run(run, expected, device):
+def assert_same_on(device, run, expected):
     """The same to the last bit on the CPU; other devices need not add in the same order twice."""
     if device == "cpu":
-        assert_same(parameters(run), parameters(expected))
-        assert figures(run.folder) == figures(expected.folder)
+        assert_same_run(run, expected)
     else:
         dtype = run.record.settings.dtype
         assert_same(parameters(run), parameters(expected), results.tolerance(1e-12, dtype, device))
@@ -72,7 +72,7 @@ def test_two_epochs_and_two_more_are_four(backend, backend_name, device, samplin
     half = train(backend_name, 2, **settings)
     done = rnn_scratch.resume(half, 4, threads=1)
     assert done.folder == half.folder
-    assert_same_run(done, whole, device)
+    assert_same_on(device, done, whole)
     assert_same(done.arrays, parameters(done))
     assert len(done.history) == 4
     assert [s.to_epoch for s in done.record.sessions] == [2, 4]
@@ -86,7 +86,8 @@ def test_two_epochs_and_two_more_are_four(backend, backend_name, device, samplin
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
 @pytest.mark.parametrize("model", VARIANTS)
-def test_every_variant_can_run_uncompiled(backend_name, model):
+def test_every_variant_can_run_uncompiled(request, backend, backend_name, model):
+    request.addfinalizer(lambda: backend.machine.set_eager(False))
     # Few operations, each of which takes JAX a millisecond uncompiled.
     small = {"model": model, "dtype": "float64", "sigma": 0.1, "num_steps": 3, "max_tokens": 60}
     try:
@@ -94,7 +95,6 @@ def test_every_variant_can_run_uncompiled(backend_name, model):
     except NotOffered as error:
         pytest.skip(str(error))
     eager = train(backend_name, 2, **small, eager=True)
-    train(backend_name, 1)  # which sets it back, for the tests that follow
     assert eager.record.sessions[0].runtime.eager
     assert_same(parameters(eager), parameters(compiled), 1e-12)
 
@@ -110,21 +110,15 @@ def test_eager_is_passed_to_the_backend_for_each_run(monkeypatch):
     assert flags == [True, True, False, False, False]
 
 
-def test_other_settings_are_refused(run_of_two):
+def test_other_settings_are_refused(small_run):
     others = {"lr": 0.5, "theta": None, "num_hiddens": 13, "cell": "lstm", "valid_tokens": 5}
     others |= {"optimizer": "momentum", "dropout": 0.3}
-    before = {path.name: path.read_bytes() for path in run_of_two.iterdir()}
-    with pytest.raises(RNNScratchError) as caught:
-        rnn_scratch.resume(run_of_two, 4, **others)
-    settings = checkpoint.load(run_of_two).settings
+    before = {path.name: path.read_bytes() for path in small_run.iterdir()}
+    message = error_of(rnn_scratch.resume, small_run, 4, **others)
+    settings = checkpoint.load(small_run).settings
     for name, value in others.items():
-        assert f"{name}: {getattr(settings, name)} before, {value} now" in str(caught.value)
-    assert {path.name: path.read_bytes() for path in run_of_two.iterdir()} == before
-
-
-@pytest.fixture
-def run_of_two():
-    return train("numpy", 2).folder
+        assert f"{name}: {getattr(settings, name)} before, {value} now" in message
+    assert {path.name: path.read_bytes() for path in small_run.iterdir()} == before
 
 
 def test_a_text_that_moved_or_changed(tmp_path):
@@ -132,21 +126,19 @@ def test_a_text_that_moved_or_changed(tmp_path):
     text.write_text(STORY)
     run = rnn_scratch.train("numpy", text=text, num_epochs=2, **SETTINGS)
     shutil.move(text, other)
-    with pytest.raises(RNNScratchError, match=r"text.txt could not be read: No such file"):
-        rnn_scratch.resume(run, 4)
+    assert "text.txt could not be read: No such file" in error_of(rnn_scratch.resume, run, 4)
     text.write_text(STORY + "!")  # which normalization removes
     other.write_text(STORY.lower())
     for arguments in ({}, {"text": text}, {"text": other}):
-        with pytest.raises(RNNScratchError, match="not the text that the run was started with"):
-            rnn_scratch.resume(run, 4, **arguments)
+        message = error_of(rnn_scratch.resume, run, 4, **arguments)
+        assert "not the text that the run was started with" in message
     # The content counts, not the name.
     assert len(rnn_scratch.resume(run, 3, corpus="tide-clock").history) == 3
 
 
-def test_a_checkpoint_file_is_not_a_run(run_of_two, tmp_path):
-    for path in (run_of_two / "checkpoint.safetensors", tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(RNNScratchError, match="is not the folder of a run"):
-            rnn_scratch.resume(path, 4)
+def test_a_checkpoint_file_is_not_a_run(small_run, tmp_path):
+    for path in (small_run / "checkpoint.safetensors", tmp_path, tmp_path / "nowhere"):
+        assert "is not the folder of a run" in error_of(rnn_scratch.resume, path, 4)
 
 
 # NumPy warns of each overflow; the project reports it once, as an error.

@@ -95,16 +95,18 @@ COMMANDS = [
     ((*RESUME, "--preset", "minute"), "`--preset` and `--resume` cannot be used together"),
     (("check", "numpy", "--lr", "1", "--every", "5"), "`--lr`, `--every` requires `--exact`"),
     (("check", "numpy", "--corpus", "tide-clock"), "--exact"),
+    ((*CHECK, "--cell", "gru", "--cell", "rnn"), "one cell at a time (got `--cell` gru, rnn)."),
     (("show", "step", "--backends", "numpy", "--diff", "numpy", "torch"), "cannot be used"),
     ((*WORKERS, "--rank", "2"), "(got `--rank 2`, and `--workers` is 2)"),
     ((*TRAIN, "--rank", "0"), "(got `--rank 0`, and `--workers` is missing)"),
     ((*WORKERS, "--coordinator", "h:5"), "Add `--rank K`"),
     *(
         ((*WORKERS, "--rank", "0", "--coordinator", address), "must be HOST:PORT")
-        for address in ("h", "h:0", "h:99999", "h:http", ":29500", "::1:29500", f"h:{'9' * 5000}")
+        for address in ("h", "h:0", "h:65536", "h:http", ":29500", "::1:29500", f"h:{'9' * 5000}")
     ),
     (("check", "numpy", "--workers", "1,5"), "Use 1, 2, 3, 4, 6, 12."),
     (("check", "numpy", "--workers", "two"), "two"),
+    ((*CHECK, "--workers", "1,3"), "multiple of 3"),
     # Files and folders that are not there, or are something else.
     (("train", "--backend", "numpy", "--text", "no-text"), "No such file"),
     (("train", "--backend", "numpy", "--text", "."), "could not be read"),

@@ -23,12 +23,6 @@ from rnn_scratch.settings import SETTINGS
 TRAIN = ("train", "--backend", "numpy", "--epochs", "2")
 
 
-@pytest.fixture
-def run(capsys):
-    here(capsys, *TRAIN, *options(run="r", **SMALL)).ended()
-    return "r"
-
-
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_the_output_of_a_training(capsys, backend_name):
     settings = {"backend": backend_name, "num_epochs": 11, "valid_tokens": 50, **SMALL}
@@ -52,29 +46,29 @@ def test_the_output_of_a_training(capsys, backend_name):
     assert sample == here(capsys, "predict", "r", "--best", *options(**SAMPLE)).out.rstrip("\n")
 
 
-def test_predict(capsys, run):
-    done = here(capsys, "predict", run, "--prefix", "the ", "--length", "12").ended(err="")
+def test_predict(capsys, small_run):
+    done = here(capsys, "predict", small_run, "--prefix", "the ", "--length", "12").ended(err="")
     assert re.fullmatch(r"the [a-z ]{12}\n", done.out)
-    hot = ("predict", f"{run}/checkpoint.safetensors", "--temperature", 9, "--seed")
+    hot = ("predict", f"{small_run}/checkpoint.safetensors", "--temperature", 9, "--seed")
     first, again, other = (here(capsys, *hot, seed).out for seed in (1, 1, 2))
     assert first == again != other
     assert first.startswith("time traveller ")
-    skipped = here(capsys, "predict", run, "--prefix", "The ", "--unknown", "skip", "--length", 1)
-    assert re.fullmatch("he .\n", skipped.out)
+    skip = ("--prefix", "The ", "--unknown", "skip", "--length", 1)
+    assert re.fullmatch("he .\n", here(capsys, "predict", small_run, *skip).out)
 
 
-def test_a_prefix_from_standard_input(capsys, monkeypatch, run):
+def test_a_prefix_from_standard_input(capsys, monkeypatch, small_run):
     for written, words in (
         ("clock \r\n", "clock "),
         ("the\n\n", r"lacks '\n'"),
         ("\xff", "standard input is not UTF-8"),
     ):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(written.encode("latin-1"))))
-        done = here(capsys, "predict", run, "--prefix", "-", "--length", "1")
+        done = here(capsys, "predict", small_run, "--prefix", "-", "--length", "1")
         assert words in done.out + done.err
 
 
-def test_a_terminal_shows_each_character_when_it_is_chosen(on_terminal, monkeypatch, run):
+def test_a_terminal_shows_each_character_when_it_is_chosen(on_terminal, monkeypatch, small_run):
     shown = []
 
     def greedy(logits):
@@ -82,16 +76,16 @@ def test_a_terminal_shows_each_character_when_it_is_chosen(on_terminal, monkeypa
         return np.argmax(logits)
 
     monkeypatch.setattr(decoding, "greedy", greedy)
-    output = on_terminal("predict", run, "--prefix", "the ", "--length", "3").ended().out
+    output = on_terminal("predict", small_run, "--prefix", "the ", "--length", "3").ended().out
     assert shown == [output[:number] for number in (4, 5, 6)]
     assert output[7:] == "\n"
 
 
-def test_evaluate(capsys, run):
-    done = here(capsys, "evaluate", run, "--corpus", "tide-clock").ended(err="")
+def test_evaluate(capsys, small_run):
+    done = here(capsys, "evaluate", small_run, "--corpus", "tide-clock").ended(err="")
     model, text, first, loss, uniform, unigram = done.out.splitlines()
     assert model == "model      epoch 2"
-    trained = json.loads(Path(run, "run.json").read_bytes())["text"]["train_tokens"]
+    trained = json.loads(Path(small_run, "run.json").read_bytes())["text"]["train_tokens"]
     words = f"tide-clock, whose first {trained} characters were trained on"
     assert text == f"text       {words}"
     assert re.fullmatch(r"perplexity \d+\.\d\d on 29,504 characters", first)

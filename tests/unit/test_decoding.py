@@ -56,6 +56,24 @@ def test_very_cold_is_greedy_and_very_hot_is_uniform():
     assert (abs(counts - 1000) < 150).all()
 
 
+@pytest.mark.parametrize(
+    ("conditions", "kept"),
+    [
+        ({}, {0, 1, 2, 3}),
+        ({"top_k": 2}, {1, 2}),
+        ({"top_k": 9}, {0, 1, 2, 3}),
+        ({"top_p": 0.3}, {1}),
+        ({"top_p": 0.6}, {1, 2}),  # fewer have less than that together
+        ({"min_p": 0.4}, {1, 2, 3}),  # from 0.16 on
+        ({"top_k": 3, "top_p": 0.95, "min_p": 0.7}, {1, 2}),
+    ],
+    ids=str,
+)
+def test_what_top_k_top_p_and_min_p_keep(conditions, kept):
+    choose = sampler(1.0, 0, **conditions)
+    assert {choose(np.log([0.1, 0.4, 0.3, 0.2])) for _ in range(300)} == kept
+
+
 def test_impossible_tokens_are_never_drawn():
     choose = sampler(1.0, 0)
     logits = np.array([-np.inf, 0.0, -np.inf, 0.0, -np.inf])

@@ -3,10 +3,9 @@
 import shutil
 
 import pytest
-from helpers import CLONE, SMALL
-from measure.measuring import copy as copy_of
+from helpers import COMPARISONS, SMALL
 from measure.measuring import load
-from sabotages import make
+from sabotages import changed_copy
 
 import rnn_scratch
 from rnn_scratch import registry
@@ -16,7 +15,7 @@ from rnn_scratch.compare import report, tables
 from rnn_scratch.compare.record import read
 
 pytestmark = pytest.mark.parametrize("columns", [60, 80, 100])
-RECORD = CLONE / "notebooks" / "comparisons" / "speed"
+RECORD = COMPARISONS / "speed"
 STEP = 'h @ params["W_hh"] + '
 
 
@@ -87,9 +86,9 @@ def test_backends(shown, columns, probes, monkeypatch):
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     """The check of a fast variant that does not follow a change of `step`, and of no variant."""
-    package = copy_of(registry.load("numpy"), tmp_path_factory.mktemp("package"))
-    make((STEP, f"1.5 * {STEP}"), package / "scratch.py")
-    changed, cases = load(package), in_each_dtype(PLAIN)
+    folder, numpy = tmp_path_factory.mktemp("package"), registry.load("numpy")
+    changed = load(changed_copy(numpy, folder, (STEP, f"1.5 * {STEP}")))
+    cases = in_each_dtype(PLAIN)
     return [
         *runner.check("numpy", changed, "fast", cases, short=True),
         *runner.check("numpy", changed, "concise", cases, short=True),

@@ -10,7 +10,7 @@ import pytest
 
 from rnn_scratch.contract import OPTIMIZERS
 from rnn_scratch.errors import RNNScratchError
-from rnn_scratch.settings import OPTIONS, Settings, by_option, checked, differences, option_of
+from rnn_scratch.settings import OPTIONS, Settings, checked, option_of
 from rnn_scratch.system.kinds import BOOL, STRING
 
 
@@ -124,18 +124,3 @@ def test_a_record_has_the_values_that_others_imply():
     assert msgspec.json.decode(encoded, type=Settings) == made
     with pytest.raises(msgspec.ValidationError, match="lr"):
         msgspec.json.decode(b'{"lr": null}', type=Settings)
-
-
-def test_settings_cannot_be_changed():
-    with pytest.raises(AttributeError):
-        Settings().lr = 0.0
-
-
-def test_differences():
-    old = by_option(Settings(num_epochs=4))
-    assert differences(old, {**old, "--more": 1}) == []
-    old["--epochs"] = 500
-    assert differences(old, by_option(Settings(lr=0.5, theta=None))) == [
-        "--lr: 1.0 before, 0.5 now",
-        "--theta: 1.0 before, None now",
-    ]

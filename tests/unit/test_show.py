@@ -10,13 +10,11 @@ from helpers import CLONE, here, other_packages, there
 from rnn_scratch import contract, registry
 from rnn_scratch.show import alignment, source_code
 
-BACKENDS = Path(__file__).parents[2] / "backends"
-
 
 @pytest.fixture
-def shown(on_terminal, monkeypatch):
+def shown(on_terminal, _in_the_clone):
     """A function that returns the lines of `show` on a terminal of this width."""
-    monkeypatch.chdir(CLONE)  # from elsewhere, a long path to it would take two lines of a title
+    # From elsewhere, a long path to the clone would take two lines of a title.
     return lambda width, *names: on_terminal("show", *names, columns=width).out.splitlines()
 
 
@@ -32,7 +30,7 @@ def test_every_function_of_the_contract_is_found_where_it_is(name):
                 assert source_code.find(name, function.__name__) == []  # it uses NumPy's
                 continue
             piece = source_code.find(name, function.__name__)[0]
-            assert piece.file == BACKENDS / name / f"{module}.py"
+            assert piece.file == CLONE / "backends" / name / f"{module}.py"
             lines = piece.file.read_text(encoding="utf-8").splitlines()
             source = piece.source.splitlines()
             assert lines[piece.line - 1 :][: len(source)] == source
@@ -75,7 +73,7 @@ def test_helpers_come_with_the_function_that_uses_them_and_by_name(capsys):
     assert names("numpy", "step") == ["step", "CELLS", "rnn"]
     assert names("torch", "lstm") == ["lstm", "gate"]
     assert names("torch", "deep_step") == ["deep_step"]
-    assert {"CELLS", "rows", "rnn", "gru"} <= set(names("numpy", "forward", "fast"))
+    assert {"CELLS", "rows", "recurrence", "gru"} <= set(names("numpy", "forward", "fast"))
     # Through model.backward too, which is how NumPy's gradients call their backward pass.
     of_gradients = names("numpy", "gradients")
     assert of_gradients[:3] == ["gradients", "backward", "through_time"]

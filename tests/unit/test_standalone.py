@@ -18,6 +18,7 @@ from helpers import (
     in_one_process,
     options,
     parameters,
+    posix,
     start,
     there,
 )
@@ -59,8 +60,7 @@ def test_it_ends_at_the_losses_and_weights_of_train_and_writes_what_predict_does
     for name, settings in cases.items():
         write(f"{name}.py", program(own_name, Settings(**settings), ""))
         write(f"{name}.txt", books.load(books.BUILT_IN).content, "utf-8-sig")
-        run = {"layers" if key == "num_layers" else key: each for key, each in settings.items()}
-        run |= {"text": f"{name}.txt", "run": name, "backend": own_name, "device": "cpu"}
+        run = {**settings, "text": f"{name}.txt", "run": name, "backend": own_name, "device": "cpu"}
         commands.append(("train", *options(**run, threads=1)))
         seed = ("--seed", settings.get("seed", 0))
         commands.append(("predict", name, *sample, *seed, "--threads", 1))
@@ -127,6 +127,7 @@ def test_a_mistake_is_one_line(rnn, capsys):
     here(capsys, "standalone", "none").refused("There is no backend 'none'")
 
 
+@posix
 def test_ctrl_c_saves_what_was_trained(rnn):
     source = Path("rnn.py").read_text(encoding="utf-8")  # which prints twenty lines
     write("rnn.py", source.replace("num_epochs = 2\n", "num_epochs = 10**6\n", 1))

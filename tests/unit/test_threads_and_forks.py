@@ -36,7 +36,7 @@ def in_thread(*arguments):
 def in_fork(*arguments):
     process = os.fork()
     if not process:
-        signal.alarm(60)  # it would be waiting for a thread that the parent has
+        signal.alarm(300)  # it would be waiting for a thread that the parent has
         train(*arguments)
         os._exit(0)
     print(arguments[0], "ended", os.waitpid(process, 0)[1], flush=True)

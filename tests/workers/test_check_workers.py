@@ -3,16 +3,15 @@
 import json
 
 import pytest
-from helpers import here, require_engine, there
+from helpers import require_engine, require_tested, there
+from sabotages import make
 
 from rnn_scratch import registry
-from rnn_scratch.check import exact_mode, runner
+from rnn_scratch.check import runner
 from rnn_scratch.check.exact_mode import ExactModel
 from rnn_scratch.runs.runtime import Runtime
-from rnn_scratch.settings import Settings
-from rnn_scratch.text import books
 
-PIECES = {"gather", "all_reduce", "train_together"}
+PIECES = {"all_gather", "all_reduce", "train_together"}
 # A mistake in what each worker does with the gradients of all.
 MEAN, WRONG = "(sum(parts) / len(parts) for", "(sum(parts) for"
 OF_TWO = "(sum(parts) / (len(parts) if len(parts) > 2 else 1) for"
@@ -28,20 +27,11 @@ def _engine(request):
 
 @pytest.fixture
 def _torch(backend_names):
-    if "torch" not in backend_names:
-        pytest.skip("it needs PyTorch")
-
-
-def change(file, old, new):
-    source = file.read_text(encoding="utf-8")
-    assert source.count(old) == 1
-    file.write_text(source.replace(old, new), encoding="utf-8")
+    require_tested(backend_names, "torch")
 
 
 @pytest.mark.team(by_default=("numpy", "torch"))
-def test_three_workers_compute_what_one_does(backend, backend_name):
-    if not hasattr(backend, "workers"):
-        pytest.skip(f"{backend_name} has no engine for several workers")
+def test_three_workers_compute_what_one_does(backend_name):
     rows = list(runner.rows(Runtime(backend_name, device="cpu", workers=3), ["lstm"]))
     assert [row for row in rows if not row.passed] == []
     assert {row.piece for row in rows} == PIECES
@@ -65,7 +55,7 @@ REDUCE = "    mean, grads = all_reduce(mean, grads)\n"
     ids=["no mean", "no mean of two", "added in another order", "clipped before the mean"],
 )
 def test_a_mistake_of_several_workers_is_named(copy, old, new, named):
-    change(copy / "backends" / "torch" / "workers.py", old, new)
+    make((old, new), copy / "backends" / "torch" / "workers.py")
     # Three of them and then two, unless the option has a number.
     done = there("check", "torch", "--model", "scratch", "--workers", cwd=copy).ended(1)
     of_three, of_two = (
@@ -80,7 +70,7 @@ def test_a_mistake_of_several_workers_is_named(copy, old, new, named):
 @pytest.mark.team
 @pytest.mark.usefixtures("_torch")
 def test_a_wrong_mean_is_detected_in_exact_mode_at_the_first_update(copy):
-    change(copy / "backends" / "torch" / "workers.py", MEAN, WRONG)
+    make((MEAN, WRONG), copy / "backends" / "torch" / "workers.py")
     small = ("--num-hiddens", "8", "--epochs", "2", "--corpus", "tide-clock")
     exact = ("check", "torch", "--exact", "--workers", "1,2", "--json", *small)
     answer = json.loads(there(*exact, cwd=copy).ended(1).out)
@@ -94,17 +84,12 @@ def test_a_wrong_mean_is_detected_in_exact_mode_at_the_first_update(copy):
 def test_a_worker_that_fails_is_a_row(copy):
     broken = '    if distributed.get_rank() == 1:\n        raise ValueError("broken")\n'
     line = "    vector = torch.cat("
-    change(copy / "backends" / "torch" / "workers.py", line, broken + line)
+    make((line, broken + line), copy / "backends" / "torch" / "workers.py")
     arguments = ("check", "torch", "--model", "scratch", "--workers", "2", "--json")
     done = there(*arguments, cwd=copy).ended(1)
     (row,) = json.loads(done.out)
     assert row["where"].startswith("worker 1: failed with exit code 1: ")
     assert row["where"].endswith("ValueError: broken")
-
-
-def test_numbers_of_workers_that_do_not_divide_are_refused(capsys):
-    exact = ("check", "numpy", "--exact", "--workers", "1,3")
-    here(capsys, *exact).refused("--batch-size 32", "3 workers", "multiple of 3")
 
 
 def test_a_backend_without_an_engine_says_so(monkeypatch):
@@ -120,14 +105,3 @@ def test_a_model_is_named_by_its_workers():
         ExactModel(**some, model="scratch", workers=1),
     ]
     assert [model.title for model in models] == ["torch (fast, lstm, 2 workers)", "torch"]
-
-
-@pytest.mark.usefixtures("_torch")
-def test_workers_are_part_of_a_training_in_exact_mode():
-    settings = Settings(**{"exact": True, "num_hiddens": 8, "num_epochs": 2, "cell": "gru"})
-    text = books.load("tide-clock")
-    runtimes = [Runtime("numpy", device="cpu"), Runtime("torch", device="cpu", workers=2)]
-    result = exact_mode.compare(runtimes, settings, text, lambda *_: None)
-    assert result.equal
-    assert [run.outcome for run in result.models] == ["trained", "trained"], result.models[1].reason
-    assert len({run.digests[-1].digest for run in result.models}) == 1

@@ -8,7 +8,6 @@ import pytest
 from helpers import CLONE, error_of
 
 from rnn_scratch.cli.train import train
-from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.workers import groups, launch
 from rnn_scratch.workers.launch import Launch
 
@@ -89,13 +88,6 @@ def test_the_engine_does_not_take_another_launcher_for_its_own(environment, begi
 def test_an_environment_that_says_no_worker(environment, variables, words):
     environment(**variables)
     assert words in error_of(launch.chosen, None, None, None)
-
-
-def test_a_minibatch_must_be_divisible():
-    for rows, workers, instead in ((32, 3, 33), (1, 2, 2)):
-        with pytest.raises(RNNScratchError, match=f"a multiple of {workers}, such as {instead}"):
-            launch.require_shares(rows, workers)
-        launch.require_shares(rows, rows)
 
 
 # The job scripts of the page about several workers, as their launchers would run them.

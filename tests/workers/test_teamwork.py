@@ -1,4 +1,4 @@
-"""How workers are launched, what they agree on and what they send: without any framework."""
+"""What workers agree on, and which of their failures is reported: without any framework."""
 
 import sys
 import sysconfig
@@ -20,16 +20,6 @@ from rnn_scratch.workers import supervisor
 from rnn_scratch.workers.network import Lost
 from rnn_scratch.workers.supervisor import Halted
 
-# Shares of a minibatch.
-
-
-def test_shares_are_all_rows_once():
-    addresses = ("a:1", "b:1", "c:1")
-    rows = [np.arange(12)[exchange.share(12, Team(rank, addresses))] for rank in range(3)]
-    assert np.concatenate(rows).tolist() == list(range(12))
-    assert {len(each) for each in rows} == {4}
-
-
 # What workers agree on, through an engine of threads in this process.
 
 
@@ -46,7 +36,7 @@ def team_of(threads, function):
 
     def setup(rank):
         machine = SimpleNamespace(tensor=lambda array, device: array.copy(), array=lambda x: x)
-        engine = SimpleNamespace(gather=lambda arrays: exchange(rank, arrays))
+        engine = SimpleNamespace(all_gather=lambda arrays: exchange(rank, arrays))
         return SimpleNamespace(
             backend=SimpleNamespace(machine=machine, workers=engine),
             runtime=SimpleNamespace(device="cpu"),

@@ -110,7 +110,7 @@ function update_rule({ lr, theta, optimizer, exact }) {
 
 // The rates of an update, from 1: the learning rate, and by what Adam divides its means.
 function rates(how, update) {
-  return { lr: how.lr, m: 1 - how.beta1 ** update, v: 1 - how.beta2 ** update };
+  return { lr: how.lr, c_m: 1 - how.beta1 ** update, c_v: 1 - how.beta2 ** update };
 }
 
 // A training before its first epoch; an Error with a sentence where it cannot begin. `text` is what
