@@ -223,7 +223,7 @@ def test_the_page_has_the_code_and_the_constants():
         assert f'data-for="{backend}"' in page
         (first, *_) = source_code.find(backend, "all_gather")
         assert first.source.split("\n")[0] in text
-    assert f"within {launch.WAIT:g} seconds, or what `--wait` says" in text
+    assert f"Within {launch.WAIT:g} seconds, or the time that `--wait` sets" in text
     assert f"the others have {supervisor.GRACE:g} seconds" in text
     prose = re.sub(r'<div class="pieces">.*', "", page)
     assert not re.search(r"\{\w+\}", prose)
