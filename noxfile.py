@@ -31,7 +31,7 @@ TOOLS = {"PYTHONPATH": "notebooks"}  # where the packages `make` and `measure` a
 
 BACKENDS = ("numpy", "torch", "tensorflow", "mxnet", "jax")
 VARIANTS = ("scratch", "fast", "concise")
-CELLS = ("rnn", "gru", "gru-after", "lstm", "rnn-relu")
+GATED = ("gru", "gru-after", "lstm")
 RECORDS = {
     f"{backend}-{model}-{sampling}": f"--backend {backend} --model {model} --sampling {sampling}"
     for model, sampling in (
@@ -43,7 +43,7 @@ RECORDS = {
 }
 for backend in BACKENDS:
     RECORDS[f"float64/{backend}"] = f"--backend {backend} --dtype float64 --epochs 100"
-    for cell in CELLS[1:]:
+    for cell in GATED:
         RECORDS[f"{backend}-fast-{cell}"] = f"--backend {backend} --model fast --cell {cell}"
 # What the lesson *Make it learn well* compares.
 SMALL = "--backend numpy --model fast --corpus tide-clock --valid-tokens 5000"

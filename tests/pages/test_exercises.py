@@ -1,18 +1,24 @@
-"""What the worked solutions say about the measured exercises is what the record shows."""
+"""What lessons and worked solutions say about what was measured is what the records show."""
 
 import json
 
 import numpy as np
 import pytest
 from helpers import RECORDS
+from make import readme
 from measure.exercises import train_epoch_not_detached
 
 from rnn_scratch import parameters, registry
+from rnn_scratch.check import growth
 from rnn_scratch.contract import Batch, Options, Rates, Update
 
 
+def read(name):
+    return json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
+
+
 def test_the_statements_of_the_solutions_are_true():
-    record = json.loads((RECORDS / "exercises.json").read_text(encoding="utf-8"))
+    record = read("exercises")
     curves = {name: run["perplexity"] for name, run in record["runs"].items()}
     held_out = {name: run["held out"] for name, run in record["runs"].items()}
     # 2: lower on the training text with more units, and no better on held-out text.
@@ -63,6 +69,71 @@ def test_the_statements_of_the_solutions_are_true():
         )
         assert seconds == sorted(seconds)
         assert min(perplexity) > perplexity[0] - 0.05
+
+
+def test_the_statements_of_the_lesson_on_gates_are_true():
+    runs = read("gates")["runs"]
+
+    def reach(name, epoch):
+        norms = runs[name]["norms"][str(epoch)]
+        return next((n for n, norm in enumerate(norms, 1) if norm < norms[0] / 10), len(norms))
+
+    for seed in range(3):
+        rnn, *gated, biased = (
+            [reach(f"{name}, seed {seed}", epoch) for epoch in (0, 20, 50, 100, 500)]
+            for name in ("rnn", "gru", "lstm", "lstm, forget bias 1")
+        )
+        # The plain cell's grows first, the gated cells' hardly for a hundred epochs.
+        assert rnn[3] > 3 * rnn[0]
+        assert all(abs(cell[n] - cell[0]) < 2 for cell in gated for n in (1, 2, 3))
+        assert biased[0] == 9
+        assert biased[3] in (5, 6)
+        # At the end all are dozens of steps, and most with the bias.
+        assert biased[4] > max(rnn[4], gated[0][4], gated[1][4])
+        assert min(rnn[4], gated[0][4], gated[1][4]) > 36
+        # In the cell of its training the network is best at the end, and in the other much worse.
+        read_as = runs[f"gru, seed {seed}"]["read as"]
+        assert read_as["500"]["gru"] == min(each["gru"] for each in read_as.values())
+        assert read_as["500"]["gru-after"] > 3 * read_as["100"]["gru-after"]
+
+
+def test_the_statements_about_the_growth_of_differences_are_true():
+    record = read("growth")
+    assert {*record["equal"]} == {*registry.OURS[1:]}
+    grown = {cell: dict(rows) for cell, rows in record["growth"].items()}
+    for rows in record["equal"].values():
+        for scale, equal, made in rows:
+            if scale <= 3:
+                assert equal == made
+            elif scale >= 5:
+                assert equal < made
+    # A warning comes before the first trainings that differ.
+    assert grown["rnn"][3] < growth.UNLIKELY < grown["rnn"][3.5]
+    for scale, factor in grown["rnn"].items():
+        assert factor > 100 * max(grown["gru"][scale], grown["lstm"][scale]) or scale < 1.5
+
+
+def test_the_statements_of_make_it_learn_well_are_true():
+    held_out = {
+        path.name: [row.valid_perplexity for row in history]
+        for path, _, history in readme.recorded(RECORDS / "learn")
+    }
+    best = {name: min(curve) for name, curve in held_out.items()}
+    # A schedule: equally good at best, and best at the end.
+    assert best["cosine"] == pytest.approx(best["constant"], rel=0.01)
+    assert held_out["cosine"][-1] < 1.01 * best["cosine"]
+    assert held_out["constant"][-1] > 1.3 * best["constant"]
+    # Dropout: better, and little or no rise.
+    assert held_out["one-layer"].index(best["one-layer"]) == 22
+    assert held_out["one-layer"][-1] > 1.2 * best["one-layer"]
+    assert held_out["dropout"][-1] < 1.05 * best["dropout"] < 1.05 * best["one-layer"]
+    assert held_out["two-layers"][-1] == best["two-layers"]
+    # The preset: one of the settings tried is better and takes longer.
+    record = read("presets")
+    (chosen,) = record["presets"]["minute"]["trainings"]
+    better = [each for each in record["tried"] if min(each["held_out"]) < min(chosen["held_out"])]
+    assert len(better) == 1
+    assert better[0]["cpu_seconds"] > chosen["cpu_seconds"]
 
 
 @pytest.mark.frameworks(by_default=("torch",))
