@@ -57,5 +57,5 @@ def write(path, record):
     """Write a record and the machine as JSON, each innermost list or object on one line."""
     innermost = re.compile(r"[\[{][^\[\]{}]*[\]}]")
     values = msgspec.to_builtins({"machine": host.describe(), **record})
-    text = innermost.sub(lambda part: re.sub(r"\s+", " ", part[0]), json.dumps(values, indent=1))
+    text = innermost.sub(lambda part: re.sub(r"\n\s*", " ", part[0]), json.dumps(values, indent=1))
     Path(path).write_text(text + "\n", encoding="utf-8")
