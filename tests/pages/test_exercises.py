@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 from helpers import RECORDS
 from make import readme
+from measure import gates
 from measure.exercises import train_epoch_not_detached
+from measure.measuring import write
 
 from rnn_scratch import parameters, registry
 from rnn_scratch.check import growth
 from rnn_scratch.contract import Batch, Options, Rates, Update
+from rnn_scratch.settings import Settings
+from rnn_scratch.text import books, dataset
 
 
 def read(name):
@@ -134,6 +138,25 @@ def test_the_statements_of_make_it_learn_well_are_true():
     better = [each for each in record["tried"] if min(each["held_out"]) < min(chosen["held_out"])]
     assert len(better) == 1
     assert better[0]["cpu_seconds"] > chosen["cpu_seconds"]
+
+
+def test_how_the_reach_of_gradients_is_measured(monkeypatch):
+    changes = {"BACKEND": "numpy", "SETTINGS": Settings(num_hiddens=4, num_epochs=2)}
+    for name, value in {**changes, "EPOCHS": (0, 2)}.items():
+        monkeypatch.setattr(gates, name, value)
+    text = dataset.prepare(books.load(books.BUILT_IN), gates.SETTINGS)
+    measured = gates.run("gru", 0, 0, registry.start("numpy", threads=1)[0], text)
+    assert {*measured["perplexity"]} == {"2"}
+    assert {name: len(norms) for name, norms in measured["norms"].items()} == {"0": 100, "2": 100}
+    assert {*measured["read as"]["2"]} == {"gru", "gru-after"}
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path):
+    record = {"lines": ["two  spaces", "a \n line"], "rows": [{"row": [1, 2.5]}, None]}
+    write(tmp_path / "record.json", record)
+    written = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))
+    assert written.pop("machine")["rnn_scratch"]
+    assert written == record
 
 
 @pytest.mark.frameworks(by_default=("torch",))
