@@ -69,8 +69,7 @@ def used_threads(backend: Backend) -> Iterator[Row]:
         spent = [time - times[0].get(thread, 0) for thread, time in times[-1].items()]
         share = max(spent) / sum(spent)
         otherwise = f"1 thread is returned, and more compute: {share:.0%} is the largest share"
-        # One that waits for others spins, which counts. Alone, it has 97 % or more in all backends.
-        yield fact("1 thread computes", share > 0.9, otherwise, piece="set_threads")
+        yield fact("1 thread computes", share > 0.7, otherwise, piece="set_threads")
 
 
 def _times_of_threads() -> dict[str, int]:
