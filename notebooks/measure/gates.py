@@ -45,7 +45,7 @@ def run(cell, bias, seed, backend, text):
     perplexities, norms, read_as = {}, {"0": reach(arrays, cell, text.train)}, {}
     for epoch in range(1, settings.num_epochs + 1):
         batches = minibatches.epoch_batches(text.train, settings, epoch)
-        batches = schedule.with_rates(batches, settings, 0, 0)  # always the same one
+        batches = schedule.with_rates(batches, settings, 0, 0)  # a constant learning rate
         carry = minibatches.carries(settings.sampling)
         losses, _ = backend.scratch.train_epoch(model, batches, how, carry)
         if epoch in EPOCHS:

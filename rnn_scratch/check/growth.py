@@ -18,7 +18,7 @@ from ..text import books, minibatches
 
 DISTANCE = 1e-6  # of two states, small enough for tanh to be linear and large against rounding
 DOUBTFUL = 1e3  # runs in which frameworks differed had 8e3 and more in the end
-UNLIKELY = 1e5  # in the record growth.json all frameworks are equal with 5e4, and none with 7e7
+UNLIKELY = 1e5  # in the record growth.json all frameworks are equal below it, and none above 5e7
 
 
 @np.errstate(all="ignore")  # a model may be about to diverge
