@@ -137,7 +137,7 @@ def lstm_back(saved, d_result):
     """Compute dz, the gradient before the activations, from the last time step to the first."""
     # Hand-written backward pass of gates: JAX would go back through every operation of the gates,
     # and compute a product for W_h, at every time step.
-    # Gain (lstm): 1.33 with 64 hidden units, 2.41 with 512.
+    # Gain (lstm): 1.38 with 64 hidden units, 2.42 with 512.
     (d_hiddens, d_c), ((before, cells, i, f, o, new, outputs), W_h) = d_result, saved
     W_T = W_h.T
 

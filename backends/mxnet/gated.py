@@ -106,7 +106,7 @@ def lstm(inputs, h_0, c_0, W_T, options):
 
 # Hand-written backward pass of gates: autograd would go back through every operation of the gates,
 # and compute a product for W_h, at every time step.
-# Gain (lstm): 1.56 with 64 hidden units, 1.28 with 512.
+# Gain (lstm): 1.55 with 64 hidden units, 1.33 with 512.
 @graph
 def lstm_back(d_hiddens, before, after, i, f, o, new, cells, outputs, h_0, c_0, W_T, options):
     """Its backward pass: the gradients before the activations, dz (T*B, 4H), and of W_T (4H, H)."""

@@ -125,7 +125,7 @@ def lstm_back(d_hiddens, saved, W_h):
     i, f, o, new = np.split(gates, 4, 2)  # (T, B, H)
     # Coefficients at once: they depend on the forward pass only, and a few operations for all time
     # steps take less time than many small ones.
-    # Gain (lstm): 1.07 with 64 hidden units, 0.98 with 512.
+    # Gain (lstm): 1.06 with 64 hidden units, 0.98 with 512.
     dz = np.stack(
         (
             new * i * (1 - i),

@@ -8,7 +8,7 @@ import torch
 def multiplier(W, times):
     """A function of h (N, K) and z (N, M), or None, that computes z + h @ W, called so often."""
     # Packed weights: oneDNN multiplies faster with large weights that it has laid out in blocks.
-    # Gain (lstm): 1.00 with 64 hidden units, 1.16 with 512.
+    # Gain (lstm): 1.00 with 64 hidden units, 1.17 with 512.
     if times > 1 and packs(W, W.numel()):
         return packed(W)
     return lambda h, z=None: h @ W if z is None else torch.addmm(z, h, W)
