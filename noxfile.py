@@ -165,7 +165,7 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def frameworks(session: nox.Session) -> None:
-    """What the core does with every backend alike, which `all` tests with NumPy and PyTorch."""
+    """Tests that `all` runs with some backends only: of the core, and of frameworks' own layers."""
     run_tests(session, "all", "-m", "frameworks", *session.posargs)
 
 
