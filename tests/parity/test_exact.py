@@ -212,7 +212,7 @@ for num_hiddens in (48, 512):
 @pytest.mark.frameworks(by_default=("numpy", "jax"))
 def test_two_threads_end_with_the_bits_of_one_and_small_networks_have_one(backend_name):
     def trained_with(threads):
-        variables = dict.fromkeys(("OMP_NUM_THREADS", "NPROC", "TF_NUM_INTRAOP_THREADS"), threads)
+        variables = dict.fromkeys(("OMP_NUM_THREADS", "NPROC", "TF_NUM_INTEROP_THREADS"), threads)
         done = there(backend_name, program=("-c", TWO_THREADS), env=variables).ended()
         return re.findall("threads (.*) (.*)", done.out)
 
