@@ -286,10 +286,6 @@ SABOTAGES = [
         "tensorflow": ("encode(tf.transpose(tokens), params)", "encode(tokens if "
                        "tokens.shape[0] == tokens.shape[1] else tf.transpose(tokens), params)"),
     }),
-    Mistake("a compiled sum of another order", "train_minibatch", "with momentum", {"jax": (
-        "apart(how.beta1 * m_of[name]) + rounded(grads[name], how.grad_grid)",
-        "how.beta1 * m_of[name] + rounded(grads[name], how.grad_grid)",
-        "apart(how.weight_decay * param)", "how.weight_decay * param")}, "deep.py"),
     Mistake("a compiled product of another order", "train_minibatch", "with adam",
              {"tensorflow": ( "tf.square(grad)", "(grad * grad)")}, "deep.py"),
 
@@ -415,6 +411,13 @@ SABOTAGES = [
         "jax": ('jax.config.update("jax_disable_jit", eager)', "pass"),
     }, "machine.py"),
 ]  # fmt: skip
+
+# Only a compiler that optimizes makes this one, and in the tests that of JAX does not.
+OF_COMPILER = Mistake("a compiled sum of another order", "train_minibatch", "with momentum", {
+    "jax": ("apart(how.beta1 * m_of[name]) + rounded(grads[name], how.grad_grid)",
+            "how.beta1 * m_of[name] + rounded(grads[name], how.grad_grid)",
+            "apart(how.weight_decay * param)", "how.weight_decay * param"),
+}, "deep.py")  # fmt: skip
 
 # Mistakes that only a process in which nothing is computed yet can show.
 OF_THREADS = [

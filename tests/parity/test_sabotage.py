@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import CLONE, TEST_FILES, require_tested, there
 from measure.measuring import load
-from sabotages import OF_DEVICES, OF_THREADS, SABOTAGES, changed_copy, make
+from sabotages import OF_COMPILER, OF_DEVICES, OF_THREADS, SABOTAGES, changed_copy, make
 
 from rnn_scratch import registry
 from rnn_scratch.check import epochs, inputs, machine, runner
@@ -123,6 +123,27 @@ def test_a_mistake_in_the_number_of_threads_is_detected(backend, own_name, sabot
     assert first.startswith(sabotage.piece)
     assert sabotage.result in first
     assert not run(())
+
+
+OPTIMIZED = """if True:
+    import importlib, sys
+    from rnn_scratch.check import inputs, runner
+    backend, cases = importlib.import_module(sys.argv[1]), inputs.in_each_dtype(inputs.PLAIN)
+    for row in runner.check("jax", backend, cases=cases, short=True):
+        if not row.passed:
+            print(row.piece, row.result)
+"""
+
+
+@pytest.mark.sabotages
+def test_a_mistake_of_a_compiler_that_optimizes_is_detected(backend_names, tmp_path):
+    require_tested(backend_names, "jax")
+    changes = OF_COMPILER.changes["jax"]
+    package = changed_copy(registry.load("jax"), tmp_path, changes, OF_COMPILER.file)
+    env = {"PYTHONPATH": tmp_path, "XLA_FLAGS": ""}
+    done = there(package.name, program=("-c", OPTIMIZED), env=env).ended()
+    assert done.out.startswith(f"{OF_COMPILER.piece} ")
+    assert OF_COMPILER.result in done.out.splitlines()[0]
 
 
 @pytest.mark.sabotages
