@@ -103,7 +103,7 @@ def test_all_workers_end_by_patience_after_the_same_epoch(name):
     assert 4 < len(one.history) == len(two.history) < 30
     assert two.best.epoch == one.best.epoch == len(two.history) - 3
     assert digest(parameters("two")) == digest(parameters("one"))
-    assert "patience 3" in error_of(rnn_scratch.resume, "two", 30)
+    assert "`patience=3`" in error_of(rnn_scratch.resume, "two", 30)
     longer = rnn_scratch.resume("two", 30, patience=4)
     assert len(longer.history) > len(one.history)
     assert {each.runtime.workers for each in run_folder.read(Path("two")).sessions} == {2}
