@@ -358,8 +358,9 @@ scratch.{function} = off
     ],
 )
 def test_of_models_that_diverge_update_and_parameter_are_named(
-    tmp_path, function, change, other, words
+    backend_names, tmp_path, function, change, other, words
 ):
+    require_tested(backend_names, other)
     source = OFF.format(function=function, change=change)
     done = check_tiny("off", other, env=other_packages(tmp_path, {"off": source})).ended(1)
     said = " ".join(done.out.split())
