@@ -56,7 +56,11 @@ def all_gather(tensors):
 
 def all_reduce(mean, grads):
     """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
-    mean, *means = (sum(parts) / len(parts) for parts in all_gather([mean, *grads.values()]))
+    # XLA would multiply by 1 / N, rounded, if it saw that all elements have the same divisor N.
+    mean, *means = (
+        sum(parts) / jax.lax.optimization_barrier(jnp.full_like(parts[0], len(parts)))
+        for parts in all_gather([mean, *grads.values()])
+    )
     return mean, dict(zip(grads, means))
 
 
