@@ -129,21 +129,27 @@ def compiled(train_minibatch, wrapped=None):
     parameters and the optimizer's slots go in as arguments, and the new ones come out as results.
     """
 
-    @functools.partial(jax.jit, static_argnames=("model", "how"))
-    def pure(same, own, model, how):
-        (params, slots, rates), (batch, state) = same, own
-        # In it an optimizer replaces tracers.
-        model = dataclasses.replace(model(), params=params, slots=slots)
-        result = train_minibatch(model, batch._replace(rates=rates), state, how)
-        return result, (model.params, model.slots)
+    def program_for(model):  # a weak reference: a program does not keep its model alive
+        @functools.partial(jax.jit, static_argnames="how")
+        def pure(same, own, how):
+            (params, slots, rates), (batch, state) = same, own
+            # In it an optimizer replaces tracers.
+            traced = dataclasses.replace(model(), params=params, slots=slots)
+            result = train_minibatch(traced, batch._replace(rates=rates), state, how)
+            return result, (traced.params, traced.slots)
 
-    call = wrapped(pure) if wrapped else pure
+        return wrapped(pure, model().options.device) if wrapped else pure
+
+    # JAX keeps the programs that it compiled as long as their function exists. If all models shared
+    # one, no program would ever go, and after a hundred models Linux would map no more memory.
+    programs = weakref.WeakKeyDictionary()
 
     @functools.wraps(train_minibatch)
     def train(model, batch, state, how):
-        # The compiler keeps its arguments: it gets a reference that does not keep the model alive.
+        if model not in programs:
+            programs[model] = program_for(weakref.ref(model))
         same, own = (model.params, model.slots, batch.rates), (batch._replace(rates=None), state)
-        result, (params, slots) = call(same, own, weakref.ref(model), how)
+        result, (params, slots) = programs[model](same, own, how)
         model.params.update(params)
         model.slots.update(slots)
         return result

@@ -64,26 +64,26 @@ def all_reduce(mean, grads):
     return mean, dict(zip(grads, means))
 
 
-def by_all_workers(function):
+def by_all_workers(function, device):
     """The function `pure`, compiled as one program that all workers execute together.
 
     Each computes with its own rows, and `all_gather` is an operation among others.
     """
+    mesh = workers_mesh(device)
 
-    @functools.partial(jax.jit, static_argnames=("model", "how", "mesh"))
-    def program(same, own, model, how, mesh):
-        each = functools.partial(function, model=model, how=how)
+    @functools.partial(jax.jit, static_argnames="how")
+    def program(same, own, how):
+        each = functools.partial(function, how=how)
         specs = {"in_specs": (SAME, ROWS), "out_specs": ((SAME, ROWS), SAME)}
         # It cannot be checked that results are the same for all, as they are after `all_gather`.
         # Without the check a gradient is that of the worker's own rows, as `gradients` says.
         return jax.shard_map(each, mesh=mesh, **specs, check_vma=False)(same, own)
 
-    def call(same, own, model, how):
+    def call(same, own, how):
         if jax.config.jax_disable_jit:
-            return function(same, own, model, how)
-        mesh = workers_mesh(model().options.device)
+            return function(same, own, how)
         same, own = join_arrays(same, SAME, mesh), join_arrays(own, ROWS, mesh)
-        return own_arrays(program(same, own, model, how, mesh))
+        return own_arrays(program(same, own, how))
 
     return call
 

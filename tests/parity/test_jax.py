@@ -47,13 +47,17 @@ def test_64_bits_are_switched_on_by_the_first_float64_only():
 
 
 @pytest.mark.parametrize("model", ["scratch", "fast", "concise"])
-def test_the_compiler_does_not_keep_a_model_alive(jax, model):
-    built, batch = model_and_minibatch(jax, model)
-    jax.scratch.train_minibatch(built, batch, built.state(3), Update())
-    reference = weakref.ref(built)
-    del built
-    gc.collect()
-    assert reference() is None
+def test_the_compiler_keeps_neither_a_model_nor_its_program(jax, model):
+    def programs_after_training():
+        built, batch = model_and_minibatch(jax, model)
+        jax.scratch.train_minibatch(built, batch, built.state(3), Update())
+        reference = weakref.ref(built)
+        del built
+        gc.collect()
+        assert reference() is None
+        return len(jax.machine.device_of("cpu").client.live_executables())
+
+    assert programs_after_training() == programs_after_training()
 
 
 def test_python_executes_a_compiled_function_once_per_shape(jax, monkeypatch):
