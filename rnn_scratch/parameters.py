@@ -1,20 +1,16 @@
-"""The parameters' starting values, the same for every backend; views of them, of states and of
-inputs; and gates side by side, or apart.
-"""
-
-from typing import Any
+"""Initial parameters, equal in all backends; parameters and states by layer; concatenated gates."""
 
 import numpy as np
 
-from .contract import OPTIMIZERS, Arrays, Model, Options, Params, State, Tensor
+from .contract import OPTIMIZERS, Arrays, Model, Options, Params, State
 from .randomness import generator
 
 
 def initial(options: Options, sigma: float, seed: int, optimizer: str = "sgd") -> Arrays:
-    """Draw starting values: weights W normal with deviation sigma, the rest zero; all in float64.
+    """Draw initial values in float64: weights W normal with deviation sigma, other arrays zero.
 
-    They are rounded to float32. In its bits the last one of a logarithm is lost, in which C
-    libraries differ, so that all machines start exact mode from the same numbers.
+    They are rounded to float32, because C libraries differ in the last bit of a logarithm: so all
+    machines start exact mode with the same numbers.
     """
     rng = generator(seed, "initial")
     return {
@@ -26,55 +22,49 @@ def initial(options: Options, sigma: float, seed: int, optimizer: str = "sgd") -
 
 
 def shapes(options: Options, optimizer: str) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of all that training changes: parameters and the optimizer's state."""
-    parameters, slots = options.shapes(), OPTIMIZERS[optimizer].slots
-    states = {f"{slot}.{name}": parameters[name] for slot in slots for name in parameters}
-    return parameters | states
+    """Return the shapes of all trained arrays: parameters and the optimizer's slots."""
+    params, slots = options.shapes(), OPTIMIZERS[optimizer].slots
+    return params | {f"{slot}.{name}": params[name] for slot in slots for name in params}
 
 
 def trained_arrays(model: Model) -> Arrays:
-    """Return all that training changes, by the names of `shapes`."""
+    """Copy all trained arrays, with the names of `shapes`."""
     params = model.to_arrays(model.params)
-    arrays = dict(params)
+    arrays = {name: array + 0.0 for name, array in params.items()}  # no negative zeros
     for slot, tensors in model.slots.items():
-        state = model.to_arrays(tensors)
-        for name in params:  # in their order, whatever that of the tensors is
-            array = state[name]
-            # A mean of gradients that are zero shrinks until it is subnormal. Some frameworks flush
-            # subnormals to zero, and others do not: here all of them do.
+        slot_arrays = model.to_arrays(tensors)
+        for name in params:  # parameter order, for slots too
+            array = slot_arrays[name]
+            # A moving average of zero gradients shrinks until it is subnormal. Only some frameworks
+            # flush subnormals to zero.
             array[np.abs(array) < np.finfo(array.dtype).tiny] = 0
             arrays[f"{slot}.{name}"] = array
     return arrays
 
 
-def of_layer(params: Params, layer: int) -> Params:
-    """Return the parameters of one layer, from 0, by their names in the first layer."""
+def select_layer(params: Params, layer: int) -> Params:
+    """Return the parameters of a layer (index from 0), with their names in the first layer."""
     if layer == 0:
         return params
-    end = _end(layer)
-    return {name.removesuffix(end): p for name, p in params.items() if name.endswith(end)}
+    suffix = _suffix(layer)
+    return {name.removesuffix(suffix): p for name, p in params.items() if name.endswith(suffix)}
 
 
-def to_layer(params: Params, layer: int) -> Params:
-    """Return parameters by their names in this layer: the inverse of `of_layer`."""
-    return {name + _end(layer): parameter for name, parameter in params.items()}
+def add_layer_suffix(params: Params, layer: int) -> Params:
+    """Return parameters with their names in this layer: the inverse of `select_layer`."""
+    return {name + _suffix(layer): param for name, param in params.items()}
 
 
-def by_layer(state: State, options: Options) -> list[State]:
-    """Return the state's tensors layer by layer."""
+def split_by_layer(state: State, options: Options) -> list[State]:
+    """Split the tensors of a state by layer."""
     size = len(state) // options.num_layers
     return [state[first : first + size] for first in range(0, len(state), size)]
 
 
-def tokens_and_masks(inputs: Any) -> tuple[Tensor, Tensor | None]:
-    """Return what the `inputs` of a minibatch are made of: its tokens, and its masks or None."""
-    return inputs if isinstance(inputs, tuple) else (inputs, None)
-
-
 def join_gates(arrays: Arrays, options: Options) -> Arrays:
-    """Return arrays with all gates side by side: W_x (V, G*H), W_h (H, G*H), b (G*H,) for G gates.
+    """Concatenate the arrays of all G gates: W_x (V, G*H), W_h (H, G*H), b (G*H,).
 
-    Those of further layers have a number, as in the contract.
+    The names of further layers have a number, as in the contract.
     """
     joined = {
         joined_name: np.concatenate([arrays[name] for name in names], -1)
@@ -85,7 +75,7 @@ def join_gates(arrays: Arrays, options: Options) -> Arrays:
 
 
 def split_gates(joined: Arrays, options: Options) -> Arrays:
-    """Return what `join_gates` joined, in the order of ``options.shapes()``."""
+    """Split concatenated gates, the inverse of `join_gates`; return the contract's arrays."""
     arrays = dict(joined)
     for name, names in _gate_names(options).items():
         arrays |= zip(names, np.split(joined[name], len(names), -1))
@@ -97,9 +87,9 @@ def _gate_names(options: Options) -> dict[str, list[str]]:
     for layer in range(options.num_layers):
         for name, prefix in {"W_x": "W_x", "W_h": "W_h", "b": "b_"}.items():
             gates = [prefix + gate for gate in options.gates]
-            names[name + _end(layer)] = [gate + _end(layer) for gate in gates]
+            names[name + _suffix(layer)] = [gate + _suffix(layer) for gate in gates]
     return names
 
 
-def _end(layer: int) -> str:
-    return f"_{layer + 1}" if layer else ""  # of the names of a layer's parameters
+def _suffix(layer: int) -> str:
+    return f"_{layer + 1}" if layer else ""

@@ -1,4 +1,4 @@
-"""Cells with gates, and one with ReLU: x (B, V) and a state (B, H) to the next state."""
+"""Gated cells and a ReLU cell. Each maps x (B, V) and a state (B, H) to the next state."""
 
 import jax
 import jax.numpy as jnp
@@ -7,41 +7,40 @@ from .scratch import CELLS
 
 
 def gate(x, h, name, params):
-    """A gate, between 0 and 1: x (B, V) and h (B, H) to (B, H)."""
+    """Compute a gate (B, H), with values between 0 and 1, from x (B, V) and h (B, H)."""
     z = x @ params[f"W_x{name}"] + h @ params[f"W_h{name}"] + params[f"b_{name}"]
     return jax.nn.sigmoid(z)
 
 
 def gru(x, state, params):
-    """The gated recurrent unit; its reset gate acts before the product."""
+    """Compute one GRU step; the reset gate is applied before the matrix product."""
     (h,) = state
-    z, r = (gate(x, h, name, params) for name in "zr")  # update and reset gate, (B, H)
-    new = jnp.tanh(x @ params["W_xh"] + (r * h) @ params["W_hh"] + params["b_h"])
-    return (z * h + (1 - z) * new,)
+    z, r = (gate(x, h, name, params) for name in "zr")  # update and reset gate (B, H)
+    h_tilde = jnp.tanh(x @ params["W_xh"] + (r * h) @ params["W_hh"] + params["b_h"])
+    return (z * h + (1 - z) * h_tilde,)
 
 
 def gru_after(x, state, params):
-    """The gated recurrent unit; its reset gate acts after the product, as in most layers."""
+    """Compute one GRU step; the reset gate is applied after the product, as in most layers."""
     (h,) = state
     z, r = (gate(x, h, name, params) for name in "zr")
-    new = jnp.tanh(x @ params["W_xh"] + r * (h @ params["W_hh"]) + params["b_h"])
-    return (z * h + (1 - z) * new,)
+    h_tilde = jnp.tanh(x @ params["W_xh"] + r * (h @ params["W_hh"]) + params["b_h"])
+    return (z * h + (1 - z) * h_tilde,)
 
 
 def lstm(x, state, params):
-    """Long short-term memory: a second state, c, changes only as its gates allow."""
+    """Compute one LSTM step; the state is the pair of hidden state h and cell state c."""
     h, c = state
-    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget and output gate, (B, H)
-    new = jnp.tanh(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"])
-    c = f * c + i * new
+    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget and output gate (B, H)
+    c_tilde = jnp.tanh(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"])
+    c = f * c + i * c_tilde
     return o * jnp.tanh(c), c
 
 
 def rnn_relu(x, state, params):
-    """The recurrent cell with ReLU in place of tanh; its slope at 0 is 0."""
+    """Compute one RNN step with ReLU instead of tanh; the slope at 0 is 0."""
     (h,) = state
-    h = jax.nn.relu(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"])
-    return (h,)
+    return (jax.nn.relu(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"]),)
 
 
 CELLS |= {"gru": gru, "gru-after": gru_after, "lstm": lstm, "rnn-relu": rnn_relu}

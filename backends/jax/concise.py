@@ -1,98 +1,100 @@
-"""The same model on Flax's layers: cells of ``nnx``, which ``nnx.RNN`` repeats, and ``nnx.Linear``.
+"""The model on Flax's built-in layers: ``nnx.RNN`` repeats a cell of ``nnx``; ``nnx.Linear``.
 
-Flax has two sets of layers: its makers recommend those of ``nnx`` for new programs, and keep the
-older ``linen`` for existing ones.
+Flax recommends ``nnx`` for new programs and keeps the older ``linen`` for existing programs. Only
+`build` imports Flax: the other variants don't need it.
 """
 
 from functools import partial
 
 import jax
 import numpy as np
-from flax import nnx
 
 from rnn_scratch.contract import Model, RNNScratchError
-from rnn_scratch.parameters import by_layer, to_layer, tokens_and_masks
+from rnn_scratch.parameters import add_layer_suffix, split_by_layer
 
 from . import scratch
 from .machine import array
 
-# The cell's layer, the order in which it keeps the cell's gates, and which half has the bias.
+# The class of each cell, its arguments, the order of its gates, and the layer that has the bias.
 LAYERS = {
-    "rnn": (nnx.SimpleCell, "h", "dense_i"),
-    "gru-after": (nnx.GRUCell, "rzh", "dense_i"),
-    "lstm": (nnx.OptimizedLSTMCell, "ifco", "dense_h"),
-    "rnn-relu": (partial(nnx.SimpleCell, activation_fn=jax.nn.relu), "h", "dense_i"),
+    "rnn": ("SimpleCell", {}, "h", "dense_i"),
+    "gru-after": ("GRUCell", {}, "rzh", "dense_i"),
+    "lstm": ("OptimizedLSTMCell", {}, "ifco", "dense_h"),
+    "rnn-relu": ("SimpleCell", {"activation_fn": jax.nn.relu}, "h", "dense_i"),
 }
 
 
 def build(arrays, options):
-    """The model on Flax's own layers, with parameters that start at these arrays."""
-    refuse(options)
-    cell, gates, with_bias = LAYERS[options.cell]
+    """Build the model on Flax's built-in layers from initial parameter values."""
+    check_supported(options)
+    try:
+        from flax import nnx
+    except ModuleNotFoundError as error:
+        raise RNNScratchError(
+            "The concise model of JAX needs Flax, which is not installed.",
+            "Install it with `pip install flax`, or use `--model scratch`.",
+        ) from error
+
+    cell_class, arguments, gates, bias_layer = LAYERS[options.cell]
     V, (N, H) = len(arrays["b_q"]), arrays[f"W_x{gates[0]}"].shape  # N is V for one-hot inputs
-    # Zeros and a random seed, neither of which is used, so that the layers draw no random numbers.
+    # The layers draw no random numbers: initial values are zeros, and the seed is not used.
     zeros = nnx.initializers.zeros
     common = {"dtype": options.dtype, "param_dtype": options.dtype, "rngs": nnx.Rngs(0)}
     layers = nnx.Dict(output=nnx.Linear(H, V, kernel_init=zeros, **common))
-    # Where the layers keep each parameter.
-    paths = {}
+    paths = {}  # the location of each parameter in the layers
     if "W_e" in arrays:
         layers["embedding"] = nnx.Embed(V, N, embedding_init=zeros, **common)
         paths["W_e"] = "embedding", "embedding"
-    for number in range(options.num_layers):
-        own = f"recurrent_{number}"
-        layers[own] = nnx.RNN(
-            cell(
-                H if number else N,
-                H,
-                kernel_init=zeros,
-                recurrent_kernel_init=zeros,
-                **common,
-            ),
-            time_major=True,
-            return_carry=True,
-            rngs=False,
+    for index in range(options.num_layers):
+        cell = getattr(nnx, cell_class)(
+            H if index else N,
+            H,
+            kernel_init=zeros,
+            recurrent_kernel_init=zeros,
+            **arguments,
+            **common,
         )
-        # One parameter has the weights of all gates; its name lists theirs: "W_xr W_xz W_xh".
+        layers[f"recurrent_{index}"] = nnx.RNN(cell, time_major=True, return_carry=True, rngs=False)
+        # One parameter has the weights of all gates; its name lists their names: "W_xr W_xz W_xh".
         places = {"W_x": ("dense_i", "kernel"), "W_h": ("dense_h", "kernel")}
-        for prefix, place in {**places, "b_": (with_bias, "bias")}.items():
-            names = to_layer({prefix + gate: None for gate in gates}, number)
-            paths[" ".join(names)] = own, "cell", *place
+        for prefix, place in {**places, "b_": (bias_layer, "bias")}.items():
+            names = add_layer_suffix({prefix + gate: None for gate in gates}, index)
+            paths[" ".join(names)] = f"recurrent_{index}", "cell", *place
     paths |= {"W_hq": ("output", "kernel"), "b_q": ("output", "bias")}
-    start = {
+    values = {
         names: np.concatenate([arrays[name] for name in names.split()], axis=-1) for names in paths
     }
-    params = scratch.params(start, options)
-    # A layer is an object that has parameters. A pure function of parameters takes it apart into
-    # the description of the object and its parameters, and puts it together with others.
-    description, _ = nnx.split(layers)
+    params = scratch.params(values, options)
+    # A Flax layer is an object that holds its parameters. Split it into graph definition and
+    # parameters, so that a pure function can merge the definition with other parameters.
+    definition, _ = nnx.split(layers)
 
     @jax.jit
-    def apply(params, inputs, state):
-        tokens, masks = tokens_and_masks(inputs)
-        layers = nnx.merge(description, _nested(params, paths))
+    def apply(params, tokens, state, masks):
+        layers = nnx.merge(definition, _nested(params, paths))
         if "W_e" in params:
             outputs = layers.embedding(tokens.T)  # (T, B, N)
         else:
             outputs = jax.nn.one_hot(tokens.T, V, dtype=options.dtype)
-        after = ()
-        for number, own in enumerate(by_layer(state, options)):
-            before = own[::-1] if len(own) > 1 else own[0]  # the LSTM's c comes first here
-            last, outputs = layers[f"recurrent_{number}"](outputs, initial_carry=before)
-            if masks is not None:  # the core's, as Flax's dropout draws its own
-                outputs = outputs * masks[:, number]  # (T, B, H)
-            after += last[::-1] if len(own) > 1 else (last,)
-        return layers.output(outputs.reshape(-1, H)), after
+        next_state = ()
+        for index, layer_state in enumerate(split_by_layer(state, options)):
+            is_pair = len(layer_state) > 1  # Flax has the c of an LSTM before the h
+            carry = layer_state[::-1] if is_pair else layer_state[0]
+            last, outputs = layers[f"recurrent_{index}"](outputs, initial_carry=carry)
+            if masks is not None:  # Flax's dropout would draw its own masks
+                outputs = outputs * masks[:, index]  # (T, B, H)
+            next_state += last[::-1] if is_pair else (last,)
+        return layers.output(outputs.reshape(-1, H)), next_state
 
-    def forward(inputs, state, params=params):
-        return apply(params, inputs, state)
+    def forward(tokens, state, masks=None, params=params):
+        return apply(params, tokens, state, masks)
 
     to_arrays = partial(_to_arrays, order=list(arrays))
     return Model(params, options, forward, partial(scratch.state, options=options), to_arrays)
 
 
-def refuse(options):
-    """Raise RNNScratchError where Flax has no layer for these options, and say why."""
+def check_supported(options):
+    """Raise RNNScratchError if Flax has no layer for these options."""
     if options.cell == "gru":
         raise RNNScratchError(
             "nnx.GRUCell applies the reset gate after the product, but the cell gru applies it "
@@ -108,8 +110,8 @@ def _nested(params, paths):
     tree = {}
     for names, (*branches, leaf) in paths.items():
         branch = tree
-        for each in branches:
-            branch = branch.setdefault(each, {})
+        for name in branches:
+            branch = branch.setdefault(name, {})
         branch[leaf] = params[names]
     return tree
 

@@ -1,9 +1,7 @@
-"""The model of ``scratch``, optimized by hand.
+"""The model of ``scratch``, optimized by hand. Results agree up to rounding.
 
-It computes the same numbers, up to rounding. Each optimization has a name, under which a comment
-here or in the modules beside it gives its reason and what it gains: the time of a training
-minibatch without it relative to the time with it (rnn, B 32, T 35, V 28, float32, one thread,
-unless it says otherwise).
+Each optimization has a name; a comment that starts with this name, here or in a sibling module,
+gives the reason. The site lists the speedups.
 """
 
 from functools import partial
@@ -12,91 +10,87 @@ import jax
 import jax.numpy as jnp
 
 from rnn_scratch.contract import Model, RNNScratchError
-from rnn_scratch.parameters import by_layer, join_gates, of_layer, split_gates, tokens_and_masks
+from rnn_scratch.parameters import join_gates, select_layer, split_by_layer, split_gates
 
 from . import machine, scratch
-from .gated import backwards, flatten, gru, gru_after, lstm
-from .products import num_parts
+from .gated import flatten, gru, gru_after, lstm, reverse_scan
+from .products import num_row_blocks
 
 
 def params(arrays, options):
-    """The parameters of ``scratch``, all gates side by side."""
-    # Gates in one product: G gates are one matrix (H, G*H), which a layer multiplies with at once.
-    # Gain (lstm): 1.18 with 64 hidden units, 1.13 with 512.
+    """Create the parameters of ``scratch`` with all gates concatenated."""
+    # Gates in one product: the weights of G gates form one matrix (H, G*H).
     return scratch.params(join_gates(arrays, options), options)
 
 
-def forward(inputs, state, params, options):
-    """All time steps: tokens (B, T), or these and masks (T, L, B, H), to logits (T*B, V)."""
-    (tokens, masks), loop = tokens_and_masks(inputs), CELLS[options.cell]
-    after, outputs = (), None
-    for layer, before in enumerate(by_layer(state, options)):
-        own = of_layer(params, layer)
-        x = rows(tokens.T, params) if layer == 0 else upwards(outputs, own)  # (T, B, G*H)
-        hiddens, *last = loop(x, *before, own["W_h"])  # (T, B, H)
+def forward(tokens, state, params, options, masks=None):
+    """Run tokens (B, T), with masks (T, L, B, H) if any; return logits (T*B, V) and state."""
+    loop = CELLS[options.cell]
+    next_state, outputs = (), None
+    for layer, layer_state in enumerate(split_by_layer(state, options)):
+        layer_params = select_layer(params, layer)
+        if layer == 0:
+            inputs = lookup_inputs(tokens.T, params)  # (T, B, G*H)
+        else:
+            inputs = project_inputs(outputs, layer_params)
+        hiddens, *last = loop(inputs, *layer_state, layer_params["W_h"])  # (T, B, H)
         outputs = hiddens if masks is None else hiddens * masks[:, layer]
-        after += hiddens[-1], *last
-    # One output layer: it does not feed back, so one product can serve all time steps.
-    # Gain: 2.04 with 64 hidden units, 1.45 with 512.
-    W_hq = params["W_hq"] if tokens.shape[1] == 1 else narrow(params["W_hq"])
-    return flatten(outputs) @ W_hq + params["b_q"], after
+        next_state += hiddens[-1], *last
+    # One output layer: the logits are not fed back, so one product serves all time steps.
+    W_hq = params["W_hq"] if tokens.shape[1] == 1 else transpose_barrier(params["W_hq"])
+    return flatten(outputs) @ W_hq + params["b_q"], next_state
 
 
-def narrow(W):
-    """The same W (H, V), of which the gradient takes less time if V is small."""
-    # For the transpose the gradient is d.T @ x, which takes a quarter of the time of x.T @ d (28
-    # characters). Without the barrier the compiler would make the one of the other.
+def transpose_barrier(W):
+    """Return W (H, V) unchanged, but with a faster gradient if V is small."""
+    # The gradient of the transpose is d.T @ x, four times as fast as x.T @ d (with 28 characters).
+    # Without the barrier, XLA would rewrite one as the other.
     return jax.lax.optimization_barrier(W.T).T if W.shape[1] < W.shape[0] else W
 
 
-def upwards(outputs, params):
-    """What goes into a layer from the one below: (T, B, H) to (T, B, G*H), in one product."""
+def project_inputs(outputs, params):
+    """Project a layer's outputs (T, B, H) to the next layer's gate inputs (T, B, G*H)."""
     inputs = flatten(outputs) @ params["W_x"] + params["b"]
     return inputs.reshape(*outputs.shape[:2], -1)
 
 
-def rows(tokens, params):
-    """Rows of W_x, or of W_e W_x, for the tokens, and b added: tokens (...) to (..., G*H)."""
-    # Rows instead of products: a one-hot vector times a matrix is one of the matrix's rows.
-    # Gain: 1.22 with 64 hidden units, 1.16 with 512.
+def lookup_inputs(tokens, params):
+    """Look up gate inputs (..., G*H) for tokens (...): rows of W_x (or W_e W_x), plus b."""
+    # Rows instead of products: a one-hot vector times a matrix is one row of the matrix.
     W_x, b = params["W_x"], params["b"]
-    if tokens.size < len(params["b_q"]):  # fewer tokens than rows: a step of generating text
+    if tokens.size < len(params["b_q"]):  # text generation: fewer tokens than rows
         return (params["W_e"][tokens] @ W_x if "W_e" in params else W_x[tokens]) + b
     # Bias in the table: it is added to V rows instead of T*B.
-    # Gain: 1.06 with 64 hidden units, 1.06 with 512.
     return ((params["W_e"] @ W_x if "W_e" in params else W_x) + b)[tokens]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def recurrence(relu, inputs, h_0, W_h):
-    """The loop over time of `rnn`: inputs (T, B, H) and h_0 (B, H) to hidden states (T, B, H)."""
+    """Run the RNN over time: inputs (T, B, H) and h_0 (B, H) to hidden states (T, B, H)."""
     result, _ = recurrence_forward(relu, inputs, h_0, W_h)
     return result
 
 
 def recurrence_forward(relu, inputs, h_0, W_h):
-    """Compute the hidden states; and what the backward pass needs."""
+    """Compute the hidden states, and the values that the backward pass needs."""
     activation = jax.nn.relu if relu else jnp.tanh
 
-    # Scan: the compiler sees a loop instead of T time steps one after another. It is done sooner,
-    # and the code of one step, with its transposed matrix below, serves all of them.
-    # Gain: 0.99 with 64 hidden units, 1.87 with 512.
+    # Scan: XLA compiles a loop instead of T unrolled time steps. Compilation is faster, and all
+    # steps share their code, and their transposed matrix below.
     def step(W_h, h, x):
         h = activation(x + h @ W_h)  # (B, H)
         return h, h
 
-    _, hiddens = by_rows(jax.lax.scan, step, W_h, h_0, inputs)
+    _, hiddens = scan_in_row_blocks(jax.lax.scan, step, W_h, h_0, inputs)
     return (hiddens,), (hiddens, h_0, W_h)
 
 
-def recurrence_back(relu, saved, d_result):
-    """Compute dz, the gradient before the activation, from the last time step to the first."""
+def recurrence_backward(relu, saved, d_result):
+    """Compute the pre-activation gradients dz, from the last time step to the first."""
     # Hand-written backward pass: JAX would compute a product for W_h at every time step.
-    # Gain: 1.12 with 64 hidden units, 2.14 with 512.
     (d_hiddens,), (hiddens, h_0, W_h) = d_result, saved
-    # Transposed once: before the loop, as products with a transposed matrix are slower, and the
-    # compiler does not move it out of the loop.
-    # Gain: 1.05 with 64 hidden units, 2.00 with 512.
+    # Transposed once: before the loop, because products with a transposed matrix are slower, and
+    # XLA does not move the transpose out of the loop.
     W_T = W_h.T
 
     def step(W_T, d_h, factors):
@@ -105,28 +99,26 @@ def recurrence_back(relu, saved, d_result):
         return dz @ W_T, dz
 
     slope = (hiddens > 0).astype(hiddens.dtype) if relu else 1 - hiddens * hiddens
-    d_h, dz = by_rows(backwards, step, W_T, jnp.zeros_like(h_0), (d_hiddens, slope))
+    d_h, dz = scan_in_row_blocks(reverse_scan, step, W_T, jnp.zeros_like(h_0), (d_hiddens, slope))
     # One product per gradient: the sum over time is part of a matrix product.
-    # Gain: 1.07 with 64 hidden units, 1.58 with 512.
-    before = jnp.concatenate((h_0[None], hiddens[:-1]))  # (T, B, H)
-    return dz, d_h, flatten(before).T @ flatten(dz)
+    previous = jnp.concatenate((h_0[None], hiddens[:-1]))  # (T, B, H)
+    return dz, d_h, flatten(previous).T @ flatten(dz)
 
 
-recurrence.defvjp(recurrence_forward, recurrence_back)
+recurrence.defvjp(recurrence_forward, recurrence_backward)
 
 
-def by_rows(scan, step, W, state, values):
-    """`scan` of a step that takes W (H, H), too, from a state (B, H), over values (T, B, H)."""
-    parts, H = num_parts(len(state), W.size), len(W)
-    if parts == 1:
+def scan_in_row_blocks(scan, step, W, state, values):
+    """Scan values (T, B, H) from a state (B, H), with a step that also takes W (H, H)."""
+    num_blocks, H = num_row_blocks(len(state), W.size), len(W)
+    if num_blocks == 1:
         return scan(partial(step, W), state, values)
-    # Rows in parts: the threads share a product of few rows badly, so each has rows of its own, and
-    # a copy of W: with one W the compiler would make one product of theirs.
-    # Gain with 2 threads: 1.00 with 64 hidden units, 1.16 with 512.
-    state = state.reshape(parts, -1, H)
-    values = jax.tree.map(lambda x: x.reshape(len(x), parts, -1, H), values)
+    # Rows in parts: XLA parallelizes a product with few rows poorly, so each thread multiplies its
+    # own rows by its own copy of W. With a shared W, XLA would merge the products.
+    state = state.reshape(num_blocks, -1, H)
+    values = jax.tree.map(lambda x: x.reshape(len(x), num_blocks, -1, H), values)
     scans = jax.vmap(lambda W, *sequences: scan(partial(step, W), *sequences), (0, 0, 1), (0, 1))
-    state, results = scans(jnp.stack([W] * parts), state, values)
+    state, results = scans(jnp.stack([W] * num_blocks), state, values)
     return state.reshape(-1, H), results.reshape(len(results), -1, H)
 
 
@@ -140,7 +132,7 @@ CELLS = {
 
 
 def build(arrays, options):
-    """The optimized model, with parameters that start at these arrays."""
+    """Build the optimized model from initial parameter values."""
     if options.cell not in CELLS:
         raise RNNScratchError(
             f"The optimized model has no cell {options.cell!r}.\nUse --model scratch."
@@ -150,10 +142,12 @@ def build(arrays, options):
     def to_arrays(params):
         return split_gates(machine.to_arrays(params), options)
 
-    # Outside of a compiled function, jax.lax.scan compiles its loop at every call.
-    compiled = jax.jit(partial(forward, options=options))
+    # Outside a compiled function, jax.lax.scan compiles its loop at every call.
+    jitted = jax.jit(partial(forward, options=options))
 
-    def bound(inputs, state, params=tensors):
-        return compiled(inputs, state, params)
+    def bound_forward(tokens, state, masks=None, params=tensors):
+        return jitted(tokens, state, params, masks=masks)
 
-    return Model(tensors, options, bound, partial(scratch.state, options=options), to_arrays)
+    return Model(
+        tensors, options, bound_forward, partial(scratch.state, options=options), to_arrays
+    )

@@ -1,7 +1,7 @@
 """A recurrent language model from scratch in JAX, differentiated by jax.value_and_grad.
 
-Begin at `step`. `options` are the kind and sizes of a network, `model` is its parameters and the
-functions that use them, `how` settings of training. B batch, T steps, V vocabulary, H hidden units.
+Start with `step`. `options` describes a network, `model` has its parameters and the functions that
+use them, `update` has hyperparameters. Sizes: B batch, T time steps, V vocabulary, H hidden units.
 """
 
 import jax
@@ -10,28 +10,28 @@ import numpy as np
 
 from rnn_scratch.contract import bind
 
-from .machine import array, compiled, tensor, to_arrays
+from .machine import device_of, jit_update, tensor, to_arrays
 
 
 def params(arrays, options):
-    """Trainable: W_xh (V, H), W_hh (H, H), b_h (H,) of the cell; W_hq (H, V), b_q (V,)."""
+    """Create the parameters W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V) and b_q (V,)."""
     dtype, device = options.dtype, options.device
     return {name: tensor(values.astype(dtype), device) for name, values in arrays.items()}
 
 
 def state(batch_size, options):
-    """The state before the first token: zeros (B, H)."""
-    zeros = np.zeros((batch_size, options.num_hiddens), options.dtype)
-    return tuple(tensor(zeros.copy(), options.device) for _ in range(options.num_states))
+    """Return the initial state: zeros (B, H)."""
+    shape, device = (batch_size, options.num_hiddens), device_of(options.device)
+    return tuple(jnp.zeros(shape, options.dtype, device=device) for _ in range(options.num_states))
 
 
 def encode(tokens, params):
-    """One-hot vectors: tokens (...) to (..., V)."""
+    """One-hot encode tokens: (...) to (..., V)."""
     return jax.nn.one_hot(tokens, len(params["b_q"]), dtype=params["b_q"].dtype)
 
 
 def rnn(x, state, params):
-    """The recurrent cell: x (B, V) and a state to the next state."""
+    """Compute the next state from x (B, V) and the current state."""
     (h,) = state
     h = jnp.tanh(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"])  # (B, H)
     return (h,)
@@ -41,13 +41,13 @@ CELLS = {"rnn": rnn}
 
 
 def step(x, state, params, options):
-    """One time step: x (B, V) to logits (B, V), and the new state."""
+    """Compute logits (B, V) and the next state from x (B, V) and the current state."""
     state = CELLS[options.cell](x, state, params)
     return state[0] @ params["W_hq"] + params["b_q"], state
 
 
 def forward(tokens, state, params, options):
-    """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
+    """Run all time steps on tokens (B, T); return logits (T*B, V), time-major, and last state."""
     outputs = []
     for x in encode(tokens.T, params):  # T times (B, V)
         logits, state = step(x, state, params, options)
@@ -56,80 +56,87 @@ def forward(tokens, state, params, options):
 
 
 def loss(logits, targets):
-    """Mean cross-entropy: logits (T*B, V), time-major, against targets (B, T)."""
-    labels = targets.T.reshape(-1)  # (T*B,), in the logits' order
+    """Return the mean cross-entropy of time-major logits (T*B, V) and targets (B, T)."""
+    labels = targets.T.reshape(-1)  # (T*B,), in the order of the logits
     return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1).mean()
 
 
 def detach(state):
-    """The state without its history, so that no gradient flows back through it."""
+    """Return the state detached from its gradient history."""
     return tuple(jax.lax.stop_gradient(s) for s in state)  # though an array has no history here
 
 
 def gradients(model, batch, state):
-    """Loss of a minibatch, the gradient of each parameter, and the detached state."""
+    """Return the loss of a minibatch, the gradient of each parameter, and the detached state."""
 
     def objective(params):  # the function to differentiate: of the parameters alone
-        logits, last = model.forward(batch.inputs, state, params=params)
+        logits, last = model.forward(batch.X, state, params=params, **batch.extras)
         return loss(logits, batch.Y), last
 
-    (mean, last), grads = jax.value_and_grad(objective, has_aux=True)(model.params)
-    return mean, {name: grads[name] for name in model.params}, detach(last)  # JAX sorts a dict
+    (mean_loss, last), grads = jax.value_and_grad(objective, has_aux=True)(model.params)
+    return mean_loss, {name: grads[name] for name in model.params}, detach(last)  # JAX sorts a dict
 
 
 def clip(grads, theta):
-    """Gradients scaled by min(1, theta/norm), and that norm, over all parameters together."""
+    """Clip gradients to the global norm theta; return them and the norm before clipping."""
     norm = jnp.sqrt(sum((grad * grad).sum() for grad in grads.values()))
     scale = jnp.minimum(theta / norm, 1)
     return {name: grad * scale for name, grad in grads.items()}, norm
 
 
-def rounded(values, grid):
-    """The nearest multiples of the grid, a half to the even one; without a grid, the values."""
-    return values if grid is None else jnp.round(values / grid) * grid
-
-
-def sgd(model, grads, how, rates):
-    """One step of gradient descent, in place; in exact mode rounded to a grid."""
+def sgd(model, grads, update):
+    """Apply one gradient-descent step in place."""
     for name, param in model.params.items():  # an array cannot change: it is replaced
-        model.params[name] = param - rounded(rates.lr * grads[name], how.grid)
+        model.params[name] = param - update.lr * grads[name]
 
 
 OPTIMIZERS = {"sgd": sgd}
 
 
-@compiled  # by jax.jit as one pure function, for each model, `how` and shape of a minibatch
-def train_minibatch(model, batch, state, how):
-    """One update from X, Y (B, T): its loss, and the detached state, rounded in exact mode."""
-    mean, grads, state = gradients(model, batch, state)
-    grads, _ = clip(grads, how.theta)
-    OPTIMIZERS[how.optimizer](model, grads, how, batch.rates)
-    return mean, tuple(rounded(each, how.state_grid) for each in state)
+@jit_update  # by jax.jit as one pure function, for each model and shape of a minibatch
+def train_minibatch(model, batch, state, update):
+    """Train on one minibatch; return its loss and the detached state."""
+    mean_loss, grads, state = gradients(model, batch, state)
+    grads, _ = clip(grads, update.theta)
+    OPTIMIZERS[update.optimizer](model, grads, update)
+    return mean_loss, state
 
 
-def train_epoch(model, minibatches, how, carry, state=None):
-    """One pass over the minibatches, from a state or zeros: each loss, and the last state."""
+def train_epoch(model, minibatches, updates, carry, state=None):
+    """Train on all minibatches from `state` or zeros; return all losses and the last state."""
     losses = []
-    for batch in minibatches:
+    for batch, update in zip(minibatches, updates):
         if state is None or not carry:
             state = model.state(len(batch.X))
         batch = batch.map(tensor, model.options.device)
-        mean, state = train_minibatch(model, batch, state, how)
-        losses.append(mean)
-    return [float(mean) for mean in losses], state  # read at the end: a GPU need not wait
+        mean_loss, state = train_minibatch(model, batch, state, update)
+        losses.append(mean_loss)
+    return [float(mean_loss) for mean_loss in losses], state  # converted last: no wait for a GPU
 
 
-def predict(model, prefix, num_preds, choose):
-    """The prefix and num_preds tokens after it, each picked by `choose` from the logits (V,)."""
+def evaluate(model, minibatches):
+    """Return the summed loss and the number of tokens of sequential minibatches."""
+    total_loss, num_tokens, state = 0.0, 0, None
+    for batch in minibatches:
+        state = state or model.state(len(batch.X))
+        tensors = batch.map(tensor, model.options.device)
+        logits, state = model.forward(tensors.X, state)
+        total_loss += float(loss(logits, tensors.Y)) * batch.X.size
+        num_tokens += batch.X.size
+    return total_loss, num_tokens
+
+
+def predict(model, prefix, num_preds, choose_token):
+    """Return prefix plus num_preds tokens, each chosen by `choose_token` from the logits (V,)."""
     state, outputs = model.state(1), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
-        token = tensor(np.array([outputs[-1:]], "int64"), model.options.device)  # B = T = 1
+        token = jnp.array([outputs[-1:]], device=device_of(model.options.device))  # B = T = 1
         logits, state = model.forward(token, state)
-        # Warm-up: as long as the prefix lasts, the next token is the prefix's own.
-        outputs.append(prefix[t] if t < len(prefix) else choose(array(logits)[0]))
+        # Warm-up: as long as the prefix lasts, it provides the next token.
+        outputs.append(prefix[t] if t < len(prefix) else choose_token(np.asarray(logits)[0]))
     return outputs
 
 
 def build(arrays, options):
-    """The plain model, with parameters that start at these arrays."""
+    """Build the plain model from initial parameter values."""
     return bind(params(arrays, options), options, forward, state, to_arrays)

@@ -1,4 +1,4 @@
-"""The engine for training in several processes: Gloo between CPUs, NCCL between GPUs."""
+"""The communication library for several workers: Gloo between CPUs, NCCL between GPUs."""
 
 import atexit
 import functools
@@ -8,54 +8,60 @@ import signal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax._src import distributed, xla_bridge
-from jax._src.lib import xla_client
-from jax.extend.backend import register_backend_factory
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rnn_scratch.contract import VERBOSE
-from rnn_scratch.workers import network
+from rnn_scratch.workers import mpi
 
-from .machine import compiled, device_of, tensor
-from .scratch import OPTIMIZERS, clip, gradients, rounded
+from .machine import device_of, jit_update, tensor
+from .scratch import OPTIMIZERS, clip, gradients
 
-# Arrays of all workers: each has rows of its own, or all have the same.
+# Partition specs: rows sharded over the workers, or replicated.
 WORKERS = "workers"
-ROWS, SAME = PartitionSpec(WORKERS), PartitionSpec()
+SHARDED, REPLICATED = PartitionSpec(WORKERS), PartitionSpec()
 
 
-def join(team):
-    """Join the other workers of a training run: returns when all have."""
+def join(group):
+    """Join the other workers of a training run; return when all have joined."""
     if not os.environ.get(VERBOSE):
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # XLA's messages: only that of a fatal error
-    # The workers speak to one another directly, though other programs may need a proxy.
-    os.environ["no_grpc_proxy"] = team.addresses[0].rpartition(":")[0]  # noqa: SIM112
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # only fatal errors of XLA
+    # Workers connect to each other directly, even if other programs need a proxy.
+    os.environ["no_grpc_proxy"] = group.addresses[0].rpartition(":")[0]  # noqa: SIM112
     jax.config.update("jax_check_proxy_envs", False)
     terminate = signal.getsignal(signal.SIGTERM)
-    network.connect(team, _connect)  # after its own time JAX ends the process
-    # JAX has a handler that only takes note of SIGTERM, where a worker is to end.
+    jax.distributed.initialize(
+        group.addresses[0],
+        len(group.addresses),
+        group.rank,
+        cluster_detection_method="deactivate",  # MPI has detected the cluster
+        initialization_timeout=mpi.CONNECT_TIMEOUT,
+        heartbeat_timeout_seconds=mpi.HEARTBEAT_TIMEOUT,
+        coordinator_bind_address=group.addresses[0],
+    )
+    # JAX installs a SIGTERM handler that does not exit, but a worker must exit.
     signal.signal(signal.SIGTERM, terminate)
-    # A worker that ends without `leave` has failed. JAX would have it wait for the others, which
-    # wait for its gradients.
+    # A worker that ends without `leave` has failed. At exit, JAX would wait for the other workers,
+    # which wait for this worker's gradients.
     atexit.register(os._exit, 1)
+    all_gather([tensor(np.zeros(1, "float32"), "cpu")])  # connects the workers with each other
 
 
 def all_gather(tensors):
-    """For each of these tensors, those of all workers in its place, in the order of their ranks."""
+    """Gather each tensor from all workers; return the copies in rank order."""
     vector = jnp.concatenate([t.reshape(-1) for t in tensors])  # one exchange
     if isinstance(vector, jax.core.Tracer):
         rows = jax.lax.all_gather(vector, WORKERS)
     else:
         mesh = workers_mesh(next(iter(vector.devices())).platform)
         with jax.disable_jit(False):
-            rows = own_arrays(_exchange(join_arrays(vector, ROWS, mesh), mesh))
+            rows = local_shards(_exchange(to_global_arrays(vector, SHARDED, mesh), mesh))
     ends = np.cumsum([t.size for t in tensors])
-    parts = jnp.split(rows, ends[:-1], 1)  # for each tensor, N vectors
-    return [[part.reshape(t.shape) for part in each] for t, each in zip(tensors, parts)]
+    parts = jnp.split(rows, ends[:-1], 1)  # N vectors for each tensor
+    return [[part.reshape(t.shape) for part in copies] for t, copies in zip(tensors, parts)]
 
 
 def all_reduce(mean, grads):
-    """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
+    """Average the loss and each gradient over the workers, added in rank order."""
     # XLA would multiply by 1 / N, rounded, if it saw that all elements have the same divisor N.
     mean, *means = (
         sum(parts) / jax.lax.optimization_barrier(jnp.full_like(parts[0], len(parts)))
@@ -64,38 +70,43 @@ def all_reduce(mean, grads):
     return mean, dict(zip(grads, means))
 
 
-def by_all_workers(function, device):
-    """The function `pure`, compiled as one program that all workers execute together.
+def shard_over_workers(function, device):
+    """Compile the pure `function` as one program that all workers execute together.
 
-    Each computes with its own rows, and `all_gather` is an operation among others.
+    Each worker computes with its own rows, and `all_gather` is an operation of the program.
     """
     mesh = workers_mesh(device)
 
-    @functools.partial(jax.jit, static_argnames="how")
-    def program(same, own, how):
-        each = functools.partial(function, how=how)
-        specs = {"in_specs": (SAME, ROWS), "out_specs": ((SAME, ROWS), SAME)}
-        # It cannot be checked that results are the same for all, as they are after `all_gather`.
-        # Without the check a gradient is that of the worker's own rows, as `gradients` says.
-        return jax.shard_map(each, mesh=mesh, **specs, check_vma=False)(same, own)
+    @functools.partial(jax.jit, static_argnames="rule")
+    def program(replicated, sharded, rule):
+        local = functools.partial(function, rule=rule)
+        specs = {
+            "in_specs": (REPLICATED, SHARDED),
+            "out_specs": ((REPLICATED, SHARDED), REPLICATED),
+        }
+        # JAX cannot check that `all_gather` makes results equal in all workers. Without the check,
+        # a gradient is the gradient of the worker's own rows, as `gradients` requires.
+        return jax.shard_map(local, mesh=mesh, **specs, check_vma=False)(replicated, sharded)
 
-    def call(same, own, how):
+    def call(replicated, sharded, rule):
         if jax.config.jax_disable_jit:
-            return function(same, own, how)
-        same, own = join_arrays(same, SAME, mesh), join_arrays(own, ROWS, mesh)
-        return own_arrays(program(same, own, how))
+            return function(replicated, sharded, rule)
+        *tensors, numbers = replicated
+        replicated = *to_global_arrays(tensors, REPLICATED, mesh), numbers
+        sharded = to_global_arrays(sharded, SHARDED, mesh)
+        return local_shards(program(replicated, sharded, rule))
 
     return call
 
 
-@functools.partial(compiled, wrapped=by_all_workers)  # one program, which all of them execute
-def train_together(model, batch, state, how):
-    """One update of all workers, each from its own rows: their mean loss, and its own state."""
+@functools.partial(jit_update, wrapped=shard_over_workers)
+def train_minibatch_distributed(model, batch, state, update):
+    """Update all workers' parameters once; return the mean loss and this worker's state."""
     mean, grads, state = gradients(model, batch, state)
     mean, grads = all_reduce(mean, grads)
-    grads, _ = clip(grads, how.theta)
-    OPTIMIZERS[how.optimizer](model, grads, how, batch.rates)
-    return mean, tuple(rounded(each, how.state_grid) for each in state)
+    grads, _ = clip(grads, update.theta)
+    OPTIMIZERS[update.optimizer](model, grads, update)
+    return mean, state
 
 
 def leave():
@@ -104,59 +115,31 @@ def leave():
     atexit.unregister(os._exit)
 
 
-def engine():
-    """The engine's name and version, such as "Gloo of PyTorch 2.13.0"."""
-    name = "NCCL and Gloo" if jax.default_backend() == "gpu" else "Gloo"
-    return f"{name} of JAX {jax.__version__}"
-
-
 @functools.cache
 def workers_mesh(device):
-    """One device of each worker, for a program that all of them compute together."""
+    """Return a mesh with one device of each worker."""
     workers = range(jax.process_count(device))
     return Mesh([device_of(device, rank) for rank in workers], WORKERS)
 
 
-def join_arrays(arrays, spec, mesh):
-    """Arrays of this worker as its part of arrays of all workers: the same memory."""
+def to_global_arrays(arrays, spec, mesh):
+    """Wrap this worker's arrays as shards of global arrays, without copying."""
 
-    def joined(array):
-        shape = array.shape if spec == SAME else (mesh.size * len(array), *array.shape[1:])
+    def wrap(array):
+        shape = (mesh.size * len(array), *array.shape[1:]) if spec == SHARDED else array.shape
         sharding = NamedSharding(mesh, spec)
         return jax.make_array_from_single_device_arrays(shape, sharding, [array])
 
-    return jax.tree.map(joined, arrays)
+    return jax.tree.map(wrap, arrays)
 
 
-def own_arrays(arrays):
-    """This worker's part of arrays of all workers: the same memory."""
+def local_shards(arrays):
+    """Return this worker's shards of global arrays, without copying."""
     return jax.tree.map(lambda array: array.addressable_data(0), arrays)
 
 
 @functools.partial(jax.jit, static_argnames="mesh")
 def _exchange(vectors, mesh):
     gather = functools.partial(jax.lax.all_gather, axis_name=WORKERS)
-    spread = jax.shard_map(gather, mesh=mesh, in_specs=ROWS, out_specs=SAME, check_vma=False)
-    return spread(vectors)
-
-
-def _connect(team):
-    jax.distributed.initialize(
-        team.addresses[0],
-        len(team.addresses),
-        team.rank,
-        cluster_detection_method="deactivate",  # or it looks for Slurm and the like
-        initialization_timeout=2 * network.JOIN,
-        heartbeat_timeout_seconds=network.SILENCE,
-        coordinator_bind_address=team.addresses[0],
-    )
-    # By itself JAX has Gloo listen on the address that the machine's own name stands for. NCCL, on
-    # GPUs, chooses an interface of the machine, unless the user sets NCCL_SOCKET_IFNAME.
-    register_backend_factory("cpu", functools.partial(_cpu, team.host), fail_quietly=False)
-    all_gather([tensor(np.zeros(1, "float32"), "cpu")])  # connects the workers with one another
-
-
-def _cpu(host):
-    # What JAX does itself to start on a CPU, apart from the host.
-    gloo = xla_client._xla.make_gloo_tcp_collectives(distributed.global_state.client, host)
-    return xla_bridge.make_cpu_client(gloo)
+    specs = {"in_specs": SHARDED, "out_specs": REPLICATED}
+    return jax.shard_map(gather, mesh=mesh, **specs, check_vma=False)(vectors)

@@ -1,4 +1,4 @@
-"""The same model on MXNet's own layers, ``gluon.rnn.RNN``, ``GRU``, ``LSTM`` and ``nn.Dense``."""
+"""The model on MXNet's built-in layers, ``gluon.rnn.RNN``, ``GRU``, ``LSTM`` and ``nn.Dense``."""
 
 from functools import partial
 
@@ -6,12 +6,12 @@ import numpy
 from mxnet import gluon, np, npx
 
 from rnn_scratch.contract import Model, RNNScratchError
-from rnn_scratch.parameters import by_layer, to_layer, tokens_and_masks
+from rnn_scratch.parameters import add_layer_suffix, split_by_layer
 
 from . import scratch
 from .machine import array, context, tensor
 
-# The layer of each cell, and the order in which it keeps the cell's gates.
+# The layer of each cell, and the order of its gates.
 LAYERS = {
     "rnn": (partial(gluon.rnn.RNN, activation="tanh"), "h"),
     "gru-after": (gluon.rnn.GRU, "rzh"),
@@ -21,56 +21,56 @@ LAYERS = {
 
 
 def build(arrays, options):
-    """The model on MXNet's own layers, with parameters that start at these arrays."""
-    refuse(options)
+    """Build the model on MXNet's built-in layers from initial parameter values."""
+    check_supported(options)
     layer, gates = LAYERS[options.cell]
     V, (N, H) = len(arrays["b_q"]), arrays[f"W_x{gates[0]}"].shape  # N is V for one-hot inputs
     embedding = gluon.nn.Embedding(V, N, dtype=options.dtype) if "W_e" in arrays else None
-    # MXNet's own stack of layers; but its dropout draws masks itself, and so with dropout there are
-    # single layers, and between them what they pass upwards is multiplied by the core's masks. In
-    # float64 as well: there the gradients of a stack's lower layers are wrong (measured).
-    stacked = not options.dropout and options.dtype == "float32"
-    height = options.num_layers if stacked else 1  # of each stack
+    # MXNet's block has several layers. Its dropout would draw its own masks, so with dropout, use
+    # blocks of a single layer and multiply the output of each by the core's mask. Do so in float64,
+    # too: there, the gradients of a block's lower layers are wrong (measured).
+    is_stacked = not options.dropout and options.dtype == "float32"
+    height = options.num_layers if is_stacked else 1  # layers of each block
     sizes = [N, *[H] * (options.num_layers // height - 1)]
     stacks = [layer(H, height, input_size=size, dtype=options.dtype) for size in sizes]
     output = gluon.nn.Dense(V, in_units=H, dtype=options.dtype)
     weights = {"W_e": embedding.weight} if embedding else {}
-    for number in range(options.num_layers):
-        stack, own = stacks[number // height], number % height
-        # One parameter has the weights of all gates; its name lists theirs: "W_xr W_xz W_xh".
+    for layer_index in range(options.num_layers):
+        stack, index_in_stack = stacks[layer_index // height], layer_index % height
+        # One parameter has the weights of all gates; its name lists their names: "W_xr W_xz W_xh".
         for prefix, kind in (("W_x", "i2h_weight"), ("W_h", "h2h_weight"), ("b_", "i2h_bias")):
-            names = to_layer({prefix + gate: None for gate in gates}, number)
-            weights[" ".join(names)] = getattr(stack, f"l{own}_{kind}")  # (gates*H, ...)
-        # The layer has a second bias, which would double the first: it stays zero, untrained.
-        getattr(stack, f"l{own}_h2h_bias").grad_req = "null"
+            names = add_layer_suffix({prefix + gate: None for gate in gates}, layer_index)
+            weights[" ".join(names)] = getattr(stack, f"l{index_in_stack}_{kind}")  # (gates*H, ...)
+        # The layer has a second, redundant bias: keep it at zero and don't train it.
+        getattr(stack, f"l{index_in_stack}_h2h_bias").grad_req = "null"
     weights |= {"W_hq": output.weight, "b_q": output.bias}
-    for each in filter(None, (embedding, *stacks, output)):
-        each.initialize("zeros", ctx=context(options.device))
+    for block in filter(None, (embedding, *stacks, output)):
+        block.initialize("zeros", ctx=context(options.device))
     for names, weight in weights.items():
-        start = numpy.concatenate([arrays[name] for name in names.split()], axis=-1)
-        weight.set_data(tensor(_transposed(names, start).astype(options.dtype), options.device))
+        values = numpy.concatenate([arrays[name] for name in names.split()], axis=-1)
+        values = _transpose(names, values).astype(options.dtype)
+        weight.set_data(tensor(values, options.device))
     params = {names: weight.data() for names, weight in weights.items()}
 
-    def forward(inputs, state):
-        tokens, masks = tokens_and_masks(inputs)
-        one_hot_or_rows = embedding or (lambda tokens: npx.one_hot(tokens, V, dtype=options.dtype))
-        outputs, after = one_hot_or_rows(tokens.T), ()  # (T, B, N)
-        states = by_layer(state, options)
-        for number, stack in enumerate(stacks):
-            # h of all layers of the stack, (height, B, H), and for an LSTM c.
-            before = [np.stack(s) for s in zip(*states[number * height : (number + 1) * height])]
-            outputs, last = stack(outputs, before)
+    def forward(tokens, state, masks=None):
+        embed = embedding or (lambda tokens: npx.one_hot(tokens, V, dtype=options.dtype))
+        outputs, next_state = embed(tokens.T), ()  # (T, B, N)
+        states = split_by_layer(state, options)
+        for index, stack in enumerate(stacks):
+            # h of the stack's layers, (height, B, H); for an LSTM, h and c.
+            stack_state = zip(*states[index * height : (index + 1) * height])
+            outputs, last = stack(outputs, [np.stack(tensors) for tensors in stack_state])
             if masks is not None:
-                outputs = outputs * masks[:, number]  # (T, B, H)
-            after += tuple(each[own] for own in range(height) for each in last)
-        return output(outputs.reshape(-1, outputs.shape[2])), after
+                outputs = outputs * masks[:, index]  # (T, B, H)
+            next_state += tuple(values[layer] for layer in range(height) for values in last)
+        return output(outputs.reshape(-1, outputs.shape[2])), next_state
 
     to_arrays = partial(_to_arrays, order=list(arrays))
     return Model(params, options, forward, partial(scratch.state, options=options), to_arrays)
 
 
-def refuse(options):
-    """Raise RNNScratchError where MXNet has no layer for these options, and say why."""
+def check_supported(options):
+    """Raise RNNScratchError if MXNet has no layer for these options."""
     if options.cell == "gru":
         raise RNNScratchError(
             "gluon.rnn.GRU applies the reset gate after the product, but the cell gru applies it "
@@ -80,9 +80,9 @@ def refuse(options):
         raise RNNScratchError(
             f"MXNet has no layer for the cell {options.cell}.\nUse --model scratch."
         )
-    on_cpu = context(options.device).device_type == "cpu"
-    if on_cpu and (options.cell, options.dtype) == ("rnn-relu", "float64"):
-        # Measured: the layer rounds every hidden state to a float32, and with relu only.
+    is_on_cpu = context(options.device).device_type == "cpu"
+    if is_on_cpu and (options.cell, options.dtype) == ("rnn-relu", "float64"):
+        # Measured: only with relu, the layer rounds every hidden state to float32.
         raise RNNScratchError(
             "MXNet's recurrent layer, gluon.rnn.RNN, computes relu on the CPU in float32, even "
             "with --dtype float64.\nUse --dtype float32 or --model scratch."
@@ -92,10 +92,10 @@ def refuse(options):
 def _to_arrays(params, order):
     arrays = {}
     for names, param in params.items():
-        gates = _transposed(names, array(param)), len(names.split())
+        gates = _transpose(names, array(param)), len(names.split())
         arrays.update(zip(names.split(), numpy.split(*gates, axis=-1)))
     return {name: arrays[name].copy() for name in order}
 
 
-def _transposed(names, array):
-    return array if names == "W_e" else array.T  # the layers keep their weights transposed
+def _transpose(names, values):
+    return values if names == "W_e" else values.T  # the layers store transposed weights

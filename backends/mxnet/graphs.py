@@ -1,4 +1,4 @@
-"""Compiled graphs: a function's operations, recorded once and then executed as a whole."""
+"""Compiled graphs: the operations of a function, recorded once and executed as a whole."""
 
 import functools
 
@@ -9,10 +9,10 @@ eager = False  # see `set_eager` in ``machine``
 
 
 def graph(function):
-    """The same function of tensors and, last, options, as a compiled graph per options and shapes.
+    """Compile a function of tensors and, last, options: one graph for each options and shapes.
 
-    The memory of a graph is laid out beforehand, and its results are those of its operations one
-    after another, to the last bit.
+    A graph's memory is planned in advance. Its results equal those of the separate operations, bit
+    for bit.
     """
     graphs = {}
 
@@ -31,10 +31,10 @@ def graph(function):
 
 
 def cached_op(function, tensors, options):
-    """MXNet's operation for the function, and the order in which it takes the tensors."""
+    """Return an MXNet operation for the function, and the order of its arguments."""
     tensors = [x.detach() for x in tensors]
     for x in tensors:
-        x.attach_grad()  # which makes it a variable of the graph
+        x.attach_grad()  # makes it a variable of the graph
     with autograd.record():
         results = function(*tensors, options)
     results = results if isinstance(results, tuple) else (results,)

@@ -1,36 +1,36 @@
-"""The engine for training in several processes: MPI, as NumPy's backend has it.
+"""The communication library for several workers: MPI, as in NumPy's backend.
 
-MXNet's own engine is a parameter server: it adds in the order in which vectors arrive, and rounds a
-float64 to a float32.
+MXNet's built-in library is a parameter server: it adds in the order in which vectors arrive, and
+rounds float64 to float32.
 """
 
 from mxnet import np
 from rnn_scratch.backends.numpy import workers
-from rnn_scratch.backends.numpy.workers import engine, join, leave  # noqa: F401 - they are the same
+from rnn_scratch.backends.numpy.workers import join, leave  # noqa: F401 - the same functions
 
 from .machine import array
-from .scratch import OPTIMIZERS, clip, gradients, rounded
+from .scratch import OPTIMIZERS, clip, gradients
 
 
 def all_gather(tensors):
-    """For each of these tensors, those of all workers in its place, in the order of their ranks."""
-    parts = workers.all_gather([array(t) for t in tensors])  # for each tensor, N arrays
+    """Gather each tensor from all workers; return the copies in rank order."""
+    parts = workers.all_gather([array(t) for t in tensors])  # N arrays for each tensor
     return [
-        [np.array(part, dtype=part.dtype, ctx=t.ctx) for part in each]
-        for t, each in zip(tensors, parts)
+        [np.array(part, dtype=part.dtype, ctx=t.ctx) for part in copies]
+        for t, copies in zip(tensors, parts)
     ]
 
 
 def all_reduce(mean, grads):
-    """Mean over the workers of the loss and of each gradient, added in the order of their ranks."""
+    """Average the loss and each gradient over the workers, added in rank order."""
     mean, *means = (sum(parts) / len(parts) for parts in all_gather([mean, *grads.values()]))
     return mean, dict(zip(grads, means))
 
 
-def train_together(model, batch, state, how):
-    """One update of all workers, each from its own rows: their mean loss, and its own state."""
+def train_minibatch_distributed(model, batch, state, update):
+    """Update all workers' parameters once; return the mean loss and this worker's state."""
     mean, grads, state = gradients(model, batch, state)
     mean, grads = all_reduce(mean, grads)
-    grads, _ = clip(grads, how.theta)
-    OPTIMIZERS[how.optimizer](model, grads, how, batch.rates)
-    return mean, tuple(rounded(each, how.state_grid) for each in state)
+    grads, _ = clip(grads, update.theta)
+    OPTIMIZERS[update.optimizer](model, grads, update)
+    return mean, state

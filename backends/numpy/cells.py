@@ -1,18 +1,18 @@
-"""Cells with gates, and one with ReLU: x (B, V) and a state (B, H) to the next state."""
+"""Gated cells and a ReLU cell. Each maps x (B, V) and a state (B, H) to the next state."""
 
 import numpy as np
 
-from .scratch import CELLS, CELLS_BACK
+from .scratch import CELL_BACKWARD, CELLS
 
 
 def gate(x, h, name, params):
-    """A gate, between 0 and 1: x (B, V) and h (B, H) to (B, H)."""
+    """Compute a gate (B, H), with values between 0 and 1, from x (B, V) and h (B, H)."""
     z = x @ params[f"W_x{name}"] + h @ params[f"W_h{name}"] + params[f"b_{name}"]
     return 1 / (1 + np.exp(-z))
 
 
-def gates_back(d_gates, x, h, params):
-    """Backward pass of x W_xg + h W_hg + b_g of gates g: gradients of x, h and these parameters."""
+def gates_backward(d_gates, x, h, params):
+    """Backpropagate through x W_xg + h W_hg + b_g for all gates g; return d_x, d_h and grads."""
     grads = {}
     for name, dz in d_gates.items():
         grads |= {f"W_x{name}": x.T @ dz, f"W_h{name}": h.T @ dz, f"b_{name}": dz.sum(0)}
@@ -21,82 +21,81 @@ def gates_back(d_gates, x, h, params):
 
 
 def gru(x, state, params):
-    """The gated recurrent unit; its reset gate acts before the product."""
+    """Compute one GRU step; the reset gate is applied before the matrix product."""
     (h,) = state
-    z, r = (gate(x, h, name, params) for name in "zr")  # update and reset gate, (B, H)
-    new = np.tanh(x @ params["W_xh"] + (r * h) @ params["W_hh"] + params["b_h"])
-    return (z * h + (1 - z) * new,)
+    z, r = (gate(x, h, name, params) for name in "zr")  # update and reset gate (B, H)
+    h_tilde = np.tanh(x @ params["W_xh"] + (r * h) @ params["W_hh"] + params["b_h"])
+    return (z * h + (1 - z) * h_tilde,)
 
 
-def gru_back(d_after, after, x, before, params):
-    """Its backward pass, with the gates computed once more."""
-    (d_h,), (h,) = d_after, before
+def gru_backward(d_next_state, next_state, x, state, params):
+    """Backpropagate through `gru`; recompute the gates."""
+    (d_h,), (h,) = d_next_state, state
     z, r = (gate(x, h, name, params) for name in "zr")
-    new = np.tanh(x @ params["W_xh"] + (r * h) @ params["W_hh"] + params["b_h"])
-    d_new, d_z = d_h * (1 - z) * (1 - new * new), d_h * (h - new) * z * (1 - z)
-    d_x_new, d_rh, grads_new = gates_back({"h": d_new}, x, r * h, params)
-    d_x, d_h_gates, grads = gates_back({"z": d_z, "r": d_rh * h * r * (1 - r)}, x, h, params)
-    return d_x + d_x_new, (d_h * z + d_rh * r + d_h_gates,), grads | grads_new
+    h_tilde = np.tanh(x @ params["W_xh"] + (r * h) @ params["W_hh"] + params["b_h"])
+    d_h_tilde, d_z = d_h * (1 - z) * (1 - h_tilde * h_tilde), d_h * (h - h_tilde) * z * (1 - z)
+    d_x_tilde, d_rh, grads_tilde = gates_backward({"h": d_h_tilde}, x, r * h, params)
+    d_x, d_h_gates, grads = gates_backward({"z": d_z, "r": d_rh * h * r * (1 - r)}, x, h, params)
+    return d_x + d_x_tilde, (d_h * z + d_rh * r + d_h_gates,), grads | grads_tilde
 
 
 def gru_after(x, state, params):
-    """The gated recurrent unit; its reset gate acts after the product, as in most layers."""
+    """Compute one GRU step; the reset gate is applied after the product, as in most layers."""
     (h,) = state
     z, r = (gate(x, h, name, params) for name in "zr")
-    new = np.tanh(x @ params["W_xh"] + r * (h @ params["W_hh"]) + params["b_h"])
-    return (z * h + (1 - z) * new,)
+    h_tilde = np.tanh(x @ params["W_xh"] + r * (h @ params["W_hh"]) + params["b_h"])
+    return (z * h + (1 - z) * h_tilde,)
 
 
-def gru_after_back(d_after, after, x, before, params):
-    """Its backward pass, with the gates computed once more."""
-    (d_h,), (h,) = d_after, before
+def gru_after_backward(d_next_state, next_state, x, state, params):
+    """Backpropagate through `gru_after`; recompute the gates."""
+    (d_h,), (h,) = d_next_state, state
     z, r = (gate(x, h, name, params) for name in "zr")
     product = h @ params["W_hh"]
-    new = np.tanh(x @ params["W_xh"] + r * product + params["b_h"])
-    d_new, d_z = d_h * (1 - z) * (1 - new * new), d_h * (h - new) * z * (1 - z)
-    d_x_new, _, grads_new = gates_back({"h": d_new}, x, h, params)
-    d_r = d_new * product * r * (1 - r)
-    d_x, d_h_gates, grads = gates_back({"z": d_z, "r": d_r}, x, h, params)
-    d_h = d_h * z + (d_new * r) @ params["W_hh"].T + d_h_gates
-    return d_x + d_x_new, (d_h,), grads | grads_new | {"W_hh": h.T @ (d_new * r)}
+    h_tilde = np.tanh(x @ params["W_xh"] + r * product + params["b_h"])
+    d_h_tilde, d_z = d_h * (1 - z) * (1 - h_tilde * h_tilde), d_h * (h - h_tilde) * z * (1 - z)
+    d_x_tilde, _, grads_tilde = gates_backward({"h": d_h_tilde}, x, h, params)
+    d_r = d_h_tilde * product * r * (1 - r)
+    d_x, d_h_gates, grads = gates_backward({"z": d_z, "r": d_r}, x, h, params)
+    d_h = d_h * z + (d_h_tilde * r) @ params["W_hh"].T + d_h_gates
+    return d_x + d_x_tilde, (d_h,), grads | grads_tilde | {"W_hh": h.T @ (d_h_tilde * r)}
 
 
 def lstm(x, state, params):
-    """Long short-term memory: a second state, c, changes only as its gates allow."""
+    """Compute one LSTM step; the state is the pair of hidden state h and cell state c."""
     h, c = state
-    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget and output gate, (B, H)
-    new = np.tanh(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"])
-    c = f * c + i * new
+    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget and output gate (B, H)
+    c_tilde = np.tanh(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"])
+    c = f * c + i * c_tilde
     return o * np.tanh(c), c
 
 
-def lstm_back(d_after, after, x, before, params):
-    """Its backward pass, with the gates computed once more."""
-    (d_h, d_c), (_, c_after), (h, c) = d_after, after, before
+def lstm_backward(d_next_state, next_state, x, state, params):
+    """Backpropagate through `lstm`; recompute the gates."""
+    (d_h, d_c), (_, next_c), (h, c) = d_next_state, next_state, state
     i, f, o = (gate(x, h, name, params) for name in "ifo")
-    new = np.tanh(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"])
-    out = np.tanh(c_after)
+    c_tilde = np.tanh(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"])
+    out = np.tanh(next_c)
     d_c = d_c + d_h * o * (1 - out * out)
-    d_i, d_f, d_o = d_c * new * i * (1 - i), d_c * c * f * (1 - f), d_h * out * o * (1 - o)
-    d_gates = {"i": d_i, "f": d_f, "o": d_o, "c": d_c * i * (1 - new * new)}
-    d_x, d_h, grads = gates_back(d_gates, x, h, params)
+    d_i, d_f, d_o = d_c * c_tilde * i * (1 - i), d_c * c * f * (1 - f), d_h * out * o * (1 - o)
+    d_gates = {"i": d_i, "f": d_f, "o": d_o, "c": d_c * i * (1 - c_tilde * c_tilde)}
+    d_x, d_h, grads = gates_backward(d_gates, x, h, params)
     return d_x, (d_h, d_c * f), grads
 
 
 def rnn_relu(x, state, params):
-    """The recurrent cell with ReLU in place of tanh; its slope at 0 is 0."""
+    """Compute one RNN step with ReLU instead of tanh; the slope at 0 is 0."""
     (h,) = state
-    h = np.maximum(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"], 0)
-    return (h,)
+    return (np.maximum(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"], 0),)
 
 
-def rnn_relu_back(d_after, after, x, before, params):
-    """Its backward pass."""
-    (d_h,), (h,), (h_before,) = d_after, after, before
-    d_x, d_h, grads = gates_back({"h": d_h * (h > 0)}, x, h_before, params)
+def rnn_relu_backward(d_next_state, next_state, x, state, params):
+    """Backpropagate through `rnn_relu`."""
+    (d_h,), (next_h,), (h,) = d_next_state, next_state, state
+    d_x, d_h, grads = gates_backward({"h": d_h * (next_h > 0)}, x, h, params)
     return d_x, (d_h,), grads
 
 
 CELLS |= {"gru": gru, "gru-after": gru_after, "lstm": lstm, "rnn-relu": rnn_relu}
-CELLS_BACK |= {"gru": gru_back, "gru-after": gru_after_back, "lstm": lstm_back}
-CELLS_BACK["rnn-relu"] = rnn_relu_back
+CELL_BACKWARD |= {"gru": gru_backward, "gru-after": gru_after_backward, "lstm": lstm_backward}
+CELL_BACKWARD["rnn-relu"] = rnn_relu_backward

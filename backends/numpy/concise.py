@@ -1,10 +1,10 @@
-"""NumPy has no layers of its own, so there is no concise model here, and this says so."""
+"""NumPy has no built-in layers, so `build` raises an error."""
 
 from rnn_scratch.contract import RNNScratchError
 
 
 def build(arrays, options):
-    """Raise RNNScratchError: there is no layer to build the model on."""
+    """Raise RNNScratchError, because NumPy has no built-in layers."""
     raise RNNScratchError(
         "NumPy has no recurrent layer of its own, so there is no concise model for it.\n"
         "Use --model scratch, or another backend."

@@ -1,9 +1,7 @@
-"""The model of ``scratch``, optimized by hand.
+"""The model of ``scratch``, optimized by hand. Results agree up to rounding.
 
-It computes the same numbers, up to rounding. Each optimization has a name, under which a comment
-here or in the modules beside it gives its reason and what it gains: the time of a training
-minibatch without it relative to the time with it (rnn, B 32, T 35, V 28, float32, one thread,
-unless it says otherwise).
+Each optimization has a name; a comment that starts with this name, here or in a sibling module,
+gives the reason. The site lists the speedups.
 """
 
 from functools import partial
@@ -12,72 +10,69 @@ import numpy as np
 
 from rnn_scratch.contract import RNNScratchError, bind
 from rnn_scratch.parameters import (
-    by_layer,
+    add_layer_suffix,
     join_gates,
-    of_layer,
+    select_layer,
+    split_by_layer,
     split_gates,
-    to_layer,
-    tokens_and_masks,
 )
 
 from . import machine, scratch
-from .gated import flatten, gru, gru_after, gru_after_back, gru_back, lstm, lstm_back
+from .gated import flatten, gru, gru_after, gru_after_backward, gru_backward, lstm, lstm_backward
 
 
 def params(arrays, options):
-    """The parameters of ``scratch``, all gates side by side."""
-    # Gates in one product: G gates are one matrix (H, G*H), which a layer multiplies with at once.
-    # Gain (lstm): 1.11 with 64 hidden units, 0.91 with 512.
+    """Create the parameters of ``scratch`` with all gates concatenated."""
+    # Gates in one product: the weights of G gates form one matrix (H, G*H).
     return scratch.params(join_gates(arrays, options), options)
 
 
-def forward(inputs, state, params, options):
-    """All time steps: tokens (B, T), or these and masks (T, L, B, H), to logits (T*B, V)."""
-    tokens, masks = tokens_and_masks(inputs)
+def forward(tokens, state, params, options, masks=None):
+    """Run tokens (B, T), with masks (T, L, B, H) if any; return logits (T*B, V) and state."""
     outputs, state, _ = layers(tokens.T, state, params, options, masks)
-    # One output layer: it does not feed back, so one product can serve all time steps.
-    # Gain: 1.14 with 64 hidden units, 1.02 with 512.
+    # One output layer: the logits are not fed back, so one product serves all time steps.
     return flatten(outputs[-1]) @ params["W_hq"] + params["b_q"], state
 
 
 def layers(tokens, state, params, options, masks):
-    """All layers: tokens (T, B) to each one's outputs (T, B, H), the state, and what to save."""
-    (loop, _), outputs, after, saved = CELLS[options.cell], [], (), []
-    for layer, before in enumerate(by_layer(state, options)):
-        own = of_layer(params, layer)
-        x = rows(tokens, params) if layer == 0 else upwards(outputs[-1], own)  # (T, B, G*H)
-        (hiddens, *last), kept = loop(x, *before, own["W_h"])
+    """Run all layers on tokens (T, B); return each layer's outputs, the state, and the caches."""
+    (loop, _), outputs, next_state, caches = CELLS[options.cell], [], (), []
+    for layer, layer_state in enumerate(split_by_layer(state, options)):
+        layer_params = select_layer(params, layer)
+        if layer == 0:
+            inputs = lookup_inputs(tokens, params)  # (T, B, G*H)
+        else:
+            inputs = project_inputs(outputs[-1], layer_params)
+        (hiddens, *last), cache = loop(inputs, *layer_state, layer_params["W_h"])
         outputs.append(hiddens if masks is None else hiddens * masks[:, layer])
-        # The state is a copy, because a view would keep all hidden states in memory.
-        after += hiddens[-1].copy(), *last
-        saved.append(kept)
-    return outputs, after, saved
+        # A view would keep all hidden states in memory, so copy the state.
+        next_state += hiddens[-1].copy(), *last
+        caches.append(cache)
+    return outputs, next_state, caches
 
 
-def upwards(outputs, params):
-    """What goes into a layer from the one below: (T, B, H) to (T, B, G*H), in one product."""
+def project_inputs(outputs, params):
+    """Project a layer's outputs (T, B, H) to the next layer's gate inputs (T, B, G*H)."""
     inputs = flatten(outputs) @ params["W_x"] + params["b"]
     return inputs.reshape(*outputs.shape[:2], -1)
 
 
-def rows(tokens, params):
-    """Rows of W_x, or of W_e W_x, for the tokens, and b added: tokens (...) to (..., G*H)."""
-    # Rows instead of products: a one-hot vector times a matrix is one of the matrix's rows.
-    # Gain: 1.03 with 64 hidden units, 1.01 with 512.
-    W_x, b = params["W_x"], params["b"]
-    if tokens.size < len(params["b_q"]):  # fewer tokens than rows: a step of generating text
-        return (params["W_e"][tokens] @ W_x if "W_e" in params else W_x[tokens]) + b
-    # Bias in the table: it is added to V rows instead of T*B.
-    # Gain: 1.02 with 64 hidden units, 1.01 with 512.
-    return ((params["W_e"] @ W_x if "W_e" in params else W_x) + b)[tokens]
+def lookup_inputs(tokens, params):
+    """Look up gate inputs (..., G*H) for tokens (...): rows of W_x (or W_e W_x), plus b."""
+    # Rows instead of products: a one-hot vector times a matrix is one row of the matrix.
+    table = params["W_x"]
+    if "W_e" in params:
+        if tokens.size < len(params["b_q"]):  # text generation: fewer tokens than rows
+            return params["W_e"][tokens] @ table + params["b"]
+        table = params["W_e"] @ table
+    return table[tokens] + params["b"]
 
 
-def rows_back(d_rows, tokens, size):
-    """Its backward pass: the sum of the rows of each token, (T*B, G*H) to (size, G*H)."""
-    if size <= 100:  # of a small vocabulary a product with one-hot vectors is faster
+def lookup_inputs_backward(d_rows, tokens, size):
+    """Add up the gradients (T*B, G*H) of each token's rows; return them as (size, G*H)."""
+    if size <= 100:  # for a small vocabulary, a product with one-hot vectors is faster
         return np.eye(size, dtype=d_rows.dtype)[tokens].T @ d_rows
-    # Sums of sorted rows: the cost of that product grows with the vocabulary.
-    # Gain with 5,000 characters: 1.51 with 64 hidden units, 1.32 with 512.
+    # Sums of sorted rows: the cost of a product with one-hot vectors grows with the vocabulary.
     order = np.argsort(tokens, kind="stable")
     labels, first = np.unique(tokens[order], return_index=True)
     d_table = np.zeros((size, d_rows.shape[1]), d_rows.dtype)
@@ -86,9 +81,8 @@ def rows_back(d_rows, tokens, size):
 
 
 def recurrence(inputs, h_0, W_h, relu=False):
-    """The loop over time of `rnn`: inputs (T, B, H), h_0 (B, H) to all h; and what to save."""
-    # In place: each input becomes a hidden state, as new memory costs more than the additions.
-    # Gain: 1.03 with 64 hidden units, 1.01 with 512.
+    """Run the RNN over time: inputs (T, B, H) and h_0 (B, H) to hidden states, and a cache."""
+    # In place: each input becomes a hidden state, because new memory costs more than additions.
     hiddens, h = inputs, h_0
     for z in hiddens:
         z += h @ W_h
@@ -96,50 +90,49 @@ def recurrence(inputs, h_0, W_h, relu=False):
     return (hiddens,), (hiddens, h_0)
 
 
-def recurrence_back(d_hiddens, saved, W_h, relu=False):
-    """Its backward pass: the gradients of the inputs (T, B, H) and of W_h (H, H)."""
-    hiddens, h_0 = saved
+def recurrence_backward(d_hiddens, cache, W_h, relu=False):
+    """Backpropagate through `recurrence`; return the gradients of inputs (T, B, H) and W_h."""
+    hiddens, h_0 = cache
     slope = (hiddens > 0).astype(hiddens.dtype) if relu else 1 - hiddens * hiddens
-    dz = slope  # (T, B, H), in place from here on
+    dz = slope  # (T, B, H), modified in place below
     dz[-1] *= d_hiddens[-1]
     for t in reversed(range(len(dz) - 1)):
         dz[t] *= d_hiddens[t] + dz[t + 1] @ W_h.T  # (B, H)
-    # One product per gradient: the sum over time is part of a matrix product over T*B rows.
-    # Gain: 1.06 with 64 hidden units, 1.07 with 512.
-    d_W_h = flatten(hiddens[:-1]).T @ flatten(dz[1:])  # all but the first step's
+    # One product per gradient: the sum over time is part of a matrix product.
+    d_W_h = flatten(hiddens[:-1]).T @ flatten(dz[1:])  # all steps except the first
     d_W_h += h_0.T @ dz[0]
     return dz, d_W_h
 
 
 CELLS = {
-    "rnn": (recurrence, recurrence_back),
-    "gru": (gru, gru_back),
-    "gru-after": (gru_after, gru_after_back),
-    "lstm": (lstm, lstm_back),
-    "rnn-relu": (partial(recurrence, relu=True), partial(recurrence_back, relu=True)),
+    "rnn": (recurrence, recurrence_backward),
+    "gru": (gru, gru_backward),
+    "gru-after": (gru_after, gru_after_backward),
+    "lstm": (lstm, lstm_backward),
+    "rnn-relu": (partial(recurrence, relu=True), partial(recurrence_backward, relu=True)),
 }
 
 
 def backward(batch, state, params, options):
-    """Backpropagation through time: what `gradients` returns."""
-    tokens, (_, loop_back) = batch.X.T, CELLS[options.cell]
-    outputs, state, saved = layers(tokens, state, params, options, batch.masks)
+    """Backpropagate through time; return loss, gradients and state as `gradients` does."""
+    tokens, (_, loop_backward) = batch.X.T, CELLS[options.cell]
+    outputs, state, caches = layers(tokens, state, params, options, batch.masks)
     logits = flatten(outputs[-1]) @ params["W_hq"] + params["b_q"]  # (T*B, V)
-    d_logits = scratch.loss_back(logits, batch.Y)
+    d_logits = scratch.loss_backward(logits, batch.Y)
     grads = {"W_hq": flatten(outputs[-1]).T @ d_logits, "b_q": d_logits.sum(0)}
     d_outputs = (d_logits @ params["W_hq"].T).reshape(outputs[-1].shape)
     for layer in reversed(range(options.num_layers)):
-        own = of_layer(params, layer)
+        layer_params = select_layer(params, layer)
         if batch.masks is not None:
             d_outputs *= batch.masks[:, layer]
-        d_inputs, d_W_h = loop_back(d_outputs, saved[layer], own["W_h"])
+        d_inputs, d_W_h = loop_backward(d_outputs, caches[layer], layer_params["W_h"])
         d_inputs = flatten(d_inputs)  # (T*B, G*H)
-        own_grads = {"W_h": d_W_h, "b": d_inputs.sum(0)}
+        layer_grads = {"W_h": d_W_h, "b": d_inputs.sum(0)}
         if layer > 0:
-            own_grads["W_x"] = flatten(outputs[layer - 1]).T @ d_inputs
-            d_outputs = (d_inputs @ own["W_x"].T).reshape(d_outputs.shape)
-        grads |= to_layer(own_grads, layer)
-    d_table = rows_back(d_inputs, tokens.reshape(-1), len(params["b_q"]))  # (V, G*H)
+            layer_grads["W_x"] = flatten(outputs[layer - 1]).T @ d_inputs
+            d_outputs = (d_inputs @ layer_params["W_x"].T).reshape(d_outputs.shape)
+        grads |= add_layer_suffix(layer_grads, layer)
+    d_table = lookup_inputs_backward(d_inputs, tokens.reshape(-1), len(params["b_q"]))  # (V, G*H)
     if "W_e" in params:
         grads |= {"W_e": d_table @ params["W_x"].T, "W_x": params["W_e"].T @ d_table}
     else:
@@ -148,7 +141,7 @@ def backward(batch, state, params, options):
 
 
 def build(arrays, options):
-    """The optimized model, with parameters that start at these arrays."""
+    """Build the optimized model from initial parameter values."""
     if options.cell not in CELLS:
         raise RNNScratchError(
             f"The optimized model has no cell {options.cell!r}.\nUse --model scratch."

@@ -1,7 +1,7 @@
-"""What TensorFlow computes on: CPU or CUDA, and its threads; and how it starts without messages.
+"""TensorFlow's devices (CPU or CUDA), threads, compiler and conversions.
 
-The messages that it writes to stderr and to its log are shown only if the environment variable of
-the contract's VERBOSE is set.
+Importing this module makes TensorFlow allocate GPU memory on demand, and hides its messages on
+stderr and in its log, unless the environment variable of the contract's VERBOSE is set.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import functools
 import inspect
 import os
 import sys
+import weakref
 from importlib.metadata import version
 
 import numpy as np
@@ -20,10 +21,10 @@ _QUIET = not os.environ.get(VERBOSE)
 
 @contextlib.contextmanager
 def _silence():
-    # The stderr of the process, not Python's: C++ writes some messages whatever the log level is.
+    # Redirect the file descriptor, not sys.stderr: C++ writes some messages at any log level.
     stderr = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
+    with open(os.devnull, "wb") as null:
+        os.dup2(null.fileno(), 2)
     try:
         yield
     finally:
@@ -31,10 +32,9 @@ def _silence():
         os.close(stderr)
 
 
-os.environ["KERAS_BACKEND"] = "tensorflow"  # the user of Keras 3 may have set another one
-os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # or it takes a GPU's whole memory
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # not the whole GPU
 if _QUIET:
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # JAX in the same process has set another one
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # JAX sets another level
 with _silence() if _QUIET and sys.stderr else contextlib.nullcontext():
     import tensorflow as tf
 
@@ -42,67 +42,65 @@ with _silence() if _QUIET and sys.stderr else contextlib.nullcontext():
 if _QUIET:
     tf.get_logger().setLevel("ERROR")
 
-
-_process = os.getpid()  # the one that computes, if any does
+_owner_pid = os.getpid()  # the process that computes
 
 
 def devices(dtype):
-    """The devices that can compute in this dtype here and now, the best first."""
+    """Return the devices that support this dtype, best first."""
     gpus = tf.test.is_built_with_gpu_support() and tf.config.list_physical_devices("GPU")
     return ["cuda", "cpu"] if gpus else ["cpu"]
 
 
 def set_threads(threads):
-    """Compute with this number of threads (None: the framework's own choice), and return it."""
-    global _process
+    """Set the number of threads (None: the framework's default); return the number in use."""
+    global _owner_pid
     if not _has_computed():
-        _process = os.getpid()
-    elif os.getpid() != _process:
+        _owner_pid = os.getpid()
+    elif os.getpid() != _owner_pid:
         raise RNNScratchError(
             "This process was forked from one that had already used TensorFlow. A fork does not "
             "copy its threads, so this process would wait for them forever.\n"
             'Start processes with multiprocessing.get_context("spawn"), or use TensorFlow in this '
             "process only."
         )
-    now = num_threads()
-    number = threads or now
-    # The number of operations at a time rather than that of threads for each: a product
-    # (B, H) @ (H, H) gains little from a second thread, while the products with blocks of a
-    # matrix (`products.split`) do not wait for each other.
+    current = num_threads()
+    number = threads or current
+    # Set inter-op rather than intra-op parallelism: a product (B, H) @ (H, H) gains little from a
+    # second thread, but the products with column blocks (`products.split`) are independent.
     try:
         tf.config.threading.set_inter_op_parallelism_threads(number)
         tf.config.threading.set_intra_op_parallelism_threads(max(1, number // 2))
     except RuntimeError:
-        if number != now:
+        if number != current:
             raise RNNScratchError(
-                f"Cannot set the number of threads to {number}: TensorFlow fixed it at {now} "
+                f"Cannot set the number of threads to {number}: TensorFlow fixed it at {current} "
                 "when it first computed in this process.\n"
-                f"Keep {now} threads, or set {number} at the start of a new process."
+                f"Keep {current} threads, or set {number} at the start of a new process."
             ) from None
     return number
 
 
 def set_eager(eager):
-    """Run functions uncompiled, to debug them, or compiled; called before a model is built."""
+    """Disable (True) or enable (False) compilation; call before building a model."""
     tf.config.run_functions_eagerly(eager)
 
 
 def set_tf32(allowed):
-    """Let a GPU multiply in NVIDIA's TF32, or not: it keeps 10 bits of a float32's 23."""
+    """Allow or forbid TF32 matrix products on NVIDIA GPUs (10 of 23 mantissa bits)."""
     tf.config.experimental.enable_tensor_float_32_execution(allowed)
 
 
-set_tf32(False)  # TF32 is faster, but its numbers would not be those of the other backends
+set_tf32(False)  # TF32 is faster, but its results would differ from the other backends'
 
 
 def synchronize(tensors, device):
-    """Return when these tensors are computed, and all other work of the device."""
-    if device == "cuda":  # on a CPU, TensorFlow returns when it is done
+    """Block until these tensors, and all other work on the device, are computed."""
+    if device == "cuda":  # on a CPU, TensorFlow computes synchronously
         tf.test.experimental.sync_devices()
 
 
 def environment():
-    """The versions of TensorFlow, Keras and CUDA, and the GPU's name."""
+    """Return the versions of TensorFlow, Keras and CUDA, and the GPU's name."""
     versions = {"tensorflow": tf.__version__, "keras": version("keras")}
     for gpu in tf.config.list_physical_devices("GPU")[:1]:
         details = tf.config.experimental.get_device_details(gpu)
@@ -111,23 +109,23 @@ def environment():
     return versions
 
 
-def memory(device):
-    """The most bytes that tensors have taken on the device so far; None where it is unknown."""
+def peak_memory(device):
+    """Return the peak memory of tensors on the device in bytes, or None if unknown."""
     return tf.config.experimental.get_memory_info("GPU:0")["peak"] if device == "cuda" else None
 
 
-def multiply(h, matrices):
-    """The product of h (N, K) with these matrices, one after another: a bound on training speed."""
+def chain_matmul(h, matrices):
+    """Multiply h (N, K) by the matrices in turn; an upper bound on training speed."""
     distinct = {id(W): W for W in matrices}
     order = tuple(list(distinct).index(id(W)) for W in matrices)
-    # Otherwise TensorFlow computes on a GPU if there is one. In a graph h.device is not known.
+    # By default, TensorFlow computes on a GPU if there is one. In a graph, h.device is unknown.
     with tf.device(h.device):
         device = "cuda" if "GPU" in h.device else "cpu"
-        return _multiply(order, device)(h, list(distinct.values()))
+        return _chain_matmul(order, device)(h, list(distinct.values()))
 
 
-@functools.cache  # TensorFlow would look at every number of the order at every call
-def _multiply(order, device):
+@functools.cache  # as an argument of a graph, the order would be inspected at every call
+def _chain_matmul(order, device):
     @tf.function
     def graph(h, matrices):
         blocks = [split(W, device) for W in matrices]
@@ -139,23 +137,23 @@ def _multiply(order, device):
 
 
 def tensor(array, device):
-    """The array as a tensor of the same dtype on the device."""
-    with on(device):
+    """Convert an array to a tensor of the same dtype on the device."""
+    with device_scope(device):
         return tf.constant(array)
 
 
 def array(tensor):
-    """The tensor as a NumPy array of the same dtype."""
+    """Convert a tensor to a NumPy array of the same dtype."""
     return np.asarray(tf.convert_to_tensor(tensor))
 
 
 def to_arrays(params):
-    """Parameters, or their gradients, copied to NumPy arrays."""
+    """Copy parameters or gradients to NumPy arrays."""
     return {name: array(param).copy() for name, param in params.items()}
 
 
 def _has_computed():
-    # Then TensorFlow refuses another number of threads.
+    # TensorFlow refuses to change the number of threads after it has computed.
     threading = tf.config.threading
     number = threading.get_inter_op_parallelism_threads()
     try:
@@ -166,24 +164,47 @@ def _has_computed():
     return False
 
 
+def compile_update(train_minibatch):
+    """Compile `train_minibatch` with tf.function, for the device of its model."""
+
+    def make_graph(model):  # takes a weak reference: a graph must not keep its model alive
+        return tf.function(lambda *arguments: train_minibatch(model(), *arguments))
+
+    # A tf.function keeps its graphs as long as it exists. Models that shared one function would
+    # leave their graphs behind, 12 MiB for each small network.
+    graphs = weakref.WeakKeyDictionary()
+
+    @run_on_model_device
+    @functools.wraps(train_minibatch)
+    def train(model, batch, state, update):
+        if model not in graphs:
+            graphs[model] = make_graph(weakref.ref(model))
+        # Constants are part of the graph; numbers that change are tensors among its arguments.
+        constants, numbers = update.split_static()
+        tensors = {name: tf.constant(n, model.options.dtype) for name, n in numbers.items()}
+        return graphs[model](batch, state, constants._replace(**tensors))
+
+    return train
+
+
 @contextlib.contextmanager
-def on(device):
-    """The context, or the decorator, with which TensorFlow computes on the device."""
+def device_scope(device):
+    """Return a context manager, or decorator, in which TensorFlow computes on the device."""
     with tf.device("/GPU:0" if device == "cuda" else "/CPU:0"):
         yield
 
 
-def on_its_device(function):
-    """The function, with all that it computes on the device of its model, or of its options."""
+def run_on_model_device(function):
+    """Run all operations of the function on the device of its argument `model` or `options`."""
     names = list(inspect.signature(function).parameters)
     name = "model" if "model" in names else "options"
-    place = names.index(name)
+    position = names.index(name)
 
-    # Otherwise TensorFlow computes on a GPU if there is one, wherever the tensors are.
+    # By default, TensorFlow computes on a GPU if there is one, even if the tensors are on the CPU.
     @functools.wraps(function)
     def on_device(*args, **kwargs):
-        owner = kwargs[name] if name in kwargs else args[place]
-        with on(getattr(owner, "options", owner).device):
+        owner = kwargs[name] if name in kwargs else args[position]
+        with device_scope(getattr(owner, "options", owner).device):
             return function(*args, **kwargs)
 
     return on_device

@@ -8,9 +8,9 @@ from rnn_scratch.system import host
 
 
 def split(W, device):
-    """The matrix as blocks of its columns: one for each thread that computes on the device."""
-    # TensorFlow computes a product (B, H) @ (H, G*H) on one thread. Those with blocks of the
-    # matrix do not wait for each other, so that each can have a thread of its own.
+    """Split a matrix into column blocks, one for each thread that computes on the device."""
+    # TensorFlow computes a product (B, H) @ (H, G*H) in one thread. Products with column blocks are
+    # independent, so they run in several threads.
     columns = W.shape[1]
     number = 1 if device == "cuda" else max(1, min(num_threads(), columns // 128))
     size, larger = divmod(columns, number)
@@ -18,12 +18,12 @@ def split(W, device):
 
 
 def product(h, blocks):
-    """The product h @ W, where `blocks` are the blocks of W."""
+    """Compute h @ W from the column blocks of W."""
     return tf.concat([h @ block for block in blocks], 1) if len(blocks) > 1 else h @ blocks[0]
 
 
 def num_threads():
-    """The number of operations that TensorFlow computes at a time."""
-    # None is set until somebody sets it: then TensorFlow takes the number of cores.
+    """Return the number of operations that TensorFlow computes in parallel."""
+    # If it has not been set, TensorFlow uses the number of cores.
     default = int(os.environ.get("TF_NUM_INTEROP_THREADS") or host.cores())
     return tf.config.threading.get_inter_op_parallelism_threads() or default

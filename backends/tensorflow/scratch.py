@@ -1,36 +1,36 @@
 """A recurrent language model from scratch in TensorFlow, differentiated by a gradient tape.
 
-Begin at `step`. `options` are the kind and sizes of a network, `model` is its parameters and the
-functions that use them, `how` settings of training. B batch, T steps, V vocabulary, H hidden units.
+Start with `step`. `options` describes a network, `model` has its parameters and the functions that
+use them, `update` has hyperparameters. Sizes: B batch, T time steps, V vocabulary, H hidden units.
 """
 
-import numpy as np
 import tensorflow as tf
 
 from rnn_scratch.contract import bind
 
-from .machine import array, on, on_its_device, tensor, to_arrays
+from .machine import compile_update, device_scope, run_on_model_device, tensor, to_arrays
 
 
 def params(arrays, options):
-    """Trainable: W_xh (V, H), W_hh (H, H), b_h (H,) of the cell; W_hq (H, V), b_q (V,)."""
-    with on(options.device):
+    """Create the parameters W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V) and b_q (V,)."""
+    with device_scope(options.device):
         return {name: tf.Variable(values.astype(options.dtype)) for name, values in arrays.items()}
 
 
+@run_on_model_device
 def state(batch_size, options):
-    """The state before the first token: zeros (B, H)."""
-    zeros = np.zeros((batch_size, options.num_hiddens), options.dtype)
-    return tuple(tensor(zeros.copy(), options.device) for _ in range(options.num_states))
+    """Return the initial state: zeros (B, H)."""
+    shape = batch_size, options.num_hiddens
+    return tuple(tf.zeros(shape, options.dtype) for _ in range(options.num_states))
 
 
 def encode(tokens, params):
-    """One-hot vectors: tokens (...) to (..., V)."""
+    """One-hot encode tokens: (...) to (..., V)."""
     return tf.one_hot(tokens, params["b_q"].shape[0], dtype=params["b_q"].dtype)
 
 
 def rnn(x, state, params):
-    """The recurrent cell: x (B, V) and a state to the next state."""
+    """Compute the next state from x (B, V) and the current state."""
     (h,) = state
     h = tf.tanh(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"])  # (B, H)
     return (h,)
@@ -40,14 +40,14 @@ CELLS = {"rnn": rnn}
 
 
 def step(x, state, params, options):
-    """One time step: x (B, V) to logits (B, V), and the new state."""
+    """Compute logits (B, V) and the next state from x (B, V) and the current state."""
     state = CELLS[options.cell](x, state, params)
     return state[0] @ params["W_hq"] + params["b_q"], state
 
 
-@on_its_device  # TensorFlow would prefer a GPU to the CPU that the tensors are on
+@run_on_model_device  # TensorFlow would prefer a GPU to the CPU that the tensors are on
 def forward(tokens, state, params, options):
-    """All time steps: tokens (B, T) to logits (T*B, V), time-major, and the last state."""
+    """Run all time steps on tokens (B, T); return logits (T*B, V), time-major, and last state."""
     outputs = []
     for x in tf.unstack(encode(tf.transpose(tokens), params)):  # T times (B, V)
         logits, state = step(x, state, params, options)
@@ -56,81 +56,89 @@ def forward(tokens, state, params, options):
 
 
 def loss(logits, targets):
-    """Mean cross-entropy: logits (T*B, V), time-major, against targets (B, T)."""
-    labels = tf.reshape(tf.transpose(targets), [-1])  # (T*B,), in the logits' order
+    """Return the mean cross-entropy of time-major logits (T*B, V) and targets (B, T)."""
+    labels = tf.reshape(tf.transpose(targets), [-1])  # (T*B,), in the order of the logits
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
 
 
 def detach(state):
-    """The state without its history, so that no gradient flows back through it."""
+    """Return the state detached from its gradient history."""
     return tuple(tf.stop_gradient(s) for s in state)  # though each minibatch has its own tape
 
 
-@on_its_device
+@run_on_model_device
 def gradients(model, batch, state):
-    """Loss of a minibatch, the gradient of each parameter, and the detached state."""
+    """Return the loss of a minibatch, the gradient of each parameter, and the detached state."""
     with tf.GradientTape() as tape:
-        logits, state = model.forward(batch.inputs, state)
-        mean = loss(logits, batch.Y)
-    grads = tape.gradient(mean, model.params)  # sparse where rows were gathered
-    return mean, {n: tf.convert_to_tensor(grad) for n, grad in grads.items()}, detach(state)
+        logits, state = model.forward(batch.X, state, **batch.extras)
+        mean_loss = loss(logits, batch.Y)
+    grads = tape.gradient(mean_loss, model.params)  # sparse where rows were gathered
+    return mean_loss, {n: tf.convert_to_tensor(grad) for n, grad in grads.items()}, detach(state)
 
 
 def clip(grads, theta):
-    """Gradients scaled by min(1, theta/norm), and that norm, over all parameters together."""
+    """Clip gradients to the global norm theta; return them and the norm before clipping."""
     # Not clip_by_global_norm, which takes the norm of sparse gradients before it adds equal rows.
     norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for grad in grads.values()))
     scale = tf.minimum(theta / norm, 1)
     return {name: grad * scale for name, grad in grads.items()}, norm
 
 
-def rounded(values, grid):
-    """The nearest multiples of the grid, a half to the even one; without a grid, the values."""
-    return values if grid is None else tf.round(values / grid) * grid
-
-
-def sgd(model, grads, how, rates):
-    """One step of gradient descent, in place; in exact mode rounded to a grid."""
+def sgd(model, grads, update):
+    """Apply one gradient-descent step in place."""
     for name, param in model.params.items():
-        param.assign_sub(rounded(rates.lr * grads[name], how.grid))
+        param.assign_sub(update.lr * grads[name])
 
 
 OPTIMIZERS = {"sgd": sgd}
 
 
-@on_its_device
-@tf.function  # compiled as one graph, for each model, `how` and shape of a minibatch
-def train_minibatch(model, batch, state, how):
-    """One update from X, Y (B, T): its loss, and the detached state, rounded in exact mode."""
-    mean, grads, state = gradients(model, batch, state)
-    grads, _ = clip(grads, how.theta)
-    OPTIMIZERS[how.optimizer](model, grads, how, batch.rates)
-    return mean, tuple(rounded(each, how.state_grid) for each in state)
+@compile_update  # by tf.function as one graph, for each model and shape of a minibatch
+def train_minibatch(model, batch, state, update):
+    """Train on one minibatch; return its loss and the detached state."""
+    mean_loss, grads, state = gradients(model, batch, state)
+    grads, _ = clip(grads, update.theta)
+    OPTIMIZERS[update.optimizer](model, grads, update)
+    return mean_loss, state
 
 
-def train_epoch(model, minibatches, how, carry, state=None):
-    """One pass over the minibatches, from a state or zeros: each loss, and the last state."""
+def train_epoch(model, minibatches, updates, carry, state=None):
+    """Train on all minibatches from `state` or zeros; return all losses and the last state."""
     losses = []
-    for batch in minibatches:
+    for batch, update in zip(minibatches, updates):
         if state is None or not carry:
             state = model.state(len(batch.X))
         batch = batch.map(tensor, model.options.device)
-        mean, state = train_minibatch(model, batch, state, how)
-        losses.append(mean)
-    return [float(mean) for mean in losses], state  # read at the end: a GPU need not wait
+        mean_loss, state = train_minibatch(model, batch, state, update)
+        losses.append(mean_loss)
+    return [float(mean_loss) for mean_loss in losses], state  # converted last: no wait for a GPU
 
 
-def predict(model, prefix, num_preds, choose):
-    """The prefix and num_preds tokens after it, each picked by `choose` from the logits (V,)."""
+@run_on_model_device
+def evaluate(model, minibatches):
+    """Return the summed loss and the number of tokens of sequential minibatches."""
+    total_loss, num_tokens, state = 0.0, 0, None
+    for batch in minibatches:
+        state = state or model.state(len(batch.X))
+        tensors = batch.map(tensor, model.options.device)
+        logits, state = model.forward(tensors.X, state)
+        total_loss += float(loss(logits, tensors.Y)) * batch.X.size
+        num_tokens += batch.X.size
+    return total_loss, num_tokens
+
+
+@run_on_model_device
+def predict(model, prefix, num_preds, choose_token):
+    """Return prefix plus num_preds tokens, each chosen by `choose_token` from the logits (V,)."""
     state, outputs = model.state(1), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
-        token = tensor(np.array([outputs[-1:]], "int64"), model.options.device)  # B = T = 1
+        token = tf.constant([outputs[-1:]])  # B = T = 1
         logits, state = model.forward(token, state)
-        # Warm-up: as long as the prefix lasts, the next token is the prefix's own.
-        outputs.append(prefix[t] if t < len(prefix) else choose(array(logits)[0]))
+        # Warm-up: as long as the prefix lasts, it provides the next token.
+        outputs.append(prefix[t] if t < len(prefix) else choose_token(logits.numpy()[0]))
     return outputs
 
 
 def build(arrays, options):
-    """The plain model, with parameters that start at these arrays."""
+    """Build the plain model from initial parameter values."""
     return bind(params(arrays, options), options, forward, state, to_arrays)

@@ -1,65 +1,52 @@
-"""Layers, an embedding, dropout, optimizers with a state, evaluation: L layers, N embedding."""
+"""Stacked layers, embedding, dropout, stateful optimizers. Sizes: L layers, N embedding."""
 
 import torch
 
-from rnn_scratch.parameters import by_layer, of_layer, tokens_and_masks
+from rnn_scratch.parameters import select_layer, split_by_layer
 
-from .machine import tensor
-from .scratch import CELLS, OPTIMIZERS, encode, loss, rounded
-
-
-def deep_step(inputs, state, params, options):
-    """One time step of all layers: x (B, V) and masks (L, B, H) or None to logits and new state."""
-    (x, masks), after = inputs, ()
-    x = x @ params["W_e"] if options.embedding else x  # (B, N): of each one-hot vector, a row
-    for layer, before in enumerate(by_layer(state, options)):
-        hidden = CELLS[options.cell](x, before, of_layer(params, layer))
-        x = hidden[0] if masks is None else hidden[0] * masks[layer]  # what goes upwards
-        after += hidden
-    return x @ params["W_hq"] + params["b_q"], after
+from .scratch import CELLS, OPTIMIZERS, encode
 
 
-def deep_forward(inputs, state, params, options):
-    """All time steps: tokens (B, T), or these and masks (T, L, B, H), to logits (T*B, V)."""
-    (tokens, masks), outputs = tokens_and_masks(inputs), []
+def deep_step(x, state, params, options, masks=None):
+    """Run all layers on x (B, V), with masks (L, B, H) if any; return logits and next state."""
+    next_state = ()
+    x = x @ params["W_e"] if options.embedding else x  # (B, N)
+    for layer, layer_state in enumerate(split_by_layer(state, options)):
+        layer_state = CELLS[options.cell](x, layer_state, select_layer(params, layer))
+        x = layer_state[0] if masks is None else layer_state[0] * masks[layer]  # dropout
+        next_state += layer_state
+    return x @ params["W_hq"] + params["b_q"], next_state
+
+
+def deep_forward(tokens, state, params, options, masks=None):
+    """Run tokens (B, T), with masks (T, L, B, H) if any; return logits (T*B, V) and state."""
+    outputs = []
     for t, x in enumerate(encode(tokens.T, params)):  # T times (B, V)
-        logits, state = deep_step((x, None if masks is None else masks[t]), state, params, options)
+        step_masks = None if masks is None else masks[t]
+        logits, state = deep_step(x, state, params, options, step_masks)
         outputs.append(logits)
     return torch.cat(outputs), state
 
 
 @torch.no_grad()
-def momentum(model, grads, how, rates):
-    """Polyak's heavy ball: m is a sum of all gradients, the older the less of each."""
-    m_of = model.slots["m"]
+def momentum(model, grads, update):
+    """Apply SGD with momentum: m is an exponentially decaying sum of gradients."""
+    m = model.slots["m"]
     for name, param in model.params.items():
-        m = m_of[name] = how.beta1 * m_of[name] + rounded(grads[name], how.grad_grid)
-        param -= rounded(rates.lr * (m + how.weight_decay * param), how.grid)
+        m[name] = update.beta1 * m[name] + grads[name]
+        param -= update.lr * (m[name] + update.weight_decay * param)
 
 
 @torch.no_grad()
-def adam(model, grads, how, rates):
-    """Adam, Algorithm 1 of Kingma and Ba (2015): running means m of g and v of g squared."""
-    m_of, v_of = model.slots["m"], model.slots["v"]
+def adam(model, grads, update):
+    """Apply Adam (Kingma and Ba, 2015, Algorithm 1): moving averages m of g and v of g squared."""
+    m, v = model.slots["m"], model.slots["v"]
     for name, param in model.params.items():
-        grad = rounded(grads[name], how.grad_grid)
-        m = m_of[name] = how.beta1 * m_of[name] + (1 - how.beta1) * grad
-        v = v_of[name] = how.beta2 * v_of[name] + (1 - how.beta2) * (grad * grad)
-        direction = (m / rates.c_m) / (torch.sqrt(v / rates.c_v) + how.epsilon)
-        param -= rounded(rates.lr * (direction + how.weight_decay * param), how.grid)
+        grad = grads[name]
+        m[name] = update.beta1 * m[name] + (1 - update.beta1) * grad
+        v[name] = update.beta2 * v[name] + (1 - update.beta2) * (grad * grad)
+        direction = (m[name] / update.c_m) / (torch.sqrt(v[name] / update.c_v) + update.epsilon)
+        param -= update.lr * (direction + update.weight_decay * param)
 
 
 OPTIMIZERS |= {"momentum": momentum, "adam": adam}
-
-
-@torch.no_grad()  # no graph is needed
-def evaluate(model, minibatches):
-    """Summed loss and number of tokens of sequential minibatches, without training."""
-    summed, num_tokens, state = 0.0, 0, None
-    for batch in minibatches:
-        state = state or model.state(len(batch.X))
-        tensors = batch.map(tensor, model.options.device)
-        logits, state = model.forward(tensors.X, state)
-        summed += float(loss(logits, tensors.Y)) * batch.X.size
-        num_tokens += batch.X.size
-    return summed, num_tokens

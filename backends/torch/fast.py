@@ -1,9 +1,7 @@
-"""The model of ``scratch``, optimized by hand.
+"""The model of ``scratch``, optimized by hand. Results agree up to rounding.
 
-It computes the same numbers, up to rounding. Each optimization has a name, under which a comment
-here or in the modules beside it gives its reason and what it gains: the time of a training
-minibatch without it relative to the time with it (rnn, B 32, T 35, V 28, float32, one thread,
-unless it says otherwise).
+Each optimization has a name; a comment that starts with this name, here or in a sibling module,
+gives the reason. The site lists the speedups.
 """
 
 from functools import partial
@@ -12,68 +10,67 @@ import torch
 from torch.nn import functional as F
 
 from rnn_scratch.contract import RNNScratchError, bind
-from rnn_scratch.parameters import by_layer, join_gates, of_layer, split_gates, tokens_and_masks
+from rnn_scratch.parameters import join_gates, select_layer, split_by_layer, split_gates
 
 from . import machine, scratch
-from .gated import GRU, LSTM, GRUAfter, over_time, tanh, tanh_slope
-from .products import linear, multiplier
+from .gated import GRU, LSTM, GRUAfter, recurrent_weight_grad, single_step, tanh, tanh_slope
+from .products import linear, make_matmul
 
 
 def params(arrays, options):
-    """The parameters of ``scratch``, all gates side by side."""
-    # Gates in one product: G gates are one matrix (H, G*H), which a layer multiplies with at once.
-    # Gain (lstm): 1.28 with 64 hidden units, 1.11 with 512.
+    """Create the parameters of ``scratch`` with all gates concatenated."""
+    # Gates in one product: the weights of G gates form one matrix (H, G*H).
     return scratch.params(join_gates(arrays, options), options)
 
 
-def forward(inputs, state, params, options):
-    """All time steps: tokens (B, T), or these and masks (T, L, B, H), to logits (T*B, V)."""
-    (tokens, masks), loop = tokens_and_masks(inputs), CELLS[options.cell]
-    after, outputs = (), None
-    for layer, before in enumerate(by_layer(state, options)):
-        own = of_layer(params, layer)
-        x = rows(tokens.T, params) if layer == 0 else upwards(outputs, own)  # (T, B, G*H)
-        hiddens, *last = loop(x, *before, own["W_h"])  # (T, B, H)
+def forward(tokens, state, params, options, masks=None):
+    """Run tokens (B, T), with masks (T, L, B, H) if any; return logits (T*B, V) and state."""
+    loop, next_state, outputs = CELLS[options.cell], (), None
+    for layer, layer_state in enumerate(split_by_layer(state, options)):
+        layer_params = select_layer(params, layer)
+        if layer == 0:
+            inputs = lookup_inputs(tokens.T, params)  # (T, B, G*H)
+        else:
+            inputs = project_inputs(outputs, layer_params)
+        if len(inputs) == 1 and not torch.is_grad_enabled():  # text generation
+            hiddens, *last = single_step(inputs, layer_state, layer_params["W_h"], options.cell)
+        else:
+            hiddens, *last = loop(inputs, *layer_state, layer_params["W_h"])  # (T, B, H)
         outputs = hiddens if masks is None else hiddens * masks[:, layer]
-        after += hiddens[-1], *last
-    # One output layer: it does not feed back, so one product can serve all time steps.
-    # Gain: 1.36 with 64 hidden units, 1.06 with 512.
-    return linear(outputs.flatten(0, 1), params["W_hq"], params["b_q"]), after
+        next_state += hiddens[-1], *last
+    # One output layer: the logits are not fed back, so one product serves all time steps.
+    return linear(outputs.flatten(0, 1), params["W_hq"], params["b_q"]), next_state
 
 
-def upwards(outputs, params):
-    """What goes into a layer from the one below: (T, B, H) to (T, B, G*H), in one product."""
+def project_inputs(outputs, params):
+    """Project a layer's outputs (T, B, H) to the next layer's gate inputs (T, B, G*H)."""
     inputs = linear(outputs.flatten(0, 1), params["W_x"], params["b"])
     return inputs.view(*outputs.shape[:2], -1)
 
 
-def rows(tokens, params):
-    """Rows of W_x, or of W_e W_x, for the tokens, and b added: tokens (...) to (..., G*H)."""
-    # Rows instead of products: a one-hot vector times a matrix is one of the matrix's rows.
-    # F.embedding takes rows as an index does, but sums their gradients faster.
-    # Gain: 1.04 with 64 hidden units, 1.03 with 512.
-    W_x, b = params["W_x"], params["b"]
-    if tokens.numel() < len(params["b_q"]):  # fewer tokens than rows: a step of generating text
-        embedded = F.embedding(tokens, params["W_e"]) @ W_x if "W_e" in params else None
-        return (F.embedding(tokens, W_x) if embedded is None else embedded) + b
-    # Bias in the table: it is added to V rows instead of T*B.
-    # Gain: 1.01 with 64 hidden units, 1.01 with 512.
-    return F.embedding(tokens, (params["W_e"] @ W_x if "W_e" in params else W_x) + b)
+def lookup_inputs(tokens, params):
+    """Look up gate inputs (..., G*H) for tokens (...): rows of W_x (or W_e W_x), plus b."""
+    # Rows instead of products: a one-hot vector times a matrix is one row of the matrix.
+    # F.embedding adds up the gradients of rows faster than an index does.
+    table = params["W_x"]
+    if "W_e" in params:
+        if tokens.numel() < len(params["b_q"]):  # text generation: fewer tokens than rows
+            return F.embedding(tokens, params["W_e"]) @ table + params["b"]
+        table = params["W_e"] @ table
+    return F.embedding(tokens, table) + params["b"]
 
 
 class Recurrence(torch.autograd.Function):
-    """The loop over time of `rnn`: inputs (T, B, H) and h_0 (B, H) to hidden states (T, B, H)."""
+    """RNN over time: inputs (T, B, H) and h_0 (B, H) to hidden states (T, B, H)."""
 
     # Hand-written backward pass: autograd would compute a product for W_h at every time step.
-    # Gain: 1.18 with 64 hidden units, 1.17 with 512.
 
     @staticmethod
     def forward(ctx, inputs, h_0, W_h, relu):
         """Compute the hidden states in the memory of the inputs."""
-        # In place: each input becomes a hidden state, as new memory costs more than the additions.
-        # Gain: 1.14 with 64 hidden units, 1.08 with 512.
+        # In place: each input becomes a hidden state, because new memory costs more than additions.
         hiddens, h = inputs, h_0
-        product = multiplier(W_h, len(inputs))
+        product = make_matmul(W_h, len(inputs))
         activation = partial(torch.clamp, min=0) if relu else tanh
         for z in hiddens.unbind():
             h = activation(product(h, z), out=z)  # (B, H)
@@ -85,18 +82,17 @@ class Recurrence(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, d_hiddens):
-        """Compute dz, the gradient before the activation, from the last time step to the first."""
+        """Compute the pre-activation gradients dz, from the last time step to the first."""
         hiddens, h_0, W_h = ctx.saved_tensors
-        product = multiplier(W_h.T, len(hiddens))
+        product = make_matmul(W_h.T, len(hiddens))
         slope = (hiddens > 0).to(hiddens.dtype) if ctx.relu else tanh_slope(hiddens)
-        dz = slope  # (T, B, H), in place from here on
-        d_z, d_h = dz.unbind(), d_hiddens.unbind()  # (B, H); indexing at each step takes longer
+        dz = slope  # (T, B, H), modified in place below
+        d_z, d_h = dz.unbind(), d_hiddens.unbind()  # (B, H), faster than indexing at every step
         d_z[-1].mul_(d_h[-1])
         for t in reversed(range(len(dz) - 1)):
             d_z[t].mul_(product(d_z[t + 1], d_h[t]))
         # One product per gradient: the sum over time is part of a matrix product.
-        # Gain: 1.13 with 64 hidden units, 1.09 with 512.
-        d_W_h = over_time(hiddens[:-1], dz[1:])  # all but the first step's
+        d_W_h = recurrent_weight_grad(hiddens[:-1], dz[1:])  # all steps except the first
         d_W_h += h_0.T @ dz[0]
         d_h = dz[0] @ W_h.T if ctx.needs_input_grad[1] else None
         return dz, d_h, d_W_h, None
@@ -112,7 +108,7 @@ CELLS = {
 
 
 def build(arrays, options):
-    """The optimized model, with parameters that start at these arrays."""
+    """Build the optimized model from initial parameter values."""
     if options.cell not in CELLS:
         raise RNNScratchError(
             f"The optimized model has no cell {options.cell!r}.\nUse --model scratch."

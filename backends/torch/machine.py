@@ -1,4 +1,7 @@
-"""What PyTorch computes on: CPU, CUDA or MPS, and its threads."""
+"""PyTorch's devices (CPU, CUDA or MPS), threads and conversions.
+
+Importing this module sets GOMP_SPINCOUNT, unless it is set, and forbids TF32.
+"""
 
 import os
 import re
@@ -8,31 +11,31 @@ import numpy as np
 
 from rnn_scratch.contract import RNNScratchError
 
-# After an operation OpenMP's threads wait for the next one in a busy loop. On a machine that has
-# other work, that lasts longer than the operation (measured: two threads up to five times slower,
-# and with ten other processes no end in sight). This number keeps the loop short, but longer than
-# the operations between two products, which one thread computes.
+# Between operations, OpenMP threads spin. On a busy machine, spinning takes longer than the
+# operations (measured: up to 5 times slower with two threads; no progress with ten other
+# processes). This spin count is small, but covers the single-threaded operations between two
+# matrix products.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 import torch
 
-from .products import multiplier
+from .products import make_matmul
 
-_process = os.getpid()  # the one that has imported PyTorch
-_OWN_CHOICE = torch.get_num_threads()
+_owner_pid = os.getpid()  # the process that imported PyTorch
+_DEFAULT_THREADS = torch.get_num_threads()
 
 
 def devices(dtype):
-    """The devices that can compute in this dtype here and now, the best first."""
+    """Return the devices that support this dtype, best first."""
     cuda = ["cuda"] if torch.cuda.is_available() else []
-    mps = torch.backends.mps.is_available() and dtype != "float64"  # which it does not have
-    return [*cuda, *(["mps"] if mps else []), "cpu"]
+    has_mps = torch.backends.mps.is_available() and dtype != "float64"  # MPS lacks float64
+    return [*cuda, *(["mps"] if has_mps else []), "cpu"]
 
 
 def set_threads(threads):
-    """Compute with this number of threads (None: the framework's own choice), and return it."""
-    if os.getpid() != _process:
-        # If that one has computed with several threads, OpenMP takes them to be here as well.
+    """Set the number of threads (None: the framework's default); return the number in use."""
+    if os.getpid() != _owner_pid:
+        # If the parent computed with several threads, OpenMP assumes that they exist here, too.
         if threads is not None and threads > 1:
             raise RNNScratchError(
                 f"The number of threads cannot be {threads}: this process was forked from one that "
@@ -41,26 +44,26 @@ def set_threads(threads):
                 'multiprocessing.get_context("spawn") does.'
             )
         threads = 1
-    torch.set_num_threads(threads or _OWN_CHOICE)
+    torch.set_num_threads(threads or _DEFAULT_THREADS)
     return torch.get_num_threads()
 
 
 def set_eager(eager):
-    """Run functions uncompiled, to debug them, or compiled; called before a model is built."""
+    """Disable (True) or enable (False) compilation; call before building a model."""
     # Nothing here is compiled.
 
 
 def set_tf32(allowed):
-    """Let a GPU multiply in NVIDIA's TF32, or not: it keeps 10 bits of a float32's 23."""
+    """Allow or forbid TF32 matrix products on NVIDIA GPUs (10 of 23 mantissa bits)."""
     torch.backends.cuda.matmul.allow_tf32 = allowed
     torch.backends.cudnn.allow_tf32 = allowed
 
 
-set_tf32(False)  # TF32 is faster, but its numbers would not be those of the other backends
+set_tf32(False)  # TF32 is faster, but its results would differ from the other backends'
 
 
 def synchronize(tensors, device):
-    """Return when these tensors are computed, and all other work of the device."""
+    """Block until these tensors, and all other work on the device, are computed."""
     if device == "cuda":
         torch.cuda.synchronize()
     elif device == "mps":
@@ -68,7 +71,7 @@ def synchronize(tensors, device):
 
 
 def environment():
-    """The versions of PyTorch and its libraries, the instructions they use, and the GPU's name."""
+    """Return the versions of PyTorch and its libraries, the instruction set, and the GPU's name."""
     versions = {"torch": str(torch.__version__)}
     names = {"Math Kernel Library": "mkl", "MKL-DNN": "onednn", "oneDNN": "onednn"}
     for name, number in re.findall(f"({'|'.join(names)})\\D*([\\d.]+)", torch.__config__.show()):
@@ -79,31 +82,31 @@ def environment():
     return versions
 
 
-def memory(device):
-    """The most bytes that tensors have taken on the device so far; None where it is unknown."""
+def peak_memory(device):
+    """Return the peak memory of tensors on the device in bytes, or None if unknown."""
     return torch.cuda.max_memory_allocated() if device == "cuda" else None
 
 
-def multiply(h, matrices):
-    """The product of h (N, K) with these matrices, one after another: a bound on training speed."""
-    times = Counter(map(id, matrices))
+def chain_matmul(h, matrices):
+    """Multiply h (N, K) by the matrices in turn; an upper bound on training speed."""
+    num_calls = Counter(map(id, matrices))
     distinct = {id(W): W for W in matrices}
-    products = {key: multiplier(W, times[key]) for key, W in distinct.items()}
+    products = {key: make_matmul(W, num_calls[key]) for key, W in distinct.items()}
     for W in matrices:
         h = products[id(W)](h)
     return h
 
 
 def tensor(array, device):
-    """The array as a tensor of the same dtype on the device."""
+    """Convert an array to a tensor of the same dtype on the device."""
     return torch.as_tensor(array, device=device)
 
 
 def array(tensor):
-    """The tensor as a NumPy array of the same dtype."""
+    """Convert a tensor to a NumPy array of the same dtype."""
     return np.asarray(tensor.detach().cpu())
 
 
 def to_arrays(params):
-    """Parameters, or their gradients, copied to NumPy arrays."""
+    """Copy parameters or gradients to NumPy arrays."""
     return {name: array(param).copy() for name, param in params.items()}

@@ -1,5 +1,5 @@
-// What NumPy does by itself, for `scratch.js`: arrays of one axis or two in float64; and the core's
-// views of parameters by layer. An array is its shape and its values, one row after another.
+// Operations of NumPy that `scratch.js` uses, on float64 arrays with one or two axes, and the core's
+// views of parameters by layer. An array has a shape and row-major values.
 "use strict";
 
 function zeros(...shape) {
@@ -10,7 +10,7 @@ function copy(A) {
   return { shape: A.shape, values: A.values.slice() };
 }
 
-// A function of the elements of arrays of one shape, up to four.
+// Apply a function to the elements of up to four arrays of one shape.
 function map(f, A, B = A, C = A, D = A) {
   const [result, a, b, c, d] = [zeros(...A.shape), A.values, B.values, C.values, D.values];
   for (let k = 0; k < a.length; k++) result.values[k] = f(a[k], b[k], c[k], d[k]);
@@ -21,7 +21,7 @@ function times(A, B) {
   return map((a, b) => a * b, A, B);
 }
 
-// The sum of arrays; one of one axis is added to each row.
+// Add arrays; an array with one axis is added to every row.
 function add(first, ...others) {
   const { shape, values } = copy(first);
   for (const { values: other } of others) {
@@ -32,14 +32,14 @@ function add(first, ...others) {
   return { shape, values };
 }
 
-// A row, which shares its memory with the array.
+// Return a row, which shares its memory with the array.
 function row(A, n) {
   const width = A.shape[1];
   return A.values.subarray(n * width, (n + 1) * width);
 }
 
-// The product of matrices, (m, n) and (n, p). For speed, it takes four terms at a time, and leaves
-// out those of zeros: all elements of a one-hot vector but one.
+// Multiply matrices (m, n) and (n, p). For speed, add four terms per iteration, and skip terms of
+// zeros, because one-hot vectors consist of zeros and a one.
 function dot(A, B) {
   const [[m, n], p] = [A.shape, B.shape[1]];
   const [C, a, b] = [zeros(m, p), A.values, B.values];
@@ -73,7 +73,7 @@ function sum_of_rows(A) {
   return sums;
 }
 
-// Add each row of B to the row of A that has the index there; some may have the same.
+// Add each row of B to the row of A at the corresponding index; indices may repeat.
 function add_at(A, indices, B) {
   indices.forEach((index, n) => {
     const [target, source] = [row(A, index), row(B, n)];
@@ -87,39 +87,40 @@ function concatenate(arrays) {
   return whole;
 }
 
-// The same number of rows in each part; they share the memory of the whole.
+// Split an array into parts with equally many rows, which share its memory.
 function split(A, parts) {
   const [shape, size] = [[A.shape[0] / parts, A.shape[1]], A.values.length / parts];
   const values = (n) => A.values.subarray(n * size, (n + 1) * size);
   return Array.from({ length: parts }, (_, n) => ({ shape, values: values(n) }));
 }
 
-// The columns of a list of rows.
+// Return the columns of a list of rows.
 function columns(rows) {
   return rows[0].map((_, t) => rows.map((each) => each[t]));
 }
 
-// What a function makes of each value of an object, under the same names.
+// Apply a function to every value of an object; keep the names.
 function by_name(object, f) {
   return Object.fromEntries(Object.entries(object).map(([name, each]) => [name, f(each, name)]));
 }
 
-// The state's arrays of each layer.
-function by_layer(state, options) {
+// Split the arrays of a state by layer.
+function split_by_layer(state, options) {
   const [length, size] = [options.num_layers, state.length / options.num_layers];
   return Array.from({ length }, (_, n) => state.slice(n * size, (n + 1) * size));
 }
 
-// The parameters of one layer, from 0, by the names that they have in the first.
-function of_layer(params, layer) {
+// Return the parameters of a layer, counted from 0, by their names in the first layer.
+function select_layer(params, layer) {
   if (layer === 0) return params;
   const end = `_${layer + 1}`;
   const own = Object.entries(params).filter(([name]) => name.endsWith(end));
   return Object.fromEntries(own.map(([name, each]) => [name.slice(0, -end.length), each]));
 }
 
-// What `of_layer` undoes: these with the names that they have in this layer.
-function to_layer(params, layer) {
+// Rename the parameters of the first layer to their names in another layer, the inverse of
+// `select_layer`.
+function add_layer_suffix(params, layer) {
   const end = layer ? `_${layer + 1}` : "";
   return Object.fromEntries(Object.entries(params).map(([name, each]) => [name + end, each]));
 }

@@ -1,7 +1,7 @@
-// A trained network: its weights, the text that it reads, and what a prediction depends on.
+// A trained network: loading weights, reading text, and attributing predictions to characters.
 "use strict";
 
-// The next character.
+// Decoding: choosing the next character.
 
 function softmax(logits, temperature) {
   const largest = Math.max(...logits);
@@ -10,21 +10,22 @@ function softmax(logits, temperature) {
   return weights.map((weight) => weight / sum);
 }
 
+// Token 0, <unk>, is never chosen.
 function greedy(logits) {
-  return logits.indexOf(Math.max(...logits));
+  return logits.indexOf(Math.max(...logits.slice(1)), 1);
 }
 
 function sample(logits, temperature) {
   let rest = Math.random();
-  const token = softmax(logits, temperature).findIndex((share) => (rest -= share) < 0);
-  return token < 0 ? greedy(logits) : token; // the rounded shares may add up to less than 1
+  const token = 1 + softmax(logits.slice(1), temperature).findIndex((share) => (rest -= share) < 0);
+  return token < 1 ? greedy(logits) : token; // rounded probabilities may add up to less than 1
 }
 
-// Reading the weights, and a text.
+// Loading weights and reading text.
 
 function decode({ shape, data }) {
   const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
-  const view = new DataView(bytes.buffer); // of floating-point numbers, the lowest byte first
+  const view = new DataView(bytes.buffer); // little-endian floating-point numbers
   const array = zeros(...shape), size = bytes.length / array.values.length;
   const read = {
     2: (place) => half(view.getUint16(place, true)),
@@ -35,7 +36,7 @@ function decode({ shape, data }) {
   return array;
 }
 
-// A number of half precision from its 16 bits: sign, exponent and fraction.
+// Convert the 16 bits of a half-precision number: sign, exponent and fraction.
 function half(bits) {
   const [exponent, fraction] = [(bits >> 10) & 31, bits & 1023];
   const size = exponent ? (1024 + fraction) * 2 ** (exponent - 25) : fraction * 2 ** -24;
@@ -46,8 +47,8 @@ function load(saved) {
   return { ...saved, params: by_name(saved.params, decode) };
 }
 
-// The characters of a text as the network's own text was normalized, and those that its vocabulary
-// lacks.
+// Normalize a text like the network's training text; return its characters, and the characters
+// that the vocabulary lacks.
 function tokenize(text, { vocab, normalize }) {
   if (normalize !== "none") text = text.toLowerCase().replace(/[^a-z]+/g, " ").trimStart();
   const known = (each) => vocab.indexOf(each) >= 0;
@@ -55,7 +56,7 @@ function tokenize(text, { vocab, normalize }) {
   return [[...text].filter(known).map((each) => vocab.indexOf(each)), [...lacking]];
 }
 
-// The steps that a network makes for these tokens, after those that it has made before.
+// Read tokens after previous steps; return all steps.
 function read(tokens, { params, options }, before = []) {
   const steps = [...before];
   for (const token of tokens) {
@@ -66,8 +67,8 @@ function read(tokens, { params, options }, before = []) {
   return steps;
 }
 
-// How the logit of a token depends on the last characters, at most `number`: for each the gradient
-// of the logit with respect to the character's vector, times that vector.
+// Return the influence of up to `number` last characters on the logit of a token: for every
+// character, the gradient of the logit with respect to its input vector, times this vector.
 function influence(steps, token, number, model) {
   const { params, options } = model;
   let [d_logits, d_state] = [zeros(1, params.b_q.shape[0]), state(1, options)];
@@ -77,9 +78,9 @@ function influence(steps, token, number, model) {
     const x = encode([steps[t].token], params);
     const before = t ? steps[t - 1].state : state(1, options);
     const back = [d_logits, d_state, steps[t].state, x, before, params, options];
-    const [d_x, d_before] = step_back(...back);
+    const [d_x, d_before] = step_backward(...back);
     found.unshift(times(d_x, x).values.reduce((a, b) => a + b, 0));
-    [d_logits, d_state] = [zeros(...d_logits.shape), d_before]; // earlier logits do not count
+    [d_logits, d_state] = [zeros(...d_logits.shape), d_before]; // only the last step's logit counts
   }
   return found;
 }

@@ -16,12 +16,12 @@ from ..settings import model_options
 from ..system.terminal import printable
 
 FOLDER = importlib.resources.files(__package__)
-SCRIPTS = ("arrays.js", "scratch.js", "network.js", "play.js")  # in their order
+SCRIPTS = ("arrays.js", "scratch.js", "network.js", "play.js")  # scripts, in loading order
 STYLE, CONTROLS = "play.css", "network.html"
 
 
 def network(saved: Checkpoint) -> dict[str, Any]:
-    """Return what the scripts need of a checkpoint."""
+    """Return the data of a checkpoint that the scripts need."""
     options = model_options(saved.settings, len(saved.vocab))
     return {
         "options": {**options._asdict(), "num_states": options.num_states},
@@ -38,7 +38,7 @@ def encode(array: np.ndarray) -> dict[str, Any]:
 
 
 def script(networks: dict[str, dict[str, Any]]) -> str:
-    """Return the script that defines the networks, which may stand within an HTML file."""
+    """Return the script that defines the networks, escaped for use in an HTML file."""
     # A vocabulary may have any characters, and `</script>` or `<!--` would end the script.
     content = json.dumps(networks).replace("<", "\\u003c")
     return f'"use strict";\nconst NETWORKS = {content};\n'
@@ -48,6 +48,6 @@ def render(saved: Checkpoint, title: str) -> str:
     """Return the HTML file of a checkpoint's network."""
     parts = {path.name: path.read_text("utf-8") for path in FOLDER.iterdir() if path.is_file()}
     scripts = [script({saved.settings.cell: network(saved)}), *(parts[name] for name in SCRIPTS)]
-    more = {"style": parts[STYLE], "controls": parts[CONTROLS], "scripts": scripts}
+    values = {"style": parts[STYLE], "controls": parts[CONTROLS], "scripts": scripts}
     template = Environment(autoescape=True).from_string(parts["page.html"])
-    return template.render(title=printable(title), saved=saved, **more)
+    return template.render(title=printable(title), saved=saved, **values)

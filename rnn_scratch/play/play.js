@@ -1,20 +1,20 @@
-// What the page shows of the networks of `weights.js`, and what its controls do.
+// The display and the controls of the page for the networks of `weights.js`.
 "use strict";
 (() => {
   const models = Object.fromEntries(
     Object.entries(NETWORKS).map(([cell, saved]) => [cell, load(saved)]));
-  const TENSORS = { lstm: ["H", "C"] }; // of a state; those of other cells are H alone
-  const MOST = 8; // bars
-  // Characters on which the next one is shown to depend: fewer of a large network, which takes long.
+  const TENSORS = { lstm: ["H", "C"] }; // state tensors by cell; other cells have only H
+  const MOST = 8; // maximum number of bars
+  // The number of characters whose influence is shown; smaller for large networks, which are slow.
   const reach = ({ params }) => {
     const size = Object.values(params).reduce((sum, { values }) => sum + values.length, 0);
     return Math.max(10, Math.min(100, Math.floor(2e7 / size)));
   };
-  const LONGEST = 2000; // characters, after which a text that runs by itself stops
+  const LONGEST = 2000; // maximum length in characters of a text that is generated automatically
   const find = (name) => document.getElementById(`play-${name}`);
   const { prefix, temperature } = find("controls").elements;
-  const passages = {}; // by network: the steps of the passage of the story
-  const unit = { which: 0, index: 0 }; // the selected one, and the tensor that it is in
+  const passages = {}; // steps of the passage of the story, by network
+  const unit = { which: 0, index: 0 }; // the selected unit: its tensor, and its index there
   let model, steps, typed, timer;
 
   const chosen = (group) => find("play").querySelector(`[name=${group}]:checked`).value;
@@ -24,13 +24,13 @@
   const name = (token) => NAMES[model.vocab[token]] ?? model.vocab[token];
   const percent = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
   const signed = (value) => value.toFixed(2).replace("-", "−");
-  // The tensors of a state by name: those of the cell in each layer.
+  // Return the names of the state tensors of all layers.
   function names({ cell, num_layers }) {
     const layers = Array.from({ length: num_layers }, (_, n) => (n ? `_${n + 1}` : ""));
     return layers.flatMap((end) => (TENSORS[cell] ?? ["H"]).map((name) => name + end));
   }
 
-  // The values of a tensor, from −1 to 1. What has no bounds is shown through tanh.
+  // Return the values of a tensor in [−1, 1]; apply tanh to unbounded values.
   function shades(state, which) {
     const { values } = state[which];
     const bounded = names(model.options)[which][0] === "H" && model.options.cell !== "rnn-relu";
@@ -45,49 +45,49 @@
     return element;
   }
 
-  // The style sheet has a color for each sign, whose opacity is the value's size.
+  // Color an element by the sign of a value; the absolute value is the opacity.
   function paint(element, value) {
     element.dataset.sign = value < 0 ? "minus" : "plus";
     element.style.setProperty("--strength", Math.abs(value).toFixed(3));
   }
 
   function write(target, steps, values, underlined = 0) {
-    target.replaceChildren(...steps.map((each, n) => {
-      const span = make("span", { textContent: model.vocab[each.token] });
+    target.replaceChildren(...steps.map((step, n) => {
+      const span = make("span", { textContent: model.vocab[step.token] });
       if (n < underlined) span.className = "typed";
       paint(span, values[n]);
       return span;
     }));
   }
 
-  // The colors of the text: a unit's values, or what the most likely next character depends on.
+  // Return the colors of the text: a unit's values, or influences on the most likely character.
   function colors() {
     const influences = chosen("colors") === "influence" && steps.length > 0;
     find("influence").hidden = !influences;
-    if (!influences) return steps.map((each) => shade(each.state));
+    if (!influences) return steps.map((step) => shade(step.state));
     const token = greedy(last().logits);
-    const found = influence(steps, token, reach(model), model);
-    const largest = Math.max(...found.map(Math.abs), Number.MIN_VALUE);
+    const values = influence(steps, token, reach(model), model);
+    const largest = Math.max(...values.map(Math.abs), Number.MIN_VALUE);
     find("token").textContent = name(token);
-    find("characters").textContent = found.length;
-    const earlier = Array(steps.length - found.length).fill(0);
-    return [...earlier, ...found.map((each) => each / largest)];
+    find("characters").textContent = values.length;
+    const earlier = Array(steps.length - values.length).fill(0);
+    return [...earlier, ...values.map((value) => value / largest)];
   }
 
-  // What the prefix is at first: that of `predict`, or the site's.
+  // Return the initial prefix: the default of `predict`, or the site's prefix.
   function opening(model) {
     const usual = model.expected?.prefix ?? "time traveller ";
     return tokenize(usual, model)[1].length ? model.vocab[1] : usual;
   }
 
-  // From the prefix, with the network that is selected.
+  // Start again from the prefix with the selected network.
   function start() {
     stop();
     model = models[chosen("network")];
     const [tokens, lacking] = tokenize(prefix.value, model);
     typed = tokens.length;
     steps = read(tokens, model);
-    const named = lacking.slice(0, 5).map((each) => `“${each}”`).join(", ");
+    const named = lacking.slice(0, 5).map((character) => `“${character}”`).join(", ");
     const kind = model.normalize === "none" ? "character" : "letter";
     const needed = `The network needs at least one ${kind} to start from.`;
     find("empty").textContent = (lacking.length ? `The network does not know ${named}. ` : "")
@@ -99,7 +99,7 @@
     show();
   }
 
-  // One more character: this one, or one that the probabilities decide on.
+  // Append a character: `token`, or a sampled or the most likely character.
   function go(token = degrees() ? sample(last().logits, degrees()) : greedy(last().logits)) {
     steps = read([token], model, steps);
     show();

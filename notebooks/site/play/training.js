@@ -2,8 +2,8 @@
 // minibatches and their order, learning rates, exact mode's digest. Settings have the core's names.
 "use strict";
 
-// Exact mode rounds steps, or with an optimizer that remembers steps and gradients; and states.
-const [GRID, FINE_GRID, STATE_GRID] = [2 ** -16, 2 ** -20, 2 ** -10];
+// Exact mode: grids of parameters, of gradients that enter slots, and of states; smallest slot.
+const [GRID, FINE_GRID, STATE_GRID, SMALLEST] = [2 ** -16, 2 ** -20, 2 ** -10, 2 ** -100];
 const GATES = { rnn: "h", gru: "zrh", "gru-after": "zrh", lstm: "ifoc" };
 const SLOTS = { sgd: "", momentum: "m", adam: "mv" };
 const LEARNING_RATES = { sgd: 1, momentum: 0.1, adam: 0.002 };
@@ -50,7 +50,7 @@ function shapes({ cell, num_hiddens: H, num_layers, embedding: N, vocab_size: V 
     for (const gate of GATES[cell]) {
       const inputs = layer ? H : N || V;
       const own = { [`W_x${gate}`]: [inputs, H], [`W_h${gate}`]: [H, H], [`b_${gate}`]: [H] };
-      Object.assign(found, to_layer(own, layer));
+      Object.assign(found, add_layer_suffix(own, layer));
     }
   }
   return { ...found, W_hq: [H, V], b_q: [V] };
@@ -98,19 +98,40 @@ function masks(settings, epoch, n) {
   }));
 }
 
-// How the parameters change.
-function update_rule({ lr, theta, optimizer, exact }) {
-  const fine = SLOTS[optimizer] ? FINE_GRID : null;
-  return {
-    lr, theta, optimizer, weight_decay: 0, beta1: 0.9, beta2: 0.999, epsilon: 1e-8,
-    grid: exact ? fine ?? GRID : null, grad_grid: exact ? fine : null,
-    state_grid: exact ? STATE_GRID : null,
+// Round to the nearest multiple of the grid, ties to even.
+function round_to_grid(values, grid) {
+  return map((value) => {
+    const whole = Math.round(value / grid); // rounds ties up
+    return (whole - value / grid === 0.5 && whole % 2 ? whole - 1 : whole) * grid;
+  }, values);
+}
+
+// Round to the nearest float32 number; replace tiny numbers by zero.
+function round_to_float32(values) {
+  return map((value) => (Math.abs(value) < SMALLEST ? 0 : Math.fround(value)), values);
+}
+
+// Return the optimizer with rounded gradients, parameters and slots.
+function make_exact(optimizer) {
+  return (model, grads, update) => {
+    const slots = Object.values(model.slots), grid = slots.length ? FINE_GRID : GRID;
+    optimizer(model, by_name(grads, (grad) => round_to_grid(grad, grid)), update);
+    Object.assign(model.params, by_name(model.params, (param) => round_to_grid(param, grid)));
+    for (const slot of slots) Object.assign(slot, by_name(slot, round_to_float32));
   };
 }
 
-// The rates of an update, from 1: the learning rate, and by what Adam divides its means.
-function rates(how, update) {
-  return { lr: how.lr, c_m: 1 - how.beta1 ** update, c_v: 1 - how.beta2 ** update };
+for (const [name, optimizer] of Object.entries({ ...OPTIMIZERS })) {
+  OPTIMIZERS[`exact ${name}`] = make_exact(optimizer);
+}
+
+// The hyperparameters of an update, by its number from 1. Exact mode has float32 numbers.
+function update_rule({ lr, theta, optimizer, exact }, number = 1) {
+  const numbers = { lr, weight_decay: 0, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+  if (exact) for (const name in numbers) numbers[name] = Math.fround(numbers[name]);
+  const { beta1, beta2 } = numbers;
+  const corrections = { c_m: 1 - beta1 ** number, c_v: 1 - beta2 ** number };
+  return { ...numbers, ...corrections, theta, optimizer: exact ? `exact ${optimizer}` : optimizer };
 }
 
 // A training before its first epoch; an Error with a sentence where it cannot begin. `text` is what
@@ -149,7 +170,7 @@ function begin(settings, text) {
   for (const slot of SLOTS[settings.optimizer]) {
     model.slots[slot] = by_name(model.params, (param) => zeros(...param.shape));
   }
-  const training = { settings, vocab, tokens, model, how: update_rule(settings), update: 0 };
+  const training = { settings: { ...settings }, vocab, tokens, model, num_updates: 0 };
   return begin_epoch({ ...training, epoch: 0 });
 }
 
@@ -161,13 +182,14 @@ function begin_epoch(training) {
 
 // Train with the next minibatch; whether the epoch has ended with it. An Error if it has diverged.
 function advance(training) {
-  const { model, batches, how, losses, settings } = training;
-  const batch = { ...batches[losses.length], rates: rates(how, (training.update += 1)) };
+  const { model, batches, losses, settings } = training;
+  const update = update_rule(settings, (training.num_updates += 1));
   const carry = settings.sampling === "sequential";
-  const [[mean], last] = train_epoch(model, [batch], how, carry, training.last);
-  losses.push(mean);
-  training.last = last;
-  if (!Number.isFinite(mean)) {
+  const batch = batches[losses.length];
+  const [[mean_loss], last] = train_epoch(model, [batch], [update], carry, training.last);
+  losses.push(mean_loss);
+  training.last = settings.exact ? last.map((s) => round_to_grid(s, STATE_GRID)) : last;
+  if (!Number.isFinite(mean_loss)) {
     throw Error(`The loss is not finite in epoch ${training.epoch}: training has diverged. Begin `
       + "again with a smaller learning rate, or a smaller θ.");
   }
@@ -199,7 +221,7 @@ function command({ corpus, ...settings }, epoch) {
 
 // All that training changes; a number so small that it is no normal one is zero.
 function everything(model) {
-  const arrays = { ...model.params };
+  const arrays = by_name(model.params, (param) => map((x) => x + 0, param)); // no negative zeros
   for (const [slot, own] of Object.entries(model.slots)) {
     for (const name in model.params) {
       arrays[`${slot}.${name}`] = map((x) => (Math.abs(x) < 2 ** -1022 ? 0 : x), own[name]);

@@ -22,7 +22,7 @@ const ASKED = {
     shown = name;
     picture();
   },
-  change_rate: ({ lr }) => (training.how.lr = lr),
+  change_rate: ({ lr }) => (training.settings.lr = lr),
   change_weight({ name, index, value }) {
     const { shape, values } = training.model.params[name];
     values[index[0] * (shape[1] ?? 1) + (index[1] ?? 0)] = value;
@@ -72,14 +72,14 @@ function end_epoch() {
 // How far the epoch has come, and what the next minibatch will do: the state of its first row at
 // its end, and the gradient of a parameter.
 function picture() {
-  const { epoch, batches, losses, model, how, settings } = training;
+  const { epoch, batches, losses, model, settings } = training;
   const batch = batches[losses.length];
   const carry = settings.sampling === "sequential" && training.last;
   const before = carry ? training.last : state(batch.X.length, model.options);
   const [, grads, after] = gradients(model, batch, before);
-  const [, norm] = clip(grads, how.theta);
+  const [, norm] = clip(grads, settings.theta);
   postMessage({ picture: {
-    epoch, done: losses.length, total: batches.length, norm, theta: how.theta, name: shown,
+    epoch, done: losses.length, total: batches.length, norm, theta: settings.theta, name: shown,
     state: after.map((each) => row(each, 0).slice()), value: model.params[shown],
     gradient: grads[shown],
   } });
