@@ -1,53 +1,15 @@
-"""The card of a run in a notebook: its curve, which grows during training, and its texts."""
+"""The live plot of a run in a notebook."""
 
-import base64
-import html
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..settings import Settings
+from ..training.events import Ended, Epoch, Progress, Started
 from . import curve, run_folder
-from .events import Ended, Progress, Started
 from .progress import LineReport, numbers_within, summary, time_left
-from .run_folder import Epoch, Session
 
-EVERY = 2.0  # seconds, at least, between two states of a card: to draw one takes about 0.1
-
-# It takes its colors from the page, light or dark.
-CARD = """\
-<div style="display: flex; flex-wrap: wrap; gap: 0.5em 1.5em; max-width: 60em; padding: 0.7em;
- border: 1px solid rgba(128, 128, 128, 0.5); border-radius: 6px">
-<img alt="perplexity against epochs" style="flex: 0 1 28em; min-width: 0; max-width: 100%"
- src="data:image/png;base64,{picture}"/>
-<div style="flex: 1 1 18em"><div><b>{heading}</b></div><div>{summary}</div>
-<pre style="white-space: pre-wrap; overflow-wrap: anywhere; margin: 0.5em 0">{texts}</pre>
-<div>run folder: <code>{folder}</code></div></div></div>"""
-
-# The runs whose cards training has left in the notebook: folder, and number of the cell.
-displayed: dict[Path, int] = {}
-
-
-def card(
-    folder: Path,
-    history: Sequence[Epoch],
-    settings: Settings,
-    session: Session,
-    text: str,
-    samples: Sequence[str],
-) -> str:
-    """Return what a notebook shows of a run, in HTML: its curve, a line about it, and its texts."""
-    runtime = session.runtime
-    where = f"{runtime.backend} ({runtime.model}) on {runtime.device}"
-    return CARD.format(
-        picture=base64.b64encode(curve.picture({runtime.backend: history})).decode(),
-        heading=html.escape(f"{where}: {settings.network}"),
-        summary=html.escape(text),
-        texts=html.escape("\n\n".join(samples)),
-        folder=html.escape(str(folder)),
-    )
+MIN_SECONDS = 2.0  # between two states of the plot; drawing takes about 0.1
 
 
 def notebook_shell() -> Any:
@@ -58,39 +20,30 @@ def notebook_shell() -> Any:
 
 
 class Live(LineReport):
-    """In place of lines, the card of a run that is under way; its last state stays."""
+    """Show the curve of a training run and a line of metrics, instead of printing lines."""
 
     def started(self, event: Started) -> None:
-        """Display the card."""
-        self.path, self.settings, self.session = Path(event.folder), event.settings, event.session
-        self.history, self.drawn = run_folder.history(self.path), time.monotonic()
-        display = sys.modules["IPython"].display.display
-        data = self._data(f"epoch {self.session.from_epoch + 1} of {self.settings.num_epochs}")
-        self.handle = display(data, raw=True, display_id=True)
-        displayed[self.path] = notebook_shell().execution_count
+        """Display the curve so far."""
+        self.backend, self.last = event.session.runtime.backend, event.settings.num_epochs
+        self.epochs, self.drawn = run_folder.history(Path(event.folder)), time.monotonic()
+        data = self._data(f"epoch {event.session.from_epoch + 1} of {self.last}")
+        self.handle = sys.modules["IPython"].display.display(data, raw=True, display_id=True)
 
     def progress(self, event: Progress) -> None:
-        """Show how far the training has come, and the time left."""
-        if time.monotonic() - self.drawn >= EVERY:
-            so_far = f"{numbers_within(event)}{time_left(event.left)}"
-            text = f"epoch {event.epoch} of {self.settings.num_epochs}  {so_far}"
-            self.handle.update(self._data(text.rstrip()), raw=True)
+        """Update the curve, the metrics and the time left."""
+        if time.monotonic() - self.drawn >= MIN_SECONDS:
+            text = f"epoch {event.epoch} of {self.last}  {numbers_within(event)}"
+            self.handle.update(self._data(f"{text}{time_left(event.left)}".rstrip()), raw=True)
             self.drawn = time.monotonic()
 
     def epoch(self, event: Epoch) -> None:
         """Add the epoch to the curve."""
-        self.history.append(event)
+        self.epochs.append(event)
 
     def ended(self, event: Ended) -> None:
-        """Leave the last state, which depends on no clock, and say how to go on if interrupted."""
-        text = summary(self.history)
-        if event.session.outcome == "interrupted":
-            last = self.settings.num_epochs
-            text += f"; to go on: rnn_scratch.resume({str(self.path)!r}, {last})"
-        self.handle.update(self._data(text, event.session.predictions), raw=True)
+        """Leave the curve of the whole run, with its latest metrics."""
+        self.handle.update(self._data(summary(self.epochs)), raw=True)
 
-    def _data(self, text: str, texts: Sequence[str] = ()) -> dict[str, str]:
-        # The card, and one line for programs that show no pictures.
-        samples = [epoch.sample for epoch in self.history if epoch.sample is not None][-1:]
-        arguments = self.history, self.settings, self.session, text, texts or samples
-        return {"text/html": card(self.path, *arguments), "text/plain": text}
+    def _data(self, title: str) -> dict[str, Any]:
+        picture = curve.picture({self.backend: self.epochs}, title)
+        return {"image/png": picture, "text/plain": title}

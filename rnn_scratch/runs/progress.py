@@ -1,39 +1,38 @@
-"""The progress of training as lines of text, for any function that takes one, such as `print`."""
+"""Report the progress of training as lines of text, for a function such as `print`."""
 
 import datetime
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..system.terminal import Say
-from . import run_folder, training
-from .events import Ended, Progress, Report, Started
-from .run_folder import Epoch
-from .training import SAMPLE_EVERY
+from ..system.terminal import LogLine
+from ..training import events
+from ..training.events import Ended, Epoch, Progress, Report, Started
+from ..training.loop import SAMPLE_EVERY
 
-QUIET = 30.0  # seconds after which a line is due, within an epoch too
+QUIET = 30.0  # seconds after which a line is due, also within an epoch
 
 
 class LineReport(Report):
-    """Passes on lines: every tenth epoch, with a sample of the model's text, and the results."""
+    """Print every tenth epoch, with a sample of the model's text, and the results."""
 
-    def __init__(self, print_line: Say, translate: Callable[[str], str] = str) -> None:
-        """Pass each line to `print_line`; `translate` messages, which may name options."""
-        self.print, self._translate = print_line, translate
-        self.folder: Path | None = None  # of the run, once training has begun
+    def __init__(self, print_line: LogLine) -> None:
+        """Pass all lines to `print_line`."""
+        self.print = print_line
+        self.folder: Path | None = None  # folder of the run, once training has begun
 
-    def say(self, line: str) -> None:
-        """Pass on the message."""
-        self.print(self._translate(line))
+    def log(self, line: str) -> None:
+        """Print a message."""
+        self.print(line)
 
     def started(self, event: Started) -> None:
-        """Say what is trained, and where."""
+        """Print the model, the device and the folder."""
         self.folder, self.session = Path(event.folder), event.session
         self.last = event.settings.num_epochs
         self.epochs: list[Epoch] = []
-        self.said = time.monotonic()
+        self.printed = time.monotonic()
         session, runtime = event.session, event.session.runtime
         workers = f"workers: {runtime.workers}, " if runtime.workers > 1 else ""
         self.print(
@@ -43,24 +42,24 @@ class LineReport(Report):
         )
 
     def progress(self, event: Progress) -> None:
-        """Say how far the epoch has come if there has been no line for a while."""
-        if event.left is not None and time.monotonic() - self.said >= QUIET:
+        """Print the progress within the epoch if no line has been printed for a while."""
+        if event.left is not None and time.monotonic() - self.printed >= QUIET:
             self.print(
                 f"epoch {event.epoch}: {event.done:,} of {event.total:,} minibatches  "
                 f"{numbers_within(event)}{time_left(event.left)}"
             )
-            self.said = time.monotonic()
+            self.printed = time.monotonic()
 
     def epoch(self, event: Epoch) -> None:
-        """Say the numbers of every tenth epoch; the last one's are those of the end."""
+        """Print the metrics of every tenth epoch; `ended` prints the last epoch's metrics."""
         self.epochs.append(event)
         if event.epoch % SAMPLE_EVERY == 0 and event.epoch < self.last:
             sample = f"  {event.sample!r}" if event.sample else ""
-            self.print(f"epoch {event.epoch:>{len(str(self.last))}}  {numbers(event)}{sample}")
-            self.said = time.monotonic()
+            self.print(f"epoch {event.epoch:>{len(str(self.last))}}  {perplexities(event)}{sample}")
+            self.printed = time.monotonic()
 
     def ended(self, event: Ended) -> None:
-        """Say the results: speed, and how well both texts are predicted, now and at best."""
+        """Print the results: speed, and losses on both texts, of the last and the best epoch."""
         if event.session.outcome != "finished":
             return
         last, best = self.epochs[-1], event.best
@@ -77,36 +76,31 @@ class LineReport(Report):
 
 
 def losses(nats: float) -> str:
-    """Return a mean loss in two units: with the natural logarithm, and with that to base 2."""
+    """Return a mean loss in nats and in bits."""
     return f"{nats:.3f} nats, {nats / math.log(2):.3f} bits per character"
 
 
 def quality(nats: float, perplexity: float | None) -> str:
-    """Return a mean loss in two units, and the perplexity."""
+    """Return a mean loss in nats and in bits, and the perplexity."""
     return f"{losses(nats)}, perplexity {format_perplexity(perplexity)}"
 
 
 def time_left(seconds: float | None) -> str:
-    """Return the time to the end of the training, once it can be estimated."""
+    """Return the time to the end of training, or nothing if it is unknown."""
     return "" if seconds is None else f"time left {datetime.timedelta(seconds=round(seconds))}"
 
 
 def numbers_within(progress: Progress) -> str:
-    """Return perplexity and speed so far, and a space, in an epoch that has begun."""
+    """Return perplexity and speed within an epoch, or nothing before its first minibatch."""
     if progress.loss is None:
         return ""
-    so_far = format_perplexity(training.perplexity(progress.loss))
+    so_far = format_perplexity(events.perplexity(progress.loss))
     speed = progress.tokens / progress.seconds
     return f"perplexity {so_far} so far  {speed:,.0f} tokens/s  "
 
 
-def numbers(epoch: Epoch) -> str:
-    """Return perplexity and speed of an epoch in one line."""
-    return f"{perplexities(epoch)}  {epoch.tokens / epoch.seconds:,.0f} tokens/s"
-
-
 def perplexities(epoch: Epoch) -> str:
-    """Return the perplexity of an epoch, and that of the held-out text if there is one."""
+    """Return the perplexities of an epoch on the training text and the held-out text."""
     held_out = ""
     if epoch.valid_loss is not None:
         held_out = f" (held out {format_perplexity(epoch.valid_perplexity)})"
@@ -114,19 +108,15 @@ def perplexities(epoch: Epoch) -> str:
 
 
 def format_perplexity(perplexity: float | None) -> str:
-    """Return a perplexity with two digits after the point; large ones with an exponent."""
+    """Return a perplexity with two digits after the point, or with an exponent if it is large."""
     if perplexity is None:
         return "above 1e300"
     return f"{perplexity:.2f}" if perplexity < 1000 else f"{perplexity:.2e}"
 
 
 def summary(history: Sequence[Epoch]) -> str:
-    """Return how many epochs there are, the last perplexities, and an earlier best epoch."""
+    """Return the number of epochs and the last perplexities."""
     if not history:
         return "no epoch yet"
-    last, best = history[-1], run_folder.best(history)
-    earlier = ""
-    if best is not None and best is not last:
-        lowest = format_perplexity(best.valid_perplexity)
-        earlier = f", best held out {lowest} after epoch {best.epoch}"
-    return f"{last.epoch} epoch{'s' if last.epoch > 1 else ''}, {perplexities(last)}{earlier}"
+    last = history[-1]
+    return f"{last.epoch} epoch{'s' if last.epoch > 1 else ''}, {perplexities(last)}"

@@ -1,205 +1,136 @@
 """A run's folder: the record, the history, the curve and the checkpoint.
 
-``run.json``                settings, text, and each session: where, when and with what result
-``history.jsonl``           a line of JSON per epoch, written when it ends
+``run.json``                settings, text, and each session's machine, time and result
+``history.jsonl``           a line of JSON per epoch, appended when the epoch ends
 ``perplexity.png``          the curve
-``checkpoint.safetensors``  the latest state of the training; see `runs.sessions` for how often
+``checkpoint.safetensors``  the latest state of training; `runs.sessions` says how often it is saved
 
-Record and checkpoint have the run's identity, which is drawn when it begins. A checkpoint is the
-authority on the run: it has the length and the SHA-256 of the history up to its epoch, and lines
-after these do not count.
+The checkpoint is the authority: it contains the length and the SHA-256 of the history up to its
+epoch, and later lines are ignored.
 """
 
 import contextlib
 import datetime
 import hashlib
+import io
 import itertools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from ..errors import RNNScratchError, shown
+from ..errors import RNNScratchError, format_value
 from ..settings import Settings
 from ..system import files, records
 from ..system.files import Damaged
-from ..system.host import Machine
-from ..system.records import Count, Line, Record, Versions
+from ..system.records import Record
+from ..text import books, dataset
 from ..text.dataset import TextRecord
-from .runtime import Runtime
+from ..training.events import Epoch as Epoch
+from ..training.events import Session as Session
 
 RUN_FILE, HISTORY, CURVE = "run.json", "history.jsonl", "perplexity.png"
-RUN_FORMAT = 6
-LAST_NUMBER = 10**9 - 1  # of a run
-LONGEST_LINE = 2**13  # bytes of a line of the history: a sample of 50 characters takes 600 at most
+RUN_FORMAT = 8
+MAX_HISTORY = 2**28  # bytes; 50 characters of sample take 600 bytes at most
 PARENT = Path("runs")
-
-AboveZero = Annotated[float, Meta(gt=0)]
-Time = Annotated[datetime.datetime, Meta(tz=True)]
-LastEpoch = Annotated[int, Meta(ge=0, le=2**31)]  # that is complete; 0: none
-
-
-class Mark(NamedTuple):
-    """The beginning of a history: its length in bytes, and the SHA-256 of these bytes."""
-
-    size: Annotated[int, Meta(ge=0)] = 0
-    sha256: Line = hashlib.sha256().hexdigest()
-
-
-class Epoch(Record, tag=True):
-    """One epoch of training, a line of the history; losses are means in nats per character."""
-
-    epoch: Count
-    loss: float
-    perplexity: AboveZero | None  #: None where it is too large for a float
-    valid_loss: float | None  #: None without held-out text
-    valid_perplexity: AboveZero | None
-    tokens: Count
-    seconds: Annotated[float, Meta(ge=0)]
-    backend: Line
-    sample: str | None  #: generated text, every tenth epoch
-
-
-class Session(Record):
-    """One session of training: where, when and with what result."""
-
-    started: Time
-    process: Count  # its number
-    from_epoch: LastEpoch
-    runtime: Runtime  # with the device and the number of threads in use
-    machine: Machine
-    environment: Versions  # versions of the framework and its libraries
-    # It stays "running" if the process is killed.
-    outcome: Literal["running", "finished", "interrupted", "failed"]
-    engine: Line | None = None  # of several workers
-    patience: LastEpoch = 0  # epochs without improvement after which it ends; 0: none ends it
-    reason: str | None = None  # why it ended before its last epoch
-    ended: Time | None = None
-    to_epoch: LastEpoch | None = None
-    predictions: Annotated[
-        list[str], Meta(max_length=2)
-    ] = []  # continuations of two prefixes, at the end
+BACKUP = "Take it from a backup, or train again; `rnn-scratch predict` needs only the checkpoint."
 
 
 class RunRecord(Record):
     """The record of a run."""
 
-    format: int
-    identity: Line
-    settings: Settings
-    text: TextRecord
-    number: Annotated[int, Meta(ge=1, le=LAST_NUMBER)]  # among the runs beside it
-    sessions: Annotated[list[Session], Meta(min_length=1)]
+    format: int  #: format number of the file
+    settings: Settings  #: settings of the training
+    text: TextRecord  #: the text's location and digest
+    number: Annotated[int, Meta(ge=1)]  #: short name
+    sessions: Annotated[list[Session], Meta(min_length=1)]  #: all sessions, in order
 
 
 def create(folder: Path | None, backend: str) -> Path:
-    """Create the folder of a new run: this one, or by default a dated one under ``runs/``."""
+    """Create the folder of a new run: `folder`, or a dated folder under ``runs/``.
+
+    A folder that a kill has left before the run began is used again.
+    """
+    if folder is not None and folder.is_dir():
+        if all(path.name.endswith((files.LOCK, files.TEMPORARY)) for path in folder.iterdir()):
+            return folder
+        raise RNNScratchError(
+            f"The run folder {folder} exists already.",
+            "Choose another folder with `run`, or resume the run in it:\n"
+            f"rnn-scratch train --resume {folder} --num-epochs N",
+        )
     try:
         if folder is None:
-            return dated(backend)
+            return create_dated(backend)
         folder.mkdir(parents=True)
+        return folder
     except OSError as error:
-        if folder is not None and folder.is_dir():
-            raise RNNScratchError(
-                f"The run folder {folder} exists already.",
-                "Choose another with `--run`, or resume the run in it:\n"
-                f"rnn-scratch train --resume {folder} --epochs N",
-            ) from error
+        problem = f"The run folder {folder or PARENT} could not be created: {error.strerror}."
         raise RNNScratchError(
-            f"The run folder {folder or PARENT} could not be created: {error.strerror}."
+            problem, "Choose a folder that you may write: rnn-scratch train --run FOLDER"
         ) from error
-    return folder
 
 
-def dated(label: str) -> Path:
+def create_dated(label: str) -> Path:
     """Create a folder under ``runs/`` whose name is the time and this label."""
     PARENT.mkdir(exist_ok=True)
     stamp = f"{datetime.datetime.now():%Y-%m-%d-%H%M%S}-{label}"
     for number in itertools.count(1):
         folder = PARENT / (stamp if number == 1 else f"{stamp}-{number}")
-        # Created without a check whether it exists: another run may start in the same second.
-        with contextlib.suppress(FileExistsError):
+        with contextlib.suppress(FileExistsError):  # another run has started in the same second
             folder.mkdir()
-            break
-    return folder
+            return folder
+    raise AssertionError
 
 
 def read(folder: Path) -> RunRecord:
-    """Return the record of a run; raise Damaged or, if there is none, RNNScratchError."""
+    """Return the record of a run; raise Damaged, or RNNScratchError if it does not exist."""
     absence = RNNScratchError(
         f"{folder} is not the folder of a run: it has no {RUN_FILE}.",
         "`rnn-scratch runs` lists the runs.",
     )
-    try:
-        return records.read(folder / RUN_FILE, RunRecord, RUN_FORMAT, absence)
-    except Damaged as error:
-        raise damaged(folder, error.problem) from error
+    return records.read(folder / RUN_FILE, RunRecord, RUN_FORMAT, absence)
 
 
-def damaged(folder: Path, problem: str) -> Damaged:
-    """Return the error for a problem with a run's record or history, with what to do."""
-    return Damaged(
-        problem,
-        "Take it from a backup, or train a new run. The checkpoint is another file: "
-        f"rnn-scratch predict {folder}",
-    )
+def history(folder: Path, size: int | None = None, sha256: str | None = None) -> list[Epoch]:
+    """Return the epochs of a run's history; raise Damaged if a line is not an epoch.
 
-
-class History:
-    """The epochs of a run, and the length and SHA-256 of the lines that they are in the file."""
-
-    def __init__(self) -> None:
-        """There is no epoch yet."""
-        self.epochs: list[Epoch] = []
-        self.size, self._sha256 = 0, hashlib.sha256()
-
-    def add(self, epoch: Epoch, line: bytes) -> None:
-        """Add an epoch after the others."""
-        self.epochs.append(epoch)
-        self.size += len(line)
-        self._sha256.update(line)
-
-    @property
-    def mark(self) -> Mark:
-        """The length and the SHA-256 of all lines."""
-        return Mark(self.size, self._sha256.hexdigest())
-
-
-def read_history(folder: Path, mark: Mark | None = None) -> History:
-    """Read a run's history line by line, up to the mark of a checkpoint.
-
-    Without a mark, all of it is read, but for a last line that a kill has left incomplete. Raises
-    Damaged if a line is no epoch, or if the history does not belong to the checkpoint.
+    `size` and `sha256` are the length and the SHA-256 of the history that belongs to a checkpoint;
+    without them all complete lines are read.
     """
-    path, history = folder / HISTORY, History()
+    path, epochs = folder / HISTORY, list[Epoch]()
+    absence = Damaged(f"{path} does not exist.", BACKUP)
+    data = files.read(path, MAX_HISTORY, absence)[:size] if path.exists() else b""
     try:
-        with files.opened(path) as file:
-            while mark is None or history.size < mark.size:
-                line = file.readline(LONGEST_LINE)
-                if not line.endswith(b"\n"):
-                    break
-                history.add(msgspec.json.decode(line, type=Epoch), line)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise files.unreadable(path, error) from error
+        for line in io.BytesIO(data[: data.rfind(b"\n") + 1]):  # one line after another
+            epochs.append(msgspec.json.decode(line, type=Epoch))
     except (ValueError, RecursionError) as error:
-        number = len(history.epochs) + 1
-        problem = f"Line {number} of {path} is damaged: {shown(str(error), 200)}."
-        raise damaged(folder, problem) from error
-    if mark not in (None, history.mark):
-        raise damaged(folder, f"{path} is damaged: it does not belong to the checkpoint beside it.")
-    return history
-
-
-def history(folder: Path) -> list[Epoch]:
-    """Return the epochs in a run's history, as `read_history` does without a mark."""
-    return read_history(folder).epochs
+        problem = f"Line {len(epochs) + 1} of {path} is damaged: {format_value(str(error), 200)}."
+        raise Damaged(problem, BACKUP) from error
+    if sha256 not in (None, hashlib.sha256(data).hexdigest()):
+        problem = f"{path} is damaged: it does not belong to the checkpoint beside it."
+        raise Damaged(problem, BACKUP)
+    return epochs
 
 
 def best(epochs: Iterable[Epoch | None]) -> Epoch | None:
-    """Return the first epoch with the lowest loss on held-out text; None if no epoch has one."""
+    """Return the first epoch with the lowest loss on held-out text, or None."""
     losses = [(row.valid_loss, row) for row in epochs if row and row.valid_loss is not None]
     return min(losses, key=lambda pair: pair[0])[1] if losses else None
+
+
+def reload_text(folder: Path, record: TextRecord, text: books.Text | None = None) -> books.Text:
+    """Return the text of a run, loaded again if `text` is None; verify that it has not changed.
+
+    A path on another computer is not opened: a received run could name any host.
+    """
+    is_remote = record.origin.startswith(("\\\\", "//"))
+    if text is None and record.corpus == "file" and (is_remote or not Path(record.origin).exists()):
+        raise RNNScratchError(
+            f"The run in {folder} was trained on the text {record.origin}, which is not on this "
+            "computer.",
+            "If you have this text elsewhere, pass its path with `--text NEW`.",
+        )
+    return dataset.reload_and_verify(record, text)

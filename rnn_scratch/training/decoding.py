@@ -1,4 +1,7 @@
-"""The choice of the next token from the logits, the same for every backend."""
+"""The choice of the next token from the logits, equal for all backends.
+
+Token 0, ``<unk>``, occurs in no text: it is never chosen.
+"""
 
 from collections.abc import Callable
 
@@ -8,8 +11,8 @@ from ..randomness import generator
 
 
 def greedy(logits: np.ndarray) -> int:
-    """Return the most likely token; the first one if several are equally likely."""
-    return int(np.argmax(logits))
+    """Return the most likely token; the first token if several tokens are equally likely."""
+    return 1 + int(np.argmax(logits[1:]))
 
 
 def sampler(
@@ -27,14 +30,14 @@ def sampler(
     random = generator(seed, "decoding")
 
     def choose(logits: np.ndarray) -> int:
-        logits = logits.astype(np.float64)
+        logits = logits[1:].astype(np.float64)
         with np.errstate(over="ignore"):  # near temperature 0 all but the largest go to -inf
             weights = np.exp((logits - logits.max()) / temperature)
         tokens = likely(weights, top_k, top_p, min_p)
         sums = weights[tokens].cumsum()
-        # Without the last sum: a sample just below 1 can be rounded up to the sum of all.
+        # Omit the last sum: a sample just below 1 can be rounded up to the total.
         position = np.searchsorted(sums[:-1], random.random_sample() * sums[-1], side="right")
-        return int(tokens[position])
+        return 1 + int(tokens[position])
 
     return choose
 
@@ -42,14 +45,14 @@ def sampler(
 def likely(
     weights: np.ndarray, top_k: int | None, top_p: float | None, min_p: float | None
 ) -> np.ndarray:
-    """Return the tokens to sample from, ascending; their probabilities are proportional to these.
+    """Return the tokens to sample from, ascending; `weights` are proportional to probabilities.
 
-    `top_k` keeps the k most likely ones (Fan et al., 2018). `top_p` keeps as few of the most likely
-    ones as together have the probability p or more, the nucleus (Holtzman et al., 2020). `min_p`
-    keeps those whose probability is p times that of the most likely one or more (Nguyen et al.,
-    2024). Of several conditions a token has to meet all; the most likely token meets each.
+    `top_k` keeps the k most likely tokens (Fan et al., 2018). `top_p` keeps the nucleus, the
+    smallest set of most likely tokens whose probabilities add up to p (Holtzman et al., 2020).
+    `min_p` keeps tokens at least p times as likely as the most likely token (Nguyen et al., 2024).
+    A token must meet all conditions; the most likely token always does.
     """
-    order = np.argsort(-weights, kind="stable")  # of equally likely ones the first comes first
+    order = np.argsort(-weights, kind="stable")
     number = len(order)
     if top_k is not None:
         number = min(number, top_k)

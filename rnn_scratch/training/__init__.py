@@ -1,0 +1,1 @@
+"""Training: setup, schedule, the loop over minibatches, and its events. No file, no folder."""

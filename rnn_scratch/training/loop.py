@@ -1,0 +1,243 @@
+"""The loop over epochs and minibatches."""
+
+import itertools
+import time
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from ..contract import Arrays, Batch, Model, State, Update
+from ..errors import RNNScratchError
+from ..exact import STATE_GRID
+from ..parameters import trained_arrays
+from ..settings import Settings
+from ..system import signals
+from ..text import minibatches, vocabulary
+from . import decoding, exchange, schedule
+from .events import NOTHING, Epoch, Incomplete, Progress, perplexity
+from .setup import Setup
+
+SAMPLE_EVERY = 10  # epochs
+SAMPLE_LENGTH = 50  # characters
+CHUNK_SECONDS = 1.0  # approximate time after which a long epoch reports its progress
+PREFIXES = ("time traveller", "traveller")
+
+
+class Diverged(RNNScratchError):  # noqa: N818 - a result, not an error of the command
+    """Training has diverged: the loss or a parameter is not finite."""
+
+    exit_code = 1
+
+
+class Chunk(NamedTuple):
+    """The state of an epoch after some of its minibatches."""
+
+    incomplete: Incomplete  # all trained minibatches of the epoch
+    arrays: Arrays  # parameters and state of the optimizer
+    epoch: Epoch | None = None  # metrics, at the end of the epoch
+
+
+def epochs(setup: Setup) -> Iterator[Epoch]:
+    """Train all epochs from the start; yield the metrics of each epoch."""
+    with signals.deferred() as request:
+        for chunk in train_in_chunks(setup, 0, NOTHING, request):
+            if isinstance(chunk, Chunk) and chunk.epoch is not None:
+                yield chunk.epoch
+
+
+def train_in_chunks(
+    setup: Setup, last: int, incomplete: Incomplete, request: signals.Request
+) -> Iterator[Progress | Chunk]:
+    """Train the epochs after epoch `last`; `incomplete` is the trained part of the next epoch.
+
+    Yields the progress before each chunk of minibatches and the chunk after it: about every second,
+    and at the end of an epoch. Raises Stopped after a chunk if a signal asks for it, and Diverged
+    with a hint. Ends after an epoch if ``request.enough`` is set.
+    """
+    settings, text = setup.settings, setup.dataset.train
+    last, incomplete = _common_start(setup, last, incomplete)
+    arrays, size = trained_arrays(setup.model), 1
+    done = schedule.updates(len(text), settings, last) + len(incomplete.losses)
+    updates = each_update(setup, done)
+    start_position, start_time = None, time.monotonic()
+    for number in range(last + 1, settings.num_epochs + 1):
+        total = minibatches.count(len(text), settings, number)
+        batches = minibatches.epoch_batches(text, settings, number, len(incomplete.losses))
+        while len(incomplete.losses) < total:
+            progress = _progress(settings, number, total, incomplete)
+            if start_position is None:
+                start_position = progress.position
+            elif passed := progress.position - start_position:
+                left = settings.num_epochs - progress.position
+                progress.left = left * (time.monotonic() - start_time) / passed
+            yield progress
+            before, some = incomplete, itertools.islice(batches, size)
+            incomplete = _train_chunk(setup, some, updates, before)
+            arrays = trained_arrays(setup.model)
+            done = len(incomplete.losses) - len(before.losses)
+            size = max(1, int(CHUNK_SECONDS * done / (incomplete.seconds - before.seconds)))
+            if len(incomplete.losses) < total:
+                _require_finite(settings, number, arrays, incomplete.losses[-1])
+                yield Chunk(incomplete, arrays)
+                size = _agreed_size(setup, size, request)
+        yield Chunk(incomplete, arrays, _end_epoch(setup, number, incomplete, arrays))
+        incomplete = NOTHING
+        size = _agreed_size(setup, size, request)
+        if not size:
+            return
+
+
+def train_epoch(
+    setup: Setup,
+    model: Model,
+    batches: Iterable[Batch],
+    updates: Iterable[Update],
+    state: State | None = None,
+) -> tuple[list[float], State]:
+    """Train on minibatches as the backend's `train_epoch` does; return all losses and the state.
+
+    Several workers average their gradients. In exact mode the state that is carried to the next
+    minibatch is rounded, and ``setup.watch`` is called with it after each update.
+    """
+    backend, exact, alone = setup.backend, setup.settings.exact, len(setup.group.addresses) == 1
+    carry = minibatches.carries(setup.settings.sampling)
+    if alone and not exact:
+        return backend.scratch.train_epoch(model, batches, updates, carry, state)
+    module = backend.scratch if alone else backend.workers
+    train = module.train_minibatch if alone else module.train_minibatch_distributed
+    losses, device = [], model.options.device
+    for batch, update in zip(batches, updates):
+        if state is None or not carry:
+            state = model.state(len(batch.X))
+        loss, state = train(model, batch.map(backend.machine.tensor, device), state, update)
+        if exact:
+            state = tuple(backend.exact.round_to_grid(tensor, STATE_GRID) for tensor in state)
+        if setup.watch is not None:
+            setup.watch(state)
+        losses.append(loss)
+    assert state is not None
+    return [float(loss) for loss in losses], state
+
+
+def each_update(setup: Setup, done: int) -> Iterator[Update]:
+    """Yield the updates after the first `done` updates, without end.
+
+    If the variant of the model has its own optimizer, the updates name it.
+    """
+    settings, total = setup.settings, 0
+    if settings.schedule != "constant":
+        total = schedule.updates(len(setup.dataset.train), settings, settings.num_epochs)
+    name = f"{setup.runtime.model} {settings.optimizer}"
+    has_optimizer = name in setup.backend.scratch.OPTIMIZERS and not settings.exact
+    for update in schedule.each_update(settings, done, total):
+        yield update._replace(optimizer=name) if has_optimizer else update
+
+
+def predictions(setup: Setup) -> list[str]:
+    """Return continuations of the chapter's two prefixes.
+
+    If the vocabulary lacks letters of both, its most frequent character is continued instead.
+    """
+    vocab = setup.dataset.vocab
+    possible = [prefix for prefix in PREFIXES if set(prefix) <= set(vocab)]
+    prefixes = [vocabulary.encode(prefix, vocab).tolist() for prefix in possible]
+    with np.errstate(all="ignore"):  # the training may be about to diverge
+        outputs = [
+            setup.backend.scratch.predict(setup.model, prefix, SAMPLE_LENGTH, decoding.greedy)
+            for prefix in prefixes or [[1]]
+        ]
+    return [vocabulary.decode(tokens, vocab) for tokens in outputs]
+
+
+def _common_start(setup: Setup, last: int, incomplete: Incomplete) -> tuple[int, Incomplete]:
+    # Worker 0's last epoch and trained part of the next epoch. Only worker 0 needs the losses; they
+    # are zeros in the other workers.
+    group, backend, options = setup.group, setup.backend, setup.model.options
+    counts = last, len(incomplete.losses), len(incomplete.state)
+    last, done, tensors = exchange.all_gather_integers(group, backend, options, *counts)[0]
+    if group.rank > 0:
+        zeros = np.zeros((setup.settings.batch_size, options.num_hiddens), options.dtype)
+        incomplete = Incomplete((0.0,) * done, (zeros,) * tensors)
+    state = exchange.all_gather(group, backend, options.device, incomplete.state)
+    return last, incomplete._replace(state=tuple(arrays[0] for arrays in state))
+
+
+def _train_chunk(
+    setup: Setup, batches: Iterable[Batch], updates: Iterator[Update], before: Incomplete
+) -> Incomplete:
+    # Train this worker's rows of minibatches that follow `before` in the same epoch.
+    model, machine, device = setup.model, setup.backend.machine, setup.model.options.device
+    rows = exchange.share(setup.settings.batch_size, setup.group)
+    batches = (exchange.select_batch_rows(batch, rows) for batch in batches)
+    start_state = tuple(machine.tensor(array[rows], device) for array in before.state) or None
+    with np.errstate(all="ignore"):  # `_require_finite` reports an overflow
+        start = time.perf_counter()
+        losses, state = train_epoch(setup, model, batches, updates, start_state)
+        slots = [slot for tensors in model.slots.values() for slot in tensors.values()]
+        machine.synchronize([*state, *model.params.values(), *slots], device)
+        seconds = time.perf_counter() - start
+    carried = state if minibatches.carries(setup.settings.sampling) else ()
+    arrays = [machine.array(tensor).copy() for tensor in carried]
+    joined = exchange.join_rows(setup.group, setup.backend, device, arrays)
+    return Incomplete((*before.losses, *losses), joined, before.seconds + seconds)
+
+
+def _agreed_size(setup: Setup, size: int, request: signals.Request) -> int:
+    # The size of the next chunk, equal in all workers; 0 if worker 0 has trained enough. Raise
+    # Stopped if any worker received a signal.
+    size = 0 if request.enough else size
+    options = setup.model.options
+    size, signal = exchange.agree(setup.group, setup.backend, options, size, request.number)
+    if signal is not None:
+        raise signals.Stopped(signal)
+    return size
+
+
+def _end_epoch(setup: Setup, number: int, incomplete: Incomplete, arrays: Arrays) -> Epoch:
+    # Evaluate the model on the held-out text, and return the metrics of a complete epoch.
+    settings, model, losses = setup.settings, setup.model, incomplete.losses
+    loss, valid_loss = sum(losses) / len(losses), None
+    exchange.require_equal(setup.group, setup.backend, model.options, number, arrays)
+    reports = setup.group.rank == 0
+    if len(setup.dataset.valid) and reports:
+        held_out = minibatches.evaluation_batches(setup.dataset.valid, settings)
+        with np.errstate(all="ignore"):
+            summed, count = setup.backend.scratch.evaluate(model, held_out)
+            valid_loss = float(np.divide(summed, count))
+    _require_finite(settings, number, arrays, loss, valid_loss or 0)
+    return Epoch(
+        epoch=number,
+        loss=loss,
+        perplexity=perplexity(loss),
+        valid_loss=valid_loss,
+        valid_perplexity=None if valid_loss is None else perplexity(valid_loss),
+        tokens=len(losses) * settings.batch_size * settings.num_steps,
+        seconds=incomplete.seconds,
+        backend=setup.runtime.backend,
+        sample=predictions(setup)[0] if number % SAMPLE_EVERY == 0 and reports else None,
+    )
+
+
+def _require_finite(settings: Settings, epoch: int, arrays: Arrays, *losses: float) -> None:
+    if np.isfinite(losses).all() and all(np.isfinite(array).all() for array in arrays.values()):
+        return
+    used = ("lr", "sigma", "theta", "weight_decay")
+    values = [f"`{name}` ({getattr(settings, name):g})" for name in used if getattr(settings, name)]
+    clipping = "" if settings.theta else " Clip the gradients (omit `theta`)."
+    raise Diverged(
+        f"The loss is not finite in epoch {epoch}: training has diverged and stops.",
+        f"Try a smaller {', '.join(values[:-1])} or {values[-1]}.{clipping}",
+    )
+
+
+def _progress(settings: Settings, epoch: int, total: int, incomplete: Incomplete) -> Progress:
+    done = len(incomplete.losses)
+    return Progress(
+        epoch=epoch,
+        total=total,
+        done=done,
+        loss=sum(incomplete.losses) / done if done else None,
+        tokens=done * settings.batch_size * settings.num_steps,
+        seconds=incomplete.seconds,
+    )
