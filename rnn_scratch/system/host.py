@@ -1,7 +1,5 @@
-"""The machine: processor, memory and load, for the records of runs and comparisons."""
+"""The machine: processor, memory and load, for records and messages."""
 
-import ctypes
-import functools
 import hashlib
 import os
 import platform
@@ -16,7 +14,16 @@ from .records import Count, Line, Record
 
 
 class Machine(Record):
-    """The machine, its Python, and the versions of this project and NumPy."""
+    """The machine of a run or a comparison.
+
+    Attributes:
+        rnn_scratch: Version of this project.
+        python: Version of Python.
+        numpy: Version of NumPy.
+        platform: Name and version of the operating system.
+        processor: Name of the processor.
+        cores: Number of cores that the process may use.
+    """
 
     rnn_scratch: Line
     python: Line
@@ -38,19 +45,17 @@ def describe() -> Machine:
     )
 
 
-@functools.cache
 def source_version(package: str) -> str:
-    """Return the project's version, and the first digits of a digest of a package's source."""
+    """Return the project's version and a short digest of a package's source."""
     spec = find_spec(package)
-    content = hashlib.sha256()
-    for folder in sorted(spec.submodule_search_locations or []) if spec else []:
-        for path in sorted(Path(folder).rglob("*.py")):
-            content.update(f"{path.relative_to(folder).as_posix()} ".encode() + path.read_bytes())
-    return f"{version('rnn-scratch')}, source {content.hexdigest()[:8]}"
+    folders = spec.submodule_search_locations or [] if spec else []
+    paths = sorted(path for folder in folders for path in Path(folder).rglob("*.py"))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+    return f"{version('rnn-scratch')}, source {digest[:8]}"
 
 
 def by_pip(extra: str) -> str:
-    """Return how to install an extra of this project, as the end of a sentence."""
+    """Return the end of a sentence: the command that installs an extra of this project."""
     if (Path(__file__).parents[2] / "pyproject.toml").exists():
         return f" in the folder of the clone: pip install -e '.[{extra}]'"
     return f": pip install 'rnn-scratch[{extra}]'"
@@ -58,19 +63,8 @@ def by_pip(extra: str) -> str:
 
 def cores() -> int:
     """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def disable_malloc_trim() -> None:
-    """Let this process reuse the memory of deleted arrays for new ones."""
-    # By default glibc returns the memory of large arrays to the system, which then has to provide
-    # it again for every minibatch: up to a tenth of the time of training (measured).
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
-        libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, the largest that it takes
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def load() -> float | None:
@@ -79,16 +73,15 @@ def load() -> float | None:
 
 
 def memory() -> int | None:
-    """Return the bytes of memory that this machine has; None if unknown."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # on Windows
+    """Return the machine's memory in bytes; None on Windows."""
+    if not hasattr(os, "sysconf"):
         return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def peak_memory() -> int | None:
-    """Return the most bytes of memory that this process has used at a time; None if unknown."""
-    kilobytes = re.search(r"VmHWM:\s*(\d+) kB", _read("/proc/self/status"))  # on Linux
+    """Return the largest memory that this process has used in bytes; None except on Linux."""
+    kilobytes = re.search(r"VmHWM:\s*(\d+) kB", _read("/proc/self/status"))
     return 1024 * int(kilobytes[1]) if kilobytes else None
 
 
@@ -99,7 +92,4 @@ def processor() -> str:
 
 
 def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError:  # not Linux
-        return ""
+    return Path(path).read_text(encoding="utf-8") if os.path.exists(path) else ""

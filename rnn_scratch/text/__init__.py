@@ -1,1 +1,1 @@
-"""The text: where it comes from, and how it becomes minibatches of tokens."""
+"""The text: its sources, its vocabulary and its minibatches of tokens."""

@@ -1,14 +1,16 @@
 """Prepares a text for a run: normalizes, tokenizes and splits it; and loads it again later."""
 
+import re
 from typing import Annotated, NamedTuple
 
 import numpy as np
 from msgspec import Meta
+from msgspec.structs import replace
 
 from ..errors import RNNScratchError
 from ..settings import Settings
 from ..system.records import Count, Line, Record
-from ..system.terminal import Say
+from ..system.terminal import LogLine
 from . import books, minibatches, vocabulary
 
 
@@ -21,15 +23,43 @@ class Dataset(NamedTuple):
 
 
 class TextRecord(Record):
-    """What a record says of the text that was trained on: enough to find and verify it again."""
+    """The description of a text in a record, from which it can be found and verified again.
 
-    corpus: Line  # a name among `books.NAMES`, or "file"
-    # A path or, because the path of the data folder is private, the name of a book.
+    Attributes:
+        corpus: A name among `books.NAMES`, or "file".
+        origin: A path or, because the path of the cache folder is private, the name of a book.
+        sha256: Digest of the text before normalization.
+        vocabulary: Number of different tokens.
+        train_tokens: Number of tokens to train on.
+        valid_tokens: Number of held-out tokens.
+    """
+
+    corpus: Line
     origin: Annotated[str, Meta(max_length=2**16)]
-    sha256: Line  # before normalization
-    vocabulary: Count  # number of tokens
+    sha256: Line
+    vocabulary: Count
     train_tokens: Count
     valid_tokens: Annotated[int, Meta(ge=0, le=2**53)]
+
+
+def adapt_normalization(
+    settings: Settings, text: books.Text, is_explicit: bool, log: LogLine
+) -> Settings:
+    """Log the characters of a user's text that normalization removes; return the settings to use.
+
+    If it would remove most letters, the normalization becomes ``none``, unless it is explicit.
+    """
+    if settings.normalize == "none" or text.corpus != "file":
+        return settings
+    removed = re.sub(r"[A-Za-z\s]+", "", text.content)
+    num_letters = sum(map(str.isalpha, text.content))
+    if not is_explicit and sum(map(str.isalpha, removed)) > num_letters / 2:
+        log("Most letters of the text are not from a to z: using `--normalize none` to keep them.")
+        return replace(settings, normalize="none")
+    if removed:
+        share = 100 * len(removed) / len(text.content)
+        log(f"normalize removes {share:.2g} % of the characters; `--normalize none` keeps them.")
+    return settings
 
 
 def prepare(text: books.Text, settings: Settings) -> Dataset:
@@ -43,16 +73,11 @@ def prepare(text: books.Text, settings: Settings) -> Dataset:
         )
     vocab = vocabulary.build(normalized)
     tokens = vocabulary.encode(normalized, vocab)
-    held_out, available = settings.valid_tokens, len(tokens) - settings.valid_tokens
+    held_out, available = settings.valid_tokens, max(0, len(tokens) - settings.valid_tokens)
     end = min(settings.max_tokens or available, available)
     if settings.valid_share:
         held_out = round(settings.valid_share * end)
         end -= held_out
-    if settings.valid_tokens and end < 1:
-        raise RNNScratchError(
-            f"`--valid-tokens {settings.valid_tokens}` leaves nothing to train on: the text has "
-            f"{len(tokens):,} characters."
-        )
     minibatches.require(end, settings.batch_size, settings.num_steps)
     if settings.holds_out and held_out < 2:
         option = "--valid-share" if settings.valid_share else "--valid-tokens"
@@ -63,13 +88,11 @@ def prepare(text: books.Text, settings: Settings) -> Dataset:
     return Dataset(vocab, tokens[:end], tokens[end : end + held_out])
 
 
-def reload_and_verify(
-    original: TextRecord | books.Text, text: books.Text | None, say: Say = lambda line: None
-) -> books.Text:
+def reload_and_verify(original: TextRecord | books.Text, text: books.Text | None) -> books.Text:
     """Return the text of a run, loaded again if `text` is None; RNNScratchError if it changed."""
     if text is None:
         is_file = original.corpus == "file"
-        text = books.read_file(original.origin, say) if is_file else books.load(original.corpus)
+        text = books.read_file(original.origin) if is_file else books.load(original.corpus)
     if text.sha256 != original.sha256:
         raise RNNScratchError(
             f"The text ({text.origin}) is not the text that the run was started with "
@@ -80,7 +103,7 @@ def reload_and_verify(
 
 
 def describe(text: books.Text, dataset: Dataset) -> TextRecord:
-    """Return what a record says of a text."""
+    """Return the description of a text for a record."""
     return TextRecord(
         corpus=text.corpus,
         origin=text.corpus if text.corpus in books.BOOKS else text.origin,

@@ -16,19 +16,19 @@ from ..settings import Settings
 
 
 def carries(sampling: str) -> bool:
-    """Return whether the state is carried from each minibatch to the next."""
+    """Return whether the state is carried from one minibatch to the next."""
     return sampling == "sequential"
 
 
 def sequential(
     tokens: np.ndarray, batch_size: int, num_steps: int, offset: int, rest: bool = False
 ) -> Iterator[Batch]:
-    """Yield minibatches of X and Y, both (B, T): row i continues row i of the one before.
+    """Yield minibatches of X and Y, both (B, T): row i continues row i of the previous minibatch.
 
     Y is X one token later. The text from `offset` on is cut into B rows of equal length. With
-    `rest`, a last minibatch has the steps that are left, fewer than T.
+    `rest`, a last minibatch has the remaining steps, fewer than T.
     """
-    length = (len(tokens) - offset - 1) // batch_size  # of a row
+    length = (len(tokens) - offset - 1) // batch_size
     X_rows = tokens[offset : offset + batch_size * length].reshape(batch_size, length)
     Y_rows = tokens[offset + 1 : offset + 1 + batch_size * length].reshape(batch_size, length)
     for start in range(0, length if rest else length - num_steps + 1, num_steps):
@@ -48,17 +48,14 @@ def random(
 
 
 def draw_offset(num_steps: int, seed: int, epoch: int) -> int:
-    """Return where an epoch starts in the text, from 0 to T-1: random, so that the cuts move."""
+    """Draw an epoch's first position in the text, from 0 to T-1, so that the cuts move."""
     return int(generator(seed, "offset", epoch).randint(num_steps))
 
 
 def epoch_batches(
     tokens: np.ndarray, settings: Settings, epoch: int, first: int = 0
 ) -> Iterator[Batch]:
-    """Yield the minibatches of one epoch, determined by the random seed and the epoch's number.
-
-    Those before the minibatch `first` are omitted.
-    """
+    """Yield the minibatches of one epoch, from the minibatch with the index `first` on."""
     batch_size, num_steps, seed = settings.batch_size, settings.num_steps, settings.seed
     offset = draw_offset(num_steps, seed, epoch)
     if settings.sampling == "sequential":
@@ -70,23 +67,21 @@ def epoch_batches(
     if not settings.dropout:
         return batches
     return (
-        batch._replace(masks=draw_masks(batch, settings, epoch, number))
-        for number, batch in enumerate(batches, first)
+        batch._replace(masks=draw_masks(batch, settings, epoch, index))
+        for index, batch in enumerate(batches, first)
     )
 
 
 def draw_masks(batch: Batch, settings: Settings, epoch: int, minibatch: int) -> np.ndarray:
-    """Return masks of dropout for a minibatch, (T, L, B, H): 0 with probability p, or 1 / (1 - p).
+    """Return dropout masks for a minibatch, (T, L, B, H): 0 with probability p, else 1 / (1 - p).
 
-    Drawn are 16 bits for each: p is `dropout`, rounded to a multiple of 2**-16.
+    Each mask is drawn as 16 bits: p is `dropout`, rounded to a multiple of 2**-16.
     """
     shape = *batch.X.shape, settings.num_layers, settings.num_hiddens
-    drawn = generator(settings.seed, "dropout", epoch, minibatch).randint(
-        0, 2**16, shape, np.uint16
-    )
-    dropped = round(settings.dropout * 2**16)
-    kept = drawn.transpose(1, 2, 0, 3) >= dropped
-    return np.multiply(kept, 2**16 / (2**16 - dropped), dtype=settings.dtype, order="C")
+    rng = generator(settings.seed, "dropout", epoch, minibatch)
+    bits = rng.randint(0, 2**16, shape, np.uint16).transpose(1, 2, 0, 3)
+    limit = round(settings.dropout * 2**16)
+    return np.multiply(bits >= limit, 2**16 / (2**16 - limit), dtype=settings.dtype, order="C")
 
 
 def count(num_tokens: int, settings: Settings, epoch: int) -> int:
@@ -95,8 +90,8 @@ def count(num_tokens: int, settings: Settings, epoch: int) -> int:
     return (num_tokens - offset - 1) // (settings.batch_size * settings.num_steps)
 
 
-def whole(tokens: np.ndarray, settings: Settings) -> Iterator[Batch]:
-    """Yield minibatches for evaluating a text: sequential from its start, the last one shorter.
+def evaluation_batches(tokens: np.ndarray, settings: Settings) -> Iterator[Batch]:
+    """Yield sequential minibatches of a whole text, of which the last may be shorter.
 
     At most batch_size - 1 tokens at the end are omitted; a short text has fewer rows.
     """
@@ -106,12 +101,11 @@ def whole(tokens: np.ndarray, settings: Settings) -> Iterator[Batch]:
 
 
 def require(num_tokens: int, batch_size: int, num_steps: int) -> None:
-    """Raise RNNScratchError unless every epoch, whatever its offset, has at least one minibatch."""
-    needed = (batch_size + 1) * num_steps
-    if num_tokens >= needed:
-        return
-    raise RNNScratchError(
-        f"The text to train on has {num_tokens:,} characters; with `--batch-size {batch_size}` and "
-        f"`--num-steps {num_steps}` it needs {needed:,}, (batch size + 1) times the steps.",
-        "Use a longer text, or a smaller `--batch-size` or `--num-steps`.",
-    )
+    """Raise RNNScratchError unless every epoch, with any offset, has at least one minibatch."""
+    min_tokens = (batch_size + 1) * num_steps
+    if num_tokens < min_tokens:
+        raise RNNScratchError(
+            f"The text to train on has {num_tokens:,} characters; with `--batch-size {batch_size}` "
+            f"and `--num-steps {num_steps}` it needs {min_tokens:,}.",
+            "Use a longer text, or a smaller `--batch-size` or `--num-steps`.",
+        )

@@ -1,95 +1,54 @@
 """Converts characters to tokens and back, after one of three normalizations of the text."""
 
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import RNNScratchError, shown
+from ..errors import RNNScratchError, format_value
 
 UNKNOWN = "<unk>"
-MANY = 1000  # characters; with NumPy's scratch a minibatch takes five times as long as with 28
-BLOCK = 2**20  # characters that are converted at a time
-# The lower-case letter of each ASCII character; newlines stay, and all others become spaces.
-LETTERS = bytes(c | 32 if bytes([c]).isalpha() else c if c == 10 else 32 for c in range(256))
 
 
-def normalize(text: str, how: str) -> str:
+def normalize(text: str, mode: str) -> str:
     """Normalize a text before it is tokenized.
 
     ``chapter``: lower-case letters and spaces, each line stripped, lines joined without a
-    separator. ``spaced``: the same with a space between lines. ``none``: unchanged, for other
-    scripts, capitals, punctuation and newlines.
+    separator. ``spaced``: like ``chapter``, with a space between lines. ``none``: unchanged,
+    for other scripts, capitals, punctuation and newlines.
     """
-    if how == "none":
+    if mode == "none":
         return text
-    words = text.encode("ascii", "replace").translate(LETTERS)
-    if how == "spaced":
-        words = words.replace(b"\n", b" ")
-    while b"  " in words:  # half as many in each run of spaces
-        words = words.replace(b"  ", b" ")
-    # The chapter's: "us" at the end of a line and "his" at the start of the next become "ushis".
-    words = words.replace(b" \n", b"\n").replace(b"\n ", b"\n").replace(b"\n", b"")
-    return words.strip().decode()
-
-
-def code_points(block: str) -> np.ndarray:
-    """Return the code points (n,) of a part of a text."""
-    return np.frombuffer(block.encode("utf-32-le", "surrogatepass"), "<u4")
+    lines = [re.sub("[^A-Za-z]+", " ", line).strip().lower() for line in text.split("\n")]
+    # In the chapter, "us" at the end of a line and "his" at the start of the next become "ushis".
+    return "".join(lines) if mode == "chapter" else " ".join(filter(None, lines))
 
 
 def build(text: str) -> list[str]:
     """Return the vocabulary: ``<unk>``, then characters by falling frequency and code point."""
-    counts = np.zeros(sys.maxunicode + 1, np.int64)
-    for start in range(0, len(text), BLOCK):
-        found = np.bincount(code_points(text[start : start + BLOCK]))
-        counts[: len(found)] += found
-    codes = np.flatnonzero(counts).tolist()
-    return [UNKNOWN, *map(chr, sorted(codes, key=lambda code: -counts[code]))]
-
-
-def warning(vocab: Sequence[str], model: str) -> Iterator[str]:
-    """Return a line about what a large vocabulary costs, if it has at least MANY characters."""
-    size = len(vocab) - 1
-    if size < MANY:
-        return
-    line = (
-        f"The text has {size:,} different characters, so an epoch takes long: the output layer has "
-        "a unit for each character."
-    )
-    if model != "fast":
-        line += (
-            f" The {model} model also multiplies one-hot vectors of this length; `--model fast` "
-            "gathers rows of the weights instead."
-        )
-    yield line
+    counts = Counter(text)
+    return [UNKNOWN, *sorted(counts, key=lambda character: (-counts[character], character))]
 
 
 def encode(text: str, vocab: Sequence[str], unknown: str = "error") -> np.ndarray:
-    """Return the tokens (n,) of a text, unsigned integers of as few bits as it needs.
+    """Return the tokens (n,) of a text, in the smallest unsigned integer type that fits.
 
     `unknown` determines what happens to characters that the vocabulary lacks: with ``error`` they
     raise RNNScratchError, with ``skip`` they are omitted.
     """
     table = np.zeros(sys.maxunicode + 1, np.min_scalar_type(len(vocab) - 1))
     table[[ord(character) for character in vocab[1:]]] = range(1, len(vocab))
-    tokens = np.empty(len(text), table.dtype)
-    for start in range(0, len(text), BLOCK):
-        block = slice(start, start + BLOCK)
-        tokens[block] = table[code_points(text[block])]
-    if tokens.all():
-        return tokens
-    if unknown != "skip":
-        missing = sorted(set(text) - set(vocab))
-        named = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in missing[:10])
-        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
-        known = "".join(sorted(vocab[1:]))
-        raise RNNScratchError(
-            f"The vocabulary lacks {named}{more}.",
-            f"It has these {len(known)} characters: {shown(known)}.\n"
-            "Remove the others from the text, or use `--unknown skip` to omit them.",
-        )
-    return tokens[tokens > 0]
+    tokens = table[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")]
+    if tokens.all() or unknown == "skip":
+        return tokens[tokens > 0]
+    missing = "".join(sorted(set(text) - set(vocab)))
+    raise RNNScratchError(
+        f"The vocabulary lacks the characters {format_value(missing)}.",
+        f"It has these characters: {format_value(''.join(sorted(vocab[1:])))}.\n"
+        "Use `--unknown skip` to omit the others.",
+    )
 
 
 def decode(tokens: Sequence[int], vocab: Sequence[str]) -> str:
