@@ -1,31 +1,29 @@
-"""Call a function in the processes of a team on this machine, one for each worker."""
+"""Call a function in a group of child processes on this machine, one for each worker."""
 
 import contextlib
+import signal
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from ..contract import Team
+from ..contract import WorkerGroup
 from ..errors import NotOffered, RNNScratchError
 from ..system import processes
 from ..system.processes import Answer
-from . import network
-from .launch import forget_mpi
-
-LOOPBACK = "127.0.0.1"
+from . import mpi
 
 
-def addresses(number: int) -> list[str]:
-    """Return free addresses on this machine for a team of workers; none for a single one.
+def addresses(workers: int) -> tuple[str, ...]:
+    """Return a free address on the loopback interface for each worker."""
+    mpi.forget_launcher()
+    return tuple(mpi.free_address(mpi.LOOPBACK) for _ in range(workers))
 
-    Workers inherit the environment: the variables of a launcher of MPI are deleted from it.
-    """
-    if number == 1:
-        return []
-    forget_mpi()
-    return [network.free_address(LOOPBACK) for _ in range(number)]
+
+def is_aborted(error: RNNScratchError) -> bool:
+    """Return whether a library aborted this worker because another worker has ended."""
+    return isinstance(error, processes.Crashed) and error.signum == signal.SIGABRT
 
 
 def ask(
@@ -36,18 +34,17 @@ def ask(
     python: str = sys.executable,
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Generator[Answer]:
-    """Call a function in a child for each worker, and yield the answers of the first.
+    """Call a function in a child for each worker, and yield worker 0's answers, except None.
 
-    None is no answer, and only shows that the child goes on. The function's first parameter is a
-    `Team`, or None for a single worker. The rest is as in `processes.ask`. If a worker fails, all
-    end, and the error names it.
+    The function's first parameter is a `WorkerGroup`, or None for a single worker; `processes.ask`
+    describes the other parameters. If a worker fails, all end, and the error names it.
     """
-    known = tuple(addresses(workers))
-    teams = [Team(rank, known) for rank in range(workers)] if known else [None]
-    calls = {rank: partial(function, team, *arguments) for rank, team in enumerate(teams)}
+    hosts = addresses(workers)
+    groups = [WorkerGroup(rank, hosts) for rank in range(workers)] if workers > 1 else [None]
+    calls = {rank: partial(function, group, *arguments) for rank, group in enumerate(groups)}
     pythons = dict.fromkeys(calls, python)
     children = processes.ask(calls, timeout=timeout, pythons=pythons, environment=environment)
-    lost: RNNScratchError | None = None  # of an engine that has aborted its worker
+    aborted: RNNScratchError | None = None
     with contextlib.closing(children):
         for rank, answer in children:
             if not isinstance(answer, processes.Exited):
@@ -57,8 +54,8 @@ def ask(
                 raise error
             elif error:
                 named = RNNScratchError(f"worker {rank}: {error.problem}", error.hint)
-                if "SIGABRT" not in error.problem:
+                if not is_aborted(error):
                     raise named
-                lost = lost or named  # it may follow from another worker's end, which comes later
-    if lost:
-        raise lost
+                aborted = aborted or named  # the cause, another worker's end, may arrive later
+    if aborted:
+        raise aborted

@@ -1,9 +1,9 @@
-"""Train with several workers: as one of them, or as the parent of all on this machine.
+"""Train with several workers: as their parent process, or as a worker that a launcher has started.
 
-Where a launcher or the user starts workers one by one, each trains in the process of the command.
-Otherwise each is a child of one that computes nothing and passes on the events of worker 0. When a
-worker ends too early, the parent ends the others: by their own errors, or after a while by a kill.
-The run keeps its last checkpoint.
+On one machine, the workers are children of a supervisor, which passes on the events of worker 0.
+When a worker fails, the other workers get a grace period to end with their own errors before they
+are killed. Under `mpiexec` or `srun`, each worker trains in the process of the command, and the
+launcher ends the other workers. The run keeps its last checkpoint.
 """
 
 import atexit
@@ -18,132 +18,113 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from .. import registry
-from ..contract import Team
+from ..contract import WorkerGroup
 from ..errors import RNNScratchError
 from ..runs import checkpoint, run_folder, sessions
-from ..runs.events import Ended, Event, Started
 from ..runs.run import Run
 from ..runs.sessions import Work
-from ..runs.training import Diverged
-from ..settings import by_option
 from ..system import host, processes, signals
 from ..system.terminal import leave
-from ..text import books, dataset
-from . import groups, meeting, network
+from ..training.events import Ended, Event, Started
+from ..training.loop import Diverged
+from . import groups, mpi
 from .launch import Launch
 
-GRACE = 5.0  # seconds for the other workers to end by themselves when one has failed
+GRACE = 5.0  # seconds for the other workers to end after a worker's failure
 SIGNAL_GRACE = 30.0  # seconds for all workers to end when a signal asks for it
 
 
-class Halted(RNNScratchError):  # noqa: N818 - no error of the worker
+class StoppedBySignal(RNNScratchError):  # noqa: N818 - a request, not an error of the worker
     """A signal, whose name is the problem, has stopped a worker."""
 
 
-def train(
-    work: Work, launch: Launch, say: Callable[[str], None]
-) -> Generator[Event, None, Run | None]:
-    """Train with several workers; return the run, or None where worker 0 is another process.
-
-    `say` gets lines for the user before the training begins. Raises RNNScratchError with the worker
-    that has failed first and the reason, and Stopped if a signal has stopped the workers.
-    """
+def train(job: Work, launch: Launch) -> Generator[Event, None, Run | None]:
+    """Train with several workers; return the run, or None if this process is not worker 0."""
     if launch.rank is None:
-        return (yield from _supervise(work))
-    job = replace(work, text=work.text._replace(content=""), folder=None)
-    met = meeting.meet(launch, terms(work), job=msgspec.json.encode(job), say=say)
-    return (yield from _train(Team(launch.rank, tuple(met.addresses)), work))
+        return (yield from _supervise(job))
+    mpi.broadcast(job)
+    group = mpi.rendezvous(required_equal(job))
+    return (yield from _train(group, job, mpi.finalize))
 
 
-def follow(
-    launch: Launch, text: books.Text | None, chosen: dict[str, Any], say: Callable[[str], None]
-) -> Generator[Event, None, Run | None]:
+def follow(overrides: Mapping[str, Any]) -> Generator[Event, None, Run | None]:
     """Train with worker 0, which resumes a run in a folder that only worker 0 needs."""
-    known = {"--resume": "yes", **_versions(chosen["backend"])}
-    known |= {f"--{name}": chosen[name] for name in ("backend", "model") if chosen[name]}
-    met = meeting.meet(launch, known, say=say)
-    work = msgspec.json.decode(met.job, type=Work)
-    text = dataset.reload_and_verify(work.text, text, say)
-    runtime = replace(work.runtime, threads=None, device="auto").but(**chosen)
-    work = replace(work, text=text, runtime=runtime)
-    return (yield from _train(Team(launch.rank or 0, tuple(met.addresses)), work))
+    job = mpi.broadcast(None)
+    job = replace(job, runtime=job.runtime.but(**overrides))
+    group = mpi.rendezvous(required_equal(job))
+    return (yield from _train(group, job, mpi.finalize))
 
 
-def terms(work: Work) -> dict[str, str]:
-    """Return what must be equal in all workers, by name."""
-    values = {option: str(value) for option, value in by_option(work.settings).items()}
+def required_equal(job: Work) -> dict[str, str]:
+    """Return the settings and versions that must be equal in all workers, by name."""
+    backend = job.runtime.backend
     return {
-        **_versions(work.runtime.backend),
-        "--resume": "yes" if work.resumes else "no",
-        "--backend": work.runtime.backend,
-        "--model": work.runtime.model,
-        "SHA-256 of the text": work.text.sha256,
-        **values,
+        # A worker with a different `step` would train a different model.
+        "version of rnn-scratch": host.source_version("rnn_scratch"),
+        f"version of the {backend} backend": host.source_version(registry.find(backend)),
+        "backend": backend,
+        "model": job.runtime.model,
+        "SHA-256 of the text": job.text.sha256,
+        **{name: str(value) for name, value in asdict(job.settings).items()},
     }
 
 
-def _versions(backend: str | None) -> dict[str, str]:
-    # The versions of the code: a worker whose `step` is another one would train another model.
-    versions = {"version of rnn-scratch": host.source_version("rnn_scratch")}
-    if backend is not None:
-        module = registry.find(backend)
-        versions[f"version of the {backend} backend"] = host.source_version(module)
-    return versions
-
-
-def _train(team: Team, work: Work) -> Generator[Event, None, Run | None]:
-    # As one of a team's workers. Returns the run, or None in all workers but the first.
+def _train(
+    group: WorkerGroup, job: Work, finalize: Callable[[], None] = lambda: None
+) -> Generator[Event, None, Run | None]:
+    # Train as one worker of a group; return the run, or None unless this is worker 0. `finalize`
+    # tells a launcher that the worker has not failed.
     run = None
     try:
-        if team.rank == 0:
-            run = yield from sessions.train(work, team)
+        if group.rank == 0:
+            run = yield from sessions.train(job, group)
         else:
-            for _ in sessions.follow(work, team):
-                pass  # the first worker reports the progress
-        registry.load(work.runtime.backend).workers.leave()
-    except KeyboardInterrupt as error:
-        # At the exit, its engine would wait for the others, or crash.
-        atexit.register(leave, signals.exit_code(error))
+            sessions.follow(job, group)
+        registry.load(job.runtime.backend).workers.leave()
+        finalize()
+    except (KeyboardInterrupt, Diverged) as error:  # all workers end after the same minibatch
+        # At exit, the library would wait for the other workers, or crash.
+        code = error.exit_code if isinstance(error, Diverged) else signals.exit_code(error)
+        atexit.register(leave, code)
+        atexit.register(finalize)
         raise
     except Exception as error:
-        # With the traceback: the error may be one in the user's own code.
-        lost = network.Lost(f"Worker {team.rank} has failed: {traceback.format_exc()}")
+        # The traceback may show an error in the user's own code.
+        lost = mpi.PeerLost(f"Worker {group.rank} failed: {traceback.format_exc()}")
         failure = error if isinstance(error, RNNScratchError) else lost
         atexit.register(leave, failure.exit_code)
         raise failure from None
     return run
 
 
-def _in_child(team: Team, work: Work) -> Iterator[Event]:
+def _in_child(group: WorkerGroup, job: Work) -> Iterator[Event]:
     signals.install()
-    if hasattr(signal, "SIGUSR2"):  # not on Windows; the first such signal is MPICH's
-        signal.signal(signal.SIGUSR2, lambda *_: network.lost.set())
+    signal.signal(signal.SIGUSR2, lambda *_: mpi.lost.set())  # MPICH uses SIGUSR1
     try:
-        yield from _train(team, work)
+        yield from _train(group, job)
     except signals.Stopped as error:
-        raise Halted(str(error)) from error
+        raise StoppedBySignal(str(error)) from error
 
 
-def _supervise(work: Work) -> Generator[Event, None, Run]:
-    workers = work.runtime.workers
-    threads = work.runtime.threads or max(1, host.cores() // workers)  # they share the cores
-    work = replace(work, runtime=replace(work.runtime, threads=threads))
-    known = tuple(groups.addresses(workers))
-    calls = {rank: partial(_in_child, Team(rank, known), work) for rank in range(workers)}
+def _supervise(job: Work) -> Generator[Event, None, Run]:
+    workers = job.runtime.workers
+    threads = job.runtime.threads or max(1, host.cores() // workers)  # workers share the cores
+    job = replace(job, runtime=replace(job.runtime, threads=threads))
+    addresses = groups.addresses(workers)
+    calls = {rank: partial(_in_child, WorkerGroup(rank, addresses), job) for rank in range(workers)}
     failures: list[RNNScratchError] = []
-    began: Started | None = None
+    first: Started | None = None
     ended = False
     with signals.deferred() as request, processes.started(calls) as (children, answers):
         try:
             for event in _events(children, answers, failures, request):
-                began = event if isinstance(event, Started) else began
+                first = event if isinstance(event, Started) else first
                 ended = isinstance(event, Ended)
                 yield event
-        except BaseException:  # of the report that receives the events
+        except BaseException:  # raised by the report that receives the events
             for child in children.values():
                 child.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -151,12 +132,12 @@ def _supervise(work: Work) -> Generator[Event, None, Run]:
             raise
     if failures:
         error = _first_cause(failures, request.number)
-        if began is not None and not ended:  # worker 0 could not say so
+        if first is not None and not ended:  # worker 0 was killed before it could send this
             outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            yield Ended(session=replace(began.session, outcome=outcome))
+            yield Ended(session=replace(first.session, outcome=outcome))
         raise error
-    assert began is not None
-    folder = Path(began.folder)
+    assert first is not None
+    folder = Path(first.folder)
     saved = checkpoint.load(folder)
     history, record = run_folder.history(folder), run_folder.read(folder)
     return Run(folder, history, record, saved.vocab, saved.arrays)
@@ -168,10 +149,10 @@ def _events(
     failures: list[RNNScratchError],
     request: signals.Request,
 ) -> Iterator[Event]:
-    # The events of worker 0, until all workers have ended, or have had the time for it. Failures
+    # Yield the events of worker 0 until all workers have ended, or their grace period has. Failures
     # are added in the order of their arrival.
     deadline, stopping = math.inf, False
-    for rank, answer in (answered or (0, None) for answered in answers):
+    for rank, answer in (message or (0, None) for message in answers):
         if isinstance(answer, processes.Exited):
             failures += [_failure(rank, answer.error)] if answer.error else []
         elif answer is not None:
@@ -179,35 +160,34 @@ def _events(
         if request.number is not None and not stopping:
             stopping, deadline = True, time.monotonic() + SIGNAL_GRACE
             for child in children.values():
-                child.terminate()  # those that Ctrl-C has reached take no notice
+                child.terminate()  # no effect on workers that Ctrl-C has already reached
         if failures and deadline == math.inf:
-            if any(isinstance(failure, Halted) for failure in failures):
-                deadline = time.monotonic() + SIGNAL_GRACE  # all stop at the same minibatch
+            if any(isinstance(failure, StoppedBySignal) for failure in failures):
+                deadline = time.monotonic() + SIGNAL_GRACE  # all stop after the same minibatch
             else:
                 deadline = time.monotonic() + GRACE
-                for child in children.values() if hasattr(signal, "SIGUSR2") else ():
-                    child.send_signal(signal.SIGUSR2)  # `network.lost`
-        if time.monotonic() > deadline:  # `started` kills them
-            failures.append(network.Lost("killed"))
+                for child in children.values():
+                    child.send_signal(signal.SIGUSR2)  # sets `mpi.lost`
+        if time.monotonic() > deadline:  # `started` kills the remaining workers
+            failures.append(mpi.PeerLost("killed"))
             return
 
 
 def _failure(rank: int, error: RNNScratchError) -> RNNScratchError:
-    # The error as the user gets it; Lost if it may follow from another worker's. An engine may
-    # abort its worker when another one has ended. All diverge after the same minibatch, and worker
-    # 0 has more to say of it.
-    named = f"Worker {rank} has failed: {error.problem}"
-    if "SIGABRT" in error.problem or (rank and isinstance(error, Diverged)):
-        return network.Lost(named)
-    if isinstance(error, (network.Lost, Halted)):
+    # Return the error for the user; PeerLost if another worker's error may have caused it. All
+    # workers diverge after the same minibatch, and worker 0's message says more.
+    named = f"Worker {rank} failed: {error.problem}"
+    if groups.is_aborted(error) or (rank and isinstance(error, Diverged)):
+        return mpi.PeerLost(named)
+    if isinstance(error, (mpi.PeerLost, StoppedBySignal)):
         return error
     crashed = isinstance(error, processes.Crashed)
     return RNNScratchError(named, error.hint) if rank or crashed else error
 
 
 def _first_cause(failures: list[RNNScratchError], number: int | None) -> BaseException:
-    # What has led to all of these failures.
-    halted = [signal.Signals[error.problem] for error in failures if isinstance(error, Halted)]
-    if number or halted:
-        return signals.Stopped(number or halted[0])
-    return min(failures, key=lambda error: isinstance(error, network.Lost))
+    # Return the failure, or the signal, that has caused all of these failures.
+    stopped = [error for error in failures if isinstance(error, StoppedBySignal)]
+    if number or stopped:
+        return signals.Stopped(number or signal.Signals[stopped[0].problem])
+    return min(failures, key=lambda error: isinstance(error, mpi.PeerLost))
