@@ -1,39 +1,52 @@
-"""One recurrent language model from scratch, in several frameworks behind one contract.
+"""A character-level recurrent language model from scratch, in several frameworks.
 
-`train`, `resume`, `predict` and `evaluate` do what the commands of the same names do. Nothing
-here loads a framework until a backend is used, and nothing is imported before it is needed.
+Functions:
+    train: Train a new model and return its run.
+    resume: Continue a run to a larger number of epochs.
+    predict: Generate text with a run's model.
+    evaluate: Compute the loss of a run's model on a text.
+
+Classes and constants:
+    Run: A run: its history, settings, vocabulary and parameters.
+    Evaluation: The loss and perplexity that `evaluate` returns.
+    Settings: The hyperparameters, which are keyword arguments of `train`.
+    PRESETS: Arguments of `train` by the name of a preset.
+    RNNScratchError: An error with a problem and a hint.
+    Report: Base class for receivers of the events of training.
+    Started, Progress, Epoch, Message, Ended: The events.
+
+Frameworks are imported when a backend is used, and each public name when it is first used.
 """
 
-TYPE_CHECKING = False  # without the module `typing`, so that Ctrl-C is handled from the start on
+TYPE_CHECKING = False  # Importing `typing` here would delay the handling of Ctrl-C.
 if TYPE_CHECKING:
     from typing import Any
 
     from .api import evaluate, predict, resume, train
     from .errors import RNNScratchError
-    from .runs.events import Ended, Message, Progress, Report, Started
     from .runs.inference import Evaluation
     from .runs.presets import PRESETS
     from .runs.run import Run
     from .runs.run_folder import Epoch
     from .settings import Settings
-    from .workers.launch import Launch
+    from .training.events import Ended, Message, Progress, Report, Started
 
 __all__ = ["evaluate", "predict", "resume", "train"]
-__all__ += ["PRESETS", "Evaluation", "Launch", "RNNScratchError", "Run", "Settings"]
+__all__ += ["PRESETS", "Evaluation", "RNNScratchError", "Run", "Settings"]
 __all__ += ["Ended", "Epoch", "Message", "Progress", "Report", "Started"]
 
 
 def __getattr__(name: str) -> "Any":
-    # Imported when first used, so that the command line starts at once.
     if name == "__version__":
         from importlib.metadata import version
 
         return version("rnn-scratch")
     if name in __all__:
         from . import api
-        from .runs import events, inference, presets
+        from .runs import presets
+        from .training import events
 
-        modules = api, events, inference, presets
+        modules = api, events, presets
         return next(vars(module)[name] for module in modules if name in vars(module))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

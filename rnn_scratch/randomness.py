@@ -1,9 +1,9 @@
-"""The only source of randomness: every random number in the project is drawn here.
+"""The only source of random numbers.
 
-A generator is keyed by (seed, purpose, epoch), so that a run can be resumed from any epoch without
-stored random states, and one more draw in one place changes no number in another. NumPy guarantees
-that the streams of ``RandomState`` never change; those of ``Generator`` may (NEP 19). Backends on
-different NumPy versions must get the same numbers.
+A generator is keyed by (seed, purpose, epoch). Therefore a run can be resumed from any epoch
+without stored random states, and an additional draw for one purpose does not change numbers for
+another purpose. NumPy guarantees that the streams of ``RandomState`` never change (NEP 19), so that
+backends on different NumPy versions get the same numbers; the streams of ``Generator`` may change.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ PURPOSES = {"initial": 1, "offset": 2, "shuffle": 3, "decoding": 4, "growth": 5,
 
 
 def generator(seed: int, purpose: str, epoch: int = 0, *minibatch: int) -> np.random.RandomState:
-    """Return the generator for one purpose in one epoch, or in one of its minibatches.
+    """Return the generator for a purpose in an epoch, or in a minibatch of the epoch.
 
     All numbers are from 0 to 2**32 - 1.
     """

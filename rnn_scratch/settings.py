@@ -1,203 +1,151 @@
-"""The settings, which are the hyperparameters, and all other options: what each may be.
+"""The settings: the hyperparameters of a run, with their types, bounds, defaults and descriptions.
 
-Together with the text, the settings determine every number of a run. OPTIONS describes each option
-once. The command line, the Python interface, records and pages follow from it.
+Together with the text, the settings determine every number of a run. Each setting is declared once,
+as a field of `Settings`. Validation, the options of the command line, records and the reference
+follow from this declaration.
 """
 
+import difflib
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple, TypedDict
+from collections.abc import Callable, Iterable
+from functools import cache
+from types import NoneType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
 import msgspec
-from msgspec import structs
+import numpy as np
+from msgspec import Meta, structs
 
+from . import exact
 from .contract import CELLS, OPTIMIZERS, VARIANTS, Options, Update
-from .errors import RNNScratchError, shown
-from .exact import FINE_GRID, GRID, STATE_GRID
-from .system import kinds
-from .system.kinds import Kind
+from .errors import RNNScratchError, format_value
 
-# Far beyond what a model of characters needs, and well below where a framework ends with a crash
-# or does not begin: the recurrent weights of so many units alone take 4 GB, TensorFlow compiles
-# every time step of a minibatch, and the history has a line for every epoch.
-MOST_UNITS, MOST_STEPS, MOST_ROWS, MOST_EPOCHS = 2**15, 2**12, 2**20, 10**6
-MOST_LAYERS = 64
-# More than a machine has cores, with which each framework still starts. With a hundred thousand
-# PyTorch and MXNet crash, and TensorFlow does not return.
-MOST_THREADS = 1024
-MOST_WORKERS = 256  # of a team
-MOST_CHARACTERS = 10**6  # to generate: minutes to hours, and no framework can be interrupted
+# Limits far above the needs of a character model, but well below the sizes at which frameworks
+# crash or hang: with 32,768 units, the recurrent weights alone take 4 GB; TensorFlow compiles every
+# time step of a minibatch; the history has a line per epoch.
+MAX_UNITS, MAX_STEPS, MAX_ROWS, MAX_EPOCHS = 2**15, 2**12, 2**20, 10**6
+MAX_LAYERS = 64
+MAX_THREADS = 1024  # PyTorch and MXNet crash and TensorFlow hangs with 100,000 threads
+MAX_WORKERS = 256
+MAX_CHARACTERS = 10**6  # minutes to hours of generation, which no framework can interrupt
+MAX_SEED = 2**32 - 1  # NumPy's limit
+LIMITS = {"gt": "above", "ge": "from", "lt": "to below", "le": "to"}  # words for limits of Meta
+
+LEARNING_RATES = ", ".join(f"{rule.lr:g} with {name}" for name, rule in OPTIMIZERS.items())
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    CellName: TypeAlias = str
+    OptimizerName: TypeAlias = str
+    Variant: TypeAlias = str
+else:
+    CellName, OptimizerName = Literal[tuple(CELLS)], Literal[tuple(OPTIMIZERS)]
+    Variant = Annotated[Literal[VARIANTS], Meta()]
+Positive = Annotated[float, Meta(gt=0)]
+Probability = Annotated[float, Meta(gt=0, le=1)]
+Natural = Annotated[int, Meta(ge=0, le=MAX_SEED)]
+TopK = Annotated[int, Meta(ge=1, le=MAX_SEED)]
+Units = Annotated[int, Meta(ge=1, le=MAX_UNITS)]
+Epochs = Annotated[int, Meta(ge=1, le=MAX_EPOCHS)]
+Threads = Annotated[int, Meta(ge=1, le=MAX_THREADS)]
+Workers = Annotated[int, Meta(ge=1, le=MAX_WORKERS)]
+Length = Annotated[int, Meta(ge=1, le=MAX_CHARACTERS)]
+Unknown = Annotated[Literal["error", "skip"], Meta()]
 
 
-LEARNING_RATES = ", ".join(f"{each.lr:g} with {name}" for name, each in OPTIMIZERS.items())
-
-
-class Option(NamedTuple):
-    """An option: what its value may be, and what it is for."""
-
-    kind: Kind
-    help: str = ""  # the command that has the option has a help of its own
-
-
-OPTIONS = {
-    # The settings.
-    "batch_size": Option(kinds.integer(1, MOST_ROWS), "Number of subsequences in a minibatch."),
-    "num_steps": Option(kinds.integer(1, MOST_STEPS), "Number of time steps in a subsequence."),
-    "num_hiddens": Option(kinds.integer(1, MOST_UNITS), "Number of hidden units in each layer."),
-    "cell": Option(kinds.choice(*CELLS), "Recurrent cell."),
-    "embedding": Option(kinds.integer(0, MOST_UNITS), "Character embedding size (0: one-hot)."),
-    "num_layers": Option(kinds.integer(1, MOST_LAYERS), "Number of stacked recurrent layers."),
-    "dropout": Option(kinds.DROPOUT, "Dropout probability on each layer's output."),
-    "num_epochs": Option(kinds.integer(1, MOST_EPOCHS), "Number of epochs."),
-    "optimizer": Option(kinds.choice(*OPTIMIZERS), "Optimizer; sgd is plain gradient descent."),
-    "lr": Option(kinds.POSITIVE, f"Learning rate; by default {LEARNING_RATES}."),
-    "schedule": Option(
-        kinds.choice("constant", "cosine"),
-        "Learning-rate schedule: constant, or cosine decay to almost zero.",
-    ),
-    "warmup": Option(
-        kinds.integer(0), "Raise the learning rate linearly from zero over the first N updates."
-    ),
-    "weight_decay": Option(
-        kinds.NOT_NEGATIVE,
-        "Decoupled weight decay: each update shrinks the weights by lr times this value.",
-    ),
-    "sigma": Option(kinds.SIGMA, "Standard deviation σ of the initial weights."),
-    "theta": Option(kinds.POSITIVE_OR_NONE, "Clip gradients to this norm θ (none: don't clip)."),
-    "sampling": Option(
-        kinds.choice("sequential", "random"),
-        "How to sample minibatches: sequential (each continues the previous one) or random.",
-    ),
-    "normalize": Option(
-        kinds.choice("chapter", "spaced", "none"),
-        "How to normalize the text: chapter (lower-case letters and spaces, as in the chapter), "
-        "spaced (the same with a space between lines) or none (keep the text unchanged).",
-    ),
-    "max_tokens": Option(kinds.integer(0), "Use only the first N characters (0: all)."),
-    "valid_tokens": Option(kinds.integer(0), "Hold out the N characters after the training text."),
-    "valid_share": Option(
-        kinds.BELOW_ONE,
-        "Hold out this fraction at the end of the text, or of its first `--max-tokens` characters. "
-        "Cannot be used together with `--valid-tokens`.",
-    ),
-    "dtype": Option(kinds.choice("float32", "float64"), "Floating-point type."),
-    "exact": Option(kinds.BOOL, "Exact mode, in float64: all backends agree bit for bit."),
-    "seed": Option(kinds.integer(0), "Random seed."),
-    # Where and how to compute.
-    "backend": Option(kinds.STRING, "Backend; `rnn-scratch backends` lists them."),
-    "model": Option(
-        kinds.choice(*VARIANTS),
-        "Variant of the model: the plain implementation, the same model optimized by hand, or the "
-        "framework's own layers.",
-    ),
-    "device": Option(kinds.STRING, "Device: cpu, cuda, mps, or auto for the best one."),
-    "threads": Option(kinds.integer(1, MOST_THREADS), "Number of threads."),
-    "eager": Option(kinds.BOOL, "Run functions uncompiled, to debug them."),
-    "best": Option(kinds.BOOL, "Use the epoch with the lowest held-out loss, not the latest."),
-    "workers": Option(
-        kinds.integer(1, MOST_WORKERS), "Number of processes that share every minibatch."
-    ),
-    "rank": Option(kinds.integer(0, MOST_WORKERS - 1)),
-    "coordinator": Option(kinds.STRING),
-    "patience": Option(
-        kinds.integer(0, MOST_EPOCHS),
-        "Early stopping: end after N epochs without a lower held-out loss (0: train all epochs).",
-    ),
-    # Texts, and what is generated.
-    "corpus": Option(
-        kinds.STRING,
-        "Text to use: time-machine, war-of-the-worlds, tiny-shakespeare (use it with "
-        "`--normalize none`, which keeps all its 65 characters) or tide-clock (built in).",
-    ),
-    "text": Option(kinds.PATH, "Text file to use instead of `--corpus`, in UTF-8."),
-    "unknown": Option(kinds.choice("error", "skip"), "How to treat unknown characters."),
-    "prefix": Option(kinds.STRING, "Text to continue."),
-    "length": Option(kinds.integer(1, MOST_CHARACTERS), "Number of characters to generate."),
-    "temperature": Option(
-        kinds.POSITIVE,
-        "Sample at this temperature: values below 1 prefer likely characters, values above 1 make "
-        "unlikely characters more frequent.",
-    ),
-    "top_k": Option(kinds.integer(1), "Sample only from the K most likely characters."),
-    "top_p": Option(
-        kinds.TO_ONE,
-        "Sample only from the smallest set of most likely characters whose probabilities add up to "
-        "this value.",
-    ),
-    "min_p": Option(
-        kinds.TO_ONE,
-        "Sample only from characters at least this fraction as likely as the most likely one.",
-    ),
-    # Check, comparison and workers.
-    "every": Option(kinds.integer(1, MOST_EPOCHS)),
-    **dict.fromkeys(("repeats", "seeds"), Option(kinds.integer(1, 1000))),
-    "target": Option(kinds.POSITIVE),
-    **dict.fromkeys(("timeout", "wait"), Option(kinds.SECONDS)),
-}
+def about(text: str, **limits: Any) -> Meta:
+    """Return the description of a setting, with its limits."""
+    return Meta(description=text, **limits)
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Hold the settings of a run; the defaults are the chapter's.
+    """The settings of a run; the defaults are the chapter's.
 
-    Raises RNNScratchError for a value out of range.
+    A value of the wrong type or out of bounds raises RNNScratchError. Numbers may be NumPy's.
     """
 
-    batch_size: int = 32
-    num_steps: int = 35
-    num_hiddens: int = 512
-    cell: str = "rnn"
-    embedding: int = 0
-    num_layers: int = 1
-    dropout: float = 0.0
-    num_epochs: int = 500
-    optimizer: str = "sgd"
-    lr: float = None  # type: ignore[assignment]  # chosen where it is made, as is dtype
-    schedule: str = "constant"
-    warmup: int = 0
-    weight_decay: float = 0.0
-    sigma: float = 0.01
-    theta: float | None = 1.0
-    sampling: str = "sequential"
-    normalize: str = "chapter"
-    max_tokens: int = 10_000
-    valid_tokens: int = 0
-    valid_share: float = 0.0
-    dtype: str = None  # type: ignore[assignment]
-    exact: bool = False
-    seed: int = 0
+    batch_size: Annotated[int, about("Number of rows in a minibatch.", ge=1, le=MAX_ROWS)] = 32
+    num_steps: Annotated[int, about("Number of time steps in a row.", ge=1, le=MAX_STEPS)] = 35
+    num_hiddens: Annotated[Units, about("Number of hidden units in each layer.")] = 512
+    cell: Annotated[CellName, about("Recurrent cell.")] = "rnn"
+    embedding: Annotated[int, about("Embedding size (0: one-hot).", ge=0, le=MAX_UNITS)] = 0
+    num_layers: Annotated[int, about("Number of recurrent layers.", ge=1, le=MAX_LAYERS)] = 1
+    dropout: Annotated[float, about("Dropout probability on each layer.", ge=0, le=0.99)] = 0.0
+    num_epochs: Annotated[Epochs, about("Number of epochs.")] = 500
+    optimizer: Annotated[OptimizerName, about("Optimizer; sgd is gradient descent.")] = "sgd"
+    # The default of the learning rate depends on the optimizer.
+    lr: Annotated[Positive, about(f"Learning rate; {LEARNING_RATES}.")] = None  # type: ignore[assignment]
+    schedule: Annotated[
+        Literal["constant", "cosine"],
+        about("Learning-rate schedule: constant, or cosine decay to almost zero."),
+    ] = "constant"
+    warmup: Annotated[
+        Natural, about("Raise the learning rate linearly from zero over the first N updates.")
+    ] = 0
+    weight_decay: Annotated[
+        float, about("Each update shrinks all parameters by lr times this value.", ge=0)
+    ] = 0.0
+    # With a larger sigma, some weights are infinite in float32.
+    sigma: Annotated[float, about("Standard deviation σ of the weights.", gt=0, le=1e30)] = 0.01
+    theta: Annotated[Positive | None, about("Clip gradients to this norm θ (none: don't).")] = 1.0
+    sampling: Annotated[
+        Literal["sequential", "random"],
+        about("Minibatches: sequential (each continues the previous minibatch) or random."),
+    ] = "sequential"
+    normalize: Annotated[
+        Literal["chapter", "spaced", "none"],
+        about(
+            "Normalization of the text: chapter (lower-case letters and spaces, as in the "
+            "chapter), spaced (also a space between lines) or none (keep the text unchanged)."
+        ),
+    ] = "chapter"
+    max_tokens: Annotated[Natural, about("Use only the first N characters (0: all).")] = 10_000
+    valid_tokens: Annotated[Natural, about("Hold out N characters after the training text.")] = 0
+    valid_share: Annotated[
+        float,
+        about(
+            "Hold out this fraction at the end of the text, or of its first max_tokens characters. "
+            "Cannot be used together with valid_tokens.",
+            ge=0,
+            lt=1,
+        ),
+    ] = 0.0
+    # The default is float32, or float64 in exact mode.
+    dtype: Annotated[Literal["float32", "float64"], about("Floating-point type.")] = None  # type: ignore[assignment]
+    exact: Annotated[bool, about("Exact mode: all backends agree bit for bit (float64).")] = False
+    seed: Annotated[Natural, about("Random seed.")] = 0
 
     def __post_init__(self) -> None:
-        """Check each value and convert it to Python's type; choose what others imply."""
-        for name in SETTINGS:
+        """Validate each value, and replace defaults that depend on other settings."""
+        for name, annotation in annotations(Settings).items():
             value = getattr(self, name)
             if value is not None or name not in ("lr", "dtype"):
-                structs.force_setattr(self, name, checked(name, value))
+                structs.force_setattr(self, name, validate(name, value, annotation))
         if self.lr is None:
             structs.force_setattr(self, "lr", OPTIMIZERS[self.optimizer].lr)
         if self.dtype is None:
             structs.force_setattr(self, "dtype", "float64" if self.exact else "float32")
         if self.exact and self.dtype != "float64":
-            raise RNNScratchError(f"`--dtype` must be float64 in exact mode (got {self.dtype}).")
+            raise RNNScratchError(f"`dtype` must be float64 in exact mode (got {self.dtype}).")
         if self.weight_decay and not OPTIMIZERS[self.optimizer].decays:
-            have = " or ".join(
-                f"`--optimizer {name}`" for name, each in OPTIMIZERS.items() if each.decays
-            )
+            decaying = [name for name, rule in OPTIMIZERS.items() if rule.decays]
             raise RNNScratchError(
-                f"The optimizer {self.optimizer} has no weight decay (got `--weight-decay "
-                f"{self.weight_decay:g}`).",
-                f"Use it with {have}.",
+                f"`weight_decay` does not apply to the optimizer {self.optimizer} "
+                f"(got {self.weight_decay:g}).",
+                f"Use the optimizer {' or '.join(decaying)}.",
             )
         if self.valid_tokens and self.valid_share:
             raise RNNScratchError(
-                f"`--valid-tokens {self.valid_tokens}` and `--valid-share {self.valid_share:g}` "
-                "cannot be used together.",
-                "Choose one: `--valid-tokens` holds out characters after the `--max-tokens` "
-                "characters, `--valid-share` a fraction of them.",
+                "`valid_tokens` and `valid_share` cannot be used together "
+                f"(got {self.valid_tokens} and {self.valid_share:g}).",
+                "Choose one: `valid_tokens` holds out characters after the first `max_tokens` "
+                "characters, `valid_share` a fraction of them.",
             )
 
     @property
     def network(self) -> str:
-        """The cell, and how many layers of how many units, in words."""
+        """The cell, and the number of layers and units, such as "lstm, 256 hidden units"."""
         layers = f"{self.num_layers} layers of " if self.num_layers > 1 else ""
         dropout = f", dropout {self.dropout:g}" if self.dropout else ""
         return f"{self.cell}, {layers}{self.num_hiddens} hidden units{dropout}"
@@ -208,86 +156,99 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return bool(self.valid_tokens or self.valid_share)
 
 
-class SettingsDict(TypedDict, total=False):
-    """The fields of `Settings` as keyword arguments, for editors and type checkers."""
+class Declaration(NamedTuple):
+    """The parts of a type such as ``Annotated[int, Meta(ge=1)]``."""
 
-    batch_size: int
-    num_steps: int
-    num_hiddens: int
-    cell: str
-    embedding: int
-    num_layers: int
-    dropout: float
-    num_epochs: int
-    optimizer: str
-    lr: float
-    schedule: str
-    warmup: int
-    weight_decay: float
-    sigma: float
-    theta: float | None
-    sampling: str
-    normalize: str
-    max_tokens: int
-    valid_tokens: int
-    valid_share: float
-    dtype: str
-    exact: bool
-    seed: int
+    base: Any  # int, float, bool or a Literal
+    limits: dict[str, Any]  # keys: gt, ge, lt, le
+    optional: bool  # whether None is allowed
+    description: str
 
 
-SETTINGS = {name: OPTIONS[name] for name in Settings.__struct_fields__}
-# Settings of earlier versions, and what to use instead.
-GONE = {"activation": "For ReLU in place of tanh, use `--cell rnn-relu`."}
-# Options whose names on the command line are shorter.
-SHORTER = {"num_epochs": "epochs", "num_layers": "layers"}
+@cache
+def declaration(annotation: Any) -> Declaration:
+    """Return the parts of an annotated type."""
+    base, *metas = get_args(annotation)
+    if optional := NoneType in get_args(base):
+        base, *inner = get_args(get_args(base)[0])
+        metas = [*inner, *metas]
+    values = {n: getattr(meta, n) for meta in metas for n in LIMITS if getattr(meta, n) is not None}
+    return Declaration(base, values, optional, metas[-1].description or "")
 
 
-def checked(name: str, value: Any, kind: Kind | None = None) -> Any:
-    """Return the value of an option, or of an argument of this kind, as Python's own type.
+@cache
+def annotations(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotated types of the fields of a class or the arguments of a function."""
+    return get_type_hints(function, include_extras=True)
 
-    Raises RNNScratchError, which names the option, if the value does not fit.
-    """
-    label, kind = (f"`{name}`", kind) if kind else (f"`{option_of(name)}`", OPTIONS[name].kind)
+
+def validate(name: str, value: Any, annotation: Any) -> Any:
+    """Convert a value, perhaps NumPy's, to its annotated type, or raise RNNScratchError."""
+    plain = value.item() if isinstance(value, np.generic) else value
     try:
-        if kind.fits(value):
-            return kind.convert(value)
-    except Exception:  # of a type with an error of its own, such as an array compared with a number
+        converted = msgspec.convert(plain, annotation)
+        if not isinstance(converted, float) or math.isfinite(converted):
+            return converted
+    except msgspec.ValidationError:
         pass
-    raise RNNScratchError(f"{label} must be {kind.words} (got {shown(value)}).")
+    base, limits, optional, _ = declaration(annotation)
+    if base in (int, float):
+        words = "an integer" if base is int else "a finite number"
+        words += "".join(f" {LIMITS[limit]} {bound:,}" for limit, bound in limits.items())
+        words = words.replace(" to ", " and at most ") if "gt" in limits else words
+    else:
+        words = "True or False" if base is bool else "one of " + ", ".join(get_args(base))
+    words += ", or None" * optional
+    raise RNNScratchError(f"`{name}` must be {words} (got {format_value(value)}).")
 
 
-def option_of(name: str) -> str:
-    """Return the command-line option of an argument: ``--num-hiddens`` of ``num_hiddens``."""
-    return "--" + SHORTER.get(name, name).replace("_", "-")
+def validate_arguments(function: Callable[..., Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Convert the arguments of a function that have annotated types; return all arguments."""
+    converted = dict(values)
+    for name, annotation in annotations(function).items():
+        if optional := get_args(annotation)[1:] == (NoneType,):
+            annotation = get_args(annotation)[0]
+        if hasattr(annotation, "__metadata__") and not (optional and values[name] is None):
+            converted[name] = validate(name, values[name], annotation)
+    return converted
 
 
-def by_option(settings: Settings) -> dict[str, Any]:
-    """Return the values of settings by their command-line options."""
-    return {option_of(name): getattr(settings, name) for name in SETTINGS}
+# Names that users of other libraries expect.
+SYNONYMS = {"gpu": "device", "learning_rate": "lr", "hidden_size": "num_hiddens"}
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return a line for each value of `now` that `before` has with another value."""
-    return [
-        f"{name}: {before[name]} before, {value} now"
-        for name, value in now.items()
-        if before.get(name, value) != value
-    ]
+def closest(name: str, names: Iterable[str]) -> str | None:
+    """Return the name that a user probably means by a wrong name."""
+    if (synonym := SYNONYMS.get(name)) in (names := list(names)):
+        return synonym
+    return next(iter(difflib.get_close_matches(name, names, 1)), None)
+
+
+def require_settings(names: Iterable[str], arguments: Iterable[str]) -> None:
+    """Raise RNNScratchError for a name that is not a setting; suggest a setting or an argument."""
+    accepted_names = [*Settings.__struct_fields__, *arguments]
+    for name in set(names).difference(accepted_names):
+        suggestion = closest(name, accepted_names)
+        hint = f"Did you mean `{suggestion}`?" if suggestion else "See rnn_scratch.Settings."
+        raise RNNScratchError(f"Unknown argument `{name}`.", hint)
+
+
+def option_name(name: str) -> str:
+    """Return the command-line option of an argument: ``--num-hiddens`` for ``num_hiddens``."""
+    return "--" + name.replace("_", "-")
 
 
 def model_options(settings: Settings, vocab_size: int, device: str = "cpu") -> Options:
-    """Return what a backend needs of the settings to build a model."""
-    chosen = {name: getattr(settings, name) for name in Options._fields if name in SETTINGS}
-    return Options(vocab_size=vocab_size, device=device, **chosen)
+    """Return the options that a backend needs to build a model."""
+    fields = structs.asdict(settings)
+    shared = {name: fields[name] for name in Options._fields if name in fields}
+    return Options(vocab_size=vocab_size, device=device, **shared)
 
 
-def update_rule(settings: Settings) -> Update:
-    """Return what a backend needs of the settings to train."""
-    chosen = {name: getattr(settings, name) for name in Update._fields if name in SETTINGS}
-    how = Update(**chosen | {"theta": math.inf if settings.theta is None else settings.theta})
-    if not settings.exact:
-        return how
-    if not OPTIMIZERS[settings.optimizer].slots:
-        return how._replace(grid=GRID, state_grid=STATE_GRID)
-    return how._replace(grid=FINE_GRID, state_grid=STATE_GRID, grad_grid=FINE_GRID)
+def update_rule(settings: Settings, lr: float | None = None) -> Update:
+    """Return the rule by which a backend updates parameters, perhaps with another learning rate."""
+    fields = structs.asdict(settings)
+    shared = {name: fields[name] for name in Update._fields if name in fields}
+    theta = math.inf if settings.theta is None else settings.theta
+    update = Update(**shared | {"theta": theta, "lr": settings.lr if lr is None else lr})
+    return exact.update(update) if settings.exact else update

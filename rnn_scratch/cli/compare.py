@@ -1,14 +1,13 @@
 """The commands `compare` and `report`."""
 
-import re
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import click
-from msgspec.structs import replace
+from msgspec import Meta
 
 from .. import registry
 from ..compare import pictures, plan, tables
@@ -16,47 +15,59 @@ from ..compare.record import VARIED, Candidate, Comparison, Plan, read
 from ..compare.report import DESCRIPTIONS, lines, page
 from ..contract import VARIANTS
 from ..errors import RNNScratchError
-from ..runs import curve, run_folder
-from ..settings import Settings, checked
-from ..system import files, locks
+from ..runs import run_folder
+from ..settings import Positive, Settings, Threads, Variant, validate
+from ..system import files
 from ..system.terminal import printable
 from ..text import books
-from .options import option, separated, settings_options, specified, text_options, verbose_option
+from .options import (
+    Number,
+    option,
+    separated,
+    settings_options,
+    specified,
+    text_options,
+    verbose_option,
+)
 from .screen import Screen
 
-FEW_EPOCHS = 5
-TARGET_EPOCHS, HELD_OUT = 500, 20_000  # epochs at most, and characters, with a target
-PLAN = ("device", "threads", "repeats", "seeds", "timeout", "tf32")  # options as Plan has them
-MODELS = ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS)
+DEFAULT_EPOCHS = 5
+TARGET_EPOCHS, HELD_OUT = 500, 20_000  # maximum of epochs, and characters, with a target
+MODELS = "Variants: " + ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS) + "."
 
 
 @click.command()
 @click.option("--backends", metavar="A,B", help="Backends to compare.  [default: those that load]")
+@click.option("--models", metavar="A,B", default=VARIANTS[0], help=MODELS, show_default=True)
 @click.option(
-    "--models",
-    metavar="A,B",
-    help=f"Variants of the model: {MODELS}.  [default: {VARIANTS[0]}]",
-)
-@click.option(
-    "--candidates",
-    metavar="A,B:fast,...",
-    help="Candidates to compare, instead of --backends and --models, as backend:variant, or as "
-    "backend@environment:variant with an environment that --python names.",
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="Device: cpu, cuda, mps, or auto for the best device that each backend reports.",
 )
 @option(
-    "device",
-    "Device: cpu, cuda, mps, or auto for the best one that each backend reports.",
-    "cpu",
-    "NAME",
+    "--threads", Threads, "Number of threads for every candidate.", default=1, show_default=True
 )
-@option("threads", "Number of threads for every candidate.", 1, "N")
-@option("repeats", "Number of processes to time each candidate in.", 5, "N")
-@option("seeds", "Number of random seeds to train with.", 1, "N")
+@click.option(
+    "--repeats",
+    type=click.IntRange(1, 1000),
+    default=5,
+    show_default=True,
+    help="Number of timing processes per candidate.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="Number of random seeds, with one training run per seed.",
+)
 @option(
-    "target",
-    "Train until the held-out perplexity is P or below, and report seconds and epochs. By default, "
-    f"train on all but the last {HELD_OUT:,} characters for at most {TARGET_EPOCHS} epochs.",
-    metavar="P",
+    "--target",
+    Positive,
+    "Train until the held-out perplexity is at most this value, and report seconds and epochs. By "
+    f"default, train on all but the last {HELD_OUT:,} characters for at most {TARGET_EPOCHS} "
+    "epochs.",
 )
 @click.option(
     "--vary", metavar="NAME=A,B,...", help=f"Time several values of one of: {', '.join(VARIED)}."
@@ -66,29 +77,27 @@ MODELS = ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS)
     "pythons",
     metavar="BACKEND=PATH",
     multiple=True,
-    help="Python interpreter of a backend in another environment, such as mxnet=PATH, or of an "
-    "environment named in --candidates, such as new=PATH, or numpy@new=PATH for one backend.",
+    help="Python interpreter of a backend in another environment, such as mxnet=PATH.",
 )
-@option("timeout", "Stop a process after this time without progress.", 900.0, "SECONDS")
-@click.option("--tf32", is_flag=True, help="Allow TF32 matrix products on NVIDIA GPUs.")
-@click.option("--output", metavar="FOLDER", help="Folder to write.  [default: a new one in runs/]")
 @click.option(
-    "--against",
-    metavar="FOLDER",
-    help="Also show the speeds of this older comparison and the ratios to them.",
+    "--timeout",
+    type=Number(Annotated[float, Meta(gt=0, le=10**6)]),
+    default=900.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Kill a process that makes no progress for this long.",
 )
+@click.option("--output", metavar="FOLDER", help="Folder to write.  [default: a new one in runs/]")
 @verbose_option
 @text_options()
-@settings_options(num_epochs=FEW_EPOCHS)
+@settings_options(num_epochs=DEFAULT_EPOCHS)
 def compare(
     backends: str | None,
-    models: str | None,
-    candidates: str | None,
+    models: str,
     target: float | None,
     vary: str | None,
     pythons: Sequence[str],
     output: str | None,
-    against: str | None,
     corpus: str | None,
     text: str | None,
     **options: Any,
@@ -98,41 +107,33 @@ def compare(
     By default, train for 5 epochs, or with --target for at most 500. The exit code is 1 if anything
     failed.
     """
-    common = {name: options.pop(name) for name in PLAN}
-    defaults: dict[str, Any] = {"num_epochs": FEW_EPOCHS}
+    plan_options = ("device", "threads", "repeats", "seeds", "timeout")
+    plan_arguments = {name: options.pop(name) for name in plan_options}
+    defaults: dict[str, Any] = {"num_epochs": DEFAULT_EPOCHS}
     if target is not None:
         defaults = {"num_epochs": TARGET_EPOCHS, "max_tokens": 0}
         if not options["valid_share"]:
             defaults["valid_tokens"] = HELD_OUT
     settings = Settings(**{**defaults, **specified(options)})
     screen = Screen()
-    named = dict(_pair(python, "--python", "mxnet=PATH") for python in pythons)
-    if candidates and (backends or models):
-        raise RNNScratchError(
-            "`--candidates` replaces --backends and --models.", "Omit these options."
-        )
-    if candidates:
-        names = separated(candidates)
-    else:
-        loading = separated(backends) if backends else registry.loadable(screen.say, named)
-        names = [f"{name}:{m}" for name in loading for m in separated(models or VARIANTS[0])]
-    chosen = list({made.name: made for made in map(_candidate, names)}.values())
-    if not chosen:
+    paths = dict(_pair(python, "--python", "mxnet=PATH") for python in pythons)
+    names = separated(backends) if backends else registry.loadable(screen.print_line, paths)
+    for name in names:
+        registry.find(name)
+    variants = [validate("model", model, Variant) for model in separated(models)]
+    candidates = [Candidate(name, variant) for name in dict.fromkeys(names) for variant in variants]
+    if not candidates:
         raise RNNScratchError("No backend loads.", "To see why: rnn-scratch backends")
-    interpreters = plan.interpreters(chosen, named)
+    interpreters = plan.interpreters(candidates, paths)
     varied, values = _varied(vary) if vary else (None, [])
-    how = Plan(vary=varied, values=values, target=target, **common)
-    content, command = books.find(corpus, text, screen.say), _command(pythons)
-    record = plan.new_record(chosen, how, settings, content, command)
-    record.against = replace(read(Path(against)), against=None) if against else None
-    curve.check_matplotlib(*pictures.FORMATS)
-    folder = _folder(Path(output) if output else None)
-    refusal = f"Another comparison writes to {folder}.\nChoose another folder with --output."
-    with locks.hold(folder, lambda: refusal):
-        screen.say(f"Comparing in {folder}; Ctrl-C keeps what has been measured.")
-        with screen.status("", spinner="line") as status:
-            plan.run(record, content, interpreters, folder, screen.say, status.update)
-        _show(folder, record, screen)
+    planned = Plan(vary=varied, values=values, target=target, **plan_arguments)
+    content = books.find(corpus, text, screen.print_line)
+    record = plan.new_record(candidates, planned, settings, content, _command(pythons))
+    folder = _new_folder(Path(output) if output else None)
+    screen.print_line(f"Comparing in {folder}; Ctrl-C keeps the measurements so far.")
+    with screen.status("", spinner="line") as status:
+        plan.run(record, content, interpreters, folder, screen.print_line, status.update)
+    _show(folder, record, screen)
     if record.outcome == "interrupted":
         raise KeyboardInterrupt
     sys.exit(1 if record.has_failed else 0)
@@ -143,17 +144,13 @@ def compare(
 def report(folder: str) -> None:
     """Make the report of a comparison again from its record in FOLDER."""
     record = read(Path(folder))
-    curve.check_matplotlib(*pictures.FORMATS)
     _show(Path(folder), record, Screen())
 
 
 def _show(folder: Path, record: Comparison, screen: Screen) -> None:
-    # Print the tables of a record, and make its files again: CSV, pictures, report.
-    images = pictures.draw(record)
-    for file_name, content in images.items():
-        files.replace(folder / file_name, content)
+    # Print the tables of a record, and write them as CSV and as a report with figures.
     files.replace(folder / "comparison.csv", tables.spreadsheet(record).encode())
-    files.replace(folder / "report.html", page(record, images).encode())
+    files.replace(folder / "report.html", page(record, pictures.draw(record)).encode())
     for line in lines("setting", record):
         screen.print(line)
     for table in tables.tables(record):
@@ -163,66 +160,45 @@ def _show(folder: Path, record: Comparison, screen: Screen) -> None:
         screen.table(heading, rows, table.title, numbers=table.title != "Quality", keys=keys)
     for line in ("", *lines("notes", record)):
         screen.print(line)
-    screen.say(f"\nThe report with all figures and the method: {folder / 'report.html'}")
+    screen.print_line(f"\nThe report with figures and the method: {folder / 'report.html'}")
 
 
-def _folder(output: Path | None) -> Path:
-    # A new folder, or this one if it is empty, but for a lock.
+def _new_folder(output: Path | None) -> Path:
+    # Create a new folder, or use an empty folder.
     try:
         if output is None:
-            return run_folder.dated("comparison")
+            return run_folder.create_dated("comparison")
         output.mkdir(parents=True, exist_ok=True)
-        others = {path.name for path in output.iterdir()} - {locks.LOCK}
+        if not any(output.iterdir()):
+            return output
     except OSError as error:
-        raise RNNScratchError(
-            f"The folder {output or run_folder.PARENT} could not be created: {error.strerror}."
-        ) from error
-    if others and not locks.is_held(output):
-        raise RNNScratchError(
-            f"The folder {output} is not empty and would mix two results.",
-            "Choose another folder with --output.",
-        )
-    return output
+        folder = output or run_folder.PARENT
+        raise RNNScratchError(f"Cannot create the folder {folder}: {error.strerror}.") from error
+    raise RNNScratchError(f"The folder {output} is not empty.", "Choose another with --output.")
 
 
 def _command(pythons: Sequence[str]) -> str:
-    # The command, for the record: paths of interpreters are private.
-    words = sys.argv[1:]
+    # The command for the record, without the paths of interpreters, which are private.
+    arguments = sys.argv[1:]
     for python in pythons:
-        words = [word.replace(python, f"{python.split('=')[0]}=PATH") for word in words]
-    return printable(shlex.join(["rnn-scratch", *words]))
+        private = f"{python.split('=')[0]}=PATH"
+        arguments = [argument.replace(python, private) for argument in arguments]
+    return printable(shlex.join(["rnn-scratch", *arguments]))
 
 
 def _varied(text: str) -> tuple[str, list[int]]:
-    example = "num_hiddens=64,128,256"
-    name, values = _pair(text, "--vary", example)
+    name, values = _pair(text, "--vary", "num_hiddens=64,128,256")
     try:
-        numbers = sorted({int(value) for value in separated(values)})
+        return name.strip().replace("-", "_"), sorted({int(value) for value in separated(values)})
     except ValueError:
-        raise RNNScratchError(
-            f"`--vary` takes integers (got {text}).", f"For example: `--vary {example}`"
-        ) from None
-    return name.strip().replace("-", "_"), numbers
+        raise RNNScratchError(f"`--vary {name}` takes integers (got {values}).") from None
 
 
 def _pair(text: str, option: str, example: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
+    name, _, value = text.partition("=")
+    if not (name and value):
         raise RNNScratchError(
             f"`{option}` takes a name and a value (got {text}).",
             f"For example: `{option} {example}`",
         )
     return name, value
-
-
-def _candidate(text: str) -> Candidate:
-    # One of the form backend@environment:variant.
-    place, colon, model = text.partition(":")
-    backend, at, environment = place.partition("@")
-    if at and not re.fullmatch(r"[\w.+-]{1,50}", environment):
-        raise RNNScratchError(
-            f"The environment name {environment!r} in `--candidates` is not valid.",
-            "Use letters, digits and . + - _ only, for example numpy@new.",
-        )
-    registry.find(backend)
-    return Candidate(backend, checked("model", model if colon else VARIANTS[0]), environment)

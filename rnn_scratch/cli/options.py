@@ -1,142 +1,130 @@
-"""Options shared by several commands."""
+"""Options that several commands share."""
 
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import reduce
+from typing import Any, get_args
 
 import click
+from click.core import ParameterSource
 from msgspec import structs
 
 from ..contract import VERBOSE
-from ..settings import OPTIONS, SETTINGS, Settings, checked, option_of
-from ..system.kinds import BOOL
+from ..errors import RNNScratchError
+from ..settings import Settings, Threads, Variant, annotations, declaration, option_name, validate
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
-METAVARS: dict[Any, str | None] = {int: "INTEGER", str: None}  # None: click's own
+ALIASES = {"num_epochs": ["--epochs"], "num_layers": ["--layers"]}
 
 
-def _checked(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    # The value of the option's kind, for which text is converted; "none" stays as it is, because
-    # None says that the option is not on the command line.
-    name = param.name or ""
-    kind = OPTIONS[name].kind
-    if isinstance(value, str) and not kind.fits(value):
-        with contextlib.suppress(ValueError):  # of what is no number, which is refused next
-            value = kind.convert(value)
-    if value is None:
-        return None
-    converted = checked(name, value)
-    return value if converted is None else converted
+class Number(click.ParamType):
+    """A number of an annotated type."""
+
+    name = "number"
+
+    def __init__(self, annotation: Any) -> None:
+        """Accept the values of this type; the text "none" is None."""
+        self.annotation = annotation
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Convert text to the number, or to None."""
+        base, _, optional, _ = declaration(self.annotation)
+        with contextlib.suppress(ValueError):
+            value = None if optional and value == "none" else base(value)
+        try:
+            return validate((param and param.name) or "", value, self.annotation)
+        except RNNScratchError as error:
+            self.fail(error.problem, param, ctx)
 
 
-def _several(ctx: click.Context, param: click.Parameter, value: str) -> list[Any]:
-    return [_checked(ctx, param, word) for word in separated(value)]
+def click_type(annotation: Any) -> click.ParamType:
+    """Return the type of an option, with the limits or choices of an annotated type."""
+    base = declaration(annotation).base
+    return Number(annotation) if base in (int, float) else click.Choice(get_args(base))
 
 
-def separated(text: str) -> list[str]:
-    """Return the different words of a text such as A,B, or the text if it has none."""
-    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip())) or [text]
-
-
-def option(
-    name: str,
-    help: str = "",
-    default: Any = None,
-    metavar: str | None = None,
-    several: bool = False,
-    implied: str = "",
-    alone: str | None = None,
-) -> Decorator:
-    """Add an option as OPTIONS describes it, or with this help.
-
-    `implied` says what the command does if the option has no default and is not given, and `alone`
-    is its value if it is given without one.
-    """
-    kind, words = OPTIONS[name]
-    words = (help or words) + (f"  [default: {implied}]" if implied else "")
-    if kind is BOOL:
-        return click.option(option_of(name), name, is_flag=True, default=None, help=words)
-    more: dict[str, Any] = {"is_flag": False, "flag_value": alone} if alone else {}
-    return click.option(
-        option_of(name),
-        name,
-        type=click.Choice(kind.choices) if kind.choices else str,
-        callback=_several if several else _checked,
-        metavar=metavar or METAVARS.get(kind.convert, "NUMBER"),
-        default=default,
-        show_default=default is not None,
-        help=words,
-        **more,
-    )
+def option(name: str, annotation: Any, help: str, **kwargs: Any) -> Decorator:
+    """Add an option with the limits or choices of an annotated type."""
+    return click.option(name, type=click_type(annotation), help=help, **kwargs)
 
 
 def options(*decorators: Decorator) -> Decorator:
-    """Return a decorator that adds these options, in this order."""
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        for decorator in reversed(decorators):
-            command = decorator(command)
-        return command
-
-    return decorate
+    """Return a decorator that adds several options in this order."""
+    return lambda command: reduce(lambda c, decorator: decorator(c), reversed(decorators), command)
 
 
 def settings_options(omit: Sequence[str] = (), **defaults: Any) -> Decorator:
-    """Add an option for each setting; its value is None if it is not on the command line.
-
-    The help names the defaults of the settings, or those that the command has instead. `omit` are
-    settings for which it has options of its own.
-    """
+    """Add an option for each setting; `defaults` are defaults that the command changes."""
     defaults = {**structs.asdict(Settings()), **defaults}
-    return options(
-        *(option(name, implied=_shown(defaults[name])) for name in SETTINGS if name not in omit)
-    )
+    fields = annotations(Settings).items()
+    return options(*(_setting(n, kind, defaults[n]) for n, kind in fields if n not in omit))
 
 
-def _shown(default: Any) -> str:
-    # A flag has none.
+def _setting(name: str, annotation: Any, default: Any) -> Decorator:
+    names = [option_name(name), *ALIASES.get(name, ()), name]
+    help = declaration(annotation).description
     if isinstance(default, bool):
-        return ""
-    return f"{default:g}" if isinstance(default, float) else str(default)
+        return click.option(*names, is_flag=True, help=help)
+    text = f"{default:g}" if isinstance(default, float) else default
+    return click.option(*names, type=click_type(annotation), help=f"{help}  [default: {text}]")
 
 
-def runtime_options(backend: str, model: str, device: str, threads: str) -> Decorator:
-    """Add the options that say where and how to compute a model, with these defaults."""
+def runtime_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options for backend, model, device and threads."""
     return options(
-        option("backend", implied=backend, metavar="NAME"),
-        option("model", implied=model),
-        option("device", implied=device, metavar="NAME"),
-        option("threads", implied=threads, metavar="N"),
+        click.option(
+            "--backend",
+            help="Backend; `rnn-scratch backends` lists them.  "
+            "[default: the run's, or torch, or numpy without PyTorch]",
+        ),
+        option(
+            "--model",
+            Variant,
+            "Variant of the model: the plain implementation, the same model optimized by hand, or "
+            "the framework's built-in layers.  [default: the run's, or scratch]",
+        ),
+        click.option("--device", help="Device: cpu, cuda, mps, or auto for the best device."),
+        option("--threads", Threads, "Number of threads.  [default: the run's, or automatic]"),
         verbose_option,
-    )
+    )(command)
 
 
-def text_options(implied: str = "time-machine, or tide-clock if that is unavailable") -> Decorator:
-    """Add the options that name a text; `implied` describes the default."""
+def text_options(default: str = "time-machine, or tide-clock if that is unavailable") -> Decorator:
+    """Add the options that name a text; `default` describes the default."""
     return options(
-        option("corpus", implied=implied, metavar="NAME"), option("text", metavar="FILE")
+        click.option(
+            "--corpus",
+            help="Text: time-machine, war-of-the-worlds, tiny-shakespeare (use it with "
+            "`--normalize none`, which keeps all its 65 characters) or tide-clock (built in).  "
+            f"[default: {default}]",
+        ),
+        click.option("--text", metavar="FILE", help="UTF-8 text file to use instead of --corpus."),
     )
 
 
+best_option = click.option(
+    "--best", is_flag=True, help="Use the epoch with the lowest held-out loss."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def _show_messages(ctx: click.Context, param: click.Parameter, verbose: bool) -> None:
-    # Backends read this variable when they are imported.
-    if verbose:
-        os.environ[VERBOSE] = "1"
-
-
+# Backends read the variable when they are imported.
 verbose_option = click.option(
     "--verbose",
     is_flag=True,
     expose_value=False,
-    callback=_show_messages,
+    callback=lambda ctx, param, verbose: os.environ.update({VERBOSE: "1"} if verbose else {}),
     help="Show the messages of frameworks.",
 )
 
 
+def separated(text: str) -> list[str]:
+    """Return the unique items of a list such as "A,B", or the text itself if it has no items."""
+    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip())) or [text]
+
+
 def specified(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options that are on the command line."""
-    return {name: value for name, value in options.items() if value is not None}
+    source = click.get_current_context().get_parameter_source
+    return {n: value for n, value in options.items() if source(n) is ParameterSource.COMMANDLINE}

@@ -1,41 +1,35 @@
-"""The command `play`: writes a page on the network of a run, and opens it."""
+"""The command `play`: write a page that shows the network of a run, and open it."""
 
 import webbrowser
-from pathlib import Path
 
 import click
 
 from ..play import page
 from ..runs import inference
-from ..runs.run import folder_of
+from ..runs.run import resolve_run
 from ..system import files
 from ..system.terminal import echo
-from .options import option
-
-FILE = "play.html"
+from .options import best_option
 
 
 @click.command()
 @click.argument("run")
-@option("best")
-@click.option(
-    "--output", metavar="FILE", help=f"HTML file to write.  [default: {FILE} in the run's folder]"
-)
+@best_option
 @click.option("--no-browser", is_flag=True, help="Write the page without opening it.")
-def play(run: str, best: bool | None, output: str | None, no_browser: bool) -> None:
-    """Open RUN's network in the browser, as an HTML file that you can share.
+def play(run: str, best: bool, no_browser: bool) -> None:
+    """Open RUN's network in the browser, in an HTML file that you can share.
 
-    RUN is the folder of a run, its short name, or a checkpoint file, as in `predict`.
+    RUN is the folder of a run, its short name, or a checkpoint file (see `predict`).
 
     The page generates text, and shows the state, the probabilities of the next character, and the
-    earlier characters that they depend on. The file contains the weights and everything that
-    computes the network: it works without a connection, and you can mail it.
+    earlier characters that they depend on. The file contains the weights and all code, so it works
+    without a connection.
     """
-    place = folder_of(run)
-    _, saved = inference.load(place, bool(best), backend="numpy", model="scratch")
-    folder = place if place.is_dir() else place.parent
-    file = (Path(output) if output else folder / FILE).absolute()
-    files.replace(file, page.render(saved, place.absolute().name).encode())
-    echo(f"The network of {place} is in {file}")
+    path = resolve_run(run)
+    _, saved = inference.load(path, best, backend="numpy", model="scratch")
+    folder = path if path.is_dir() else path.parent
+    file = (folder / "play.html").absolute()
+    files.replace(file, page.render(saved, path.absolute().name).encode())
+    echo(f"The network of {path} is in {file}")
     if not no_browser and not webbrowser.open(file.as_uri()):
-        echo("No browser could be opened here. Open the file in a browser.")
+        echo("Cannot open a browser. Open the file in a browser.")

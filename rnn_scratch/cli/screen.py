@@ -1,5 +1,6 @@
-"""Rich's console, for content that may have characters that a terminal would execute."""
+"""Rich's console, with content escaped that a terminal would execute."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -7,36 +8,36 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.segment import Segment
 from rich.table import Table
-from rich.text import Text
 
 from ..system.terminal import printable, wrapped
 
 
 class Screen(Console):
-    """A console that escapes content for a terminal, and passes it on unchanged to a file or pipe.
+    """A console that escapes content for a terminal, but not for a file or a pipe."""
 
-    Rich's own commands for colors and the cursor remain. Lines to a pipe are not wrapped.
-    """
-
-    def __init__(self, **more: Any) -> None:
-        """The terminal or pipe that is stdout, or what these arguments of Rich's console say."""
-        # No emoji: ":key:" in a text must not become a picture.
-        super().__init__(highlight=False, markup=False, emoji=False, **more)
+    def __init__(self, **kwargs: Any) -> None:
+        """Create the console for stdout, or with other arguments of Rich's console."""
+        stream = sys.stderr if kwargs.get("stderr") else sys.stdout
+        # Not Rich's `is_terminal`, which depends on FORCE_COLOR and TTY_COMPATIBLE. No emoji,
+        # because ":key:" in a text must not become a picture.
+        plain = {"highlight": False, "markup": False, "emoji": False}
+        super().__init__(**{"force_terminal": stream.isatty(), **plain, **kwargs})
         if not self.is_terminal:
             self.width = 10_000
 
-    def say(self, line: str) -> None:
-        """Print a line; on a terminal, it is wrapped at spaces and continues indented."""
+    def print_line(self, line: str) -> None:
+        """Print a line, wrapped at spaces and indented on a terminal, unchanged elsewhere."""
         if self.is_terminal:
-            line = wrapped(printable(line) if self._escapes else line, self.width, "  ")
-        self.print(line, soft_wrap=True)
+            self.print(wrapped(printable(line), self.width, "  "), soft_wrap=True)
+        else:  # Rich would drop control characters and replace tabs
+            print(line, file=self.file, flush=True)
 
     def bar(self) -> Progress:
-        """Return a bar for a terminal; a task has the fields `numbers` and `left`, texts."""
+        """Return a progress bar; tasks have the text fields `metrics` and `time_left`."""
         return Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.fields[numbers]}{task.fields[left]}"),
+            TextColumn("{task.fields[metrics]}{task.fields[time_left]}"),
             console=self,
             transient=True,
             disable=not self.is_terminal,
@@ -50,63 +51,32 @@ class Screen(Console):
         numbers: bool = False,
         keys: int = 1,
     ) -> None:
-        """Print a table without empty columns; `numbers` are aligned at their right.
+        """Print a table without empty columns; `numbers` right-aligns all but the first column.
 
-        Nothing is cut: columns for which the terminal is too narrow follow in another table below,
-        beside the first columns again, the `keys` of the rows; and a cell that is wider alone is
-        continued below itself.
+        Columns that do not fit continue in another table, which repeats the first `keys` columns.
         """
-        columns = list(zip(heading, *rows))
-        first, others = columns[:keys], [column for column in columns[keys:] if any(column[1:])]
-        groups: list[list[Sequence[str]]] = [[]]
-        for column in others:
-            if groups[-1] and self._measured([*first, *groups[-1], column]) > self.width:
-                groups.append([])
+        columns = [column for column in zip(heading, *rows) if any(column[1:])]
+        groups = [columns[:keys]]
+        for column in columns[keys:]:
+            widths = [2 + max(map(len, map(printable, cells))) for cells in [*groups[-1], column]]
+            if sum(widths) > self.width and len(groups[-1]) > keys:
+                groups.append(columns[:keys])
             groups[-1].append(column)
-        for number, group in enumerate(groups):
-            if number:
-                self.print()
-            shown = _table([*first, *group], numbers)
-            shown.title = None if number else title
-            self.print(shown)
-
-    def _measured(self, columns: Sequence[Sequence[str]]) -> int:
-        unlimited = self.options.update(width=10_000)
-        return self.measure(_table(columns), options=unlimited).maximum
-
-    def print(self, *args: Any, **kwargs: Any) -> None:
-        """Print; a single string to a file or pipe is not processed by Rich."""
-        raw = not (self._escapes or self.is_terminal)
-        if raw and len(args) == 1 and isinstance(args[0], str):
-            # Rich would drop some control characters, and replace tabs.
-            print(args[0], file=self.file, flush=True)
-        else:
-            super().print(*args, **kwargs)
-
-    def render_str(self, text: str, **kwargs: Any) -> Text:
-        """Return the string as Rich's text, escaped here because its length is measured."""
-        return super().render_str(printable(text) if self._escapes else text, **kwargs)
+        for group in groups:
+            table = Table(box=None, title=title, title_justify="left")
+            for index, (name, *_) in enumerate(group):
+                justify = "right" if numbers and index else "left"
+                table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+            for row in list(zip(*group))[1:]:
+                table.add_row(*row)
+            self.print(table)
+            title = ""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Render anything; what did not pass through `render_str` is escaped here."""
+        """Escape content on a terminal."""
         for segment in super().render(renderable, options):
-            if self._escapes and not segment.control:
+            if self.is_terminal and not segment.control:
                 segment = segment._replace(text=printable(segment.text))
             yield segment
-
-    @property
-    def _escapes(self) -> bool:
-        # The stream itself says so: FORCE_COLOR and TTY_COMPATIBLE tell Rich something else.
-        return self.file.isatty()
-
-
-def _table(columns: Sequence[Sequence[str]], numbers: bool = False) -> Table:
-    table = Table(box=None, title_justify="left")
-    for position, (heading, *_) in enumerate(columns):
-        right = numbers and position > 0
-        table.add_column(heading, justify="right" if right else "left", overflow="fold")
-    for row in list(zip(*columns))[1:]:
-        table.add_row(*row)
-    return table
