@@ -1,35 +1,51 @@
-"""The functions of the contract compared with the reference, each alone.
+"""Checks that compare each function of the contract with the reference, in isolation.
 
-Each gets the inputs that the reference would give it, so that the first row that fails names the
-function that is wrong.
+Each function gets the inputs that the reference computes, so that the first result that fails names
+the function that is wrong.
 """
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from ..contract import OPTIMIZERS, Arrays, Batch, Params, State, Tensor, Update
-from ..exact import FINE_GRID, GRID, STATE_GRID
-from ..parameters import initial, trained_arrays
-from .inputs import LR, SIGMA, B, Case, H, Piece, T, V
-from .results import ROUNDING, Computed, Row, fact
+from .. import exact
+from ..contract import OPTIMIZERS, Arrays, State, Tensor, Update
+from ..exact import GRID, STATE_GRID
+from ..parameters import trained_arrays
+from ..training import schedule
+from .draws import Case, FunctionCheck, devices_of
+from .results import ROUNDING, Result
 
 MANY_UNITS = 512  # hidden units: some frameworks share the memory of large arrays only
-# Multiples of 0.02: their products with many multiples of the grid are midpoints of two others.
-LEARNING_RATES = [n / 50 for n in range(1, 200, 2)]
-LARGE_V = 300  # a vocabulary for which an implementation may choose other operations
+LR = 0.3  # float32 cannot represent 0.3, so wrong rounding shows
+# Multiples of 0.02: many of their products with grid multiples are midpoints of grid multiples.
+MIDPOINT_RATES = [n / 50 for n in range(1, 200, 4)]
+GRADIENT_FACTORS = (3.0, 0.01, 2.0)  # the small second gradient makes v shrink, unlike in AMSGrad
 
 
-# The functions of the contract, one by one.
+def tensor(case: Case) -> Iterator[Result]:
+    """Check that conversion to a tensor and back keeps values and dtype."""
+    tokens = case.batch.X * 10**7  # up to 2e9, which 32 bits hold
+    for name, array in (("numbers", case.arrays["W_hq"]), ("tokens", tokens)):
+        own = case.tensor(array)
+        yield Result(f"{name}, and back by `array`", case.to_arrays(own), array, 0, own)
+    if case.options.device != "cpu":
+        on_cpu = case.backend.machine.tensor(array, "cpu")
+        name = "cpu" if devices_of(own) == devices_of(on_cpu) else case.options.device
+        yield Result("device", name, case.options.device)
 
 
-def params(case: Case) -> Iterator[Computed | Row]:
-    """The parameters are equal to the arrays that they start at, and share no memory with them."""
+def params(case: Case) -> Iterator[Result]:
+    """Compare the parameters with the arrays."""
     model = case.model()
-    yield Computed("values", model.to_arrays(model.params), allowed=0, tensors=model.params)
+    yield Result("values", model.to_arrays(model.params), tolerance=0, tensors=model.params)
+
+
+def separate_memory(case: Case) -> Iterator[Result]:
+    """Check that parameters share no memory with the arrays."""
     many = case.options._replace(num_hiddens=MANY_UNITS)
     arrays = {
         parameter: _aligned(np.ones(shape, case.options.dtype))
@@ -39,11 +55,12 @@ def params(case: Case) -> Iterator[Computed | Row]:
     model = case.model(arrays)
     for array in arrays.values():
         array[...] = math.nan  # shows in the parameters if memory is shared
-    yield Computed("memory of their own", model.to_arrays(model.params), expected, 0)
+    values = model.to_arrays(model.params)
+    yield Result("separate memory", values, expected, 0, function="params")
 
 
 def _aligned(array: np.ndarray) -> np.ndarray:
-    # A copy at an address that is a multiple of 64, which some frameworks need to share memory.
+    # Copy to an address that is a multiple of 64, which some frameworks need to share memory.
     memory = np.empty(array.nbytes + 64, np.uint8)
     start = -memory.ctypes.data % 64
     aligned = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
@@ -51,223 +68,237 @@ def _aligned(array: np.ndarray) -> np.ndarray:
     return aligned
 
 
-def state(case: Case) -> Iterator[Computed | Row]:
-    """The first state is zeros, in as many tensors as the cell has."""
-    state = case.scratch.state(B, case.options)
-    right, otherwise = len(state) == case.options.num_states, f"{len(state)} tensors"
-    yield fact("number of tensors", right, otherwise)
-    yield Computed("zeros", state, allowed=0)
-    yield Computed("of the model", case.model().state(B), allowed=0)
+def state(case: Case) -> Iterator[Result]:
+    """Compare the initial state with zeros."""
+    yield Result("zeros", case.scratch.state(case.draw.batch_size, case.options), tolerance=0)
+    yield Result("of the model", case.model().state(case.draw.batch_size), tolerance=0)
 
 
-def encode(case: Case) -> Iterator[Computed | Row]:
-    """One-hot vectors, to the last bit; the parameters stay."""
+def encode(case: Case) -> Iterator[Result]:
+    """Compare one-hot vectors bit for bit; the parameters must not change."""
     params = case.params()
     x = case.scratch.encode(case.tensor(case.batch.X), params)
-    yield Computed("vectors", x, allowed=0)
-    yield Computed("parameters afterwards", params, case.arrays, 0)
+    yield Result("vectors", x, tolerance=0)
+    yield Result("parameters afterwards", params, case.arrays, 0)
 
 
-def cell(case: Case) -> Iterator[Computed | Row]:
-    """The cell by itself: the next state from a state that is not zero."""
+def _first_inputs(case: Case) -> Tensor:
+    # The one-hot vectors of the first time step (B, V), from the reference.
+    return case.tensor(case.reference.scratch.encode(case.batch.X[:, 0], case.arrays))
+
+
+def cell(case: Case) -> Iterator[Result]:
+    """Compare the next state of the cell, from a state that is not zero."""
     if case.options.deep:
-        return  # its cells are the same, and `deep_step` calls them
-    name, params = case.options.cell, case.params()
-    x = case.tensor(case.reference.scratch.encode(case.batch.X[:, 0], case.arrays))  # (B, V)
-    yield Computed("state", case.scratch.CELLS[name](x, case.state(), params))
+        return  # deep models have the same cells, which `deep_step` calls
+    name, params, (_, start) = case.options.cell, case.params(), case.minibatch()
+    yield Result("state", case.scratch.CELLS[name](_first_inputs(case), start, params))
 
 
-def step(case: Case) -> Iterator[Computed | Row]:
-    """One time step, from a state that is not zero."""
-    x = case.tensor(case.reference.scratch.encode(case.batch.X[:, 0], case.arrays))  # (B, V)
-    logits, state = case.step(x, case.state(), case.params(), 0)
-    yield Computed("logits", logits)
-    yield Computed("state", state)
+def step(case: Case) -> Iterator[Result]:
+    """Compare one time step, from a state that is not zero."""
+    _, start = case.minibatch()
+    logits, state = case.step(_first_inputs(case), start, case.params(), 0)
+    yield Result("logits", logits)
+    yield Result("state", state)
 
 
-def loss(case: Case) -> Iterator[Computed | Row]:
-    """The loss of the reference's logits, and of many large ones for a large vocabulary."""
+def loss(case: Case) -> Iterator[Result]:
+    """Compare the loss of the reference's logits, moderate and large ones."""
     logits, _ = case.reference.model().forward(case.batch.X, case.states)
-    yield Computed("mean", case.scratch.loss(case.tensor(logits), case.tensor(case.batch.Y)))
-    rng, (rows, steps) = np.random.RandomState(0), (77, 13)
-    # Without the largest of a row subtracted first, the exponentials of these are infinite.
-    large = rng.normal(1000, size=(rows * steps, LARGE_V)).astype(case.options.dtype)
-    targets = rng.randint(0, LARGE_V, (rows, steps), "int64")
-    mean = case.scratch.loss(case.tensor(large), case.tensor(targets))
-    yield Computed(f"with {LARGE_V} characters", mean)
-    square, targets = large[: T * T], case.batch.Y[:T]
-    mean = case.scratch.loss(case.tensor(square), case.tensor(targets))
-    yield Computed("of as many rows as steps", mean)
+    targets = case.tensor(case.batch.Y)
+    yield Result("mean", case.scratch.loss(case.tensor(logits), targets))
+    # Unless the largest of a row is subtracted first, the exponentials of these are infinite.
+    large = (logits + 1000).astype(case.options.dtype)
+    yield Result("of large logits", case.scratch.loss(case.tensor(large), targets), tolerance=1e-12)
 
 
-def detach(case: Case) -> Iterator[Computed | Row]:
-    """No gradient flows back through a detached state."""
-    # A graph over two minibatches, the state detached between them: the second's gradients must
-    # be those that the reference computes for it alone, from the same state.
+def detach(case: Case) -> Iterator[Result]:
+    """Check that no gradient flows back through a detached state."""
+    # In a graph over two minibatches with the state detached between them, the gradients must be
+    # the second's alone, from the same state.
     batch, start = case.minibatch()
-    if isinstance(batch.X, np.ndarray):
-        return  # an array has no history
+    if isinstance(batch.X, np.ndarray) or case.draw.is_steep:
+        return  # an array has no graph
     model, reference = case.model(), case.reference
     _, _, after = reference.gradients()
     _, expected, _ = reference._replace(states=after).gradients()
 
-    def both(inputs: Any, state: State, **params: Params) -> tuple[Tensor, State]:
-        _, state = model.forward(inputs, state, **params)
-        return model.forward(inputs, case.scratch.detach(state), **params)
+    def forward_twice(inputs: Any, state: State, **named: Any) -> tuple[Tensor, State]:
+        _, state = model.forward(inputs, state, **named)
+        return model.forward(inputs, case.scratch.detach(state), **named)
 
-    twice = dataclasses.replace(model, forward=both, backward=None)
+    twice = dataclasses.replace(model, forward=forward_twice, backward=None)
     _, grads, _ = case.scratch.gradients(twice, batch, start)
-    yield Computed("gradients", model.to_arrays(grads), expected)
+    yield Result("gradients", model.to_arrays(grads), expected)
     _, _, state = case.scratch.gradients(model, batch, start)
     _, grads, _ = case.scratch.gradients(model, batch, state)
-    yield Computed("gradients, from the state that they returned", model.to_arrays(grads), expected)
+    yield Result("gradients, from the state that they returned", model.to_arrays(grads), expected)
 
 
-def clip(case: Case) -> Iterator[Computed | Row]:
-    """Norm and result, where gradients are clipped, where they need not be, and without a θ."""
+def clip(case: Case) -> Iterator[Result]:
+    """Compare norm and gradients for θ below and above the norm, and without a θ."""
     _, grads, _ = case.reference.gradients()
     norm = float(case.reference.scratch.clip(grads, math.inf)[1])
-    thetas = {"θ half the norm": norm / 2, "θ twice the norm": norm * 2, "no θ": math.inf}
-    thetas["θ above 1 and the norm"] = 2 * max(1, norm)
-    for name, theta in thetas.items():
+    thetas = {"θ half the norm": norm / 2, "θ above 1 and the norm": 2 * max(1, norm)}
+    for name, theta in {**thetas, "no θ": math.inf}.items():
         tensors = {parameter: case.tensor(grad.copy()) for parameter, grad in grads.items()}
         clipped, own_norm = case.scratch.clip(tensors, theta)
-        yield Computed(f"norm, {name}", own_norm)
-        yield Computed(f"result, {name}", clipped)
+        yield Result(f"norm, {name}", own_norm)
+        yield Result(f"result, {name}", clipped)
     zeros = {parameter: case.tensor(grad * 0) for parameter, grad in grads.items()}
     with np.errstate(all="ignore"):
-        yield Computed("result, gradients of zero", case.scratch.clip(zeros, 1.0)[0])
-    # A framework may have its own form of gradients, rows of a matrix for instance.
+        yield Result("result, gradients of zero", case.scratch.clip(zeros, 1.0)[0])
+    # A framework may represent gradients differently, for instance as rows of a matrix.
     _, own, _ = case.scratch.gradients(case.model(), *case.minibatch())
-    yield Computed("norm, its own gradients", case.scratch.clip(own, math.inf)[1])
+    yield Result("norm, its own gradients", case.scratch.clip(own, math.inf)[1])
 
 
-def rounded(case: Case) -> Iterator[Computed | Row]:
-    """To the grids of exact mode, midpoints of two multiples included, and without a grid."""
-    values = case.states[0].astype(case.options.dtype)
-    yield Computed("without a grid", case.scratch.rounded(case.tensor(values), None), values, 0)
+def round_to_grid(case: Case) -> Iterator[Result]:
+    """Compare rounding to the grids of exact mode, ties included."""
     for grid in (GRID, STATE_GRID) if case.options.dtype == "float64" else ():
-        ties = np.round(values / grid) * grid + grid / 2
-        for name, each in (("values", values), ("ties", ties)):
-            label = f"{name}, to multiples of {grid:.0e}"
-            yield Computed(label, case.scratch.rounded(case.tensor(each), grid), allowed=0)
+        ties = np.round(case.states[0] / grid) * grid + grid / 2
+        for name, values in (("values", case.states[0]), ("ties", ties)):
+            rounded = case.backend.exact.round_to_grid(case.tensor(values), grid)
+            yield Result(f"{name}, to multiples of {grid:.0e}", rounded, tolerance=0)
 
 
-def of_optimizer(name: str) -> Piece:
-    """The piece that compares an optimizer."""
-    optimizer = OPTIMIZERS[name]
-
-    def piece(case: Case) -> Iterator[Computed | Row]:
-        """Some steps, with weight decay if it has it, and on the grids of exact mode."""
-        _, grads, _ = case.reference.gradients()
-        fine = FINE_GRID if optimizer.slots else GRID
-        for lr in (LR, 3.0):
-            for grid in (None, fine) if case.options.dtype == "float64" else (None,):
-                how = Update(grid=grid, optimizer=name, grad_grid=grid)
-                how = how._replace(weight_decay=0.1) if optimizer.decays else how
-                # A model of the backend, because some tensors cannot be updated in place.
-                model = case.model(optimizer=name)
-                for number in range(1, 4):
-                    tensors = {p: case.tensor(grad * number) for p, grad in grads.items()}
-                    rates = case.rates(lr / number, name, number)
-                    case.scratch.OPTIMIZERS[name](model, tensors, how, rates)
-                label = f"learning rate {lr:g}" + (", on the grid" if grid else "")
-                allowed, own = 0 if grid else ROUNDING, (model.params, model.slots)
-                yield Computed(label, trained_arrays(model), allowed=allowed, tensors=own)
-        if case.options.dtype == "float64":
-            # A framework that reads a number as text may have it one bit off, and a step that is
-            # the middle of two multiples of the grid is then rounded to the other one.
-            model = case.model(optimizer=name)
-            # With no sums in it, and steps that are no larger than the gradients.
-            how = Update(grid=fine, optimizer=name, grad_grid=fine, beta1=0.0, epsilon=1.0)
-            tensors = {p: case.tensor(grad) for p, grad in grads.items()}
-            for number, lr in enumerate(LEARNING_RATES, 1):
-                rates = case.rates(lr, name, number)
-                case.scratch.OPTIMIZERS[name](model, tensors, how, rates)
-            label = f"{len(LEARNING_RATES)} learning rates, on the grid"
-            yield Computed(label, trained_arrays(model), allowed=0)
-
-    piece.__name__ = name
-    return piece
+def round_to_float32(case: Case) -> Iterator[Result]:
+    """Compare rounding to float32, tiny numbers included."""
+    if case.options.dtype == "float64":
+        values = np.concatenate([case.states[0].ravel(), [1e-310, 1e-30, 2.0**-100, 2.0**-101, 0]])
+        rounded = case.backend.exact.round_to_float32(case.tensor(values))
+        yield Result("values", rounded, tolerance=0)
 
 
-# The functions of the model, in all variants.
+def make_exact(case: Case) -> Iterator[Result]:
+    """Compare updates of the exact optimizer bit for bit."""
+    if not case.exactly:
+        return
+    name = case.draw.optimizer
+    optimizer = case.backend.exact.make_exact(case.scratch.OPTIMIZERS[name])
+    yield _updated("parameters and slots", case, optimizer, name, exact.update)
+    if case.options.num_layers > 1:
+        return  # further results do not depend on the parameters
+    # If a framework parses a number as text, it may be one bit off. A step that is a midpoint of
+    # two multiples of the grid is then rounded in the wrong direction.
+    model, rule = case.model(optimizer=name), Update(optimizer=name, beta1=0.0, epsilon=1.0)
+    tensors = {p: case.tensor(grad) for p, grad in _gradients(case).items()}
+    for number, lr in enumerate(MIDPOINT_RATES, 1):
+        update = schedule.corrected(exact.update(rule._replace(lr=lr)), number)
+        optimizer(model, tensors, update)
+    yield Result("steps at midpoints", trained_arrays(model), tolerance=0)
 
 
-def forward(case: Case) -> Iterator[Computed | Row]:
-    """All time steps at once equal a loop over `step`, the reference's and the backend's own."""
+def optimizer_check(name: str) -> FunctionCheck:
+    """Return the check of an optimizer."""
+
+    def check(case: Case) -> Iterator[Result]:
+        """Compare parameters and slots after some updates."""
+        if case.draw.seed is None or case.draw.optimizer == name:
+            for factor in (1, 10):
+                optimizer = case.scratch.OPTIMIZERS[name]
+                output = f"learning rate {factor * LR:g}"
+                yield _updated(output, case, optimizer, name, lambda rule: rule, factor * LR)
+
+    check.__name__ = name
+    return check
+
+
+def _updated(
+    output: str, case: Case, optimizer: Callable, name: str, adapt: Callable, lr: float = LR
+) -> Result:
+    # Parameters and slots after some updates, with rules that are adapted to the optimizer.
+    grads, decay = _gradients(case), 0.1 * OPTIMIZERS[name].decays
+    model = case.model(optimizer=name)
+    for number, factor in enumerate(GRADIENT_FACTORS, 1):
+        tensors = {p: case.tensor(grad * factor) for p, grad in grads.items()}
+        rule = Update(lr=lr / number, optimizer=name, weight_decay=decay)
+        optimizer(model, tensors, schedule.corrected(adapt(rule), number))
+    own, tolerance = (model.params, model.slots), 0 if adapt is exact.update else ROUNDING
+    return Result(output, trained_arrays(model), tolerance=tolerance, tensors=own)
+
+
+def _gradients(case: Case) -> Arrays:
+    # The reference's gradients, scaled to a largest element of 4, so that a clamp shows.
+    _, grads, _ = case.reference.gradients()
+    largest = max(np.abs(grad).max() for grad in grads.values())
+    return {name: (grad * (4 / largest)).astype(grad.dtype) for name, grad in grads.items()}
+
+
+def forward(case: Case) -> Iterator[Result]:
+    """Compare all time steps with the reference, and with a loop over the backend's `step`."""
     model, (batch, start) = case.model(), case.minibatch()
-    logits, state = model.forward(batch.inputs, start)
-    yield Computed("logits", logits)
-    yield Computed("state", state)
-    params, looped, looped_state = case.params(), [], case.state()
-    for t in range(T):
+    logits, state = model.forward(batch.X, start, **batch.extras)
+    yield Result("logits", logits)
+    yield Result("state", state)
+    params, looped, looped_state = case.params(), [], start
+    for t in range(case.draw.num_steps):
         x = case.scratch.encode(case.tensor(case.batch.X[:, t]), params)
-        each, looped_state = case.step(x, looped_state, params, t)
-        looped.append(case.as_arrays(each))
-    yield Computed("logits of a loop over its own step", logits, np.concatenate(looped))
-    yield Computed("state of a loop over its own step", state, looped_state)
-    square = case.of_rows(slice(T))
-    batch, start = square.minibatch()
-    yield Computed("logits of as many rows as steps", model.forward(batch.inputs, start)[0])
-    # A text is generated token by token, and an implementation may choose other operations then.
-    one, _ = model.forward(case.tensor(case.batch.X[:1, :1]), case.state(1))
-    yield Computed("logits of one token", one)
-    yield Computed("parameters afterwards", model.to_arrays(model.params), case.arrays, 0)
+        step_logits, looped_state = case.step(x, looped_state, params, t)
+        looped.append(case.to_arrays(step_logits))
+    yield Result("logits of a loop over its own step", logits, np.concatenate(looped))
+    yield Result("state of a loop over its own step", state, looped_state)
+    yield Result("parameters afterwards", model.to_arrays(model.params), case.arrays, 0)
 
 
-def gradients(case: Case) -> Iterator[Computed | Row]:
-    """Loss, each gradient, and the state for the next minibatch."""
+def gradients(case: Case) -> Iterator[Result]:
+    """Compare the loss, each gradient, and the state for the next minibatch."""
     model, (batch, start) = case.model(), case.minibatch()
     loss, own, state = case.scratch.gradients(model, batch, start)
     other = batch._replace(X=batch.Y, Y=batch.X)
-    case.scratch.gradients(model, other, start)  # neither is added to the first nor replaces it
+    case.scratch.gradients(model, other, start)  # must neither add to the first nor replace it
     grads = model.to_arrays(own)
-    if case.is_reference and case.options.dtype == "float64":
+    if case.is_reference and case.options.dtype == "float64" and not case.draw.is_steep:
         yield from finite_differences(case, grads)
-    yield Computed("loss", loss)
+    yield Result("loss", loss)
+    yield Result("order", ", ".join(own), ", ".join(model.params))
     for name in case.arrays:
-        yield Computed(name, {name: grads[name]}, tensors=own)
-    yield Computed("state", state)
-    if case.large:
-        return  # the rest is the same at any size
-    if case.options.cell != "rnn-relu":
-        token = case.of_rows(slice(9, 10))  # whose gradients are large, also as they are no means
-        X, Y, masks, _ = token.batch
-        one = Batch(X[:, :1], Y[:, :1], None if masks is None else masks[:1])
-        grads = token.gradients(batch=one)[1]
-        yield Computed("of one token", grads, allowed=10 * ROUNDING)
-        large = initial(case.options._replace(vocab_size=LARGE_V), SIGMA, 0)
-        X, Y = (tokens * (LARGE_V // V) for tokens in case.batch[:2])
-        # Layers without dropout have gradients of their own.
-        _, grads, _ = case.gradients(large, case.batch._replace(X=X, Y=Y, masks=None))
-        yield Computed(f"with {LARGE_V} characters", grads)
-        if not case.options.deep:
-            loss, grads, _ = case.of_rows(slice(T)).gradients()
-            yield Computed("of as many rows as steps", (loss, *grads.values()))
-    else:
-        # For half of the units what goes into ReLU is 0, whose slope there is 0.
+        yield Result(name, {name: grads[name]}, tensors=own)
+    yield Result("state", state)
+    if case.options.cell == "rnn-relu" and case.options.num_hiddens < 200:
+        # With these parameters, half of the ReLU inputs are 0. The slope at 0 is 0.
         zeros = {name: array.copy() for name, array in case.arrays.items()}
         for name in zeros.keys() - {"W_e", "W_hq", "b_q"}:
-            zeros[name][..., : H // 2] = 0
-        yield Computed("slope of ReLU at 0", case.gradients(zeros)[1])
+            zeros[name][..., : case.options.num_hiddens // 2] = 0
+        yield Result("slope of ReLU at 0", case.gradients(zeros)[1])
 
 
-def finite_differences(case: Case, grads: Arrays) -> Iterator[Computed]:
-    """Of each parameter: the slope of the loss in some direction, and the central difference."""
+def finite_differences(case: Case, grads: Arrays) -> Iterator[Result]:
+    """Compare a directional derivative of each parameter with a central difference."""
     rng = np.random.RandomState(0)
     batch, state = case.minibatch()
+    distance = 1e-7 if case.options.cell == "rnn-relu" else 1e-5  # ReLU has kinks
     for name, array in case.arrays.items():
         direction = rng.normal(size=array.shape)
         direction /= np.linalg.norm(direction)
         losses = []
-        for distance in (1e-5, -1e-5):
-            model = case.model({**case.arrays, name: array + distance * direction})
-            logits, _ = model.forward(batch.inputs, state)
+        for sign in (1, -1):
+            model = case.model({**case.arrays, name: array + sign * distance * direction})
+            logits, _ = model.forward(batch.X, state, **batch.extras)
             losses.append(float(case.scratch.loss(logits, batch.Y)))
-        slope, difference = float((grads[name] * direction).sum()), (losses[0] - losses[1]) / 2e-5
-        yield Computed(f"{name}, by finite differences", slope, difference, 1e-9)
+        slope = float((grads[name] * direction).sum())
+        difference = (losses[0] - losses[1]) / (2 * distance)
+        yield Result(f"{name}, by finite differences", slope, difference, 1e-14 / distance)
 
 
-FUNCTIONS = (params, state, encode, cell, step, forward, loss, gradients, detach, clip, rounded)
-OF_OPTIMIZERS = tuple(map(of_optimizer, OPTIMIZERS))
+FUNCTIONS: tuple[FunctionCheck, ...] = (
+    tensor,
+    params,
+    separate_memory,
+    state,
+    encode,
+    cell,
+    step,
+    forward,
+    loss,
+    gradients,
+    detach,
+    clip,
+    *map(optimizer_check, OPTIMIZERS),
+    round_to_grid,
+    round_to_float32,
+    make_exact,
+)
+# Checks of the other variants of a model.
+MODEL_FUNCTIONS = (params, separate_memory, state, forward, gradients)

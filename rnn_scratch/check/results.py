@@ -1,4 +1,4 @@
-"""The results of a piece compared with what is expected: a row for each."""
+"""Compare a function's results with expected values; each value has a `CheckResult`."""
 
 import functools
 import importlib.resources
@@ -12,80 +12,92 @@ import numpy as np
 from ..contract import CELLS, MODULES
 from ..system.records import Record
 
-# The file of each function that a row can name.
+# The file of each function that a check result can name.
 FILES = {
     function.__name__: f"{module}.py"
-    for module in ("scratch", "deep", "machine", "workers")
+    for module in ("scratch", "deep", "exact", "machine", "workers")
     for function in MODULES[module]
 }
 FILES |= {cell.replace("-", "_"): "cells.py" for cell in CELLS} | {"rnn": "scratch.py"}
 
-# What rounding may change in float64, on any device. In float32 it is 2**29 times as much, as a
-# float32 has 29 bits fewer, but at most 0.0005; and on a GPU, whose functions are less accurate
-# in float32 and whose sums are taken in other orders, a multiple of that.
+# Tolerance for rounding in float64, on any device. A float32 has 29 bits fewer, so its tolerance
+# is 2**29 times larger, but at most 0.0005. GPU functions are less accurate in float32 and add in
+# other orders, so the factor is larger there.
 ROUNDING = 1e-14
-FLOAT32 = {"cpu": 2.0**29, "cuda": 2.0**31}
-OTHER_DEVICES = 2.0**33
+FLOAT32_FACTORS = {"cpu": 2.0**29, "cuda": 2.0**31}
+OTHER_DEVICES_FACTOR = 2.0**33
 
-RECORDED = "recorded value"  # in the place of an element: of the weighted sum of all
-LEAST = 1e-12  # to allow: of a sum of many terms, each rounded differently on another machine
+RECORDED = "recorded value"  # location of a weighted sum of all elements
 
 
-def tolerance(difference: float, dtype: str, device: str) -> float:
-    """Return the difference to allow where this one is allowed in float64."""
+def scale_tolerance(tolerance: float, dtype: str, device: str) -> float:
+    """Convert a tolerance for float64 to the tolerance for this dtype and device."""
     if dtype == "float64":
-        return difference
-    return min(difference, 1e-12) * FLOAT32.get(device, OTHER_DEVICES)
+        return tolerance
+    return min(tolerance, 1e-12) * FLOAT32_FACTORS.get(device, OTHER_DEVICES_FACTOR)
 
 
-class Row(Record):
-    """One comparison: of which piece and which of its results, the largest difference and where."""
+class CheckResult(Record):
+    """One comparison of an output of a function with its expected value.
 
-    piece: str  # a function of the contract
-    result: str
-    case: str  # dtype, cell, and what else it has
-    difference: float | None  # None: it is not a number, or there is nothing to compare
-    where: str
-    allowed: float
-    note: str = ""
-    offered: bool = True
-    expected: float | None = None  # the number with the largest difference; None: it is none
+    Attributes:
+        function: Name of the function, usually one of the contract.
+        output: Name of the compared output.
+        case: Dtype, cell and sizes of the model.
+        difference: Largest absolute difference; None if it is not a number.
+        location: Index of the largest difference; the problem if `difference` is None, or the
+            reason if the backend does not support the case.
+        tolerance: Largest difference that passes.
+        supported: Whether the backend supports the case.
+        expected: Expected value at `location`.
+        actual: Computed value at `location`.
+        file: File of the function; empty if it is not in the contract.
+        seed: Seed of the draw; None for a fixed case.
+    """
+
+    function: str
+    output: str
+    case: str
+    difference: float | None
+    location: str
+    tolerance: float
+    supported: bool = True
+    expected: float | None = None
     actual: float | None = None
-    file: str = ""  # of the function; empty where it is not the contract's
+    file: str = ""
+    seed: int | None = None
 
     @property
     def place(self) -> str:
-        """The function, and the file that it is in."""
-        return f"{self.piece} in {self.file}" if self.file else self.piece
+        """The function and its file."""
+        return f"{self.function} in {self.file}" if self.file else self.function
 
     @property
     def passed(self) -> bool:
-        """Whether the difference is within what is allowed."""
-        return self.difference is not None and self.difference <= self.allowed
+        """Whether the difference is within the tolerance."""
+        return self.difference is not None and self.difference <= self.tolerance
 
     @property
     def sentence(self) -> str:
-        """What was compared in which case, and how far it is off; or what is wrong instead."""
+        """The output, the case, and the difference or the problem."""
         case = f" in {self.case}" if self.case else ""
-        what, note = f"{self.result}{case}".lstrip(), f"; {self.note}" if self.note else ""
-        if not self.offered:
-            return f"{self.note} ({self.case})" if self.case else self.note
+        if not self.supported:
+            return f"{self.location} ({self.case})" if self.case else self.location
         if self.difference is None:
-            return f"{what}: {self.where}".removeprefix(": ")
+            return f"{self.output}{case}: {self.location}".lstrip().removeprefix(": ")
         if self.expected is None or self.actual is None:
-            return what + note
-        number = f"{self.result} {self.where}".replace(" [", "[").rstrip()
-        if self.where.startswith(f"{self.result}["):  # a parameter's gradient: its name once
-            number = self.where
-        elif self.where == RECORDED:
-            number = f"{self.result} (weighted sum)"
-        figures = "" if self.passed else f" is {apart(self.actual, self.expected)}"
-        off = f"off by {self.difference:.1e}, allowed {self.allowed:.1e}"
-        return f"{number}{figures}{case}: {off}{note}"
+            return f"{self.output}{case}"
+        number = f"{self.output} {self.location}".replace(" [", "[").rstrip()
+        if self.location == RECORDED:
+            number = f"{self.output} (weighted sum)"
+        elif self.location.startswith(f"{self.output}["):  # a gradient, which is named already
+            number = self.location
+        values = "" if self.passed else f" is {format_pair(self.actual, self.expected)}"
+        return f"{number}{values}{case}: off by {self.difference:.1e}, allowed {self.tolerance:.1e}"
 
 
-def apart(actual: float, expected: float) -> str:
-    """Format two numbers with enough digits to show where they differ."""
+def format_pair(actual: float, expected: float) -> str:
+    """Format two numbers with enough digits to show their difference."""
     for digits in range(4, 18):
         texts = [f"{number:.{digits}g}" for number in (actual, expected)]
         if f"{actual:.{digits - 1}g}" != f"{expected:.{digits - 1}g}":
@@ -93,90 +105,99 @@ def apart(actual: float, expected: float) -> str:
     return " instead of ".join(texts)
 
 
-def not_offered(piece: str, case: str, reason: str) -> Row:
-    """Return the row of what a backend says that it does not have."""
-    note = reason.splitlines()[0]
-    row = fact("", True, "", note, piece=piece, case=case)
-    row.offered = False
-    return row
+def describe_error(error: Exception) -> str:
+    """Return the type and the first line of the message of any error."""
+    message = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {message[:200]}".rstrip(": ")
 
 
-def fact(
-    result: str, true: bool, otherwise: str, note: str = "", piece: str = "", case: str = ""
-) -> Row:
-    """Return the row of what is either so or not; `otherwise` says what is so instead."""
-    return Row(
-        piece=piece,
-        result=result,
-        case=case,
-        difference=0 if true else None,
-        where="" if true else otherwise,
-        allowed=0,
-        note=note,
-        file=FILES.get(piece, ""),
-    )
+def unsupported_result(function: str, case: str, reason: str) -> CheckResult:
+    """Return the result of a case that the backend does not support."""
+    return CheckResult(function, "", case, 0, reason.splitlines()[0], 0, supported=False)
 
 
-class Computed(NamedTuple):
-    """What a piece computes: tensors or arrays, or a dict or tuple of them."""
+def pass_fail_result(output: str, passed: bool, problem: str, function: str = "") -> CheckResult:
+    """Return a pass/fail result without a case; `problem` is the message on failure."""
+    difference, location = (0, "") if passed else (None, problem)
+    file = FILES.get(function, "")
+    return CheckResult(function, output, "", difference, location, 0, file=file)
+
+
+class Result(NamedTuple):
+    """An output of a function: tensors, arrays or text, or a dict or tuple of them; or an error."""
 
     name: str
     value: Any
-    expected: Any = None  # None: what the same piece computes with the reference
-    allowed: float = ROUNDING  # the difference, in float64
-    note: str = ""
-    tensors: Any = None  # of which the value is made, where it is arrays
+    expected: Any = None  # None: the output of the reference
+    tolerance: float = ROUNDING  # float64 tolerance; see `scale_tolerance`
+    tensors: Any = None  # tensors that `value` was converted from
+    function: str = ""  # the function, if it is not the check's
 
 
 class Worst(NamedTuple):
-    """The element in which two results differ most."""
+    """The element in which two outputs differ most."""
 
-    difference: float | None  # None: it is not a number, or they cannot be compared
-    where: str
+    difference: float | None  # None if it is not a number, or if the outputs cannot be compared
+    location: str
     expected: float | None = None
     actual: float | None = None
 
+    @property
+    def size(self) -> float:
+        """The difference, infinite if it is not a number."""
+        return math.inf if self.difference is None else self.difference
+
     def within(self, name: str) -> "Worst":
-        """Return the same element, of a result in which this one has a name."""
-        colon = "" if self.where[:1] in ("", "[") else ": "
-        return self._replace(where=f"{name}{colon}{self.where}")
+        """Prefix the location with the name of the array that contains it."""
+        colon = "" if self.location[:1] in ("", "[") else ": "
+        return self._replace(location=f"{name}{colon}{self.location}")
 
 
-def worst(expected: Any, actual: Any) -> Worst:
-    """Compare two results: arrays or numbers, or dicts or tuples of them."""
+def find_worst(expected: Any, actual: Any) -> Worst:
+    """Compare two outputs: arrays, numbers or texts, or dicts or tuples of them."""
+    if isinstance(actual, Exception):
+        return Worst(None, describe_error(actual))
+    if isinstance(expected, str):
+        return (
+            Worst(0, "") if actual == expected else Worst(None, f"{actual} instead of {expected}")
+        )
     if isinstance(expected, dict):
-        if [*expected] != [*actual]:  # the order is that in which norms are summed
+        if [*expected] != [*actual]:  # the order matters, because norms are summed in it
             return Worst(None, f"names {', '.join(actual)} instead of {', '.join(expected)}")
-        elements = [worst(expected[name], actual[name]).within(name) for name in expected]
-        return max(elements, key=_size)
+        elements = [find_worst(expected[name], actual[name]).within(name) for name in expected]
+        return max(elements, key=lambda worst: worst.size)
     if isinstance(expected, tuple):
         if len(expected) != len(actual):
             return Worst(None, f"{len(actual)} tensors instead of {len(expected)}")
-        elements = list(map(worst, expected, actual))
-        numbered = [one.within(f"[{number}]") for number, one in enumerate(elements)]
-        return max(numbered if len(elements) > 1 else elements, key=_size)
+        elements = list(map(find_worst, expected, actual))
+        numbered = [worst.within(f"[{index}]") for index, worst in enumerate(elements)]
+        return max(numbered if len(elements) > 1 else elements, key=lambda worst: worst.size)
     expected, actual = np.asarray(expected), np.asarray(actual)
     if expected.shape != actual.shape:
-        how = ", axes swapped" if swapped(expected, actual) else ""
-        return Worst(None, f"shape {actual.shape} instead of {expected.shape}{how}")
-    if expected.dtype.kind == "f" and expected.dtype != actual.dtype and expected.shape:
+        swapped = ", axes swapped" if has_swapped_axes(expected, actual) else ""
+        return Worst(None, f"shape {actual.shape} instead of {expected.shape}{swapped}")
+    integers = expected.dtype.kind == actual.dtype.kind == "i"  # sizes may differ
+    if expected.dtype != actual.dtype and expected.shape and not integers:
         return Worst(None, f"{actual.dtype} instead of {expected.dtype}")
-    differences = np.abs(expected.astype(np.float64) - actual.astype(np.float64))
+    with np.errstate(all="ignore"):
+        differences = np.abs(expected.astype(np.float64) - actual.astype(np.float64))
     index = np.unravel_index(np.argmax(differences), differences.shape)  # NaN counts as largest
     largest = float(differences[index])
-    where = f"[{', '.join(str(int(i)) for i in index)}]" if index else ""
+    location = f"[{', '.join(str(int(i)) for i in index)}]" if index else ""
     if not math.isfinite(largest):
-        return Worst(None, f"{where} {actual[index]}")
-    return Worst(largest, where, float(expected[index]), float(actual[index]))
+        return Worst(None, f"{location} {actual[index]}")
+    return Worst(largest, location, float(expected[index]), float(actual[index]))
 
 
-def swapped(expected: Any, actual: Any) -> bool:
-    """Return whether an array, or one of a dict or tuple, has two axes of the expected swapped."""
+def has_swapped_axes(expected: Any, actual: Any) -> bool:
+    """Return whether an array, or an array in a dict or tuple, has two axes swapped."""
     if isinstance(expected, dict):
         expected, actual = tuple(expected.values()), tuple(actual.values())
     if isinstance(expected, tuple):
-        return any(map(swapped, expected, actual))
+        return any(map(has_swapped_axes, expected, actual))
     expected, actual = np.asarray(expected), np.asarray(actual)
+    if "U" in (expected.dtype.kind, actual.dtype.kind):  # a text has no axes
+        return False
 
     def equal(array: np.ndarray) -> bool:
         return array.shape == expected.shape and np.allclose(array, expected, 1e-4, 1e-7)
@@ -185,26 +206,26 @@ def swapped(expected: Any, actual: Any) -> bool:
     return not equal(actual) and any(equal(np.swapaxes(actual, *pair)) for pair in pairs)
 
 
-def _size(one: Worst) -> float:
-    return math.inf if one.difference is None else one.difference
+def flatten(output: Any) -> np.ndarray:
+    """Concatenate the elements of arrays, or of dicts or tuples with arrays, in float64."""
+    if isinstance(output, dict):
+        output = tuple(output.values())
+    arrays = output if isinstance(output, tuple) else (output,)
+    return np.concatenate([np.ravel(array).astype(np.float64) for array in arrays])
 
 
-def weighted_sum(result: Any) -> float:
-    """Return one number for arrays, or a dict or tuple of them: a weighted sum of elements."""
-    if isinstance(result, dict):
-        result = tuple(result.values())
-    arrays = result if isinstance(result, tuple) else (result,)
-    values = np.concatenate([np.ravel(array).astype(np.float64) for array in arrays])
-    # No two weights are equal, so that a wrong order or a wrong sign changes the sum.
+def weighted_sum(output: Any) -> float:
+    """Return a weighted sum of all elements of an output."""
+    values = flatten(output)
+    # Distinct weights, so that a wrong order or sign changes the sum.
     return float(values @ np.cos(np.arange(1, len(values) + 1)))
 
 
 @functools.cache
 def recorded() -> dict[str, dict[str, float]]:
-    """Return the reference's results when they were correct, by case, piece and result.
+    """Return weighted sums of the reference's outputs, by case and "function: output".
 
-    Each as one number, in ``pinned.json``. notebooks/measure/pin.py makes that file, and says what
-    else the reference is tested by.
+    ``notebooks/measure/pin.py`` writes the file.
     """
     file = importlib.resources.files("rnn_scratch") / "check" / "pinned.json"
     return msgspec.json.decode(file.read_bytes(), type=dict[str, dict[str, float]])

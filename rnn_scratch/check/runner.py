@@ -1,168 +1,188 @@
-"""`check`: a backend compared with the NumPy reference, piece by piece.
-
-A piece is a function of the contract, or `to_arrays` of a model.
-"""
+"""Compare a backend with the NumPy reference, function by function."""
 
 import inspect
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from msgspec.structs import replace
-
 from .. import registry
-from ..contract import MODULES, VARIANTS, Backend, Options, Team
+from ..contract import MODULES, VARIANTS, Backend, WorkerGroup
 from ..errors import NotOffered, RNNScratchError
-from ..runs.runtime import Runtime
 from ..system.processes import one_line
+from ..training.runtime import Runtime
 from ..workers import groups
-from . import epochs, functions, inputs, machine, team
-from .inputs import B, Case, Piece, make_case
-from .results import Row, fact, not_offered
+from . import distributed, draws, functions, training
+from .draws import NUM_DRAWS, Case, Draw, FunctionCheck, make_case
+from .results import CheckResult, Result, pass_fail_result, unsupported_result
+from .results import describe_error as describe_error
 
-MODEL_TIMEOUT, TEAM_TIMEOUT = 3600.0, 600.0  # seconds for one model, and for one of several workers
+MODEL_TIMEOUT, WORKERS_TIMEOUT = 3600.0, 600.0  # seconds
+# Compile quickly where many small programs are checked; other frameworks ignore the variable.
+QUICK_COMPILATION = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
 
-def rows(runtime: Runtime, cells: Sequence[str] = ()) -> Iterator[Row]:
-    """Yield every comparison of a variant of a backend's model; a backend that fails is a row.
+def run(
+    runtime: Runtime, cells: Sequence[str] = (), seed: int = 0, number: int = NUM_DRAWS
+) -> Iterator[CheckResult]:
+    """Yield every comparison of a variant of a backend's model; a backend that fails is a result.
 
-    Without `cells`, all of them are checked. With several workers, whose number `require_shares`
-    allows, it is what they compute together.
+    Args:
+        runtime: Backend, variant, device and number of workers. With several workers, their
+            joint results are compared.
+        cells: Cells to draw from; by default all.
+        seed: Seed of the first draw.
+        number: Number of draws.
     """
-    workers = runtime.workers
-    what, timeout = ("workers", TEAM_TIMEOUT) if workers > 1 else ("backend", MODEL_TIMEOUT)
+    workers, arguments = runtime.workers, (runtime, list(cells), seed, number)
+    name, timeout = ("workers", WORKERS_TIMEOUT) if workers > 1 else ("backend", MODEL_TIMEOUT)
     try:
-        yield from groups.ask(_rows, workers, runtime, list(cells), timeout=timeout)
+        if workers > 1:
+            yield from groups.ask(distributed.check, workers, *arguments, timeout=timeout)
+            return
+        environment = QUICK_COMPILATION
+        yield from groups.ask(_run, 1, *arguments, timeout=timeout, environment=environment)
+        if runtime.model != "concise":  # the framework's own layers
+            yield from groups.ask(_run_large, 1, *arguments, timeout=timeout)
     except NotOffered as error:
-        yield not_offered(runtime.model, "", error.problem)
+        yield unsupported_result(runtime.model, "", error.problem)
     except RNNScratchError as error:
-        yield fact("", False, one_line(str(error)), piece=what)
+        yield pass_fail_result("", False, one_line(str(error)), name)
 
 
-def require_shares(workers: int) -> None:
-    """Raise RNNScratchError for a number of workers that does not divide the minibatch."""
-    if B % workers:
-        raise RNNScratchError(
-            f"`--workers` must be a divisor of {B}, the rows of a minibatch here (got {workers}).",
-            f"Use {', '.join(str(number) for number in range(1, B + 1) if B % number == 0)}.",
-        )
-
-
-def _rows(member: Team | None, runtime: Runtime, cells: list[str]) -> Iterator[Row]:
-    # In a process of its own, so that one framework cannot disturb another.
-    if member is not None:
-        yield from team.check(runtime, cells, member)
-        return
-    backend = registry.load(runtime.backend)
-    # Before anything is computed.
-    threads = list(machine.set_threads(backend))
+def _run(
+    group: WorkerGroup | None, runtime: Runtime, cells: list[str], seed: int, number: int
+) -> Iterator[CheckResult]:
+    # In a separate process, so that frameworks cannot disturb each other.
+    name, backend = runtime.backend, registry.load(runtime.backend)
+    threads = list(set_threads(backend))  # set the number before the first computation
     if runtime.model == "scratch":
         yield from threads
-        yield from machine.used_threads(backend)
-    device = registry.choose_device(runtime.backend, backend, runtime.device, "float32")
-    cases = inputs.cases(device, cells, runtime.model)
-    yield from check(runtime.backend, backend, runtime.model, cases)
+    device = registry.choose_device(name, backend, runtime.device, "float32")
+    yield from check(name, backend, runtime.model, draws.draw_all(seed, number, cells, device))
+
+
+def _run_large(
+    group: WorkerGroup | None, runtime: Runtime, cells: list[str], seed: int, number: int
+) -> Iterator[CheckResult]:
+    # Large tensors with two threads, and compiled as in training: algorithms that small ones miss.
+    name, model, (backend, _) = runtime.backend, runtime.model, registry.start(runtime.backend, 2)
+    device = registry.choose_device(name, backend, runtime.device, "float32")
+    large = [draws.draw_large(seed + i, cells, device) for i in range(1 + (model == "fast"))]
+    yield from compare(name, backend, model, large, LARGE_CHECKS)
+    small = [draws.draw(seed, cells, device)]
+    yield from compare(name, backend, model, small, (training.sequence,))
 
 
 def check(
-    name: str,
-    backend: Backend,
-    model: str = "scratch",
-    cases: Sequence[Options] | None = None,
-    short: bool = False,
-    omit: Sequence[Piece] = (),
-) -> Iterator[Row]:
-    """Compare a variant of a backend's model with the reference, in each of these cases.
+    name: str, backend: Backend, model: str = "scratch", cases: Sequence[Draw] | None = None
+) -> Iterator[CheckResult]:
+    """Compare a variant of a backend's model with the reference.
 
-    `name` is the backend's. Without `cases`, all of `inputs.cases` are compared. A piece that
-    raises an error is a row that fails. The `short` form has at most 10 updates; pieces in `omit`
-    are left out.
+    Args:
+        name: Name of the backend.
+        backend: The backend.
+        model: Variant of the model.
+        cases: Draws to compare; by default the draws of the command `check`.
+
+    Yields:
+        The comparisons, function by function in the order of the contract, then the sequence of
+        training and prediction. A function that raises an error is a result that fails.
     """
     if hasattr(backend, model):
         yield from signatures(backend, model)
-    if model == "scratch":
-        yield from machine.devices(name, backend)
-    seen = set[str]()  # dtypes
-    for options in inputs.cases(variant=model) if cases is None else cases:
-        case = make_case(name, backend, model, options, short)
-        if options.device not in backend.machine.devices(options.dtype):
-            reason = f"There is no {options.dtype} on the device {options.device}."
-            yield not_offered(model, case.label, reason)
-            continue
-        once = () if seen or case.large else ONCE
-        if model == "scratch" and options.dtype not in seen:
-            once += OF_A_DTYPE
-        pieces = of_case(case) if case.large or options.dtype in seen else PIECES[model]
-        for piece in pieces + once:
-            if piece in omit:
-                continue
-            try:
-                yield from case.rows(piece)
-            except NotOffered as error:
-                yield not_offered(model, case.label, str(error))
-                break
-            except Exception as error:
-                row = fact("raised", False, described(error), piece=case.name_of(piece))
-                yield replace(row, case=case.label, file=case.file_of(row.piece))
+    cases = draws.draw_all() if cases is None else cases
+    yield from compare(name, backend, model, cases, CHECKS[model])
+
+
+def compare(
+    name: str,
+    backend: Backend,
+    model: str,
+    drawn: Sequence[Draw],
+    checks: Sequence[FunctionCheck],
+) -> Iterator[CheckResult]:
+    """Compare the draws that the backend supports, check by check."""
+    cases = []
+    for draw in drawn:
+        case, reason = make_case(name, backend, model, draw), ""
+        if draw.options.device not in backend.machine.devices(draw.options.dtype):
+            reason = f"There is no {draw.options.dtype} on the device {draw.options.device}."
         else:
-            seen.add(options.dtype)
+            try:
+                case.model()
+            except NotOffered as error:
+                reason = str(error)
+            except Exception:
+                pass  # the check of `params` reports it
+        if reason:
+            yield unsupported_result(model, draw.label, reason)
+        else:
+            cases.append(case)
+    # The first draws of a dtype include the plain model and the deepest one.
+    firsts = list({case.options.dtype: case for case in reversed(cases)}.values())
+    for each in checks:
+        for case in firsts if each in FIRST_OF_DTYPE else cases:
+            yield from _guarded(case, each)
 
 
-def of_case(case: Case) -> tuple[Piece, ...]:
-    """Return the pieces to check in a case that is not the first one of its dtype."""
-    if case.large:
-        return functions.forward, functions.gradients
-    double, first = case.options.dtype == "float64", case.options.cell == inputs.PLAIN.cell
-    omitted = () if double and first else OF_ANY_CELL
-    if not double or (case.options.deep and not first):
-        omitted += epochs.TRAINING[1:]
-    return tuple(each for each in PIECES[case.variant] if each not in omitted)
+def _guarded(case: Case, each: FunctionCheck) -> Iterator[CheckResult]:
+    # The results of a check; an error is a result that fails.
+    try:
+        yield from case.run(each)
+    except Exception as error:
+        yield case.compare(case.function_name(each), Result("raised", error, ""))
 
 
-def described(error: Exception) -> str:
-    """Return the type and the first line of the message of any error."""
-    message = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {message[:200]}".rstrip(": ")
+def set_threads(backend: Backend) -> Iterator[CheckResult]:
+    """Check that the number of threads is returned; finally it is 1.
+
+    Some frameworks fix the number when they first compute, so this check comes first.
+    """
+    for name, number in (("2 threads", 2), ("1 thread", 1), ("1 thread again", 1)):
+        try:
+            returned = backend.machine.set_threads(number)
+            problem = f"{returned!r} is returned"
+        except Exception as error:
+            returned, problem = 0, f"{type(error).__name__}: {error}"
+        # A framework may be unable to use two threads, and then it returns 1.
+        passed = returned in (1, number)
+        yield pass_fail_result(name, passed, problem, "set_threads")
 
 
-def signatures(backend: Backend, model: str) -> Iterator[Row]:
-    """Check whether functions take the contract's arguments: all, or `build` of a variant."""
-    modules = ["scratch", "deep", "machine", "workers"] if model == "scratch" else [model]
+def signatures(backend: Backend, model: str) -> Iterator[CheckResult]:
+    """Check that functions have the contract's parameters: all, or `build` of a variant."""
+    modules = ["scratch", "deep", "exact", "machine", "workers"] if model == "scratch" else [model]
     for module in filter(partial(hasattr, backend), modules):  # workers may be absent
         for specification in MODULES[module]:
             name = specification.__name__
             expected = _parameters(specification)
             actual = _parameters(getattr(getattr(backend, module), name, None))
-            otherwise = f"{name}{actual} instead of {name}{expected}"
-            yield fact(f"{module}.{name}", actual == expected, otherwise, piece="signature")
+            problem = f"{name}{actual} instead of {name}{expected}"
+            yield pass_fail_result(f"{module}.{name}", actual == expected, problem, "signature")
 
 
 def _parameters(function: Any) -> str:
-    # The arguments without annotations, which a backend need not have.
+    # The parameters without annotations, which a backend need not have.
     try:
         parameters = inspect.signature(inspect.unwrap(function)).parameters.values()
-    except (TypeError, ValueError) as error:  # it is no function, or not Python's
+    except (TypeError, ValueError) as error:  # no function, or one without a Python signature
         return f": {error}"
     return f"({', '.join(str(each.replace(annotation=each.empty)) for each in parameters)})"
 
 
-# Each piece before those that use it, so that the first one that fails is the one to correct.
-OF_SCRATCH: tuple[Piece, ...] = (
-    machine.tensor,
-    *functions.FUNCTIONS,
-    *functions.OF_OPTIMIZERS,
-    *epochs.TRAINING,
+# Each check precedes the checks of functions that call its function, so that the first failure
+# names the function to correct.
+CHECKS: dict[str, tuple[FunctionCheck, ...]] = {
+    **dict.fromkeys(VARIANTS, (*functions.MODEL_FUNCTIONS, *training.TRAINING)),
+    "scratch": (*functions.FUNCTIONS, *training.TRAINING),
+}
+LARGE_CHECKS: tuple[FunctionCheck, ...] = (functions.forward, functions.gradients)
+FIRST_OF_DTYPE: tuple[FunctionCheck, ...] = (
+    functions.tensor,
+    functions.separate_memory,
+    functions.detach,
+    functions.clip,
+    functions.round_to_grid,
+    functions.round_to_float32,
+    training.to_arrays,
 )
-OF_A_MODEL = (functions.params, functions.state, functions.forward, functions.gradients)
-PIECES = dict.fromkeys(VARIANTS, (*OF_A_MODEL, *epochs.TRAINING)) | {"scratch": OF_SCRATCH}
-# Those that do the same with any cell, and are tried with the first one only.
-OF_ANY_CELL = (
-    machine.tensor,
-    functions.encode,
-    functions.loss,
-    functions.rounded,
-    *functions.OF_OPTIMIZERS,
-)
-# Those that are the same in all cases, and in all of a dtype.
-ONCE: tuple[Piece, ...] = (machine.set_eager,)
-OF_A_DTYPE: tuple[Piece, ...] = (machine.multiply, machine.synchronize)  # of ``scratch``
