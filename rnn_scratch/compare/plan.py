@@ -1,30 +1,28 @@
-"""A comparison: verified before anything runs, and then made, phase by phase.
+"""Verify and run a comparison.
 
-Every candidate is checked and trained; then all are timed in rounds, in an order that is rotated by
-one from round to round. One candidate runs at a time. A failure is recorded with its reason, and
-the other candidates continue.
+Every candidate is checked and trained; then all candidates are timed in rounds, in an order that
+rotates by one per round. Only one candidate runs at any time. A failure is recorded with its
+reason, and the other candidates continue.
 """
 
 import contextlib
 import datetime
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
-from ..errors import NotOffered, RNNScratchError, shortened
-from ..runs import inference, schedule
-from ..runs.runtime import Runtime
-from ..settings import Settings, checked
+from ..errors import NotOffered, RNNScratchError, truncate
+from ..runs import inference
+from ..settings import Settings, Threads, validate
 from ..system import host, processes, records
-from ..system.terminal import Say
+from ..system.terminal import LogLine
 from ..text import books, dataset
+from ..training.runtime import Runtime
 from ..workers import groups
-from ..workers.launch import require_shares
 from . import tasks
 from .record import (
     COMPARISON_FILE,
@@ -37,15 +35,13 @@ from .record import (
     Phase,
     Plan,
     Ready,
-    Round,
     Trial,
 )
 
-# From which libraries read their number of threads, before any call can set it.
-THREADED = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR")
-THREAD_VARIABLES = ("VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name in THREADED))
-Ask = Callable[..., AbstractContextManager[Iterator[Any]]]  # `_ask` for one comparison
-Starts = dict[int | None, tuple[str, str]]  # digests, by the seed or the varied value
+# Libraries read their number of threads from these variables when they are loaded.
+LIBRARIES = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR")
+THREAD_VARIABLES = ("VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name in LIBRARIES))
+Ask = Callable[..., Iterator[Any]]  # `_ask` for one comparison
 
 
 def new_record(
@@ -55,71 +51,56 @@ def new_record(
     text: books.Text,
     command: str,
 ) -> Comparison:
-    """Return the record of a comparison to be made.
-
-    Raises RNNScratchError if it is impossible, or its record could not be read again.
-    """
+    """Return the record of a comparison; raise RNNScratchError if the plan is impossible."""
     if plan.target is not None and not (1 < plan.target < 1e300 and settings.holds_out):
         raise RNNScratchError(
             "`--target` must be a perplexity above 1 and below 1e300, and requires held-out text "
             f"(got {plan.target:g}).",
             "Hold out text with `--valid-tokens N` or `--valid-share P`.",
         )
-    replace(settings, seed=settings.seed + plan.seeds - 1)  # the last one, if valid
-    for value in plan.points:
-        at_point = sized(plan, settings, value)[0]
-        schedule.require(len(dataset.prepare(text, at_point).train), at_point)
+    replace(settings, seed=settings.seed + plan.seeds - 1)  # verify the last seed
+    for value in plan.varied_values:
+        dataset.prepare(text, sized(plan, settings, value)[0])  # verify the size of the text
     prepared = dataset.prepare(text, settings)
-    valid = prepared.valid
     record = Comparison(
         format=COMPARISON_FORMAT,
-        command=shortened(command),
+        command=truncate(command),
         started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         machine=host.describe(),
         load=host.load(),
         plan=plan,
         settings=settings,
         text=dataset.describe(text, prepared),
-        unigram=inference.unigram(valid) if len(valid) else None,
+        unigram=inference.unigram(prepared.valid) if len(prepared.valid) else None,
         candidates=list(candidates),
     )
-    records.require_readable(Path(COMPARISON_FILE), records.encoded(record), Comparison)
     return record
 
 
 def interpreters(candidates: Sequence[Candidate], pythons: Mapping[str, str]) -> dict[str, str]:
-    """Return the Python of each place, from paths by the name of an environment, or by the place.
-
-    Raises RNNScratchError if a path is of no candidate, or an environment has no path.
-    """
-    places = {candidate.place: candidate.environment for candidate in candidates}
-    if unused := sorted(pythons.keys() - {*places, *places.values()}):
+    """Return the Python interpreter of each backend; `pythons` names those that differ."""
+    backends = {candidate.backend for candidate in candidates}
+    if unused := sorted(pythons.keys() - backends):
         raise RNNScratchError(
             f"`--python` names {', '.join(unused)}, which this comparison does not include.",
-            f"The backends of this comparison are: {', '.join(places)}.",
+            f"The backends of this comparison are: {', '.join(sorted(backends))}.",
         )
-    chosen = {}
-    for place, environment in sorted(places.items()):
-        chosen[place] = pythons.get(place) or pythons.get(environment) or sys.executable
-        if environment and not pythons.keys() & {place, environment}:
-            raise RNNScratchError(
-                f"No Python interpreter is known for {place}.", f"Pass `--python {place}=PATH`."
-            )
-    return chosen
+    return {backend: pythons.get(backend, sys.executable) for backend in backends}
 
 
-def sized(plan: Plan, settings: Settings, value: int | None) -> tuple[Settings, int, int]:
-    """Return settings, threads and workers at this value of the varied setting, if possible."""
+def sized(plan: Plan, settings: Settings, value: int | None) -> tuple[Settings, int]:
+    """Return settings and number of threads at a value of the varied setting."""
     if plan.vary is None or value is None:
-        return settings, plan.threads, 1
+        return settings, plan.threads
     if plan.vary not in VARIED:
         raise RNNScratchError(
             f"`--vary` cannot vary {plan.vary}.", f"Vary one of: {', '.join(VARIED)}."
         )
-    changes: dict[str, Any] = {plan.vary: checked(plan.vary, value)}
-    threads, workers = changes.pop("threads", plan.threads), changes.pop("workers", 1)
-    require_shares(settings.batch_size, workers)
-    return replace(settings, **changes), threads, workers
+    changes: dict[str, Any] = {plan.vary: value}
+    if plan.vary == "threads":
+        validate("threads", value, Threads)
+    threads = changes.pop("threads", plan.threads)
+    return replace(settings, **changes), threads
 
 
 def run(
@@ -127,116 +108,102 @@ def run(
     text: books.Text,
     pythons: Mapping[str, str],
     folder: Path,
-    say: Say,
-    update: Say,
+    log: LogLine,
+    update: LogLine,
 ) -> None:
-    """Compare, and keep the record in the folder, which exists, whatever happens.
+    """Run a comparison and save its record in the folder after each step.
 
-    `pythons` has the path of each place's interpreter. `say` receives the steps, and `update` how
-    far a step is. The outcome is ``finished`` or, after a Ctrl-C, ``interrupted``.
+    `pythons` maps backends to interpreters. `log` receives the steps, and `update` the progress of
+    a step. The outcome is ``finished`` or, after Ctrl-C, ``interrupted``.
     """
-    ask, file = partial(_ask, record, pythons, say), folder / COMPARISON_FILE
+    ask, file = partial(_ask, record, pythons, log), folder / COMPARISON_FILE
+    records.write(file, record)
     try:
         for phase in (trials, rounds):
-            for _ in phase(record, text, ask, say, update):
+            for _ in phase(record, text, ask, log, update):
                 records.write(file, record)
     except KeyboardInterrupt:
         record.outcome = "interrupted"
     else:
         record.outcome = "finished"
-    # Before anything is shown: after a SIGHUP there may be no terminal.
+    # Before any output: after a SIGHUP, the terminal is gone.
     records.write(file, record)
 
 
-def trials(record: Comparison, text: books.Text, ask: Ask, say: Say, update: Say) -> Iterator[None]:
-    """Check and train each candidate, with one random seed after another."""
+def trials(
+    record: Comparison, text: books.Text, ask: Ask, log: LogLine, update: LogLine
+) -> Iterator[None]:
+    """Check each candidate and train it with each random seed."""
     plan, first = record.plan, record.settings.seed
-    starts: Starts = {}
     for candidate in record.candidates:
         runtime = Runtime(candidate.backend, candidate.model, plan.device, plan.threads)
         for seed in range(first, first + plan.seeds):
             if candidate.failure("training"):
                 break
             step = f"{candidate.name}: training" + (f", seed {seed}" if plan.seeds > 1 else "")
-            say(step)
+            log(step)
             trial = Trial(seed)
-            candidate.trials.append(trial)  # in the record even after a Ctrl-C
+            candidate.trials.append(trial)  # recorded even after Ctrl-C
             task = tasks.train, runtime, replace(record.settings, seed=seed), text, plan
-            with ask(candidate, "training", None, *task, seed == first) as answers:
-                for answer in answers:
-                    if isinstance(answer, Ready):
-                        candidate.ready = candidate.ready or answer
-                        update(f"{step}: checking")
-                    elif isinstance(answer, EpochResult):
-                        trial.epochs.append(answer)
-                        update(f"{step}: epoch {len(trial.epochs)}/{record.settings.num_epochs}")
-                    else:
-                        _require_same_start(starts, seed, answer)
-                        candidate.trials[-1] = replace(answer, epochs=trial.epochs)
+            for answer in ask(candidate, "training", None, *task, seed == first):
+                if isinstance(answer, Ready):
+                    candidate.ready = candidate.ready or answer
+                    update(f"{step}: checking")
+                elif isinstance(answer, EpochResult):
+                    trial.epochs.append(answer)
+                    update(f"{step}: epoch {len(trial.epochs)}/{record.settings.num_epochs}")
+                else:
+                    candidate.trials[-1] = replace(answer, epochs=trial.epochs)
             yield
 
 
-def rounds(record: Comparison, text: books.Text, ask: Ask, say: Say, update: Say) -> Iterator[None]:
-    """Time each candidate in turn, in an order that is rotated by one from round to round."""
+def rounds(
+    record: Comparison, text: books.Text, ask: Ask, log: LogLine, update: LogLine
+) -> Iterator[None]:
+    """Time the candidates in turn, in an order that rotates by one per round."""
     plan = record.plan
     trained = [candidate for candidate in record.candidates if not candidate.failure("training")]
-    turns = [(candidate, value) for candidate in trained for value in plan.points]
-    layers = {candidate.place for candidate in trained if candidate.model == "concise"}
-    starts: Starts = {}
-    for number in range(plan.repeats if turns else 0):
-        say(f"timing, round {number + 1}/{plan.repeats}")
-        first = number % len(turns)
+    turns = [(candidate, value) for candidate in trained for value in plan.varied_values]
+    for index in range(plan.repeats if turns else 0):
+        log(f"timing, round {index + 1}/{plan.repeats}")
+        first = index % len(turns)
         for candidate, value in turns[first:] + turns[:first]:
             if candidate.failure("timing", value):
                 continue
             update(plan.label(candidate.name, value))
-            settings, threads, workers = sized(plan, record.settings, value)
-            where = candidate.backend, candidate.model, plan.device, threads
-            runtime = Runtime(*where, workers=workers)
-            has_layer = candidate.place in layers and candidate.model != "concise"
-            task = tasks.measure, runtime, settings, text, plan, has_layer
-            with ask(candidate, "timing", value, *task) as answers:
-                for answer in answers:
-                    _require_same_start(starts, value, answer)
-                    candidate.rounds.append(replace(answer, number=number, value=value))
+            settings, threads = sized(plan, record.settings, value)
+            runtime = Runtime(candidate.backend, candidate.model, plan.device, threads)
+            for answer in ask(candidate, "timing", value, tasks.measure, runtime, settings, text):
+                candidate.rounds.append(replace(answer, number=index, value=value))
             yield
 
 
-def _require_same_start(starts: Starts, key: int | None, result: Trial | Round) -> None:
-    start = result.parameters, result.minibatches_seen
-    if starts.setdefault(key, start) != start:
-        raise RNNScratchError(
-            "its starting parameters or minibatches are not those of the first candidate"
-        )
-
-
-@contextlib.contextmanager
 def _ask(
     record: Comparison,
     pythons: Mapping[str, str],
-    say: Say,
+    log: LogLine,
     candidate: Candidate,
     phase: Phase,
     value: int | None,
     function: Callable[..., Iterator[Any]],
     runtime: Runtime,
     *task: Any,
-) -> Iterator[Iterator[Any]]:
-    # The answers of a function that is called in children; an error until the end is recorded.
+) -> Iterator[Any]:
+    # Yield the answers of a function that runs in a child process; record its error.
     answers = groups.ask(
         function,
-        runtime.workers,
+        1,
         *(runtime, *task),
         timeout=record.plan.timeout,
-        python=pythons[candidate.place],
+        python=pythons[candidate.backend],
         environment=dict.fromkeys(THREAD_VARIABLES, str(runtime.threads)),
     )
     try:
-        with contextlib.closing(answers):  # a destructor that ends children would lose a Ctrl-C
-            yield answers
+        with contextlib.closing(answers):  # a destructor would lose a Ctrl-C
+            yield from answers
     except RNNScratchError as error:
         failure = Failure(processes.one_line(error.problem), phase=phase, value=value)
         if isinstance(error, NotOffered):
             failure.kind = "not offered"
         candidate.failures.append(failure)
-        say(f"{candidate.name}: {failure.reason}")
+        log(f"{candidate.name}: {failure.reason}")

@@ -1,10 +1,10 @@
-"""The record of a comparison: what was compared and how, and everything that was measured.
+"""The record of a comparison: its plan and all measurements.
 
-What a child process of a comparison sends is part of it: `Ready`, `EpochResult`, `Trial`, `Round`.
+Child processes send parts of it: `Ready`, `EpochResult`, `Trial` and `Round`.
 """
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,28 +19,23 @@ from ..system.records import ONE_LINE, Count, Line, Record, Versions
 from ..text.dataset import TextRecord
 
 COMPARISON_FILE = "comparison.json"
-COMPARISON_FORMAT = 8
-VARIED = {  # what can be varied, and the label of its axis
+COMPARISON_FORMAT = 9
+VARIED = {  # settings that can be varied, with the labels of their axes
     "num_hiddens": "hidden units",
     "num_layers": "layers",
     "batch_size": "rows of a minibatch",
     "num_steps": "time steps",
     "threads": "threads",
-    "workers": "workers",
 }
 Phase = Literal["training", "timing"]
-
-
-def _one_of(names: Iterable[str]) -> Meta:
-    return Meta(pattern=rf"^({'|'.join(names)})\Z")
 
 
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=ONE_LINE)]
 Whole = Annotated[int, Meta(ge=0, le=2**53)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Divisor = Annotated[float, Meta(ge=1e-12, le=1e9)]
-Times = Annotated[list[Divisor], Meta(min_length=1, max_length=10**5)]
-Perplexity = Annotated[float, Meta(ge=0.5, le=1.1e304)]  # of a loss of 700 at most
+Durations = Annotated[list[Divisor], Meta(min_length=1, max_length=10**5)]  # seconds
+Perplexity = Annotated[float, Meta(ge=0.5, le=1.1e304)]  # exp(700) at most
 
 
 class Plan(Record, omit_defaults=False):
@@ -48,44 +43,43 @@ class Plan(Record, omit_defaults=False):
 
     device: Line = "cpu"
     threads: Count = 1
-    tf32: bool = False
-    repeats: Count = 5  # processes in which a candidate is timed
-    seeds: Count = 1  # training runs of a candidate
-    vary: Annotated[str, _one_of(VARIED)] | None = None
-    values: Annotated[list[Count], Meta(max_length=32)] = []  # of the varied setting
-    target: Perplexity | None = None  # held-out perplexity at which training ends
-    timeout: Seconds = 900.0  # without a message, until a child is stopped
+    repeats: Count = 5  # timing processes per candidate
+    seeds: Count = 1  # training runs per candidate
+    vary: Annotated[str, Meta(pattern=rf"^({'|'.join(VARIED)})\Z")] | None = None
+    values: Annotated[list[Count], Meta(max_length=32)] = []  # values of the setting `vary`
+    target: Perplexity | None = None  # held-out perplexity at which a training run ends
+    timeout: Seconds = 900.0  # kill a child process that is silent for longer
 
     def __post_init__(self) -> None:
-        """Require values where something is varied, and only there."""
+        """Require values if and only if a setting is varied."""
         if bool(self.vary) != bool(self.values):
-            raise ValueError("values that are varied need a name, and a name needs values")
+            raise ValueError("`vary` requires `values`, and `values` requires `vary`")
 
     @property
-    def points(self) -> Sequence[int | None]:
-        """The values of the varied setting; a single None where nothing is varied."""
+    def varied_values(self) -> Sequence[int | None]:
+        """The values of the varied setting; a single None if no setting is varied."""
         return self.values or [None]
 
     def label(self, name: str, value: int | None) -> str:
-        """Return a candidate's name and the varied setting's value, such as "numpy, threads 2"."""
+        """Return a name and the value of the varied setting, such as "numpy, threads 2"."""
         return name if value is None else f"{name}, {self.vary} {value}"
 
     def is_reached(self, held_out: float | None) -> bool:
-        """Return whether this perplexity of held-out text reaches the target."""
+        """Return whether a held-out perplexity reaches the target."""
         return self.target is not None and held_out is not None and held_out <= self.target
 
 
 class Failure(Record):
-    """Why a candidate has no result, or not all results."""
+    """Why a candidate has no result, or not all results, at a value of the varied setting."""
 
     reason: Line
     kind: Literal["failed", "not offered"] = "failed"
     phase: Phase = "training"
-    value: Count | None = None  # of the varied setting
+    value: Count | None = None
 
 
 class Ready(Record, tag=True):
-    """The framework is imported and the model is built: where, and in which versions."""
+    """The environment of a candidate whose model has been built."""
 
     device: Line
     threads: Count
@@ -94,53 +88,45 @@ class Ready(Record, tag=True):
 
 
 class EpochResult(Record, tag=True, kw_only=True):
-    """The result of an epoch of training."""
+    """The perplexities after an epoch, None if too large for a float, and its training seconds."""
 
-    perplexity: Perplexity | None  # None where it is too large for a float
-    held_out: Perplexity | None = None  # of held-out text, if there is any
-    seconds: Seconds  # of training
+    perplexity: Perplexity | None
+    held_out: Perplexity | None = None
+    seconds: Seconds
 
 
 class Trial(Record, tag=True):
-    """A training run with one seed. A child sends it at the end, without the epochs it has sent."""
+    """A training run with one seed; a child process sends it without its epochs."""
 
     seed: Annotated[int, Meta(ge=0, le=2**32)]
     epochs: list[EpochResult] = []
-    comparisons: Whole = 0  # of the check before it, all passed
-    parameters: Line = ""  # digest of the starting parameters
-    minibatches_seen: Line = ""  # digest of the minibatches of the first epoch
+    checks_passed: Whole = 0  # comparisons with the reference before training
     samples: Annotated[list[Annotated[str, Meta(max_length=LONGEST)]], Meta(max_length=100)] = []
 
     @property
     def has_ended(self) -> bool:
-        """Whether the training run came to its end, where it generates samples."""
+        """Whether the training run has ended, and not been interrupted."""
         return bool(self.samples and self.epochs)
 
     @property
     def seconds(self) -> float:
-        """The seconds of training, with compilation and without evaluation."""
+        """The training time, with compilation and without evaluation."""
         return sum(epoch.seconds for epoch in self.epochs)
 
 
 class Round(Record, tag=True, kw_only=True):
-    """The times of one process. Of several workers, the first one's times."""
+    """Timings of one process; the parent process sets the number and the varied value."""
 
-    number: Whole = 0  # set by the parent
-    value: Count | None = None  # of the varied setting, set by the parent
+    number: Whole = 0
+    value: Count | None = None
     threads: Count
-    importing: Seconds
-    parameters: Line  # digests, as those of a trial
-    minibatches_seen: Line
-    first: Seconds  # of the first minibatch, with compilation
-    minibatches: Times  # of a minibatch in the steady state, turn by turn
-    products: Times  # of a minibatch's matrix products alone, in turns with the minibatches
-    operations: Whole = 0  # floating-point operations of these products
-    peak: list[Divisor] = []  # GFLOP/s of a large product, in turns too
-    generation: Times  # of one character
-    without_exchange: Times | None = None  # of a minibatch that each worker trains on by itself
-    own_layer: list[Divisor] = []  # times that the framework's own layer takes as long, in turns
-    memory: Whole | None = None  # most bytes of the process
-    device_memory: Whole | None = None  # most bytes on the device
+    import_seconds: Seconds  # time to import the framework
+    first_minibatch: Seconds  # time of the first minibatch, with compilation
+    minibatches: Durations  # times of a minibatch after the warm-up, turn by turn
+    products: Durations  # times of its matrix products alone, in the same turns
+    generation: Durations  # times to generate a character
+    memory: Whole | None = None  # peak of the process in bytes
+    device_memory: Whole | None = None  # peak on the device in bytes
 
     @property
     def seconds(self) -> float:
@@ -149,42 +135,33 @@ class Round(Record, tag=True, kw_only=True):
 
 
 class Candidate(Record):
-    """A variant of a backend's model, in an environment of its own if it has a name.
-
-    Two versions of one framework are the same backend in two environments.
-    """
+    """A variant of a backend's model, with its measurements."""
 
     backend: Name
-    model: Annotated[str, _one_of(VARIANTS)] = VARIANTS[0]
-    environment: Annotated[str, Meta(max_length=100, pattern=ONE_LINE)] = ""
+    model: Annotated[str, Meta(pattern=rf"^({'|'.join(VARIANTS)})\Z")] = VARIANTS[0]
     ready: Ready | None = None
     trials: list[Trial] = []
     rounds: list[Round] = []
     failures: Annotated[list[Failure], Meta(max_length=100)] = []
 
     @property
-    def place(self) -> str:
-        """The backend and its environment, as `--python` names their interpreter."""
-        return self.backend + (f"@{self.environment}" if self.environment else "")
-
-    @property
     def name(self) -> str:
-        """The place, and the variant unless it is the default one."""
-        return self.place + ("" if self.model == VARIANTS[0] else f" {self.model}")
+        """The backend, and the variant unless it is the default variant."""
+        return self.backend + ("" if self.model == VARIANTS[0] else f" {self.model}")
 
     @property
     def is_offered(self) -> bool:
-        """Whether the backend has this variant, as far as is known."""
+        """Whether the backend offers this variant, as far as known."""
         failure = self.failure("training")
         return failure is None or failure.kind != "not offered"
 
     def failure(self, phase: Phase, value: int | None = None) -> Failure | None:
-        """Return why the candidate failed in this phase, at this value of the varied setting."""
+        """Return the failure in a phase at a value of the varied setting, or None."""
         failures = {(failure.phase, failure.value): failure for failure in self.failures}
         return failures.get((phase, value))
 
     def rounds_at(self, value: int | None) -> list[Round]:
-        """Return the times at one value of the varied setting."""
+        """Return the timings at one value of the varied setting."""
         return [timed for timed in self.rounds if timed.value == value]
 
 
@@ -196,27 +173,31 @@ class Comparison(Record, kw_only=True):
     started: Line
     outcome: Literal["running", "finished", "interrupted"] = "running"
     machine: Machine
-    load: Annotated[float, Meta(ge=0, le=1e9)] | None = None
+    load: Annotated[float, Meta(ge=0, le=1e9)] | None = None  # mean number of running processes
     plan: Plan
     settings: Settings
     text: TextRecord
-    unigram: Perplexity | None = None  # of the held-out text, by the frequency of its characters
+    unigram: Perplexity | None = None  # perplexity of a unigram model of the held-out text
     candidates: Annotated[list[Candidate], Meta(min_length=1, max_length=32)]
-    against: "Comparison | None" = None  # an older comparison, to show beside this one
 
     @property
     def offered(self) -> list[Candidate]:
-        """The candidates that their backends have."""
+        """The candidates that their backends offer."""
         return [candidate for candidate in self.candidates if candidate.is_offered]
 
     @property
     def baseline(self) -> Candidate:
-        """The candidate to which ratios are taken: the first one that its backend offers."""
+        """The first candidate that its backend offers, to which ratios are relative."""
         return (self.offered or self.candidates)[0]
+
+    def built_in_layer(self, candidate: Candidate) -> Candidate | None:
+        """Return the candidate with the built-in layer of another candidate's backend."""
+        layers = (c for c in self.candidates if c.model == "concise" != candidate.model)
+        return next((layer for layer in layers if layer.backend == candidate.backend), None)
 
     @property
     def has_failed(self) -> bool:
-        """Whether anything that was to be measured could not be."""
+        """Whether a measurement failed."""
         failures = (failure for candidate in self.candidates for failure in candidate.failures)
         return any(failure.kind != "not offered" for failure in failures)
 

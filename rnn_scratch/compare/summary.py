@@ -1,4 +1,4 @@
-"""The figures that sum up a comparison, computed from its record alone."""
+"""The metrics of a comparison, computed from its record."""
 
 from collections.abc import Iterable, Sequence
 from math import log2
@@ -10,15 +10,9 @@ from msgspec.structs import asdict
 from ..runs.progress import format_perplexity
 from .record import Candidate, Comparison, Round, Trial
 
-# Settings that don't change what a minibatch costs.
-FREE = (
-    *("num_epochs", "lr", "schedule", "warmup", "sigma", "normalize"),
-    *("max_tokens", "valid_tokens", "valid_share", "seed"),
-)
-
 
 class Spread(NamedTuple):
-    """The median of several measurements, with the lowest and the highest."""
+    """The median of several measurements, with the lowest and the highest measurement."""
 
     median: float
     low: float
@@ -26,9 +20,9 @@ class Spread(NamedTuple):
 
 
 class Row(NamedTuple):
-    """The figures of a candidate, at one value of the varied setting.
+    """The metrics of a candidate at one value of the varied setting.
 
-    Most are a `Spread`; a figure that was not measured is None or missing.
+    Most are a `Spread`; a metric that was not measured is None or missing.
     """
 
     candidate: Candidate
@@ -37,28 +31,20 @@ class Row(NamedTuple):
 
 
 def spread(values: Iterable[float]) -> Spread | None:
-    """Return the median, the lowest and the highest; None of no values."""
-    numbers = list(values)
-    return Spread(median(numbers), min(numbers), max(numbers)) if numbers else None
+    """Return the median, the lowest and the highest value, or None if there are no values."""
+    values = list(values)
+    return Spread(median(values), min(values), max(values)) if values else None
 
 
 def speeds(record: Comparison) -> list[Row]:
-    """Return a row for each candidate that its backend offers, at each value: times, or a failure.
+    """Return the speeds, or a failure, of each offered candidate at each varied value.
 
-    A row has no figure ``train`` if nothing was timed.
+    A row has no metric ``train`` if nothing was timed.
     """
-    rows, before = [], {}
-    if older := record.against:
-        before = {_work(older, *row[:2]): row.figures["train"] for row in timed(older)}
-    for value in record.plan.points:
+    rows = []
+    for value in record.plan.varied_values:
         for candidate in record.offered:
             figures = _times(record, candidate, value) if candidate.rounds_at(value) else {}
-            old = before.get(_work(record, candidate, value))
-            if old and "train" in figures:
-                # Any process of this comparison with any process of the older one.
-                now = figures["train"]
-                change = Spread(now.median / old.median, now.low / old.high, now.high / old.low)
-                figures |= {"before": old, "change": change}
             if failure := candidate.failure("timing", value) or candidate.failure("training"):
                 figures["failure"] = failure.reason
             rows.append(Row(candidate, value, figures))
@@ -66,14 +52,14 @@ def speeds(record: Comparison) -> list[Row]:
 
 
 def timed(record: Comparison) -> list[Row]:
-    """Return the rows of `speeds` in which something was timed."""
+    """Return the rows of `speeds` that have timings."""
     return [row for row in speeds(record) if "train" in row.figures]
 
 
 def qualities(record: Comparison) -> list[Row]:
-    """Return a row for each candidate that its backend offers: results of training, or a failure.
+    """Return the training results, or a failure, of each offered candidate.
 
-    Of several seeds, the figures are those of the training runs that have ended.
+    With several seeds, the metrics summarize the training runs that have ended.
     """
     rows = []
     for candidate in record.offered:
@@ -85,58 +71,42 @@ def qualities(record: Comparison) -> list[Row]:
     return rows
 
 
-def peak(record: Comparison, value: int | None) -> float | None:
-    """Return the GFLOP/s of a large product, in the candidate that multiplies fastest."""
-    all_rounds = (candidate.rounds_at(value) for candidate in record.candidates)
-    peaks = [spread(median(times.peak) for times in rounds if times.peak) for rounds in all_rounds]
-    return max((peak.median for peak in peaks if peak), default=None)
-
-
 def _times(record: Comparison, candidate: Candidate, value: int | None) -> dict[str, Any]:
     vary = record.plan.vary
     sizes = asdict(record.settings) | ({vary: value} if vary else {})
-    tokens = sizes["batch_size"] * sizes["num_steps"]  # characters of a minibatch
-    rounds, fastest = candidate.rounds_at(value), peak(record, value)
-    figures = {
-        # Characters per second: of training, of its matrix products alone, of generation.
-        "train": spread(tokens / times.seconds for times in rounds),
-        "products": spread(tokens / median(times.products) for times in rounds),
-        "generate": spread(1 / median(times.generation) for times in rounds),
-        # How many times as fast as the baseline, and as the framework's own layer.
+    tokens = sizes["batch_size"] * sizes["num_steps"]
+    rounds, layer = candidate.rounds_at(value), record.built_in_layer(candidate)
+    return {
+        # Characters per second: training, its matrix products alone, and generation.
+        "train": spread(tokens / timing.seconds for timing in rounds),
+        "products": spread(tokens / median(timing.products) for timing in rounds),
+        "generate": spread(1 / median(timing.generation) for timing in rounds),
+        # Speed relative to the baseline and to the built-in layer.
         "ratio": _ratios(rounds, record.baseline.rounds_at(value)),
-        "own_layer": spread(median(times.own_layer) for times in rounds if times.own_layer),
-        # Turn by turn, because what slows the machine for a moment slows both.
+        "own_layer": _ratios(rounds, layer.rounds_at(value) if layer else []),
+        # Ratios turn by turn, because a disturbance slows down both workloads.
         "of_own_limit": spread(
-            median(a / b for a, b in zip(times.products, times.minibatches)) for times in rounds
+            median(a / b for a, b in zip(timing.products, timing.minibatches)) for timing in rounds
         ),
-        "of_peak": fastest
-        and spread(times.operations / times.seconds / 1e9 / fastest for times in rounds),
-        "importing": spread(times.importing for times in rounds),
-        "first": spread(times.first for times in rounds),
-        "memory": _mebibytes(times.memory for times in rounds),
-        "device_memory": _mebibytes(times.device_memory for times in rounds),
+        "importing": spread(timing.import_seconds for timing in rounds),
+        "first": spread(timing.first_minibatch for timing in rounds),
+        "memory": spread(timing.memory / 2**20 for timing in rounds if timing.memory),
+        "device_memory": spread(
+            timing.device_memory / 2**20 for timing in rounds if timing.device_memory
+        ),
     }
-    if vary == "workers":
-        figures["speed_up"] = _ratios(rounds, candidate.rounds_at(record.plan.points[0]))
-        figures["exchange"] = spread(  # ms
-            1000 * max(0.0, times.seconds - median(times.without_exchange))
-            for times in rounds
-            if times.without_exchange
-        )
-    return figures
 
 
 def _results(record: Comparison, trials: Sequence[Trial]) -> dict[str, Any]:
-    first, plan, ends = trials[0], record.plan, [trial.epochs[-1] for trial in trials]
-    known = [end.perplexity for end in ends]
-    held_out = [end.held_out for end in ends if end.held_out is not None]
+    first, plan, last_epochs = trials[0], record.plan, [trial.epochs[-1] for trial in trials]
+    perplexities = [epoch.perplexity for epoch in last_epochs]
+    overflow = format_perplexity(None) if None in perplexities else None
+    held_out = [epoch.held_out for epoch in last_epochs if epoch.held_out is not None]
     figures = {
-        "comparisons": first.comparisons,
-        "perplexity": format_perplexity(None) if None in known else spread(filter(None, known)),
+        "checks_passed": first.checks_passed,
+        "perplexity": overflow or spread(filter(None, perplexities)),
         "held_out": spread(held_out),
-        "bits": spread(map(log2, held_out)),  # for each character
-        "parameters": first.parameters[:8],
-        "minibatches": first.minibatches_seen[:8],
+        "bits": spread(map(log2, held_out)),  # per character
         "sample": first.samples[0].strip(),
     }
     if plan.seeds > 1:
@@ -149,26 +119,9 @@ def _results(record: Comparison, trials: Sequence[Trial]) -> dict[str, Any]:
     return figures
 
 
-def _ratios(rounds: Sequence[Round], others: Sequence[Round]) -> Spread | None:
-    # How many times as fast, in each round that both have: what slows a round slows both.
-    seconds = {times.number: times.seconds for times in others}
+def _ratios(rounds: Sequence[Round], reference: Sequence[Round]) -> Spread | None:
+    # Return speed ratios of shared rounds: a disturbance in a round slows down both candidates.
+    seconds = {timing.number: timing.seconds for timing in reference}
     return spread(
-        seconds[times.number] / times.seconds for times in rounds if times.number in seconds
+        seconds[timing.number] / timing.seconds for timing in rounds if timing.number in seconds
     )
-
-
-def _mebibytes(sizes: Iterable[int | None]) -> Spread | None:
-    return spread(size / 2**20 for size in sizes if size is not None)
-
-
-def _work(record: Comparison, candidate: Candidate, value: int | None) -> tuple[Any, ...]:
-    # What identifies a speed in another record: the candidate, and everything that a minibatch
-    # depends on, whether it is varied there or not.
-    plan, ready = record.plan, candidate.ready
-    work = asdict(record.settings)
-    work |= {"threads": plan.threads, "workers": 1, "tf32": plan.tf32}
-    work["device"] = ready.device if ready else plan.device
-    work["vocabulary"] = record.text.vocabulary
-    if plan.vary:
-        work[plan.vary] = value
-    return candidate.name, *(work[name] for name in sorted(work.keys() - set(FREE)))

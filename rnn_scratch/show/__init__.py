@@ -1,1 +1,1 @@
-"""The source of the backends: their functions found, aligned, and put beside each other."""
+"""Find, align and print the source of the backends."""

@@ -1,4 +1,4 @@
-"""Lines of several codes in rows, so that what corresponds stands beside each other."""
+"""Align the lines of several sources, so that corresponding lines share a row."""
 
 import difflib
 from collections.abc import Iterator, Sequence
@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from . import source_code
 from .source_code import Definition
 
-Row = tuple[str | None, ...]  # a line of each code; None where a code has no such line
+Row = tuple[str | None, ...]  # a line of each source, or None
 
 
-def beside(codes: Sequence[list[Definition]]) -> Iterator[list[Row]]:
-    """Return the rows of a function and its helpers in several codes, one after another."""
-    ordered = [source_code.ordered(definitions) for definitions in codes]
+def beside(sources: Sequence[list[Definition]]) -> Iterator[list[Row]]:
+    """Return the aligned rows of every function and helper in several sources."""
+    ordered = [source_code.ordered(definitions) for definitions in sources]
     return functions(
         [[definition.name for definition in definitions] for definitions in ordered],
         [[definition.source.splitlines() for definition in definitions] for definitions in ordered],
@@ -19,38 +19,37 @@ def beside(codes: Sequence[list[Definition]]) -> Iterator[list[Row]]:
 
 
 def functions(
-    names: Sequence[list[str]], texts: Sequence[Sequence[list[str]]]
+    names: Sequence[list[str]], line_lists: Sequence[Sequence[list[str]]]
 ) -> Iterator[list[Row]]:
-    """Return the rows of each function, one function after another.
+    """Return the rows of each function; align functions with the same name.
 
-    `names` has the names of each code's functions, and `texts` their lines. Functions with the same
-    name are aligned with each other, and their lines with no other function's.
+    `names` has the function names of each source, and `line_lists` the lines of each function.
     """
-    following = [iter(lines) for lines in texts]
+    iterators = [iter(lines) for lines in line_lists]
     for row in align_all(names):
-        yield align_all([[] if name is None else next(it) for name, it in zip(row, following)])
+        yield align_all([[] if name is None else next(it) for name, it in zip(row, iterators)])
 
 
-def align_all(texts: Sequence[list[str]]) -> list[Row]:
-    """Return rows of the corresponding lines of several texts; None has no partner.
+def align_all(sources: Sequence[list[str]]) -> list[Row]:
+    """Return rows of the corresponding lines of several sources, None for a missing line.
 
-    Each text is aligned with those before it, where the first line of a row represents the row.
+    A source is aligned with the rows of the previous sources, represented by their first lines.
     """
-    rows: list[Row] = [(line,) for line in texts[0]]
-    for number, text in enumerate(texts[1:], 1):
+    rows: list[Row] = [(line,) for line in sources[0]]
+    for index, source in enumerate(sources[1:], 1):
         first_lines = [next(line for line in row if line is not None) for row in rows]
-        known = iter(rows)
+        earlier = iter(rows)
         rows = [
-            ((None,) * number if a is None else next(known)) + (b,)
-            for a, b in align(first_lines, text)
+            ((None,) * index if a is None else next(earlier)) + (b,)
+            for a, b in align(first_lines, source)
         ]
     return rows
 
 
 def align(left: list[str], right: list[str]) -> list[tuple[str | None, str | None]]:
-    """Pair the lines of two texts, equal and similar ones with each other; None has no partner."""
+    """Pair equal and similar lines of two sources, None for a missing line."""
     similarity = [[_similarity(a, b) for b in right] for a in left]
-    # best[i][j]: the greatest total similarity of pairs of left[i:] and right[j:].
+    # best[i][j] is the greatest total similarity of pairs of left[i:] and right[j:].
     best = [[0.0] * (len(right) + 1) for _ in range(len(left) + 1)]
     for i in reversed(range(len(left))):
         for j in reversed(range(len(right))):
@@ -72,9 +71,9 @@ def align(left: list[str], right: list[str]) -> list[tuple[str | None, str | Non
 
 
 def _similarity(a: str, b: str) -> float:
-    # 1 for equal lines; 0 for lines that have too little in common to be paired.
+    # Return 1 for equal lines, and 0 for lines with too little in common.
     if a == b:
-        return 1.0 if a.strip() else 0.1  # an empty line says little about what belongs together
+        return 1.0 if a.strip() else 0.1
     matcher = difflib.SequenceMatcher(None, a.strip(), b.strip(), autojunk=False)
     if matcher.real_quick_ratio() < 0.4 or matcher.quick_ratio() < 0.4:
         return 0.0

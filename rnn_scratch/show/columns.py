@@ -1,5 +1,7 @@
-"""Code in columns on a terminal: corresponding lines beside each other, long ones folded."""
+"""Print code in columns on a terminal: corresponding lines share a row, long lines are folded."""
 
+import itertools
+import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,53 +11,48 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from . import alignment
+from . import alignment, source_code
 from .source_code import Definition
 
-NARROWEST = 58  # of a column: two fit beside each other in a terminal of 120
-BETWEEN = 3  # columns, for a mark
-HANG = 8  # of a folded line's rest: more than the four of a block
-
-
-Definitions = Mapping[str, list[Definition]]  # a function and its helpers, by the names of variants
+MIN_WIDTH = 58  # minimum column width in characters: a terminal of 120 fits two columns
+BETWEEN = 3  # width of the gap between columns, which may contain a mark
+HANG = 8  # indentation of continuation lines; larger than the 4 of a block
+Definitions = Mapping[str, list[Definition]]  # a function and its helpers, by variant
+Line = tuple[Text, int]  # text, and the indentation of its continuation lines
 
 
 def show(screen: Console, name: str, definitions: Definitions, marked: bool = False) -> None:
-    """Print the definitions in rows of as many columns as the terminal has room for.
+    """Print the definitions in columns; the screen's width determines their number.
 
-    Where it has room for one column, the first code is complete, and of every other one there is
-    what differs from it. Two definitions may be marked where they differ, as sdiff does.
+    If only one column fits, print the first source completely, and then the differences of every
+    other source from it. With `marked`, mark the differences of two sources as in sdiff.
     """
     screen.rule(Text(name, "bold"))
-    number = 2 if marked else (screen.width + BETWEEN) // (NARROWEST + BETWEEN)
-    codes = list(definitions)
-    if number < 2:
-        first, *others = codes
+    num_columns = 2 if marked else (screen.width + BETWEEN) // (MIN_WIDTH + BETWEEN)
+    variants = list(definitions)
+    if num_columns < 2:
+        first, *rest = variants
         screen.print(_table(screen, {first: definitions[first]}, marked))
-        for code in others:
+        for variant in rest:
             screen.print()
-            screen.print(_differences(screen, first, code, definitions))
+            screen.print(_differences(screen, first, variant, definitions))
         return
-    for start in range(0, len(codes), number):
-        columns = {code: definitions[code] for code in codes[start : start + number]}
+    for start in range(0, len(variants), num_columns):
+        columns = {name: definitions[name] for name in variants[start : start + num_columns]}
         screen.print(_table(screen, columns, marked))
 
 
-def location(definition: Definition) -> str:
-    """Return file and line, relative to the current folder, to open it from there."""
-    here = Path.cwd()
-    file = definition.file
-    if file.is_relative_to(here):
-        file = file.relative_to(here)
-    return f"{file}:{definition.line}"
-
-
-def _head(code: str, definitions: list[Definition]) -> str:
-    return f"{code}  {location(definitions[0]) if definitions else ''}"
+def location(definitions: list[Definition]) -> str:
+    """Return file and line of the first definition in its file, relative to the current folder."""
+    if not definitions:
+        return ""
+    first, cwd = source_code.ordered(definitions)[0], Path.cwd()
+    file = first.file.relative_to(cwd) if first.file.is_relative_to(cwd) else first.file
+    return f"{file}:{first.line}"
 
 
 def _table(screen: Console, definitions: Definitions, marked: bool) -> Table:
-    # Corresponding lines beside each other, with an empty row between two functions.
+    # Corresponding lines share a row; an empty row separates two functions.
     functions = list(alignment.beside(list(definitions.values())))
     longest = max(len(line or "") for rows in functions for row in rows for line in row)
     width = min(longest, (screen.width - BETWEEN * (len(definitions) - 1)) // len(definitions))
@@ -63,71 +60,81 @@ def _table(screen: Console, definitions: Definitions, marked: bool) -> Table:
     for code, parts in definitions.items():
         if table.columns:
             table.add_column(width=BETWEEN)
-        table.add_column(_head(code, parts), width=width, overflow="fold")
+        table.add_column(f"{code}  {location(parts)}", width=width, overflow="fold")
     for rows in functions:
         if table.rows:
             table.add_row()
-        for row, cells in zip(rows, zip(*(_python(column, width) for column in zip(*rows)))):
-            mark = _mark(*row) if marked else ""
-            table.add_row(cells[0], *(part for cell in cells[1:] for part in (mark, cell)))
+        for row, cells in zip(rows, zip(*(_python(column) for column in zip(*rows)))):
+            mark, (first, *rest) = _mark(*row) if marked else "", _fold(cells, width)
+            table.add_row(first, *(part for cell in rest for part in (mark, cell)))
     return table
 
 
 def _differences(screen: Console, first: str, code: str, definitions: Definitions) -> Table:
-    # The lines in which a code differs from the first one, below the heads of their functions.
-    here = [definition.name for definition in definitions[code]]
-    absent = [part.name for part in definitions[first] if part.name not in here]
+    # Return the first line of every function, and the lines that differ from the first source.
+    names = [definition.name for definition in definitions[code]]
+    absent = [part.name for part in definitions[first] if part.name not in names]
     width = screen.width - BETWEEN
     table = Table(box=None, padding=0, pad_edge=False)
     table.add_column(width=BETWEEN)
-    table.add_column(_head(code, definitions[code]), width=width, overflow="fold")
+    table.add_column(f"{code}  {location(definitions[code])}", width=width, overflow="fold")
     table.add_row("", f"# compared with {first}: | changed, > added, < missing")
     if absent:
         table.add_row("", f"# without {', '.join(absent)}")
     for rows in alignment.beside([definitions[first], definitions[code]]):
         marks = [_mark(*row) for row in rows]
-        cells = _python([left if right is None else right for left, right in rows], width)
+        cells = _python([left if right is None else right for left, right in rows])
         if any(marks) and any(right is not None for _, right in rows):
-            for number, (mark, cell) in enumerate(zip(marks, cells)):
-                if mark or number == 0:
-                    table.add_row(mark, cell)
+            for index, (mark, cell) in enumerate(zip(marks, cells)):
+                if mark or index == 0:
+                    table.add_row(mark, *_fold([cell], width))
     return table
 
 
-def _python(lines: Sequence[str | None], width: int) -> Iterator[Text]:
-    # Lines in the terminal's own colors and on its own background, to suit light and dark ones,
-    # and wrapped; None is an empty line.
+def _python(lines: Sequence[str | None]) -> Iterator[Line]:
+    # Highlight lines in the terminal's color scheme, to suit light and dark backgrounds.
     source = "\n".join(line for line in lines if line is not None)
     syntax = Syntax(source, "python", theme="ansi_dark", background_color="default")
     highlighted, quotes = iter(syntax.highlight(source).split("\n")), 0
     for line in lines:
-        if line is None:
-            yield Text()
-            continue
-        is_prose = quotes % 2 or line.lstrip().startswith('"""')
-        quotes += line.count('"""')
-        yield _wrapped(next(highlighted), width, 0 if is_prose else HANG)
+        is_prose = line is not None and (quotes % 2 or line.lstrip().startswith('"""'))
+        quotes += (line or "").count('"""')
+        yield Text() if line is None else next(highlighted), 0 if is_prose else HANG
 
 
-def _wrapped(line: Text, width: int, hang: int) -> Text:
-    # The line broken at spaces if it is too long, first before a comment at its end.
+def _fold(row: Sequence[Line], width: int) -> list[Text]:
+    # Break the long lines of a row. Lines with equally many words break at the same words, so that
+    # a changed word does not look like several changed lines.
+    folded = []
+    for text, hang in row:
+        starts = [word.start() for word in re.finditer(r"\S+", text.plain)]
+        lines = [line.plain for line, _ in row]
+        similar = [line for line in lines if len(line.split()) == len(starts)]
+        breaks = _breaks(max(similar, key=len), width, hang)
+        parts = text.divide([starts[index] for index in breaks])
+        for part in parts:
+            part.rstrip()
+        folded.append(Text("\n" + _indent(text.plain, width, hang)).join(parts))
+    return folded
+
+
+def _breaks(line: str, width: int, hang: int) -> list[int]:
+    # Return the indices of the words at which to break a line, first before a trailing comment.
     if len(line) <= width:
-        return line
-    start = len(line) - len(line.plain.lstrip())
-    code, _, comment = line.plain[start:].partition("  # ")
-    further = " " * min(start + hang, width // 2)
-    wrapper = textwrap.TextWrapper(width, subsequent_indent=further, break_on_hyphens=False)
-    pieces = wrapper.wrap(line.plain[:start] + code)
-    if comment and len(pieces[-1]) + len(f"  # {comment}") > width:
-        pieces += wrapper.wrap(f"{further}# {comment}")
-    begin, starts = 0, list[int]()
-    for piece in pieces[1:]:
-        begin = line.plain.index(piece.strip(), begin)
-        starts.append(begin)
-    parts = line.divide(starts)
-    for part in parts:
-        part.rstrip()
-    return Text(f"\n{further}").join(parts)
+        return []
+    code, _, comment = line.partition("  # ")
+    indent = _indent(line, width, hang)
+    wrapper = textwrap.TextWrapper(
+        width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+    )
+    pieces = wrapper.wrap(code)
+    if comment and len(f"{pieces[-1]}  # {comment}") > width:
+        pieces += wrapper.wrap(f"{indent}# {comment}")
+    return list(itertools.accumulate(len(piece.split()) for piece in pieces))[:-1]
+
+
+def _indent(line: str, width: int, hang: int) -> str:
+    return " " * min(len(line) - len(line.lstrip()) + hang, width // 2)
 
 
 def _mark(left: str | None, right: str | None) -> str:

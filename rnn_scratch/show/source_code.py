@@ -1,7 +1,7 @@
-"""Finds the functions of the backends in their source files, so that they can be compared.
+"""Find the functions of the backends in their source files.
 
-Nothing here imports a backend: its files are located from its entry point and parsed, so that the
-code for a framework can be read where the framework is not installed.
+The files are located from the entry points and parsed, without importing a backend: no framework
+needs to be installed.
 """
 
 import ast
@@ -20,27 +20,25 @@ SHARED = tuple(module for module in MODULES if module not in VARIANTS)
 
 
 class Definition(NamedTuple):
-    """A function of a backend as it stands in its file, with decorators and comments above it."""
+    """The source of a function of a backend, with decorators and comments above it."""
 
     name: str
     file: Path
-    line: int  # where it begins
+    line: int
     source: str
 
 
 def find(backend: str, name: str, variant: str = VARIANTS[0]) -> list[Definition]:
-    """Return a function of a variant of a backend, then the helpers that it uses.
+    """Return a function of a backend's variant, then the helpers that it uses.
 
-    The functions of the modules that all variants share and helpers are found by name too, a helper
-    in each file that defines it. The list is empty where there is none, for instance for a function
-    that a variant takes from ``scratch``. Raises RNNScratchError if there is no such backend, or no
-    source of it on this machine.
+    Functions of shared modules and helpers are found by name, too; helpers in every file that
+    defines them. The list is empty if the variant does not define the function.
     """
     paths = {path.stem: path for path in files(backend)}
-    own = paths.get(variant)
-    if own and name in definitions(own):
-        return _with_helpers(own, name)
-    if own and name in (beside := _beside(own)):
+    path = paths.get(variant)
+    if path and name in definitions(path):
+        return _with_helpers(path, name)
+    if path and name in (beside := _beside(path)):
         return _with_helpers(*beside[name])
     for module in SHARED:
         if module in paths and name in definitions(paths[module]):
@@ -55,8 +53,8 @@ def files(backend: str) -> list[Path]:
     """Return the source files of a backend's package."""
     package = registry.find(backend)
     try:
-        spec = importlib.util.find_spec(package)  # which imports the packages around it
-    except Exception:  # as it executes them
+        spec = importlib.util.find_spec(package)
+    except Exception:  # raised by the packages that contain it
         spec = None
     folders = spec.submodule_search_locations if spec else None
     paths = sorted(path for folder in folders or [] for path in Path(folder).glob("*.py"))
@@ -69,7 +67,7 @@ def files(backend: str) -> list[Path]:
 
 
 def names(backend: str) -> list[str]:
-    """Return all names that `find` knows for a backend: the contract's functions, then helpers."""
+    """Return all names that `find` accepts: the functions of the contract, then helpers."""
     helpers = [name for path in files(backend) for name in definitions(path)]
     return list(dict.fromkeys([*CONTRACT, *helpers]))
 
@@ -113,26 +111,27 @@ def definitions(path: Path) -> dict[str, ast.stmt]:
 
 
 def _with_helpers(path: Path, name: str) -> list[Definition]:
-    places = [(path, name)]
-    for place in places:  # the list grows in the loop: helpers have helpers
-        places += [helper for helper in _helpers(*place) if helper not in places]
-    return [cut(*place) for place in places]
+    found = [(path, name)]
+    for definition in found:  # the list grows in the loop, because helpers have helpers
+        found += [helper for helper in _helpers(*definition) if helper not in found]
+    return [cut(*definition) for definition in found]
 
 
 def _helpers(path: Path, name: str) -> Iterator[tuple[Path, str]]:
-    # What a function uses of its own file, and of files beside it that are no part of the contract.
+    # Yield the helpers that a function uses, from its file and from sibling files outside the
+    # contract.
     local, beside = definitions(path), _beside(path)
-    for used in dict.fromkeys(_used_names(local[name])):
-        if used in CONTRACT or used in MODULES:
+    for helper in dict.fromkeys(_used_names(local[name])):
+        if helper in CONTRACT or helper in MODULES:
             continue
-        if used in local:
-            yield path, used
-        elif used in beside:
-            yield beside[used]
+        if helper in local:
+            yield path, helper
+        elif helper in beside:
+            yield beside[helper]
 
 
 def _beside(path: Path) -> dict[str, tuple[Path, str]]:
-    # What a file imports from such files: where it is defined, and as what, by its name here.
+    # Map the local names of helpers imported from sibling files to the file and the name there.
     beside: dict[str, tuple[Path, str]] = {}
     for node in tree(path).body:
         if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module not in MODULES:
@@ -144,7 +143,7 @@ def _beside(path: Path) -> dict[str, tuple[Path, str]]:
 
 
 def _used_names(node: ast.stmt) -> Iterator[str]:
-    # Names, and the functions bound to a model: `model.backward`.
+    # Yield names, and the functions bound to a model, such as `model.backward`.
     for part in ast.walk(node):
         if isinstance(part, ast.Name):
             yield part.id
@@ -163,5 +162,5 @@ def cut(path: Path, name: str) -> Definition:
     while (
         last < len(lines) and lines[last].startswith(" ") and lines[last].lstrip().startswith("#")
     ):
-        last += 1  # a comment that ends the body
+        last += 1  # include a comment at the end of the body
     return Definition(name, path, first, "\n".join(lines[first - 1 : last]))
