@@ -1,9 +1,9 @@
 """Exact mode on two processor architectures: `nox -s arm`, on Debian or Ubuntu.
 
-Each case trains here and on ARM, in exact mode and in ordinary float64, and FILE gets the digests
-of the parameters side by side. ARM is QEMU's, which runs one program of another architecture; the
-system's arm64 packages and the libraries' wheels for it go to a temporary folder. Nothing is
-installed, and nothing needs root but QEMU itself. It takes half an hour.
+Train every case on this machine and on ARM, in exact mode and in ordinary float64, and write the
+digests of the parameters to FILE. QEMU emulates ARM for a single program; arm64 packages of the
+system and wheels of the libraries go to a temporary folder. Nothing is installed, and only QEMU's
+installation needs root. It takes half an hour.
 """
 
 import json
@@ -22,12 +22,12 @@ from measure.measuring import write
 from rnn_scratch import exact
 
 QEMU = "qemu-aarch64"
-# One without SVE: with QEMU's emulation of these instructions (-cpu max) products are wrong.
+# A processor without SVE: QEMU's emulation of SVE (-cpu max) computes wrong products.
 PROCESSOR = "neoverse-n1"
 MIRRORS = {"debian": "deb.debian.org/debian", "ubuntu": "ports.ubuntu.com/ubuntu-ports"}
 PACKAGES = ("python3-minimal", "libpython3-stdlib", "libstdc++6")
 PLATFORMS = [f"manylinux{name}_aarch64" for name in ("_2_28", "_2_27", "_2_17", "2014")]
-# PyTorch's newer wheels need a GPU's libraries, gigabytes of them.
+# Newer wheels of PyTorch need gigabytes of GPU libraries.
 TORCH = ("torch<2.11", "typing_extensions", "sympy", "mpmath", "networkx", "fsspec", "setuptools")
 ANSWER = "import sys; from measure import arm; arm.answer(sys.argv[1])"
 MODES = {"exact": {"exact": True}, "ordinary": {"dtype": "float64"}}
@@ -45,12 +45,12 @@ CASES = (
 
 
 def cases(backend):
-    """Return the cases of one backend."""
+    """Return the cases of a backend."""
     return [case for case in CASES if case[0] == backend]
 
 
 def train(case, mode):
-    """Train a case in one of the modes, without keeping the folder; return the run."""
+    """Train a case in a mode, in a temporary folder; return the run."""
     backend, model, cell, units, epochs = case
     settings = {"cell": cell, "num_hiddens": units, "num_epochs": epochs, **COMMON, **MODES[mode]}
     with tempfile.TemporaryDirectory() as folder:
@@ -58,7 +58,7 @@ def train(case, mode):
 
 
 def answer(backend):
-    """Train a backend's cases here, and print the versions and digests of parameters as JSON."""
+    """Train a backend's cases in this process; print versions and parameter digests as JSON."""
     runs = [{mode: train(case, mode) for mode in MODES} for case in cases(backend)]
     session = runs[-1]["exact"].record.sessions[-1]
     versions = {**msgspec.to_builtins(session.machine), **session.environment}
@@ -66,15 +66,15 @@ def answer(backend):
     print(json.dumps({"versions": versions, "digests": digests}))
 
 
-def run(*command, say=None, **options):
-    """Run a command, and return what it writes; its failure ends this program."""
-    if say:
-        print(say, flush=True)
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, **options)
-    if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines()
+def run(*command, log=None, **options):
+    """Run a command and return its output; exit this program if it fails."""
+    if log:
+        print(log, flush=True)
+    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, **options)
+    if result.returncode:
+        lines = (result.stderr or result.stdout).strip().splitlines()
         sys.exit("\n".join([f"{command[0]} failed:", *lines[-10:]]))
-    return done.stdout
+    return result.stdout
 
 
 def arm_python(folder, distribution):
@@ -87,17 +87,17 @@ def arm_python(folder, distribution):
     for name in ("lists/partial", "archives/partial"):
         (folder / name).mkdir(parents=True)
     (folder / "status").touch()
-    # Of folders of its own, as of a system of that architecture where nothing is installed.
+    # Make apt use the folder as the state of an arm64 system without installed packages.
     apt = ["apt-get", "-q", "-o", f"Dir::Etc::SourceList={source}", "-o", "APT::Architecture=arm64"]
     apt += ["-o", "Dir::Etc::SourceParts=/dev/null", "-o", "APT::Architectures::=arm64"]
     apt += ["-o", f"Dir::State={folder}", "-o", f"Dir::State::status={folder / 'status'}"]
     apt += ["-o", f"Dir::Cache={folder}", "-o", "APT::Sandbox::User=root"]
     apt += ["-o", "APT::Update::Error-Mode=any"]
-    run(*apt, "update", say="Fetching Python for ARM")
+    run(*apt, "update", log="Fetching Python for ARM")
     run(*apt, "install", "--yes", "--download-only", "--no-install-recommends", *PACKAGES)
     for package in (folder / "archives").glob("*.deb"):
         run("dpkg", "-x", package, root)
-    for name in ("bin", "lib"):  # which a package of the base system links, when it is installed
+    for name in ("bin", "lib"):  # installing a package of the base system would make these links
         if not (root / name).exists():
             (root / name).symlink_to(f"usr/{name}")
     return [QEMU, "-cpu", PROCESSOR, "-L", root, root / "usr/bin/python3"]
@@ -109,8 +109,8 @@ def libraries(folder, version):
     pip = [sys.executable, "-m", "pip"]
     fetch = [*pip, "download", "--only-binary=:all:", "--python-version", version, "-d", wheels]
     fetch += [option for name in PLATFORMS for option in ("--platform", name)]
-    run(*fetch, ".[jax]", say="Fetching the libraries for ARM")
-    shutil.rmtree("build/lib", ignore_errors=True)  # modules that are gone would be in the wheel
+    run(*fetch, ".[jax]", log="Fetching the libraries for ARM")
+    shutil.rmtree("build/lib", ignore_errors=True)  # the wheel would contain its deleted modules
     run(*fetch, "--no-deps", *TORCH)
     run(*pip, "wheel", "--no-deps", "-w", wheels, ".")
     for wheel in wheels.glob("*.whl"):
@@ -119,12 +119,12 @@ def libraries(folder, version):
 
 
 def main(file):
-    """Train every case on both architectures, and write the record."""
+    """Train every case on both architectures; write the record."""
     distribution = platform.freedesktop_os_release() if sys.platform == "linux" else {}
     if distribution.get("ID") not in MIRRORS or platform.machine() != "x86_64":
-        sys.exit("This needs Debian or Ubuntu on x86-64.")
+        sys.exit("This program requires Debian or Ubuntu on x86-64.")
     if not shutil.which(QEMU):
-        sys.exit(f"This needs {QEMU}. Install it: sudo apt-get install qemu-user")
+        sys.exit(f"{QEMU} is not installed. Install it: sudo apt-get install qemu-user")
     record = {"emulator": run(QEMU, "--version").splitlines()[0], "processor": PROCESSOR}
     record |= {"settings": COMMON, "x86-64": {}, "ARM": {}, "cases": []}
     with tempfile.TemporaryDirectory() as name:
@@ -139,15 +139,15 @@ def main(file):
                 paths = os.pathsep.join(map(str, [Path(__file__).parents[1], *site]))
                 environment = {"PATH": os.environ["PATH"], "PYTHONPATH": paths, "HOME": name}
                 environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # emulated as well
-                say = f"Training {backend} on {architecture}"
-                output = run(*command, "-c", ANSWER, backend, say=say, env=environment, cwd=folder)
+                log = f"Training {backend} on {architecture}"
+                output = run(*command, "-c", ANSWER, backend, log=log, env=environment, cwd=folder)
                 answers = json.loads(output)
                 record[architecture] |= answers["versions"]
                 digests.append(answers["digests"])
-            for case, ours, theirs in zip(cases(backend), *digests):
-                both = {mode: {"x86-64": ours[mode], "ARM": theirs[mode]} for mode in MODES}
-                record["cases"].append({**dict(zip(FIELDS, case)), **both})
-                print(*case, *(" ".join(both[mode].values()) for mode in MODES), sep="  ")
+            for case, x86, arm in zip(cases(backend), *digests):
+                pairs = {mode: {"x86-64": x86[mode], "ARM": arm[mode]} for mode in MODES}
+                record["cases"].append({**dict(zip(FIELDS, case)), **pairs})
+                print(*case, *(" ".join(pairs[mode].values()) for mode in MODES), sep="  ")
             write(file, record)
     if any(len(set(case["exact"].values())) > 1 for case in record["cases"]):
-        sys.exit("In exact mode the digests of the two architectures differ.")
+        sys.exit("The digests of the two architectures differ in exact mode.")

@@ -1,16 +1,16 @@
-"""The record ``exact.json`` of the parity page: digests in exact mode, and how close it was.
+"""The record ``exact.json`` of the parity page: digests in exact mode, and the safety factor.
 
-Models stay equal as long as no midpoint of two multiples of the grid lies between their values of
-an element, of a step or of a carried state. So two figures say how safe an element was: how close
-it came to a midpoint, and by how much a model and the first one differ in it. The smallest ratio of
-the two, among the elements that the first model kept of every update, is the safety factor.
+Models stay equal as long as no midpoint between grid points lies between their values of a rounded
+element. Frameworks sum the clipped gradients and the carried states in different orders; from equal
+gradients, optimizers compute equal numbers. So two numbers determine the safety of an element of
+the gradients and states: its distance from a midpoint, and the difference between a model and the
+first model. The safety factor is the smallest ratio of these numbers, among the elements that the
+first model recorded in each update.
 
-A backend makes an update in one function, which a framework may compile, and which returns no
-steps. They are observed all the same, every bit of them: `train_minibatch` is called without grids
-and with a learning rate 2**200 times as large. Beside such steps the parameters vanish in rounding,
-so that it leaves the steps alone, and a multiplication by a power of two is exact. Then the
-parameters are put back, and the update is made as it is. With a stateful optimizer it is the
-clipped gradients that are observed, as the steps of plain gradient descent.
+`train_minibatch`, which a framework may compile, does not return the clipped gradients. But they
+can be observed bit for bit: it is called with plain gradient descent and the learning rate 2**200.
+The parameters vanish in the rounding of such large steps, and a multiplication by a power of two is
+exact. Then the parameters are restored, and the update is made.
 """
 
 import math
@@ -31,52 +31,51 @@ from rnn_scratch.contract import (
     Arrays,
     Batch,
     Model,
-    Rates,
     State,
-    Team,
     Update,
+    WorkerGroup,
 )
 from rnn_scratch.errors import NotOffered
 from rnn_scratch.parameters import trained_arrays
-from rnn_scratch.registry import OURS
-from rnn_scratch.runs import training
-from rnn_scratch.runs.runtime import Runtime
-from rnn_scratch.runs.setup import Setup, set_up
+from rnn_scratch.registry import BUILTIN_BACKENDS
 from rnn_scratch.settings import Settings
-from rnn_scratch.system import files, processes, records
+from rnn_scratch.system import processes, records
 from rnn_scratch.system.records import Record
 from rnn_scratch.text import books
+from rnn_scratch.training import loop as training
+from rnn_scratch.training.runtime import Runtime
+from rnn_scratch.training.setup import Setup, set_up
 from rnn_scratch.workers import groups
 
-KEPT = 20  # digests of each model, besides the first
-GRADIENT = "gradient "  # with which the name of a parameter's gradient begins
-SCALE = 2.0**200
-CLOSEST = 64  # elements of each tensor that are kept of each update: the closest to a midpoint,
-SAMPLE = 16  # and some that are the same ones in every update
+NUM_DIGESTS = 20  # digests per model, plus the digest of the initial parameters
+GRADIENT = "gradient "  # prefix of the names of gradients
+LR = 2.0**200
+CLOSEST = 64  # recorded elements of a tensor in an update: those closest to a midpoint
+SAMPLE = 16  # further recorded elements, at equal indices in every update
 ELEMENT = np.dtype([("index", np.int64), ("value", np.float64)])
 
 
 class Closest(Record):
     """The element that came closest to being rounded differently."""
 
-    tensor: str  # a parameter, of whose step it is, or a carried state
+    tensor: str  # gradient of a parameter, or a carried state
     index: list[int]
     update: int
-    distance: float  # from a midpoint
-    difference: float | None  # of the model and the first one; None: it is the first
+    distance: float  # distance from the nearest midpoint
+    difference: float | None  # between the model and the first model; None for the first model
 
     @property
     def factor(self) -> float | None:
-        """The distance, divided by the difference; None where the models do not differ."""
+        """The distance, divided by the difference; None if the models do not differ."""
         return self.distance / self.difference if self.difference else None
 
 
 class Certificate(Record):
-    """What was observed in all updates."""
+    """The observations of all updates."""
 
     updates: int
-    clipped: int  # of them
-    kept: int  # elements of each parameter and state, of each update
+    clipped: int  # updates in which the gradient was clipped
+    kept: int  # recorded elements of each gradient and state in each update
     closest: Closest | None
     factor: float | None
     divergence: None = None
@@ -84,7 +83,7 @@ class Certificate(Record):
 
 
 class Certified(Record):
-    """The record: models that ended equal, and how safe that was."""
+    """The record: models that ended equal, and their safety factor."""
 
     settings: Settings
     text: str  # its sha256
@@ -93,13 +92,13 @@ class Certified(Record):
     certificate: Certificate
 
 
-Observed = tuple[AfterEpoch, int, Closest | None]  # with the number of clipped updates
+Observed = tuple[AfterEpoch, int, Closest | None]  # the number counts clipped updates
 
 
 def certify(
     runtimes: Sequence[Runtime], settings: Settings, text: books.Text, every: int = 1
 ) -> Certified:
-    """Train these models, the first one alone and then the others, and observe all updates."""
+    """Train these models, first the first model alone, and observe all updates."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
 
         def train(runtime: Runtime, compares: bool) -> tuple[ExactModel, int, Closest | None]:
@@ -155,14 +154,12 @@ def sentence(certificate: Certificate) -> str:
     """Say which element came closest, and the safety factor."""
     closest = certificate.closest
     assert closest is not None
-    kinds = {"state": "", GRADIENT.strip(): "the "}
-    value = kinds.get(closest.tensor.partition(" ")[0], "the step of ")
     text = (
-        f"Closest call: in update {closest.update:,} {value}{closest.tensor}{closest.index} was "
+        f"Closest call: in update {closest.update:,} the {closest.tensor}{closest.index} was "
         f"{closest.distance:.1e} from a rounding boundary"
     )
     reach = (
-        f"{certificate.kept} elements of each parameter and state in each of "
+        f"{certificate.kept} elements of each gradient and state in each of "
         f"{certificate.updates:,} updates"
     )
     if closest.difference is None:
@@ -177,15 +174,15 @@ def sentence(certificate: Certificate) -> str:
 
 
 def observe(
-    team: Team | None,
+    group: WorkerGroup | None,
     runtime: Runtime,
     settings: Settings,
     text: books.Text,
     compares: bool,
     folder: str,
 ) -> Iterator[Observed]:
-    """Train a model in a child: an answer before the first epoch and after each."""
-    observer = Observer(set_up(settings, runtime, text, team=team), Path(folder), compares)
+    """Train a model in a child process; yield an answer before the first and after each epoch."""
+    observer = Observer(set_up(settings, runtime, text, group=group), Path(folder), compares)
 
     def answer(epoch: int, perplexity: float | None) -> Observed:
         digest = exact.digest(trained_arrays(observer.setup.model))
@@ -200,9 +197,9 @@ def observe(
 
 
 class Observer:
-    """Observes a model's updates, by a function in the place of its `train_minibatch`.
+    """Observes a model's updates by a replacement of its `train_minibatch`.
 
-    The first model leaves elements in a folder, with which the others compare theirs.
+    The first model writes elements to files in a folder, with which the other models compare.
     """
 
     def __init__(self, setup: Setup, folder: Path, compares: bool) -> None:
@@ -210,81 +207,62 @@ class Observer:
         self.setup, self.folder, self.compares = setup, folder, compares
         self.updates = self.clipped = 0
         self.closest: Closest | None = None
-        self.least = math.inf, math.inf  # its ratio of distance and difference, and its distance
+        self.least = math.inf, math.inf  # ratio of distance and difference; distance
         scratch = setup.backend.scratch
         self.train_minibatch = scratch.train_minibatch
 
-        def observed(model: Model, batch: Batch, state: State, how: Update):
+        def observed(model: Model, batch: Batch, state: State, update: Update):
             self.updates += 1
-            before, arrays = self._layout(), trained_arrays(model)
-            values = self._values(batch, state, how)
-            self._put(before)
-            self.clipped += self._is_clipped(arrays, values, batch, how)
+            params = self._params()
+            values = self._gradients_and_state(batch, state, update)
+            self._restore(params)
+            grads = [array for name, array in values.items() if name.startswith(GRADIENT)]
+            norm = np.sqrt(sum((grad**2).sum() for grad in grads))
+            self.clipped += bool(norm >= update.theta * (1 - 2.0**-30))
             for name, array in values.items():
                 self._compare(name, array)
-            return self.train_minibatch(model, batch, state, how)
+            return self.train_minibatch(model, batch, state, update)
 
         scratch.train_minibatch = observed
 
-    def _values(self, batch: Batch, state: State, how: Update) -> Arrays:
-        # All that is to be rounded. It leaves no parameters but the steps, or the gradients, times
-        # -SCALE.
-        start = ""
-        rates = self._rates(SCALE)
-        if OPTIMIZERS[how.optimizer].slots:
-            how, start = Update(how.theta), GRADIENT
-        else:
-            how = how._replace(grid=None, state_grid=None)
-            rates = self._rates(self._rate(batch) * SCALE)
-        batch = batch._replace(rates=rates)
-        model = self.setup.model
-        _, state = self.train_minibatch(model, batch, state, how)
+    def _gradients_and_state(self, batch: Batch, state: State, update: Update) -> Arrays:
+        # The values that are rounded. The parameters become the gradients times -LR.
+        model, plain = self.setup.model, update._replace(optimizer="sgd", lr=LR)
+        _, state = self.train_minibatch(model, batch, state, plain)
         arrays = model.to_arrays(model.params)
-        values = {start + name: array / -SCALE for name, array in arrays.items()}
-        return values | carried(self.setup, state)
+        grads = {GRADIENT + name: array / -LR for name, array in arrays.items()}
+        return grads | carried(self.setup, state)
 
-    def _is_clipped(self, arrays: Arrays, values: Arrays, batch: Batch, how: Update) -> bool:
-        scale, grads = 1.0, [values.get(GRADIENT + name) for name in arrays]
-        if not OPTIMIZERS[how.optimizer].slots:  # the steps are the gradients times the rate
-            scale, grads = self._rate(batch), [values[name] for name in arrays]
-        norm = np.sqrt(sum((array**2).sum() for array in grads if array is not None))
-        return bool(norm >= scale * how.theta * (1 - 2.0**-30))
-
-    def _rate(self, batch: Batch) -> float:
-        assert batch.rates is not None  # as in all training
-        return float(self.setup.backend.machine.array(batch.rates.lr))
-
-    def _rates(self, lr: float) -> Rates:
-        # A tensor, as a framework may read one of Python's numbers as text.
-        machine, device = self.setup.backend.machine, self.setup.runtime.device
-        return Rates(machine.tensor(np.asarray(lr), device))
-
-    def _layout(self) -> Arrays:
-        # The parameters as the model keeps them: a layer may have several in one tensor.
+    def _params(self) -> Arrays:
+        # The parameters in the model's layout: a tensor may contain several parameters.
         array = self.setup.backend.machine.array
         return {name: array(param).copy() for name, param in self.setup.model.params.items()}
 
-    def _put(self, arrays: Arrays) -> None:
+    def _restore(self, params: Arrays) -> None:
         # First zeros, because p - (p - a) is not always a.
         tensor, device = self.setup.backend.machine.tensor, self.setup.runtime.device
-        for changes in (self._layout(), {name: -array for name, array in arrays.items()}):
-            tensors = {name: tensor(array, device) for name, array in changes.items()}
-            self.setup.backend.scratch.sgd(self.setup.model, tensors, Update(), self._rates(1.0))
+        for steps in (self._params(), {name: -array for name, array in params.items()}):
+            tensors = {name: tensor(array, device) for name, array in steps.items()}
+            self.setup.backend.scratch.sgd(self.setup.model, tensors, Update(lr=1.0))
 
     def _compare(self, name: str, array: np.ndarray) -> None:
-        # Keep elements of a tensor, or compare them with those of the first model. Remember the one
-        # with the smallest ratio of distance and difference or, where none differs, distance.
+        # Record elements of a tensor, or compare them with the first model's elements. Keep the
+        # element with the smallest ratio of distance and difference, or with the smallest distance
+        # if the models are equal.
         flat, path = array.ravel(), self.folder / name
+        has_slots = bool(OPTIMIZERS[self.setup.settings.optimizer].slots)
+        gradient_grid = exact.FINE_GRID if has_slots else exact.GRID
+        grid = gradient_grid if name.startswith(GRADIENT) else exact.STATE_GRID
         size = min(CLOSEST, flat.size) + min(SAMPLE, flat.size)
         if self.compares:
             begin = (self.updates - 1) * size * ELEMENT.itemsize
-            kept = np.fromfile(path, ELEMENT, size, offset=begin)
+            elements = np.fromfile(path, ELEMENT, size, offset=begin)
         else:
-            kept = _chosen(name, flat)
+            elements = _select(flat, grid)
             with path.open("ab") as file:
-                kept.tofile(file)
-        pair = flat[kept["index"]], kept["value"]
-        distance = np.min([distances(name, values) for values in pair], axis=0)
+                elements.tofile(file)
+        pair = flat[elements["index"]], elements["value"]
+        distance = np.min([distances(values, grid) for values in pair], axis=0)
         differ, ratio = np.abs(pair[0] - pair[1]), np.full(size, np.inf)
         np.divide(distance, differ, out=ratio, where=differ > 0)
         at = np.lexsort([distance, ratio])[0]
@@ -292,37 +270,37 @@ class Observer:
             self.least = float(ratio[at]), float(distance[at])
             self.closest = Closest(
                 tensor=name,
-                index=[int(i) for i in np.unravel_index(kept["index"][at], array.shape)],
+                index=[int(i) for i in np.unravel_index(elements["index"][at], array.shape)],
                 update=self.updates,
                 distance=float(distance[at]),
                 difference=float(differ[at]) if self.compares else None,
             )
 
 
-def distances(name: str, values: np.ndarray) -> np.ndarray:
-    """Return how far values of a tensor are from the nearest midpoint of two multiples."""
-    grids = {"state": exact.STATE_GRID, GRADIENT.strip(): exact.FINE_GRID}
-    grid = grids.get(name.partition(" ")[0], exact.GRID)
-    # Nothing is rounded here: a grid is a power of two, and near a midpoint a difference is exact.
+def distances(values: np.ndarray, grid: float) -> np.ndarray:
+    """Return the distances of values from the nearest midpoint between multiples of the grid."""
+    # These operations are exact: the grid is a power of two.
     multiples = np.abs(values) / grid
     return np.abs(multiples - np.floor(multiples) - 0.5) * grid
 
 
-def _chosen(name: str, flat: np.ndarray) -> np.ndarray:
-    # The elements that are kept of a tensor in an update: index and value.
+def _select(flat: np.ndarray, grid: float) -> np.ndarray:
+    # The recorded elements of a tensor in an update: index and value.
     number = min(CLOSEST, flat.size)
-    closest = np.argpartition(distances(name, flat), number - 1)[:number]
+    closest = np.argpartition(distances(flat, grid), number - 1)[:number]
     sample = np.linspace(0, flat.size - 1, min(SAMPLE, flat.size)).astype(np.int64)
-    kept = np.empty(number + len(sample), ELEMENT)
-    kept["index"] = np.concatenate([closest, sample])
-    kept["value"] = flat[kept["index"]]
-    return kept
+    elements = np.empty(number + len(sample), ELEMENT)
+    elements["index"] = np.concatenate([closest, sample])
+    elements["value"] = flat[elements["index"]]
+    return elements
 
 
 def main(file: str, epochs: str = "500") -> None:
     """Make the record of all models of all backends, with the chapter's settings."""
-    runtimes = [Runtime(name, model, "cpu", threads=1) for name in OURS for model in VARIANTS]
+    runtimes = [
+        Runtime(name, model, "cpu", threads=1) for name in BUILTIN_BACKENDS for model in VARIANTS
+    ]
     text = books.load("time-machine")
-    every = max(1, int(epochs) // KEPT)
+    every = max(1, int(epochs) // NUM_DIGESTS)
     record = certify(runtimes, Settings(num_epochs=int(epochs), exact=True), text, every)
-    files.replace(Path(file), records.encoded(record))
+    records.write(Path(file), record)

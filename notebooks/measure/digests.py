@@ -1,7 +1,7 @@
-"""Exact mode's digests for the page that trains: `python -m measure digests FILE`.
+"""Digests of exact mode for the page that trains: `python -m measure digests FILE`.
 
-NumPy trains on the built-in story with each of the settings that the page offers, except learning
-rates, θ and seeds that a reader enters. It takes some minutes.
+NumPy trains on the built-in story with all settings that the page offers, except learning rates, θ
+and seeds. It takes some minutes.
 """
 
 import itertools
@@ -9,11 +9,11 @@ import itertools
 from measure.measuring import write
 from rnn_scratch import exact
 from rnn_scratch.parameters import trained_arrays
-from rnn_scratch.runs import training
-from rnn_scratch.runs.runtime import Runtime
-from rnn_scratch.runs.setup import set_up
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books
+from rnn_scratch.training import loop as training
+from rnn_scratch.training.runtime import Runtime
+from rnn_scratch.training.setup import set_up
 
 OFFERED = {
     "cell": ("rnn", "gru-after", "lstm"),
@@ -24,10 +24,10 @@ OFFERED = {
 EPOCHS = 20
 
 
-def digests(**settings):
+def digests(**changes):
     """Train, and return the digest after each epoch."""
-    made = Settings(**settings, num_epochs=EPOCHS, exact=True)
-    setup = set_up(made, Runtime("numpy", threads=1), books.load(books.BUILT_IN))
+    settings = Settings(**changes, num_epochs=EPOCHS, exact=True)
+    setup = set_up(settings, Runtime("numpy", threads=1), books.load(books.BUILT_IN))
     epochs = training.epochs(setup)
     return [exact.digest(trained_arrays(setup.model)) for _ in epochs]
 

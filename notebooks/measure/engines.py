@@ -1,14 +1,15 @@
-"""What several workers exchange costs, and what it leads to: `python -m measure engines FILE`.
+"""Measure the exchange between several workers: `python -m measure engines FILE [PART ...]`.
 
-The site's page on several workers quotes the file that this writes. It has two parts, and with
-names after FILE only these are made, and the rest of the file stays:
+The site's page on several workers quotes the file. It has two parts. Named parts are measured, and
+the rest of the file is kept:
 
-``workers``        the engines of all backends: milliseconds of an exchange between two workers, and
-                   of the engine's own all-reduce, in turns; milliseconds of a minibatch without
-                   an exchange; in how many elements a sum differs from the one in rank order
-``workers-exact``  digests of trainings in exact mode, with different numbers of workers
+``workers``        the communication libraries of all backends: milliseconds of an exchange between
+                   two workers and of the library's all-reduce, in turns; milliseconds of a
+                   minibatch without an exchange; the number of elements in which the library's sum
+                   differs from the sum in rank order
+``workers-exact``  digests in exact mode, with different numbers of workers
 
-The times are those of one thread for each worker, and need a machine with nothing else to do.
+Every worker uses one thread. Timings need an idle machine.
 """
 
 import json
@@ -25,63 +26,70 @@ import numpy as np
 
 from measure.measuring import ask, rounded, write
 from rnn_scratch import registry
-from rnn_scratch.contract import Batch, Options, Rates, Team, Update
+from rnn_scratch.contract import Batch, Options, Update, WorkerGroup
 from rnn_scratch.parameters import initial
 from rnn_scratch.settings import Settings
 from rnn_scratch.system import host
 from rnn_scratch.workers import groups
 
-WORKERS = 2  # that exchange something when it is timed
-SUMMED = (2, 4)  # numbers of workers whose sums are compared, bit by bit
-ELEMENTS = 1000  # of these sums
+WORKERS = 2  # number of workers in a timed exchange
+SUMMED = (2, 4)  # numbers of workers for the bitwise comparison of sums
+ELEMENTS = 1000  # length of the compared sums
 VOCABULARY, STEPS = 28, Settings().num_steps
-LR = 1e-4  # at which no training diverges: some numbers would take longer than others
+LR = 1e-4  # small, because operations on the non-finite values of divergence may take longer
 TIMEOUT = 600.0  # seconds for one answer
 DTYPE = "float32"
+LIBRARIES = {  # communication library of each backend
+    "numpy": "MPI through mpi4py",
+    "torch": "Gloo of PyTorch",
+    "tensorflow": "collective operations of TensorFlow over gRPC",
+    "mxnet": "MPI through mpi4py",
+    "jax": "Gloo of JAX",
+}
 
 
-HIDDENS = (128, 512, 1024)  # of the cell rnn
+HIDDENS = (128, 512, 1024)  # hidden units of the cell rnn
 BATCH_SIZES = (16, 32, 64, 128, 256)
-TURNS = 15  # of an exchange; a minibatch takes a third of them
-# In exact mode, the backends, and the number of epochs.
+TURNS = 15  # repetitions of an exchange; minibatches are repeated a third as often
+# The backends and the number of epochs of the runs in exact mode.
 EXACT = (("numpy torch tensorflow mxnet jax", 5), ("numpy torch", 20))
 
 
 def mpi_sum(backend: Any, vector: Any) -> Callable[[], Any]:
-    """Return MPI's own all-reduce, of NumPy's arrays and of what others are converted to."""
+    """Return a function that reduces with MPI, on NumPy arrays converted from tensors."""
     from mpi4py import MPI
 
-    def work():
+    def all_reduce():
         values = backend.machine.array(vector)
         out = np.empty_like(values)
         MPI.COMM_WORLD.Allreduce(values, out)
         return backend.machine.tensor(out, "cpu")
 
-    return work
+    return all_reduce
 
 
 def torch_sum(backend: Any, vector: Any) -> Callable[[], Any]:
-    """Return the all-reduce of torch.distributed, which replaces the vector by the sum."""
+    """Return a function that reduces with torch.distributed, on a copy of the vector."""
     from torch import distributed
 
-    def work():
+    def all_reduce():
         out = vector.clone()
         distributed.all_reduce(out)
         return out
 
-    return work
+    return all_reduce
 
 
 def tensorflow_sum(backend: Any, vector: Any) -> Callable[[], Any]:
-    """Return TensorFlow's collective operation."""
+    """Return a function that reduces with TensorFlow's collective operation."""
     import tensorflow as tf
 
-    def work():
+    def all_reduce():
         return tf.raw_ops.CollectiveReduceV2(
             input=vector,
             group_size=backend.workers._size,
             group_key=1,
-            instance_key=2**30 + len(vector),  # which no gather has
+            instance_key=2**30 + len(vector),  # differs from the keys of gather operations
             ordering_token=[],
             merge_op="Add",
             final_op="Id",
@@ -89,19 +97,19 @@ def tensorflow_sum(backend: Any, vector: Any) -> Callable[[], Any]:
             timeout_seconds=TIMEOUT,
         )
 
-    return work
+    return all_reduce
 
 
 def jax_sum(backend: Any, vector: Any) -> Callable[[], Any]:
-    """Return JAX's `psum` in a function that all workers execute together."""
+    """Return a function that reduces with JAX's `psum`; all workers execute it together."""
     import jax
 
-    work = jax_compiled(backend, lambda part: jax.lax.psum(part, backend.workers.WORKERS))
-    return lambda: work(vector)
+    all_reduce = jax_compiled(backend, lambda part: jax.lax.psum(part, backend.workers.WORKERS))
+    return lambda: all_reduce(vector)
 
 
 def tensorflow_compiled(backend: Any, function: Callable) -> Callable:
-    """Compile a function of a vector, as `train_minibatch` is."""
+    """Compile a function of a vector like `train_minibatch`."""
     import tensorflow as tf
 
     return tf.function(function)
@@ -113,14 +121,14 @@ def jax_compiled(backend: Any, function: Callable) -> Callable:
 
     workers = backend.workers
     mesh = workers.workers_mesh("cpu")
-    specs = {"in_specs": workers.ROWS, "out_specs": workers.SAME}
+    specs = {"in_specs": workers.SHARDED, "out_specs": workers.REPLICATED}
     compiled = jax.jit(jax.shard_map(function, mesh=mesh, **specs, check_vma=False))
-    return lambda vector: workers.own_arrays(
-        compiled(workers.join_arrays(vector, workers.ROWS, mesh))
+    return lambda vector: workers.local_shards(
+        compiled(workers.to_global_arrays(vector, workers.SHARDED, mesh))
     )
 
 
-OWN_SUMS = {
+LIBRARY_SUMS = {
     "numpy": mpi_sum,
     "torch": torch_sum,
     "tensorflow": tensorflow_sum,
@@ -130,40 +138,43 @@ OWN_SUMS = {
 COMPILED = {"tensorflow": tensorflow_compiled, "jax": jax_compiled}
 
 
-def exchange(team: Team, name: str, sizes: list[int], turns: int) -> Iterator[dict[str, Any]]:
-    """Time exchanges of vectors of these sizes, as one of the workers.
+def exchange(
+    group: WorkerGroup, name: str, sizes: list[int], turns: int
+) -> Iterator[dict[str, Any]]:
+    """Time exchanges of vectors with these sizes in one worker.
 
-    ``gather`` is the exchange alone, ``all_reduce`` also adds in rank order, as training does, and
-    ``own`` is the engine's own all-reduce. All begin when every worker is ready.
+    ``gather`` is the exchange alone, ``all_reduce`` also adds in rank order like training, and
+    ``own`` is the library's all-reduce. A timing starts when all workers are ready.
     """
-    backend = _join(team, name)
+    backend = _join(group, name)
     machine = backend.machine
-    one = machine.tensor(np.zeros(1, DTYPE), "cpu")
+    scalar = machine.tensor(np.zeros(1, DTYPE), "cpu")
     for size in sizes:
-        values = np.random.RandomState(team.rank).normal(0, 1, size).astype(DTYPE)
-        works = _exchanges(backend, name, machine.tensor(values, "cpu"))
-        milliseconds: dict[str, list[float]] = {what: [] for what in works}
+        values = np.random.RandomState(group.rank).normal(0, 1, size).astype(DTYPE)
+        exchanges = _exchanges(backend, name, machine.tensor(values, "cpu"))
+        milliseconds: dict[str, list[float]] = {kind: [] for kind in exchanges}
         for turn in range(turns + 2):
-            for what, work in works.items():
-                machine.synchronize(backend.workers.all_gather([one])[0], "cpu")  # all are ready
+            for kind, function in exchanges.items():
+                # Wait until all workers are ready.
+                machine.synchronize(backend.workers.all_gather([scalar])[0], "cpu")
                 start = time.perf_counter()
-                machine.synchronize(work(), "cpu")
-                if turn > 1:  # the first ones compile, or connect
-                    milliseconds[what].append(1000 * (time.perf_counter() - start))
-        yield {"numbers": size, **{what: spread(times) for what, times in milliseconds.items()}}
-    yield {"engine": backend.workers.engine(), "environment": machine.environment()}
+                machine.synchronize(function(), "cpu")
+                if turn > 1:  # the first two turns compile or connect
+                    milliseconds[kind].append(1000 * (time.perf_counter() - start))
+        yield {"numbers": size, **{kind: spread(values) for kind, values in milliseconds.items()}}
+    yield {"engine": LIBRARIES[name], "environment": machine.environment()}
     backend.workers.leave()
 
 
 def _exchanges(backend: Any, name: str, vector: Any) -> dict[str, Callable[[], list[Any]]]:
-    # By name, functions that return tensors; compiled where training is.
+    # Return functions that return tensors, by name; compiled if the backend compiles training.
     def all_gather(vector):
         return backend.workers.all_gather([vector])[0]
 
     def all_reduce(vector):
         return list(backend.workers.all_reduce(vector[:1], {"all": vector})[1].values())
 
-    engine_sum = OWN_SUMS[name](backend, vector)
+    engine_sum = LIBRARY_SUMS[name](backend, vector)
     if name in COMPILED:
         all_gather, all_reduce = (COMPILED[name](backend, f) for f in (all_gather, all_reduce))
     return {
@@ -173,22 +184,22 @@ def _exchanges(backend: Any, name: str, vector: Any) -> dict[str, Callable[[], l
     }
 
 
-def order(team: Team, name: str) -> Iterator[dict[str, Any]]:
-    """Compare sums over the workers with one in rank order, and count the elements that differ."""
-    backend = _join(team, name)
-    machine, number = backend.machine, len(team.addresses)
-    chances = map(np.random.RandomState, range(number))
-    vectors = [chance.normal(0, 1, ELEMENTS).astype(DTYPE) for chance in chances]
+def order(group: WorkerGroup, name: str) -> Iterator[dict[str, Any]]:
+    """Count the elements in which sums over the workers differ from the sum in rank order."""
+    backend = _join(group, name)
+    machine, num_workers = backend.machine, len(group.addresses)
+    generators = map(np.random.RandomState, range(num_workers))
+    vectors = [rng.normal(0, 1, ELEMENTS).astype(DTYPE) for rng in generators]
     expected = sum(vectors[1:], vectors[0])
-    vector = machine.tensor(vectors[team.rank], "cpu")
-    engine_sum = machine.array(OWN_SUMS[name](backend, vector)())
+    vector = machine.tensor(vectors[group.rank], "cpu")
+    engine_sum = machine.array(LIBRARY_SUMS[name](backend, vector)())
     _, means = backend.workers.all_reduce(vector, {"all": vector})
-    mean = machine.array(means["all"])
+    mean_vector = machine.array(means["all"])
     yield {
-        "workers": number,
+        "workers": num_workers,
         "elements": ELEMENTS,
         "own": int((engine_sum != expected).sum()),
-        "all_reduce": int((mean != expected / np.float32(number)).sum()),
+        "all_reduce": int((mean_vector != expected / np.float32(num_workers)).sum()),
     }
     backend.workers.leave()
 
@@ -196,55 +207,57 @@ def order(team: Team, name: str) -> Iterator[dict[str, Any]]:
 def compute(
     name: str, model_name: str, hiddens: list[int], batch_sizes: list[int], turns: int
 ) -> Iterator[dict[str, Any]]:
-    """Time a minibatch of each size, of a single worker on one thread."""
+    """Time minibatches of all sizes in a single worker with one thread."""
     backend, _ = registry.start(name, 1)
-    chance = np.random.RandomState(0)
+    rng = np.random.RandomState(0)
     for num_hiddens in hiddens:
         options = Options(VOCABULARY, num_hiddens, dtype=DTYPE)
         arrays = initial(options, Settings().sigma, 0)
         model = registry.build(name, backend, model_name, arrays, options)
         for B in batch_sizes:
-            rates = Rates(np.asarray(LR, DTYPE))
-            batch = Batch(*chance.randint(0, VOCABULARY, (2, B, STEPS), "int64"), rates=rates)
+            batch = Batch(*rng.randint(0, VOCABULARY, (2, B, STEPS), "int64"))
             milliseconds = []
             for turn in range(turns + 1):
                 start = time.perf_counter()
-                _, state = backend.scratch.train_epoch(model, [batch] * 2, Update(), True)
+                _, state = backend.scratch.train_epoch(
+                    model, [batch] * 2, [Update(lr=LR)] * 2, True
+                )
                 backend.machine.synchronize([*state, *model.params.values()], "cpu")
-                if turn:  # the first one compiles
+                if turn:  # the first turn compiles
                     milliseconds.append(1000 * (time.perf_counter() - start) / 2)
             yield {"num_hiddens": num_hiddens, "batch_size": B, **spread(milliseconds)}
 
 
-def _join(team: Team, name: str) -> Any:
+def _join(group: WorkerGroup, name: str) -> Any:
     backend, _ = registry.start(name, 1)
-    backend.workers.join(team)
+    backend.workers.join(group)
     return backend
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Return median, least and largest, with the digits that a page could print."""
-    ends = {"median": statistics.median(values), "low": min(values), "high": max(values)}
-    return {name: rounded(value) for name, value in ends.items()}
+    """Return the median, the minimum and the maximum, rounded for pages."""
+    statistic = {"median": statistics.median(values), "low": min(values), "high": max(values)}
+    return {name: rounded(value) for name, value in statistic.items()}
 
 
 def engines() -> dict[str, Any]:
     """Make the part ``workers`` of the record."""
-    numbers = {H: parameters(H) + 1 for H in HIDDENS}  # with the loss
-    sizes, model = [1, *numbers.values()], "fast"
+    sizes = [1, *(parameters(H) + 1 for H in HIDDENS)]  # the gradients and the loss
+    model = "fast"
     answers: dict[str, Any] = {}
-    for name in OWN_SUMS:
+    for name in LIBRARY_SUMS:
         task = name, sizes, TURNS
-        *times, about = groups.ask(exchange, WORKERS, *task, timeout=TIMEOUT)
+        *timings, metadata = groups.ask(exchange, WORKERS, *task, timeout=TIMEOUT)
         task = name, model, HIDDENS, BATCH_SIZES, TURNS // 3
         minibatches = list(ask(compute, *task, timeout=TIMEOUT))
         sums = [
             answer
-            for number in SUMMED
-            for answer in groups.ask(order, number, name, timeout=TIMEOUT)
+            for num_workers in SUMMED
+            for answer in groups.ask(order, num_workers, name, timeout=TIMEOUT)
         ]
-        answers[name] = {**about, "exchanges": times, "minibatches": minibatches, "sums": sums}
-        print(name, json.dumps(times[-1]), flush=True)
+        measurements = {"exchanges": timings, "minibatches": minibatches, "sums": sums}
+        answers[name] = {**metadata, **measurements}
+        print(name, json.dumps(timings[-1]), flush=True)
     settings = {"num_steps": STEPS, "vocabulary": VOCABULARY, "dtype": DTYPE, "cell": "rnn"}
     return {
         "settings": {**settings, "model": model, "workers": WORKERS, "threads": 1},
@@ -259,31 +272,31 @@ def parameters(num_hiddens: int) -> int:
 
 def exact() -> dict[str, Any]:
     """Make the part ``workers-exact`` of the record."""
-    trainings = []
+    runs = []
     for backends, epochs in EXACT:
         options = f"--corpus time-machine --workers 1,2,4 --epochs {epochs} --every {epochs}"
         command = f"check --exact {options} --json {backends}"
         start = time.perf_counter()
         program = [sys.executable, "-m", "rnn_scratch.cli", *shlex.split(command)]
-        # Where parameters differ, or a training fails, there is nothing to record.
-        done = subprocess.run(
+        # If parameters differ or a run fails, raise an error instead of writing the record.
+        result = subprocess.run(
             program, stdout=subprocess.PIPE, text=True, encoding="utf-8", check=True
         )
         seconds = round(time.perf_counter() - start)
         print(command, f"{seconds} s", flush=True)
-        answer = json.loads(done.stdout)
-        trainings.append({"command": f"rnn-scratch {command}", "seconds": seconds, **answer})
-    return {"trainings": trainings}
+        answer = json.loads(result.stdout)
+        runs.append({"command": f"rnn-scratch {command}", "seconds": seconds, **answer})
+    return {"trainings": runs}
 
 
 PARTS = {"workers": engines, "workers-exact": exact}
 
 
 def main(file: str, *parts: str) -> None:
-    """Make these parts, or all."""
+    """Make the named parts, or all parts, of the record."""
     path = Path(file)
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for name in parts or PARTS:
-        about = {"command": f"nox -s records -- {name}", "load": host.load()}
-        record[name] = {**about, "machine": host.describe(), **PARTS[name]()}
+        metadata = {"command": f"nox -s records -- {name}", "load": host.load()}
+        record[name] = {**metadata, "machine": host.describe(), **PARTS[name]()}
         write(file, record)

@@ -1,8 +1,7 @@
 """Measurements for the chapter's exercises: `python -m measure exercises FILE`.
 
-All values in the worked solutions come from the file that this writes. The runs train on the
-built-in text, so that they can be repeated anywhere, and two on books that are downloaded; with the
-NumPy backend, on one thread. It takes about twenty minutes.
+The worked solutions quote the record. The runs use the NumPy backend with one thread and the
+built-in text, except two runs on downloaded books. It takes about twenty minutes.
 """
 
 import dataclasses
@@ -20,15 +19,15 @@ import numpy as np
 import rnn_scratch
 from measure.measuring import alone, rounded, write
 from rnn_scratch import registry
-from rnn_scratch.contract import Batch, Rates, Update
+from rnn_scratch.contract import Batch, Update
 from rnn_scratch.errors import RNNScratchError
-from rnn_scratch.runs import training
-from rnn_scratch.runs.runtime import Runtime
-from rnn_scratch.runs.setup import set_up
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, minibatches
+from rnn_scratch.training import loop as training
+from rnn_scratch.training.runtime import Runtime
+from rnn_scratch.training.setup import set_up
 
-MODEL = "fast"  # the same numbers as scratch, in less time
+MODEL = "fast"  # equivalent to scratch, but faster
 BASE = {"num_hiddens": 256, "num_epochs": 300, "valid_tokens": 5_000}
 RUNS = {
     "64 hidden units": {"num_hiddens": 64},
@@ -41,10 +40,10 @@ RUNS = {
     "20,000 characters": {"max_tokens": 20_000},
 }
 CELLS = {"tanh": "rnn", "relu": "rnn-relu"}
-# The seeds are those of the runs with one-hot vectors below.
+# The runs with one-hot vectors below have the same seeds.
 for size, seed in itertools.product((2, 8, 32), range(3)):
     RUNS[f"embedding {size}, seed {seed}"] = {"embedding": size, "seed": seed}
-# Without clipping much depends on chance, and few seeds show little. The first is BASE itself.
+# Without clipping, the result depends on the seed. The first run is BASE itself.
 for (activation, cell), seed in itertools.product(CELLS.items(), range(6)):
     settings = {"cell": cell, "seed": seed}
     if seed < 3:
@@ -56,12 +55,12 @@ for activation, cell in CELLS.items():
     RUNS[f"{activation}, not clipped, sigma 0.07"] = {**settings, "theta": None}
 BOOKS = ("time-machine", "war-of-the-worlds")
 READING = {"max_tokens": 100_000, "num_epochs": 20}
-DEFAULT, LR = Update(), Settings().lr
-REACHES = (1, 2, 4, 8)  # minibatches that a gradient goes back through
+UPDATE = Update()
+REACHES = (1, 2, 4, 8)  # number of minibatches that a gradient flows back through
 
 
-def run(settings, book="tide-clock", other=None):
-    """Train; return settings, outcome and perplexities, and perplexities of another book."""
+def run(settings, book="tide-clock", other_book=None):
+    """Train; return settings, outcome and perplexities, and perplexities of `other_book`."""
     evaluation = {}
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent, "run")
@@ -69,12 +68,12 @@ def run(settings, book="tide-clock", other=None):
         try:
             rnn_scratch.train("numpy", **options, **{**BASE, **settings})
         except RNNScratchError as error:
-            if error.exit_code != 1:  # divergence is a result; anything else is a mistake
+            if error.exit_code != 1:  # only divergence is a result
                 raise
         record = json.loads((folder / "run.json").read_bytes())
         history = [json.loads(line) for line in (folder / "history.jsonl").open("rb")]
-        if other is not None:
-            result = rnn_scratch.evaluate(folder, corpus=other)
+        if other_book is not None:
+            result = rnn_scratch.evaluate(folder, corpus=other_book)
             evaluation = {
                 "other book": rounded(result.perplexity),
                 "unigrams of the other book": rounded(result.unigram),
@@ -92,11 +91,10 @@ def run(settings, book="tide-clock", other=None):
 
 
 def not_detached(name: str, reach: int) -> Iterator[dict[str, Any]]:
-    """Train with gradients that go back through the last `reach` minibatches; yield the result.
+    """Train with gradients through the last `reach` minibatches; yield the result.
 
-    The subsequences of a row are contiguous, so that the state before the oldest of them, and all
-    their tokens, are what a graph with the whole history would contain; it is computed with the
-    present parameters.
+    The subsequences of a row are contiguous, so the current parameters recompute these minibatches
+    from the state before the oldest minibatch.
     """
     settings = Settings(num_hiddens=128, num_epochs=60, num_steps=10)
     text = books.load("tide-clock")
@@ -116,42 +114,42 @@ def not_detached(name: str, reach: int) -> Iterator[dict[str, Any]]:
     }
 
 
-def train_epoch_not_detached(backend, model, batches, reach, how=DEFAULT):
+def train_epoch_not_detached(backend, model, batches, reach, update=UPDATE):
     """Train an epoch with gradients through the last `reach` minibatches; return its losses."""
     scratch, machine, losses = backend.scratch, backend.machine, []
     states = [model.state(len(batches[0].X))]
-    rates = Rates(machine.tensor(np.asarray(LR, model.options.dtype), "cpu"))
-    for number, batch in enumerate(batches):
-        oldest = max(0, number + 1 - reach)
-        X = np.concatenate([earlier.X for earlier in batches[oldest : number + 1]], axis=1)
+    for index, batch in enumerate(batches):
+        oldest = max(0, index + 1 - reach)
+        X = np.concatenate([earlier.X for earlier in batches[oldest : index + 1]], axis=1)
         Y = batch.Y
 
         def forward(inputs, state, last=Y.size, **params):
             logits, state = model.forward(inputs, state, **params)
             return logits[-last:], state  # only the newest minibatch has a loss
 
-        mean, grads, state = scratch.gradients(
-            # The framework differentiates: a backward pass of the model's own is that of the
-            # losses of all time steps.
+        mean_loss, grads, state = scratch.gradients(
+            # The framework differentiates: a hand-written backward pass uses all losses.
             dataclasses.replace(model, forward=forward, backward=None),
             Batch(X, Y).map(machine.tensor, "cpu"),
             states[oldest],
         )
-        grads, _ = scratch.clip(grads, how.theta)
-        scratch.sgd(model, grads, how, rates)
+        grads, _ = scratch.clip(grads, update.theta)
+        scratch.sgd(model, grads, update)
         states.append(state)
-        losses.append(float(mean))
+        losses.append(float(mean_loss))
     return losses
 
 
 def main(file):
-    """Measure everything, and write the record."""
+    """Make all measurements and write the record."""
     for book in BOOKS:
-        books.load(book)  # a missing one is missed now, and not after all runs before
+        books.load(book)  # fail now if it is missing, not after all other runs
     record = {"runs": {name: run(settings) for name, settings in RUNS.items()}}
-    record["books"] = {book: run(READING, book, other) for book, other in (BOOKS, BOOKS[::-1])}
+    record["books"] = {
+        book: run(READING, book, other_book) for book, other_book in (BOOKS, BOOKS[::-1])
+    }
     record["not detached"] = {
         name: {str(reach): alone(not_detached, name, reach) for reach in REACHES}
-        for name in registry.OURS[1:]
+        for name in registry.BUILTIN_BACKENDS[1:]
     }
     write(file, record)

@@ -1,9 +1,11 @@
 """How far back gradients reach in each cell: `python -m measure gates FILE`.
 
-The chapter's part on gates quotes the file that this writes. The networks train on the built-in
-text, with PyTorch, on one thread. After some epochs NumPy's backward passes, which take one step
-each, compute the gradients in float64, from a copy of the parameters. It takes about ten minutes.
+*Gates* quotes the record. The networks train on the built-in text, with PyTorch on one thread.
+After some epochs, NumPy's backward passes compute the gradients step by step, in float64, from a
+copy of the parameters. It takes about ten minutes.
 """
+
+import itertools
 
 import numpy as np
 from msgspec.structs import replace
@@ -12,13 +14,13 @@ from measure.measuring import rounded, write
 from rnn_scratch import registry
 from rnn_scratch.contract import Options
 from rnn_scratch.parameters import initial
-from rnn_scratch.runs import schedule, training
 from rnn_scratch.settings import Settings, update_rule
 from rnn_scratch.text import books, dataset, minibatches
+from rnn_scratch.training import loop as training
 
 BACKEND, MODEL = "torch", "fast"  # the same numbers as scratch, in less time
 SETTINGS = Settings(num_hiddens=128, num_epochs=500)
-# The cell, and the starting value of the forget gate's bias.
+# The cell, and the initial value of the forget gate's bias.
 RUNS = {
     f"{name}, seed {seed}": (cell, bias, seed)
     for seed in range(3)
@@ -29,9 +31,9 @@ RUNS = {
         ("lstm, forget bias 1", "lstm", 1),
     )
 }
-GRUS = ("gru", "gru-after")  # each could read the parameters of the other
-EPOCHS = (0, 20, 50, 100, 200, 300, 400, 500)  # after which the gradients are computed
-ROWS, STEPS = 64, 100  # of the text that they are computed on
+GRUS = ("gru", "gru-after")  # parameters have the same names and shapes
+EPOCHS = (0, 20, 50, 100, 200, 300, 400, 500)  # gradients are computed after these epochs
+ROWS, STEPS = 64, 100  # shape of the text for the gradients
 
 
 def run(cell, bias, seed, backend, text):
@@ -41,16 +43,16 @@ def run(cell, bias, seed, backend, text):
     if bias:
         arrays["b_f"] += bias
     model = registry.build(BACKEND, backend, MODEL, arrays, options)
-    settings, how = replace(SETTINGS, seed=seed), update_rule(SETTINGS)
+    settings = replace(SETTINGS, seed=seed)
     perplexities, norms, read_as = {}, {"0": reach(arrays, cell, text.train)}, {}
     for epoch in range(1, settings.num_epochs + 1):
         batches = minibatches.epoch_batches(text.train, settings, epoch)
-        batches = schedule.with_rates(batches, settings, 0, 0)  # a constant learning rate
+        updates = itertools.repeat(update_rule(settings))  # a constant learning rate
         carry = minibatches.carries(settings.sampling)
-        losses, _ = backend.scratch.train_epoch(model, batches, how, carry)
+        losses, _ = backend.scratch.train_epoch(model, batches, updates, carry)
         if epoch in EPOCHS:
-            mean = sum(losses) / len(losses)
-            perplexities[str(epoch)] = rounded(training.perplexity(mean))
+            mean_loss = sum(losses) / len(losses)
+            perplexities[str(epoch)] = rounded(training.perplexity(mean_loss))
             trained = model.to_arrays(model.params)
             norms[str(epoch)] = reach(trained, cell, text.train)
             if cell in GRUS:
@@ -70,15 +72,16 @@ def run(cell, bias, seed, backend, text):
 def evaluated(arrays, options, backend, text):
     """Return the perplexity of the training text with these parameters and options."""
     model = registry.build(BACKEND, backend, MODEL, arrays, options)
-    batches = minibatches.whole(text.train, SETTINGS)
-    summed, count = backend.deep.evaluate(model, batches)
-    return rounded(training.perplexity(summed / count))
+    total, count = backend.scratch.evaluate(
+        model, minibatches.evaluation_batches(text.train, SETTINGS)
+    )
+    return rounded(training.perplexity(total / count))
 
 
 def reach(arrays, cell, tokens):
-    """Return the norm of the last step's gradient with respect to the state 1, 2, ... steps before.
+    """Return the norms of the last step's gradient by the state 1, 2, ... steps back.
 
-    It is the norm over all tensors of the state, averaged over rows of the text.
+    A norm is over all tensors of the state, and averaged over rows of the text.
     """
     numpy = registry.load("numpy").scratch
     H, V = arrays["W_hq"].shape
@@ -91,12 +94,12 @@ def reach(arrays, cell, tokens):
     for x in inputs:
         logits, state = numpy.step(x, state, params, options)
         states.append(state)
-    d_logits = numpy.loss_back(logits, Y) * ROWS  # of each row, not their mean
+    d_logits = numpy.loss_backward(logits, Y) * ROWS  # the sum over rows, not their mean
     d_state = (d_logits @ params["W_hq"].T, *(np.zeros_like(s) for s in state[1:]))
     norms = []
     for t in reversed(range(STEPS)):
-        back = numpy.CELLS_BACK[cell]
-        _, d_state, _ = back(d_state, states[t + 1], inputs[t], states[t], params)
+        cell_backward = numpy.CELL_BACKWARD[cell]
+        _, d_state, _ = cell_backward(d_state, states[t + 1], inputs[t], states[t], params)
         norms.append(rounded(np.sqrt(sum((d * d).sum(1) for d in d_state)).mean()))
     return norms
 
@@ -107,10 +110,10 @@ def main(file):
     text = dataset.prepare(books.load("tide-clock"), SETTINGS)
     record = {
         "environment": backend.machine.environment(),
-        "settings": SETTINGS,  # but for cell and seed
+        "settings": SETTINGS,  # the settings except cell and seed
         "model": f"{BACKEND}, {MODEL}",
         "runs": {},
     }
-    for name, how in RUNS.items():
-        record["runs"][name] = run(*how, backend, text)
+    for name, settings in RUNS.items():
+        record["runs"][name] = run(*settings, backend, text)
     write(file, record)

@@ -1,8 +1,9 @@
-"""The growth of a difference in the state, and whether frameworks stay equal, for larger weights.
+"""Measure error growth, and whether frameworks stay equal, for larger weights.
 
-`python -m measure growth FILE` writes the record of which chapter and pages draw a picture.
-Growth is that before training, by NumPy. For equality NumPy is trained in exact mode beside each
-other framework, on the same minibatches, until their parameters differ. It takes some minutes.
+`python -m measure growth FILE` writes the record that a lesson and a page draw. NumPy measures the
+growth of rounding errors before training. For equality, NumPy and every other framework train in
+exact mode on the same minibatches until their parameters differ, with tanh and with ReLU. It takes
+some minutes.
 """
 
 import numpy as np
@@ -10,16 +11,17 @@ import numpy as np
 from measure.measuring import rounded, write
 from rnn_scratch import registry
 from rnn_scratch.check import growth
-from rnn_scratch.runs import schedule
-from rnn_scratch.runs.runtime import Runtime
-from rnn_scratch.runs.setup import set_up
-from rnn_scratch.settings import Settings, update_rule
+from rnn_scratch.exact import STATE_GRID
+from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, minibatches
+from rnn_scratch.training import schedule
+from rnn_scratch.training.runtime import Runtime
+from rnn_scratch.training.setup import set_up
 
-CELLS = ("rnn", "gru", "lstm")
+CELLS = ("rnn", "gru", "lstm", "rnn-relu")
 UNITS = 128
 SCALES = (0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.3, 2.6, 3, 3.5, 4, 4.5, 5, 5.7)  # sigma sqrt(H)
-TRAINED = (1.5, 2.3, 3, 3.5, 4, 5, 5.7)  # of these
+TRAINED = (1.5, 2.3, 3, 3.5, 4, 5, 5.7)  # scales of the comparisons between frameworks
 EPOCHS = 4
 NUMPY = Runtime("numpy", device="cpu", threads=1)
 
@@ -30,46 +32,57 @@ def settings(cell, scale):
     return Settings(exact=True, cell=cell, num_hiddens=UNITS, sigma=sigma, num_epochs=EPOCHS)
 
 
-def equal_updates(made, name, text):
-    """Count the updates after which NumPy and this framework were equal, and the updates made."""
-    setups = [set_up(made, NUMPY.but(backend=backend), text) for backend in ("numpy", name)]
+def equal_updates(settings, name, text):
+    """Return the number of updates with equal parameters, and the number of all updates."""
+    setups = [set_up(settings, NUMPY.but(backend=backend), text) for backend in ("numpy", name)]
     updates = 0
-    for epoch in range(1, made.num_epochs + 1):
-        states = [setup.model.state(made.batch_size) for setup in setups]
-        batches = minibatches.epoch_batches(setups[0].dataset.train, made, epoch)
-        for batch in schedule.with_rates(batches, made, updates, 0):
-            for number, setup in enumerate(setups):
+    for epoch in range(1, settings.num_epochs + 1):
+        states = [setup.model.state(settings.batch_size) for setup in setups]
+        batches = minibatches.epoch_batches(setups[0].dataset.train, settings, epoch)
+        rules = schedule.each_update(settings, updates, updates + 1)
+        for batch, update in zip(batches, rules):
+            for index, setup in enumerate(setups):
                 tensors = batch.map(setup.backend.machine.tensor, "cpu")
-                _, states[number] = setup.backend.scratch.train_minibatch(
-                    setup.model, tensors, states[number], update_rule(made)
+                _, state = setup.backend.scratch.train_minibatch(
+                    setup.model, tensors, states[index], update
                 )
-            arrays, others = (setup.model.to_arrays(setup.model.params) for setup in setups)
-            if any(not np.array_equal(arrays[param], others[param]) for param in arrays):
+                states[index] = tuple(
+                    setup.backend.exact.round_to_grid(tensor, STATE_GRID) for tensor in state
+                )
+            expected, actual = (setup.model.to_arrays(setup.model.params) for setup in setups)
+            if any(not np.array_equal(expected[param], actual[param]) for param in expected):
                 return updates, updates + 1
             updates += 1
     return updates, updates
 
 
 def main(file):
-    """Measure everything, and write the record."""
+    """Make all measurements and write the record."""
     text = books.load("time-machine")
     environment = {}
-    for name in registry.OURS:
+    for name in registry.BUILTIN_BACKENDS:
         backend, _ = registry.start(name, threads=1)
         environment |= backend.machine.environment()
     record = {
         "environment": environment,
-        "settings": settings("rnn", 1),  # for one cell and one scale
+        "settings": settings("rnn", 1),  # an example: cell and scale vary
         "growth": {
             cell: [
-                [scale, rounded(growth.growth(set_up(settings(cell, scale), NUMPY, text)))]
+                [scale, rounded(growth.growth(set_up(settings(cell, scale), NUMPY, text)).errors)]
                 for scale in SCALES
             ]
             for cell in CELLS
         },
         "equal": {
             name: [[scale, *equal_updates(settings("rnn", scale), name, text)] for scale in TRAINED]
-            for name in registry.OURS[1:]
+            for name in registry.BUILTIN_BACKENDS[1:]
+        },
+        "equal_relu": {
+            name: [
+                [scale, *equal_updates(settings("rnn-relu", scale), name, text)]
+                for scale in TRAINED
+            ]
+            for name in registry.BUILTIN_BACKENDS[1:]
         },
     }
     write(file, record)

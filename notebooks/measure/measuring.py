@@ -1,4 +1,4 @@
-"""What tools that measure share: processes, copies of backends to change, and the record."""
+"""Functions that the measuring tools share: processes, copies of backends, and records."""
 
 import importlib
 import itertools
@@ -17,13 +17,13 @@ NUMBERS = itertools.count()
 
 
 def alone(function, *arguments, timeout=7200, **environment):
-    """Return the one value that a generator function yields, in a process of its own."""
+    """Run a generator function in a separate process; return the only value that it yields."""
     (value,) = ask(function, *arguments, timeout=timeout, **environment)
     return value
 
 
 def ask(function, *arguments, timeout=7200, **environment):
-    """Yield the values that a generator function yields, in a process of its own."""
+    """Run a generator function in a separate process; yield its values."""
     calls = {"": partial(function, *arguments)}
     for _, answer in processes.ask(calls, timeout=timeout, environment=environment):
         if not isinstance(answer, processes.Exited):
@@ -48,13 +48,13 @@ def load(package):
         sys.path.remove(str(package.parent))
 
 
-def rounded(number):
-    """Round a figure to the digits that a page could print; return None for None."""
-    return None if number is None else float(f"{number:.4g}")
+def rounded(value):
+    """Round a value to four significant digits; return None for None."""
+    return None if value is None else float(f"{value:.4g}")
 
 
 def write(path, record):
-    """Write a record and the machine as JSON, each innermost list or object on one line."""
+    """Write a record and the machine as JSON, with innermost lists and objects on one line."""
     innermost = re.compile(r"[\[{][^\[\]{}]*[\]}]")
     values = msgspec.to_builtins({"machine": host.describe(), **record})
     text = innermost.sub(lambda part: re.sub(r"\n\s*", " ", part[0]), json.dumps(values, indent=1))

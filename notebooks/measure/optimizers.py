@@ -1,7 +1,7 @@
-"""Adam of each framework beside this project's: where its ε is, and what its weight decay does.
+"""Compare the frameworks' Adam with this project's: the place of ε, and weight decay.
 
-`python -m measure optimizers FILE` writes the record of which the page on equal numbers has a
-table: parameters after some updates in float64 with the same gradients. It takes a minute.
+`python -m measure optimizers FILE` writes a record, from which the page on equal numbers has a
+table: parameters after some updates in float64 with equal gradients. It takes a minute.
 """
 
 import math
@@ -14,27 +14,29 @@ import numpy as np
 
 from measure.measuring import alone, write
 from rnn_scratch import registry
-from rnn_scratch.contract import Model, Options, Rates, Update
+from rnn_scratch.contract import Model, Options, Update
 
-LR = 2.0**-9  # a float32, as Keras and MXNet keep theirs in one
+LR = 2.0**-9  # a float32 number, because Keras and MXNet round to float32
 WEIGHT_DECAY = 0.125
-SIZES = (1.0, 1e-4, 1e-8)  # of the elements of the gradients; ε is as large as the last
+SIZES = (1.0, 1e-4, 1e-8)  # sizes of gradients; the last is as small as ε
 UPDATES = 10
 START = np.array([0.5, -0.25, 1.0])
 GRADS = np.random.RandomState(0).normal(size=(UPDATES, 3)) * SIZES
-HOW = Update(optimizer="adam")
+UPDATE = Update(optimizer="adam")
 
 
-def torch(arrays, grads, how, lr=LR):
-    """Return the parameters that start at these arrays, after updates by PyTorch's optimizer."""
+def torch(arrays, grads, update, lr=LR):
+    """Return the parameters after updates by PyTorch's optimizer."""
     import torch
 
     params = {name: torch.tensor(array) for name, array in arrays.items()}
-    if how.optimizer == "adam":
-        betas = how.beta1, how.beta2
-        optimizer = torch.optim.AdamW(params.values(), lr, betas, how.epsilon, how.weight_decay)
+    if update.optimizer == "adam":
+        betas = update.beta1, update.beta2
+        optimizer = torch.optim.AdamW(
+            params.values(), lr, betas, update.epsilon, update.weight_decay
+        )
     else:
-        optimizer = torch.optim.SGD(params.values(), lr, momentum=how.beta1)
+        optimizer = torch.optim.SGD(params.values(), lr, momentum=update.beta1)
     for step_grads in grads:
         for name, param in params.items():
             param.grad = torch.tensor(step_grads[name])
@@ -42,24 +44,24 @@ def torch(arrays, grads, how, lr=LR):
     return {name: param.numpy() for name, param in params.items()}
 
 
-def tensorflow(arrays, grads, how, lr=LR):
+def tensorflow(arrays, grads, update, lr=LR):
     """Return the parameters after updates by Keras's optimizer."""
     import keras
 
     params = {name: keras.Variable(array, dtype="float64") for name, array in arrays.items()}
-    if how.optimizer == "adam":
-        betas = how.beta1, how.beta2
-        optimizer = keras.optimizers.AdamW(lr, how.weight_decay, *betas, how.epsilon)
+    if update.optimizer == "adam":
+        betas = update.beta1, update.beta2
+        optimizer = keras.optimizers.AdamW(lr, update.weight_decay, *betas, update.epsilon)
     else:
-        optimizer = keras.optimizers.SGD(lr, momentum=how.beta1)
+        optimizer = keras.optimizers.SGD(lr, momentum=update.beta1)
     for step_grads in grads:
         tensors = [keras.ops.convert_to_tensor(step_grads[name]) for name in params]
         optimizer.apply(tensors, [*params.values()])
     return {name: keras.ops.convert_to_numpy(param) for name, param in params.items()}
 
 
-def mxnet(arrays, grads, how, lr=LR):
-    """Return those after updates by MXNet's Trainer, which adds weight decay to the gradient."""
+def mxnet(arrays, grads, update, lr=LR):
+    """Return the parameters after updates by MXNet's Trainer; it adds weight decay to gradients."""
     from mxnet import autograd, gluon, np
 
     params = {
@@ -68,9 +70,9 @@ def mxnet(arrays, grads, how, lr=LR):
     for name, param in params.items():
         param.initialize("zeros")
         param.set_data(np.array(arrays[name], dtype="float64"))
-    adam = {"beta1": how.beta1, "beta2": how.beta2, "epsilon": how.epsilon}
-    adam["wd"] = how.weight_decay
-    name, more = {"adam": ("adam", adam)}.get(how.optimizer, ("sgd", {"momentum": how.beta1}))
+    adam = {"beta1": update.beta1, "beta2": update.beta2, "epsilon": update.epsilon}
+    adam["wd"] = update.weight_decay
+    name, more = {"adam": ("adam", adam)}.get(update.optimizer, ("sgd", {"momentum": update.beta1}))
     optimizer = gluon.Trainer(params, name, {"learning_rate": lr, **more})
     for step_grads in grads:
         with autograd.record():  # a sum with these gradients
@@ -81,27 +83,27 @@ def mxnet(arrays, grads, how, lr=LR):
     return {name: param.data().asnumpy() for name, param in params.items()}
 
 
-def jax(arrays, grads, how, lr=LR):
-    """Return those after updates by optax, which Flax's users take."""
+def jax(arrays, grads, update, lr=LR):
+    """Return the parameters after updates by optax, which Flax recommends."""
     import optax
 
     tensor = partial(registry.load("jax").machine.tensor, device="cpu")
     params = {name: tensor(array) for name, array in arrays.items()}
-    if how.optimizer == "adam":
-        betas = how.beta1, how.beta2
-        optimizer = optax.adamw(lr, *betas, how.epsilon, weight_decay=how.weight_decay)
+    if update.optimizer == "adam":
+        betas = update.beta1, update.beta2
+        optimizer = optax.adamw(lr, *betas, update.epsilon, weight_decay=update.weight_decay)
     else:
-        optimizer = optax.sgd(lr, momentum=how.beta1)
-    kept = optimizer.init(params)
+        optimizer = optax.sgd(lr, momentum=update.beta1)
+    opt_state = optimizer.init(params)
     for step_grads in grads:
         tensors = {name: tensor(grad) for name, grad in step_grads.items()}
-        changes, kept = optimizer.update(tensors, kept, params)
+        changes, opt_state = optimizer.update(tensors, opt_state, params)
         params = optax.apply_updates(params, changes)
     return {name: np.asarray(param) for name, param in params.items()}
 
 
-def ours(decay=0.0, name="torch"):
-    """Return those after updates by this project's Adam, written in the form of a framework's."""
+def train_adam(decay=0.0, name="torch"):
+    """Return the parameters after updates by this project's Adam, in the form of a framework's."""
     paper, coupled = OPTIMIZERS[name][2], name == "mxnet"
 
     def constant(value, names=("mxnet",)):  # a float32 in these frameworks
@@ -109,24 +111,24 @@ def ours(decay=0.0, name="torch"):
 
     params, slots = {"w": START.copy()}, {slot: {"w": np.zeros(3)} for slot in "mv"}
     model = Model(params, Options(1, 1), None, None, None, slots=slots)
-    betas = HOW.beta1, HOW.beta2
-    how = HOW._replace(epsilon=constant(HOW.epsilon))
-    how = how._replace(beta1=constant(betas[0]), beta2=constant(betas[1]))
+    betas = UPDATE.beta1, UPDATE.beta2
+    update = UPDATE._replace(epsilon=constant(UPDATE.epsilon))
+    update = update._replace(beta1=constant(betas[0]), beta2=constant(betas[1]))
     for t, grad in enumerate(GRADS, 1):
-        rates = Rates(LR, *(1 - constant(beta, ("tensorflow",)) ** t for beta in betas))
-        if paper:  # the learning rate has the means' corrections in it, and the decay has not
-            rates = Rates(constant(LR * math.sqrt(rates.c_v) / rates.c_m), 1.0, 1.0)
+        c_m, c_v = (1 - constant(beta, ("tensorflow",)) ** t for beta in betas)
+        update = update._replace(lr=LR, c_m=c_m, c_v=c_v)
+        if paper:  # the bias corrections are part of the learning rate, but not of the decay
+            update = update._replace(lr=constant(LR * math.sqrt(c_v) / c_m), c_m=1.0, c_v=1.0)
         if coupled:
             grad = grad + decay * params["w"]
         else:
-            how = how._replace(weight_decay=decay * LR / rates.lr)
-        registry.load("numpy").deep.adam(model, {"w": grad}, how, rates)
+            update = update._replace(weight_decay=decay * LR / update.lr)
+        registry.load("numpy").deep.adam(model, {"w": grad}, update)
     return params["w"]
 
 
-# Of each framework: its optimizer, and whether its ε is the paper's ε̂. Some constants are float32
-# besides: all of MXNet's, and the betas with which Keras corrects the means. MXNet's weight decay
-# is added to the gradient.
+# For each framework, its optimizer, and whether its ε is the paper's ε̂. Some constants are float32:
+# all of MXNet's, and the betas of Keras's bias corrections. MXNet adds weight decay to gradients.
 OPTIMIZERS = {
     "torch": ("torch.optim.AdamW", torch, False),
     "tensorflow": ("keras.optimizers.AdamW", tensorflow, True),
@@ -136,7 +138,7 @@ OPTIMIZERS = {
 
 
 def measure(name: str) -> Iterator[dict[str, Any]]:
-    """Yield by what share of the learning rate a framework's parameters differ from others."""
+    """Yield the differences of a framework's parameters, relative to the learning rate."""
     optimizer, function, paper = OPTIMIZERS[name]
     backend, _ = registry.start(name, threads=1)
     library = {"tensorflow": "keras", "jax": "optax"}.get(name, name)
@@ -145,7 +147,7 @@ def measure(name: str) -> Iterator[dict[str, Any]]:
         versions[library] = version(library)
     grads = [{"w": grad} for grad in GRADS]
     plain, decayed = (
-        function({"w": START}, grads, HOW._replace(weight_decay=decay))["w"]
+        function({"w": START}, grads, UPDATE._replace(weight_decay=decay))["w"]
         for decay in (0.0, WEIGHT_DECAY)
     )
     yield {
@@ -153,15 +155,19 @@ def measure(name: str) -> Iterator[dict[str, Any]]:
         "library": library,
         "paper": paper,
         "versions": versions,
-        "differences": (np.abs(plain - ours()) / LR).tolist(),  # from our Adam, by SIZES
-        "explained": float(np.abs(plain - ours(name=name)).max() / LR),  # from ours in its form
-        "decayed": float(np.abs(decayed - ours(WEIGHT_DECAY, name)).max() / LR),
+        "differences": (
+            np.abs(plain - train_adam()) / LR
+        ).tolist(),  # distances from this project's Adam, ordered like SIZES
+        "explained": float(
+            np.abs(plain - train_adam(name=name)).max() / LR
+        ),  # distance from Adam in the library's form
+        "decayed": float(np.abs(decayed - train_adam(WEIGHT_DECAY, name)).max() / LR),
     }
 
 
 def main(file):
-    """Measure everything, each framework in a process of its own, and write the record."""
-    constants = {"lr": LR, "epsilon": HOW.epsilon, "weight_decay": WEIGHT_DECAY}
+    """Measure each framework in a separate process, and write the record."""
+    constants = {"lr": LR, "epsilon": UPDATE.epsilon, "weight_decay": WEIGHT_DECAY}
     record = {**constants, "updates": UPDATES, "sizes": list(SIZES), "frameworks": {}}
     for name in OPTIMIZERS:
         record["frameworks"][name] = alone(measure, name)

@@ -1,6 +1,6 @@
-"""What the lessons' notebooks begin with: the backend, the story, and the records that they quote.
+"""Functions that the lessons' notebooks call first: load the backend, the story, and records.
 
-Nothing else is imported before it is known to be installed.
+They import modules only after checking that the modules are installed.
 """
 
 import importlib.util
@@ -9,12 +9,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-NOTEBOOKS = Path(__file__).parent
-LESSON = 10_000  # characters of the story to train on; as many as half of that are held out
+NOTEBOOKS = Path(__file__).parents[1]
+LESSON = 10_000  # training characters of the story; the next 5000 are held out
 
 
 def start(backend: str) -> Any:
-    """Load the backend, with one thread, and set the style of figures; exit if it is missing."""
+    """Load the backend with one thread and set the style of figures; exit if it is missing."""
     extras = "notebooks,workers" if backend == "numpy" else f"{backend},notebooks"
     for module in ("rnn_scratch", "matplotlib", backend):
         if importlib.util.find_spec(module) is None:
@@ -38,7 +38,7 @@ def story() -> str:
 
 
 def text() -> tuple[list[str], Any, Any]:
-    """Return the story's vocabulary, its first tokens to train on, and the next ones, held out."""
+    """Return the story's vocabulary, its first tokens to train on, and 5,000 held-out tokens."""
     from rnn_scratch.text import vocabulary
 
     vocab = vocabulary.build(story())
@@ -49,7 +49,7 @@ def text() -> tuple[list[str], Any, Any]:
 def train(backend: str, **arguments: Any) -> Any:
     """Train on the story with `rnn_scratch.train`, without keeping the folder; return the run."""
     import rnn_scratch
-    from rnn_scratch.runs.events import Report
+    from rnn_scratch.training.events import Report
 
     with tempfile.TemporaryDirectory() as folder:
         return rnn_scratch.train(
@@ -58,13 +58,13 @@ def train(backend: str, **arguments: Any) -> Any:
             max_tokens=LESSON,
             threads=1,
             run=Path(folder, "run"),
-            report=Report(),  # nothing is displayed
+            report=Report(),  # ignores all events
             **arguments,
         )
 
 
 def record(name: str) -> Any:
-    """Read a record of measurements, which `nox -s records -- NAME` makes."""
+    """Read the record of measurements that `nox -s records -- NAME` makes."""
     return json.loads((NOTEBOOKS / "records" / f"{name}.json").read_text(encoding="utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""Solutions of the exercises whose functions no backend has: `grading` compares a student's."""
+"""Solutions of exercises whose functions no backend has, for comparison in `grading`."""
 
 import time
 
@@ -12,11 +12,11 @@ def best_run(histories):
 
 
 def seconds(function, repeats=5):
-    """Return the shortest time of some calls, in seconds, after one call that is not timed."""
-    function()  # compiles, and fills caches
-    times = []
+    """Return the shortest time of `repeats` calls in seconds, after an untimed call."""
+    function()  # warm-up: compiles, and fills caches
+    durations = []
     for _ in range(repeats):
         start = time.perf_counter()
         function()
-        times.append(time.perf_counter() - start)
-    return min(times)
+        durations.append(time.perf_counter() - start)
+    return min(durations)

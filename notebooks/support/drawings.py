@@ -1,6 +1,6 @@
-"""Drawings of a network and its data, for the notebooks: they are drawn from the arrays at hand.
+"""Drawings of a network and its data for the notebooks, from arrays.
 
-Backgrounds are transparent and the ink is a grey, so that a drawing suits light and dark pages.
+Backgrounds are transparent and lines are gray, so that drawings suit light and dark pages.
 """
 
 import itertools
@@ -18,13 +18,13 @@ ROWS = "C0", "C1"  # colors of the rows of a minibatch
 
 def style() -> None:
     """Set matplotlib's defaults for all figures that follow."""
-    plt.rcParams.update({**STYLE, "text.parse_math": True})  # its labels are written here
+    plt.rcParams.update({**STYLE, "text.parse_math": True})  # the labels of drawings contain math
     plt.rc("figure", figsize=(5, 3), dpi=80)
 
 
-def shapes(X: np.ndarray, codes: np.ndarray, logits: np.ndarray) -> None:
-    """Draw a minibatch on its way: tokens (B, T), one-hot vectors (T, B, V), logits (T*B, V)."""
-    (B, T), V = X.shape, codes.shape[-1]
+def shapes(X: np.ndarray, inputs: np.ndarray, logits: np.ndarray) -> None:
+    """Draw a minibatch: tokens (B, T), one-hot vectors (T, B, V), and logits (T*B, V)."""
+    (B, T), V = X.shape, inputs.shape[-1]
     _, (left, middle, right) = plt.subplots(
         1, 3, figsize=(8.5, 3.4), width_ratios=(1, 1.6, 1.6), layout="constrained"
     )
@@ -34,41 +34,41 @@ def shapes(X: np.ndarray, codes: np.ndarray, logits: np.ndarray) -> None:
     left.set(xlim=(-0.5, T - 0.5), ylim=(B - 0.5, -0.5), aspect="equal")
     left.set(title=f"X ({B}, {T})", xlabel="time step", ylabel="row", xticks=range(T))
     left.set_yticks(range(B))
-    # The time steps of the one-hot vectors below one another, with gaps between them.
-    gaps = np.full((T, B + 1, V), np.nan)
-    gaps[:, :B] = codes
-    middle.imshow(gaps.reshape(-1, V)[:-1], aspect="auto", cmap="Greys", vmin=-0.3)
+    # Stack all one-hot vectors, with a gap after every time step.
+    stacked = np.full((T, B + 1, V), np.nan)
+    stacked[:, :B] = inputs
+    middle.imshow(stacked.reshape(-1, V)[:-1], aspect="auto", cmap="Greys", vmin=-0.3)
     middle.set(title=f"one-hot vectors ({T}, {B}, {V})", xlabel="entry of the vocabulary")
     middle.set_yticks((B + 1) * np.arange(T) + (B - 1) / 2, [f"step {step}" for step in range(T)])
     right.imshow(logits, aspect="auto", cmap="viridis")
     right.set(title=f"logits ({T * B}, {V})", xlabel="entry of the vocabulary")
     labels = [f"step {step}, row {row}" for step in range(T) for row in range(B)]
     right.set_yticks(range(T * B), labels)
-    for number, label in enumerate(right.get_yticklabels()):
-        label.set_color(ROWS[number % B % 2])
+    for index, label in enumerate(right.get_yticklabels()):
+        label.set_color(ROWS[index % B % 2])
     for axes in (left, middle, right):
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
     plt.show()
 
 
-def unrolled(codes: Sequence[int], state: Sequence[int], logits: Sequence[int]) -> None:
-    """Draw the network unrolled in time, with the shapes of what goes along its arrows.
+def unrolled(inputs: Sequence[int], state: Sequence[int], logits: Sequence[int]) -> None:
+    """Draw the network unrolled in time, with the shapes of values along the arrows.
 
-    `codes` is the shape (T, B, V) of its inputs, `state` (B, H), and `logits` (T*B, V).
+    The arguments are shapes: `inputs` (T, B, V), `state` (B, H), and `logits` (T*B, V).
     """
-    (T, B, V), H = codes, state[1]
+    (T, B, V), H = inputs, state[1]
     steps = sorted({0, min(1, T - 1), T - 1})
     last = len(steps) - 1
     _, axes = plt.subplots(figsize=(8.5, 3.6), layout="constrained")
 
-    def arrow(start: tuple[float, float], end: tuple[float, float], words: str) -> None:
+    def arrow(start: tuple[float, float], end: tuple[float, float], label: str) -> None:
         _arrow(axes, start, end)
         x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
         if start[0] == end[0]:
-            axes.text(x + 0.04, y, words, va="center")
+            axes.text(x + 0.04, y, label, va="center")
         else:
-            axes.text(x, y + 0.06, words, ha="center", va="bottom")
+            axes.text(x, y + 0.06, label, ha="center", va="bottom")
 
     _box(axes, -1, 1, "$h_{-1}$", "C1")
     for position, step in enumerate(steps):
@@ -88,7 +88,7 @@ def unrolled(codes: Sequence[int], state: Sequence[int], logits: Sequence[int]) 
 
 
 def softmax(logits: np.ndarray, vocab: Sequence[str], target: int) -> None:
-    """Draw one character's logits (V,), their exponentials, and the probabilities as bars."""
+    """Draw a character's logits (V,), their exponentials, and the probabilities as bars."""
     powers = np.exp(logits.astype("float64"))
     rows = {"logit": logits, "exponential": powers, "probability": powers / powers.sum()}
     _, all_axes = plt.subplots(3, 1, figsize=(8.5, 4.2), sharex=True, layout="constrained")
@@ -97,9 +97,9 @@ def softmax(logits: np.ndarray, vocab: Sequence[str], target: int) -> None:
         axes.bar(range(len(vocab)), heights, color=colors)
         axes.axhline(0, color=INK, linewidth=0.8)
         axes.set_ylabel(name)
-    chosen = f"the target, {_shown(vocab[target])!r}: {rows['probability'][target]:.3f}"
-    all_axes[2].set_xticks(range(len(vocab)), [_shown(entry) for entry in vocab])
-    all_axes[2].set_title(f"they add up to 1; {chosen}", fontsize=9)
+    label = f"the target, {_visible(vocab[target])!r}: {rows['probability'][target]:.3f}"
+    all_axes[2].set_xticks(range(len(vocab)), [_visible(entry) for entry in vocab])
+    all_axes[2].set_title(f"they add up to 1; {label}", fontsize=9)
     plt.show()
 
 
@@ -132,22 +132,22 @@ def clipping(gradients: Sequence[tuple[float, float]], theta: float) -> None:
     angles = np.linspace(0, 2 * np.pi, 100)
     axes.plot(theta * np.cos(angles), theta * np.sin(angles), color=INK, linestyle=":")
     axes.text(0, -theta, "$\\theta$", ha="center", va="top")
-    for number, gradient in enumerate(np.asarray(gradients)):
+    for index, gradient in enumerate(np.asarray(gradients)):
         clipped = gradient * min(1, theta / np.linalg.norm(gradient))
-        for end, alpha in ((gradient, 0.35), (clipped, 1)):
-            style = {"arrowstyle": "->", "color": f"C{number}", "alpha": alpha, "linewidth": 2}
-            axes.annotate("", end, (0, 0), arrowprops={**style, "shrinkA": 0, "shrinkB": 0})
-    ends = np.array([*gradients, (-theta, -theta), (theta, theta)])
-    axes.set(xlim=(ends[:, 0].min() - 0.4, ends[:, 0].max() + 0.4), aspect="equal")
-    axes.set(ylim=(ends[:, 1].min() - 0.4, ends[:, 1].max() + 0.2))
+        for tip, alpha in ((gradient, 0.35), (clipped, 1)):
+            style = {"arrowstyle": "->", "color": f"C{index}", "alpha": alpha, "linewidth": 2}
+            axes.annotate("", tip, (0, 0), arrowprops={**style, "shrinkA": 0, "shrinkB": 0})
+    corners = np.array([*gradients, (-theta, -theta), (theta, theta)])
+    axes.set(xlim=(corners[:, 0].min() - 0.4, corners[:, 0].max() + 0.4), aspect="equal")
+    axes.set(ylim=(corners[:, 1].min() - 0.4, corners[:, 1].max() + 0.2))
     axes.set_title("pale: the gradient; strong: clipped")
     axes.set(xlabel="first parameter", ylabel="second parameter")
     plt.show()
 
 
 def gru() -> None:
-    """Draw one step of the GRU: its state's way, and where its gates act."""
-    places = {
+    """Draw one step of the GRU: the path of its state, and its gates."""
+    nodes = {
         "$h_{t-1}$": (0, 2),
         r"$\odot\ z_t$": (3.2, 2),
         "+": (4.8, 2),
@@ -157,42 +157,44 @@ def gru() -> None:
         r"$\odot\ (1 - z_t)$": (4.8, 1),
         "$x_t$": (3.2, 0),
     }
-    ways = (0, 1, 2, 3), (0, 4, 5, 6, 2), (7, 5)
-    _cell(places, ways, "the gates $r_t$ and $z_t$ are computed from $x_t$ and $h_{t-1}$")
+    paths = (0, 1, 2, 3), (0, 4, 5, 6, 2), (7, 5)
+    _cell(nodes, paths, "the gates $r_t$ and $z_t$ are computed from $x_t$ and $h_{t-1}$")
 
 
 def lstm() -> None:
-    """Draw one step of the LSTM: its memory's way, and where its gates act."""
-    places = {
-        "$c_{t-1}$": (0, 2),
-        r"$\odot\ f_t$": (1.6, 2),
-        "+": (3.2, 2),
-        "$c_t$": (4.8, 2),
-        "$x_t, h_{t-1}$": (0, 1),
-        r"$\tilde{c}_t$": (1.6, 1),
-        r"$\odot\ i_t$": (3.2, 1),
-        r"tanh, $\odot\ o_t$": (4.8, 1),
-        "$h_t$": (6.4, 1),
+    """Draw one step of the LSTM: the path of its cell state, its gates and their inputs."""
+    nodes = {
+        "$c_{t-1}$": (0, 3),
+        r"$\odot$": (1.6, 3),
+        "+": (3.4, 3),
+        "$c_t$": (5.2, 3),
+        r"$\odot$ ": (3.4, 2),
+        r"tanh, $\odot$": (5.2, 2),
+        "$h_t$": (6.8, 2),
+        "$f_t$": (1.6, 1),
+        "$i_t$": (2.8, 1),
+        r"$\tilde{c}_t$": (4.0, 1),
+        "$o_t$": (5.2, 1),
+        "$x_t, h_{t-1}$": (3.4, 0),
     }
-    ways = (0, 1, 2, 3, 7, 8), (4, 5, 6, 2)
-    _cell(places, ways, "the gates $i_t$, $f_t$, $o_t$ are computed from $x_t$ and $h_{t-1}$")
+    paths = (0, 1, 2, 3, 5, 6), (11, 7, 1), (11, 8, 4), (11, 9, 4, 2), (11, 10, 5)
+    _cell(nodes, paths, "the gates $i_t$, $f_t$, $o_t$ and the candidate have the same inputs")
 
 
 def partitions(ways: Mapping[str, Sequence[Batch]], length: int) -> None:
-    """Draw where the rows of minibatches are in a text of consecutive numbers.
+    """Draw the positions of minibatch rows in a text whose tokens are consecutive numbers.
 
-    An arrow leads from a row to the one that continues it in the next minibatch.
+    `ways` has the minibatches by sampling method. An arrow leads from a row to its continuation in
+    the next minibatch.
     """
     _, all_axes = plt.subplots(1, len(ways), figsize=(8.5, 2.4), sharey=True, layout="constrained")
     for axes, (way, batches) in zip(all_axes, ways.items()):
-        for number, batch in enumerate(batches):
+        for index, batch in enumerate(batches):
             for row, xs in enumerate(batch.X):
-                _block(axes, number, row, xs)
-                if number and batches[number - 1].X[row][-1] + 1 == xs[0]:
+                _block(axes, index, row, xs)
+                if index and batches[index - 1].X[row][-1] + 1 == xs[0]:
                     arrow = {"arrowstyle": "->", "color": ROWS[row % 2]}
-                    axes.annotate(
-                        "", (xs[0], number - 0.3), (xs[0], number - 0.7), arrowprops=arrow
-                    )
+                    axes.annotate("", (xs[0], index - 0.3), (xs[0], index - 0.7), arrowprops=arrow)
         axes.set(title=way, xlabel="position in the text", xlim=(-1, length))
     all_axes[0].set(ylabel="minibatch", yticks=range(max(map(len, ways.values()))))
     all_axes[0].invert_yaxis()
@@ -200,21 +202,21 @@ def partitions(ways: Mapping[str, Sequence[Batch]], length: int) -> None:
 
 
 def states(text: str, values: np.ndarray, num_units: int = 32) -> None:
-    """Draw a heat map of the state after each character: `values` (characters, H) from -1 to 1."""
+    """Draw the state after each character as a heat map of `values` (characters, H) in [-1, 1]."""
     _, axes = plt.subplots(figsize=(8.5, 3.4), layout="constrained")
     image = axes.imshow(values[:, :num_units].T, aspect="auto", cmap="RdBu_r", vmin=-1, vmax=1)
     axes.set(xlabel="character that was read", ylabel="hidden unit")
-    axes.set_xticks(range(len(text)), [_shown(c) for c in text])
+    axes.set_xticks(range(len(text)), [_visible(c) for c in text])
     axes.figure.colorbar(image, label="value")
     plt.show()
 
 
 def next_characters(
-    text: str, probabilities: np.ndarray, vocab: Sequence[str], number: int = 5
+    text: str, probabilities: np.ndarray, vocab: Sequence[str], num_shown: int = 5
 ) -> None:
-    """Draw the most likely next characters as bars, after each character but the last.
+    """Draw the `num_shown` most likely next characters as bars, after all characters but the last.
 
-    `probabilities` is (characters, V). The character that follows in the text has another color.
+    `probabilities` is (characters, V). The text's next character has another color.
     """
     count = len(text) - 1
     columns = -(-count // 2)
@@ -224,33 +226,33 @@ def next_characters(
     for axes in grid.flat[count:]:
         axes.axis("off")
     for axes, position in zip(grid.flat, range(count)):
-        best = np.argsort(-probabilities[position])[:number][::-1]
+        best = np.argsort(-probabilities[position])[:num_shown][::-1]
         follows = [vocab[token] == text[position + 1] for token in best]
         colors = ["C1" if correct else "C0" for correct in follows]
-        names = [_shown(vocab[token]) for token in best]
+        names = [_visible(vocab[token]) for token in best]
         axes.barh(range(len(best)), probabilities[position][best], color=colors)
         axes.set_yticks(range(len(best)), names)
         axes.set(xlim=(0, 1), xticks=(0, 1))
-        before = text[: position + 1].replace(" ", "␣")
-        axes.set_title(before[-10:], fontsize=9)
+        prefix = text[: position + 1].replace(" ", "␣")
+        axes.set_title(prefix[-10:], fontsize=9)
     figure.supxlabel("probability", fontsize=9)
     plt.show()
 
 
 def growth(curves: Mapping[str, Sequence], equal: Mapping[str, Sequence]) -> None:
-    """Draw the growth of a difference in the state, and where frameworks stay equal.
+    """Draw the growth of a difference in the state, and the scales at which frameworks stay equal.
 
-    `curves` has pairs of scale and growth by cell. `equal`, of the first cell, has the scale, the
-    updates after which a framework equals the reference, and the updates made, by framework.
+    `curves` has (scale, growth) pairs by cell. `equal` describes the first cell: by framework,
+    tuples (scale, number of updates with equal results, total number of updates).
     """
     _, axes = plt.subplots(figsize=(8.5, 3.8), layout="constrained")
-    for number, (cell, points) in enumerate(curves.items()):
-        axes.plot(*zip(*points), color=f"C{number}", marker=".", label=cell)
+    for index, (cell, curve) in enumerate(curves.items()):
+        axes.plot(*zip(*curve), color=f"C{index}", marker=".", label=cell)
     first = dict(next(iter(curves.values())))
     fates: dict[float, bool] = {}  # whether all frameworks stayed equal
     for rows in equal.values():
-        for scale, same, updates in rows:
-            fates[scale] = fates.get(scale, True) and same == updates
+        for scale, equal_updates, updates in rows:
+            fates[scale] = fates.get(scale, True) and equal_updates == updates
     for fate, marker, label in ((True, "o", "rnn, all equal"), (False, "X", "rnn, not all equal")):
         scales = [scale for scale in fates if fates[scale] == fate]
         heights = [first[scale] for scale in scales]
@@ -262,13 +264,13 @@ def growth(curves: Mapping[str, Sequence], equal: Mapping[str, Sequence]) -> Non
     plt.show()
 
 
-def _block(axes: Axes, number: int, row: int, positions: np.ndarray) -> None:
-    axes.barh(number, len(positions), left=positions[0] - 0.5, height=0.5, color=ROWS[row % 2])
+def _block(axes: Axes, y: int, row: int, positions: np.ndarray) -> None:
+    axes.barh(y, len(positions), left=positions[0] - 0.5, height=0.5, color=ROWS[row % 2])
     middle = positions[0] + (len(positions) - 1) / 2
-    axes.text(middle, number, f"row {row}", ha="center", va="center", color="white", fontsize=8)
+    axes.text(middle, y, f"row {row}", ha="center", va="center", color="white", fontsize=8)
 
 
-def _shown(character: str) -> str:
+def _visible(character: str) -> str:
     return "␣" if character == " " else character
 
 
@@ -296,17 +298,19 @@ def _arrow(
 
 
 def _cell(
-    places: Mapping[str, tuple[float, float]], ways: Sequence[Sequence[int]], title: str
+    nodes: Mapping[str, tuple[float, float]], paths: Sequence[Sequence[int]], title: str
 ) -> None:
-    # One step of a cell: names at their places, and arrows along these ways from one to the next.
-    _, axes = plt.subplots(figsize=(8.5, 3), layout="constrained")
-    for name, (x, y) in places.items():
+    # Draw one step of a cell: nodes at their positions, and arrows along paths of node indices.
+    height = 1 + max(y for _, y in nodes.values())
+    _, axes = plt.subplots(figsize=(8.5, height), layout="constrained")
+    for name, (x, y) in nodes.items():
         _box(axes, x, y, name, "C3" if "odot" in name else INK if name == "+" else "C1")
-    points = list(places.values())
-    for way in ways:
-        for start, end in itertools.pairwise(way):
-            wide = points[start][1] == points[end][1]  # along the row, boxes are wider than high
-            _arrow(axes, points[start], points[end], gap=34 if wide else 18)
-    axes.set(xlim=(-0.9, 7.3), ylim=(min(y for _, y in points) - 0.4, 2.4), title=title)
+    positions = list(nodes.values())
+    for path in paths:
+        for start, end in itertools.pairwise(path):
+            # Horizontal arrows need larger gaps, because boxes are wider than high.
+            is_horizontal = positions[start][1] == positions[end][1]
+            _arrow(axes, positions[start], positions[end], gap=34 if is_horizontal else 18)
+    axes.set(xlim=(-0.9, 7.3), ylim=(-0.4, height - 0.6), title=title)
     axes.axis("off")
     plt.show()

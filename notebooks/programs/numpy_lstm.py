@@ -1,0 +1,250 @@
+"""An LSTM language model in NumPy, from scratch: `python numpy_lstm.py book.txt`.
+
+It trains on a text in UTF-8 and prints generated text. Begin reading at `step`.
+B batch, T steps, V vocabulary, H hidden units.
+"""
+
+import sys
+from collections import namedtuple
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+B, T, num_epochs, max_tokens = 32, 35, 100, 10000  # train on the text's first characters
+sigma, seed = 0.01, 0  # standard deviation of the initial weights, random seed
+options = SimpleNamespace(cell="lstm", num_hiddens=256, num_states=2, dtype="float32", device="cpu")
+Batch = namedtuple("Batch", "X Y step_extras")
+Rule = namedtuple("Rule", "lr optimizer theta beta1 beta2 epsilon weight_decay c_m c_v")
+rule = Rule(0.005, "adam", 1.0, 0.9, 0.999, 1e-08, 0.0, 1.0, 1.0)  # c_m, c_v: bias corrections
+
+
+class Model:
+    """Parameters, the state of the optimizer, and functions of the parameters."""
+
+    def __init__(self, params, slots):
+        self.params, self.slots, self.options = params, slots, options
+        self.state = partial(state, options=options)
+        self.forward = partial(forward, params=params, options=options)
+        self.backward = partial(backward, params=params, options=options)
+
+
+def params(arrays, options):
+    """Create the parameters W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V) and b_q (V,)."""
+    return {name: values.astype(options.dtype) for name, values in arrays.items()}
+
+
+def state(batch_size, options):
+    """Return the initial state: zeros (B, H)."""
+    shape = batch_size, options.num_hiddens
+    return tuple(np.zeros(shape, options.dtype) for _ in range(options.num_states))
+
+
+def encode(tokens, params):
+    """One-hot encode tokens: (...) to (..., V)."""
+    return np.eye(len(params["b_q"]), dtype=params["b_q"].dtype)[tokens]
+
+
+def gate(x, h, name, params):
+    """Compute a gate (B, H), with values between 0 and 1, from x (B, V) and h (B, H)."""
+    z = x @ params[f"W_x{name}"] + h @ params[f"W_h{name}"] + params[f"b_{name}"]
+    return 1 / (1 + np.exp(-z))
+
+
+def lstm(x, state, params):
+    """Compute one LSTM step; the state is the pair of hidden state h and cell state c."""
+    h, c = state
+    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget and output gate (B, H)
+    c_tilde = np.tanh(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"])
+    c = f * c + i * c_tilde
+    return o * np.tanh(c), c
+
+
+def gates_backward(d_gates, x, h, params):
+    """Backpropagate through x W_xg + h W_hg + b_g for all gates g; return d_x, d_h and grads."""
+    grads = {}
+    for name, dz in d_gates.items():
+        grads |= {f"W_x{name}": x.T @ dz, f"W_h{name}": h.T @ dz, f"b_{name}": dz.sum(0)}
+    d_x = sum(dz @ params[f"W_x{name}"].T for name, dz in d_gates.items())
+    return d_x, sum(dz @ params[f"W_h{name}"].T for name, dz in d_gates.items()), grads
+
+
+def lstm_backward(d_next_state, next_state, x, state, params):
+    """Backpropagate through `lstm`; recompute the gates."""
+    (d_h, d_c), (_, next_c), (h, c) = d_next_state, next_state, state
+    i, f, o = (gate(x, h, name, params) for name in "ifo")
+    c_tilde = np.tanh(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"])
+    out = np.tanh(next_c)
+    d_c = d_c + d_h * o * (1 - out * out)
+    d_i, d_f, d_o = d_c * c_tilde * i * (1 - i), d_c * c * f * (1 - f), d_h * out * o * (1 - o)
+    d_gates = {"i": d_i, "f": d_f, "o": d_o, "c": d_c * i * (1 - c_tilde * c_tilde)}
+    d_x, d_h, grads = gates_backward(d_gates, x, h, params)
+    return d_x, (d_h, d_c * f), grads
+
+
+CELLS = {"lstm": lstm}
+CELL_BACKWARD = {"lstm": lstm_backward}
+
+
+def step(x, state, params, options):
+    """Compute logits (B, V) and the next state from x (B, V) and the current state."""
+    state = CELLS[options.cell](x, state, params)
+    return state[0] @ params["W_hq"] + params["b_q"], state
+
+
+def step_backward(d_logits, d_next_state, next_state, x, state, params, options):
+    """Backpropagate through `step`; return the gradients of state and parameters."""
+    grads = {"W_hq": next_state[0].T @ d_logits, "b_q": d_logits.sum(0)}
+    d_h, *d_rest = d_next_state  # from the next time step
+    d_next_state = d_h + d_logits @ params["W_hq"].T, *d_rest
+    cell_backward = CELL_BACKWARD[options.cell]
+    _, d_state, cell_grads = cell_backward(d_next_state, next_state, x, state, params)
+    return d_state, grads | cell_grads
+
+
+def forward(tokens, state, params, options):
+    """Run all time steps on tokens (B, T); return logits (T*B, V), time-major, and last state."""
+    outputs = []
+    for x in encode(tokens.T, params):  # T times (B, V)
+        logits, state = step(x, state, params, options)
+        outputs.append(logits)
+    return np.concatenate(outputs), state
+
+
+def loss(logits, targets):
+    """Return the mean cross-entropy of time-major logits (T*B, V) and targets (B, T)."""
+    labels = targets.T.reshape(-1)  # (T*B,), in the order of the logits
+    return -log_softmax(logits)[np.arange(len(labels)), labels].mean()
+
+
+def loss_backward(logits, targets):
+    """Backpropagate through `loss`: the gradient of logits is (softmax - one-hot) / (T*B)."""
+    labels = targets.T.reshape(-1)  # (T*B,)
+    d_logits = np.exp(log_softmax(logits))  # (T*B, V)
+    d_logits[np.arange(len(labels)), labels] -= 1
+    return d_logits / len(labels)
+
+
+def log_softmax(logits):
+    """Return the logarithms of the probabilities (T*B, V) from logits (T*B, V)."""
+    shifted = logits - logits.max(1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+
+
+def detach(state):
+    """Return the state detached from its gradient history."""
+    return state  # NumPy records no gradient history
+
+
+def gradients(model, batch, state):
+    """Return the loss of a minibatch, the gradient of each parameter, and the detached state."""
+    return model.backward(batch, state)  # NumPy has no automatic differentiation
+
+
+def backward(batch, state, params, options):
+    """Compute `gradients` with a hand-written backward pass."""
+    return bptt(step, step_backward, batch, state, params, options)
+
+
+def bptt(step, step_backward, batch, state, params, options):
+    """Backpropagate through time with `step` and `step_backward`; return loss, grads, state."""
+    inputs, extras = encode(batch.X.T, params), batch.step_extras  # T times (B, V)
+    states, outputs = [state], []
+    for t, x in enumerate(inputs):
+        logits, state = step(x, state, params, options, **extras[t])
+        outputs.append(logits)
+        states.append(state)
+    logits = np.concatenate(outputs)  # (T*B, V)
+    d_outputs = np.split(loss_backward(logits, batch.Y), len(inputs))  # T times (B, V)
+    grads = {name: np.zeros_like(param) for name, param in params.items()}
+    d_state = tuple(np.zeros_like(s) for s in state)
+    for t in reversed(range(len(inputs))):
+        tensors = d_outputs[t], d_state, states[t + 1], inputs[t], states[t]
+        d_state, step_grads = step_backward(*tensors, params, options, **extras[t])
+        for name, grad in step_grads.items():
+            grads[name] += grad
+    return loss(logits, batch.Y), grads, detach(state)
+
+
+def clip(grads, theta):
+    """Clip gradients to the global norm theta; return them and the norm before clipping."""
+    norm = np.sqrt(sum((grad * grad).sum() for grad in grads.values()))
+    scale = np.minimum(theta / norm, 1)
+    return {name: grad * scale for name, grad in grads.items()}, norm
+
+
+def adam(model, grads, update):
+    """Apply Adam (Kingma and Ba, 2015, Algorithm 1): moving averages m of g and v of g squared."""
+    m, v = model.slots["m"], model.slots["v"]
+    for name, param in model.params.items():
+        grad = grads[name]
+        m[name] = update.beta1 * m[name] + (1 - update.beta1) * grad
+        v[name] = update.beta2 * v[name] + (1 - update.beta2) * (grad * grad)
+        direction = (m[name] / update.c_m) / (np.sqrt(v[name] / update.c_v) + update.epsilon)
+        param -= update.lr * (direction + update.weight_decay * param)
+
+
+OPTIMIZERS = {"adam": adam}
+
+
+def train_minibatch(model, batch, state, update):
+    """Train on one minibatch; return its loss and the detached state."""
+    mean_loss, grads, state = gradients(model, batch, state)
+    grads, _ = clip(grads, update.theta)
+    OPTIMIZERS[update.optimizer](model, grads, update)
+    return mean_loss, state
+
+
+def predict(model, prefix, num_preds, choose_token):
+    """Return prefix plus num_preds tokens, each chosen by `choose_token` from the logits (V,)."""
+    state, outputs = model.state(1), [prefix[0]]
+    for t in range(1, len(prefix) + num_preds):
+        token = np.array([outputs[-1:]])  # B = T = 1
+        logits, state = model.forward(token, state)
+        # Warm-up: as long as the prefix lasts, it provides the next token.
+        outputs.append(prefix[t] if t < len(prefix) else choose_token(logits[0]))
+    return outputs
+
+
+def sample(logits, temperature=0.5):
+    """Draw a token from softmax(logits / temperature), but not <unk>, which is token 0."""
+    sums = np.exp((logits[1:].astype("float64") - logits.max()) / temperature).cumsum()
+    return 1 + int(np.searchsorted(sums, rng.random_sample() * sums[-1]))
+
+
+try:
+    text = Path(sys.argv[1]).read_text(encoding="utf-8-sig")
+except (IndexError, OSError, UnicodeDecodeError) as error:
+    sys.exit(f"Usage: python numpy_lstm.py book.txt ({error})")
+vocab = ["<unk>", *sorted(sorted(set(text)), key=text.count, reverse=True)]
+tokens = np.array([vocab.index(character) for character in text[:max_tokens]], "int64")
+if len(tokens) < (B + 1) * T:
+    sys.exit(f"The text has {len(tokens)} characters; {(B + 1) * T} are needed.")
+
+# Initial parameters: normal weights W, biases of zero.
+V, H, rng = len(vocab), options.num_hiddens, np.random.RandomState([seed, 1, 0])
+shapes = {}
+for name in "ifoc":
+    shapes |= {f"W_x{name}": (V, H), f"W_h{name}": (H, H), f"b_{name}": (H,)}
+shapes |= {"W_hq": (H, V), "b_q": (V,)}
+zeros = {name: np.zeros(shape) for name, shape in shapes.items()}
+weights = {n: rng.normal(0, sigma, shapes[n]).astype("float32") for n in shapes if "W" in n}
+slots = {name: params(zeros, options) for name in ["m", "v"]}
+model, losses, t = Model(params(zeros | weights, options), slots), [], 0
+for epoch in range(1, num_epochs + 1):
+    # Row i of a minibatch continues row i of the previous minibatch.
+    offset = np.random.RandomState([seed, 2, epoch]).randint(T)
+    width = (len(tokens) - offset - 1) // B
+    X, Y = (tokens[s : s + B * width].reshape(B, width) for s in (offset, offset + 1))
+    last, epoch_losses = model.state(B), []
+    for s in range(0, width - T + 1, T):
+        x, y = X[:, s : s + T], Y[:, s : s + T]
+        t += 1
+        update = rule._replace(c_m=1 - rule.beta1**t, c_v=1 - rule.beta2**t)
+        mean, last = train_minibatch(model, Batch(x, y, [{}] * T), last, update)
+        epoch_losses.append(mean)
+    losses.append(sum(map(float, epoch_losses)) / len(epoch_losses))
+    if epoch % max(1, num_epochs // 20) == 0:
+        print(f"epoch {epoch}  perplexity {np.exp(losses[-1]):.2f}")
+print("".join(vocab[token] for token in predict(model, tokens[:20].tolist(), 300, sample)))

@@ -1,0 +1,193 @@
+"""An LSTM language model in PyTorch, from scratch: `python torch_lstm.py book.txt`.
+
+It trains on a text in UTF-8 and prints generated text. Begin reading at `step`.
+B batch, T steps, V vocabulary, H hidden units.
+"""
+
+import sys
+from collections import namedtuple
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+B, T, num_epochs, max_tokens = 32, 35, 100, 10000  # train on the text's first characters
+sigma, seed = 0.01, 0  # standard deviation of the initial weights, random seed
+options = SimpleNamespace(cell="lstm", num_hiddens=256, num_states=2, dtype="float32", device="cpu")
+Batch = namedtuple("Batch", "X Y extras")
+Rule = namedtuple("Rule", "lr optimizer theta beta1 beta2 epsilon weight_decay c_m c_v")
+rule = Rule(0.005, "adam", 1.0, 0.9, 0.999, 1e-08, 0.0, 1.0, 1.0)  # c_m, c_v: bias corrections
+
+
+class Model:
+    """Parameters, the state of the optimizer, and functions of the parameters."""
+
+    def __init__(self, params, slots):
+        self.params, self.slots, self.options = params, slots, options
+        self.state = partial(state, options=options)
+        self.forward = partial(forward, params=params, options=options)
+
+
+def tensor(array, device):
+    """Convert an array to a tensor of the same dtype on the device."""
+    return torch.as_tensor(array, device=device)
+
+
+def params(arrays, options):
+    """Create the parameters W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V) and b_q (V,)."""
+    factory_kwargs = {"dtype": getattr(torch, options.dtype), "device": options.device}
+    tensors = {name: torch.tensor(values, **factory_kwargs) for name, values in arrays.items()}
+    return {name: param.requires_grad_() for name, param in tensors.items()}
+
+
+def state(batch_size, options):
+    """Return the initial state: zeros (B, H)."""
+    factory_kwargs = {"dtype": getattr(torch, options.dtype), "device": options.device}
+    shape = batch_size, options.num_hiddens
+    return tuple(torch.zeros(shape, **factory_kwargs) for _ in range(options.num_states))
+
+
+def encode(tokens, params):
+    """One-hot encode tokens: (...) to (..., V)."""
+    return F.one_hot(tokens, len(params["b_q"])).to(params["b_q"].dtype)
+
+
+def gate(x, h, name, params):
+    """Compute a gate (B, H), with values between 0 and 1, from x (B, V) and h (B, H)."""
+    z = x @ params[f"W_x{name}"] + h @ params[f"W_h{name}"] + params[f"b_{name}"]
+    return torch.sigmoid(z)
+
+
+def lstm(x, state, params):
+    """Compute one LSTM step; the state is the pair of hidden state h and cell state c."""
+    h, c = state
+    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget and output gate (B, H)
+    c_tilde = torch.tanh(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"])
+    c = f * c + i * c_tilde
+    return o * torch.tanh(c), c
+
+
+CELLS = {"lstm": lstm}
+
+
+def step(x, state, params, options):
+    """Compute logits (B, V) and the next state from x (B, V) and the current state."""
+    state = CELLS[options.cell](x, state, params)
+    return state[0] @ params["W_hq"] + params["b_q"], state
+
+
+def forward(tokens, state, params, options):
+    """Run all time steps on tokens (B, T); return logits (T*B, V), time-major, and last state."""
+    outputs = []
+    for x in encode(tokens.T, params):  # T times (B, V)
+        logits, state = step(x, state, params, options)
+        outputs.append(logits)
+    return torch.cat(outputs), state
+
+
+def loss(logits, targets):
+    """Return the mean cross-entropy of time-major logits (T*B, V) and targets (B, T)."""
+    labels = targets.T.reshape(-1)  # (T*B,), in the order of the logits
+    return F.cross_entropy(logits, labels)
+
+
+def detach(state):
+    """Return the state detached from its gradient history."""
+    return tuple(s.detach() for s in state)  # the next backward pass must not reach a freed graph
+
+
+def gradients(model, batch, state):
+    """Return the loss of a minibatch, the gradient of each parameter, and the detached state."""
+    logits, state = model.forward(batch.X, state, **batch.extras)
+    mean_loss = loss(logits, batch.Y)
+    grads = torch.autograd.grad(mean_loss, list(model.params.values()))
+    return mean_loss.detach(), dict(zip(model.params, grads)), detach(state)
+
+
+def clip(grads, theta):
+    """Clip gradients to the global norm theta; return them and the norm before clipping."""
+    # Not clip_grad_norm_, which divides by norm + 1e-6.
+    norm = torch.sqrt(sum((grad * grad).sum() for grad in grads.values()))
+    scale = torch.clamp(theta / norm, max=1)
+    return {name: grad * scale for name, grad in grads.items()}, norm
+
+
+@torch.no_grad()
+def adam(model, grads, update):
+    """Apply Adam (Kingma and Ba, 2015, Algorithm 1): moving averages m of g and v of g squared."""
+    m, v = model.slots["m"], model.slots["v"]
+    for name, param in model.params.items():
+        grad = grads[name]
+        m[name] = update.beta1 * m[name] + (1 - update.beta1) * grad
+        v[name] = update.beta2 * v[name] + (1 - update.beta2) * (grad * grad)
+        direction = (m[name] / update.c_m) / (torch.sqrt(v[name] / update.c_v) + update.epsilon)
+        param -= update.lr * (direction + update.weight_decay * param)
+
+
+OPTIMIZERS = {"adam": adam}
+
+
+def train_minibatch(model, batch, state, update):
+    """Train on one minibatch; return its loss and the detached state."""
+    mean_loss, grads, state = gradients(model, batch, state)
+    grads, _ = clip(grads, update.theta)
+    OPTIMIZERS[update.optimizer](model, grads, update)
+    return mean_loss, state
+
+
+@torch.no_grad()  # otherwise, the graph would grow with every token
+def predict(model, prefix, num_preds, choose_token):
+    """Return prefix plus num_preds tokens, each chosen by `choose_token` from the logits (V,)."""
+    state, outputs = model.state(1), [prefix[0]]
+    for t in range(1, len(prefix) + num_preds):
+        token = torch.tensor([outputs[-1:]], device=model.options.device)  # B = T = 1
+        logits, state = model.forward(token, state)
+        # Warm-up: as long as the prefix lasts, it provides the next token.
+        outputs.append(prefix[t] if t < len(prefix) else choose_token(logits.cpu().numpy()[0]))
+    return outputs
+
+
+def sample(logits, temperature=0.5):
+    """Draw a token from softmax(logits / temperature), but not <unk>, which is token 0."""
+    sums = np.exp((logits[1:].astype("float64") - logits.max()) / temperature).cumsum()
+    return 1 + int(np.searchsorted(sums, rng.random_sample() * sums[-1]))
+
+
+try:
+    text = Path(sys.argv[1]).read_text(encoding="utf-8-sig")
+except (IndexError, OSError, UnicodeDecodeError) as error:
+    sys.exit(f"Usage: python torch_lstm.py book.txt ({error})")
+vocab = ["<unk>", *sorted(sorted(set(text)), key=text.count, reverse=True)]
+tokens = np.array([vocab.index(character) for character in text[:max_tokens]], "int64")
+if len(tokens) < (B + 1) * T:
+    sys.exit(f"The text has {len(tokens)} characters; {(B + 1) * T} are needed.")
+
+# Initial parameters: normal weights W, biases of zero.
+V, H, rng = len(vocab), options.num_hiddens, np.random.RandomState([seed, 1, 0])
+shapes = {}
+for name in "ifoc":
+    shapes |= {f"W_x{name}": (V, H), f"W_h{name}": (H, H), f"b_{name}": (H,)}
+shapes |= {"W_hq": (H, V), "b_q": (V,)}
+zeros = {name: np.zeros(shape) for name, shape in shapes.items()}
+weights = {n: rng.normal(0, sigma, shapes[n]).astype("float32") for n in shapes if "W" in n}
+slots = {name: params(zeros, options) for name in ["m", "v"]}
+model, losses, t = Model(params(zeros | weights, options), slots), [], 0
+for epoch in range(1, num_epochs + 1):
+    # Row i of a minibatch continues row i of the previous minibatch.
+    offset = np.random.RandomState([seed, 2, epoch]).randint(T)
+    width = (len(tokens) - offset - 1) // B
+    X, Y = (tokens[s : s + B * width].reshape(B, width) for s in (offset, offset + 1))
+    last, epoch_losses = model.state(B), []
+    for s in range(0, width - T + 1, T):
+        x, y = (tensor(array[:, s : s + T], options.device) for array in (X, Y))
+        t += 1
+        update = rule._replace(c_m=1 - rule.beta1**t, c_v=1 - rule.beta2**t)
+        mean, last = train_minibatch(model, Batch(x, y, {}), last, update)
+        epoch_losses.append(mean)
+    losses.append(sum(map(float, epoch_losses)) / len(epoch_losses))
+    if epoch % max(1, num_epochs // 20) == 0:
+        print(f"epoch {epoch}  perplexity {np.exp(losses[-1]):.2f}")
+print("".join(vocab[token] for token in predict(model, tokens[:20].tolist(), 300, sample)))
