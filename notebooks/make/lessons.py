@@ -1,36 +1,38 @@
-"""Reads the master texts: four lessons, from which each framework's cells are made.
+"""Read the master texts of the lessons, and make the cells of each framework's notebooks.
 
-It is Markdown in which some lines are directives:
+A master text is Markdown with directives:
 
 ```` ```python ````              a code cell
 ```` ```python torch mxnet ````  a code cell for these backends only
-``::: piece encode``             the source of that function of a backend, as a code cell
-``::: piece step without CELLS`` the same, but without this helper and what it uses itself
-``::: source build concise``     the source of that function of another variant, to read
-``::: core parameters.initial``  the source of that function of ``rnn_scratch``, to read
-``::: imports``                  what ``scratch`` imports
-``::: imports deep``             what another file imports
-``::: imports framework``        what ``scratch`` imports of the framework and of ``machine``
-``::: uses build encode``        an import of those of these functions that the backend has
-``::: bug MISTAKE``              a function with a mistake of ``check.mistakes`` in it
+``::: piece encode``             a code cell with the source of a function, from a backend,
+                                 ``solutions`` or ``experiments``
+``::: piece step without CELLS`` the function without this helper and the helper's own helpers
+``::: source build concise``     the source of a function of another variant, to read
+``::: core parameters.initial``  the source of a function of ``rnn_scratch``, to read
+``::: imports``                  the imports of ``scratch``
+``::: imports deep``             the imports of another file
+``::: imports framework``        the imports of ``scratch`` from the framework and ``machine``
+``::: uses build encode``        an import of these functions, if the backend has them
+``::: bug MISTAKE``              a function with a mistake from ``mistakes``
 ``::: fix MISTAKE``              the difference that the mistake makes
-``::: gains``                    the measured gains of the optimizations, as a table
+``::: gains``                    a table of the measured gains of the optimizations
 ``::: only torch`` ... ``:::``   for these backends only
 ``::: notebook`` ... ``:::``     for the notebooks and not for the site; ``::: site`` the opposite
 ``::: solution`` ... ``:::``     left out of the student's copy, which has cells for an answer
-``::: write encode`` ... ``:::`` for the student's copy only, below the function's piece: there its
-    body is left out, except for the first N statements after the words "after N". The last
-    paragraph is a hint, which unfolds, and a cell that grades the function follows. Where a backend
-    does not have the function it has none of this.
+``::: write encode`` ... ``:::`` for the student's copy only, below the function's piece, whose body
+    is omitted there, except for the first N statements if the directive ends with "after N". The
+    last paragraph is a hint, which unfolds. A cell that grades the function follows. The directive
+    is ignored if the backend does not have the function.
 ``::: optimization NAME: A B`` ... ``:::``  for the backends whose ``fast`` has this optimization:
-    a text, and a diff of its code against the function A or B of ``scratch`` that it replaces
+    a text, and a diff against the function A or B of ``scratch`` that the optimized code replaces
 
-The placeholders of ``prose`` may stand anywhere. A sentence that ends with ``<!--slide-->`` is on a
-slide, and so is what code prints that follows ``<!--output-->``.
+The placeholders of ``prose`` are allowed everywhere. Slides show sentences that end with
+``<!--slide-->``, and the output of the code after ``<!--output-->``.
 """
 
 import ast
 import inspect
+import itertools
 import pkgutil
 import re
 import textwrap
@@ -38,11 +40,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import experiments
 import grading
 import solutions
+from mistakes import MISTAKES, changed
 
 from rnn_scratch import registry
-from rnn_scratch.check.mistakes import MISTAKES, changed
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.show import source_code
 from rnn_scratch.show.source_code import Definition
@@ -50,13 +53,13 @@ from rnn_scratch.show.source_code import Definition
 from . import optimizations, prose
 
 TEXTS = Path("notebooks")
-LESSONS = ("build", "gates", "learn", "fast")  # in the order in which they are read
+LESSONS = ("build", "gates", "learn", "fast")  # the order of reading
 # Directives of one line, and those that end with a line ":::".
 LINES = ("piece", "source", "core", "imports", "uses", "bug", "fix", "gains")
 BLOCKS = ("only", "notebook", "site", "solution", "write", "optimization")
-CODE, WORDS = "# Your code.", "*Your answer:*"  # the cells in place of a solution
-STUDENT = "-student"  # what ends the name of a copy in which functions are to be written
-MARKS = re.compile("<!--(?:slide|output)-->")  # what is on slides
+CODE, ANSWER = "# Your code.", "*Your answer:*"  # cells that replace a solution
+STUDENT = "-student"  # suffix of the name of a student notebook
+MARKS = re.compile("<!--(?:slide|output)-->")  # sentences and outputs on slides
 
 
 class Part(NamedTuple):
@@ -65,7 +68,7 @@ class Part(NamedTuple):
     kind: str  # "text", "code", or the directive's name
     argument: str
     line: int
-    content: list[Any]  # lines of prose, from a heading of the first rank, or code; or parts
+    content: list[Any]  # lines of code; lines of prose, split at first-level headings; or parts
 
 
 class Code(NamedTuple):
@@ -73,7 +76,7 @@ class Code(NamedTuple):
 
     source: str
     language: str = "python"
-    place: str = ""  # that it is from
+    location: str = ""  # file and line of the source
     runs: bool = True
 
 
@@ -84,40 +87,46 @@ class Cell(NamedTuple):
     source: str
 
 
+def notebook_path(name: str) -> Path:
+    """Return the file of a notebook, such as torch/build.ipynb for the name torch-build."""
+    return TEXTS / f"{name.replace('-', '/', 1)}.ipynb"
+
+
 def text_of(lesson: str) -> list[Part]:
     """Return the parts of a lesson's master text."""
     return parse(TEXTS / "lessons" / f"{lesson}.md")
 
 
 def parse(path: Path) -> list[Part]:
-    """Parse a master text; raise RNNScratchError, with the line, where it makes no sense."""
+    """Parse a master text; raise RNNScratchError, with the line, if it is invalid."""
     stack: list[Part] = [Part("whole", "", 0, [])]
     code: Part | None = None
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for line_number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if code is not None:
             if line == "```":
                 code = None
             else:
                 code.content.append(line)
         elif line.startswith("```python"):
-            code = Part("code", line[9:].strip(), number, [])
+            code = Part("code", line[9:].strip(), line_number, [])
             stack[-1].content.append(code)
         elif line == ":::":
             if len(stack) == 1:
-                raise _error(path, number, "::: ends a block, and none is open")
+                raise _error(path, line_number, "::: without an open block")
             stack.pop()
         elif line.startswith(":::"):
             kind, _, argument = line[3:].strip().partition(" ")
             if kind not in (*LINES, *BLOCKS):
                 kinds = ", ".join((*LINES, *BLOCKS))
-                raise _error(path, number, f"there is no directive {kind!r}; there are: {kinds}")
-            stack[-1].content.append(Part(kind, argument, number, []))
+                problem = f"unknown directive {kind!r}; choose one of: {kinds}"
+                raise _error(path, line_number, problem)
+            stack[-1].content.append(Part(kind, argument, line_number, []))
             if kind in BLOCKS:
                 stack.append(stack[-1].content[-1])
         else:
             last = stack[-1].content[-1:]
             if not last or last[0].kind != "text" or line.startswith("# "):
-                stack[-1].content.append(Part("text", "", number, []))
+                stack[-1].content.append(Part("text", "", line_number, []))
             stack[-1].content[-1].content.append(line)
     if code is not None:
         raise _error(path, code.line, "the code that begins here does not end")
@@ -126,14 +135,22 @@ def parse(path: Path) -> list[Part]:
     return stack[0].content
 
 
-def cells(parts: Sequence[Part], backend: str, student: bool = False) -> list[Cell]:
-    """Return the cells of a backend's notebook, or of the student's copy."""
-    used: set[str] = set()  # a helper appears once, so that editing it has one effect
+def cells(
+    parts: Sequence[Part], backend: str, student: bool = False, marked: bool = False
+) -> list[Cell]:
+    """Return the cells of a backend's notebook, or of the student's copy.
+
+    With `marked`, the text keeps the marks of sentences and outputs on slides.
+    """
+    shown: set[str] = set()  # helpers appear only once, so that students edit the used version
     merged: list[Cell] = []
-    for kind, source in _cells(parts, backend, writes(parts, backend) if student else None, used):
+    for kind, source in _cells(parts, backend, writes(parts, backend) if student else None, shown):
+        if kind == "markdown" and not marked:
+            source = MARKS.sub("", source)
         source = source.strip("\n")
-        both = merged and kind == merged[-1].kind == "markdown"
-        if source and both and WORDS not in (source, merged[-1].source):  # that is to be edited
+        is_prose = merged and kind == merged[-1].kind == "markdown"
+        # Keep the cell for an answer separate.
+        if source and is_prose and ANSWER not in (source, merged[-1].source):
             merged[-1] = Cell(kind, f"{merged[-1].source}\n\n{source}")
         elif source:
             merged.append(Cell(kind, source))
@@ -141,52 +158,57 @@ def cells(parts: Sequence[Part], backend: str, student: bool = False) -> list[Ce
 
 
 def writes(parts: Sequence[Part], backend: str) -> dict[str, int]:
-    """Return the functions that a student writes, with the number of statements that are given."""
-    given: dict[str, int] = {}
+    """Return the functions that a student writes, with their number of initial statements."""
+    num_statements: dict[str, int] = {}
     for part in parts:
         if part.kind == "write" and (name := _to_write(part, backend)):
-            given[name] = int(part.argument.partition(" after ")[2] or 0)
+            num_statements[name] = int(part.argument.partition(" after ")[2] or 0)
         elif part.kind == "only" and applies(part, backend):
-            given |= writes(part.content, backend)
-    return given
+            num_statements |= writes(part.content, backend)
+    return num_statements
 
 
-def stub(piece: Definition, after: int) -> str:
-    """Return a function without its body, except for its docstring and its first statements."""
+def stub(piece: Definition, num_statements: int) -> str:
+    """Return a function with only its docstring and its first `num_statements` statements."""
     (node,) = ast.parse(piece.source).body
     assert isinstance(node, ast.FunctionDef)
-    end = node.body[after].end_lineno  # the docstring is the first statement
-    kept = piece.source.splitlines()[:end]
-    return "\n".join([*kept, f'    raise NotImplementedError("{grading.TO_WRITE}")'])
+    end = node.body[num_statements].end_lineno  # body[0] is the docstring
+    lines = piece.source.splitlines()[:end]
+    return "\n".join([*lines, f'    raise NotImplementedError("{grading.TO_WRITE}")'])
 
 
 def applies(part: Part, backend: str) -> bool:
     """Return whether a part is for this backend; raise RNNScratchError for an unknown backend.
 
-    A part for the student's copy alone is for no backend.
+    Return False for a part that only the student's copy has.
     """
     if part.kind in ("code", "only"):
         backends = part.argument.split()
-        if unknown := set(backends) - set(registry.OURS):
-            raise RNNScratchError(f"Line {part.line} names {', '.join(unknown)}: not a backend.")
+        if unknown := set(backends) - set(registry.BUILTIN_BACKENDS):
+            names = ", ".join(sorted(unknown))
+            raise RNNScratchError(f"Line {part.line} names unknown backends: {names}.")
         return not backends or backend in backends
     if part.kind == "optimization":
         return optimization(part)[0] in optimizations.names(backend)
-    return part.kind != "write" and (backend in registry.OURS or part.kind not in ("bug", "fix"))
+    return part.kind != "write" and (
+        backend in registry.BUILTIN_BACKENDS or part.kind not in ("bug", "fix")
+    )
 
 
 def optimization(part: Part) -> tuple[str, list[str]]:
-    """Return the name in an optimization's directive, and the functions that it may replace."""
+    """Return the name of an optimization's directive, and the functions that it may replace."""
     name, _, functions = part.argument.partition(": ")
     return name, functions.split()
 
 
-def code_of(part: Part, backend: str, used: set[str], given: Mapping[str, int] = {}) -> Code | None:
-    """Return the code that a part stands for; None if there is none, or none is left.
+def code_of(
+    part: Part, backend: str, shown: set[str], stubs: Mapping[str, int] = {}
+) -> Code | None:
+    """Return the code of a part, or None if it has no code or all of it is in `shown`.
 
-    A helper that is in `used` is not there again; what is there is added. Of the functions in
-    `given` the body is left out, except for so many statements. Raises RNNScratchError where one of
-    our backends does not have what the text shows.
+    Helpers in `shown` are not repeated; new helpers are added to it. For functions in `stubs`, only
+    this number of initial statements is shown. Raises RNNScratchError if a built-in backend does
+    not have a function that the text shows.
     """
     if part.kind == "code":
         return Code(prose.fill("\n".join(part.content), backend).strip("\n"))
@@ -194,74 +216,77 @@ def code_of(part: Part, backend: str, used: set[str], given: Mapping[str, int] =
         imports = _imports(backend, part.argument)
         return Code(imports) if imports else None
     if part.kind == "uses":
-        return _uses(backend, part.argument.split(), used)
+        return _uses(backend, part.argument.split(), shown)
     if part.kind in ("piece", "source"):
-        pieces = _pieces(backend, part.argument, used)
+        pieces = _pieces(backend, part.argument, shown)
         if not pieces:
             return None
         sources = [
-            piece._replace(source=stub(piece, given[piece.name])) if piece.name in given else piece
+            piece._replace(source=stub(piece, stubs[piece.name])) if piece.name in stubs else piece
             for piece in pieces
         ]
         code = source_code.join(sources)
-        return Code(code, place=place(pieces[0]), runs=part.kind == "piece")
+        first = source_code.ordered(pieces)[0]
+        return Code(code, location=location(first), runs=part.kind == "piece")
     if part.kind == "core":
         function = pkgutil.resolve_name(f"rnn_scratch.{part.argument}")
         return Code(inspect.getsource(function).rstrip("\n"), runs=False)
     if part.kind == "optimization":
-        difference = optimizations.difference(backend, *optimization(part), shown=used)
+        difference = optimizations.difference(backend, *optimization(part), shown=shown)
         return Code(difference, "diff", runs=False)
     if part.kind in ("bug", "fix"):
-        right, wrong = _mistake(backend, part.argument)
+        correct, mistaken = _mistake(backend, part.argument)
         if part.kind == "bug":
-            return Code(wrong)
-        difference = optimizations.diff(wrong.splitlines(), right.splitlines(), context=0)
+            return Code(mistaken)
+        difference = optimizations.diff(mistaken.splitlines(), correct.splitlines(), context=0)
         return Code(difference, "diff", runs=False)
     return None
 
 
 def find(backend: str, name: str, model: str = "scratch") -> list[Definition]:
-    """Return a function of a backend and its helpers, or one of the exercises' `solutions`."""
-    if name not in grading.ALONE:
-        return source_code.find(backend, name, model)
-    lines, number = inspect.getsourcelines(getattr(solutions, name))
-    return [Definition(name, Path(solutions.__file__), number, "".join(lines).rstrip("\n"))]
+    """Return a function of a backend with its helpers, or of `solutions` or `experiments`."""
+    for module in (solutions, experiments):
+        function = getattr(module, name, None)
+        if inspect.isfunction(function) and function.__module__ == module.__name__:
+            lines, first_line = inspect.getsourcelines(function)
+            file = Path(inspect.getfile(module))
+            return [Definition(name, file, first_line, "".join(lines).rstrip("\n"))]
+    return source_code.find(backend, name, model)
 
 
-def place(piece: Definition) -> str:
+def location(piece: Definition) -> str:
     """Return a piece's file and line, relative to the clone or to another package's folder."""
     clone, package = Path.cwd(), piece.file.parent.parent
     folder = clone if piece.file.is_relative_to(clone) else package
     return f"{piece.file.relative_to(folder)}, line {piece.line}"
 
 
-def _pieces(backend: str, argument: str, used: set[str]) -> list[Definition]:
-    # A function and those of its helpers that are not used yet. The argument is that of the
-    # directive: a function, a variant if it is not ``scratch``, and after the word "without"
-    # helpers to leave out.
-    shown, _, hidden = argument.partition(" without ")
-    name, model = (*shown.split(), "scratch")[:2]
+def _pieces(backend: str, argument: str, shown: set[str]) -> list[Definition]:
+    # Return a function and its helpers that are not in `shown` yet. The argument has the function,
+    # the variant if it is not ``scratch``, and after the word "without" helpers to omit.
+    function, _, hidden = argument.partition(" without ")
+    name, model = (*function.split(), "scratch")[:2]
     pieces = find(backend, name, model)
-    if not pieces and backend in registry.OURS:
+    if not pieces and backend in registry.BUILTIN_BACKENDS:
         raise RNNScratchError(
             f"The text shows {name}, which {model} of the {backend} backend does not have."
         )
-    left_out = {p.name for h in hidden.split() for p in source_code.find(backend, h, model)}
+    omitted = {p.name for h in hidden.split() for p in source_code.find(backend, h, model)}
     if model != "scratch":
-        return [piece for piece in pieces if piece.name not in left_out]
-    fresh = [piece for piece in pieces if piece.name not in left_out | used]
-    used |= {piece.name for piece in fresh}
-    return fresh
+        return [piece for piece in pieces if piece.name not in omitted]
+    pieces = [piece for piece in pieces if piece.name not in omitted | shown]
+    shown |= {piece.name for piece in pieces}
+    return pieces
 
 
-def _imports(backend: str, which: str) -> str:
-    # The neighbors first: ``machine`` sets what must be set before the framework is imported.
-    name = "scratch" if which == "framework" else which or "scratch"
-    # Another package may lack a file that ours have.
+def _imports(backend: str, argument: str) -> str:
+    # Sibling files come first: ``machine`` changes settings before the framework is imported.
+    name = "scratch" if argument == "framework" else argument or "scratch"
+    # Backends of other packages may lack a file.
     paths = [path for path in source_code.files(backend) if path.stem == name]
     nodes = [node for path in paths for node in ast.parse(path.read_text(encoding="utf-8")).body]
     lines = [ast.unparse(node) for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
-    if which == "framework":
+    if argument == "framework":
         ours = re.compile(r"from (rnn_scratch|[.](?!machine))")
         lines = [line for line in lines if not ours.match(line)]
     text = "\n".join(sorted(lines, key=lambda line: not line.startswith("from .")))
@@ -269,11 +294,11 @@ def _imports(backend: str, which: str) -> str:
     return text.replace("from . ", f"from {package} ").replace("from .", f"from {package}.")
 
 
-def _uses(backend: str, names: Sequence[str], used: set[str]) -> Code | None:
-    # They are not shown again as helpers of others.
-    found = [piece for name in names for piece in source_code.find(backend, name)[:1]]
-    pieces = [piece for piece in found if piece.file.stem in (*optimizations.PLAIN, "machine")]
-    used |= {piece.name for piece in pieces}
+def _uses(backend: str, names: Sequence[str], shown: set[str]) -> Code | None:
+    # Return an import of these functions, which are then not shown as helpers.
+    pieces = [piece for name in names for piece in source_code.find(backend, name)[:1]]
+    pieces = [piece for piece in pieces if piece.file.stem in (*optimizations.PLAIN, "machine")]
+    shown |= {piece.name for piece in pieces}
     lines = []
     for file in dict.fromkeys(piece.file.stem for piece in pieces):
         imported = ", ".join(piece.name for piece in pieces if piece.file.stem == file)
@@ -286,13 +311,13 @@ def _uses(backend: str, names: Sequence[str], used: set[str]) -> Code | None:
 
 
 def _cells(
-    parts: Sequence[Part], backend: str, to_write: Mapping[str, int] | None, used: set[str]
+    parts: Sequence[Part], backend: str, to_write: Mapping[str, int] | None, shown: set[str]
 ) -> Iterator[tuple[str, str]]:
-    # `to_write` is what `writes` returns, for a student's copy; None for the whole notebook.
+    # `to_write` is the result of `writes` for a student's copy, and None for the full notebook.
     for part in parts:
         kind, content = part.kind, part.content
         if kind == "write" and to_write is not None and (name := _to_write(part, backend)):
-            yield from _exercise(name, _cells(content, backend, to_write, used))
+            yield from _exercise(name, _cells(content, backend, to_write, shown))
         if kind == "site" or not applies(part, backend):
             continue
         if kind == "text":
@@ -301,12 +326,14 @@ def _cells(
         elif kind == "gains":
             yield "markdown", optimizations.gains_table(backend)
         elif kind == "solution" and to_write is not None:
-            if any(cell == "code" for cell, _ in _cells(content, backend, None, set(used))):
+            if any(cell == "code" for cell, _ in _cells(content, backend, None, set(shown))):
                 yield "code", CODE
-            yield "markdown", WORDS
+            yield "markdown", ANSWER
+        elif kind == "solution":
+            yield from _folded(_cells(content, backend, None, shown))
         elif kind in BLOCKS:
-            yield from _cells(content, backend, to_write, used)
-        if code := code_of(part, backend, used, to_write or {}):
+            yield from _cells(content, backend, to_write, shown)
+        if code := code_of(part, backend, shown, to_write or {}):
             fenced = f"```{code.language}\n{code.source}\n```"
             yield ("code", code.source) if code.runs else ("markdown", fenced)
 
@@ -316,18 +343,18 @@ def _linked(text: str, backend: str, end: str) -> str:
     def link(match: re.Match[str]) -> str:
         name = match[1]
         if name in LESSONS:
-            return f"]({backend}-{name}{end}.ipynb)"
+            return f"]({name}{end}.ipynb)"
         if name == "bugs":
             return "](#Spot-the-bug)"
-        return match[0] if (TEXTS / f"{name}.md").exists() else f"](site/{name}.md)"
+        return f"](../site/{name}.md)"
 
     return re.sub(r"\]\((\w+)\.md(?:#[\w-]*)?\)", link, text)
 
 
 def _to_write(part: Part, backend: str) -> str:
-    # The function of a directive "write", or "" where the backend does not have it.
+    # Return the function of a directive "write", or "" if the backend does not have it.
     name = part.argument.partition(" after ")[0]
-    if name not in (*grading.GRADED_BY, *grading.ALONE):
+    if name not in (*grading.GRADED_BY, *grading.MADE_UP):
         raise RNNScratchError(
             f"Line {part.line} names {name}, which {grading.__name__} does not grade."
         )
@@ -336,27 +363,39 @@ def _to_write(part: Part, backend: str) -> str:
 
 
 def _exercise(name: str, cells: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    # What to write, with a hint that unfolds, and the cell that grades it.
+    # Yield the task with a hint that unfolds, and the cell that grades the function.
     *task, hint = "\n".join(text for _, text in cells).strip().split("\n\n")
     folded = f"<details>\n<summary>Hint</summary>\n\n{hint}\n\n</details>"
     yield "markdown", "\n\n".join([f"**Write `{name}`.**", *task, folded])
     yield "code", f"{name} = grading.graded(installed, {name})\ngrading.points({name!r})"
 
 
+def _folded(cells: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    # Fold the text of a solution; code cells cannot be folded.
+    for kind, group in itertools.groupby(cells, key=lambda cell: cell[0]):
+        sources = [source.strip("\n") for _, source in group]
+        text = "\n\n".join(filter(None, sources))
+        if kind == "markdown" and text:
+            text = f"<details>\n<summary>Solution</summary>\n\n{text}\n\n</details>"
+            yield "markdown", text
+        else:
+            yield from ((kind, source) for source in sources)
+
+
 def _mistake(backend: str, name: str) -> tuple[str, str]:
-    # The function without and with the mistake, both called `suspect`, so that neither replaces
-    # the function itself.
+    # Return the function without and with the mistake, both renamed to `suspect`, so that they do
+    # not replace the function itself.
     mistake = next((mistake for mistake in MISTAKES if mistake.name == name), None)
     if mistake is None or backend not in mistake.changes:
-        raise RNNScratchError(f"rnn_scratch.check.mistakes has no mistake {name!r} for {backend}.")
+        raise RNNScratchError(f"mistakes.py has no mistake {name!r} for {backend}.")
     change = mistake.changes[backend]
-    # The mistake may be in a helper, as that of a step may be in the cell.
-    for piece in _pieces(backend, mistake.piece, set()):
+    # The mistake may be in a helper: a step's mistake may be in the cell.
+    for piece in _pieces(backend, mistake.function, set()):
         if change[0] in piece.source:
-            right = piece.source.replace(f"def {piece.name}(", "def suspect(", 1)
-            return right, changed(right, change)
-    raise RNNScratchError(f"{change[0]!r} is not in {backend}'s {mistake.piece}.")
+            correct = piece.source.replace(f"def {piece.name}(", "def suspect(", 1)
+            return correct, changed(correct, change)
+    raise RNNScratchError(f"{change[0]!r} is not in {backend}'s {mistake.function}.")
 
 
-def _error(path: Path, line: int, what: str) -> RNNScratchError:
-    return RNNScratchError(f"{path}, line {line}: {what}.")
+def _error(path: Path, line: int, problem: str) -> RNNScratchError:
+    return RNNScratchError(f"{path}, line {line}: {problem}.")

@@ -1,7 +1,7 @@
-"""Makes the notebooks from the master texts and the backends: `python -m make.notebooks`.
+"""Make the notebooks from the master texts and the backends: `python -m make.notebooks`.
 
-It runs in the folder of the clone, with the names of the notebooks to make, or none for all that
-are possible in this environment.
+It runs in the folder of the clone, with the names of the notebooks to make. Without names, it makes
+all notebooks whose frameworks are installed.
 """
 
 import argparse
@@ -23,21 +23,26 @@ from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.show import source_code
 
 from . import lessons, prose
-from .lessons import LESSONS, STUDENT, TEXTS, Cell, Part
+from .lessons import LESSONS, STUDENT, TEXTS, Cell, Part, notebook_path
 from .readme import RECORDS
 
-# Those with a master text of their own, and the backends that they compare.
+# Notebooks of several backends, which have separate master texts.
 OWN = {"side_by_side": ("torch", "tensorflow"), "comparison": ("numpy", "torch")}
 ALL = (
-    *(f"{b}-{lesson}{end}" for end in ("", STUDENT) for b in registry.OURS for lesson in LESSONS),
+    *(
+        f"{b}-{lesson}{end}"
+        for end in ("", STUDENT)
+        for b in registry.BUILTIN_BACKENDS
+        for lesson in LESSONS
+    ),
     *OWN,
 )
 RECORD = re.compile(r'lesson\.record\(\\"([\w-]+)')  # a quoted one, in JSON
-STUB = re.compile(  # a function to write, up to where its body is missing
+STUB = re.compile(  # a function to write, up to the placeholder of its body
     rf"^def (\w+)\((?:(?!^def ).)*raise NotImplementedError\(.{grading.TO_WRITE}.\)", re.M | re.S
 )
 GRADED = re.compile(r"^(\w+) = grading\.graded\(")
-# OWNER/NAME at GitHub. With it, lessons have a link that opens them in Colab: a fork sets its own.
+# OWNER/NAME at GitHub. If it is set, lessons have a link that opens them in Colab.
 REPOSITORY = ""
 IN_COLAB = """\
 import site, subprocess, sys, sysconfig
@@ -48,11 +53,17 @@ if "google.colab" in sys.modules:  # which has nothing but this notebook
     pip = [sys.executable, "-m", "pip", "install", "-q", "-e", "{install}"]
     subprocess.run(pip, check=True, cwd=clone)
     site.addsitedir(sysconfig.get_paths()["purelib"])  # what was installed just now
-    sys.path.append(f"{clone}/notebooks")
+    sys.path.append(f"{clone}/notebooks/support")
+"""
+# The first code cell. A notebook that lies elsewhere needs the folder in PYTHONPATH.
+SUPPORT = """\
+import sys
+
+sys.path.append("{}support")  # the folder of lesson.py, drawings.py and grading.py
 """
 # One thread, so that sums are taken in the same order on every machine.
 VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC")
-ENVIRONMENT = dict.fromkeys(VARIABLES, "1") | {"PYTHONPATH": str(TEXTS.absolute())}  # drawings
+ENVIRONMENT = dict.fromkeys(VARIABLES, "1") | {"PYTHONPATH": str((TEXTS / "support").absolute())}
 
 
 def backends_of(name: str) -> tuple[str, ...]:
@@ -66,25 +77,24 @@ def parts_of(name: str) -> list[Part]:
         raise RNNScratchError(
             f"There is no notebook {name!r}.\nThe notebooks are: {', '.join(ALL)}."
         )
-    if name in OWN:
-        return lessons.parse(TEXTS / f"{name}.md")
-    return lessons.text_of(name.split("-")[1])
+    return lessons.text_of(name if name in OWN else name.split("-")[1])
 
 
 def cells(name: str) -> list[Cell]:
     """Return the cells of a notebook, before anything is computed."""
     backend = backends_of(name)[0]
     first, *others = lessons.cells(parts_of(name), backend, name.endswith(STUDENT))
+    others.insert(0, Cell("code", SUPPORT.format("" if name in OWN else "../").strip()))
     if not REPOSITORY or name in OWN:
         return [first, *others]
-    place = f"github/{REPOSITORY}/blob/main/notebooks/{name}.ipynb"
+    place = f"github/{REPOSITORY}/blob/main/{notebook_path(name).as_posix()}"
     link = f"[Open in Colab](https://colab.research.google.com/{place})"
     install = Cell("code", prose.fill(IN_COLAB.replace("{repository}", REPOSITORY), backend))
     return [first._replace(source=f"{first.source}\n\n{link}"), install, *others]
 
 
 def fingerprint(name: str) -> str:
-    """Hash all that a notebook is made from: cells, files that they use, and quoted records.
+    """Return a digest of the sources of a notebook: cells, files that they use, quoted records.
 
     Times that the notebook measures do not count, because they differ in every run.
     """
@@ -102,7 +112,7 @@ def fingerprint(name: str) -> str:
 
 
 def _is_used(name: str, path: Path) -> bool:
-    # Whether the cells of a notebook call or show functions of this file of a backend.
+    # Return whether a notebook's cells call or show functions of this backend file.
     lesson = name if name in OWN else name.split("-")[1]
     if lesson in ("build", "side_by_side"):
         return path.name in ("scratch.py", "machine.py")
@@ -113,7 +123,7 @@ def stale(name: str) -> bool:
     """Return whether a notebook is missing, or was made from another text or other code."""
     current = fingerprint(name)
     try:
-        notebook = json.loads(_path(name).read_text(encoding="utf-8"))
+        notebook = json.loads(notebook_path(name).read_text(encoding="utf-8"))
         return bool(notebook["metadata"]["rnn_scratch"]["made_from"] != current)
     except (FileNotFoundError, ValueError, KeyError):
         return True
@@ -127,7 +137,7 @@ def remedy(name: str) -> str:
 def execute(name: str) -> str:
     """Execute a notebook, and return the text of its file.
 
-    Raise RNNScratchError where a cell fails, or an output is not fit for publication.
+    Raise RNNScratchError if a cell fails, or an output is not fit for publication.
     """
     import nbformat
 
@@ -167,7 +177,7 @@ def execute(name: str) -> str:
         for output in cell.get("outputs", ()):
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = _with_a_palette(output.data["image/png"])
-    notebook.metadata["language_info"] = {"name": "python"}  # without its version
+    notebook.metadata["language_info"] = {"name": "python"}  # no version
     if faults := unfit(json.loads(nbformat.writes(notebook)), name):
         raise RNNScratchError("\n".join(f"{name}.ipynb: {fault}" for fault in faults))
     nbformat.validate(notebook)
@@ -175,7 +185,7 @@ def execute(name: str) -> str:
 
 
 def metadata(source: str) -> dict[str, Any]:
-    """Return what nbgrader has to know about a cell: is it written by students, or graded?"""
+    """Return the metadata of a cell for nbgrader: written by students, or graded."""
     values: dict[str, Any] = {"schema_version": 3, "cell_type": "code", "task": False}
     if written := STUB.search(source):
         values["grade_id"] = f"write-{written[1]}"
@@ -187,7 +197,7 @@ def metadata(source: str) -> dict[str, Any]:
 
 
 def unfit(notebook: dict[str, Any], name: str) -> list[str]:
-    """List what is wrong with a notebook's outputs: errors, warnings, paths of this machine."""
+    """List faults of a notebook's outputs: errors, warnings, paths of this machine."""
     faults, text = [], ""
     for number, cell in enumerate(notebook["cells"]):
         if cell["cell_type"] == "code" and cell["execution_count"] is None:
@@ -215,23 +225,19 @@ def main() -> None:
     loadable = set() if chosen else set(registry.loadable(print))
     try:
         for name in chosen or (name for name in ALL if loadable.issuperset(backends_of(name))):
-            _path(name).write_text(execute(name), encoding="utf-8")
-            print(f"made {_path(name)}")
+            notebook_path(name).write_text(execute(name), encoding="utf-8")
+            print(f"made {notebook_path(name)}")
     except RNNScratchError as error:
         sys.exit(f"Error: {error}")
 
 
 def _with_a_palette(figure: str) -> str:
-    # A PNG with at most 64 colors, which nobody can tell from the original, of a third of its size.
-    from PIL import Image  # which matplotlib depends on
+    # Reduce a PNG to 64 colors: the size shrinks to a third, without a visible difference.
+    from PIL import Image  # installed with Matplotlib
 
     image, smaller = Image.open(io.BytesIO(base64.b64decode(figure))), io.BytesIO()
     image.quantize(64, Image.Quantize.FASTOCTREE).save(smaller, "png", optimize=True)
     return base64.b64encode(smaller.getvalue()).decode()
-
-
-def _path(name: str) -> Path:
-    return TEXTS / f"{name}.ipynb"
 
 
 if __name__ == "__main__":

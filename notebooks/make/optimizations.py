@@ -1,8 +1,8 @@
-"""The optimizations in the backends' ``fast``: their names, their code, and what they gain.
+"""The optimizations in the backends' ``fast``: names, code, and gains.
 
-An optimization is a comment that starts with a name and a colon, in ``fast`` or in a file beside it
+An optimization is a comment that starts with a name and a colon, in ``fast`` or in a sibling file
 that only ``fast`` uses: ``# In place: new memory costs more than the additions.`` It extends to the
-end of its block. Its last line, ``# Gain: 1.05, 1.02.``, comes from the record.
+end of its block. The record has its gain.
 """
 
 import ast
@@ -26,7 +26,7 @@ from .prose import Cells
 PLAIN = ("scratch", "cells", "deep")  # the files of the plain code
 V = 28  # characters in the vocabulary of the lessons' text
 RECORD = Path("notebooks/records/optimizations.json")
-NAME = re.compile(r"( *)# (?!Gain)([A-Za-z][A-Za-z-]+(?: [a-z-]+){0,4})(?:[,(][^:]*)?: ")
+NAME = re.compile(r"( *)# ([A-Za-z][A-Za-z-]+(?: [a-z-]+){0,4})(?:[,(][^:]*)?: ")
 
 
 class Optimization(NamedTuple):
@@ -38,10 +38,10 @@ class Optimization(NamedTuple):
 
 
 class Gain(Record):
-    """What an optimization gains: the time without it relative to the time with it."""
+    """The gain of an optimization: the time without it divided by the time with it."""
 
-    name: str  # as in the comment in the backend's code
-    num_hiddens: dict[int, float] = {}  # by the number of hidden units
+    name: str  # the name in the comment of the backend's code
+    num_hiddens: dict[int, float] = {}  # relative times, keyed by number of hidden units
     what: Literal["training", "generation"] = "training"
     cell: str = "rnn"
     threads: int = 1
@@ -62,7 +62,7 @@ def read(path: Path = RECORD) -> Gains:
 
 
 def find(backend: str) -> list[Optimization]:
-    """Find the optimizations of a backend, file by file; one may be in several places."""
+    """Return the optimizations of a backend, file by file; a name may occur several times."""
     try:
         paths = source_code.files(backend)
     except RNNScratchError:
@@ -80,9 +80,9 @@ def names(backend: str) -> list[str]:
 def difference(backend: str, name: str, replaces: Sequence[str], shown: set[str]) -> str:
     """Return an optimization's code as a diff against the plain function that it replaces.
 
-    `replaces` names functions: one of the same name as the function that contains the code comes
-    first, then the first of those that the backend has. What is in `shown` is not there again; what
-    is there is added.
+    `replaces` names plain functions. The name of the function that contains the code takes
+    precedence, then the first function that the backend defines. Functions in `shown` are not
+    repeated in the diff; the new functions are added to `shown`.
     """
     diffs = []
     for optimization in find(backend):
@@ -93,21 +93,20 @@ def difference(backend: str, name: str, replaces: Sequence[str], shown: set[str]
         function = next(filter(bodies.get, bodies), "")
         old = [] if function in shown else bodies.get(function, [])
         shown.add(function)
-        new = optimization.source.splitlines()
-        diffs.append(diff(old, new, context=len(old)))
+        diffs.append(diff(old, optimization.source.splitlines(), context=len(old)))
     return "\n\n".join(diffs)
 
 
 def gains(backend: str, path: Path = RECORD) -> Cells:
-    """Return the gains of a backend's optimizations as a table; empty if there are none."""
-    measured = read(path).backends.get(backend)
-    if not measured:
+    """Return the gains of a backend's optimizations as a table; empty without measurements."""
+    measurements = read(path).backends.get(backend)
+    if not measurements:
         return []
-    sizes = sorted({size for gain in measured for size in gain.num_hiddens})
+    sizes = sorted({size for gain in measurements for size in gain.num_hiddens})
     head = ["optimization", *(f"gain, {size} hidden units" for size in sizes), "what was timed"]
     rows = (
-        [gain.name, *(f"{gain.num_hiddens[size]:.2f}" for size in sizes), _measured(gain)]
-        for gain in measured
+        [gain.name, *(f"{gain.num_hiddens[size]:.2f}" for size in sizes), _workload(gain)]
+        for gain in measurements
     )
     return [head, *rows]
 
@@ -122,54 +121,54 @@ def gains_table(backend: str) -> str:
     return f"{prose.table(cells)}\n\nThe machine: {machine}; {versions}."
 
 
-def _measured(gain: Gain) -> str:
-    # What was timed, where it is not a training minibatch of the plain cell, with the chapter's
-    # sizes and one thread.
-    what = [
+def _workload(gain: Gain) -> str:
+    # Describe the timed workload by its differences from a training minibatch of the plain cell
+    # with the chapter's sizes and one thread.
+    parts = [
         gain.what,
         gain.cell if gain.cell != "rnn" else "",
         f"{gain.threads} threads" if gain.threads > 1 else "",
         f"{gain.vocabulary:,} characters in the vocabulary" if gain.vocabulary != V else "",
     ]
-    return ", ".join(filter(None, what))
+    return ", ".join(filter(None, parts))
 
 
 def _of_file(path: Path) -> list[Optimization]:
     lines = path.read_text(encoding="utf-8").splitlines()
     matches = ((n, re.match(r"(?:def|class) (\w+)", line)) for n, line in enumerate(lines))
-    definitions = [(number, match[1]) for number, match in matches if match]
+    definitions = [(index, match[1]) for index, match in matches if match]
     starts = {
-        number: match
-        for number, line in enumerate(lines)
-        if (match := NAME.match(line))
-        and not (number and lines[number - 1].strip().startswith("#"))
+        index: match
+        for index, line in enumerate(lines)
+        if (match := NAME.match(line)) and not (index and lines[index - 1].strip().startswith("#"))
     }
-    blocks = {number: range(number, _end(lines, number, len(m[1]))) for number, m in starts.items()}
+    blocks = {index: range(index, _end(lines, index, len(m[1]))) for index, m in starts.items()}
     optimizations = []
     for start, match in starts.items():
-        # A line belongs to the last of the blocks that it is in.
-        numbers = [n for n in blocks[start] if not any(n in blocks[m] for m in starts if m > start)]
-        source = "\n".join(lines[number][len(match[1]) :] for number in numbers).rstrip()
-        inside = [name for number, name in definitions if number < start][-1:] if match[1] else []
-        after = [name for number, name in definitions if number > start]
-        optimizations.append(Optimization(match[2], (*inside, *after, "")[0], source))
+        # A line belongs to the last block that contains it.
+        later = [index for index in starts if index > start]
+        indices = [n for n in blocks[start] if not any(n in blocks[index] for index in later)]
+        source = "\n".join(lines[index][len(match[1]) :] for index in indices).rstrip()
+        enclosing = [name for index, name in definitions if index < start][-1:] if match[1] else []
+        following = [name for index, name in definitions if index > start]
+        optimizations.append(Optimization(match[2], (*enclosing, *following, "")[0], source))
     return optimizations
 
 
 def _end(lines: list[str], start: int, indent: int) -> int:
-    # The end of the block of this line; at the top level, of the definition that follows it.
+    # Return the end of this line's block; at the top level, the end of the following definition.
     defined = False
-    for number in range(start + 1, len(lines)):
-        line = lines[number]
+    for index in range(start + 1, len(lines)):
+        line = lines[index]
         depth = len(line) - len(line.lstrip())
         if line.strip() and (depth < indent or (indent == depth == 0 and defined)):
-            return number
+            return index
         defined = defined or line.startswith(("def ", "class "))
     return len(lines)
 
 
 def _body(backend: str, function: str) -> list[str]:
-    # The lines of a plain function, without its signature and its documentation.
+    # Return the lines of a plain function without its signature and docstring.
     pieces = source_code.find(backend, function)
     if not pieces or pieces[0].file.stem not in PLAIN:
         return []
@@ -184,8 +183,8 @@ def _body(backend: str, function: str) -> list[str]:
 
 
 def diff(old: Sequence[str], new: Sequence[str], context: int) -> str:
-    """Return the difference of two lists of lines, with some equal lines before and after."""
+    """Return the diff of two lists of lines, with up to `context` equal lines around changes."""
     lines = difflib.unified_diff(old, new, lineterm="", n=context)
-    # Without the names of files, and without the numbers of lines.
+    # Omit file names and line numbers.
     changes = [line.rstrip() for line in lines if not line.startswith("@@")][2:]
     return "\n".join(changes)

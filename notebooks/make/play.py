@@ -1,9 +1,9 @@
-"""Trains the networks of the site's page to play with: `python -m make.play`, or `nox -s play`.
+"""Train the networks of the page to play with: `python -m make.play`, or `nox -s play`.
 
-It runs in the folder of the clone, and takes a quarter of an hour, of which the preset `long`,
-trained with PyTorch, takes the most; with the folder of a run of it, a few minutes. The weights,
-and what NumPy computes with them, are written to a script that assigns them: a page in a folder may
-load scripts, but no data.
+Run it in the clone's folder. It takes a quarter of an hour, mostly for the preset `long`, trained
+with PyTorch. With the folder of an existing run of this preset, it takes a few minutes. The weights
+and NumPy's results are written to a script that assigns them, because a page that is opened from a
+folder may load scripts, but not data.
 """
 
 import base64
@@ -21,30 +21,32 @@ from msgspec.structs import asdict, replace
 import rnn_scratch
 from rnn_scratch.contract import Arrays
 from rnn_scratch.play import page
-from rnn_scratch.runs import decoding, inference, run_folder, training
+from rnn_scratch.runs import inference, run_folder
 from rnn_scratch.runs.presets import PRESETS
-from rnn_scratch.runs.runtime import Runtime
-from rnn_scratch.runs.setup import set_up
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, dataset, minibatches, vocabulary
+from rnn_scratch.training import decoding
+from rnn_scratch.training.events import perplexity
+from rnn_scratch.training.runtime import Runtime
+from rnn_scratch.training.setup import set_up
 
 from .lessons import TEXTS
 
 SCRIPT = TEXTS / "site" / "play" / "weights.js"
 CORPUS, PREFIX, LENGTH = "tide-clock", "the tide clock ", 100
-HELD_OUT = 2000  # characters, of which the page shows a part: the networks have never seen them
+HELD_OUT = 2000  # characters that the networks have not been trained on
 PASSAGE = 1500
 COMMON = Settings(num_hiddens=128, batch_size=16, max_tokens=0, valid_tokens=HELD_OUT)
 SETTINGS = (
     replace(COMMON, num_epochs=200),
     replace(COMMON, cell="lstm", num_epochs=40, lr=2.0, sigma=0.05),
 )
-LONG, LONG_PREFIX = "long", "ROMEO:"  # a preset, whose weights are stored in half precision
-Networks = dict[str, dict[str, Any]]  # by cell, and of the preset by its name
+LONG, LONG_PREFIX = "long", "ROMEO:"  # a preset; its weights are stored in half precision
+Networks = dict[str, dict[str, Any]]  # networks, keyed by cell or preset
 
 
 def train(settings: Settings) -> dict[str, Any]:
-    """Train a network on the story; return what the page needs."""
+    """Train a network on the story; return its data for the page."""
     with tempfile.TemporaryDirectory() as folder:
         run = rnn_scratch.train(
             "numpy",
@@ -54,6 +56,7 @@ def train(settings: Settings) -> dict[str, Any]:
             run=Path(folder, "run"),
             **asdict(settings),
         )
+        assert run is not None  # only other workers return None
         saved = described(run.folder, PREFIX, "<f4")
     prepared = dataset.prepare(books.load(CORPUS), settings)
     passage = vocabulary.decode(prepared.valid[:PASSAGE].tolist(), run.vocab)
@@ -61,7 +64,7 @@ def train(settings: Settings) -> dict[str, Any]:
 
 
 def described(folder: Path, prefix: str, dtype: str) -> dict[str, Any]:
-    """Return what the page needs of a run's network, with parameters of this dtype."""
+    """Return the page's data of a run's network, with parameters of this dtype."""
     _, saved = inference.load(folder, backend="numpy", model="scratch")
     settings, text = saved.settings, books.load(saved.text.corpus)
     arrays = {name: array.astype(dtype) for name, array in saved.arrays.items()}
@@ -71,14 +74,14 @@ def described(folder: Path, prefix: str, dtype: str) -> dict[str, Any]:
     tokens = vocabulary.encode(prefix, saved.vocab)
     logits, _ = model.forward(tokens[None], model.state(1))
     written = scratch.predict(model, tokens.tolist(), LENGTH, decoding.greedy)
-    held_out = minibatches.whole(dataset.prepare(text, settings).valid, settings)
+    held_out = minibatches.evaluation_batches(dataset.prepare(text, settings).valid, settings)
     summed, count = setup.backend.deep.evaluate(model, held_out)
     return {
         **page.network(saved),
         "settings": asdict(settings),
         "text": msgspec.to_builtins(saved.text),
         "perplexity": run_folder.history(folder)[-1].perplexity,
-        "valid_perplexity": training.perplexity(summed / count),
+        "valid_perplexity": perplexity(summed / count),
         "expected": {
             "prefix": prefix,
             "logits": logits.tolist(),
@@ -105,7 +108,7 @@ def arrays(saved: dict[str, Any]) -> Arrays:
 
 
 def main() -> None:
-    """Train the networks, or with the folder of a run of the preset only those of the story."""
+    """Train the networks; with the folder of a run of the preset, only the story's networks."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(sys.argv[1] if len(sys.argv) > 1 else f"{folder}/run")
         if not run.exists():

@@ -1,9 +1,8 @@
-"""What the pages say: templates with values, formulas typeset, names for every framework.
+"""Prose: templates filled with values, links to lessons, formulas, and names of frameworks.
 
-The pages in ``notebooks/site`` are Jinja2 templates; ``templates``, beside this file, has what
-several of them share, and the README's results. In all prose ``{backend}``, ``{framework}`` and
-``{install}`` stand for the backend's name, its framework's, and what is installed for it. The
-result is Markdown with HTML in it, for the site generator.
+The pages in ``pages`` are Jinja2 templates; ``templates`` has parts of several pages, the README's
+results and the interactive parts of the site. In lessons ``{backend}``, ``{framework}`` and
+``{install}`` stand for the names of the backend and its framework, and for the extras to install.
 """
 
 import html
@@ -17,20 +16,22 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from rnn_scratch import registry
+from rnn_scratch.errors import RNNScratchError
 
-SOURCES = Path("notebooks/site")  # pages, styles and scripts that are written by hand
+PAGES = Path(__file__).with_name("pages")
+LESSONS = Path("notebooks/lessons")
 PLACEHOLDER = re.compile(r"\{(backend|framework|install)\}")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 # Code between backticks, a displayed formula, a formula in a line; in this order.
 SPANS = re.compile(r"(`[^`]+`)|\$\$(.+?)\$\$|\$([^$]+)\$", re.DOTALL)
-# Of the formulas' font: Latin, Greek, accents and punctuation; letterlike symbols, arrows and
+# Glyphs for formulas: Latin, Greek, accents and punctuation; letterlike symbols, arrows and
 # operators; italic letters, Latin and Greek.
 GLYPHS = [
     *((0x20, 0x7F), (0xA0, 0x180), (0x300, 0x340), (0x391, 0x3F6), (0x2010, 0x2040)),
     *((0x2102, 0x2136), (0x2190, 0x2300), (0x1D434, 0x1D468), (0x1D6FC, 0x1D71C)),
 ]
 Typeset = Callable[[str, str], str]  # LaTeX and "inline" or "block" to HTML
-Cells = Sequence[Sequence[str]]  # of a table, whose first row is the head
+Cells = Sequence[Sequence[str]]  # rows of a table; row 0 is its head
 
 
 def framework(backend: str) -> str:
@@ -40,7 +41,7 @@ def framework(backend: str) -> str:
 
 def fill(text: str, backend: str) -> str:
     """Replace a text's placeholders for one backend."""
-    # NumPy itself has no engine for several workers, as the frameworks have.
+    # Unlike the frameworks, NumPy has no built-in communication library.
     extras = "[notebooks,workers]" if backend == "numpy" else f"[{backend},notebooks]"
     values = {"backend": backend, "framework": framework(backend), "install": f".{extras}"}
     return PLACEHOLDER.sub(lambda match: values[match.group(1)], text)
@@ -59,7 +60,7 @@ def table(cells: Cells) -> str:
 
 
 TEMPLATES = Environment(
-    loader=FileSystemLoader([SOURCES, Path(__file__).with_name("templates")]),
+    loader=FileSystemLoader([PAGES, Path(__file__).with_name("templates")]),
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
@@ -69,7 +70,7 @@ TEMPLATES.filters |= {"framework": framework, "listed": listed, "table": table}
 
 def mathml(latex: str, display: str) -> str:
     """Return a formula as MathML, which browsers display without a script."""
-    from latex2mathml import converter  # of the extra `site`
+    from latex2mathml import converter  # installed with the extra `site`
 
     return str(converter.convert(latex, display=display))
 
@@ -79,9 +80,9 @@ def formula_font() -> bytes:
 
     With a text font, or a device without a font for mathematics, a browser lets no bracket grow.
     """
-    from fontTools import subset  # which Matplotlib needs
+    from fontTools import subset  # installed with Matplotlib
 
-    whole = resources.files("ziamath.fonts") / "STIXTwoMath-Regular.ttf"  # of the extra `site`
+    whole = resources.files("ziamath.fonts") / "STIXTwoMath-Regular.ttf"  # extra `site`
     options = subset.Options(flavor="woff", name_IDs=["*"])  # its licence is among its names
     with resources.as_file(whole) as path:
         font = subset.load_font(path, options)
@@ -93,24 +94,50 @@ def formula_font() -> bytes:
     return content.getvalue()
 
 
-def page(
-    name: str,
-    values: Mapping[str, Any],
-    backends: Sequence[str] = registry.OURS,
-    typeset: Typeset = mathml,
-) -> str:
-    """Fill a page of the folder of sources with values."""
-    text = (SOURCES / name).read_text(encoding="utf-8")
-    return TEMPLATES.from_string(render(text, backends, typeset)).render(values) + "\n"
+def page(name: str, values: Mapping[str, Any]) -> str:
+    """Fill the template of a page with values."""
+    return TEMPLATES.get_template(name).render(values).strip("\n") + "\n"
+
+
+def linked(text: str) -> str:
+    """Replace links to the site's pages of lessons by links to notebooks, which GitHub displays."""
+
+    def link(match: re.Match[str]) -> str:
+        lesson, anchor = match[1], match[2] or ""
+        if lesson == "bugs":
+            lesson, anchor = "build", "spot-the-bug"
+        fragment = f"#{heading_of(lesson, anchor).replace(' ', '-')}" if anchor else ""
+        return f"](../torch/{lesson}.ipynb{fragment})"
+
+    return re.sub(r"\]\((build|gates|learn|fast|bugs)\.md(?:#([\w-]+))?\)", link, text)
+
+
+def heading_of(lesson: str, anchor: str) -> str:
+    """Return the heading of a lesson whose anchor this is; raise RNNScratchError without one."""
+    text = (LESSONS / f"{lesson}.md").read_text(encoding="utf-8")
+    for heading in re.findall(r"^#+ (.*)$", FENCE.sub("", text), re.MULTILINE):
+        if slug(heading) == anchor:
+            return heading
+    raise RNNScratchError(f"The lesson {lesson} has no heading with the anchor {anchor!r}.")
+
+
+def slug(heading: str) -> str:
+    """Return the anchor of a heading, as GitHub and the site make it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def render(text: str, backends: Sequence[str], typeset: Typeset) -> str:
     """Render prose for these backends; fenced code stays as it is."""
+    return outside_fences(text, lambda part: _prose(part, backends, typeset))
+
+
+def outside_fences(text: str, function: Callable[[str], str]) -> str:
+    """Apply a function to the parts of a text outside of fenced code."""
     parts, end = [], 0
     for fence in FENCE.finditer(text):
-        parts += [_prose(text[end : fence.start()], backends, typeset), fence.group()]
+        parts += [function(text[end : fence.start()]), fence.group()]
         end = fence.end()
-    return "".join([*parts, _prose(text[end:], backends, typeset)])
+    return "".join([*parts, function(text[end:])])
 
 
 def _prose(text: str, backends: Sequence[str], typeset: Typeset) -> str:

@@ -1,19 +1,15 @@
-"""Writes the README's results from the records: `python -m make.readme`.
+"""The README's results, between marks in its text, and the records that they come from.
 
-It runs in the folder of the clone. Records of runs are in ``notebooks/records``, those of
-comparisons in ``notebooks/comparisons``. The results are between marks in the README, and a test
-fails when they differ from the records.
+Records of training runs are in ``notebooks/records``, records of comparisons in
+``notebooks/comparisons``.
 """
 
-import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from measure.certificate import Certified
-from rich.console import Console
 
 from rnn_scratch import registry
 from rnn_scratch.compare import record as comparison
@@ -21,14 +17,11 @@ from rnn_scratch.compare import summary
 from rnn_scratch.contract import VARIANTS
 from rnn_scratch.runs import run_folder
 from rnn_scratch.runs.run import begun
-from rnn_scratch.show import columns, source_code
 
 from .prose import TEMPLATES
 
 RECORDS = Path("notebooks/records")
 COMPARISONS = Path("notebooks/comparisons")
-README = Path("README.md")
-STEP = Path("notebooks/figures/step.svg")
 
 
 def speed() -> dict[str, Any]:
@@ -38,29 +31,33 @@ def speed() -> dict[str, Any]:
     for row in summary.timed(record):
         variants = speeds.setdefault((row.value or record.plan.threads, row.candidate.backend), {})
         variants[row.candidate.model] = f"{row.figures['train'].median:,.0f}"
+        if row.candidate.model == VARIANTS[0]:
+            variants["generation"] = f"{row.figures['generate'].median:,.0f}"
+    columns = (*VARIANTS, "generation")
     tables = {
-        threads: [[f"characters per second, {threads} thread{'s' * (threads > 1)}", *VARIANTS]]
+        threads: [[f"characters per second, {threads} thread{'s' * (threads > 1)}", *columns]]
         for threads, _ in speeds
     }
     for (threads, name), variants in speeds.items():
-        tables[threads].append([name, *(variants.get(model, "") for model in VARIANTS)])
+        tables[threads].append([name, *(variants.get(column, "") for column in columns)])
     return {"tables": tables.values(), "record": record}
 
 
 def exact(folder: Path) -> dict[str, Any]:
-    """Return the record of exact mode, its trained variants and backends, and where they end."""
-    result = msgspec.json.decode((folder / "exact.json").read_bytes(), type=Certified)
-    result.models = [model for model in result.models if model.outcome == "trained"]
-    models: dict[str, list[str]] = {}
-    for model in result.models:
-        models.setdefault(model.model, []).append(model.backend)
-    ends = [model.digests[-1] for model in result.models]
-    digests = sorted({end.digest for end in ends})
-    return {"exact": result, "models": models, "end": ends[0], "digests": digests}
+    """Return the record of exact mode: its models, their variants, and their last digests."""
+    record = msgspec.json.decode((folder / "exact.json").read_bytes())
+    trained = [model for model in record["models"] if model["outcome"] == "trained"]
+    variants: dict[str, list[str]] = {}
+    for model in trained:
+        variants.setdefault(model["model"], []).append(model["backend"])
+    ends = [model["digests"][-1] for model in trained]
+    digests = sorted({end["digest"] for end in ends})
+    exact = {**record, "models": trained}
+    return {"exact": exact, "models": variants, "end": ends[0], "digests": digests}
 
 
 def presets() -> dict[str, Any]:
-    """Return what the presets of `train` reach, with samples."""
+    """Return the record of the presets of `train`, with samples."""
     record: dict[str, Any] = msgspec.json.decode((RECORDS / "presets.json").read_bytes())
     return record
 
@@ -74,22 +71,9 @@ def recorded(folder: Path) -> Iterator[tuple[Path, run_folder.RunRecord, list[ru
 def histories(folder: Path) -> dict[str, list[run_folder.Epoch]]:
     """Return the epochs of ordinary training, with sequential partitioning, by backend."""
     return {
-        name: run_folder.history(folder / f"{name}-scratch-sequential") for name in registry.OURS
+        name: run_folder.history(folder / f"{name}-scratch-sequential")
+        for name in registry.BUILTIN_BACKENDS
     }
-
-
-def step() -> bytes:
-    """Return a picture of one time step in two frameworks, as `show` prints it."""
-    pieces = {
-        name: [source_code.find(name, function)[0] for function in ("rnn", "step")]
-        for name in ("numpy", "torch")
-    }
-    screen = Console(record=True, width=150, file=io.StringIO(), force_terminal=True)
-    columns.show(screen, "one time step", pieces, marked=True)
-    picture = screen.export_svg(title="rnn-scratch show", unique_id="step")
-    return re.sub(
-        r"@font-face {.*?}\s*", "", picture, flags=re.DOTALL
-    ).encode()  # nothing is loaded
 
 
 def readme(text: str) -> str:
@@ -117,8 +101,3 @@ def replace(text: str, mark: str, content: str) -> str:
     if number != 1:
         raise ValueError(f"the README has {number} places for {mark}, not one")
     return text
-
-
-if __name__ == "__main__":
-    README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
-    STEP.write_bytes(step())

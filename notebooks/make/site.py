@@ -1,86 +1,59 @@
-"""Writes the site's pages from the text, the code and the records: `python -m make.site`.
+"""Write the source of the site from the pages and the lessons: `python -m make.site`.
 
-It runs in the folder of the clone. The pages, Markdown and pictures, are written under ``build/``,
-which git ignores; `nox -s site` runs it, and builds a site from them. With
-``--backends numpy,torch,theirs`` the lessons have the code of these backends, which may be of other
-packages.
+It runs in the folder of the clone and writes ``build/pages``, from which `nox -s site` builds the
+site with Sphinx. The pages are those in ``notebooks/site`` and three files of the clone. Links to
+notebooks become links to the lessons' pages, and interactive parts replace the parts of a page
+between ``<!-- site: NAME -->`` and ``<!-- end of NAME -->``. With ``--backends numpy,torch,theirs``
+the lessons have the code of these backends, which may come from other packages.
 """
 
 import argparse
 import itertools
 import json
+import os
+import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-import grading
 
 from rnn_scratch import registry
-from rnn_scratch.api import in_python
 from rnn_scratch.errors import RNNScratchError
-from rnn_scratch.runs import run_folder
-from rnn_scratch.runs.presets import PRESETS
-from rnn_scratch.settings import SETTINGS, Settings
-from rnn_scratch.show import source_code, standalone
 
-from . import (
-    prose,
-    readme,
-    site_code,
-    site_comparison,
-    site_lessons,
-    site_parity,
-    site_play,
-    site_workers,
-)
-from .lessons import TEXTS, Code
-from .prose import SOURCES
-from .readme import COMPARISONS, RECORDS
+from . import figures, prose, site_code, site_lessons, site_play
+from .lessons import LESSONS
+from .pages import FOLDER
 from .site_code import STATIC
 
-PAGES = Path("build/pages")
-RUN = "numpy-scratch-sequential"  # whose samples the start page has
-EPOCHS = (10, 150, 200, 500)
-FUNCTIONS = ("rnn", "step")  # of the start page, of which one calls the other
+BUILD = Path("build/pages")
+FILES = "files"  # the folder of linked files that are not pages
+ROOT_FILES = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
+WIDE = ("index.md", "play.md")  # pages without a table of contents at the side
+NO_CONTENTS = "---\nhtml_theme.sidebar_secondary.remove: true\n---\n\n"
+LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
+PART = re.compile(r"<!-- site: (\w+)(?: (\w+))? -->\n(.*?)<!-- end of \1 -->", re.DOTALL)
+PICTURE = re.compile(
+    r'<picture>\n.*?<img alt="([^"]*)" src="([^"]*)"[^>]*>\n</picture>(?:\n\n\*([^\n]*)\*)?',
+    re.DOTALL,
+)
 
 
 def pages(
-    backends: Sequence[str] = registry.OURS, typeset: prose.Typeset = prose.mathml
+    backends: Sequence[str] = registry.BUILTIN_BACKENDS, typeset: prose.Typeset = prose.mathml
 ) -> dict[str, bytes]:
-    """Return all pages and pictures by place; raise RNNScratchError where a text makes no sense."""
+    """Return all pages, pictures and scripts by place; raise RNNScratchError for a wrong text."""
     texts = {f"{name}.md": text for name, text in site_lessons.render(backends, typeset).items()}
-    texts["errata.md"] = (TEXTS / "errata.md").read_text(encoding="utf-8")
-    files: dict[str, bytes] = {}
-    for name, (text, pictures) in {
-        "parity": site_parity.render(RECORDS),
-        "comparison": site_comparison.render(COMPARISONS),
-        "workers": site_workers.render(RECORDS, backends, typeset),
-        "play": site_play.render(backends),
-    }.items():
-        texts[f"{name}.md"] = text
-        files |= pictures
-    values = {
-        "settings": SETTINGS,
-        "defaults": Settings(),
-        "in_python": in_python,
-        "presets": readme.presets()["presets"],
-        "arguments_of_presets": PRESETS,
-        "mistakes": _mistakes(),
-        **_start(backends),
-    }
-    programs = {
-        name: standalone.program(name, Settings(), f"rnn-scratch standalone {name}")
-        for name in backends
-        if name in registry.OURS
-    }
-    texts |= {f"{STATIC}/{name}/rnn.py": source for name, source in programs.items()}
-    values |= _programs(programs, backends)
-    for path in sorted(SOURCES.glob("*.md")):
-        if path.name not in texts:
-            texts[path.name] = prose.page(path.name, values, backends, typeset)
-    script = (SOURCES / "frameworks.js").read_text(encoding="utf-8")
+    files = site_play.scripts()
+    parts = site_play.parts(backends)
+    for path in (*sorted(FOLDER.glob("*.md")), *map(Path, ROOT_FILES)):
+        text = prose.render(path.read_text(encoding="utf-8"), backends, typeset)
+        link = partial(_link, folder=path.parent, files=files)
+        text = prose.outside_fences(text, partial(LINK.sub, link))
+        text = PICTURE.sub(_figure, text)
+        text = PART.sub(lambda match: _part(match, parts, backends), text)
+        texts[path.name.lower()] = NO_CONTENTS * (path.name in WIDE) + text
+    script = (FOLDER / "frameworks.js").read_text(encoding="utf-8")
     titles = {backend: prose.framework(backend) for backend in backends}
     texts[f"{STATIC}/frameworks.js"] = script.replace("{frameworks}", json.dumps(titles))
     files |= {name: text.encode() for name, text in texts.items()}
@@ -88,45 +61,51 @@ def pages(
         for output in itertools.chain(*sources.values()):
             if output.picture:
                 files[site_code.figure_name(output.picture)] = output.picture
-    files[f"{STATIC}/frameworks.css"] = (SOURCES / "frameworks.css").read_bytes()
+    for picture in (FOLDER / figures.FOLDER).glob("*.svg"):
+        files[f"{STATIC}/figures/{picture.name}"] = picture.read_bytes()
+    files[f"{STATIC}/frameworks.css"] = (FOLDER / "frameworks.css").read_bytes()
     return files
 
 
-def _mistakes() -> dict[str, list[str]]:
-    # Those that grading recognizes, by the function in whose code, in NumPy, they are made.
-    names: dict[str, list[str]] = {}
-    for function in grading.GRADED_BY:
-        source = source_code.join(source_code.find("numpy", function)[:1])
-        names[function] = [
-            mistake.name
-            for mistake in grading.known(function)
-            if all(old in source for old in mistake.changes["numpy"][::2])
-        ]
-    return names
+def _link(match: re.Match[str], folder: Path, files: dict[str, bytes]) -> str:
+    # Convert a link between files of the clone to a link between pages of the site.
+    target, fragment = Path(os.path.normpath(folder / match[1])), match[2] or ""
+    if target.suffix == ".ipynb" and target.stem in LESSONS:
+        anchor = prose.slug(fragment.removeprefix("#"))
+        name = "bugs" if anchor == "spot-the-bug" else target.stem
+        return f"]({name}.md{'#' + anchor if anchor and name != 'bugs' else ''})"
+    if target.parent == FOLDER and target.suffix == ".md":
+        return f"]({target.name}{fragment})"
+    if target.name in ROOT_FILES:
+        return f"]({target.name.lower()}{fragment})"
+    if target.name == "README.md":
+        return "](index.md)"
+    place = f"{FILES}/{target.as_posix()}"
+    files[place] = target.read_bytes()
+    return f"]({place})"
 
 
-def _start(backends: Sequence[str]) -> dict[str, Any]:
-    # The start page: what the network learns, and the same function in two frameworks.
-    run = RECORDS / RUN
-    return {
-        "backends": backends,
-        **site_play.writer(),
-        "characters": run_folder.read(run).text.train_tokens,
-        "samples": [row for row in run_folder.history(run) if row.epoch in EPOCHS and row.sample],
-        "step": site_code.group(site_code.of(backends[:2], *FUNCTIONS), backends[:2], kind="pair"),
-    }
+def _figure(match: re.Match[str]) -> str:
+    words, place, caption = match.groups()
+    name = f"{STATIC}/figures/{Path(place).name}"
+    below = f"<figcaption>{caption}</figcaption>" if caption else ""
+    return f'<figure><img src="{name}" alt="{words}">{below}</figure>'
 
 
-def _programs(sources: Mapping[str, str], backends: Sequence[str]) -> dict[str, str]:
-    # The programs of one file, and a button for each that downloads it.
-    button = '<a class="download" href="{}/{}/rnn.py" download>Download rnn.py</a>'
-    downloads = [site_code.panel([name], button.format(STATIC, name)) for name in sources]
-    codes = {name: Code(source.rstrip("\n")) for name, source in sources.items()}
-    return {"downloads": "\n\n".join(downloads), "programs": site_code.group(codes, backends)}
+def _part(match: re.Match[str], parts: dict[str, str], backends: Sequence[str]) -> str:
+    name, function, _ = match.groups()
+    if name == "code":
+        return site_code.group(site_code.of(backends, function), backends)
+    if name == "step":
+        pair = backends[:2]
+        return site_code.group(site_code.of(pair, "rnn", "step"), pair, kind="pair")
+    if name == "contents":
+        return prose.TEMPLATES.get_template("toctree.md").render()
+    return parts[name]
 
 
 def write(folder: Path, backends: Sequence[str]) -> None:
-    """Write all pages into the folder, in place of its content, and the font of their formulas."""
+    """Replace the folder's content by all pages and the font of their formulas."""
     files = {**pages(backends), f"{STATIC}/formulas.woff": prose.formula_font()}
     shutil.rmtree(folder, ignore_errors=True)
     for name, content in files.items():
@@ -135,17 +114,17 @@ def write(folder: Path, backends: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Write the pages for the backends named on the command line."""
+    """Write the source of the site for the backends named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m make.site")
     parser.add_argument(
         "--backends",
         metavar="A,B,...",
-        default=",".join(registry.OURS),
-        help="those whose code the lessons have (default: %(default)s)",
+        default=",".join(registry.BUILTIN_BACKENDS),
+        help="backends whose code the lessons show (default: %(default)s)",
     )
     backends = parser.parse_args().backends.split(",")
     try:
-        write(PAGES, backends)
+        write(BUILD, backends)
     except RNNScratchError as error:
         sys.exit(f"Error: {error}")
 

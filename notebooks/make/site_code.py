@@ -1,8 +1,8 @@
 """Code and its outputs as HTML: a panel for each framework, with aligned lines.
 
-Without a script the panels follow one another, each with its name. Every line has the number of its
-row in a display with columns. This HTML contains no line breaks, only entities for them, so that
-Markdown leaves it as it is.
+Without a script, the panels follow one another, with their names. Every line has the number of its
+row in a display with columns. This HTML contains entities instead of line breaks, so that Markdown
+does not change it.
 """
 
 import hashlib
@@ -17,12 +17,12 @@ from pygments.lexers import get_lexer_by_name
 
 from rnn_scratch.show import alignment, source_code
 
-from .lessons import Code, place
+from .lessons import Code, location
 from .prose import framework
 
 BREAK = "&#10;"
 FIGURE = re.compile(r"^# Figure ([\w-]+): (.*(?:\n# .*)*)", re.MULTILINE)  # a name, and its words
-STATIC = "_static"  # the folder of all files that are no pages, in the pages and in the site
+STATIC = "_static"  # folder of styles, scripts and pictures
 
 
 class Output(NamedTuple):
@@ -39,15 +39,14 @@ def of(backends: Sequence[str], *names: str) -> dict[str, Code]:
         pieces = [piece for name in names for piece in source_code.find(backend, name)[:1]]
         if pieces:
             source = "\n\n\n".join(piece.source for piece in pieces)
-            codes[backend] = Code(source, place=place(pieces[-1]))
+            codes[backend] = Code(source, location=location(pieces[-1]))
     return codes
 
 
 def rows(sources: Sequence[str]) -> list[list[int]]:
-    """Return, for each code, the rows of its lines, so that corresponding lines are aligned.
+    """Return the row of every line of each source, so that corresponding lines are aligned.
 
-    One function at a time: functions of one name, with two empty lines between them, stand beside
-    each other, and no line is aligned with one of another function.
+    Functions with the same name share rows, and only their lines are aligned.
     """
     texts = [source.split("\n\n\n") for source in sources]
     tables = alignment.functions(
@@ -62,11 +61,11 @@ def rows(sources: Sequence[str]) -> list[list[int]]:
             lines = [start + number for number, line in enumerate(column) if line is not None]
             rows_of_code += [*lines, end, end + 1] if lines else []  # two empty lines at its end
         start = end + 2
-    return [rows_of_code[:-2] for rows_of_code in numbers]  # but not the last one
+    return [rows_of_code[:-2] for rows_of_code in numbers]  # drop final empty lines
 
 
 def _name(text: str) -> str:
-    # What a function or another section of a code is aligned by.
+    # The name by which a section of code is aligned.
     match = re.search(r"^(?:def|class) (\w+)", text, re.MULTILINE)
     return match.group(1) if match else ""
 
@@ -74,8 +73,7 @@ def _name(text: str) -> str:
 def block(code: Code, own_rows: Sequence[int] | None = None) -> str:
     """Highlight one section of code, with a span for each line."""
     lexer = get_lexer_by_name(code.language, stripnl=False, ensurenl=False)
-    # The formatter ends its spans with each line, so that the lines can be separated. The lexer of
-    # diffs recognizes only lines with an end.
+    # The formatter closes its spans at the end of a line. The lexer of diffs needs a final newline.
     text = highlight(f"{code.source}\n", lexer, HtmlFormatter(nowrap=True))
     lines = text.split("\n")[: len(code.source.split("\n"))]
     spans = []
@@ -86,9 +84,9 @@ def block(code: Code, own_rows: Sequence[int] | None = None) -> str:
 
 
 def group(codes: Mapping[str, Code], everyone: Sequence[str], kind: str = "pieces") -> str:
-    """Show the code of several backends: tabs or columns, or one panel if all are the same.
+    """Return the code of several backends as tabs or columns, or one panel for equal sources.
 
-    Of the kind "pair" they are beside each other, whatever the reader selects.
+    The kind "pair" shows two columns, independent of the reader's selection.
     """
     if len(set(codes.values())) == 1:
         one = block(next(iter(codes.values())))
@@ -97,11 +95,11 @@ def group(codes: Mapping[str, Code], everyone: Sequence[str], kind: str = "piece
     panels: dict[tuple[str, ...], str] = {
         (name,): block(code, code_rows) for (name, code), code_rows in zip(codes.items(), aligned)
     }
-    return _panels(kind, panels, {(name,): code.place for name, code in codes.items()})
+    return _panels(kind, panels, {(name,): code.location for name, code in codes.items()})
 
 
 def outputs(results: Mapping[str, Sequence[Output]], everyone: Sequence[str], source: str) -> str:
-    """Show the outputs of the code of `source`, once for all backends that print the same."""
+    """Return the outputs of the code `source`, once for all backends with equal outputs."""
     alike: dict[tuple[Output, ...], list[str]] = {}
     for name, result in results.items():
         if result:
@@ -120,7 +118,7 @@ def outputs(results: Mapping[str, Sequence[Output]], everyone: Sequence[str], so
 
 
 def panel(names: Sequence[str], content: str, place: str = "", markdown: bool = False) -> str:
-    """Show what belongs to some frameworks, under their names."""
+    """Return content for some frameworks, under their names."""
     title = ", ".join(map(framework, names))
     where = f" <span>{html.escape(place)}</span>" if place else ""
     gap = "\n\n" if markdown else ""
@@ -131,7 +129,7 @@ def panel(names: Sequence[str], content: str, place: str = "", markdown: bool = 
 
 
 def figure_name(picture: bytes) -> str:
-    """Return the place of a picture in the site, named by its content."""
+    """Return the place of a picture in the site; its name is a digest."""
     return f"{STATIC}/figures/{hashlib.sha256(picture).hexdigest()[:16]}.png"
 
 

@@ -1,4 +1,4 @@
-"""The site's page with the comparison of the frameworks, made from the records that exist."""
+"""The page with the comparison of the frameworks, made from the records that exist."""
 
 from pathlib import Path
 from typing import Any
@@ -6,30 +6,29 @@ from typing import Any
 from rnn_scratch.compare import pictures, record, report, summary, tables
 from rnn_scratch.compare.record import Comparison
 
-from . import prose
-from .site_code import STATIC
+from . import figures, prose
 
-SPEED, START, QUALITY = "Speed of training", "Start, generation, memory", "Quality"
+SPEED, START, QUALITY = "Speed", "Start and memory", "Quality"
 # The title of each comparison, and which of its pictures and tables the page includes.
 COMPARISONS = {
     "speed": ("Speed", ("speed",), (SPEED, START)),
     "curves": ("The same curves", ("perplexity",), (QUALITY,)),
     "curves-story": ("The same curves on another text", ("perplexity",), ()),
-    "sizes-32": ("Three sizes, 32 rows", ("scaling",), (SPEED,)),
-    "sizes-128": ("Three sizes, 128 rows", ("scaling",), (SPEED,)),
+    "sizes-32": ("Three sizes, 32 rows", ("speed",), (SPEED,)),
+    "sizes-128": ("Three sizes, 128 rows", ("speed",), (SPEED,)),
     "target-rnn": ("Time to a held-out perplexity", (), (QUALITY,)),
     "target-lstm": ("Time to it, with an LSTM", (), (QUALITY,)),
 }
 
 
 def render(folder: Path) -> tuple[str, dict[str, bytes]]:
-    """Return the page, and its pictures by their places in the site."""
+    """Return the page, and its pictures by place."""
     measured = {name: record.read(folder / name) for name in COMPARISONS}
     speed = measured["speed"]
     timed = summary.timed(speed)
-    rows = [row for row in timed if row.value == speed.plan.points[0]]
+    rows = [row for row in timed if row.value == speed.plan.varied_values[0]]
     best = max(rows, key=lambda row: row.figures["train"].median)
-    # How all was measured, and below each comparison what is different there.
+    # The method of all comparisons; each comparison lists its differences.
     how = report.lines("method", speed)
     images: dict[str, bytes] = {}
     values = {
@@ -54,16 +53,18 @@ def _section(
     name: str, comparison: Comparison, how: list[str], images: dict[str, bytes]
 ) -> dict[str, Any]:
     title, drawn, captioned = COMPARISONS[name]
-    figures = {}
+    drawings = {}
     for picture in drawn:
-        place = f"{STATIC}/figures/{name}-{picture}.svg"
-        (images[place],) = pictures.draw(comparison, [picture], ["svg"]).values()
-        figures[place] = picture
+        place = f"{figures.FOLDER}/{name}-{picture}.svg"
+        (images[place],) = pictures.draw(comparison, [picture]).values()
+        drawings[place] = picture
     method = [line for line in report.lines("method", comparison) if line not in how]
     return {
         "title": title,
-        "figures": figures,
-        "tables": [table for table in tables.tables(comparison) if table.title in captioned],
+        "figures": drawings,
+        "tables": [
+            table for table in tables.tables(comparison) if table.title.split(",")[0] in captioned
+        ],
         "lines": [
             *report.lines("setting", comparison),
             *report.lines("notes", comparison),

@@ -1,7 +1,7 @@
 """The lessons for the site: the master texts for all frameworks at once.
 
-What is the same for all appears once; what differs is a group of panels, one for a framework or for
-some. Code comes from the backends as they are, and its outputs from the notebooks.
+Text that all frameworks share appears once; the rest is a group of panels for one framework or
+several. Code comes from the backends, and its outputs from the notebooks.
 """
 
 import base64
@@ -14,9 +14,9 @@ from .lessons import TEXTS, Code, Part
 from .prose import Typeset
 from .site_code import Output
 
-BUGS = "# Spot the bug"  # what follows is in the notebook of its lesson, and a page of its own
+BUGS = "# Spot the bug"  # the heading of a section that is a separate page of the site
 PAGES = (*lessons.LESSONS, "bugs")
-Results = Mapping[str, Mapping[str, Sequence[Output]]]  # by backend and source
+Results = Mapping[str, Mapping[str, Sequence[Output]]]  # keyed by backend and source
 
 
 class Item(NamedTuple):
@@ -28,11 +28,11 @@ class Item(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What is needed everywhere in a text."""
+    """Data for the rendering of all parts of a text."""
 
     results: Results
     typeset: Typeset
-    used: dict[str, set[str]]  # by backend: a helper appears once
+    used: dict[str, set[str]]  # helpers that are shown already, by backend
 
 
 def render(backends: Sequence[str], typeset: Typeset = prose.mathml) -> dict[str, str]:
@@ -53,7 +53,7 @@ def read_results(backends: Sequence[str]) -> dict[str, dict[str, list[Output]]]:
     """Read the outputs of all cells of the notebooks, by backend and by the cell's source."""
     results: dict[str, dict[str, list[Output]]] = {}
     for backend in backends:
-        paths = (TEXTS / f"{backend}-{lesson}.ipynb" for lesson in lessons.LESSONS)
+        paths = (TEXTS / f"{backend}/{lesson}.ipynb" for lesson in lessons.LESSONS)
         notebooks = [json.loads(path.read_text("utf-8")) for path in paths if path.exists()]
         results[backend] = {
             "".join(cell["source"]): [_output(output) for output in cell["outputs"]]

@@ -1,33 +1,33 @@
-"""The site's page on the equality of the numbers, made from records."""
+"""The page on numerical parity, made from records."""
 
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
-from measure.certificate import Certified
 
 from rnn_scratch.compare import pictures
 from rnn_scratch.exact import FINE_GRID, GRID, STATE_GRID
 from rnn_scratch.runs import curve, run_folder
+from rnn_scratch.settings import Settings
 
 from . import figures, prose, readme
 from .prose import framework
-from .site_code import STATIC
 
-FLOAT64 = f"{STATIC}/figures/float64.svg"
-PERPLEXITY = f"{STATIC}/figures/perplexity.svg"
-Histories = dict[str, list[run_folder.Epoch]]  # by backend
+FLOAT64 = f"{figures.FOLDER}/float64.svg"
+PERPLEXITY = f"{figures.FOLDER}/perplexity.svg"
+Histories = dict[str, list[run_folder.Epoch]]  # histories, keyed by backend
 
 
 def render(folder: Path) -> tuple[str, dict[str, bytes]]:
-    """Render the page, and its pictures by their places in the site."""
+    """Return the page, and its pictures by place."""
     values = readme.exact(folder)
-    exact: Certified = values["exact"]
-    backends = list(dict.fromkeys(model.backend for model in exact.models))
+    exact = values["exact"]
+    backends = list(dict.fromkeys(model["backend"] for model in exact["models"]))
     float64 = {path.name: history for path, _, history in readme.recorded(folder / "float64")}
     differences = _differences({name: float64[name] for name in backends if name in float64})
     float32 = readme.histories(folder)
-    size = exact.settings
+    size = msgspec.convert(exact["settings"], Settings)
     values |= {
         "backends": backends,
         "updates": 100 * ((size.max_tokens - 1) // size.batch_size // size.num_steps),
@@ -41,7 +41,7 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
         "state_grid": _power(STATE_GRID),
         "fine_grid": _power(FINE_GRID),
         "optimizers": json.loads((folder / "optimizers.json").read_bytes()),
-        "ends": list(zip(*(model.digests for model in exact.models))),
+        "ends": list(zip(*(model["digests"] for model in exact["models"]))),
         "arm": json.loads((folder / "arm.json").read_bytes()),
         "runs": sorted(readme.recorded(folder)),
     }

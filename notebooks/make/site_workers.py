@@ -1,52 +1,49 @@
-"""The site's page on several workers: their engines' code, and what is computed from the record.
+"""Make the page on several workers from its template and the record.
 
-`measure engines` writes the record. What it does not contain is computed here: the bytes of an
-exchange from the shapes of the parameters, and when two workers are faster than one.
+`measure engines` writes the record. This module computes the bytes of an exchange from the shapes
+of the parameters, and when two workers are faster than one.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import UndefinedError
 
+from rnn_scratch import registry
 from rnn_scratch.compare import pictures
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import sessions
-from rnn_scratch.runs.runtime import Runtime
-from rnn_scratch.settings import SETTINGS, Settings, option_of
+from rnn_scratch.settings import Settings, option_name
 from rnn_scratch.text import books
-from rnn_scratch.workers import groups, launch, supervisor
+from rnn_scratch.training.runtime import Runtime
+from rnn_scratch.workers import mpi, supervisor
 
 from . import exchange, figures, prose, site_code
 from .exchange import Exchange
 from .prose import framework
-from .site_code import STATIC
 
 RECORD = "workers.json"
-EXCHANGE = f"{STATIC}/figures/exchange.svg"
-LARGE = 100  # how many times as many parameters as the chapter's model the page looks at
+EXCHANGE = f"{figures.FOLDER}/exchange.svg"
+LARGE = 100  # parameter ratio of the page's large model to the chapter's model
 NETWORKS = (1, 10)  # Gbit/s, assumed
 H, B = Settings().num_hiddens, Settings().batch_size
 
 
-def render(
-    folder: Path, backends: Sequence[str], typeset: prose.Typeset = prose.mathml
-) -> tuple[str, dict[str, bytes]]:
-    """The page, and its pictures by their places; RNNScratchError where a record lacks a part."""
+def render(folder: Path) -> tuple[str, dict[str, bytes]]:
+    """Return the page, and its plots by path; RNNScratchError if the record lacks a part."""
     path = folder / RECORD
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         measured, exact = record["workers"], record["workers-exact"]
-        engines = {n: each for n, each in measured["engines"].items() if n in backends}
+        engines = measured["engines"]
         vocabulary = measured["settings"]["vocabulary"]
         fits = {name: exchange.fit(exchange.points(engine)) for name, engine in engines.items()}
         values = {
-            "all_gather": site_code.group(site_code.of(backends, "all_gather"), backends),
-            "launch": launch,
-            "groups": groups,
+            "all_gather": site_code.of(registry.BUILTIN_BACKENDS, "all_gather"),
+            "mpi": mpi,
             "supervisor": supervisor,
             "equal": _equal(),
             "measured": measured,
@@ -61,10 +58,9 @@ def render(
             "networks": NETWORKS,
             "large": _large(measured, fits),
             "engines": engines,
-            "before": _before(engines),
             "trainings": [_digests(training) for training in exact["trainings"]],
         }
-        page = prose.page("workers.md", values, backends, typeset)
+        page = prose.page("workers.md", values)
     except (OSError, LookupError, UndefinedError) as error:
         raise RNNScratchError(
             f"The record {path} lacks what the page quotes: {error}.\nMake it again: "
@@ -83,24 +79,14 @@ def render(
 
 
 def _equal() -> list[str]:
-    # What all workers must have in common: what the supervisor compares, the settings last.
+    # The versions, options and settings that the workers compare, the settings last.
     text, runtime = books.Text("", "", "", ""), Runtime("numpy", "scratch")
-    work = sessions.Work(settings=Settings(), text=text, runtime=runtime, folder=None)
-    settings = [option_of(name) for name in SETTINGS]
-    names = [name for name in supervisor.terms(work) if name not in settings]
+    job = sessions.Work(settings=Settings(), text=text, runtime=runtime, folder=None)
+    settings = [option_name(name) for name in Settings.__struct_fields__]
+    names = [name for name in supervisor.required_equal(job) if name not in settings]
     names = [name.replace("numpy backend", "backend") for name in names]
     words = [f"`{name}`" if name.startswith("--") else f"the {name}" for name in names]
     return [*words, f"every setting, from `{settings[0]}` to `{settings[-1]}`"]
-
-
-def _before(engines: Mapping[str, Any]) -> str:
-    # What to say where the record was made before MXNet exchanged through MPI.
-    if "key-value" not in engines.get("mxnet", {}).get("engine", ""):
-        return ""
-    return (
-        "MXNet's figures on this page are those of this store, a parameter server; its workers "
-        "have exchanged through MPI since."
-    )
 
 
 def _costs(engine: Mapping[str, Any], vocabulary: int) -> list[str]:
@@ -128,7 +114,7 @@ def _gains(measured: Mapping[str, Any], fits: Mapping[str, Exchange]) -> dict[st
             (name, units): [f"{gains[name, units, rows]:.2f}" for rows in sizes]
             for name, units in dict.fromkeys(key[:2] for key in gains)
         },
-        "faster": sum(round(each, 2) > 1 for each in gains.values()),  # as in the table
+        "faster": sum(round(each, 2) > 1 for each in gains.values()),  # round like the table
         "cases": len(gains),
         "best": {"gain": gains[best], "backend": name, "units": units, "rows": rows},
         "chapter": {name: gains[name, H, B] for name in fits},
@@ -138,7 +124,7 @@ def _gains(measured: Mapping[str, Any], fits: Mapping[str, Exchange]) -> dict[st
 def _large(
     measured: Mapping[str, Any], fits: Mapping[str, Exchange]
 ) -> list[tuple[str, float, list[int]]]:
-    # Of a larger model: the gain, and from how many rows on there is one, with and without a line.
+    # Return rows for a larger model: the gain, and the smallest gainful batch per network.
     V = measured["settings"]["vocabulary"]
     count = LARGE * exchange.parameters(H, V)
     rows = []
@@ -155,7 +141,7 @@ def _large(
 
 
 def _digests(training: Mapping[str, Any]) -> dict[str, Any]:
-    # The digests of models in exact mode, by backend, for each number of workers.
+    # Return the digests of models in exact mode, by backend, for each number of workers.
     digests = {
         (model["backend"], model["workers"]): model["digests"][-1]["digest"]
         if model["outcome"] == "trained"

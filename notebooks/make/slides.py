@@ -1,10 +1,10 @@
-"""Makes slides of lessons from the cells of their notebooks: `python -m make.slides NAME`.
+"""Make slides of lessons from the cells of their notebooks: `python -m make.slides [NAME ...]`.
 
-It runs in the folder of the clone, with names such as numpy-build, or none for all lessons whose
-notebooks there are, and writes to ``build/slides``: for each lesson one HTML file, which loads
-nothing. A section of the lesson is a slide, or several if it does not fit on one. On them are its
-marked sentences and outputs, formulas, lists, tables, functions and pictures. All of its text is in
-the notes, which the key S shows.
+Run it in the folder of the clone, with names such as numpy-build, or without names for all existing
+notebooks. It writes one self-contained HTML file per lesson to ``build/slides``. A section of the
+lesson becomes a slide, or several slides if its content does not fit. Slides show marked sentences
+and outputs, formulas, lists, tables, functions and figures. The full text is in the notes, which
+the key S shows.
 """
 
 import argparse
@@ -25,44 +25,74 @@ from pygments.lexers import PythonLexer
 
 from rnn_scratch import registry
 
-from . import prose
-from .lessons import LESSONS, MARKS, TEXTS
+from . import lessons, prose
+from .lessons import LESSONS, MARKS, notebook_path
 
 SLIDES, TEMPLATES = Path("build/slides"), Path(__file__).parent / "templates"
-# Pixels of a slide's height, of the template's fonts.
-ROOM, GAP, LINE, CODE_LINE, FORMULA, PICTURE = 585, 16, 40, 26, 75, 260
-WIDTH, LONG_LINE, LONG_FORMULA = 85, 100, 120  # characters of text, of code, and of LaTeX
-STRUCTURED = ("- ", "|", "1. ")  # how a list or a table begins
+# Heights in pixels, for the fonts of the template.
+ROOM, GAP, LINE, CODE_LINE, FORMULA, PICTURE = 585, 16, 40, 26, 75, 292
+WIDTH, LONG_LINE, LONG_FORMULA = 85, 100, 120  # characters: text, code and LaTeX
+SHORT_CODE = 9  # maximum number of lines of code that a slide shows above its output
+STRUCTURED = ("- ", "|", "1. ")  # prefixes of lists and tables
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 
 
 class Part(NamedTuple):
-    """Something on a slide: HTML, and its height."""
+    """An element of a slide: HTML and its height in pixels."""
 
     content: str
     height: int
 
 
 class Slide(NamedTuple):
-    """A slide: the title of its section, what is on it, and the text of the section."""
+    """A slide: the title of its section, its parts, and notes with the text of the section."""
 
     title: str
     parts: list[Part]
     notes: list[str]
 
 
-def slides(notebook: dict[str, Any]) -> Iterator[Slide]:
-    """Yield the slides of a notebook's sections."""
-    title, parts, texts, letter, before = "", list[Part](), list[str](), "", ""
+def marked_notebook(name: str) -> dict[str, Any]:
+    """Read a lesson's notebook; add the marks of the master text to its cells."""
+    notebook = json.loads(notebook_path(name).read_text(encoding="utf-8"))
+    outputs = {"".join(c["source"]): c["outputs"] for c in notebook["cells"] if "outputs" in c}
+    backend, lesson = name.split("-")
+    cells = lessons.cells(lessons.text_of(lesson), backend, marked=True)
+    return {
+        "cells": [
+            {"cell_type": kind, "source": source, "outputs": outputs.get(source, [])}
+            for kind, source in cells
+        ]
+    }
+
+
+def slides(notebook: dict[str, Any]) -> list[Slide]:
+    """Return the slides of a notebook; a slide with a single sentence joins the previous slide."""
+    joined: list[Slide] = []
+    for slide in _sections(notebook):
+        is_sentence = len(slide.parts) == 1 and slide.parts[0].content.startswith("<p>")
+        last = joined[-1].parts if joined else []
+        height = sum(part.height + GAP for part in last) + slide.parts[0].height + LINE
+        if not (is_sentence and joined and height <= ROOM):
+            joined.append(slide)
+            continue
+        heading = "" if slide.title == joined[-1].title else f"<h2>{slide.title}</h2>"
+        last.append(Part(heading + slide.parts[0].content, slide.parts[0].height + LINE))
+        joined[-1].notes.extend(slide.notes)
+    return joined
+
+
+def _sections(notebook: dict[str, Any]) -> Iterator[Slide]:
+    title, parts, paragraphs, letter, previous = "", list[Part](), list[str](), "", ""
     for source, outputs in _blocks(notebook):
         heading = re.match("(#+) ", source) if outputs is None else None
-        if heading and re.fullmatch("#+ [A-Z]", source):  # beside others on a slide
+        if heading and re.fullmatch("#+ [A-Z]", source):  # a short subsection shares a slide
             letter = f"<h2>{source[-1]}</h2>"
         elif heading:
-            yield from _packed(title, parts, texts)
-            title, parts, texts = _html(source.lstrip("# ")), [], []
+            yield from _packed(title, parts, paragraphs)
+            title, parts, paragraphs = _html(source.lstrip("# ")), [], []
         elif outputs is not None:
-            for part in _code(source, outputs, before.endswith("<!--output-->")):
+            for part in _code(source, outputs, previous.endswith("<!--output-->")):
                 parts.append(Part(letter + part.content, part.height + LINE * bool(letter)))
                 letter = ""
         elif source.startswith(("$$", *STRUCTURED)):
@@ -73,27 +103,32 @@ def slides(notebook: dict[str, Any]) -> Iterator[Slide]:
             parts.append(Part(content, FORMULA * formula + LINE * rows))
         elif not source.startswith(("```", "<", "    ")):
             parts += _marked(source)
-            texts.append(MARKS.sub("", source))
-        before = source if outputs is None else before
-    yield from _packed(title, parts, texts)
+            paragraphs.append(MARKS.sub("", source))
+        previous = source if outputs is None else previous
+    yield from _packed(title, parts, paragraphs)
 
 
-def _packed(title: str, parts: list[Part], texts: list[str]) -> Iterator[Slide]:
-    # The parts of a section on as few slides as they fit on, in their order.
-    if re.match(r"[0-9]\.", title):  # an exercise: code and pictures are its solution
+def _packed(title: str, parts: list[Part], paragraphs: list[str]) -> Iterator[Slide]:
+    # Distribute the parts of a section in order over the minimum number of slides.
+    if re.match(r"[0-9]\.", title):  # omit code and figures of an exercise: they are its solution
         parts = [part for part in parts if part.content.startswith("<p>")]
     pages: list[list[Part]] = []
     for part in parts:
-        if not pages or sum(each.height + GAP for each in pages[-1]) + part.height > ROOM:
-            pages.append([])
+        if not pages or sum(p.height + GAP for p in pages[-1]) + part.height > ROOM:
+            # Keep a formula with the preceding sentence, and an output with its code.
+            last = pages[-1] if pages else []
+            output = "<pre>" in part.content and "<span" not in part.content
+            joined = len(last) > 1 and last[-1].height + GAP + part.height <= ROOM
+            joined = joined and (output or 'display="block"' in part.content)
+            pages.append([last.pop()] if joined else [])
         pages[-1].append(part)
-    for number, page in enumerate(pages):
-        yield Slide(title, page, [] if number else list(map(_html, texts)))
+    for index, page in enumerate(pages):
+        yield Slide(title, page, [] if index else list(map(_html, paragraphs)))
 
 
 def _blocks(notebook: dict[str, Any]) -> Iterator[tuple[str, list[Any] | None]]:
-    # Cells of code with their outputs, and of text what is between empty lines; code between
-    # fences is one block.
+    # Yield code cells with their outputs, and blocks of text between empty lines. Fenced code is
+    # one block.
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             yield "".join(cell["source"]), cell["outputs"]
@@ -109,11 +144,10 @@ def _blocks(notebook: dict[str, Any]) -> Iterator[tuple[str, list[Any] | None]]:
 
 
 def _code(source: str, outputs: list[Any], printed: bool) -> Iterator[Part]:
-    # Functions, and the pictures that are drawn; not the experiments around them.
-    if all(isinstance(node, ast.FunctionDef) for node in ast.parse(source).body):
-        for function in source.split("\n\n\n"):
-            code = highlight(function, PythonLexer(), HtmlFormatter(cssclass="code"))
-            yield Part(code, CODE_LINE * (function.count("\n") + 1) + 20)
+    # Yield functions and figures. Other code is yielded only if it is short and prints.
+    functions = all(isinstance(node, ast.FunctionDef) for node in ast.parse(source).body)
+    if functions:
+        yield from map(_highlighted, source.split("\n\n\n"))
     figure = re.match(r"# Figure [\w-]+: (.*(?:\n#.*)*)", source)
     alt = html.escape(" ".join(figure[1].replace("\n#", "").split()) if figure else "")
     for output in outputs:
@@ -122,20 +156,28 @@ def _code(source: str, outputs: list[Any], printed: bool) -> Iterator[Part]:
             src = "data:image/png;base64," + "".join(image).replace("\n", "")
             yield Part(f'<figure><img alt="{alt}" src="{src}"></figure>', PICTURE)
         elif printed:
+            if not functions and source.count("\n") < SHORT_CODE:
+                yield _highlighted(source)
             text = "".join(output.get("text") or data["text/plain"]).rstrip()
             rows = sum(1 + len(line) // LONG_LINE for line in text.split("\n"))
             content = f'<div class="code"><pre>{html.escape(text)}</pre></div>'
             yield Part(content, CODE_LINE * rows + 20)
 
 
+def _highlighted(source: str) -> Part:
+    code = highlight(source, PythonLexer(), HtmlFormatter(cssclass="code"))
+    return Part(code, CODE_LINE * (source.count("\n") + 1) + 20)
+
+
 def _marked(text: str) -> list[Part]:
     sentences = re.split(r"(?<=[.!?>])\s+(?=[A-Z`*$(])", " ".join(text.split()))
-    marked = " ".join(MARKS.sub("", each) for each in sentences if "<!--slide-->" in each)
+    selected = (sentence for sentence in sentences if "<!--slide-->" in sentence)
+    marked = " ".join(MARKS.sub("", sentence) for sentence in selected)
     return [Part(f"<p>{_html(marked)}</p>", LINE * (1 + len(marked) // WIDTH))] if marked else []
 
 
 def _html(text: str) -> str:
-    """Return Markdown as HTML, formulas as MathML."""
+    """Convert Markdown to HTML, and formulas to MathML."""
     formulas: list[str] = []
 
     def keep(match: re.Match[str]) -> str:
@@ -144,17 +186,16 @@ def _html(text: str) -> str:
         return f"FORMULA{len(formulas) - 1}X"
 
     marked = re.sub(r"\$\$(.+?)\$\$|\$(.+?)\$", keep, text, flags=re.DOTALL)
-    made = MARKDOWN.render(marked) if "\n" in text or text[:2] in STRUCTURED else ""
-    made = made or MARKDOWN.renderInline(marked)
-    return re.sub(r"FORMULA(\d+)X", lambda number: formulas[int(number[1])], made)
+    content = MARKDOWN.render(marked) if "\n" in text or text[:2] in STRUCTURED else ""
+    content = content or MARKDOWN.renderInline(marked)
+    return re.sub(r"FORMULA(\d+)X", lambda match: formulas[int(match[1])], content)
 
 
 def make(name: str) -> Path:
-    """Write the slides of a lesson's notebook; the file."""
-    notebook = json.loads((TEXTS / f"{name}.ipynb").read_text(encoding="utf-8"))
+    """Write the slides of a lesson's notebook; return the file."""
     templates = Environment(loader=FileSystemLoader(TEMPLATES), trim_blocks=True)
     text = templates.get_template("slides.html").render(
-        slides=list(slides(notebook)),
+        slides=slides(marked_notebook(name)),
         colors=HtmlFormatter(cssclass="code").get_style_defs(),
         font=base64.b64encode(prose.formula_font()).decode(),
     )
@@ -167,10 +208,10 @@ def make(name: str) -> Path:
 def main() -> None:
     """Make the slides of the notebooks named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m make.slides")
-    everything = [f"{backend}-{lesson}" for backend in registry.OURS for lesson in LESSONS]
-    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *everything])
-    there = [name for name in everything if (TEXTS / f"{name}.ipynb").exists()]
-    for name in parser.parse_args().names or there:
+    names = [f"{backend}-{lesson}" for backend in registry.BUILTIN_BACKENDS for lesson in LESSONS]
+    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *names])
+    existing = [name for name in names if notebook_path(name).exists()]
+    for name in parser.parse_args().names or existing:
         print(f"made {make(name)}")
 
 

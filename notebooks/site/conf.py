@@ -1,24 +1,11 @@
 """Configuration of Sphinx, which builds the site from the pages that `make.site` writes."""
 
-from typing import get_type_hints
-
-from rnn_scratch import Epoch, Progress
-
 project = "rnn-scratch"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
+extensions = ["myst_parser", "sphinx_copybutton"]
 
-# Pages are Markdown. Their own Markdown links are checked, with the headings that they lead to.
-myst_heading_anchors = 3
-smartquotes = False  # it would change the -- of options
-
-# The reference: names in single backticks are code, as in the docstrings.
-default_role = "literal"
-add_module_names = False
-autodoc_member_order = "bysource"
-autodoc_typehints_format = "short"
-toc_object_entries_show_parents = "hide"
-for record in (Epoch, Progress):  # without the bounds of what is read from a file
-    record.__annotations__ = get_type_hints(record)
+# Sphinx verifies the Markdown links of the pages, with the headings that they lead to.
+myst_heading_anchors = 4
+smartquotes = False  # smart quotes would change the -- of options
 
 html_theme = "pydata_sphinx_theme"
 html_title = "rnn-scratch"

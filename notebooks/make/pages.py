@@ -1,0 +1,105 @@
+"""Write the pages in ``notebooks/site`` and the README's results: `python -m make.pages`.
+
+It runs in the folder of the clone. The pages are plain Markdown with numbers, tables and figures.
+Their templates are in ``notebooks/make/pages``, their data are the code and the records.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import grading
+
+from rnn_scratch.runs import run_folder
+from rnn_scratch.runs.presets import PRESETS
+from rnn_scratch.settings import Settings, annotations, declaration
+from rnn_scratch.show import source_code
+
+from . import (
+    figures,
+    play,
+    prose,
+    readme,
+    reference,
+    site_comparison,
+    site_parity,
+    site_workers,
+)
+from .readme import COMPARISONS, RECORDS
+from .step_picture import step_picture
+
+FOLDER = Path("notebooks/site")
+README = Path("README.md")
+STEP = Path("notebooks/figures")
+RUN = "numpy-scratch-sequential"  # the run whose samples the start page shows
+EPOCHS = (10, 150, 200, 500)
+
+
+def pages() -> dict[str, bytes]:
+    """Return the pages and their figures, by their place in the folder of the pages."""
+    texts: dict[str, str] = {}
+    pictures: dict[str, bytes] = {}
+    for name, (text, drawn) in {
+        "parity": site_parity.render(RECORDS),
+        "comparison": site_comparison.render(COMPARISONS),
+        "workers": site_workers.render(RECORDS),
+    }.items():
+        texts[f"{name}.md"] = text
+        pictures |= drawn
+    values = {
+        "settings": {n: declaration(kind) for n, kind in annotations(Settings).items()},
+        "defaults": Settings(),
+        "presets": readme.presets()["presets"],
+        "arguments_of_presets": PRESETS,
+        "mistakes": _mistakes(),
+        "reference": reference,
+        **_start_page(),
+        **_play_page(),
+    }
+    for path in sorted(prose.PAGES.glob("*.md")):
+        if path.name not in texts:
+            texts[path.name] = prose.page(path.name, values)
+    files = {name: prose.linked(text).encode() for name, text in texts.items()}
+    return files | figures.both(pictures)
+
+
+def _mistakes() -> dict[str, list[str]]:
+    # The mistakes that grading recognizes, by the function whose NumPy code contains them.
+    names: dict[str, list[str]] = {}
+    for function in grading.GRADED_BY:
+        source = source_code.join(source_code.find("numpy", function)[:1])
+        names[function] = [
+            mistake.name
+            for mistake in grading.recognized_mistakes(function)
+            if all(old in source for old in mistake.changes["numpy"][::2])
+        ]
+    return names
+
+
+def _start_page() -> dict[str, Any]:
+    run = RECORDS / RUN
+    rows = [row for row in run_folder.history(run) if row.epoch in EPOCHS and row.sample]
+    return {"characters": run_folder.read(run).text.train_tokens, "samples": rows}
+
+
+def _play_page() -> dict[str, Any]:
+    networks = play.read()
+    prefixes = dict.fromkeys(network["expected"]["prefix"] for network in networks.values())
+    return {"networks": networks, "prefixes": prefixes, "arrays": play.arrays}
+
+
+def write() -> None:
+    """Replace the pages and figures, and update the README."""
+    shutil.rmtree(FOLDER / figures.FOLDER, ignore_errors=True)
+    for page in FOLDER.glob("*.md"):
+        page.unlink()
+    (FOLDER / figures.FOLDER).mkdir()
+    for name, content in pages().items():
+        (FOLDER / name).write_bytes(content)
+    for name, picture in step_picture().items():
+        (STEP / name).write_bytes(picture)
+    README.write_text(readme.readme(README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()
