@@ -1,7 +1,7 @@
-"""The project's environments, each made by pip in a folder of its own.
+"""Development sessions, which run in separate environments that pip creates.
 
-`nox` runs the style and type checks and the tests with all backends; `nox -l` lists the sessions,
-`nox -s NAME` runs one. What follows `--` is passed on to pytest, or as the session says.
+`nox` runs the style and type checks and the tests with all backends. `nox -l` lists the sessions;
+`nox -s NAME` runs one. Arguments after `--` go to pytest, unless the session says otherwise.
 """
 
 import os
@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -18,8 +19,8 @@ import nox
 nox.options.sessions = ["lint", "all"]
 nox.options.default_venv_backend = "venv"
 
-# One thread: the tests compare numbers, and tests in several processes share the cores. And JAX's
-# compiler should not optimize: the tests compile much more than they compute.
+# One thread: the tests compare numbers, and tests in several processes share the cores. JAX's
+# compiler should not optimize, because the tests compile much more than they compute.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "TF_NUM_INTRAOP_THREADS": "1",
@@ -27,7 +28,8 @@ ENVIRONMENT = {
     "NPROC": "1",
     "XLA_FLAGS": "--xla_backend_optimization_level=0",
 }
-TOOLS = {"PYTHONPATH": "notebooks"}  # where the packages `make` and `measure` are
+# Folders with the packages `make` and `measure`, and with the notebooks' modules.
+TOOLS = {"PYTHONPATH": os.pathsep.join(("notebooks", "notebooks/support"))}
 
 BACKENDS = ("numpy", "torch", "tensorflow", "mxnet", "jax")
 VARIANTS = ("scratch", "fast", "concise")
@@ -45,7 +47,7 @@ for backend in BACKENDS:
     RECORDS[f"float64/{backend}"] = f"--backend {backend} --dtype float64 --epochs 100"
     for cell in GATED:
         RECORDS[f"{backend}-fast-{cell}"] = f"--backend {backend} --model fast --cell {cell}"
-# What the lesson *Make it learn well* compares.
+# The runs that the lesson *Make it learn well* compares.
 SMALL = "--backend numpy --model fast --corpus tide-clock --valid-tokens 5000"
 SMALL += " --cell lstm --optimizer adam"
 for name, options in {
@@ -57,7 +59,7 @@ for name, options in {
 }.items():
     RECORDS[f"learn/{name}"] = f"{SMALL} {options}"
 
-# Three sizes of the network, each with a small and a large minibatch.
+# Three network sizes; `COMPARISONS` times them with a small and a large minibatch.
 SIZES = (
     "--models",
     "fast",
@@ -69,7 +71,7 @@ SIZES = (
     "num_hiddens=128,512,1024",
 )
 CURVES = ("--models", "fast", "--repeats", "1", "--epochs")
-# 128 units, with which an LSTM learns the whole book in a minute.
+# With 128 units, an LSTM learns the whole book in a minute.
 SEEDS = ("--seeds", "3", "--repeats", "1")
 TARGET = ("--models", "fast", "--num-hiddens", "128", "--target", "7", *SEEDS)
 COMPARISONS = {
@@ -84,33 +86,33 @@ COMPARISONS = {
 
 
 def newest_python() -> str:
-    """The newest Python that this machine has and the project supports."""
+    """Return the newest supported Python version that this machine has."""
     for version in ("3.13", "3.12", "3.11"):
         if path := shutil.which(f"python{version}"):
-            done = subprocess.run([path, "--version"], capture_output=True, text=True)
-            if done.stdout.startswith(f"Python {version}."):
+            result = subprocess.run([path, "--version"], capture_output=True, text=True)
+            if result.stdout.startswith(f"Python {version}."):
                 return version
     return "3.10"
 
 
 def run_tests(session: nox.Session, extras: str, *options: str) -> None:
-    """Install the project with these extras, and run tests in two processes."""
+    """Install the project with `extras`, and run tests with pytest `options` in two processes."""
     session.install("-e", f".[{extras},test]")
-    # Some tests take much longer than others: a process that has none left takes the other's.
+    # The durations of tests differ, so an idle process takes tests from the busy process.
     processes = ("-n", "2", "--dist", "worksteal")
     session.run("python", "-m", "pytest", *processes, *options, env=ENVIRONMENT)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style and types, and the workflow of continuous integration."""
+    """Check style, types, and the workflow of continuous integration."""
     session.install("-e", ".", "ruff", "mypy", "types-requests", "check-jsonschema", "zizmor")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
-    beside_them = (f"notebooks/{name}.py" for name in ("drawings", "grading", "lesson"))
-    session.run("mypy", "rnn_scratch", "notebooks/make", *beside_them)
-    # Its keys, and what an attacker could use. The linter actionlint would also check expressions,
-    # but pip cannot install it where only packages can be downloaded.
+    support = (f"notebooks/support/{name}.py" for name in ("drawings", "grading", "lesson"))
+    session.run("mypy", "rnn_scratch", "notebooks/make", *support)
+    # Check its keys and its security. The linter actionlint would also check expressions, but pip
+    # cannot install it if only packages can be downloaded.
     workflow = ".github/workflows/ci.yml"
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", workflow)
     session.run("zizmor", "--offline", "--quiet", workflow)
@@ -118,88 +120,98 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(name="all")
 def all_backends(session: nox.Session) -> None:
-    """All backends that are available on this platform, in one environment."""
+    """Test all backends that this platform supports, in one environment."""
     run_tests(session, "all", *session.posargs)
 
 
 @nox.session(python=newest_python())
 def numpy(session: nox.Session) -> None:
-    """The core and the NumPy backend on the newest Python, with no framework installed."""
+    """Test the core and the NumPy backend on the newest Python, without other frameworks."""
     run_tests(session, "workers", "--backends", "numpy", *session.posargs)
 
 
 @nox.session
 def torch(session: nox.Session) -> None:
-    """PyTorch alone, on the newest NumPy."""
+    """Test PyTorch alone, with the newest NumPy."""
     run_tests(session, "torch", "--backends", "numpy,torch", *session.posargs)
 
 
 @nox.session
 def tensorflow(session: nox.Session) -> None:
-    """TensorFlow alone, on the newest NumPy that it works with."""
+    """Test TensorFlow alone, with the newest NumPy that it supports."""
     run_tests(session, "tensorflow", "--backends", "numpy,tensorflow", *session.posargs)
 
 
 @nox.session
 def mxnet(session: nox.Session) -> None:
-    """MXNet alone, on NumPy 1.26."""
+    """Test MXNet alone, with NumPy 1.26."""
     run_tests(session, "mxnet", "--backends", "numpy,mxnet", *session.posargs)
 
 
 @nox.session(python=newest_python())
 def jax(session: nox.Session) -> None:
-    """JAX alone, the newest on the newest Python, with the newest NumPy."""
+    """Test JAX alone: the newest versions of JAX, Python and NumPy."""
     run_tests(session, "jax", "--backends", "numpy,jax", *session.posargs)
 
 
 @nox.session(python="3.11")
 def lowest(session: nox.Session) -> None:
-    """NumPy and PyTorch on the lowest versions that pyproject.toml names of what runs."""
+    """Test NumPy and PyTorch with the lowest supported version of every dependency."""
     project = nox.project.load_toml("pyproject.toml")["project"]
     extras = project["optional-dependencies"]
-    lowest = [each.replace(">=", "==") for each in (*project["dependencies"], *extras["torch"])]
-    session.install("-e", ".", *lowest, *extras["test"])
+    requirements = (*project["dependencies"], *extras["torch"])
+    pins = [requirement.replace(">=", "==") for requirement in requirements]
+    session.install("-e", ".", *pins, *extras["test"])
     options = ("-n", "2", "--dist", "worksteal", "--backends", "numpy,torch", *session.posargs)
     session.run("python", "-m", "pytest", *options, env=ENVIRONMENT)
 
 
 @nox.session
 def frameworks(session: nox.Session) -> None:
-    """Tests that `all` runs with some backends only: of the core, and of frameworks' own layers."""
+    """Run with every backend the tests that `all` runs with only a few."""
     run_tests(session, "all", "-m", "frameworks", *session.posargs)
 
 
 @nox.session
-def sabotages(session: nox.Session) -> None:
-    """Mistakes in each function of all backends, which the check must detect and name."""
-    run_tests(session, "all", "-m", "sabotages", *session.posargs)
+def mutations(session: nox.Session) -> None:
+    """Run the mutation tests: the check must detect a bug in each function of every backend."""
+    run_tests(session, "all", "-m", "mutations", *session.posargs)
+
+
+@nox.session
+def draws(session: nox.Session) -> None:
+    """Check a thousand new draws of each backend, with seeds that depend on the date."""
+    session.install("-e", ".[all]")
+    seed = str(int(time.time()) // 86_400 * 1_000)
+    for backend in ("numpy", "torch", "tensorflow", "mxnet", "jax"):
+        # 50 draws per process, because compiled programs take memory.
+        for first in range(0, 1_000, 50):
+            options = ("--seed", str(int(seed) + first), "--draws", "50")
+            session.run("rnn-scratch", "check", backend, *options)
 
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Kills at random moments, damages at random places: many of each.
-
-    The campaign's record: tests/runs/test_campaign.py --record notebooks/records/faults.json -n 0
-    """
+    """Run fault injection: many kills at random times."""
     run_tests(session, "all", "-m", "faults", *session.posargs)
 
 
 @nox.session
 def team(session: nox.Session) -> None:
-    """Several workers of each backend: launchers, kills, signals, and mistakes in workers' code."""
+    """Test several workers of each backend: launchers, kills, signals and mutations."""
     run_tests(session, "all", "-m", "team", *session.posargs)
 
 
 @nox.session
 def arm(session: nox.Session) -> None:
-    """Exact mode on ARM, emulated, beside this machine; it makes the record that a page quotes."""
+    """Compare exact mode on this machine and on an emulated ARM; write the record for the site."""
     session.install("-e", ".[torch,jax]")
     session.run("python", "-m", "measure", "arm", "notebooks/records/arm.json", env=TOOLS)
 
 
 @nox.session
 def benchmark(session: nox.Session) -> None:
-    """A small comparison of all backends, with one thread and with two; it leaves its record."""
+    """Run a small comparison of all backends with one and two threads; keep its record."""
     session.install("-e", ".[all]")
     session.run(
         "rnn-scratch",
@@ -218,7 +230,7 @@ def benchmark(session: nox.Session) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Build sdist and wheel, and use the wheel in a new environment, outside the clone."""
+    """Build sdist and wheel, and run the wheel in a new environment, outside the clone."""
     session.install("build")
     with tempfile.TemporaryDirectory() as folder:
         session.run("python", "-m", "build", "--outdir", folder)
@@ -237,15 +249,23 @@ def wheel(session: nox.Session) -> None:
         session.run(str(scripts / "python"), "-m", "pip", "install", str(wheel), external=True)
         Path(folder, "empty").mkdir()
         with session.chdir(Path(folder, "empty")):
-            for words in (
+            for command in (
                 *("train --epochs 20", "predict last", "play last --no-browser", "check"),
-                *("compare --epochs 1 --repeats 1", "show step", "standalone numpy"),
+                *("compare --epochs 1 --repeats 1", "show step"),
             ):
-                session.run(str(scripts / "rnn-scratch"), *words.split(), external=True)
+                session.run(str(scripts / "rnn-scratch"), *command.split(), external=True)
+
+
+@nox.session
+def pages(session: nox.Session) -> None:
+    """Write the pages and the README's results from the templates, the code and the records."""
+    session.install("-e", ".")
+    session.run("python", "-m", "make.programs", env=TOOLS)
+    session.run("python", "-m", "make.pages", env=TOOLS)
 
 
 def build_site(session: nox.Session) -> None:
-    """Write the site's pages, and build build/site from them; a warning is an error."""
+    """Write the site's pages and build build/site from them; fail on warnings."""
     session.run("python", "-m", "make.site", env=TOOLS)
     shutil.rmtree("build/site", ignore_errors=True)
     strict = ("--fresh-env", "--fail-on-warning", "--keep-going", "--quiet")
@@ -255,21 +275,21 @@ def build_site(session: nox.Session) -> None:
 
 @nox.session
 def site(session: nox.Session) -> None:
-    """Build the site and follow every link in it; with -- serve, serve it on this machine."""
+    """Build the site and follow every link; with -- serve, serve it on this machine."""
     session.install("-e", ".[site,test]")
     build_site(session)
     options = [option for option in session.posargs if option != "serve"]
     session.run("python", "-m", "pytest", "tests/pages/built_site.py", *options)
     session.run("python", "-m", "pytest", "tests/pages/test_notebooks.py", "-k", "slide", *options)
     if "serve" in session.posargs:
-        session.log("The site is at http://127.0.0.1:8000/ until Ctrl-C.")
+        session.log("Serving the site at http://127.0.0.1:8000/; press Ctrl-C to stop.")
         folder = ("--bind", "127.0.0.1", "--directory", "build/site")
         session.run("python", "-m", "http.server", "8000", *folder)
 
 
 @nox.session
 def browser(session: nox.Session) -> None:
-    """Pages in a real browser: Chromium, or the one that `playwright install chromium` installs."""
+    """Test pages in a real browser: Chromium, or Playwright's (`playwright install chromium`)."""
     session.install("-e", ".[site,test]", "playwright", "axe-playwright-python")
     build_site(session)
     names = ("site", "play", "run", "train", "scratch", "slides")
@@ -279,35 +299,37 @@ def browser(session: nox.Session) -> None:
 
 @nox.session
 def records(session: nox.Session) -> None:
-    """Make the records that the README and the pages quote, in hours; or with -- NAME, these."""
+    """Make the records that README and pages quote (takes hours), or only those after --."""
     session.install("-e", ".[all]")
 
-    def wanted(name: str) -> bool:
+    def is_selected(name: str) -> bool:
         return not session.posargs or name in session.posargs
 
-    for name, options in filter(lambda item: wanted(item[0]), RECORDS.items()):
+    for name, options in filter(lambda item: is_selected(item[0]), RECORDS.items()):
         folder = f"notebooks/records/{name}"
         shutil.rmtree(folder, ignore_errors=True)
         command = ("train", "--corpus", "time-machine", "--threads", "1", "--run", folder)
         session.run("rnn-scratch", *command, *options.split())
         for file in Path(folder).glob("*.safetensors"):
-            file.unlink()  # a megabyte that no page quotes
-    for name, options in filter(lambda item: wanted(item[0]), COMPARISONS.items()):
+            file.unlink()  # pages don't quote checkpoints, which take a megabyte
+    for name, options in filter(lambda item: is_selected(item[0]), COMPARISONS.items()):
         folder = f"notebooks/comparisons/{name}"
         shutil.rmtree(folder, ignore_errors=True)
         corpus = () if "--corpus" in options else ("--corpus", "time-machine")
         command = ("compare", "--backends", ",".join(BACKENDS), *corpus, *options)
         session.run("rnn-scratch", *command, "--output", folder)
-    if wanted("exact"):
+    if is_selected("exact"):
         command = ("python", "-m", "measure", "certificate", "notebooks/records/exact.json")
         session.run(*command, env=TOOLS)
     for name in filter(
-        wanted,
+        is_selected,
         (
             "digests",
             "exercises",
             "gates",
             "growth",
+            "memory",
+            "ngrams",
             "optimizations",
             "optimizers",
             "presets",
@@ -315,38 +337,38 @@ def records(session: nox.Session) -> None:
     ):
         command = ("python", "-m", "measure", name, f"notebooks/records/{name}.json")
         session.run(*command, env=TOOLS)
-    for name in filter(wanted, ("workers", "workers-exact")):  # two parts of one record
+    for name in filter(is_selected, ("workers", "workers-exact")):  # two parts of one record
         command = ("python", "-m", "measure", "engines", "notebooks/records/workers.json", name)
         session.run(*command, env=TOOLS)
-    session.run("python", "-m", "make.readme", env=TOOLS)
+    session.run("python", "-m", "make.pages", env=TOOLS)
 
 
-# Notebooks with two backends in them, and the frameworks of these; NumPy is always there.
+# Notebooks with two backends, and the frameworks to install for them in addition to NumPy.
 TOGETHER = {"side_by_side": "torch,tensorflow,", "comparison": "torch,"}
 
 
 @nox.session
-@nox.parametrize("which", [nox.param(name, id=name) for name in (*BACKENDS, *TOGETHER)])
-def notebooks(session: nox.Session, which: str) -> None:
-    """Make the notebooks of one framework, or one with two, with only these installed."""
-    frameworks = {"numpy": "workers,", **TOGETHER}.get(which, f"{which},")
+@nox.parametrize("name", [nox.param(name, id=name) for name in (*BACKENDS, *TOGETHER)])
+def notebooks(session: nox.Session, name: str) -> None:
+    """Make the notebooks of a framework, or a notebook of two frameworks, with only these."""
+    frameworks = {"numpy": "workers,", **TOGETHER}.get(name, f"{name},")
     session.install("-e", f".[{frameworks}notebooks]")
     lessons = ("build", "gates", "learn", "fast")
     parts = [f"{lesson}{end}" for lesson in lessons for end in ("", "-student")]
-    names = [which] if which in TOGETHER else [f"{which}-{part}" for part in parts]
+    names = [name] if name in TOGETHER else [f"{name}-{part}" for part in parts]
     session.run("python", "-m", "make.notebooks", *names, env=TOOLS)
 
 
 @nox.session
 def slides(session: nox.Session) -> None:
-    """Slides of the lessons, from their notebooks, in build/slides; or with -- NAME, these."""
+    """Make slides of all lessons, or only those after --, from the notebooks, in build/slides."""
     session.install("-e", ".[site]")
     session.run("python", "-m", "make.slides", *session.posargs, env=TOOLS)
 
 
 @nox.session
 def play(session: nox.Session) -> None:
-    """Train the networks of the site's page to play with; with -- RUN, but the preset's run."""
+    """Train the networks of the site's playground; -- RUN replaces the run of the preset."""
     session.install("-e", ".[torch]")
     session.run("python", "-m", "make.play", *session.posargs, env={**ENVIRONMENT, **TOOLS})
 
@@ -354,7 +376,7 @@ def play(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("backend", [nox.param(name, id=name) for name in BACKENDS])
 def student(session: nox.Session, backend: str) -> None:
-    """A student's path from a clean clone: write the functions, be graded, train, edit a line."""
+    """Test the student workflow in a fresh clone: write functions, grade, train, edit code."""
     clone = Path(session.create_tmp(), "clone")
     shutil.rmtree(clone, ignore_errors=True)
     session.run("git", "clone", "--quiet", str(Path.cwd()), str(clone), external=True)
@@ -367,9 +389,9 @@ def student(session: nox.Session, backend: str) -> None:
 
 @nox.session(venv_backend="none")
 def everything(session: nox.Session) -> None:
-    """The tests that `nox` alone runs, and those of the sessions besides it, one after another."""
+    """Run the default sessions and the additional test sessions one after another."""
     for name in (
-        *("lint", "all", "lowest", "frameworks", "sabotages", "faults", "team"),
+        *("lint", "all", "lowest", "frameworks", "mutations", "faults", "team"),
         *("site", "browser", "wheel"),
         *(f"student({backend})" for backend in BACKENDS),
         *(f"notebooks({name})" for name in (*BACKENDS, *TOGETHER)),

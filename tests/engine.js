@@ -1,5 +1,5 @@
-// The page's scripts in Node, for `javascript.py`: a call is a line of JSON, and so is its result. An
-// array has its numbers as bytes in base64.
+// Runs the page's scripts in Node for `javascript.py`. Calls and results are lines of JSON; the
+// values of an array are bytes in base64.
 "use strict";
 const [fs, vm] = [require("fs"), require("vm")];
 for (const path of process.argv.slice(2)) vm.runInThisContext(fs.readFileSync(path, "utf8"), path);
@@ -12,8 +12,8 @@ function receive() {
     parts.push(buffer.toString("latin1", 0, length)); // JSON in ASCII
   } while (!parts.at(-1).endsWith("\n"));
   const line = parts.join("");
-  return JSON.parse(line, (_, each) =>
-    each?.data ? { shape: each.shape, values: values(each.data) } : each);
+  return JSON.parse(line, (_, value) =>
+    value?.data ? { shape: value.shape, values: values(value.data) } : value);
 }
 
 function values(data) {
@@ -21,8 +21,8 @@ function values(data) {
 }
 
 function send(value) {
-  const text = JSON.stringify(value, (_, each) =>
-    each?.shape ? { shape: each.shape, data: bytes(each.values).toString("base64") } : each);
+  const text = JSON.stringify(value, (_, item) =>
+    item?.shape ? { shape: item.shape, data: bytes(item.values).toString("base64") } : item);
   for (let rest = Buffer.from(`${text}\n`); rest.length; ) rest = rest.subarray(fs.writeSync(1, rest));
 }
 
@@ -37,6 +37,6 @@ function choose(values) {
 
 for (;;) {
   const { name, values } = receive();
-  const given = values.map((each) => (each === "choose" ? choose : each));
-  send({ result: vm.runInThisContext(name)(...given) ?? null, values: given });
+  const parameters = values.map((value) => (value === "choose" ? choose : value));
+  send({ result: vm.runInThisContext(name)(...parameters) ?? null, values: parameters });
 }

@@ -1,4 +1,4 @@
-"""Functions that several tests share: small runs, and the command line, here or in a process."""
+"""Functions that several tests share: small runs, and commands in this or another process."""
 
 import contextlib
 import hashlib
@@ -26,15 +26,16 @@ from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs.run_folder import Epoch
-from rnn_scratch.settings import option_of
-from rnn_scratch.system import locks
+from rnn_scratch.settings import option_name
+from rnn_scratch.system import files
+from rnn_scratch.workers import mpi
 
 CLONE = Path(__file__).parent.parent
 SITE = CLONE / "build" / "site"
 RECORDS = CLONE / "notebooks" / "records"
 COMPARISONS = CLONE / "notebooks" / "comparisons"
 TEST_FILES = {path.stem: path for path in (CLONE / "tests").rglob("test_*.py")}
-# A run of these takes a few hundredths of a second.
+# A run with these settings takes a few hundredths of a second.
 SETTINGS = {"num_hiddens": 12, "num_steps": 6, "batch_size": 4, "max_tokens": 400}
 SMALL = {"corpus": "tide-clock", **SETTINGS}
 
@@ -42,65 +43,66 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such 
 
 
 def options(**settings):
-    """Settings as the command line takes them."""
-    return [word for name, value in settings.items() for word in (option_of(name), str(value))]
+    """Convert settings to arguments of the command line."""
+    pairs = ((option_name(name), str(value)) for name, value in settings.items())
+    return [argument for pair in pairs for argument in pair]
 
 
-class Done(NamedTuple):
-    """A command that has ended."""
+class CommandResult(NamedTuple):
+    """The exit code and the output of a finished command."""
 
     code: int
     out: str
     err: str
 
-    def ended(self, code=0, err=None):
-        """Check that it ended with this exit code, and perhaps this on stderr; returns itself."""
+    def assert_exit(self, code=0, err=None):
+        """Check the exit code and, if `err` is given, stderr; return the result itself."""
         assert self.code == code, (self.out, self.err)
         assert "Traceback" not in (self.err or "")
         assert err is None or self.err.strip() == err.strip(), self.err
         return self
 
-    def refused(self, *words):
-        """Check that it ended with exit code 2 and an error that contains these words."""
-        self.ended(2)
+    def assert_error(self, *expected_messages):
+        """Check that the exit code is 2 and the error message contains these strings."""
+        self.assert_exit(2)
         *_, message = re.split("^Error: ", self.err, flags=re.MULTILINE)
-        for word in words:
-            assert word in message, (word, self.err)
+        for message_part in expected_messages:
+            assert message_part in message, (message_part, self.err)
 
 
 def variants(name):
-    """The variants that a backend offers; one of another package may have the plain one only."""
-    offered, options = [], Options(3, 2)
+    """Return the variants that a backend supports; other packages may support only scratch."""
+    supported, options = [], Options(3, 2)
     for model in VARIANTS:
         try:
             registry.build(name, registry.load(name), model, initial(options, 0.1, 0), options)
-            offered.append(model)
+            supported.append(model)
         except registry.NotOffered:
             pass
-    return offered
+    return supported
 
 
-def require_tested(backend_names, *needed):
-    """Skip a test if one of these backends is not tested."""
-    if missing := set(needed) - set(backend_names):
+def require_tested(backend_names, *required):
+    """Skip a test if a required backend is not among the backends to test."""
+    if missing := set(required) - set(backend_names):
         pytest.skip(f"not tested: {', '.join(sorted(missing))}")
 
 
 def has_engine(name):
-    """Whether workers of this backend can exchange here: those of NumPy and MXNet need an MPI."""
+    """Return whether this backend supports workers here; NumPy and MXNet need an MPI."""
     with contextlib.suppress(RNNScratchError):
-        return name not in ("numpy", "mxnet") or bool(registry.load("numpy").workers.engine())
+        return name not in ("numpy", "mxnet") or bool(mpi.library())
     return False
 
 
 def require_engine(name):
-    """Skip a test where workers of this backend cannot exchange."""
-    if name not in registry.OURS or not has_engine(name):
-        pytest.skip(f"{name} has no engine for workers here; MPI is pip install -e '.[workers]'")
+    """Skip a test if this backend does not support workers here."""
+    if name not in registry.BUILTIN_BACKENDS or not has_engine(name):
+        pytest.skip(f"{name} does not support workers here; for MPI, pip install -e '.[workers]'")
 
 
 def exit_code(*arguments):
-    """Run a command in this process, and return its exit code."""
+    """Run a command in this process; return its exit code."""
     try:
         main([str(argument) for argument in arguments])
     except SystemExit as error:
@@ -108,32 +110,32 @@ def exit_code(*arguments):
     return 0
 
 
-def here(capsys, *arguments):
+def run_in_process(capsys, *arguments):
     capsys.readouterr()
-    return Done(exit_code(*arguments), *capsys.readouterr())
+    return CommandResult(exit_code(*arguments), *capsys.readouterr())
 
 
-def error_of(function, *arguments, **named):
-    """The message of the error for the user that a call raises."""
+def raised_message(function, *arguments, **kwargs):
+    """Return the message of the RNNScratchError that a call raises."""
     with pytest.raises(RNNScratchError) as raised:
-        function(*arguments, **named)
+        function(*arguments, **kwargs)
     return str(raised.value)
 
 
-def environment(**more):
-    """This process's environment, without variables that make a pipe look like a terminal."""
+def environment(**variables):
+    """Return this environment plus `variables`, minus variables that feign a terminal."""
     rest = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "TTY_COMPATIBLE")}
-    return {**rest, **{name: str(value) for name, value in more.items()}}
+    return {**rest, **{name: str(value) for name, value in variables.items()}}
 
 
 def python_path(*folders):
-    """The environment in which Python finds modules in these folders, too."""
+    """Return a PYTHONPATH that prepends these folders to the current one."""
     folders = (*folders, os.environ.get("PYTHONPATH", ""))
     return {"PYTHONPATH": os.pathsep.join(map(str, folders))}
 
 
-def other_packages(folder, sources):
-    """Install backends as packages of their own, as pip would; returns the environment for them."""
+def install_packages(folder, sources):
+    """Install backends as separate packages, as pip would; return the environment for them."""
     for name, source in sources.items():
         package, info = folder / f"{name}_rnn", folder / f"{name}_rnn-1.0.dist-info"
         package.mkdir(parents=True)
@@ -145,13 +147,13 @@ def other_packages(folder, sources):
 
 
 def skip_without(backend, device, dtype):
-    """Skip a test where the device cannot compute in this dtype: MPS has no float64."""
+    """Skip a test if the device does not support this dtype, such as MPS with float64."""
     if device not in backend.machine.devices(dtype):
-        pytest.skip(f"{device} has no {dtype}")
+        pytest.skip(f"{device} does not support {dtype}")
 
 
 class Process(subprocess.Popen):
-    """A process that an error in the test, such as its timeout, ends with all it has started."""
+    """A process that is killed with its children if the test fails or times out."""
 
     def __exit__(self, kind, *error):
         if kind and self.poll() is None:
@@ -162,26 +164,26 @@ class Process(subprocess.Popen):
         super().__exit__(kind, *error)
 
 
-def start(*arguments, program=("-m", "rnn_scratch"), prefix=(), env=None, **more):
-    """Start a command in a process of its own, and return while it runs."""
+def start(*arguments, program=("-m", "rnn_scratch"), prefix=(), env=None, **kwargs):
+    """Start a command in a separate process; return the process without waiting."""
     return Process(
         [*prefix, sys.executable, *program, *map(str, arguments)],
         env=environment(**{"PYTHONIOENCODING": "utf-8", **(env or {})}),
         text=True,
         encoding="utf-8",
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more},
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **kwargs},
     )
 
 
-def parallel(calls):
-    """The results of these calls in threads of their own, or their errors."""
+def run_in_threads(calls):
+    """Run each call in its own thread; return their results or errors."""
     results = [None] * len(calls)
 
-    def run(number, call):
+    def run(index, call):
         try:
-            results[number] = call()
+            results[index] = call()
         except RNNScratchError as error:
-            results[number] = error
+            results[index] = error
 
     threads = [threading.Thread(target=run, args=call) for call in enumerate(calls)]
     for thread in threads:
@@ -191,11 +193,11 @@ def parallel(calls):
     return results
 
 
-# A training that saves a checkpoint after every part of it, however much of the time that takes.
+# Train, and save a checkpoint after every chunk, regardless of the time that saving takes.
 SAVING = """
 from rnn_scratch.cli.main import main
 from rnn_scratch.runs import sessions
-sessions.SHARE = 1e9
+sessions.CHECKPOINT_TIME_FRACTION = 1e9
 main()
 """
 
@@ -209,7 +211,7 @@ main(sys.argv[2:])
 """
 
 
-# Several commands in one process: a framework's import takes longer than these trainings.
+# Several commands in one process, because importing a framework takes longer than these commands.
 COMMANDS = """
 import json, sys
 from rnn_scratch.cli.main import main
@@ -222,26 +224,26 @@ for command in json.loads(sys.argv[1]):
 """
 
 
-def in_one_process(*commands, **more):
-    """The outputs of commands that run one after another in a process of their own."""
-    words = [[str(word) for word in command] for command in commands]
-    done = there(json.dumps(words), program=("-c", COMMANDS), **more).ended(err="")
-    return done.out.split("\f")[:-1]
+def in_one_process(*commands, **kwargs):
+    """Run commands one after another in a separate process; return their outputs."""
+    commands = [[str(argument) for argument in command] for command in commands]
+    result = run_subprocess(json.dumps(commands), program=("-c", COMMANDS), **kwargs).assert_exit()
+    return result.out.split("\f")[:-1]
 
 
-def there(*arguments, **more):
-    """Run a command, or with `program` something else, in a process of its own."""
-    return finish(start(*arguments, **more))
+def run_subprocess(*arguments, **kwargs):
+    """Run a command, or another `program`, in a separate process; return its result."""
+    return finish(start(*arguments, **kwargs))
 
 
 def finish(process):
     with process:
         out, err = process.communicate()
-        return Done(process.returncode, out, err)
+        return CommandResult(process.returncode, out, err)
 
 
 def is_running(pid):
-    """Whether a process runs; one that has ended may still have its number."""
+    """Return whether a process runs; a zombie has ended, although its PID exists."""
     try:
         return psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -249,31 +251,31 @@ def is_running(pid):
 
 
 def wait_until(condition, process=None):
-    """Return when a condition holds, before a process ends; a test's timeout is against a hang."""
+    """Wait until a condition holds; fail if the process exits first."""
     while not condition():
         assert process is None or process.poll() is None, process.communicate()
         time.sleep(0.005)
 
 
-def lines(folder):
-    """The lines of a run's history so far."""
+def history_lines(folder):
+    """Return the complete lines of a run's history."""
     path = Path(folder) / "history.jsonl"
     return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
 
 
 def wait_for_epochs(process, folder, number):
-    """Return when the history of a running training has this number of epochs."""
-    wait_until(lambda: len(lines(folder)) >= number, process)
+    """Wait until the history of a training process has `number` epochs."""
+    wait_until(lambda: len(history_lines(folder)) >= number, process)
     assert process.poll() is None
 
 
 def history(folder):
-    """The rows of a run's history, read without the project's own reader."""
-    return [json.loads(line) for line in lines(folder)]
+    """Return the rows of a run's history, parsed without the project's reader."""
+    return [json.loads(line) for line in history_lines(folder)]
 
 
-def figures(folder):
-    """The history without the times, which are measured and not computed."""
+def history_without_times(folder):
+    """Return the history without its durations, which vary between runs."""
     return [{**row, "seconds": None} for row in history(folder)]
 
 
@@ -282,7 +284,7 @@ def parameters(run):
 
 
 def assert_same(actual, expected, tolerance=0):
-    """Check that two sets of parameters are equal to the last bit, or within a tolerance."""
+    """Check that two sets of parameters are equal bit for bit, or within a tolerance."""
     assert actual.keys() == expected.keys()
     for name, values in expected.items():
         assert actual[name].dtype == values.dtype
@@ -294,28 +296,34 @@ def assert_same(actual, expected, tolerance=0):
 
 
 def assert_same_run(run, expected):
-    """Check that two runs have equal parameters, the latest and the best, and equal figures."""
-    folders = [getattr(each, "folder", each) for each in (run, expected)]
+    """Check that two runs have equal parameters (latest and best) and equal metrics."""
+    folders = [getattr(run_or_folder, "folder", run_or_folder) for run_or_folder in (run, expected)]
     states = [checkpoint.load(folder) for folder in folders]
     assert_same(*(state.arrays for state in states))
     assert_same(*(state.best for state in states))
-    assert figures(folders[0]) == figures(folders[1])
+    assert history_without_times(folders[0]) == history_without_times(folders[1])
 
 
 def safetensors_parts(path):
-    """The header of a safetensors file, and the numbers after it."""
+    """Return the header of a safetensors file as a dict, and the bytes of its tensors."""
     data = path.read_bytes()
     length = 8 + struct.unpack("<Q", data[:8])[0]
     return json.loads(data[8:length]), data[length:]
 
 
-def put_together(path, header, numbers):
-    """Write the file, with the digest that belongs to it, as a program that is ours would."""
+def write_safetensors(path, header, data):
+    """Write a safetensors file and set the digest in its metadata.
+
+    Args:
+        path: File to write.
+        header: Header as a dict; the digest is stored in its "__metadata__".
+        data: Bytes of the tensors. Invalid contents are written without a digest.
+    """
     metadata = header.get("__metadata__", {})
     for _ in range(2):
         text = json.dumps(header, separators=(",", ":")).encode()
-        path.write_bytes(struct.pack("<Q", len(text)) + text + numbers)
-        with contextlib.suppress(Exception):  # what the format does not allow has no digest
+        path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+        with contextlib.suppress(Exception):  # invalid contents have no digest
             digest = hashlib.sha256(metadata["checkpoint"].encode())
             for name, values in sorted(safetensors.numpy.load(path.read_bytes()).items()):
                 shape = values.shape or (1,)
@@ -323,7 +331,7 @@ def put_together(path, header, numbers):
             metadata["sha256"] = digest.hexdigest()
 
 
-# What is no file, or has no end, in place of a file. Windows has none of these.
+# Special or endless files to pass instead of a regular file (not on Windows).
 ENDLESS = {}
 if sys.platform != "win32":
     ENDLESS = {
@@ -335,9 +343,9 @@ if sys.platform != "win32":
 
 
 def hidden_files(folder):
-    """Temporary files that an incomplete write has left behind."""
+    """Return the names of temporary files that an incomplete write left behind."""
     names = (path.name for path in Path(folder).iterdir())
-    return [name for name in names if name.startswith(".") and name != locks.LOCK]
+    return [name for name in names if name.startswith(".") and name != files.LOCK]
 
 
 def epoch_row(number, **fields):
@@ -346,23 +354,19 @@ def epoch_row(number, **fields):
     return Epoch(epoch=number, **{**row, **fields})
 
 
-CONTRIBUTING = (CLONE / "notebooks" / "site" / "contributing.md").read_text(encoding="utf-8")
+CONTRIBUTING = (CLONE / "notebooks" / "site" / "extending.md").read_text(encoding="utf-8")
 
 
 def lion(name):
-    """The optimizer of the page for contributors, with what it says to change for this backend."""
+    """Return the optimizer of the page on new parts, adapted to this backend as the page says."""
     (source,) = re.findall(r"```python\n(@torch.no_grad.*?\n)```", CONTRIBUTING, re.DOTALL)
     if name == "torch":
         return source
-    source = source.replace("@torch.no_grad()\n", "")
-    source = source.replace("torch.", f"{({'tensorflow': 'tf', 'jax': 'jnp'}).get(name, 'np')}.")
+    module = {"tensorflow": "tf", "jax": "jnp"}.get(name, "np")
+    source = source.replace("@torch.no_grad()\n", "").replace("torch.", f"{module}.")
     if name == "tensorflow":
-        source = re.sub(r"(m_of\[name\]) = (.*)", r"\1.assign(\2)", source)
+        source = re.sub(r"(m\[name\]) = (.*)", r"\1.assign(\2)", source)
         source = re.sub(r"param -= (.*)", r"param.assign_sub(\1)", source)
     if name == "jax":
-        product = r"how\.beta\d \* m_of\[name\]|\(1 - how\.beta\d\) \* grad|how\.w\w+ \* param"
-        source = re.sub(product, r"apart(\g<0>)", source)
         source = source.replace("param -= ", "model.params[name] = param - ")
-    if name == "mxnet":
-        source = source.replace("    m_of =", "    how = numbers(how, model.options)\n    m_of =")
     return source

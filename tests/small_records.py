@@ -1,4 +1,4 @@
-"""Records of comparisons, small enough to compute their figures by hand."""
+"""Records of comparisons, small enough to compute their statistics by hand."""
 
 from rnn_scratch.compare.record import (
     COMPARISON_FORMAT,
@@ -23,29 +23,29 @@ TEXT = TextRecord(
 )
 
 
-def round_of(number=0, seconds=2.0, products=1.0, **more):
-    """The times of one process, most of them the same in each turn."""
-    common = {"threads": 1, "parameters": "a", "minibatches_seen": "b", "generation": [0.5]}
-    common |= {"importing": 1.0, "first": 2.0, "memory": 2**20, "operations": 10**9, "peak": [4.0]}
-    times = {"minibatches": [9.0, seconds, seconds], "products": [products] * 3}
-    return Round(number=number, **{**common, **times, **more})
+def make_round(number=0, seconds=2.0, products=1.0, **fields):
+    """Make a timing record of one process; most turns take equally long."""
+    common = {"threads": 1, "import_seconds": 1.0, "first_minibatch": 2.0, "memory": 2**20}
+    common |= {"generation": [0.5]}
+    durations = {"minibatches": [9.0, seconds, seconds], "products": [products] * 3}
+    return Round(number=number, **{**common, **durations, **fields})
 
 
-def trial_of(*perplexities, seed=0, held_out=None, seconds=1.0):
-    """A trial that has ended; all its epochs take the same time."""
+def make_trial(*perplexities, seed=0, held_out=None, seconds=1.0):
+    """Make a complete trial; all its epochs take `seconds`."""
     epochs = [
         EpochResult(perplexity=perplexity, held_out=held_out, seconds=seconds)
         for perplexity in perplexities
     ]
-    return Trial(seed, epochs, 1, "a", "b", ["text"])
+    return Trial(seed, epochs, 1, ["text"])
 
 
-def candidate_of(backend, model, *rounds, **more):
-    return Candidate(backend, model, **{"ready": READY, "rounds": list(rounds), **more})
+def make_candidate(backend, model, *rounds, **fields):
+    return Candidate(backend, model, **{"ready": READY, "rounds": list(rounds), **fields})
 
 
-def record_of(*candidates, epochs=7, plan=None, settings=None, **more):
-    """A record of these candidates; a minibatch has 20 characters."""
+def make_record(*candidates, epochs=7, plan=None, settings=None, **fields):
+    """Make a record of these candidates; a minibatch has 20 characters."""
     plan = Plan(**(plan or {}))
     return Comparison(
         **{"format": COMPARISON_FORMAT, "command": "rnn-scratch compare", "started": "12:00"},
@@ -55,5 +55,5 @@ def record_of(*candidates, epochs=7, plan=None, settings=None, **more):
             | (settings or {})
         ),
         candidates=list(candidates),
-        **more,
+        **fields,
     )

@@ -1,4 +1,4 @@
-"""A student's copy of a notebook: what is to be written in it, and the functions that may be."""
+"""A student's copy of a notebook, and the functions to write in it."""
 
 import functools
 
@@ -7,12 +7,12 @@ from make import lessons
 GRADING = "grading.graded("
 # The README's edit: a network without its memory.
 EDIT = ('"W_xh"] + h', '"W_xh"] + 0 * h')
-TRAINING = "model, curve = train()"  # in the cell that trains for the first time
+TRAINING = "model, curve = train()"  # the line of the first training
 
 
 @functools.cache
 def solutions(backend, lesson="build"):
-    """What the student's copy has in place of each function to write, and the function."""
+    """Return the stub and the solution of each function to write."""
     parts = lessons.text_of(lesson)
     pieces = {
         name: (lessons.find(backend, name)[0], after)
@@ -24,7 +24,7 @@ def solutions(backend, lesson="build"):
 
 
 def written(cell, backend, lesson="build"):
-    """The cell with the functions that are to be written in it."""
+    """Return the cell with its functions written."""
     for stub, source in solutions(backend, lesson).values():
         cell = cell.replace(stub, source)
     return cell

@@ -1,7 +1,7 @@
-"""The framework of the guide to writing a backend, in NumPy, with the rules of a larger one.
+"""The framework of the guide to writing a backend, in NumPy, with the rules of a larger framework.
 
 A tensor is computed by another thread and cannot be changed. `value_and_grad` differentiates a
-function of its argument; whatever else the function uses is a constant.
+function of its argument; all other values that the function uses are constants.
 """
 
 import concurrent.futures
@@ -35,11 +35,11 @@ class Tensor:
         return operation(lambda a: a[index])(self)
 
     def numpy(self):
-        """The array, as soon as it is computed."""
+        """Wait for the array and return it."""
         return self.future.result()
 
     def flatten(self):
-        """Its elements in one dimension."""
+        """Return the elements in one dimension."""
         return operation(np.ravel)(self)
 
     T = property(lambda self: operation(np.transpose)(self))
@@ -47,17 +47,17 @@ class Tensor:
 
 
 def tensor(array):
-    """The array as a tensor, in the same memory."""
+    """Return the array as a tensor that shares its memory."""
     future = concurrent.futures.Future()
     future.set_result(array)
     return Tensor(future)
 
 
 def operation(function, *backward):
-    """A function of tensors from one of arrays.
+    """Convert a function of arrays to a function of tensors.
 
-    For each argument, `backward` computes its gradient from that of the result, the result and all
-    arguments. Without it no gradient flows back.
+    For each argument, `backward` has a function that computes its gradient from the gradient of the
+    result, the result and all arguments. Without `backward`, no gradient flows back.
     """
 
     def later(*inputs):
@@ -73,7 +73,7 @@ def operation(function, *backward):
 
 
 def value_and_grad(function, params):
-    """What `function` returns, a value and something else; and the gradients, sorted by name."""
+    """Return the two results of `function`, and the gradients, sorted by name."""
     global tape
     params = {name: Tensor(param.future) for name, param in params.items()}
     tape = recorded = []
@@ -92,25 +92,25 @@ def value_and_grad(function, params):
 
 
 def add_back(d, y, a, b):
-    """Gradient of what was added, perhaps a bias to each row."""
+    """Return the gradient of a summand, perhaps of a bias that is added to each row."""
     return d.sum(0) if np.ndim(b) < d.ndim else d
 
 
 def log_softmax(logits):
-    """Logarithms of the probabilities."""
+    """Return the logarithms of the probabilities."""
     shifted = logits - logits.max(1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
 
 
 def cross_entropy_back(d, y, logits, labels):
-    """Gradient of the logits."""
+    """Return the gradient of the logits."""
     grad = np.exp(log_softmax(logits))
     grad[np.arange(len(labels)), labels] -= 1
     return d * grad / len(labels)
 
 
 def concatenate(tensors):
-    """One tensor of several of the same shape."""
+    """Concatenate tensors with equal shapes."""
 
     def back(i):
         return lambda d, *_: np.split(d, len(tensors))[i]

@@ -155,7 +155,7 @@ def draw_large(seed: int = 0, cells: Sequence[str] = (), device: str = "cpu") ->
 
 
 def fixed_draws(options: Options) -> list[Draw]:
-    """Return a fixed case with these options in each dtype; in large networks, weights are small."""
+    """Return a fixed case with these options in each dtype; large networks have small weights."""
     sigma = 0.06 if options.num_hiddens > 256 else Draw(options).sigma
     return [Draw(options._replace(dtype=dtype), sigma=sigma) for dtype in DTYPES]
 

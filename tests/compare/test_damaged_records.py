@@ -1,10 +1,10 @@
-"""Random changes of the record of a comparison: it is refused with advice, or it is shown."""
+"""Reading corrupted comparison records either raises a helpful error or makes a report."""
 
 import json
 from pathlib import Path
 
 import pytest
-from helpers import COMPARISONS, here
+from helpers import COMPARISONS, run_in_process
 from matplotlib.figure import Figure
 from mutations import mutations
 
@@ -17,12 +17,12 @@ from rnn_scratch.system import records
 FOLDERS = [COMPARISONS / name for name in ("curves", "target-rnn", "speed")]
 
 
-def shortened(value, longest=3):
-    """A record with at most `longest` elements in each list."""
+def truncate(value, longest=3):
+    """Return a record with at most `longest` elements in each list."""
     if isinstance(value, dict):
-        return {key: shortened(each, longest) for key, each in value.items()}
+        return {key: truncate(item, longest) for key, item in value.items()}
     if isinstance(value, list):
-        return [shortened(each, longest) for each in value[:longest]]
+        return [truncate(item, longest) for item in value[:longest]]
     return value
 
 
@@ -32,25 +32,24 @@ def write(text):
 
 
 def small_record(folder):
-    """A record with all parts that a record can have, as values of JSON."""
-    value = shortened(json.loads((folder / "comparison.json").read_bytes()))
+    """Return a record with all optional parts, as JSON values."""
+    value = truncate(json.loads((folder / "comparison.json").read_bytes()))
     value["settings"]["num_epochs"] = 3
     if value["plan"]["target"]:
-        value["plan"]["target"] = 1.0  # which is not reached
+        value["plan"]["target"] = 1.0  # a perplexity that no run reaches
     write(json.dumps(value))
     record = read(Path("damaged"))
-    record.against = read(Path("damaged"))
     record.candidates[1].failures = [Failure("it was killed", phase="timing")]
     record.candidates[2].failures = [Failure("it was killed")]
-    return json.loads(records.encoded(record))
+    return json.loads(records.line(record))
 
 
 def show(record, with_pictures=True):
-    """Make all of a report but the files of the pictures, which take long."""
+    """Make a report without rendering its figures, which would take long."""
     tables.tables(record), spreadsheet(record).encode()
-    report.page(record, {"perplexity.svg": b""}).encode()
+    report.page(record, {"perplexity": b""}).encode()
     for picture in pictures.PICTURES.values() if with_pictures else ():
-        picture(Figure().add_subplot(), record)
+        picture(Figure(), record)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -73,30 +72,29 @@ def test_mutated_records_are_refused_with_advice_or_shown(folder):
     assert min(len(refusals), number_shown) > 5
 
 
-def test_the_command_refuses_a_damaged_record_and_names_the_place(capsys):
-    whole = small_record(FOLDERS[-1])
-    for part, key, value, words in (
-        ("plan", "values", [], "values that are varied need a name"),
+def test_report_refuses_a_damaged_record_and_names_the_field(capsys):
+    record = small_record(FOLDERS[-1])
+    for part, key, value, problem in (
+        ("plan", "values", [], "`vary` requires `values`"),
         ("plan", "vary", "lr", "at `$.plan.vary`"),
-        ("settings", "lr", -1.0, "`--lr` must be"),
+        ("settings", "lr", -1.0, "at `$.settings.lr`"),
         ("machine", "cores", "2", "Expected `int`, got `str` - at `$.machine.cores`"),
         ("machine", "more", 1, "unknown field `more` - at `$.machine`"),
-        ("against", "candidates", [], "at `$.against.candidates`"),
     ):
-        write(json.dumps({**whole, part: {**whole[part], key: value}}))
-        again = "compare", "--backends", "numpy", "--against", "damaged"
-        for command in (("report", "damaged"), again):
-            done = here(capsys, *command)
-            done.refused("damaged/comparison.json", words, "compare again: rnn-scratch compare")
+        write(json.dumps({**record, part: {**record[part], key: value}}))
+        result = run_in_process(capsys, "report", "damaged")
+        result.assert_error(
+            "damaged/comparison.json", problem, "compare again: rnn-scratch compare"
+        )
     assert not Path("runs").exists()
 
 
-def test_records_that_are_none_or_of_another_format(capsys):
-    here(capsys, "report", "nowhere").refused("nowhere", "comparison.json")
-    for content in ("", "[]", "{}", '{"format": 8}', '{"format": "8"}', "{"):
+def test_other_files_and_formats_are_refused(capsys):
+    run_in_process(capsys, "report", "nowhere").assert_error("nowhere", "comparison.json")
+    for content in ("", "[]", "{}", '{"format": 9}', '{"format": "9"}', "{"):
         write(content)
         with pytest.raises(RNNScratchError, match=r"damaged/comparison.json .* damaged: "):
             read(Path("damaged"))
-    write('{"format": 7, "something": "else"}')
-    done = here(capsys, "report", "damaged")
-    done.refused("damaged/comparison.json has format 7", "reads format 8")
+    write('{"format": 8, "something": "else"}')
+    result = run_in_process(capsys, "report", "damaged")
+    result.assert_error("damaged/comparison.json has format 8", "reads format 9")

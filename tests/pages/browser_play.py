@@ -17,36 +17,34 @@ from rnn_scratch import registry
 from rnn_scratch.parameters import shapes
 from rnn_scratch.play.page import FOLDER
 from rnn_scratch.runs import checkpoint, inference
-from rnn_scratch.runs.run_folder import Mark
-from rnn_scratch.runs.runtime import Runtime
 from rnn_scratch.settings import Settings, model_options
 from rnn_scratch.show import source_code
 from rnn_scratch.text import vocabulary
 from rnn_scratch.text.dataset import TextRecord
+from rnn_scratch.training.runtime import Runtime
 
 NETWORKS = play.read(CLONE / play.SCRIPT)
 PREFIX = "she looked at the dial and "
 CELLS = list(NETWORKS)
-pytest_plugins = ["browser"]  # for the fixtures
+pytest_plugins = ["browser"]  # defines the fixtures
 
 
 @pytest.fixture
-def visit(visit):
-    return functools.partial(visit, "play")
+def open_page(open_page):
+    return functools.partial(open_page, "play")
 
 
 @pytest.fixture(scope="module", params=CELLS)
 def network(request, tmp_path_factory):
-    """The cell of one of the page's networks, and a checkpoint of it."""
+    """Return the cell of a network of the page, and a checkpoint with its weights."""
     saved = NETWORKS[request.param]
     path = tmp_path_factory.mktemp(request.param) / checkpoint.FILE
     settings, text = Settings(**saved["settings"]), msgspec.convert(saved["text"], TextRecord)
     every = shapes(model_options(settings, len(saved["vocab"])), settings.optimizer)
     arrays = {name: np.zeros(shape, np.float32) for name, shape in every.items()}
-    arrays |= play.arrays(saved)  # what the optimizer remembers is not among them
+    arrays |= play.arrays(saved)  # optimizer slots stay zero
     epochs = settings.num_epochs
     about = {"vocab": saved["vocab"], "settings": settings, "epoch": epochs, "text": text}
-    about |= {"identity": "0" * 32, "history": Mark()}
     checkpoint.save(path, checkpoint.Checkpoint(**about, runtime=Runtime("numpy"), arrays=arrays))
     return request.param, path
 
@@ -76,7 +74,7 @@ def step(page, times):
 
 
 def shades(text):
-    """The values that the colors of a text stand for."""
+    """Return the values that the colors of a text represent."""
     found = text.evaluate(
         "text => [...text.children].map(each => [each.dataset.sign, "
         "each.style.getPropertyValue('--strength')])"
@@ -97,9 +95,9 @@ def test_the_weights_are_those_that_were_trained(network):
     assert rnn_scratch.predict(path, expected["prefix"], length) == expected["greedy"]
 
 
-def test_the_bars_are_the_probabilities_and_samples_follow_them(visit, network):
+def test_the_bars_are_the_probabilities_and_samples_follow_them(open_page, network):
     cell, path = network
-    page = visit()
+    page = open_page()
     use(page, cell, temperature=1.5)
     logits, _ = computed(path, PREFIX)
     weights = np.exp(logits[-1].astype(float) / 1.5)
@@ -119,13 +117,13 @@ def test_the_bars_are_the_probabilities_and_samples_follow_them(visit, network):
     counts = np.bincount(samples, minlength=len(shares))
     errors = np.sqrt(20_000 * shares * (1 - shares))
     assert np.all(np.abs(counts - 20_000 * shares) < 5 * errors + 1)
-    bars[2].click()  # a character of one's own choice
+    bars[2].click()  # a character that the user selects
     assert text_of(page) == PREFIX + NETWORKS[cell]["vocab"][order[2]]
 
 
-def test_the_state_and_the_colors_are_the_values_of_the_units(visit, network):
+def test_the_state_and_the_colors_are_the_values_of_the_units(open_page, network):
     cell, path = network
-    page = visit()
+    page = open_page()
     use(page, cell)
     _, states = computed(path, PREFIX)
     grids = page.get_by_role("radiogroup", name="Units of").all()
@@ -156,8 +154,8 @@ def test_the_state_and_the_colors_are_the_values_of_the_units(visit, network):
         assert list(shown.values()) == sorted(shown.values(), reverse=True)
 
 
-def test_it_runs_by_itself_until_it_is_stopped(visit):
-    page = visit()
+def test_it_runs_by_itself_until_it_is_stopped(open_page):
+    page = open_page()
     page.get_by_role("button", name="Run").click()
     page.wait_for_function("document.querySelector('#play-text').children.length > 20")
     page.locator("#play-play").get_by_role("button", name="Stop").click()
@@ -175,8 +173,8 @@ def test_it_runs_by_itself_until_it_is_stopped(visit):
     assert text_of(page) == "a"
 
 
-def test_any_text_can_be_typed(visit):
-    page = visit()
+def test_any_text_can_be_typed(open_page):
+    page = open_page()
     page.get_by_label("Prefix", exact=True).fill("  The “Clock”, 1893!")
     assert text_of(page) == "the clock "
     page.get_by_label("Prefix", exact=True).fill("1893 ")
@@ -189,8 +187,8 @@ def test_any_text_can_be_typed(visit):
     assert page.get_by_text("at least one letter").is_hidden()
 
 
-def test_it_can_be_used_with_the_keyboard_alone(visit):
-    page = visit()
+def test_it_can_be_used_with_the_keyboard_alone(open_page):
+    page = open_page()
     page.get_by_role("radio", name="LSTM").focus()
     focused = (
         "document.activeElement.id || document.activeElement.name || document.activeElement.value"
@@ -236,16 +234,16 @@ def test_it_can_be_used_with_the_keyboard_alone(visit):
     assert page.locator("#play-unit").text_content() == "unit 1 of C"
 
 
-def test_the_code_on_the_page_is_the_code_that_runs(visit):
+def test_the_code_on_the_page_is_the_code_that_runs(open_page):
     page = (SITE / "play.html").read_text(encoding="utf-8")
     blocks = re.findall(r'<div class="highlight">(.*?)</div>', page, re.DOTALL)
     shown = [html.unescape(re.sub(r"<[^>]*>", "", block)).rstrip() for block in blocks]
     script = (FOLDER / "scratch.js").read_text(encoding="utf-8")
     for name in site_play.FUNCTIONS:
         assert site_play.function(name, script) in shown
-        for backend in registry.OURS:
+        for backend in registry.BUILTIN_BACKENDS:
             assert source_code.find(backend, name)[0].source in shown
-    page = visit()
+    page = open_page()
     difference = page.locator("#play-difference").text_content()
     assert re.fullmatch(r"\d · 10−[5-9]", difference), difference
     for saved in NETWORKS.values():
@@ -254,9 +252,9 @@ def test_the_code_on_the_page_is_the_code_that_runs(visit):
 
 
 @LOOKS
-def test_the_page_is_legible_and_accessible(visit, width, scheme):
-    page = visit(width, color_scheme=scheme, has_touch=width < 500)
-    use(page, "lstm", temperature=0)  # which has all that the other has, and more
+def test_the_page_is_legible_and_accessible(open_page, width, scheme):
+    page = open_page(width, color_scheme=scheme, has_touch=width < 500)
+    use(page, "lstm", temperature=0)  # the LSTM's view has all elements of the other views
     step(page, 30)
     page.get_by_role("radio", name="Unit 20:").last.click()
     for size in ("width", "height"):  # large enough for a finger, or for a mouse
@@ -266,7 +264,7 @@ def test_the_page_is_legible_and_accessible(visit, width, scheme):
     assert_legible(page, "play", ".play :is(button, input)")
 
 
-def test_without_a_script_the_page_says_so(visit):
-    page = visit(java_script_enabled=False)
+def test_without_a_script_the_page_says_so(open_page):
+    page = open_page(java_script_enabled=False)
     assert page.get_by_text("which this browser does not run").first.is_visible()
     assert page.get_by_role("button", name="Step").count() == 0

@@ -10,24 +10,24 @@ from rnn_scratch import contract
 from rnn_scratch.cli.play import play
 from rnn_scratch.play.page import network
 
-pytest_plugins = ["browser"]  # for the fixtures
+pytest_plugins = ["browser"]  # its fixtures
 SMALL = {"num_hiddens": 4, "num_epochs": 1, "corpus": "tide-clock"}
 MODELS = [*({"cell": cell} for cell in contract.CELLS), {"cell": "lstm", "num_layers": 2}]
 PREFIX = "The tide"
 
 
-def written(path):
-    """The page of the run, as the command writes it."""
+def write_page(path):
+    """Write the page of a run with `rnn-scratch play`; return its path."""
     CliRunner().invoke(play, [str(path), "--no-browser"], catch_exceptions=False)
     return path / "play.html"
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: "-".join(map(str, model.values())))
-def test_a_run_of_ones_own_writes_what_predict_does(visit, tmp_path, model):
-    more = {"num_hiddens": 24, "num_epochs": 40, "optimizer": "adam", "lr": 0.02, "sigma": 0.2}
-    more |= {"model": "fast", "normalize": "none", "embedding": 7, "run": tmp_path / "run"}
-    run = rnn_scratch.train("numpy", corpus="tide-clock", **more, **model)
-    page = visit(written(run.folder), color_scheme="dark", width=390)
+def test_page_of_a_run_generates_the_text_of_predict(open_page, tmp_path, model):
+    settings = {"num_hiddens": 24, "num_epochs": 40, "optimizer": "adam", "lr": 0.02, "sigma": 0.2}
+    settings |= {"model": "fast", "normalize": "none", "embedding": 7, "run": tmp_path / "run"}
+    run = rnn_scratch.train("numpy", corpus="tide-clock", **settings, **model)
+    page = open_page(write_page(run.folder), color_scheme="dark", width=390)
     page.get_by_label("Prefix").fill(f"{PREFIX}é")
     assert page.get_by_text("The network does not know “é”.").is_visible()
     page.get_by_label("Temperature").fill("0")
@@ -48,21 +48,21 @@ def test_a_run_of_ones_own_writes_what_predict_does(visit, tmp_path, model):
     assert_accessible(page)
 
 
-def test_a_cell_that_the_page_lacks_gets_a_sentence(visit, tmp_path, monkeypatch):
+def test_page_reports_an_unknown_cell(open_page, tmp_path, monkeypatch):
     run = rnn_scratch.train("numpy", run=tmp_path / "run", **SMALL)
-    mine = {"options": {"cell": "mine", "num_states": 1}}
-    monkeypatch.setattr("rnn_scratch.play.page.network", lambda saved: network(saved) | mine)
-    page = visit(written(run.folder))
+    custom = {"options": {"cell": "mine", "num_states": 1}}
+    monkeypatch.setattr("rnn_scratch.play.page.network", lambda saved: network(saved) | custom)
+    page = open_page(write_page(run.folder))
     assert page.get_by_text("The page has no cell “mine”").is_visible()
     assert page.get_by_role("button", name="Step").is_hidden()
 
 
-def test_a_vocabulary_of_markup_is_text(visit, tmp_path):
+def test_markup_in_a_vocabulary_is_escaped(open_page, tmp_path):
     story = tmp_path / "story.txt"
     story.write_text("</script><script>alert(1)</script><!-- " * 40, encoding="utf-8")
     text = {"text": story, "normalize": "none", "max_tokens": 0, "num_steps": 5, "batch_size": 2}
     run = rnn_scratch.train("numpy", run=tmp_path / "<b>", num_hiddens=4, num_epochs=1, **text)
-    page = visit(written(run.folder))
+    page = open_page(write_page(run.folder))
     assert page.locator("h1").inner_text() == "<b>"
     page.get_by_label("Prefix").fill("</script><!-- ")
     assert text_of(page) == "</script><!-- "

@@ -1,4 +1,4 @@
-"""The page's implementation in JavaScript, held to the core's numbers: `nox -s browser`."""
+"""The page's implementation in JavaScript computes the core's numbers: `nox -s browser`."""
 
 import hashlib
 import itertools
@@ -13,25 +13,25 @@ from helpers import CLONE, RECORDS
 from measure import digests
 
 from rnn_scratch import api, contract, exact, registry
-from rnn_scratch.check import epochs, functions, inputs
+from rnn_scratch.check import draws, functions, machine, runner
 from rnn_scratch.cli.train import train
 from rnn_scratch.contract import Options
 from rnn_scratch.parameters import initial, trained_arrays
-from rnn_scratch.runs import training
-from rnn_scratch.runs.runtime import Runtime
-from rnn_scratch.runs.setup import set_up
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, minibatches, vocabulary
+from rnn_scratch.training import loop as training
+from rnn_scratch.training.runtime import Runtime
+from rnn_scratch.training.setup import set_up
 
 RECORD = RECORDS / "digests.json"
 STORY = books.load(books.BUILT_IN).content
-# The story with other letters, one of which UTF-16 needs two numbers for.
-OTHER = "".join(chr(0x3B1 + ord(each) - ord("a")) if each.islower() else each for each in STORY)
+# The story with other letters; UTF-16 encodes one of them by two numbers.
+OTHER = "".join(chr(0x3B1 + ord(c) - ord("a")) if c.islower() else c for c in STORY)
 OTHER = OTHER.replace("\n", " 🜚\r\n")
 FIXED = {"num_hiddens": 16, "num_epochs": 3, "exact": True}
-TRAIN = """(own, text) => {
-    const training = begin({ ...FIXED, ...own }, text), digests = [];
-    while (digests.length < own.num_epochs) {
+TRAIN = """(settings, text) => {
+    const training = begin({ ...FIXED, ...settings }, text), digests = [];
+    while (digests.length < settings.num_epochs) {
         if (!advance(training)) continue;
         digests.push(digest(everything(training.model)));
         begin_epoch(training);
@@ -53,96 +53,96 @@ def call(process):
     return lambda name, *values: javascript.call(process, name, *values)[0]
 
 
-def own(settings):
-    """Settings as the page has them."""
+def page_settings(settings):
+    """Return the settings that the page has."""
     names = (*FIXED, "cell", "optimizer", "lr", "theta", "sampling", "normalize", "seed")
     return {name: getattr(settings, name) for name in names}
 
 
-def written(folder, text):
-    """A text in a file, as a user has it."""
+def write(folder, text):
+    """Write a text to a file as a user would; return it as the core reads it."""
     path = folder / "text.txt"
     path.write_bytes(text.encode())
     return books.read_file(path)
 
 
-def test_its_functions_are_numpys():
+def test_scripts_have_numpy_s_functions():
     source = javascript.SCRIPTS[1].read_text(encoding="utf-8")
     folder = CLONE / "backends" / "numpy"
     files = (folder / f"{name}.py" for name in ("scratch", "cells", "deep"))
     numpy = "".join(path.read_text(encoding="utf-8") for path in files)
     expected = re.findall(r"^def (\w+)", numpy, re.MULTILINE)
-    # One file is for all networks, with one `step` and one `update` for all of them.
-    own = {"activation", "slope", "linear_back", "update"}
-    assert set(re.findall(r"^function (\w+)", source, re.MULTILINE)) <= {*expected, *own}
+    # One `step` serves all networks.
+    extra = {"activation", "slope", "linear_backward"}
+    assert set(re.findall(r"^function (\w+)", source, re.MULTILINE)) <= {*expected, *extra}
     assert len(source.splitlines()) <= 350
 
 
-@pytest.mark.parametrize(
-    "options",
-    [options for options in inputs.cases() if options.dtype == "float64"],
-    ids=lambda options: "-".join((options.cell, *["more"] * (options.num_layers > 1))),
-)
-def test_it_computes_what_numpy_does(process, options):
-    case = inputs.make_case("javascript", javascript.backend(process), "scratch", options, True)
-    pieces = (*functions.FUNCTIONS, *functions.OF_OPTIMIZERS, *epochs.TRAINING)
-    rows = [row for piece in pieces for row in case.rows(piece)]
-    assert len(rows) > 50
+def test_scripts_pass_the_check(process):
+    backend, rows = javascript.backend(process), []
+    omitted = (machine.tensor, machine.set_eager, machine.chain_matmul, functions.make_exact)
+    checks = [check for check in runner.CHECKS["scratch"] if check not in omitted]
+    for draw in draws.draw_all():
+        if draw.options.dtype == "float64":
+            case = draws.make_case("javascript", backend, "scratch", draw)
+            rows += [row for check in checks for row in case.run(check)]
+    assert len(rows) > 400
     assert [row for row in rows if not row.passed] == []
 
 
 @pytest.mark.parametrize("cell", contract.CELLS)
 @pytest.mark.parametrize("more", [{}, {"num_layers": 2, "embedding": 5}])
-def test_the_influence_of_a_character_is_its_derivative(call, cell, more):
+def test_influence_of_a_character_is_a_derivative(call, cell, more):
     options = Options(9, 6, cell, dtype="float64", **more)
     numpy, arrays = registry.load("numpy"), initial(options, 0.5, 3)
     tokens, token, change = [1, 4, 4, 0, 8, 2], 5, 1e-6
 
     def logit(scales):
         state = numpy.scratch.state(1, options)
-        for each, scale in zip(tokens, scales):
-            x = scale * numpy.scratch.encode(np.array([each]), arrays)
-            logits, state = numpy.deep.deep_step((x, None), state, arrays, options)
+        for earlier_token, scale in zip(tokens, scales):
+            x = scale * numpy.scratch.encode(np.array([earlier_token]), arrays)
+            logits, state = numpy.deep.deep_step(x, state, arrays, options)
         return logits[0, token]
 
     scales = 1 + change * np.eye(len(tokens))
-    expected = [(logit(each) - logit(2 - each)) / (2 * change) for each in scales]
-    found = """(tokens, token, number, params, options) =>
-        influence(read(tokens, { params, options }), token, number, { params, options })"""
-    for number in (100, 4):
-        values = call(found, tokens, token, number, arrays, options)
-        np.testing.assert_allclose(values, expected[-number:], rtol=1e-6, atol=1e-9)
+    expected = [(logit(row) - logit(2 - row)) / (2 * change) for row in scales]
+    influence = """(tokens, token, count, params, options) =>
+        influence(read(tokens, { params, options }), token, count, { params, options })"""
+    for count in (100, 4):
+        values = call(influence, tokens, token, count, arrays, options)
+        np.testing.assert_allclose(values, expected[-count:], rtol=1e-6, atol=1e-9)
     assert np.abs(expected).min() > 1e-5
 
 
 @pytest.mark.parametrize("sampling", ["sequential", "random"])
-def test_its_minibatches_and_masks_are_the_cores(call, sampling):
+def test_minibatches_and_masks_equal_the_core_s(call, sampling):
     settings = Settings(sampling=sampling, num_hiddens=3, num_layers=2, dropout=0.3, seed=2**32 - 1)
     tokens = np.arange(5000)
     expected = list(minibatches.epoch_batches(tokens, settings, 2))
     names = ("batch_size", "num_steps", "seed", "sampling", "dropout", "num_layers", "num_hiddens")
-    given = {name: getattr(settings, name) for name in names}
-    found = call("of_epoch", tokens, given, 2)
-    assert len(found) == len(expected) > 2
-    for batch, own in zip(expected, found):
-        assert (own["X"], own["Y"]) == (batch.X.tolist(), batch.Y.tolist())
-        masks = np.array(own["masks"])
+    values = {name: getattr(settings, name) for name in names}
+    batches = call("of_epoch", tokens, values, 2)
+    assert len(batches) == len(expected) > 2
+    for batch, script_batch in zip(expected, batches):
+        assert script_batch["X"] == batch.X.tolist()
+        assert script_batch["Y"] == batch.Y.tolist()
+        masks = np.array(script_batch["masks"])
         np.testing.assert_array_equal(masks.astype(np.float32), batch.masks)
 
 
 @pytest.mark.parametrize("length", [0, 1, 55, 56, 63, 64, 65, 1000])
-def test_its_sha256_is_that_of_every_other(call, length):
+def test_sha256_equals_hashlib_s(call, length):
     text = "".join(chr(33 + n % 90) for n in range(length))
-    found = call("(text) => sha256([new TextEncoder().encode(text)])", text)
-    assert found == hashlib.sha256(text.encode()).hexdigest()
+    digest = call("(text) => sha256([new TextEncoder().encode(text)])", text)
+    assert digest == hashlib.sha256(text.encode()).hexdigest()
 
 
-def test_its_texts_and_vocabularies_are_the_cores(call, tmp_path):
+def test_texts_and_vocabularies_equal_the_core_s(call, tmp_path):
     for text in (STORY, OTHER, "\ufeffOne\r two\r\n\n  THREE 4! ﬁ🜚"):
-        content = written(tmp_path, text).content
-        for how in ("chapter", "none"):
-            expected = vocabulary.normalize(content, how)
-            assert call("normalize", text, how) == expected
+        content = write(tmp_path, text).content
+        for mode in ("chapter", "none"):
+            expected = vocabulary.normalize(content, mode)
+            assert call("normalize", text, mode) == expected
             assert call("vocabulary", expected) == vocabulary.build(expected)
 
 
@@ -151,55 +151,53 @@ def test_its_texts_and_vocabularies_are_the_cores(call, tmp_path):
 @pytest.mark.parametrize(
     ("text", "seed"), [(STORY, 0), (OTHER, 0), (STORY, 2**32 - 1)], ids=["story", "other", "seed"]
 )
-def test_exact_mode_ends_at_numpys_digest(call, tmp_path, text, seed, cell, optimizer):
-    how = "chapter" if text is STORY else "none"
-    own_settings = {"cell": cell, "optimizer": optimizer, "normalize": how, "seed": seed}
-    settings = Settings(**{**own_settings, **FIXED})
-    setup = set_up(settings, Runtime("numpy", threads=1), written(tmp_path, text))
+def test_exact_mode_ends_with_numpy_s_digest(call, tmp_path, text, seed, cell, optimizer):
+    changes = {"cell": cell, "optimizer": optimizer, "seed": seed}
+    changes["normalize"] = "chapter" if text is STORY else "none"
+    settings = Settings(**changes, **FIXED)
+    setup = set_up(settings, Runtime("numpy", threads=1), write(tmp_path, text))
     epochs = training.epochs(setup)
     expected = [exact.digest(trained_arrays(setup.model)) for _ in epochs]
-    assert call(TRAIN, own(settings), text) == expected
+    assert call(TRAIN, page_settings(settings), text) == expected
 
 
-def test_the_recorded_digests_are_those_of_numpy():
+def test_recorded_digests_equal_numpy_s():
     record = json.loads(RECORD.read_text(encoding="utf-8"))
     assert record["offered"] == {name: [*values] for name, values in digests.OFFERED.items()}
     every = itertools.product(*digests.OFFERED.values())
     assert [*record["digests"]] == [" ".join(map(str, values)) for values in every]
-    assert {len(each) for each in record["digests"].values()} == {digests.EPOCHS}
+    assert {len(row) for row in record["digests"].values()} == {digests.EPOCHS}
     values = {"cell": "gru-after", "num_hiddens": 16, "optimizer": "adam", "sampling": "random"}
     assert digests.digests(**values) == record["digests"][" ".join(map(str, values.values()))]
 
 
-def test_the_command_trains_the_same_network(call, monkeypatch):
-    given = {}
-    monkeypatch.setattr(api, "train", lambda **arguments: given.update(arguments))
+def test_command_has_the_page_s_settings(call, monkeypatch):
+    received = {}
+    monkeypatch.setattr(api, "train", lambda **kwargs: received.update(kwargs))
     for changes in (
         {"corpus": "tide-clock"},
         {"cell": "gru-after", "optimizer": "adam", "lr": 0.002, "normalize": "none"},
         {"lr": 0.25, "theta": None, "sampling": "random", "num_hiddens": 64, "seed": 7},
     ):
-        settings = Settings(
-            **{**FIXED, **{n: each for n, each in changes.items() if n != "corpus"}}
-        )
-        line = call("command", {**own(settings), "corpus": changes.get("corpus")}, 7)
-        given.clear()
+        settings = Settings(**{**FIXED, **{n: v for n, v in changes.items() if n != "corpus"}})
+        line = call("command", {**page_settings(settings), "corpus": changes.get("corpus")}, 7)
+        received.clear()
         CliRunner().invoke(train, line.split()[2:], catch_exceptions=False)
-        text = {name: given.pop(name) for name in ("corpus", "text") if name in given}
-        named = {"corpus": "tide-clock"} if "corpus" in changes else {"text": "text.txt"}
-        assert {name: str(each) for name, each in text.items()} == named
-        assert given.pop("backend") == "numpy"
+        text = {name: received.pop(name) for name in ("corpus", "text") if name in received}
+        expected = {"corpus": "tide-clock"} if "corpus" in changes else {"text": "text.txt"}
+        assert {name: str(value) for name, value in text.items()} == expected
+        assert received.pop("backend") == "numpy"
         for name in ("report", "workers", "run"):
-            del given[name]
-        assert Settings(**given) == Settings(**{**own(settings), "num_epochs": 7})
+            del received[name]
+        assert Settings(**received) == Settings(**{**page_settings(settings), "num_epochs": 7})
 
 
-def test_what_cannot_be_trained_gets_a_sentence(call):
-    begun = """(own, text) => {
-        try { begin({ ...FIXED, ...own }, text, []); } catch (error) { return error.message; }
+def test_invalid_texts_get_error_messages(call):
+    begin = """(settings, text) => {
+        try { begin({ ...FIXED, ...settings }, text, []); } catch (error) { return error.message; }
     }"""
     many = "".join(map(chr, range(0x4E00, 0x4E00 + 5000)))
-    for text, changes, words in (
+    for text, changes, expected in (
         ("", {}, "There is no text."),
         (" \n", {}, "There is no text."),
         ("1893", {}, "no letters from a to z"),
@@ -207,9 +205,9 @@ def test_what_cannot_be_trained_gets_a_sentence(call):
         ("a" * (10**6 + 1), {}, "at most 1,000,000"),
         (many, {"normalize": "none", "num_hiddens": 128}, "5,001 different characters"),
     ):
-        message = call(begun, own(Settings(**{**FIXED, **changes})), text)
-        assert words in message, message
-    assert call(begun, own(Settings(**FIXED)), STORY) is None
+        message = call(begin, page_settings(Settings(**{**FIXED, **changes})), text)
+        assert expected in message, message
+    assert call(begin, page_settings(Settings(**FIXED)), STORY) is None
     prefix = """() => {
         try { prefix_of("", ["<unk>", "a"]); } catch (error) { return error.message; }
     }"""

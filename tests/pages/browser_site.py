@@ -5,16 +5,16 @@ import shutil
 
 import pytest
 from browser import LOOKS, SHOTS, assert_legible
-from helpers import COMPARISONS, SITE, there
+from helpers import COMPARISONS, SITE, run_subprocess
 
 from rnn_scratch import registry
 from rnn_scratch.runs import curve
 
-pytest_plugins = ["browser"]  # for the fixtures
+pytest_plugins = ["browser"]  # defines the fixtures
 PAGES = sorted(path.stem for path in SITE.glob("*.html") if path.stem != "play")
-LAST = registry.FRAMEWORKS[registry.OURS[-1]]  # on the last tab
+LAST = registry.FRAMEWORKS[registry.BUILTIN_BACKENDS[-1]]  # title of the last tab
 TABS = ".pieces:not([hidden]) [role=tab][aria-selected=true]"
-# The lines of every group on display: where each is, and the words in it that are marked.
+# The visible lines of every group: their positions and their marked words.
 LINES = """
     [...document.querySelectorAll(".pieces:not([hidden])")].map(group =>
         [...group.querySelectorAll(":scope > .panel:not([hidden])")].flatMap((panel, column) =>
@@ -44,8 +44,8 @@ def selected(page):
     return set(page.locator(TABS).all_text_contents())
 
 
-def test_a_selection_applies_to_every_tab_and_page_and_is_stored(visit):
-    page = visit("build")
+def test_a_selection_applies_to_every_tab_and_page_and_is_stored(open_page):
+    page = open_page("build")
     assert selected(page) == {"NumPy"}
     page.get_by_role("tab", name="TensorFlow").first.click()
     assert selected(page) == {"TensorFlow"}
@@ -63,8 +63,8 @@ def test_a_selection_applies_to_every_tab_and_page_and_is_stored(visit):
     assert "?" not in page.url
 
 
-def test_the_address_opens_a_framework_and_follows_the_selection(visit):
-    page = visit("build", framework="mxnet")
+def test_the_address_opens_a_framework_and_follows_the_selection(open_page):
+    page = open_page("build", framework="mxnet")
     assert selected(page) == {"MXNet"}
     choose(page, "PyTorch")
     assert selected(page) == {"PyTorch"}
@@ -74,21 +74,23 @@ def test_the_address_opens_a_framework_and_follows_the_selection(visit):
     assert selected(page) == {"PyTorch"}
 
 
-def test_tabs_work_with_the_keyboard(visit):
-    page = visit("build")
+def test_tabs_work_with_the_keyboard(open_page):
+    page = open_page("build")
     page.locator("[role=tab][aria-selected=true]").first.focus()
     page.keyboard.press("ArrowRight")
     assert selected(page) == {"PyTorch"}
     page.keyboard.press("End")
     assert selected(page) == {LAST}
     assert page.evaluate("document.activeElement.textContent") == LAST
-    page.keyboard.press("Tab")  # on into the panel, not to the next tab
+    page.keyboard.press("Tab")  # move into the panel, not to the next tab
     assert page.evaluate("document.activeElement.closest('.panel, .tabs').className") == "panel"
 
 
-@pytest.mark.parametrize(("words", "columns"), [("two", 2), ("all", len(registry.OURS))])
-def test_corresponding_lines_are_aligned_and_what_differs_is_marked(visit, words, columns):
-    page = visit("build", 1440)
+@pytest.mark.parametrize(
+    ("words", "columns"), [("two", 2), ("all", len(registry.BUILTIN_BACKENDS))]
+)
+def test_corresponding_lines_are_aligned_and_what_differs_is_marked(open_page, words, columns):
+    page = open_page("build", 1440)
     choose(page, words)
     groups = page.evaluate(LINES)
     assert len(groups) > 15
@@ -113,7 +115,7 @@ def test_corresponding_lines_are_aligned_and_what_differs_is_marked(visit, words
         assert tops == sorted(tops)
         places = {(each["text"].split("(")[0], each["row"]) for each in lines}
         functions = [name for name, _ in places if name.startswith("def ")]
-        assert len(functions) == len(set(functions))  # those of one name beside each other
+        assert len(functions) == len(set(functions))  # functions with the same name share a row
     assert most == columns
     assert marked > 50
     assert page.evaluate("document.documentElement.scrollWidth") <= 1440
@@ -125,8 +127,8 @@ def test_corresponding_lines_are_aligned_and_what_differs_is_marked(visit, words
 
 
 @pytest.mark.parametrize(("layout", "width"), [("tabs", 1024), ("tabs", 1440), ("two", 1280)])
-def test_lines_of_88_characters_are_whole(visit, layout, width):
-    page = visit("build", width)
+def test_lines_of_88_characters_are_whole(open_page, layout, width):
+    page = open_page("build", width)
     if layout != "tabs":
         choose(page, layout)
     boxes = page.evaluate(OVERFLOW, ".highlight pre" if layout == "tabs" else ".side-by-side")
@@ -142,8 +144,8 @@ def test_lines_of_88_characters_are_whole(visit, layout, width):
     assert len(heights) == 1  # no line is broken into two
 
 
-def test_the_navigation_and_the_switch_stay_in_columns(visit):
-    page = visit("build", 1440)
+def test_the_navigation_and_the_switch_stay_in_columns(open_page):
+    page = open_page("build", 1440)
     choose(page, "two")
     page.evaluate("scrollTo(0, document.body.scrollHeight / 2)")
     for selector in (".bd-header", ".switch"):
@@ -156,11 +158,11 @@ def test_the_navigation_and_the_switch_stay_in_columns(visit):
     page.wait_for_timeout(500)
     edge = page.locator(".switch").bounding_box()
     heading = page.get_by_role("heading", name="Detaching", exact=True).bounding_box()
-    assert edge["y"] + edge["height"] <= heading["y"] < 300  # and it is not behind the switch
+    assert edge["y"] + edge["height"] <= heading["y"] < 300  # the switch does not hide the heading
 
 
-def test_a_selection_keeps_the_place_of_what_is_read(visit):
-    page = visit("build", 1440)
+def test_a_selection_keeps_the_place_of_what_is_read(open_page):
+    page = open_page("build", 1440)
     heading = page.get_by_role("heading", name="Clipping", exact=True)
     heading.evaluate("each => each.scrollIntoView()")
     before = heading.bounding_box()["y"]
@@ -170,8 +172,8 @@ def test_a_selection_keeps_the_place_of_what_is_read(visit):
 
 
 @LOOKS
-def test_brackets_grow_with_the_formula_between_them(visit, width, scheme):
-    page = visit("build", width, color_scheme=scheme)
+def test_brackets_grow_with_the_formula_between_them(open_page, width, scheme):
+    page = open_page("build", width, color_scheme=scheme)
     page.evaluate("document.fonts.ready")
     brackets = page.locator("math mo", has_text=re.compile(r"^\($"))
     heights = [
@@ -181,7 +183,7 @@ def test_brackets_grow_with_the_formula_between_them(visit, width, scheme):
 
 
 def contrast(*colors):
-    """The contrast of two colors, as the guidelines for accessibility (WCAG) define it."""
+    """Return the contrast ratio of two colors, as defined in the guidelines WCAG."""
 
     def luminance(color):
         parts = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in color]
@@ -193,8 +195,8 @@ def contrast(*colors):
 
 @LOOKS
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_legible_and_accessible(visit, name, width, scheme):
-    page = visit(name, width, color_scheme=scheme)
+def test_a_page_is_legible_and_accessible(open_page, name, width, scheme):
+    page = open_page(name, width, color_scheme=scheme)
     assert page.locator("html").get_attribute("data-theme") == scheme
     pictures = page.evaluate("""() => Promise.all([...document.images].map(async image => {
         image.loading = "eager";
@@ -221,8 +223,8 @@ def test_a_page_is_legible_and_accessible(visit, name, width, scheme):
     assert_legible(page, name)
 
 
-def test_the_first_page_writes_until_it_is_paused(visit):
-    page = visit("index", 1440)
+def test_the_first_page_writes_until_it_is_paused(open_page):
+    page = open_page("index", 1440)
     text, button = page.locator("#start-text"), page.locator("#start-run")
     page.wait_for_function("document.getElementById('start-text').textContent.length > 20")
     button.click()
@@ -235,13 +237,13 @@ def test_the_first_page_writes_until_it_is_paused(visit):
         f"document.getElementById('start-text').textContent.length > {len(written)}"
     )
     assert text.text_content().startswith(written)
-    page = visit("index", 1440, reduced_motion="reduce")
+    page = open_page("index", 1440, reduced_motion="reduce")
     assert page.get_by_role("button", name="Write").is_visible()
     assert len(page.locator("#start-text").text_content()) < 20
 
 
-def test_the_search_works_from_a_folder(visit):
-    page = visit("index", 1440)
+def test_the_search_works_from_a_folder(open_page):
+    page = open_page("index", 1440)
     page.keyboard.press("Control+k")
     page.keyboard.type("detach")
     page.keyboard.press("Enter")
@@ -252,9 +254,9 @@ def test_the_search_works_from_a_folder(visit):
     assert page.url.split("#")[0].split("?")[0].endswith("build.html")
 
 
-def test_code_can_be_copied(visit):
-    page = visit("build", 1440)
-    # What the button copies, read where the page puts it on the clipboard.
+def test_code_can_be_copied(open_page):
+    page = open_page("build", 1440)
+    # Intercept the text that the button copies to the clipboard.
     page.evaluate("""document.addEventListener("copy", () => {
         copied = document.activeElement.value ?? String(getSelection());
     })""")
@@ -266,9 +268,9 @@ def test_code_can_be_copied(visit):
     assert "\n" in code.strip()
 
 
-def test_pages_without_a_script(visit):
-    page = visit("build", 1440, java_script_enabled=False)
-    for name in registry.OURS:
+def test_pages_without_a_script(open_page):
+    page = open_page("build", 1440, java_script_enabled=False)
+    for name in registry.BUILTIN_BACKENDS:
         panels = page.locator(f".pieces > .panel[data-for={name}]")
         assert panels.count() > 15
         assert panels.first.is_visible()
@@ -276,19 +278,19 @@ def test_pages_without_a_script(visit):
     assert page.locator("[role=tab]").count() == 0
     assert page.locator(".switch").count() == 0
     assert page.get_by_role("link", name="Gates").first.is_visible()
-    # Highlighted all the same.
+    # The code is still highlighted.
     color = "each => getComputedStyle(each).color"
     words, code = (page.locator(each).first for each in ("article p", ".highlight .k"))
     assert words.evaluate(color) != code.evaluate(color)
     page.screenshot(path=SHOTS / "build-no-script.png")
 
 
-def test_solutions_are_closed_and_it_prints(visit):
-    page = visit("build")
+def test_solutions_are_closed_and_it_prints(open_page):
+    page = open_page("build")
     solutions = page.locator("details.solution")
     assert solutions.count() == 4
     assert solutions.evaluate_all("all => all.every(each => !each.open)")
-    page = visit("build", framework="torch", color_scheme="dark")
+    page = open_page("build", framework="torch", color_scheme="dark")
     ground = "getComputedStyle(document.body).backgroundColor"
     assert page.evaluate(ground) != "rgb(255, 255, 255)"
     page.emulate_media(media="print")
@@ -307,16 +309,16 @@ def test_solutions_are_closed_and_it_prints(visit):
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """The report of the record of speeds, with all tables, and all pictures but one."""
+    """Write the report of the speed record, with all tables and all pictures except one."""
     folder = tmp_path_factory.mktemp("comparison")
     shutil.copy(COMPARISONS / "speed" / "comparison.json", folder)
-    there("report", folder).ended()
+    run_subprocess("report", folder).assert_exit()
     return folder / "report.html"
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_the_report_reads_well(visit, report, width):
-    page = visit(report, width)
+def test_the_report_reads_well(open_page, report, width):
+    page = open_page(report, width)
 
     def visible_tables():
         return sum(table.is_visible() for table in page.locator("table").all())
@@ -325,7 +327,7 @@ def test_the_report_reads_well(visit, report, width):
     widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
     assert len(widths) == 2
     assert min(widths) > 0
-    assert {"Speed of training", "Notes"} <= set(page.locator("h2").all_inner_texts())
+    assert {"Speed", "Notes"} <= set(page.locator("h2").all_inner_texts())
     folded = page.locator("summary").all_inner_texts()
     assert {"Quality", "How it was measured"} <= set(folded)
     for summary in page.locator("summary").all():
@@ -335,5 +337,5 @@ def test_the_report_reads_well(visit, report, width):
     page.screenshot(path=SHOTS / f"report-{width}.png", full_page=True)
     page.reload()
     assert visible_tables() == 1
-    page.emulate_media(media="print")  # what is folded is printed
+    page.emulate_media(media="print")  # printing unfolds all tables
     assert visible_tables() >= 3

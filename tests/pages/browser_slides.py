@@ -1,4 +1,4 @@
-"""Slides of the lessons in a real browser: whatever is on a slide fits on it."""
+"""Slides of the lessons in a real browser: all content fits on its slide."""
 
 import pytest
 from helpers import SITE
@@ -6,7 +6,7 @@ from make import slides
 
 from rnn_scratch import registry
 
-pytest_plugins = ["browser"]  # for the fixtures
+pytest_plugins = ["browser"]  # its fixtures
 pytestmark = pytest.mark.usefixtures("_in_the_clone")
 MISFITS = """sections => sections.filter(section => {
     document.body.className = "";
@@ -18,25 +18,25 @@ MISFITS = """sections => sections.filter(section => {
 }).map(section => section.id)"""
 
 
-@pytest.mark.parametrize("backend", registry.OURS)
+@pytest.mark.parametrize("backend", registry.BUILTIN_BACKENDS)
 @pytest.mark.parametrize("lesson", slides.LESSONS)
-def test_whatever_is_on_a_slide_fits_on_it(visit, backend, lesson):
-    page = visit(slides.make(f"{backend}-{lesson}").absolute())
+def test_content_of_every_slide_fits(open_page, backend, lesson):
+    page = open_page(slides.make(f"{backend}-{lesson}").absolute())
     page.set_viewport_size({"width": 1280, "height": 720})
     assert page.locator("section").evaluate_all(MISFITS) == []
     page.screenshot(path=SITE.parent / "slides" / f"{backend}-{lesson}.png")
 
 
-def test_keys_move_and_show_the_notes(visit):
-    page = visit(slides.make("numpy-build").absolute())
-    shown, notes = page.locator("section.shown"), page.locator("aside:visible")
+def test_keys_change_the_slide_and_show_notes(open_page):
+    page = open_page(slides.make("numpy-build").absolute())
+    current, notes = page.locator("section.shown"), page.locator("aside:visible")
     last = page.locator("section").count()
-    for key, number in (("ArrowRight", 2), ("End", last), ("ArrowLeft", last - 1), ("Home", 1)):
+    for key, slide in (("ArrowRight", 2), ("End", last), ("ArrowLeft", last - 1), ("Home", 1)):
         page.keyboard.press(key)
-        assert shown.get_attribute("id") == str(number)
+        assert current.get_attribute("id") == str(slide)
     assert notes.count() == 0
     page.keyboard.press("s")
     assert "adjustable numbers" in notes.inner_text()
     page.reload()
     page.mouse.click(1000, 300)
-    assert shown.get_attribute("id") == "2"
+    assert current.get_attribute("id") == "2"

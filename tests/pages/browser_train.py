@@ -6,22 +6,22 @@ import re
 import pytest
 from browser import LOOKS, assert_legible
 from browser_scratch import OTHER, RECORD
-from helpers import here
+from helpers import run_in_process
 from playwright.sync_api import expect
 
 from rnn_scratch.text import books
 
-pytest_plugins = ["browser"]  # for the fixtures
+pytest_plugins = ["browser"]  # defines the fixtures
 DIGESTS = json.loads(RECORD.read_text(encoding="utf-8"))["digests"]
-MINUTES = 3 * 60_000  # milliseconds for a training, however busy the machine is
+MINUTES = 3 * 60_000  # milliseconds for a training run on a busy machine
 
 
 @pytest.fixture
-def visit(visit):
+def open_page(open_page):
     """Open the page, on which a training of few epochs can begin."""
 
     def visit_page(*arguments, **more):
-        page = visit("play", *arguments, **more)
+        page = open_page("play", *arguments, **more)
         choose(page, Cell="rnn", Optimizer="sgd", Units="16", Epochs="5")
         return page
 
@@ -46,7 +46,7 @@ def train(page):
 
 
 def own(page, text):
-    """Give the page a text, however long it is."""
+    """Give the page a text of any length."""
     page.get_by_label("your own").check()
     page.locator("#train-text").evaluate("(area, text) => { area.value = text; }", text)
 
@@ -54,8 +54,8 @@ def own(page, text):
 @pytest.mark.parametrize(
     ("cell", "optimizer", "sampling"), [("rnn", "sgd", "sequential"), ("lstm", "adam", "random")]
 )
-def test_a_training_on_the_story_ends_at_the_recorded_digest(visit, cell, optimizer, sampling):
-    page = visit()
+def test_a_training_on_the_story_ends_at_the_recorded_digest(open_page, cell, optimizer, sampling):
+    page = open_page()
     choose(page, Cell=cell, Optimizer=optimizer, Sampling=sampling)
     train(page)
     digest = DIGESTS[f"{cell} 16 {optimizer} {sampling}"][4]
@@ -70,15 +70,15 @@ def test_a_training_on_the_story_ends_at_the_recorded_digest(visit, cell, optimi
     points = page.locator("#train-curve polyline").get_attribute("points").split()
     heights = [float(each.split(",")[1]) for each in points]
     assert len(heights) == 5
-    assert heights == sorted(heights)  # downwards, as the perplexity falls
+    assert heights == sorted(heights)  # the curve goes down because the perplexity falls
     for name in ("state", "value", "gradient"):
         assert page.locator(f"#train-{name}").evaluate("""canvas => canvas.getContext("2d")
             .getImageData(0, 0, canvas.width, canvas.height).data.some(each => each > 100)""")
     assert page.get_by_role("button", name="Go on").is_disabled()
 
 
-def test_the_command_for_a_text_of_ones_own_ends_at_its_digest(visit, capsys):
-    page = visit()
+def test_the_command_for_a_text_of_ones_own_ends_at_its_digest(open_page, capsys):
+    page = open_page()
     own(page, OTHER)
     page.get_by_label("all its characters").check()
     choose(page, Cell="lstm")
@@ -88,16 +88,16 @@ def test_the_command_for_a_text_of_ones_own_ends_at_its_digest(visit, capsys):
         page.locator("#train-file").click()
     download.value.save_as("text.txt")
     command = page.locator("#train-command").text_content().split()
-    done = here(capsys, *command[1:], "--run", "r").ended()
-    assert f"\ndigest {page.locator('#train-digest').text_content()}\n" in done.out
+    result = run_in_process(capsys, *command[1:], "--run", "r").assert_exit()
+    assert f"\ndigest {page.locator('#train-digest').text_content()}\n" in result.out
     assert books.read_file("text.txt").content == OTHER.replace("\r\n", "\n")
 
 
-def test_it_stops_and_goes_on_with_another_learning_rate_and_weight(visit):
-    page = visit()
+def test_it_stops_and_goes_on_with_another_learning_rate_and_weight(open_page):
+    page = open_page()
     begin(page)
     page.get_by_role("button", name="Stop").click()
-    page.get_by_label("Parameter").select_option("b_q")  # it is answered after the stop
+    page.get_by_label("Parameter").select_option("b_q")  # the worker answers after the stop
     expect(page.locator("#train-value")).to_have_attribute("aria-label", "Values of b_q")
     stopped = page.locator("#train-status").text_content()
     page.wait_for_timeout(500)
@@ -117,8 +117,8 @@ def test_it_stops_and_goes_on_with_another_learning_rate_and_weight(visit):
     expect(page.locator("#train-problem")).to_contain_text("training has diverged")
 
 
-def test_what_has_been_changed_is_said_in_place_of_the_command(visit):
-    page = visit()
+def test_what_has_been_changed_is_said_in_place_of_the_command(open_page):
+    page = open_page()
     begin(page)
     page.get_by_label("Value", exact=True).fill("0.5")
     page.get_by_role("button", name="Change").click()
@@ -134,8 +134,8 @@ def test_what_has_been_changed_is_said_in_place_of_the_command(visit):
     assert page.locator("#train-recorded").text_content() == ""
 
 
-def test_what_it_cannot_use_gets_a_sentence_and_the_page_goes_on(visit):
-    page = visit()
+def test_what_it_cannot_use_gets_a_sentence_and_the_page_goes_on(open_page):
+    page = open_page()
     problem = page.locator("#train-problem")
 
     def refused(words):
@@ -170,8 +170,8 @@ def test_what_it_cannot_use_gets_a_sentence_and_the_page_goes_on(visit):
 
 
 @LOOKS
-def test_a_training_is_legible_and_accessible(visit, width, scheme):
-    page = visit(width, color_scheme=scheme, has_touch=width < 500)
+def test_a_training_is_legible_and_accessible(open_page, width, scheme):
+    page = open_page(width, color_scheme=scheme, has_touch=width < 500)
     own(page, "")
     page.get_by_role("radio", name="the story").check()
     choose(page, Cell="lstm")

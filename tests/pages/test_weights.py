@@ -8,8 +8,8 @@ from helpers import CLONE, SMALL, require_tested
 
 import rnn_scratch
 from rnn_scratch.contract import CELLS
-from rnn_scratch.runs.runtime import Runtime
-from rnn_scratch.runs.setup import set_up
+from rnn_scratch.training.runtime import Runtime
+from rnn_scratch.training.setup import set_up
 
 PAGE = (CLONE / "notebooks" / "site" / "weights.md").read_text(encoding="utf-8")
 FROM_RUN, FROM_FILE, COMMON, *CODES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -22,7 +22,7 @@ CASES = [{}, {"num_layers": 2, "embedding": 5}]
 
 
 def gates(words):
-    """The gates in a column of the table, the last of its code; None where there is no layer."""
+    """Return the gates in a table column, the last of its code; None if there is no layer."""
     return None if words == "–" else re.findall("`(.*?)`", words)[-1]
 
 

@@ -1,31 +1,59 @@
-"""`rnn-scratch check` at the command line."""
+"""`rnn-scratch check` at the command line, and its draws."""
 
 import json
 
 import numpy as np
 import pytest
-from helpers import there
+from helpers import run_subprocess
 
 from rnn_scratch import registry
-from rnn_scratch.check import epochs, functions, inputs, results, runner
-from rnn_scratch.contract import VARIANTS
+from rnn_scratch.check import draws, functions, results, runner, training
+from rnn_scratch.contract import CELLS, OPTIMIZERS, VARIANTS, Options
 
 
-def test_every_result_of_the_reference_is_recorded():
-    for chosen in (each for each in inputs.cases(cells=["rnn"]) if each.dtype == "float64"):
-        case = inputs.make_case("numpy", registry.load("numpy"), "scratch", chosen)
+def test_every_output_of_the_reference_is_recorded():
+    for draw in (each for each in draws.draw_all() if each.options.dtype == "float64"):
+        case = draws.make_case("numpy", registry.load("numpy"), "scratch", draw)
         names = {
-            f"{case.name_of(piece)}: {result.name}"
-            for piece in runner.of_case(case)
-            for result in piece(case)
-            if isinstance(result, results.Computed) and result.expected is None
+            f"{result.function or case.function_name(check)}: {result.name}"
+            for check in runner.CHECKS["scratch"]
+            for result in check(case)
+            if result.expected is None
         }
-        assert names == set(inputs.recorded()[case.label])
+        assert names == set(results.recorded()[draw.label])
+
+
+def test_sizes_cannot_hide_a_mistake():
+    # All sizes of the first draw differ, and ten draws contain each special case.
+    first, *rest = drawn = draws.draw_all()
+    o = first.options
+    assert len({o.vocab_size, o.num_hiddens, first.batch_size, first.num_steps}) == 4
+    assert {draw.options.cell for draw in drawn} == set(CELLS)
+    assert {draw.optimizer for draw in drawn} == set(OPTIMIZERS)
+    assert {draw.carry for draw in drawn} == {True, False}
+    conditions = {
+        "B = T = 1": lambda d, o: d.batch_size == d.num_steps == 1,
+        "B = T > 1": lambda d, o: d.batch_size == d.num_steps > 1,
+        "V = H": lambda d, o: o.vocab_size == o.num_hiddens and not o.deep,
+        "many updates": lambda d, o: d.num_updates > 128,
+        "many steps": lambda d, o: d.num_steps == 70,
+        "dropout in one layer": lambda d, o: o.dropout and o.num_layers == 1,
+        "three layers": lambda d, o: o.dropout and o.embedding and o.num_layers == 3,
+        "a large vocabulary": lambda d, o: o.vocab_size > 128,
+        "large weights": lambda d, o: d.sigma > 10,
+    }
+    for name, condition in conditions.items():
+        assert any(condition(draw, draw.options) for draw in rest), name
+
+
+def test_a_draw_is_repeated_by_its_seed():
+    assert draws.draw_all(3, 2) == [draws.draw(3), draws.draw(4)]
+    assert len({draws.draw(seed)._replace(seed=0) for seed in range(50)}) > 40
 
 
 @pytest.mark.frameworks(by_default=("torch",))
 def test_tokens_have_64_bits_on_windows_too(backend, backend_name, monkeypatch):
-    """Where NumPy's own integers have 32, which PyTorch does not encode."""
+    """Test 32-bit integers, NumPy's default on Windows, which PyTorch does not encode."""
 
     class RandomState(np.random.RandomState):
         def randint(self, low, high=None, size=None, dtype="int32"):
@@ -37,22 +65,36 @@ def test_tokens_have_64_bits_on_windows_too(backend, backend_name, monkeypatch):
 
     monkeypatch.setattr(np.random, "RandomState", RandomState)
     monkeypatch.setattr(np, "array", array)
-    case = inputs.make_case(backend_name, backend, "scratch", inputs.PLAIN)
-    for piece in (functions.encode, functions.loss, epochs.predict):
-        assert all(row.passed for row in case.rows(piece))
+    case = draws.make_case(backend_name, backend, "scratch", draws.Draw(Options(11, 13)))
+    for check in (functions.encode, functions.loss, training.predict):
+        assert all(row.passed for row in case.run(check))
 
 
 def check(*arguments, **more):
-    done = there("check", *arguments, "--json", **more)
-    assert "Traceback" not in done.err
-    return done.code, json.loads(done.out)
+    command_result = run_subprocess("check", *arguments, "--json", **more)
+    assert "Traceback" not in command_result.err
+    return command_result.code, json.loads(command_result.out)
 
 
 def test_all_variants_are_checked_by_default_and_some_cells_on_request():
     code, rows = check("numpy", "--cell", "lstm", "--cell", "rnn")
     assert code == 0
-    cells = [row["case"].split()[1] for row in rows if row["piece"] == "forward" and row["offered"]]
-    assert list(dict.fromkeys(cells)) == ["lstm", "rnn"]
+    words = [row["case"].split() for row in rows if row["function"] == "forward"]
+    assert {case[1] for case in words if len(case) > 1} == {"lstm", "rnn"}
     assert list(dict.fromkeys(row["model"] for row in rows)) == list(VARIANTS)
-    assert {row["offered"] for row in rows if row["model"] == "concise"} == {True, False}
-    assert all(row["offered"] for row in rows if row["model"] != "concise")
+    assert {row["supported"] for row in rows if row["model"] == "concise"} == {True, False}
+    assert all(row["supported"] for row in rows if row["model"] != "concise")
+
+
+def test_a_failure_names_the_command_that_repeats_its_draw(copy):
+    path = copy / "backends" / "numpy" / "fast.py"
+    wrong = path.read_text().replace('+ params["b_q"], state', '+ 2 * params["b_q"], state')
+    path.write_text(wrong)
+    command_result = run_subprocess(
+        "check", "numpy", "--model", "fast", "--seed", "20", "--draws", "2", cwd=copy
+    )
+    assert (
+        "run: rnn-scratch check numpy --model fast --seed 20 --draws 1"
+        in command_result.assert_exit(1).out
+    )
+    assert "forward" in command_result.out

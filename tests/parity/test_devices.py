@@ -1,4 +1,4 @@
-"""Every framework on a device that is not the CPU, which is emulated beside it."""
+"""Frameworks on an emulated device, whose tensors cannot be combined with the CPU's."""
 
 import json
 import re
@@ -13,13 +13,13 @@ from helpers import (
     in_one_process,
     options,
     parameters,
-    there,
+    run_subprocess,
 )
 
 from rnn_scratch.contract import CELLS, VARIANTS
 
-# What is checked by default, because of the time. TensorFlow is also checked on the CPU, where the
-# device is what it would choose itself.
+# The checks by default, which save time. TensorFlow is also checked on the CPU, because it would
+# choose the device.
 BY_DEFAULT = {
     "torch": (DEVICE, *VARIANTS),
     "tensorflow": (f"{DEVICE},cpu", "fast"),
@@ -29,59 +29,61 @@ BY_DEFAULT = {
 
 
 @pytest.fixture
-def framework(own_name):
-    """The name of a backend whose framework can have the device."""
-    if own_name == "numpy":
+def framework(builtin_name):
+    """Return the name of a backend whose framework can have the device."""
+    if builtin_name == "numpy":
         pytest.skip("NumPy computes on the CPU only")
-    return own_name
+    return builtin_name
 
 
-def test_functions_stay_on_the_device_and_copies_are_few(framework, emulated):
+def test_functions_stay_on_the_device(framework, emulated):
     package, arguments = f"rnn_scratch.backends.{framework}", BY_DEFAULT[framework]
     program = ("-m", "transfers")
-    done = there(package, framework, *arguments, program=program, env=emulated).ended()
-    assert done.out == f"checked {' '.join(arguments[1:])}\n"
+    result = run_subprocess(
+        package, framework, *arguments, program=program, env=emulated
+    ).assert_exit()
+    assert result.out == f"checked {' '.join(arguments[1:])}\n"
 
 
 @pytest.mark.frameworks
 @pytest.mark.parametrize("cell", CELLS)
-def test_every_variant_passes_the_check(framework, cell, emulated):
-    # And TensorFlow's on the CPU, where it would prefer the device.
+def test_variants_pass_the_check_on_the_device(framework, cell, emulated):
+    # TensorFlow is also checked on the CPU, because it would prefer the device.
     for device in (DEVICE, "cpu") if framework == "tensorflow" else (DEVICE,):
         command = ("check", framework, "--device", device, "--cell", cell, "--json")
-        done = there(*command, env=emulated)
-        failures = [row for row in json.loads(done.out) if not row["passed"]]
-        if framework == "jax":  # whose two CPUs have a thread each
+        result = run_subprocess(*command, env=emulated)
+        failures = [row for row in json.loads(result.out) if not row["passed"]]
+        if framework == "jax":  # its two CPUs have a thread each
             failures = [row for row in failures if row["piece"] != "set_threads"]
         assert failures == []
 
 
 @pytest.mark.frameworks(by_default=("torch",))
-def test_training_and_inference_on_each_device(framework, emulated):
+def test_runs_move_between_devices(framework, emulated):
     small = options(**SMALL, optimizer="adam", layers=2, dropout=0.2)
     train = ("train", "--backend", framework, *small)
     resume = ("train", "--resume", "r", "--epochs")
-    on_each = (
-        ([*train, "--run", "r", "--epochs", 2], DEVICE),  # the first one that is reported
-        # A run is resumed on its own device, unless it is moved.
+    steps = (
+        ([*train, "--run", "r", "--epochs", 2], DEVICE),  # the first reported device
+        # Resuming keeps the device of the last session, unless an option moves the run.
         ([*resume, 3], DEVICE),
         ([*resume, 4, "--device", "cpu"], "cpu"),
         ([*resume, 5], "cpu"),
         ([*resume, 6, "--device", "auto"], DEVICE),
-        ([*train, "--run", "whole", "--epochs", 6, "--device", "cpu"], "cpu"),
+        ([*train, "--run", "uninterrupted", "--epochs", 6, "--device", "cpu"], "cpu"),
     )
-    read = (("predict", "r", "--prefix", "the "), ("evaluate", "r", "--corpus", "tide-clock"))
-    places = (("--device", DEVICE), ("--device", "cpu"))
-    inferred = [(*command, *place) for command in read for place in places]
-    compared = ("compare", "--backends", framework, "--models", "scratch", *small)
-    compared += ("--epochs", 1, "--repeats", 1, "--device", DEVICE, "--output", "c")
-    commands = [*(command for command, _ in on_each), *inferred, ("backends",), compared]
+    inference = (("predict", "r", "--prefix", "the "), ("evaluate", "r", "--corpus", "tide-clock"))
+    devices = (("--device", DEVICE), ("--device", "cpu"))
+    inferred = [(*command, *device) for command in inference for device in devices]
+    compare = ("compare", "--backends", framework, "--models", "scratch", *small)
+    compare += ("--epochs", 1, "--repeats", 1, "--device", DEVICE, "--output", "c")
+    commands = [*(command for command, _ in steps), *inferred, ("backends",), compare]
     outputs = in_one_process(*commands, env=emulated)
-    for output, (_, device) in zip(outputs, on_each):
+    for output, (_, device) in zip(outputs, steps):
         assert f"{framework} (scratch) on {device}" in output
-    assert_same(parameters("r"), parameters("whole"))
-    predicted, again, evaluated, once_more, listing, _ = outputs[len(on_each) :]
-    assert (predicted, evaluated) == (again, once_more)
+    assert_same(parameters("r"), parameters("uninterrupted"))
+    *results, listing, _ = outputs[len(steps) :]
+    assert results[::2] == results[1::2]  # equal on both devices
     assert f"{DEVICE}, cpu" in listing
     with open("c/comparison.json", encoding="utf-8") as file:
         (candidate,) = json.load(file)["candidates"]
@@ -90,14 +92,18 @@ def test_training_and_inference_on_each_device(framework, emulated):
 
 
 @pytest.mark.frameworks
-def test_the_project_s_own_tests_run_on_it(framework, emulated):
+def test_project_tests_run_on_the_device(framework, emulated):
     names = ("training", "inference", "runs")
     files = [TEST_FILES[f"test_{name}"] for name in names]
-    chosen = ("--backends", framework, "-k", f"{framework}-{DEVICE}")
-    chosen += ("-v", "-p", "no:cacheprovider")
-    done = there(*chosen, *files, program=("-m", "pytest"), env=emulated, cwd=CLONE).ended()
-    for name in names:  # of each, at least one has run
-        assert re.search(rf"test_{name}.py s*\.", done.out), done.out
-    done = there("--devices", "tpu", files[-1], program=("-m", "pytest"), env=emulated, cwd=CLONE)
-    assert done.code != 0
-    assert "--devices: no backend reports tpu" in done.out + done.err
+    selection = ("--backends", framework, "-k", f"{framework}-{DEVICE}")
+    selection += ("-v", "-p", "no:cacheprovider")
+    result = run_subprocess(
+        *selection, *files, program=("-m", "pytest"), env=emulated, cwd=CLONE
+    ).assert_exit()
+    for name in names:  # check that each file has run at least one test
+        assert re.search(rf"test_{name}.py s*\.", result.out), result.out
+    result = run_subprocess(
+        "--devices", "tpu", files[-1], program=("-m", "pytest"), env=emulated, cwd=CLONE
+    )
+    assert result.code != 0
+    assert "--devices: no backend reports tpu" in result.out + result.err

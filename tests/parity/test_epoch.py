@@ -1,15 +1,16 @@
-"""Some numbers of whole runs as literals, learning rates and masks."""
+"""Losses of training runs as literals; learning rates, bias corrections and dropout masks."""
 
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import SMALL, here
+from helpers import SMALL, run_in_process
 
 import rnn_scratch
-from rnn_scratch.runs import schedule
 from rnn_scratch.settings import Settings
+from rnn_scratch.text import minibatches
+from rnn_scratch.training import schedule
 
 TEXT = "one clock is right and two clocks are never sure\n" * 8
 SETTINGS = {"num_hiddens": 8, "num_steps": 5, "batch_size": 3, "sigma": 1.0, "dtype": "float64"}
@@ -17,12 +18,15 @@ SETTINGS = {"num_hiddens": 8, "num_steps": 5, "batch_size": 3, "sigma": 1.0, "dt
 
 @pytest.fixture
 def train(backend_name):
-    """A function that trains on TEXT, in float64 and with weights that are not small."""
+    """Return a function that trains on TEXT, in float64 and with large weights."""
     Path("t.txt").write_text(TEXT)
-    return lambda **more: rnn_scratch.train(backend_name, text="t.txt", **{**SETTINGS, **more})
+    return lambda **changes: rnn_scratch.train(
+        backend_name, text="t.txt", **{**SETTINGS, **changes}
+    )
 
 
-# Settings, and the losses of three epochs: on the training text and on the held-out text.
+# Training losses and held-out losses of three epochs. They were verified when they were recorded,
+# so they detect a mistake that all backends have in common.
 LOSSES = {
     (("sampling", "sequential"), ("lr", 0.3), ("sigma", 0.3)): [
         (2.763920032596339, 2.5818252944169733),
@@ -48,80 +52,81 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("case", LOSSES)
-def test_losses_of_the_first_epochs(train, case):
-    # All backends could be wrong together; they were not when these were written down.
+def test_first_epochs_have_recorded_losses(train, case):
     run = train(num_epochs=3, valid_tokens=60, **dict(case))
     losses = [(row.loss, row.valid_loss) for row in run.history]
     np.testing.assert_allclose(losses, LOSSES[case], rtol=1e-9)
-
-
-# Learning rates and masks by update, and runs that go on with them
 
 
 COSINE = {"optimizer": "adam", "lr": 0.5, "schedule": "cosine", "warmup": 4}
 DEEP = {**SMALL, "num_layers": 2, "dropout": 0.3}
 
 
-class Batches:
-    """Keeps the rates and the masks of all updates."""
+@pytest.fixture
+def record(monkeypatch):
+    """Return a function that trains and returns the updates and masks of all minibatches."""
+    epoch_batches, each_update = minibatches.epoch_batches, schedule.each_update
 
-    def __init__(self, monkeypatch):
-        self.rates, self.masks, self.original = [], [], schedule.with_rates
-        monkeypatch.setattr(schedule, "with_rates", self.keep)
+    def record(train, *args, **kwargs):
+        updates, masks = [], []
 
-    def keep(self, *arguments):
-        for batch in self.original(*arguments):
-            self.rates.append([float(rate) for rate in batch.rates if rate is not None])
-            self.masks.append(batch.masks)
-            yield batch
+        def recorded_batches(*arguments):
+            for batch in epoch_batches(*arguments):
+                masks.append(batch.masks)
+                yield batch
+
+        def recorded_updates(*arguments):
+            for update in each_update(*arguments):
+                updates.append(update)
+                yield update
+
+        monkeypatch.setattr(minibatches, "epoch_batches", recorded_batches)
+        monkeypatch.setattr(schedule, "each_update", recorded_updates)
+        train(*args, **kwargs)
+        return updates, masks
+
+    return record
 
 
-def test_learning_rates_of_warm_up_and_cosine():
+def test_learning_rate_warms_up_and_decays():
     settings = Settings(**COSINE)
     rates = [schedule.learning_rate(settings, update, 12) for update in range(1, 13)]
-    # In a line to 0.5, and then 0.5 (1 + cos(π k / 8)) / 2 for k from 0 to 7.
+    # Linear to 0.5, and then 0.5 (1 + cos(π k / 8)) / 2 for k from 0 to 7.
     line = [0.125, 0.25, 0.375, 0.5]
     wave = [0.5, 0.4809698831278217, 0.4267766952966369, 0.34567085809127246]
-    assert rates == pytest.approx([*line, *wave, 0.25, *(0.5 - each for each in wave[:0:-1])])
+    assert rates == pytest.approx([*line, *wave, 0.25, *(0.5 - rate for rate in wave[:0:-1])])
     settings = Settings(**{**COSINE, "schedule": "constant"})
     rates = [schedule.learning_rate(settings, update, 12) for update in range(1, 13)]
     assert rates == [*line, *[0.5] * 8]
 
 
-def test_each_update_of_a_run_has_its_rates(monkeypatch):
-    batches = Batches(monkeypatch)
+def test_updates_have_scheduled_hyperparameters(record):
     settings = {**SMALL, **COSINE, "num_epochs": 3, "dtype": "float64"}
-    rnn_scratch.train("numpy", **settings)
-    made = Settings(**{n: v for n, v in settings.items() if n != "corpus"})
-    total = len(batches.rates)
-    assert total == schedule.updates(SMALL["max_tokens"], made, 3) > 40
-    for update, (lr, m, v) in enumerate(batches.rates, 1):
-        assert lr == schedule.learning_rate(made, update, total)
-        assert m == pytest.approx(1 - 0.9**update, rel=1e-12)
-        assert v == pytest.approx(1 - math.exp(update * math.log(0.999)), rel=1e-9)
+    updates, _ = record(rnn_scratch.train, "numpy", **settings)
+    settings = Settings(**{n: v for n, v in settings.items() if n != "corpus"})
+    total = len(updates)
+    assert total == schedule.updates(SMALL["max_tokens"], settings, 3) > 40
+    for t, update in enumerate(updates, 1):
+        assert update.lr == schedule.learning_rate(settings, t, total)
+        assert update.c_m == pytest.approx(1 - 0.9**t, rel=1e-12)
+        assert update.c_v == pytest.approx(1 - math.exp(t * math.log(0.999)), rel=1e-9)
 
 
-def test_masks_are_those_of_seed_epoch_and_minibatch(monkeypatch):
-    with monkeypatch.context() as patch:
-        first = Batches(patch)
-        rnn_scratch.train("numpy", num_epochs=2, run="r", **DEEP)
-    with monkeypatch.context() as patch:
-        other = Batches(patch)
-        rnn_scratch.train("numpy", num_epochs=2, **{**DEEP, "seed": 1})
-    masks = np.stack(first.masks)
+def test_masks_depend_on_seed_and_update(record):
+    _, masks = record(rnn_scratch.train, "numpy", num_epochs=2, run="r", **DEEP)
+    _, other_seed = record(rnn_scratch.train, "numpy", num_epochs=2, **{**DEEP, "seed": 1})
+    _, resumed = record(rnn_scratch.resume, "r", 3)
+    groups = [{mask.tobytes() for mask in group} for group in (masks, other_seed, resumed)]
+    assert len(set.union(*groups)) == sum(map(len, (masks, other_seed, resumed)))
+    masks = np.stack(masks)
     assert masks.shape[1:] == (6, 2, 4, 12)  # T, L, B, H
-    assert len({mask.tobytes() for mask in masks}) == len(masks)
-    assert not {mask.tobytes() for mask in other.masks} & {mask.tobytes() for mask in masks}
-    dropped = round(0.3 * 2**16)  # of the 16 bits that are drawn
-    assert set(np.unique(masks)) == {0, np.float32(2**16 / (2**16 - dropped))}
-    # Of so many, the share of zeros has a standard deviation below 0.003.
+    num_dropped = round(0.3 * 2**16)  # draws have 2**16 possible values
+    assert set(np.unique(masks)) == {0, np.float32(2**16 / (2**16 - num_dropped))}
+    # The fraction of zeros has a standard deviation below 0.003.
     assert abs((masks == 0).mean() - 0.3) < 0.012
-    resumed = Batches(monkeypatch)
-    rnn_scratch.resume("r", 3)
-    assert not {mask.tobytes() for mask in resumed.masks} & {mask.tobytes() for mask in masks}
 
 
-def test_a_cosine_is_resumed_to_its_own_end_only(capsys):
+def test_cosine_resumes_only_to_its_end(capsys):
     rnn_scratch.train("numpy", run="cosine", num_epochs=2, **{**DEEP, **COSINE})
-    words = "The cosine schedule of the run in"
-    here(capsys, "train", "--resume", "cosine", "--epochs", 3).refused(words, "--epochs 2")
+    message = "`num_epochs`: 2 before, 3 now"
+    run_in_process(capsys, "train", "--resume", "cosine", "--num-epochs", 3).assert_error(message)

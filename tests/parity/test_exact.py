@@ -1,65 +1,58 @@
-"""Exact mode: the same bits in every backend, and in a run that changes its backend."""
+"""Exact mode: all backends end with equal bits, and so does a run that changes its backend."""
 
 import itertools
 import json
 import re
-from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import (
     CLONE,
-    RECORDS,
-    here,
+    install_packages,
     options,
-    other_packages,
     require_tested,
+    run_in_process,
+    run_subprocess,
     skip_without,
-    there,
 )
-from measure import arm, certificate
+from measure import certificate
+from threadpoolctl import threadpool_info
 
 from rnn_scratch import api, exact, registry
-from rnn_scratch.contract import CELLS, VARIANTS, Options, Rates
+from rnn_scratch.contract import CELLS, VARIANTS, Options
 from rnn_scratch.parameters import initial
-from rnn_scratch.runs.runtime import Runtime
-from rnn_scratch.runs.setup import set_up
 from rnn_scratch.settings import Settings, update_rule
 from rnn_scratch.text import books, minibatches
+from rnn_scratch.training.runtime import Runtime
+from rnn_scratch.training.setup import set_up
 
-# Some of the updates in so many epochs are clipped, and others are not: a test below counts them.
-LONG = 6
+LONG = 6  # epochs, in which some updates are clipped; a test below counts them
 SETTINGS = {"corpus": "tide-clock", "exact": True, "sigma": 0.05, "theta": 0.3}
 SETTINGS |= {"num_hiddens": 48, "batch_size": 8, "num_steps": 12, "max_tokens": 2_000}
-# A difference in the state grows within an epoch until it is as large as the state itself.
+# Within an epoch, a difference in the state grows until it is as large as the state itself.
 CHAOTIC = {"sigma": 0.5, "theta": 1.0}
-
-
-# By default their trainings in NumPy and PyTorch are enough.
-OTHERS = pytest.mark.frameworks(by_default=("numpy", "torch"))
 GRUS = [cell for cell in CELLS if cell.startswith("gru")]
+# By default, NumPy and PyTorch are enough.
+FRAMEWORKS = pytest.mark.frameworks(by_default=("numpy", "torch"))
 
 
-def trained(backend, folder, epochs, **changes):
+def train(backend, folder, epochs, **changes):
+    """Train in exact mode; return the digest of the arrays."""
     run = api.train(backend, run=folder, num_epochs=epochs, **{**SETTINGS, **changes})
     return exact.digest(run.arrays)
 
 
 @pytest.fixture(scope="module")
-def references(tmp_path_factory):
-    """A function that returns the reference's digest, which it trains for once."""
-    digests = {}
+def reference(tmp_path_factory):
+    """Return a cached function that trains with NumPy and returns the digest."""
 
-    def reference(epochs, **changes):
-        key = (epochs, *changes.items())
-        if key not in digests:
-            digests[key] = trained(
-                "numpy", tmp_path_factory.mktemp("numpy") / "run", epochs, **changes
-            )
-        return digests[key]
+    @cache
+    def digest(epochs, changes):
+        return train("numpy", tmp_path_factory.mktemp("numpy") / "run", epochs, **dict(changes))
 
-    return reference
+    return lambda epochs, **changes: digest(epochs, tuple(changes.items()))
 
 
 @pytest.mark.parametrize(
@@ -68,100 +61,93 @@ def references(tmp_path_factory):
         ("scratch", {"sampling": "random"}),
         ("scratch", CHAOTIC),
         *((model, {"cell": cell}) for cell in ("rnn", "lstm") for model in VARIANTS),
-        *(pytest.param(model, {"cell": cell}, marks=OTHERS) for cell in GRUS for model in VARIANTS),
-        pytest.param("scratch", {"embedding": 5}, marks=OTHERS),
+        *(
+            pytest.param(model, {"cell": cell}, marks=FRAMEWORKS)
+            for cell in GRUS
+            for model in VARIANTS
+        ),
+        pytest.param("scratch", {"embedding": 5}, marks=FRAMEWORKS),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())),
 )
-def test_every_model_ends_with_the_same_bits(
-    backend_name, device, tmp_path, model, changes, references
-):
+def test_models_end_with_equal_bits(backend_name, device, tmp_path, model, changes, reference):
     skip_without(registry.load(backend_name), device, "float64")
     try:
-        digest = trained(
-            backend_name, tmp_path / "run", LONG, model=model, device=device, **changes
-        )
+        folder = tmp_path / "run"
+        digest = train(backend_name, folder, LONG, model=model, device=device, **changes)
     except registry.NotOffered:
         pytest.skip(f"{backend_name} has no {model} model of this cell")
-    assert digest == references(LONG, **changes)
+    assert digest == reference(LONG, **changes)
 
 
-# Layers, dropout and optimizers in small sizes.
 TINY_SIZES = {"num_hiddens": 8, "batch_size": 4, "num_steps": 6, "max_tokens": 300}
-COSINE = {"schedule": "cosine", "warmup": 5}
-OPTIMIZED = ({}, {"optimizer": "adam"}, {"optimizer": "adam", **COSINE})
+OPTIMIZERS = (
+    {},
+    {"optimizer": "momentum", "weight_decay": 0.1},
+    {"optimizer": "adam", "schedule": "cosine", "warmup": 5},
+)
 DEEP = {"num_layers": 2, "dropout": 0.3, "optimizer": "adam", "weight_decay": 0.1}
 
 
-@OTHERS
+@FRAMEWORKS
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
-def test_layers_dropout_and_optimizers_end_with_the_same_bits(
-    backend_name, tmp_path, cell, references
-):
-    for number, (num_layers, dropout, more) in enumerate(
-        itertools.product((1, 2), (0.0, 0.3), OPTIMIZED)
-    ):
-        changes = {"cell": cell, "num_layers": num_layers, "dropout": dropout, **more, **TINY_SIZES}
-        digest = trained(backend_name, tmp_path / str(number), 2, **changes)
-        assert digest == references(2, **changes), changes
+def test_deep_networks_end_with_equal_bits(backend_name, tmp_path, cell, reference):
+    cases = itertools.product((1, 2), (0.0, 0.3), OPTIMIZERS)
+    for index, (num_layers, dropout, optimizer) in enumerate(cases):
+        changes = {"cell": cell, "num_layers": num_layers, "dropout": dropout, **TINY_SIZES}
+        digest = train(backend_name, tmp_path / str(index), 2, **changes, **optimizer)
+        assert digest == reference(2, **changes, **optimizer), (changes, optimizer)
 
 
 BY_DEFAULT = {"numpy", "torch"}
 PAIRS = [
     pytest.param(*pair, marks=() if set(pair) == BY_DEFAULT else pytest.mark.frameworks)
-    for pair in itertools.permutations(registry.OURS, 2)
+    for pair in itertools.permutations(registry.BUILTIN_BACKENDS, 2)
 ]
 
 
 @pytest.mark.parametrize(("first", "second"), PAIRS)
-def test_what_adam_remembers_is_exchanged(backend_names, tmp_path, first, second, references):
+def test_another_backend_resumes_adam_exactly(backend_names, tmp_path, first, second, reference):
     require_tested(backend_names, first, second)
     changes = {"cell": "lstm", **DEEP, **TINY_SIZES}
-    trained(first, tmp_path / "run", 1, **changes)
+    train(first, tmp_path / "run", 1, **changes)
     run = api.resume(tmp_path / "run", 2, backend=second)
-    assert exact.digest(run.arrays) == references(2, **changes)
+    assert exact.digest(run.arrays) == reference(2, **changes)
     assert {"m.W_hc_2", "v.W_hc_2"} < set(run.arrays)
     assert [row.backend for row in run.history] == [first, second]
 
 
 @pytest.fixture
 def _tools(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(CLONE / "notebooks"))  # for a tool's children
+    monkeypatch.setenv("PYTHONPATH", str(CLONE / "notebooks"))  # import path of child processes
 
 
 @pytest.mark.usefixtures("_tools")
-def test_some_updates_of_this_training_are_clipped_and_others_are_not():
+def test_training_clips_some_updates():
     settings = Settings(**{k: v for k, v in SETTINGS.items() if k != "corpus"}, num_epochs=LONG)
     text, runtime = books.load("tide-clock"), Runtime("numpy", device="cpu")
     certified = certificate.certify([runtime], settings, text).certificate
     assert 0.1 < certified.clipped / certified.updates < 0.9
 
 
-def test_a_digest_depends_on_every_bit():
+def test_digest_depends_on_every_bit():
     arrays = initial(Options(5, 3), 1.0, 0)
-    before = exact.digest(arrays)
-    assert exact.digest({name: values.copy() for name, values in arrays.items()}) == before
+    digest = exact.digest(arrays)
+    assert exact.digest({name: values.copy() for name, values in arrays.items()}) == digest
+    assert exact.digest({n: v.astype(np.float32) for n, v in arrays.items()}) != digest
     arrays["b_q"][2] = np.nextafter(arrays["b_q"][2], 1)
-    assert exact.digest(arrays) != before
-    arrays["b_q"][2] = 0
-    assert exact.digest(arrays) == before
-    assert exact.digest({n: v.astype(np.float32) for n, v in arrays.items()}) != before
+    assert exact.digest(arrays) != digest
 
 
-def check_exact(capsys, *arguments):
-    # A text too long for a command line, as a book is.
-    Path("long.txt").write_text("it was a long and quiet winter. " * 8_000, encoding="utf-8")
-    small = ["--text", "long.txt", "--num-hiddens", "16", "--epochs", "4", "--every", "2"]
-    done = here(capsys, "check", *arguments, "--exact", "--json", *small)
-    return done.code, json.loads(done.out)
-
-
-# Other kernels of the framework's libraries, which add in another order. (TensorFlow has no such
-# variable for float64: TF_ENABLE_ONEDNN_OPTS changes nothing.)
+# Variables that select other kernels, which add in another order. (TensorFlow has no such variable
+# for float64: TF_ENABLE_ONEDNN_OPTS changes nothing.)
+# An old OpenBLAS uses its oldest kernels on processors that it does not know.
+CORES = {info.get("architecture") for info in threadpool_info()}
+OTHER_CORE = "Haswell" if CORES & {"Prescott", "Nehalem"} else "Nehalem"
 KERNELS = {
-    "numpy": {"OPENBLAS_CORETYPE": "Nehalem"},
+    "numpy": {"OPENBLAS_CORETYPE": OTHER_CORE},
     "torch": {"MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "default"},
-    "mxnet": {"OPENBLAS_CORETYPE": "Nehalem"},
+    "mxnet": {"OPENBLAS_CORETYPE": OTHER_CORE},
     "jax": {"XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2"},
 }
 DIGESTS = """
@@ -174,8 +160,8 @@ for mode in ({"exact": True}, {"exact": False, "dtype": "float64"}):
 """
 
 
-@OTHERS
-def test_other_kernels_change_ordinary_training_and_not_exact_mode(backend_name):
+@FRAMEWORKS
+def test_exact_mode_ends_equal_with_other_kernels(backend_name):
     if backend_name not in KERNELS:
         pytest.skip(f"no variable is known that changes the kernels of {backend_name}")
     settings = {name: value for name, value in SETTINGS.items() if name != "exact"}
@@ -183,20 +169,23 @@ def test_other_kernels_change_ordinary_training_and_not_exact_mode(backend_name)
     def digests(folder, **kernels):
         Path(folder).mkdir()
         arguments = (backend_name, repr(settings))
-        done = there(*arguments, program=("-c", DIGESTS), env=kernels, cwd=folder).ended()
-        return [line.split()[1] for line in done.out.splitlines() if line.startswith("digest")]
+        result = run_subprocess(
+            *arguments, program=("-c", DIGESTS), env=kernels, cwd=folder
+        ).assert_exit()
+        return [line.split()[1] for line in result.out.splitlines() if line.startswith("digest")]
 
-    (exact_own, own), (exact_other, other) = digests("own"), digests("o", **KERNELS[backend_name])
-    assert exact_own == exact_other
-    assert own != other, "they are the same kernels, so that the equality above proves nothing"
+    usual_exact, usual = digests("usual")
+    other_exact, other = digests("other", **KERNELS[backend_name])
+    assert usual_exact == other_exact
+    assert usual != other, "the kernels are equal, so the equality above proves nothing"
 
 
 TWO_THREADS = """
 import sys
 from rnn_scratch import exact
-from rnn_scratch.runs import training
-from rnn_scratch.runs.runtime import Runtime
-from rnn_scratch.runs.setup import set_up
+from rnn_scratch.training import loop as training
+from rnn_scratch.training.runtime import Runtime
+from rnn_scratch.training.setup import set_up
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books
 settings = {"num_steps": 3, "max_tokens": 900, "sigma": 0.05, "exact": True}
@@ -210,121 +199,121 @@ for num_hiddens in (48, 512):
 
 
 @pytest.mark.frameworks(by_default=("numpy", "jax"))
-def test_two_threads_end_with_the_bits_of_one_and_small_networks_have_one(backend_name):
-    def trained_with(threads):
+def test_two_threads_end_with_equal_bits(backend_name):
+    def train_with(threads):
         variables = dict.fromkeys(("OMP_NUM_THREADS", "NPROC", "TF_NUM_INTEROP_THREADS"), threads)
-        done = there(backend_name, program=("-c", TWO_THREADS), env=variables).ended()
-        return re.findall("threads (.*) (.*)", done.out)
+        result = run_subprocess(
+            backend_name, program=("-c", TWO_THREADS), env=variables
+        ).assert_exit()
+        return re.findall("threads (.*) (.*)", result.out)
 
-    (_, small), (_, large) = trained_with("1")
-    fewest = "2" if backend_name in ("tensorflow", "jax") else "1"
-    assert trained_with("2") == [(fewest, small), ("2", large)]
+    (_, small), (_, large) = train_with("1")
+    small_threads = "2" if backend_name in ("tensorflow", "jax") else "1"
+    assert train_with("2") == [(small_threads, small), ("2", large)]
+
+
+def check_exact(capsys, *arguments):
+    """Check exact mode with a text that is too long for a command line, such as a book."""
+    Path("long.txt").write_text("it was a long and quiet winter. " * 8_000, encoding="utf-8")
+    small = ["--text", "long.txt", "--num-hiddens", "16", "--epochs", "4", "--every", "2"]
+    result = run_in_process(capsys, "check", *arguments, "--exact", "--json", *small)
+    return result.code, json.loads(result.out)
 
 
 @pytest.mark.parametrize(
-    "chosen", [BY_DEFAULT, pytest.param({*registry.OURS}, marks=pytest.mark.frameworks)], ids=len
+    "backends",
+    [BY_DEFAULT, pytest.param({*registry.BUILTIN_BACKENDS}, marks=pytest.mark.frameworks)],
+    ids=len,
 )
-def test_check_exact_compares_backends(chosen, backend_names, capsys):
-    backend_names = [name for name in backend_names if name in chosen]
+def test_check_exact_compares_backends(backends, backend_names, capsys):
+    backend_names = [name for name in backend_names if name in backends]
     code, answer = check_exact(capsys, *backend_names)
-    assert code == 0
-    assert answer["equal"]
-    assert [model["backend"] for model in answer["models"]] == backend_names
-    assert {model["model"] for model in answer["models"]} == {"scratch"}
+    assert (code, answer["equal"]) == (0, True)
+    models = [(model["backend"], model["model"]) for model in answer["models"]]
+    assert models == [(name, "scratch") for name in backend_names]
     for model in answer["models"]:
         assert [row["epoch"] for row in model["digests"]] == [0, 2, 4]
         assert len({row["digest"] for row in model["digests"]}) == 3
     assert len({model["digests"][-1]["digest"] for model in answer["models"]}) == 1
 
 
-def test_check_exact_fails_where_nothing_can_be_trained(capsys):
+def test_check_exact_fails_if_nothing_trains(capsys):
     code, answer = check_exact(capsys, "numpy", "--model", "concise")
     assert (code, answer["equal"]) == (1, False)
     (model,) = answer["models"]
     assert (model["outcome"], model["digests"]) == ("not offered", [])
 
 
-# Some of these few updates are clipped.
 TINY = {"num_hiddens": 6, "batch_size": 4, "num_steps": 8, "max_tokens": 120}
 TINY |= {"sigma": 0.3, "theta": 0.37, "lr": 0.5, "num_epochs": 5}
 
 
-def distance(value, grid):
-    """How far a number is from the nearest midpoint of two multiples of the grid."""
-    share = Fraction(float(value)) / Fraction(grid) % 1
-    return float(abs(share - Fraction(1, 2)) * Fraction(grid))
-
-
-def by_hand(settings):
-    """The training as a loop: updates, those that are clipped, and each element's figures."""
-    text, scratch = books.load("tide-clock"), registry.load("numpy").scratch
+def observe_by_hand(settings):
+    """Train two models; return the clipping of each update, and the smallest ratios of tensors."""
+    text, numpy = books.load("tide-clock"), registry.load("numpy")
     setups = [set_up(settings, Runtime("numpy", m, "cpu"), text) for m in ("scratch", "fast")]
-    update, clipped, elements = 0, 0, []
+    rule, clipped, ratios = update_rule(settings), [], []
     for epoch in range(1, settings.num_epochs + 1):
         state = setups[0].model.state(settings.batch_size)
         for batch in minibatches.epoch_batches(setups[0].dataset.train, settings, epoch):
-            update, each = update + 1, []
+            observed = []
             for setup in setups:
-                _, grads, (after,) = scratch.gradients(setup.model, batch, state)
-                grads, norm = scratch.clip(grads, settings.theta)
-                steps = setup.model.to_arrays({n: settings.lr * g for n, g in grads.items()})
-                each.append({"state": after, **steps})
-                rates = Rates(np.asarray(settings.lr))
-                scratch.sgd(setup.model, grads, update_rule(settings), rates)
-            for name, values in each[0].items():
+                _, grads, (next_state,) = numpy.scratch.gradients(setup.model, batch, state)
+                grads, norm = numpy.scratch.clip(grads, settings.theta)
+                observed.append({"state": next_state, **setup.model.to_arrays(grads)})
+                numpy.scratch.OPTIMIZERS[rule.optimizer](setup.model, grads, rule)
+            clipped.append(norm > settings.theta)
+            for name, values in observed[0].items():
                 grid = exact.STATE_GRID if name == "state" else exact.GRID
-                for place, value in np.ndenumerate(values):
-                    pair = value, each[1][name][place]
-                    least = min(distance(one, grid) for one in pair)
-                    elements.append((least, abs(pair[0] - pair[1]), update, name, list(place)))
-            clipped += norm > settings.theta
-            state = (np.round(each[0]["state"] / exact.STATE_GRID) * exact.STATE_GRID,)
-    return update, clipped, elements
+                pair = values, observed[1][name]
+                midpoints = [(np.floor(v / grid) + 0.5) * grid for v in pair]
+                distances = np.min([np.abs(v - m) for v, m in zip(pair, midpoints)], axis=0)
+                with np.errstate(divide="ignore"):
+                    ratios.append((np.min(distances / np.abs(pair[0] - pair[1])), name))
+            state = (numpy.exact.round_to_grid(observed[0]["state"], exact.STATE_GRID),)
+    return clipped, ratios
 
 
-def check_tiny(*arguments, **more):
+def check_tiny(*arguments, **kwargs):
     command = ("check", *arguments, "--exact", "--corpus", "tide-clock")
-    return there(*command, *options(**TINY), **more)
+    return run_subprocess(*command, *options(**TINY), **kwargs)
 
 
 @pytest.mark.usefixtures("_tools")
-def test_the_certificate_has_the_smallest_ratio_of_all_elements():
+def test_certificate_has_the_smallest_ratio_of_all():
     runtimes = [Runtime("numpy", model, "cpu") for model in ("scratch", "fast")]
     settings = Settings(**{**TINY, "exact": True})
     record = certificate.certify(runtimes, settings, books.load("tide-clock"))
-    updates, clipped, elements = by_hand(settings)
-    assert (record.certificate.updates, record.certificate.clipped) == (updates, clipped)
-    assert 0 < clipped < updates
-
-    closest = record.certificate.closest
-    least = min((each for each in elements if each[1]), key=lambda each: each[0] / each[1])
-    place = (closest.distance, closest.difference, closest.update, closest.tensor, closest.index)
-    assert place == least
-    assert record.certificate.factor == least[0] / least[1]
-    factor = f"a safety factor of {record.certificate.factor:,.0f}, the smallest of 80 "
-    assert factor in record.certificate.sentence
-    # The observed models are trained like any others.
+    certified, closest = record.certificate, record.certificate.closest
+    clipped, ratios = observe_by_hand(settings)
+    assert (certified.updates, certified.clipped) == (len(clipped), sum(clipped))
+    assert 0 < sum(clipped) < len(clipped)
+    factor, name = min(ratios)
+    assert certified.factor == closest.distance / closest.difference == factor
+    assert closest.tensor == (name if name == "state" else f"gradient {name}")
+    assert f"a safety factor of {factor:,.0f}, the smallest of 80 " in certified.sentence
+    # Observation does not change the training.
     digests = [[end.digest for end in model.digests] for model in record.models]
-    answer = json.loads(check_tiny("numpy", "--json", "--every", 1).ended().out)
+    answer = json.loads(check_tiny("numpy", "--json", "--every", 1).assert_exit().out)
     assert digests == 2 * [[end["digest"] for end in answer["models"][0]["digests"]]]
 
 
-def test_equal_models_have_a_line_with_updates_and_digest():
-    done = check_tiny("numpy", "--model", "scratch", "--model", "fast").ended()
-    digest = done.out.splitlines()[-2].split()[2]
+def test_check_exact_prints_the_common_digest():
+    result = check_tiny("numpy", "--model", "scratch", "--model", "fast").assert_exit()
+    digest = result.out.splitlines()[-2].split()[2]
     last = f"numpy, numpy (fast): equal after 15 updates, digest {digest}."
-    assert done.out.splitlines()[-1] == last
+    assert result.out.splitlines()[-1] == last
 
 
-# NumPy's backend, in which one function is another one from some call on.
+# NumPy's backend with a function that changes its first argument from some call on.
 OFF = """
-from rnn_scratch.backends.numpy import deep, machine, scratch
+from rnn_scratch.backends.numpy import deep, exact, machine, scratch
 
-plain, number = scratch.{function}, 0
+plain, num_calls = scratch.{function}, 0
 
 def off(*arguments):
-    global number
-    number += 1
+    global num_calls
+    num_calls += 1
     {change}
     return plain(*arguments)
 
@@ -333,21 +322,20 @@ scratch.{function} = off
 
 
 @pytest.mark.parametrize(
-    ("function", "change", "other", "words"),
+    ("function", "change", "other", "message"),
     [
-        # In the first update it is called twice.
         (
             "clip",
-            "arguments[0]['W_hh'][2] *= 1.001 if number > 5 else 1",
+            "arguments[0]['W_hh'][2] *= 1.01 if num_calls > 5 else 1",
             "numpy",
-            "off differs from numpy after update 6, in W_hh. Over a minibatch a difference in the "
-            "state grows ",
+            "off differs from numpy after update 6, in W_hh. Within a minibatch, a "
+            "difference in the state grows ",
         ),
         (
             "clip",
-            "arguments[0]['W_hq'] *= 1.001",
+            "arguments[0]['W_hq'] *= 1.01",
             "torch",
-            "torch differs from off after update 1, in W_xh, W_hh, W_hq, b_q. Over",
+            "torch differs from off after update 1, in W_xh, W_hh, b_h, W_hq, b_q. Within",
         ),
         (
             "build",
@@ -357,27 +345,14 @@ scratch.{function} = off
         ),
     ],
 )
-def test_of_models_that_diverge_update_and_parameter_are_named(
-    backend_names, tmp_path, function, change, other, words
+def test_divergence_names_update_and_parameters(
+    backend_names, tmp_path, function, change, other, message
 ):
     require_tested(backend_names, other)
     source = OFF.format(function=function, change=change)
-    done = check_tiny("off", other, env=other_packages(tmp_path, {"off": source})).ended(1)
-    said = " ".join(done.out.split())
-    assert words in said, said[-400:]
-    assert "rounding is unlikely to be the reason. To check each function, run: " in said
-
-
-def test_rounding_is_named_where_it_is_likely():
-    # With weights as large as these, a difference grows within a minibatch.
-    models = ("--model", "scratch", "--model", "fast")
-    chaos = options(corpus="tide-clock", num_hiddens=32, sigma=1.0, num_epochs=2)
-    done = there("check", "numpy", *models, "--exact", *chaos).ended(1)
-    said = r"grows (\S+)-fold, so rounding is the likely reason. To .* run: rnn-scratch check numpy"
-    assert float(re.search(said, " ".join(done.out.split()))[1]) > 1e6
-
-
-def test_this_code_ends_with_the_digest_of_both_architectures():
-    first, *_ = json.loads((RECORDS / "arm.json").read_bytes())["cases"]
-    run = arm.train(arm.CASES[0], "exact")
-    assert set(first["exact"].values()) == {exact.digest(run.arrays)}
+    result = check_tiny("off", other, env=install_packages(tmp_path, {"off": source})).assert_exit(
+        1
+    )
+    output = " ".join(result.out.split())
+    assert message in output, output[-400:]
+    assert "rounding is unlikely to be the reason. To check each function, run: " in output

@@ -1,4 +1,4 @@
-"""What only JAX has: a switch for 64 bits, tracers, the cache of compiled functions, and export."""
+"""Properties of JAX alone: the 64-bit setting, tracers, the cache of compiled functions, export."""
 
 import dataclasses
 import gc
@@ -6,11 +6,11 @@ import weakref
 
 import numpy as np
 import pytest
-from helpers import SMALL, require_tested, there
+from helpers import SMALL, require_tested, run_subprocess
 
 from rnn_scratch import registry
-from rnn_scratch.check.inputs import DEEP, make_case
-from rnn_scratch.contract import CELLS, OPTIMIZERS, VARIANTS, Batch, Options, Rates, Update
+from rnn_scratch.check.draws import Draw, make_case
+from rnn_scratch.contract import CELLS, OPTIMIZERS, VARIANTS, Batch, Options, Update
 from rnn_scratch.errors import NotOffered
 from rnn_scratch.parameters import initial
 
@@ -32,71 +32,75 @@ def jax(backend_names):
     return registry.load("jax")
 
 
-def model_and_minibatch(jax, model="scratch"):
+def build_with_minibatch(jax, variant="scratch"):
+    """Build a small model; return it with a minibatch."""
     options = Options(5, 7)
-    built = registry.build("jax", jax, model, initial(options, 0.5, 0), options)
+    model = registry.build("jax", jax, variant, initial(options, 0.5, 0), options)
     tokens = np.arange(12).reshape(3, 4) % 5
-    rates = Rates(np.asarray(0.5, "float32"))
-    return built, Batch(tokens, tokens, rates=rates).map(jax.machine.tensor, "cpu")
+    return model, Batch(tokens, tokens).map(jax.machine.tensor, "cpu")
 
 
 @pytest.mark.usefixtures("jax")
-def test_64_bits_are_switched_on_by_the_first_float64_only():
-    done = there(program=("-c", X64))
-    assert done.out.splitlines()[-3:] == ["imported False", "float32 False", "float64 True"]
+def test_first_float64_array_enables_64_bits():
+    command_result = run_subprocess(program=("-c", X64))
+    assert command_result.out.splitlines()[-3:] == [
+        "imported False",
+        "float32 False",
+        "float64 True",
+    ]
 
 
-@pytest.mark.parametrize("model", ["scratch", "fast", "concise"])
-def test_the_compiler_keeps_neither_a_model_nor_its_program(jax, model):
-    def programs_after_training():
-        built, batch = model_and_minibatch(jax, model)
-        jax.scratch.train_minibatch(built, batch, built.state(3), Update())
-        reference = weakref.ref(built)
-        del built
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_freed_model_frees_its_compiled_program(jax, variant):
+    def count_programs_after_training():
+        model, batch = build_with_minibatch(jax, variant)
+        jax.scratch.train_minibatch(model, batch, model.state(3), Update())
+        reference = weakref.ref(model)
+        del model
         gc.collect()
         assert reference() is None
         return len(jax.machine.device_of("cpu").client.live_executables())
 
-    assert programs_after_training() == programs_after_training()
+    assert count_programs_after_training() == count_programs_after_training()
 
 
-def test_python_executes_a_compiled_function_once_per_shape(jax, monkeypatch):
-    built, batch = model_and_minibatch(jax)
-    executed, step = [], jax.scratch.step
+def test_compiled_function_is_traced_once_per_shape(jax, monkeypatch):
+    model, batch = build_with_minibatch(jax)
+    types, step = [], jax.scratch.step
 
-    def noted(x, *others):
-        executed.append(type(x).__name__)
+    def recorded_step(x, *others):
+        types.append(type(x).__name__)
         return step(x, *others)
 
-    monkeypatch.setattr(jax.scratch, "step", noted)
-    for _ in range(3):
-        jax.scratch.train_minibatch(built, batch, built.state(3), Update())
-    assert len(executed) == 4  # time steps
-    assert all(name.endswith("Tracer") for name in executed)
+    monkeypatch.setattr(jax.scratch, "step", recorded_step)
+    for lr in (1.0, 0.5, 0.25):  # an argument of the program
+        jax.scratch.train_minibatch(model, batch, model.state(3), Update(lr=lr))
+    assert len(types) == 4  # time steps
+    assert all(name.endswith("Tracer") for name in types)
     shorter = batch._replace(X=batch.X[:, 1:], Y=batch.Y[:, 1:])
-    jax.scratch.train_minibatch(built, shorter, built.state(3), Update())
-    assert len(executed) == 4 + 3
+    jax.scratch.train_minibatch(model, shorter, model.state(3), Update())
+    assert len(types) == 4 + 3
 
 
 @pytest.mark.frameworks
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("model", VARIANTS)
-def test_training_lowers_for_accelerators_that_are_not_there(jax, model, cell, optimizer):
+def test_training_lowers_for_absent_accelerators(jax, model, cell, optimizer):
     from jax import export, jit
 
-    case = make_case("jax", jax, model, DEEP._replace(cell=cell, dtype="float32"))
+    case = make_case("jax", jax, model, Draw(Options(11, 13, cell, 5, 3, 0.4)))
     try:
         built = case.model(optimizer=optimizer)
     except NotOffered as reason:
         pytest.skip(str(reason))
     batch, state = case.minibatch()
-    arrays = built.params, built.slots, batch._replace(rates=case.rates(0.1, optimizer)), state
+    arrays = built.params, built.slots, batch, state
 
     def update(params, slots, batch, state):
         changed = dataclasses.replace(built, params=params, slots=slots)
-        update = jax.scratch.train_minibatch.__wrapped__
-        result = update(changed, batch, state, Update(optimizer=optimizer))
+        train = jax.scratch.train_minibatch.__wrapped__
+        result = train(changed, batch, state, Update(optimizer=optimizer))
         return result, changed.params, changed.slots
 
     exported = export.export(jit(update), platforms=["cuda", "tpu"])(*arrays)

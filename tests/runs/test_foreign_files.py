@@ -8,22 +8,20 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import SMALL, figures, here, lines, there
-from msgspec.structs import replace
+from helpers import SMALL, history_lines, history_without_times, run_in_process, run_subprocess
 
 import rnn_scratch
-from rnn_scratch.runs import checkpoint, run_folder
+from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs.run_folder import HISTORY, RUN_FILE
-from rnn_scratch.system import records
 from rnn_scratch.system.files import Damaged
 
 SETTINGS = {**SMALL, "valid_share": 0.2}
-MORE = ("train", "--resume", "runs/r", "--epochs", 8)
+MORE = ("train", "--resume", "runs/r", "--num-epochs", 8)
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Two runs of a text that differ in nothing but their seeds."""
+    """Create two runs of a text that differ only in their seeds."""
     parent = tmp_path_factory.mktemp("trained") / "runs"
     for seed, name in enumerate(("r", "other")):
         rnn_scratch.train("numpy", run=parent / name, num_epochs=6, seed=seed, **SETTINGS)
@@ -43,19 +41,18 @@ def contents(folder="runs/r"):
 def test_a_file_of_another_run_is_refused_and_nothing_is_changed(capsys, file):
     shutil.copy(f"runs/other/{file}", f"runs/r/{file}")
     before = contents()
-    named = checkpoint.FILE if file == RUN_FILE else file
-    here(capsys, *MORE).refused(f"runs/r/{named}")
+    run_in_process(capsys, *MORE).assert_error("does not belong to the checkpoint beside it")
     assert contents() == before
-    # What uses the file says so, and what does not use it works.
-    for how in ((), ("--best",)):
-        here(capsys, "predict", "runs/r", *how).ended(0 if file == HISTORY else 2)
-    assert f"runs/r/{named} " in here(capsys, "runs").err
-    # All files of it together are that run.
+    # The model needs the checkpoint alone.
+    run_in_process(capsys, "predict", "runs/r", "--best").assert_exit()
+    listed = run_in_process(capsys, "runs").assert_exit()
+    assert (f"runs/r/{HISTORY} is damaged" in listed.err) == (file != RUN_FILE)
+    # All its files together are that run.
     for name in os.listdir("runs/other"):
         shutil.copy(f"runs/other/{name}", f"runs/r/{name}")
-    here(capsys, *MORE).ended()
+    run_in_process(capsys, *MORE).assert_exit()
     rnn_scratch.resume("runs/other", 8)
-    assert figures("runs/r") == figures("runs/other")
+    assert history_without_times("runs/r") == history_without_times("runs/other")
 
 
 @pytest.mark.parametrize(
@@ -71,15 +68,15 @@ def test_a_file_of_another_run_is_refused_and_nothing_is_changed(capsys, file):
     ],
 )
 def test_a_changed_history_is_noticed(capsys, change):
-    path, rows = Path("runs/r", HISTORY), lines("runs/r")
+    path, rows = Path("runs/r", HISTORY), history_lines("runs/r")
     if change is None:
         path.unlink()
     else:
         path.write_bytes(b"".join(line + b"\n" for line in change(rows)))
     before = contents()
     words = f"{path} is damaged: it does not belong to the checkpoint beside it"
-    assert words in here(capsys, "runs").err
-    here(capsys, *MORE).refused(words, "rnn-scratch predict")
+    assert words in run_in_process(capsys, "runs").err
+    run_in_process(capsys, *MORE).assert_error(words, "rnn-scratch predict")
     assert contents() == before
 
 
@@ -89,7 +86,7 @@ def test_an_older_checkpoint_of_the_run_goes_on_from_there():
     Path("runs/r", checkpoint.FILE).write_bytes(older[checkpoint.FILE])
     again = rnn_scratch.resume("runs/r", 12)
     assert [each.loss for each in again.history] == [each.loss for each in whole.history]
-    # But not with a history that went on from it elsewhere.
+    # But a history that another continuation of the run has extended is rejected.
     Path("runs/r", HISTORY).write_bytes(older[HISTORY])
     with pytest.raises(Damaged, match="does not belong to the checkpoint"):
         rnn_scratch.resume("runs/r", 14)
@@ -101,15 +98,9 @@ def test_a_record_that_says_something_else_than_the_checkpoint(capsys, part, nam
     record = json.loads(path.read_bytes())
     record[part][name] += 1
     path.write_text(json.dumps(record))
-    here(capsys, *MORE).refused(f"{path} is damaged", "does not belong to the checkpoint")
-
-
-def test_a_vocabulary_that_is_not_that_of_the_text(capsys):
-    saved, record = checkpoint.load("runs/r"), run_folder.read(Path("runs/r"))
-    saved.settings = record.settings = replace(saved.settings, normalize="none")
-    checkpoint.save(Path("runs/r", checkpoint.FILE), saved)
-    records.write(Path("runs/r", RUN_FILE), record)
-    here(capsys, *MORE).refused("its vocabulary is not that of its text")
+    run_in_process(capsys, *MORE).assert_error(
+        f"{path} is damaged", "does not belong to the checkpoint"
+    )
 
 
 # Crafted files that would take many times their size if they were read as any JSON.
@@ -141,6 +132,6 @@ print((host.peak_memory() - before) // 2**20)
 )
 def test_a_crafted_file_takes_little_memory(file, content):
     Path("runs/r", file).write_bytes(content)
-    *problems, megabytes = there(program=("-c", READ)).ended(err="").out.splitlines()
+    *problems, megabytes = run_subprocess(program=("-c", READ)).assert_exit(err="").out.splitlines()
     assert any(f"runs/r/{file}" in problem for problem in problems)
     assert int(megabytes) < 150

@@ -1,32 +1,31 @@
-"""Long epochs: progress within them, and checkpoints from which training goes on exactly."""
+"""Long epochs: progress within them, and checkpoints from which training continues exactly."""
 
 import contextlib
-import io
 import itertools
 import re
 
 import pytest
-from helpers import SMALL, assert_same, assert_same_run, figures, parameters, variants
+from helpers import SMALL, assert_same, assert_same_run, history_without_times, parameters, variants
 
 import rnn_scratch
-from rnn_scratch.cli.screen import Screen
-from rnn_scratch.cli.train import BarReport
 from rnn_scratch.contract import VARIANTS
-from rnn_scratch.runs import checkpoint, schedule, sessions, training
-from rnn_scratch.runs.events import Report
+from rnn_scratch.runs import checkpoint, sessions
 from rnn_scratch.system import signals
+from rnn_scratch.training import loop as training
+from rnn_scratch.training import schedule
+from rnn_scratch.training.events import Report
 
 pytestmark = pytest.mark.faults(by_default=("numpy", "torch"))
 
-# One epoch has 16 minibatches or 15, depending on where it starts.
+# One epoch has 16 minibatches or 15, depending on its start in the text.
 LONG = {**SMALL, "cell": "lstm", "valid_tokens": 50, "num_layers": 2, "dropout": 0.3}
 LONG |= {"optimizer": "adam", "schedule": "cosine", "warmup": 5}
 
 
 @contextlib.contextmanager
 def stop_after(number):
-    """Ask for a stop, as a signal does, in the minibatch with this number."""
-    request, original, count = signals.Request(), schedule.with_rates, itertools.count(1)
+    """Request a stop, like a signal, in the minibatch with this number."""
+    request, original, count = signals.Request(), schedule.each_update, itertools.count(1)
 
     def counted(*arguments):
         for batch in original(*arguments):
@@ -36,7 +35,8 @@ def stop_after(number):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signals, "deferred", lambda: contextlib.nullcontext(request))
-        patch.setattr(schedule, "with_rates", counted)
+        patch.setattr(schedule, "each_update", counted)
+        patch.setattr(training, "CHUNK_SECONDS", 0.0)  # a minibatch per chunk
         yield
 
 
@@ -56,10 +56,10 @@ def test_a_stop_within_an_epoch_is_resumed_exactly(backend_name, model, sampling
         assert len(saved.incomplete.state) == (4 if sampling == "sequential" else 0)
         with stop_after(minibatches_more), contextlib.suppress(signals.Stopped):
             rnn_scratch.resume("r", 3)
-    (first, done), *others = where
+    (first, result), *others = where
     assert first == 1
-    assert done > 0
-    assert others == [(1, done + 1), (1, done + 4)]
+    assert result > 0
+    assert others == [(1, result + 1), (1, result + 4)]
     assert_same_run("r", whole)
 
 
@@ -71,7 +71,7 @@ def test_a_stop_in_the_last_minibatch_keeps_the_whole_epoch(backend_name):
         run = str(number)
         with stop_after(trained), pytest.raises(signals.Stopped):
             rnn_scratch.train(backend_name, num_epochs=2, run=run, **LONG)
-        assert figures(run) == figures(whole.folder)[:number]
+        assert history_without_times(run) == history_without_times(whole.folder)[:number]
         assert checkpoint.load(run).epoch == number
 
 
@@ -112,20 +112,20 @@ class Clock(Report):
 
 def test_checkpoints_are_written_as_often_as_costs_little(monkeypatch):
     clock = Clock(monkeypatch)
-    monkeypatch.setattr(sessions, "SHARE", 1 / 64)
-    monkeypatch.setattr(training, "PART", 1e9)
+    monkeypatch.setattr(sessions, "CHECKPOINT_TIME_FRACTION", 1 / 64)
+    monkeypatch.setattr(training, "CHUNK_SECONDS", 1e9)
     rnn_scratch.train("numpy", num_epochs=35, run="r", report=clock, **SMALL)
-    # The first minibatch is a part of its own, after which a checkpoint is written; then every
-    # eight seconds, 64 times what that takes; and at the end.
+    # A checkpoint is written after the first minibatch, which is a separate part; then every
+    # eight seconds, 64 times the time for writing it; and at the end.
     assert clock.saved == [0, 9, 17, 25, 33, 35]
-    monkeypatch.setattr(sessions, "LEAST_OFTEN", 4.0)
+    monkeypatch.setattr(sessions, "MAX_CHECKPOINT_INTERVAL", 4.0)
     rnn_scratch.resume("r", 43, report=clock)
-    assert clock.saved[6:] == [40, 43]
+    assert clock.saved[6:] == [35, 40, 43]
 
 
 def test_progress_within_an_epoch_is_printed_without_a_terminal(monkeypatch):
     monkeypatch.setattr("rnn_scratch.runs.progress.QUIET", 0.0)
-    monkeypatch.setattr(training, "PART", 0.0)
+    monkeypatch.setattr(training, "CHUNK_SECONDS", 0.0)
     lines = []
     rnn_scratch.train("numpy", num_epochs=2, report=lines.append, **LONG)
     within = [line for line in lines if "minibatches" in line]
@@ -133,26 +133,6 @@ def test_progress_within_an_epoch_is_printed_without_a_terminal(monkeypatch):
         r"epoch [12]: (\d+) of 1\d minibatches  perplexity \d+\.\d+ so far  [\d,]+ tokens/s  "
         r"time left \d:\d\d:\d\d"
     )
-    done = [int(re.fullmatch(pattern, line)[1]) for line in within if " 0 of " not in line]
-    assert done[:10] == list(range(1, 11))
+    result = [int(re.fullmatch(pattern, line)[1]) for line in within if " 0 of " not in line]
+    assert result[:10] == list(range(1, 11))
     assert any(line.startswith("training text  ") for line in lines)
-
-
-def test_the_bar_moves_and_the_time_left_is_known_within_the_first_epoch(monkeypatch):
-    monkeypatch.setattr(training, "PART", 0.0)
-    screen = Screen(file=io.StringIO(), force_terminal=True, width=120)
-    positions, texts = [], []
-
-    class Watched(BarReport):
-        def progress(self, progress):
-            super().progress(progress)
-            (task,) = self.bar.tasks
-            positions.append(task.completed)
-            texts.append("{numbers}{left}".format(**task.fields))
-
-    rnn_scratch.train("numpy", num_epochs=1, report=Watched(screen), **LONG)
-    assert positions == sorted(positions)
-    assert 0 == positions[0] < positions[1] < 0.1
-    assert positions[-1] > 0.9
-    pattern = r"perplexity \d+\.\d+ so far  [\d,]+ tokens/s  time left \d:\d\d:\d\d"
-    assert re.fullmatch(pattern, texts[-1])

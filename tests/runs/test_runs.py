@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import ENDLESS, SMALL, epoch_row, here, history, lines
+from helpers import SMALL, epoch_row, history, history_lines, raised_message, run_in_process
 
 import rnn_scratch
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import checkpoint, run_folder
-from rnn_scratch.runs.run import begun, folder_of, numbered
-from rnn_scratch.runs.run_folder import Mark
-from rnn_scratch.system import locks, records
+from rnn_scratch.runs.run import begun, resolve_run
+from rnn_scratch.system import records
 from rnn_scratch.system.files import Damaged
 from rnn_scratch.text import books
 
@@ -77,7 +76,7 @@ def test_a_run_s_folder_and_its_history(backend_name, device):
 
     # A line of strict JSON for each epoch.
     fields = "type epoch loss perplexity valid_loss valid_perplexity tokens seconds backend sample"
-    rows = [strict(line) for line in lines(run.folder)]
+    rows = [strict(line) for line in history_lines(run.folder)]
     assert [row["epoch"] for row in rows] == list(range(1, 12))
     for row in rows:
         assert list(row) == fields.split()
@@ -85,7 +84,7 @@ def test_a_run_s_folder_and_its_history(backend_name, device):
         assert row["valid_perplexity"] == pytest.approx(np.exp(row["valid_loss"]))
         assert row["backend"] == backend_name
         assert row["seconds"] > 0
-        # Sequential: four rows of six steps at a time.
+        # Sequential: each minibatch has four rows of six steps.
         assert row["tokens"] % 24 == 0
         assert 400 - 24 - 6 - 4 <= row["tokens"] < 400
     assert [row["epoch"] for row in rows if row["sample"] is not None] == [10]
@@ -96,7 +95,7 @@ def test_a_run_s_folder_and_its_history(backend_name, device):
 def test_a_folder_that_exists_is_not_changed(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("x")
-    with pytest.raises(RNNScratchError, match=r"exists already.\n.*\n.*--resume mine --epochs N"):
+    with pytest.raises(RNNScratchError, match=r"exists already.\n.*\n.*--resume mine "):
         rnn_scratch.train("numpy", run="mine", num_epochs=1, **SMALL)
     assert os.listdir("mine") == ["file"]
 
@@ -116,12 +115,12 @@ def test_runs_that_start_in_the_same_second_get_different_folders():
 
 
 def write_history(folder, *epochs, **fields):
-    """Write a history; the marks after each of its lines."""
+    """Write a history; return its size and its digest after each line."""
     rows = [epoch_row(epoch, **fields) for epoch in epochs]
     whole = b"".join(map(records.line, rows))
     (folder / run_folder.HISTORY).write_bytes(whole)
     ends = list(itertools.accumulate(len(records.line(row)) for row in rows))
-    return [Mark(end, hashlib.sha256(whole[:end]).hexdigest()) for end in (0, *ends)]
+    return [(end, hashlib.sha256(whole[:end]).hexdigest()) for end in (0, *ends)]
 
 
 # Characters of several bytes, and those that end a line for Python but not in JSON.
@@ -130,21 +129,27 @@ def test_a_history_cut_anywhere_loses_the_last_line_only(tmp_path, sample):
     path, marks = tmp_path / run_folder.HISTORY, write_history(tmp_path, 1, 2, 3, sample=sample)
     whole = path.read_bytes()
     assert [epoch.sample for epoch in run_folder.history(tmp_path)] == [sample] * 3
-    for end in range(marks[2].size, len(whole) - 1):
+    for end in range(marks[2][0], len(whole) - 1):
         path.write_bytes(whole[:end])
-        for mark in (None, marks[2]):
-            assert run_folder.read_history(tmp_path, mark).mark == marks[2]
+        for mark in ((), marks[2]):
+            assert [epoch.epoch for epoch in run_folder.history(tmp_path, *mark)] == [1, 2]
         with pytest.raises(Damaged, match="does not belong to the checkpoint"):
-            run_folder.read_history(tmp_path, marks[3])
+            run_folder.history(tmp_path, *marks[3])
 
 
 def test_a_history_ends_with_the_epoch_of_the_checkpoint_whatever_comes_after_it(tmp_path):
     path, marks = tmp_path / run_folder.HISTORY, write_history(tmp_path, 1, 2, 3)
-    lines = path.read_bytes().splitlines(keepends=True)
-    for after in ([lines[2]], [b"\0" * 99, lines[2]], [b"\0\n", lines[2]], [lines[0]], [b"{"]):
-        path.write_bytes(b"".join([*lines[:2], *after]))
-        found = run_folder.read_history(tmp_path, marks[2])
-        assert [epoch.epoch for epoch in found.epochs] == [1, 2]
+    history_lines = path.read_bytes().splitlines(keepends=True)
+    for after in (
+        [history_lines[2]],
+        [b"\0" * 99, history_lines[2]],
+        [b"\0\n", history_lines[2]],
+        [history_lines[0]],
+        [b"{"],
+    ):
+        path.write_bytes(b"".join([*history_lines[:2], *after]))
+        found = run_folder.history(tmp_path, *marks[2])
+        assert [epoch.epoch for epoch in found] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -158,9 +163,9 @@ def test_a_history_ends_with_the_epoch_of_the_checkpoint_whatever_comes_after_it
 def test_a_line_damaged_in_the_middle_is_an_error(tmp_path, old, new, words):
     path, marks = tmp_path / run_folder.HISTORY, write_history(tmp_path, 1, 2, 3)
     path.write_bytes(path.read_bytes().replace(old, new))
-    for mark in (None, marks[3]):
+    for mark in ((), marks[3]):
         with pytest.raises(Damaged, match=rf"Line 2 of .*l is damaged: .*{words}") as caught:
-            run_folder.read_history(tmp_path, mark)
+            run_folder.history(tmp_path, *mark)
         assert "from a backup" in str(caught.value)
 
 
@@ -172,14 +177,6 @@ UNREADABLE = {
     "another type": lambda path: path.write_text("7\n"),
     "zeros": lambda path: path.write_bytes(bytes(4096) + b"\n"),
     "a number of another format": lambda path: path.write_text(f'{{"format": {"9" * 4000}}}\n'),
-    **ENDLESS,
-}
-WRONG_SESSIONS = {
-    "none": lambda session: [],
-    "a time without its zone": lambda session: [{**session, "started": "2024-05-02T10:00:00"}],
-    "bad threads": lambda session: [{**session, "runtime": {"threads": "2"}}],
-    "a bad outcome": lambda session: [{**session, "outcome": "fine"}],
-    "more": lambda session: [{**session, "x": 1}],
 }
 
 
@@ -190,20 +187,13 @@ def test_good_runs_are_listed_whatever_others_contain(capsys, file):
         bad = shutil.copytree(good, Path("runs", name))
         (bad / file).unlink()
         damage(bad / file)
-    for name, sessions in WRONG_SESSIONS.items() if file == "run.json" else ():
-        path = shutil.copytree(good, Path("runs", name)) / file
-        record = json.loads(path.read_text())
-        record["sessions"] = sessions(*record["sessions"])
-        path.write_text(json.dumps(record))
-    if ENDLESS:
-        os.symlink("itself", "runs/itself")  # nobody can know whether it has a run
-    done = here(capsys, "runs").ended()
-    assert [line.split()[:2] for line in done.out.splitlines()[1:]] == [["1", str(good)]]
-    assert "Traceback" not in done.err
+    result = run_in_process(capsys, "runs").assert_exit()
+    assert [line.split()[:2] for line in result.out.splitlines()[1:]] == [["1", str(good)]]
+    assert "Traceback" not in result.err
     names = {path.name for path in Path("runs").iterdir()} - {good.name}
-    assert len(done.err.splitlines()) == len(names)
-    assert all(str(Path("runs", name)) in done.err for name in names)
-    assert max(map(len, done.err.splitlines())) < 1000
+    assert len(result.err.splitlines()) == len(names)
+    assert all(str(Path("runs", name)) in result.err for name in names)
+    assert max(map(len, result.err.splitlines())) < 1000
 
 
 def change_record(folder, **changes):
@@ -221,46 +211,36 @@ def small(name, seed=0):
 
 def test_the_list_is_newest_first(capsys):
     folders = [small(name) for name in ("b", "c", "a")]
-    done = here(capsys, "runs").ended()
-    head, *rows = done.out.splitlines()
-    assert head.split()[:6] == ["run", "folder", "started", "backend", "variant", "cell"]
+    result = run_in_process(capsys, "runs").assert_exit()
+    head, *rows = result.out.splitlines()
+    assert head.split()[:3] == ["run", "folder", "backend"]
     assert [row.split()[:2] for row in rows] == [
         [name, str(folder)] for name, folder in zip("321", reversed(folders))
     ]
     assert all("1/1" in row and "finished" in row and "tide-clock" in row for row in rows)
-    # The names are of those in runs/ only, where a command looks for them.
-    elsewhere = here(capsys, "runs", Path("runs").absolute()).out.splitlines()
+    # Only runs in runs/ have names, because a command searches runs/ only.
+    elsewhere = run_in_process(capsys, "runs", Path("runs").absolute()).out.splitlines()
     assert elsewhere[0].split()[0] == "folder"
     assert [row.split()[0] for row in elsewhere[1:]] == [
         str(folder.absolute()) for folder in reversed(folders)
     ]
 
 
-def test_a_run_keeps_its_number():
-    """When others are added or deleted."""
-    parent, old, first, second = Path("runs"), small("old"), small("z"), small("y")
-    third = small("x")
-    assert numbered(parent) == {1: old, 2: first, 3: second, 4: third}
+def test_short_names(capsys):
+    old, first, second = small("old"), small("z"), small("y")
     shutil.rmtree(first)
-    assert [folder for folder, _ in begun(parent)] == [old, second, third]
-    # Two that began at the same moment, as each does not see the other's record.
-    twin = Path(shutil.copytree(third, "runs/xx"))
-    last = small("w")
-    assert numbered(parent) == {1: old, 3: second, 4: third, 5: twin, 6: last}
-    assert folder_of("last") == folder_of("6") == last
-    change_record(last, number=run_folder.LAST_NUMBER)
-    assert small("z") == folder_of("last")
-
-
-def test_a_run_that_ends_while_it_is_listed(capsys, monkeypatch):
-    change_record(small("r"), outcome="running")
-
-    def is_held(folder):
-        change_record(folder, outcome="finished")
-        return False
-
-    monkeypatch.setattr(locks, "is_held", is_held)
-    assert "finished" in here(capsys, "runs").ended().out
+    third = small("x")
+    assert [(folder, record.number) for folder, record in begun(Path("runs"))] == [
+        (old, 1),
+        (second, 3),
+        (third, 4),
+    ]
+    assert resolve_run("3") == second
+    shutil.copytree(second, "runs/copy")
+    assert "2 runs with the number 3" in raised_message(resolve_run, "3")
+    assert small("w") == resolve_run("5") == resolve_run("last")
+    change_record(old, started="2100-01-01T00:00:00Z")
+    assert resolve_run("last") == old
 
 
 def test_every_command_finds_a_run_by_its_short_name(capsys):
@@ -268,15 +248,19 @@ def test_every_command_finds_a_run_by_its_short_name(capsys):
     small("a", seed=2)
 
     def written(name):
-        return here(capsys, "predict", name, "--temperature", 1, "--prefix", "the ").out
+        return run_in_process(capsys, "predict", name, "--temperature", 1, "--prefix", "the ").out
 
     assert written("1") == written("runs/b") != written("runs/a") == written("2") == written("last")
-    assert here(capsys, "evaluate", "1").out == here(capsys, "evaluate", "runs/b").out
-    assert "runs/b" in here(capsys, "train", "--resume", 1, "--epochs", 2).out
+    assert (
+        run_in_process(capsys, "evaluate", "1").out
+        == run_in_process(capsys, "evaluate", "runs/b").out
+    )
+    assert "runs/b" in run_in_process(capsys, "train", "--resume", 1, "--num-epochs", 2).out
     assert [each["epoch"] for each in history("runs/b")] == [1, 2]
     assert rnn_scratch.predict("last", "the ") == rnn_scratch.predict("runs/a", "the ")
-    here(capsys, "predict", "3").refused("no run 3", "the last one is 2", "`rnn-scratch runs`")
-    here(capsys, "predict", "0").refused("no run 0")
+    run_in_process(capsys, "predict", "3").assert_error(
+        "runs has 0 runs with the number 3", "`rnn-scratch runs`"
+    )
     # A folder of that very name comes first, also as the folder of a new run.
     new = rnn_scratch.train("numpy", run="last", num_epochs=1, seed=3, **SMALL)
     assert new.folder == Path("last")
@@ -284,18 +268,21 @@ def test_every_command_finds_a_run_by_its_short_name(capsys):
 
 
 def test_no_runs(capsys):
-    for command in (("predict", "last"), ("train", "--resume", 1, "--epochs", 2)):
-        done = here(capsys, *command)
-        done.refused("There is no run in runs yet.", "Start one: rnn-scratch train")
-    assert here(capsys, "runs").out == "There are no runs in runs. Start one: rnn-scratch train\n"
-    here(capsys, "runs", "elsewhere").ended()
+    for command in (("predict", "last"), ("train", "--resume", 1, "--num-epochs", 2)):
+        result = run_in_process(capsys, *command)
+        result.assert_error("There is no run in runs yet.", "Start one: rnn-scratch train")
+    assert (
+        run_in_process(capsys, "runs").out
+        == "There are no runs in runs. Start one: rnn-scratch train\n"
+    )
+    run_in_process(capsys, "runs", "elsewhere").assert_exit()
 
 
 def test_a_record_of_another_format_is_refused(capsys):
     run = rnn_scratch.train("numpy", num_epochs=1, **SMALL).folder
     # It may lack anything that this version expects.
     (run / "run.json").write_text('{"format": 99, "settings": {"cells": 2}}')
-    done = here(capsys, "train", "--resume", run, "--epochs", 6)
-    done.refused("run.json has format 99", "Use the version that wrote it")
-    assert "has format 99" in here(capsys, "runs").err
+    result = run_in_process(capsys, "train", "--resume", run, "--num-epochs", 6)
+    result.assert_error("run.json has format 99", "Use the version that wrote it")
+    assert "has format 99" in run_in_process(capsys, "runs").err
     assert len(history(run)) == 1

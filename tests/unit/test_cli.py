@@ -1,39 +1,37 @@
-"""The command line: its output, and errors with exit code 2 for invalid input."""
+"""The commands train, predict, evaluate, runs and play: output and files."""
 
-import io
 import json
 import math
 import os
 import re
-import shlex
 import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import SMALL, here, history, options
+from helpers import SMALL, history, options, run_in_process
 
 import rnn_scratch
 from rnn_scratch.play import page
-from rnn_scratch.runs import decoding
 from rnn_scratch.runs.presets import PRESETS, SAMPLE
-from rnn_scratch.settings import SETTINGS
+from rnn_scratch.settings import Settings
+from rnn_scratch.training import decoding
 
 TRAIN = ("train", "--backend", "numpy", "--epochs", "2")
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
-def test_the_output_of_a_training(capsys, backend_name):
+def test_train_prints_epochs_results_and_a_sample(capsys, backend_name):
     settings = {"backend": backend_name, "num_epochs": 11, "valid_tokens": 50, **SMALL}
-    done = here(capsys, "train", *options(run="r", **settings)).ended(err="")
-    assert not {"\x1b", "\r"} & set(done.out)
-    first, tenth, end, *results, sample = done.out.splitlines()
+    result = run_in_process(capsys, "train", *options(run="r", **settings)).assert_exit(err="")
+    assert not {"\x1b", "\r"} & set(result.out)
+    first, tenth, end, *results, sample = result.out.splitlines()
     assert re.fullmatch(
         rf"{backend_name} \(scratch\) on \w+, threads: \d+, epochs 1 to 11, run folder: r", first
     )
-    numbers = r"perplexity \d+\.\d\d \(held out \d+\.\d\d\)  [\d,]+ tokens/s"
-    assert re.fullmatch(rf"epoch 10  {numbers}  'time traveller.{{50}}'", tenth)
+    metrics = r"perplexity \d+\.\d\d \(held out \d+\.\d\d\)"
+    assert re.fullmatch(rf"epoch 10  {metrics}  'time traveller.{{50}}'", tenth)
     assert re.fullmatch(r"epoch 11: [\d,]+ tokens/s on \w+", end)
     last = history("r")[-1]
     for text, loss, line in (
@@ -42,63 +40,59 @@ def test_the_output_of_a_training(capsys, backend_name):
     ):
         figures = f"{loss:.3f} nats, {loss / math.log(2):.3f} bits per character"
         assert line == f"{text} text  {figures}, perplexity {math.exp(loss):.2f}"
-    # As the README's command writes: not the most likely characters, which soon repeat themselves.
-    assert sample == here(capsys, "predict", "r", "--best", *options(**SAMPLE)).out.rstrip("\n")
+    # The sample is drawn at random: greedy decoding would soon repeat itself.
+    assert sample == run_in_process(
+        capsys, "predict", "r", "--best", *options(**SAMPLE)
+    ).out.rstrip("\n")
 
 
-def test_predict(capsys, small_run):
-    done = here(capsys, "predict", small_run, "--prefix", "the ", "--length", "12").ended(err="")
-    assert re.fullmatch(r"the [a-z ]{12}\n", done.out)
+def test_predict_prints_prefix_and_characters(capsys, small_run):
+    result = run_in_process(
+        capsys, "predict", small_run, "--prefix", "the ", "--length", "12"
+    ).assert_exit(err="")
+    assert re.fullmatch(r"the [a-z ]{12}\n", result.out)
     hot = ("predict", f"{small_run}/checkpoint.safetensors", "--temperature", 9, "--seed")
-    first, again, other = (here(capsys, *hot, seed).out for seed in (1, 1, 2))
-    assert first == again != other
+    first, repeated, other_seed = (run_in_process(capsys, *hot, seed).out for seed in (1, 1, 2))
+    assert first == repeated != other_seed
     assert first.startswith("time traveller ")
     skip = ("--prefix", "The ", "--unknown", "skip", "--length", 1)
-    assert re.fullmatch("he .\n", here(capsys, "predict", small_run, *skip).out)
+    assert re.fullmatch("he .\n", run_in_process(capsys, "predict", small_run, *skip).out)
 
 
-def test_a_prefix_from_standard_input(capsys, monkeypatch, small_run):
-    for written, words in (
-        ("clock \r\n", "clock "),
-        ("the\n\n", r"lacks '\n'"),
-        ("\xff", "standard input is not UTF-8"),
-    ):
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(written.encode("latin-1"))))
-        done = here(capsys, "predict", small_run, "--prefix", "-", "--length", "1")
-        assert words in done.out + done.err
-
-
-def test_a_terminal_shows_each_character_when_it_is_chosen(on_terminal, monkeypatch, small_run):
-    shown = []
+def test_terminal_shows_each_character_when_chosen(on_terminal, monkeypatch, small_run):
+    snapshots = []
 
     def greedy(logits):
-        shown.append(sys.stdout.getvalue())
+        snapshots.append(sys.stdout.getvalue())
         return np.argmax(logits)
 
     monkeypatch.setattr(decoding, "greedy", greedy)
-    output = on_terminal("predict", small_run, "--prefix", "the ", "--length", "3").ended().out
-    assert shown == [output[:number] for number in (4, 5, 6)]
+    output = (
+        on_terminal("predict", small_run, "--prefix", "the ", "--length", "3").assert_exit().out
+    )
+    assert snapshots == [output[:length] for length in (4, 5, 6)]
     assert output[7:] == "\n"
 
 
-def test_evaluate(capsys, small_run):
-    done = here(capsys, "evaluate", small_run, "--corpus", "tide-clock").ended(err="")
-    model, text, first, loss, uniform, unigram = done.out.splitlines()
+def test_evaluate_prints_loss_and_baselines(capsys, small_run):
+    result = run_in_process(capsys, "evaluate", small_run, "--corpus", "tide-clock").assert_exit(
+        err=""
+    )
+    model, text, first, loss, uniform, unigram = result.out.splitlines()
     assert model == "model      epoch 2"
     trained = json.loads(Path(small_run, "run.json").read_bytes())["text"]["train_tokens"]
-    words = f"tide-clock, whose first {trained} characters were trained on"
-    assert text == f"text       {words}"
+    assert text == f"text       tide-clock, whose first {trained} characters were trained on"
     assert re.fullmatch(r"perplexity \d+\.\d\d on 29,504 characters", first)
     assert re.fullmatch(r"loss       \d\.\d{3} nats, \d\.\d{3} bits per character", loss)
     assert uniform.startswith("uniform    28.00  ")
     assert unigram.startswith("unigram    16.60  ")
 
 
-def test_evaluate_takes_the_run_s_own_text_in_its_two_parts(capsys):
+def test_evaluate_splits_the_run_text_in_two_parts(capsys):
     run = "held-out"
-    here(capsys, *TRAIN, *options(run=run, valid_tokens=60, **SMALL)).ended()
-    done = here(capsys, "evaluate", run).ended(err="")
-    trained_on, held_out = done.out.split("\n\n")
+    run_in_process(capsys, *TRAIN, *options(run=run, valid_tokens=60, **SMALL)).assert_exit()
+    result = run_in_process(capsys, "evaluate", run).assert_exit(err="")
+    trained_on, held_out = result.out.split("\n\n")
     record, last = json.loads(Path(run, "run.json").read_bytes()), history(run)[-1]
     for part, size in ((trained_on, "train_tokens"), (held_out, "valid_tokens")):
         assert f" {record['text'][size]} characters" in part
@@ -108,98 +102,85 @@ def test_evaluate_takes_the_run_s_own_text_in_its_two_parts(capsys):
     assert f"{last['valid_loss']:.3f} nats" in held_out
     result = rnn_scratch.evaluate(run)
     assert result.held_out.loss == last["valid_loss"]
-    answer = json.loads(here(capsys, "evaluate", run, "--json").ended(err="").out)
-    assert answer == {**result._asdict(), "held_out": result.held_out._asdict()}
 
 
-def test_the_list_of_runs_as_json(capsys):
-    assert json.loads(here(capsys, "runs", "--json").ended().out) == []
-    for number in (1, 2):
-        rnn_scratch.train("numpy", num_epochs=number, run=f"runs/{number}", **SMALL)
-    second, first = json.loads(here(capsys, "runs", "--json").ended(err="").out)
-    record = json.loads(Path("runs/2/run.json").read_bytes())
-    state = {"run": 2, "folder": str(Path("runs/2")), "state": "finished"}
-    assert second == {**state, "last": history("runs/2")[-1], "record": second["record"]}
-    assert second["record"]["identity"] == record["identity"]
-    assert first["run"] == 1
+def test_options_override_a_preset(capsys):
+    small = {**SMALL, "num_epochs": 1, "backend": "numpy", "warmup": 2, "theta": "none"}
+    result = run_in_process(
+        capsys, "train", "--preset", "minute", *options(run="r", **small)
+    ).assert_exit()
+    expected = {**PRESETS["minute"], **small, "theta": None}
+    settings = json.loads(Path("r", "run.json").read_bytes())["settings"]
+    assert settings == {n: expected.get(n, value) for n, value in settings.items()}
+    assert "preset minute: model=fast, cell=lstm, " in result.out
 
 
-def test_a_run_like_another_one_or_a_preset(capsys):
-    small = {**SMALL, "num_epochs": 1, "backend": "numpy", "run": "a b"}
-    unlike = {"optimizer": "adam", "lr": 0.3, "valid_share": 0.2, "patience": 7, "theta": "none"}
-    here(capsys, "train", *options(**small, **unlike)).ended()
-    command = ("train", "--like", "a b", "--run", "c", "--cell", "lstm", "--optimizer", "momentum")
-    shown, *_ = here(capsys, *command, "--valid-tokens", "50").ended().out.splitlines()
-    assert shown.startswith("like a b: rnn-scratch train --run c --backend numpy --model scratch ")
-    before, after = (json.loads(Path(run, "run.json").read_bytes()) for run in ("a b", "c"))
-    changed = {"cell": "lstm", "optimizer": "momentum", "valid_tokens": 50}
-    implied = {"lr": 0.1, "valid_share": 0.0}
-    assert after["settings"] == {**before["settings"], **changed, **implied}
-    assert after["text"]["sha256"] == before["text"]["sha256"]
-    assert after["sessions"][0]["patience"] == 7
-    again = shlex.split(shown.partition("rnn-scratch ")[2].replace("--run c", "--run d"))
-    here(capsys, *again).ended()
-    assert json.loads(Path("d", "run.json").read_bytes())["settings"] == after["settings"]
-
-    small |= {"warmup": 2, "run": "e"}
-    here(capsys, "train", "--preset", "minute", *options(**small)).ended()
-    settings = json.loads(Path("e", "run.json").read_bytes())["settings"]
-    expected = {name: v for name, v in {**PRESETS["minute"], **small}.items() if name in SETTINGS}
-    assert settings == {**settings, **expected}
+def test_settings_are_options_with_short_aliases(capsys):
+    help_text = run_in_process(capsys, "train", "--help").assert_exit().out
+    for name in Settings.__struct_fields__:
+        assert f"--{name.replace('_', '-')}" in help_text
+    headings = ["Data:", "Model:", "Training:", "Run:", "Other options:"]
+    assert [line for line in help_text.splitlines() if re.match(r"\w+.*:$", line)] == headings
+    assert max(map(len, help_text.splitlines())) <= 80
+    small = {name: value for name, value in SMALL.items() if name != "num_hiddens"}
+    aliases = ("--epochs", "1", "--layers", "2", "--num-hiddens", "3", "--run", "r")
+    run_in_process(capsys, "train", "--backend", "numpy", *aliases, *options(**small)).assert_exit()
+    settings = json.loads(Path("r", "run.json").read_bytes())["settings"]
+    assert (settings["num_epochs"], settings["num_layers"]) == (1, 2)
 
 
-def test_impossible_values(capsys):  # the others are refused before the backend is loaded
-    impossible = partial(here, capsys, *TRAIN, *options(**SMALL))
-    impossible("--device", "tpu").refused(
-        "no device 'tpu' for float32 on this machine.\nIt has: cpu"
+def test_unsupported_device_or_model_is_refused(capsys):
+    impossible = partial(run_in_process, capsys, *TRAIN, *options(**SMALL))
+    impossible("--device", "tpu").assert_error(
+        "cannot use the device 'tpu' with float32 on this machine.\nChoose another `device`: cpu"
     )
-    impossible("--model", "concise").refused("NumPy has no recurrent layer")
+    impossible("--model", "concise").assert_error("NumPy has no recurrent layer")
     assert not Path("runs").exists(), "errors are reported before a folder is created"
 
 
-@pytest.mark.parametrize("more", [("--model", "scratch"), ("--exact", "--corpus", "tide-clock")])
-def test_check_on_a_device_that_no_backend_has(capsys, more):
-    here(capsys, "check", "numpy", "--device", "zz", *more).refused(
-        "`--device` must be auto or a device of this machine (got 'zz')", "numpy: cpu"
+@pytest.mark.parametrize(
+    "arguments", [("--model", "scratch"), ("--exact", "--corpus", "tide-clock")]
+)
+def test_check_refuses_a_device_without_a_backend(capsys, arguments):
+    run_in_process(capsys, "check", "numpy", "--device", "zz", *arguments).assert_error(
+        "`device` must be auto or a device of this machine (got 'zz')", "numpy: cpu"
     )
 
 
-def test_a_training_in_exact_mode_prints_the_digest_that_check_prints(capsys):
-    same = options(optimizer="adam", num_epochs=2, **SMALL)
-    done = here(capsys, "train", "--backend", "numpy", "--exact", "--run", "r", *same)
-    (digest,) = re.findall(r"^digest ([0-9a-f]{16})$", done.out, re.MULTILINE)
-    assert digest in here(capsys, "check", "numpy", "--exact", *same).out
-    assert "digest" not in here(capsys, "train", "--backend", "numpy", "--run", "s", *same).out
+def test_exact_training_and_check_print_one_digest(capsys):
+    settings = options(optimizer="adam", num_epochs=2, **SMALL)
+    result = run_in_process(
+        capsys, "train", "--backend", "numpy", "--exact", "--run", "r", *settings
+    )
+    (digest,) = re.findall(r"^digest ([0-9a-f]{16})$", result.out, re.MULTILINE)
+    assert digest in run_in_process(capsys, "check", "numpy", "--exact", *settings).out
+    assert (
+        "digest"
+        not in run_in_process(capsys, "train", "--backend", "numpy", "--run", "s", *settings).out
+    )
 
 
-# The command `play`: the file that it writes. (The page in a browser: browser_run.py.)
-
-
-def test_it_writes_one_file_that_loads_nothing_else(capsys):
+def test_play_writes_one_self_contained_file(capsys):
     rnn_scratch.train("numpy", run="runs/<b>", num_epochs=1, **SMALL)
-    done = here(capsys, "play", "last", "--no-browser").ended(err="")
+    result = run_in_process(capsys, "play", "last", "--no-browser").assert_exit(err="")
     file = Path("runs/<b>/play.html")
-    assert done.out == f"The network of runs/<b> is in {file.absolute()}\n"
+    assert result.out == f"The network of runs/<b> is in {file.absolute()}\n"
     content = file.read_text(encoding="utf-8")
     assert "<h1>&lt;b&gt;</h1>" in content
     assert re.findall(r'(?:src|href|action)="([^"]*)"|@import|url\(', content) == ["data:,"]
     assert "content=\"default-src 'none'; script-src 'unsafe-inline'" in content
     for name in page.SCRIPTS:
         assert (page.FOLDER / name).read_text(encoding="utf-8") in content
-    # From a folder scripts run in their order, without `defer`: after what they change.
-    assert content.index("</main>") < content.index("<script>")
-    here(capsys, "play", "runs/<b>/checkpoint.safetensors", "--no-browser", "--output", "my.html")
-    assert "<h1>checkpoint.safetensors</h1>" in Path("my.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="names of folders are Unicode elsewhere")
-def test_names_and_vocabularies_are_no_markup(capsys):
+@pytest.mark.skipif(sys.platform != "linux", reason="folder names are Unicode on other platforms")
+def test_play_escapes_names_and_vocabularies(capsys):
     story = "</script><script>alert(1)</script><!-- " * 40
     Path("story.txt").write_text(story, encoding="utf-8")
     folder = os.fsdecode(b"\xff<img src=x>")
     text = {"text": "story.txt", "normalize": "none", "max_tokens": 0}
     run = rnn_scratch.train("numpy", run=folder, num_epochs=1, **{**SMALL, "corpus": None, **text})
-    here(capsys, "play", folder, "--no-browser").ended(err="")
+    run_in_process(capsys, "play", folder, "--no-browser").assert_exit(err="")
     content = Path(folder, "play.html").read_text(encoding="utf-8")
     assert "<h1>\\udcff&lt;img src=x&gt;</h1>" in content
     (data,) = re.findall("const NETWORKS = (.*);\n", content)
@@ -208,12 +189,8 @@ def test_names_and_vocabularies_are_no_markup(capsys):
     assert "<" in run.vocab
 
 
-def test_a_run_that_is_not_there_is_refused(capsys):
-    here(capsys, "play", "no-run", "--no-browser").refused("no-run")
+def test_play_refuses_a_missing_run(capsys):
+    run_in_process(capsys, "play", "no-run", "--no-browser").assert_error("no-run")
     rnn_scratch.train("numpy", run="r", num_epochs=1, **SMALL)
-    here(capsys, "play", "r", "--best", "--no-browser").refused("--best")
-    for output in ("no-folder/a.html", "r"):
-        here(capsys, "play", "r", "--no-browser", "--output", output).refused(
-            "could not be written"
-        )
-    assert not Path("r/play.html").exists()
+    Path("r/play.html").mkdir()
+    run_in_process(capsys, "play", "r", "--no-browser").assert_error("could not be written")

@@ -1,4 +1,4 @@
-"""How a text is cut: sequential partitioning, random sampling, and the shortest possible text."""
+"""Minibatches of a text: sequential partitioning, random sampling, the shortest text."""
 
 import contextlib
 import itertools
@@ -17,32 +17,32 @@ sizes = st.integers(1, 6)
 seeds = st.integers(0, 2**32 - 1)
 
 
-def needed(batch_size, num_steps):
-    """The smallest number of tokens that `require` accepts."""
-    for number in itertools.count():
+def min_tokens(batch_size, num_steps):
+    """Return the smallest number of tokens that `require` accepts."""
+    for num_tokens in itertools.count():
         with contextlib.suppress(RNNScratchError):
-            minibatches.require(number, batch_size, num_steps)
-            return number
+            minibatches.require(num_tokens, batch_size, num_steps)
+            return num_tokens
 
 
 def cut(tokens, batch_size, num_steps, sampling, offset):
     if sampling == "sequential":
         return list(minibatches.sequential(tokens, batch_size, num_steps, offset))
-    chance = np.random.RandomState(0)
-    return list(minibatches.random(tokens, batch_size, num_steps, offset, chance))
+    rng = np.random.RandomState(0)
+    return list(minibatches.random(tokens, batch_size, num_steps, offset, rng))
 
 
-def whole(num_tokens, batch_size, num_steps):
+def evaluation_batches(num_tokens, batch_size, num_steps):
     settings = Settings(batch_size=batch_size, num_steps=num_steps)
-    return list(minibatches.whole(np.arange(num_tokens), settings))
+    return list(minibatches.evaluation_batches(np.arange(num_tokens), settings))
 
 
-# In these tests each token is its own position in the text.
+# In these tests, the value of a token is its position in the text.
 
 
 @given(sizes, sizes, st.integers(0, 60), st.sampled_from(SAMPLINGS), seeds, st.integers(1, 9))
-def test_targets_are_one_later_and_within_the_text(B, T, more, sampling, seed, epoch):
-    tokens = np.arange(needed(B, T) + more, dtype="u1")
+def test_targets_follow_inputs_by_one_token(B, T, num_more, sampling, seed, epoch):
+    tokens = np.arange(min_tokens(B, T) + num_more, dtype="u1")
     settings = Settings(batch_size=B, num_steps=T, sampling=sampling, seed=seed)
     batches = list(minibatches.epoch_batches(tokens, settings, epoch))
     assert len(batches) == minibatches.count(len(tokens), settings, epoch) > 0
@@ -58,22 +58,22 @@ def test_targets_are_one_later_and_within_the_text(B, T, more, sampling, seed, e
 
 
 @given(sizes, sizes, st.integers(0, 60), st.data())
-def test_sequential_rows_go_on_in_the_next_minibatch(B, T, more, data):
+def test_sequential_rows_continue_in_the_next_minibatch(B, T, num_more, data):
     offset = data.draw(st.integers(0, T - 1))
-    batches = cut(np.arange(needed(B, T) + more), B, T, "sequential", offset)
+    batches = cut(np.arange(min_tokens(B, T) + num_more), B, T, "sequential", offset)
     assert batches[0][0][0, 0] == offset
     for (X, *_), (following, *_) in itertools.pairwise(batches):
         np.testing.assert_array_equal(following[:, 0], X[:, -1] + 1)
-    # The rows are equal parts of all that is left of the text, and are used to their end.
-    length = (needed(B, T) + more - offset - 1) // B
+    # The rows are equal parts of the text and are used completely.
+    length = (min_tokens(B, T) + num_more - offset - 1) // B
     np.testing.assert_array_equal(batches[0][0][:, 0], offset + length * np.arange(B))
     assert len(batches) == length // T
 
 
 @given(sizes, sizes, st.integers(0, 60), st.data())
-def test_random_takes_each_subsequence_at_most_once(B, T, more, data):
+def test_random_sampling_repeats_no_subsequence(B, T, num_more, data):
     offset = data.draw(st.integers(0, T - 1))
-    tokens = np.arange(needed(B, T) + more)
+    tokens = np.arange(min_tokens(B, T) + num_more)
     starts = [int(row[0]) for X, *_ in cut(tokens, B, T, "random", offset) for row in X]
     assert len(set(starts)) == len(starts)
     assert all((start - offset) % T == 0 for start in starts)
@@ -83,27 +83,27 @@ def test_random_takes_each_subsequence_at_most_once(B, T, more, data):
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @given(B=sizes, T=sizes)
-def test_needed_is_exactly_what_every_offset_needs(sampling, B, T):
-    enough = np.arange(needed(B, T))
+def test_shortest_text_makes_a_minibatch_at_every_offset(sampling, B, T):
+    enough = np.arange(min_tokens(B, T))
     counts = [len(cut(enough, B, T, sampling, offset)) for offset in range(T)]
     assert min(counts) >= 1
     counts = [len(cut(enough[:-1], B, T, sampling, offset)) for offset in range(T)]
     assert min(counts) == 0
 
 
-def test_offsets_are_from_0_to_one_less_than_the_number_of_steps():
+def test_offsets_range_from_0_to_num_steps_minus_1():
     assert {minibatches.draw_offset(5, 0, epoch) for epoch in range(1, 200)} == {0, 1, 2, 3, 4}
     assert {minibatches.draw_offset(1, 0, epoch) for epoch in range(1, 20)} == {0}
 
 
 @given(st.integers(2, 120), sizes, sizes)
-def test_whole_counts_all_tokens_but_at_most_a_few_at_the_end(num_tokens, B, T):
-    batches = whole(num_tokens, B, T)
+def test_evaluation_batches_omit_few_tokens_at_the_end(num_tokens, B, T):
+    batches = evaluation_batches(num_tokens, B, T)
     targets = np.concatenate([Y.ravel() for _, Y, *_ in batches])
     assert len(set(targets)) == len(targets)
-    left_out = set(range(1, num_tokens)) - set(targets.tolist())
-    assert len(left_out) <= B - 1
-    assert left_out == set(range(num_tokens - len(left_out), num_tokens))
+    omitted = set(range(1, num_tokens)) - set(targets.tolist())
+    assert len(omitted) <= B - 1
+    assert omitted == set(range(num_tokens - len(omitted), num_tokens))
     assert batches[0][0][0, 0] == 0
     for X, Y, *_ in batches:
         np.testing.assert_array_equal(Y, X + 1)
@@ -114,5 +114,5 @@ def test_whole_counts_all_tokens_but_at_most_a_few_at_the_end(num_tokens, B, T):
 
 
 @pytest.mark.parametrize("num_tokens", [0, 1])
-def test_whole_of_nothing_is_nothing(num_tokens):
-    assert whole(num_tokens, 4, 3) == []
+def test_empty_text_has_no_evaluation_batches(num_tokens):
+    assert evaluation_batches(num_tokens, 4, 3) == []

@@ -1,126 +1,124 @@
-"""Every option is checked by one table; an error names the option and the value."""
+"""Every setting is validated by its declared type; an error names setting and value."""
 
 import math
-import re
-from fractions import Fraction
 
+import click
 import msgspec
 import numpy as np
 import pytest
 
+from rnn_scratch.cli.options import click_type
 from rnn_scratch.contract import OPTIMIZERS
 from rnn_scratch.errors import RNNScratchError
-from rnn_scratch.settings import OPTIONS, Settings, checked, option_of
-from rnn_scratch.system.kinds import BOOL, STRING
+from rnn_scratch.settings import (
+    Natural,
+    Positive,
+    Probability,
+    Settings,
+    Threads,
+    annotations,
+    declaration,
+    validate,
+)
 
-
-def ends(kind):
-    """The lowest and the highest integer, as the error says them."""
-    low, high = re.fullmatch("an integer from (.*) to (.*)", kind.words).groups()
-    return int(low), 2**32 - 1 if "**" in high else int(high.replace(",", ""))
-
-
-KINDS = {name: option.kind for name, option in OPTIONS.items()}
-INTEGERS = {name: ends(kind) for name, kind in KINDS.items() if kind.convert is int}
-NAMED = {name: kind.choices for name, kind in KINDS.items() if kind.choices}
-FROM_ZERO = ("valid_share", "dropout", "weight_decay")
-REAL = [name for name, kind in KINDS.items() if kind.convert is float and name not in FROM_ZERO]
-REAL += ["theta"]
-MOST = {**dict.fromkeys(("top_p", "min_p"), 1), "timeout": 10**6}
-
-NO_NUMBERS = ["3", None, True, [1], np.array([1, 2]), 1j, math.nan, math.inf, -1, 10**5000]
-# None of these is, but for a theta that is None.
-WRONG = {
-    **dict.fromkeys(INTEGERS, (*NO_NUMBERS, -(10**30), 2**32, 1.0, 2.5)),
-    **dict.fromkeys(REAL, (*NO_NUMBERS, 0, -0.0, -1e-300, -math.inf, 10**400)),
-    **dict.fromkeys(("valid_share", "dropout"), (*NO_NUMBERS, -1e-300, 1, 1.5, 10**400)),
-    "weight_decay": (*NO_NUMBERS, -1e-300, -math.inf, 10**400),
-    **dict.fromkeys(NAMED, ("", "TANH", None, 3, ["tanh"], np.array(["rnn", "gru"]), np)),
-    **dict.fromkeys([n for n in KINDS if KINDS[n] is BOOL], (1, 0, None, "yes")),
-    **dict.fromkeys([n for n in KINDS if KINDS[n] is STRING], (None, 3, b"numpy", ["numpy"])),
-    "text": [None, 3, b"story.txt", "nul\0.txt", ["story.txt"]],
+DECLARATIONS = {name: declaration(kind) for name, kind in annotations(Settings).items()}
+INTEGERS = [name for name, declared in DECLARATIONS.items() if declared.base is int]
+NUMBERS = [name for name, declared in DECLARATIONS.items() if declared.base is float]
+CHOICES = [name for name in DECLARATIONS if name not in {*INTEGERS, *NUMBERS, "exact"}]
+NOT_NUMBERS = ["3", True, [1], np.array([1, 2]), 1j, math.nan, math.inf, -1, 10**5000]
+WRONG_VALUES = {
+    **dict.fromkeys(INTEGERS, (*NOT_NUMBERS, None, -(10**30), 2**32, 1.0, 2.5)),
+    **dict.fromkeys(NUMBERS, (*NOT_NUMBERS, -1e-300, -math.inf, 10**400)),
+    **dict.fromkeys(CHOICES, ("", "TANH", 3, ["rnn"], np.array(["rnn", "gru"]), np)),
+    "exact": [1, 0, None, "yes"],
 }
 
 
-def refused(name, value):
+def error_message(name, value):
     with pytest.raises(RNNScratchError) as caught:
-        checked(name, value)
-    message = str(caught.value)
-    assert message.startswith(f"`{option_of(name)}` must be "), message
-    assert re.search(r" \(got [^\0]*\)\.$", message)
-    assert caught.value.exit_code == 2
-    return message
+        Settings(**{name: value})
+    return str(caught.value)
 
 
-@pytest.mark.parametrize("name", {**WRONG, **KINDS})
-def test_wrong_values(name):
-    for value in WRONG[name]:
-        if name != "theta" or value is not None:
-            refused(name, value)
+@pytest.mark.parametrize("name", DECLARATIONS)
+def test_wrong_value_names_the_setting(name):
+    assert DECLARATIONS[name].description
+    for value in WRONG_VALUES[name]:
+        message = error_message(name, value)
+        assert message.startswith(f"`{name}` must be "), message
+        assert " (got " in message
 
 
 @pytest.mark.parametrize("name", INTEGERS)
-def test_the_ends_of_a_range(name):
-    low, high = INTEGERS[name]
+def test_integer_setting_has_inclusive_bounds(name):
+    low, high = DECLARATIONS[name].limits["ge"], DECLARATIONS[name].limits["le"]
     for value in (low, high, np.int64(high)):
-        assert checked(name, value) == value
-        assert type(checked(name, value)) is int
-    words = f"an integer from {low} to {'2**32 - 1' if high == 2**32 - 1 else f'{high:,}'}"
+        converted = getattr(Settings(**{name: value}), name)
+        assert (converted, type(converted)) == (value, int)
     for value in (low - 1, high + 1):
-        assert f"must be {words} (got {value})." in refused(name, value)
+        assert error_message(name, value) == (
+            f"`{name}` must be an integer from {low} to {high:,} (got {value})."
+        )
 
 
-@pytest.mark.parametrize("name", REAL)
-def test_real_numbers(name):
-    for value in (1e-300, Fraction(1, 4), np.float32(1), 1):
-        assert checked(name, value) == value
-        assert type(checked(name, value)) is float
-    if name in MOST:
-        assert checked(name, MOST[name]) == MOST[name]
-        assert f"at most {MOST[name]:,} (got " in refused(name, MOST[name] * 1.01)
+@pytest.mark.parametrize("name", NUMBERS)
+def test_number_setting_becomes_a_float(name):
+    optimizer = "adam" if name == "weight_decay" else "sgd"
+    for value in (1e-300, np.float32(0.5), 0.25):
+        converted = getattr(Settings(optimizer=optimizer, **{name: value}), name)
+        assert (converted, type(converted)) == (value, float)
 
 
-def test_only_theta_may_be_none():
-    assert checked("theta", None) is checked("theta", "none") is None
-    assert "a finite number above 0, or none (got 'all')." in refused("theta", "all")
+@pytest.mark.parametrize(
+    ("annotation", "allowed", "refused", "description"),
+    [
+        (Positive, [1e-300, 1e300], [0, -0.0], "a finite number above 0"),
+        (Probability, [0.1, 1], [0, 1.1], "a finite number above 0 and at most 1"),
+        (annotations(Settings)["valid_share"], [0, 0.9], [1], "a finite number from 0 to below 1"),
+        (annotations(Settings)["theta"], [1, None], [0], "a finite number above 0, or None"),
+        (Threads, [1, 1024], [0, 1025], "an integer from 1 to 1,024"),
+        (Natural, [0, 2**32 - 1], [2**32], "an integer from 0 to 4,294,967,295"),
+    ],
+)
+def test_python_and_command_line_have_the_same_bounds(annotation, allowed, refused, description):
+    option_type = click_type(annotation)
+    for value in allowed:
+        assert validate("x", value, annotation) == value
+        text = "none" if value is None else str(value)
+        assert option_type.convert(text, None, None) == value
+    for value in refused:
+        with pytest.raises(RNNScratchError) as caught:
+            validate("x", value, annotation)
+        assert str(caught.value) == f"`x` must be {description} (got {value!r})."
+        with pytest.raises(click.BadParameter):
+            option_type.convert(str(value), None, None)
 
 
-@pytest.mark.parametrize("name", NAMED)
-def test_named_choices(name):
-    for value in NAMED[name]:
-        assert checked(name, np.str_(value)) == value
-        assert type(checked(name, np.str_(value))) is str
-        assert value in refused(name, "other")
-
-
-def test_values_that_cannot_be_shown():
-    class Odd:
-        def __repr__(self):
-            raise ValueError
-
-    for value, words in ((10**5000, "type int"), (Odd(), "type Odd"), ("x" * 10**6, "xxx ... xxx")):
-        assert words in refused("num_hiddens", value)
-        assert len(refused("num_hiddens", value)) < 700
+@pytest.mark.parametrize("name", CHOICES)
+def test_error_lists_the_choices(name):
+    for value in click_type(annotations(Settings)[name]).choices:
+        converted = getattr(Settings(**{name: np.str_(value)}), name)
+        assert (converted, type(converted)) == (value, str)
+        assert value in error_message(name, "other")
 
 
 def test_exact_mode_implies_float64():
     assert Settings(exact=True).dtype == "float64"
     assert Settings(exact=False).dtype == "float32"
-    with pytest.raises(RNNScratchError, match=r"`--dtype` must be float64 .* \(got float32\)"):
+    with pytest.raises(RNNScratchError, match=r"`dtype` must be float64 .* \(got float32\)"):
         Settings(exact=True, dtype="float32")
 
 
-def test_an_optimizer_implies_its_learning_rate():
+def test_optimizer_implies_the_learning_rate():
     assert [Settings(optimizer=name).lr for name in OPTIMIZERS] == [1.0, 0.1, 0.002]
     assert Settings(optimizer="adam", lr=0.5).lr == 0.5
-    with pytest.raises(RNNScratchError, match=r"`--optimizer` .* \(got \['adam'\]\)"):
-        Settings(optimizer=["adam"])
 
 
-def test_a_record_has_the_values_that_others_imply():
-    made = Settings(optimizer="adam", exact=True)
-    encoded = msgspec.json.encode(made)
+def test_record_contains_the_implied_values():
+    settings = Settings(optimizer="adam", exact=True)
+    encoded = msgspec.json.encode(settings)
     assert {"lr": 0.002, "dtype": "float64"}.items() <= msgspec.json.decode(encoded).items()
-    assert msgspec.json.decode(encoded, type=Settings) == made
-    with pytest.raises(msgspec.ValidationError, match="lr"):
-        msgspec.json.decode(b'{"lr": null}', type=Settings)
+    assert msgspec.json.decode(encoded, type=Settings) == settings
+    for text in (b'{"lr": null}', b'{"num_hiddens": 0}', b'{"cell": "x"}', b'{"units": 3}'):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.json.decode(text, type=Settings)

@@ -1,20 +1,19 @@
-"""The functions cut from the backends' files, and `show`, which displays them side by side."""
+"""Function sources from the backends' files, and `show`, which prints them in columns."""
 
-import ast
-import re
 from pathlib import Path
 
 import pytest
-from helpers import CLONE, here, other_packages, there
+from helpers import CLONE, install_packages, run_in_process, run_subprocess
+from rich.text import Text
 
 from rnn_scratch import contract, registry
-from rnn_scratch.show import alignment, source_code
+from rnn_scratch.show import alignment, columns, source_code
 
 
 @pytest.fixture
-def shown(on_terminal, _in_the_clone):
-    """A function that returns the lines of `show` on a terminal of this width."""
-    # From elsewhere, a long path to the clone would take two lines of a title.
+def show_lines(on_terminal, _in_the_clone):
+    """Return a function that returns the lines of `show` on a terminal of this width."""
+    # Run in the clone: elsewhere, its long path would take two lines of a title.
     return lambda width, *names: on_terminal("show", *names, columns=width).out.splitlines()
 
 
@@ -22,12 +21,12 @@ def source_of(*arguments):
     return source_code.join(source_code.find(*arguments))
 
 
-@pytest.mark.parametrize("name", registry.OURS)
-def test_every_function_of_the_contract_is_found_where_it_is(name):
+@pytest.mark.parametrize("name", registry.BUILTIN_BACKENDS)
+def test_functions_of_the_contract_are_found_in_their_files(name):
     for module in ("scratch", "deep", "machine", "workers"):
         for function in contract.MODULES[module]:
-            if (name, function.__name__) in (("mxnet", f) for f in ("join", "leave", "engine")):
-                assert source_code.find(name, function.__name__) == []  # it uses NumPy's
+            if (name, function.__name__) in (("mxnet", f) for f in ("join", "leave")):
+                assert source_code.find(name, function.__name__) == []  # MXNet uses NumPy's
                 continue
             piece = source_code.find(name, function.__name__)[0]
             assert piece.file == CLONE / "backends" / name / f"{module}.py"
@@ -36,171 +35,134 @@ def test_every_function_of_the_contract_is_found_where_it_is(name):
             assert lines[piece.line - 1 :][: len(source)] == source
 
 
-@pytest.mark.parametrize("name", registry.OURS)
-def test_all_functions_and_helpers_together_are_the_whole_file(name):
-    pieces = [piece for each in source_code.names(name) for piece in source_code.find(name, each)]
-    for path in source_code.files(name):
-        if path.stem in ("scratch", "cells", "deep"):
-            text = path.read_text(encoding="utf-8")
-            for piece in pieces:
-                if piece.file == path:
-                    text = text.replace(piece.source, "")
-            text = re.sub(r"^(CELLS|CELLS_BACK|OPTIMIZERS)(\[.*\] =| \|=) .*", "", text, flags=re.M)
-            rest = ast.parse(text).body
-            kinds = (ast.Expr, ast.Import, ast.ImportFrom)
-            assert all(isinstance(node, kinds) for node in rest), text
-
-
 def test_decorators_and_comments_above_belong_to_a_function(tmp_path):
     source = (
         "import functools\n\n# Not this one.\n\n# Why it is cached,\n# in two lines.\n"
         "@functools.cache  # once\ndef step(x):\n    return x\n    # the end\n\n\n"
         "forward = _loop(step)\n"
     )
-    env = other_packages(tmp_path / "site", {"commented": ""})
+    env = install_packages(tmp_path / "site", {"commented": ""})
     (tmp_path / "site" / "commented_rnn" / "scratch.py").write_text(source)
-    out = there("show", "step", "--backends", "commented", env=env).out
-    place = Path("site", "commented_rnn", "scratch.py")
-    assert out.splitlines() == [f"# commented: {place}:5", *source.splitlines()[4:10]]
-    out = there("show", "forward", "--backends", "commented", env=env).out
+    out = run_subprocess("show", "step", "--backends", "commented", env=env).out
+    path = Path("site", "commented_rnn", "scratch.py")
+    assert out.splitlines() == [f"# commented: {path}:5", *source.splitlines()[4:10]]
+    out = run_subprocess("show", "forward", "--backends", "commented", env=env).out
     assert "forward = _loop(step)" in out
 
 
-def test_helpers_come_with_the_function_that_uses_them_and_by_name(capsys):
+def test_helpers_follow_the_function_that_uses_them(capsys):
     def names(*arguments):
-        return [piece.name for piece in source_code.find(*arguments)]
+        return {piece.name for piece in source_code.find(*arguments)}
 
-    assert names("numpy", "step") == ["step", "CELLS", "rnn"]
-    assert names("torch", "lstm") == ["lstm", "gate"]
-    assert names("torch", "deep_step") == ["deep_step"]
-    assert {"CELLS", "rows", "recurrence", "gru"} <= set(names("numpy", "forward", "fast"))
-    # Through model.backward too, which is how NumPy's gradients call their backward pass.
-    of_gradients = names("numpy", "gradients")
-    assert of_gradients[:3] == ["gradients", "backward", "through_time"]
-    assert {"step_back", "CELLS_BACK", "rnn_back"} <= set(of_gradients)
-    # From files beside it, if they are no part of the contract.
-    assert {"product", "split"} <= set(names("tensorflow", "forward", "fast"))
+    assert names("numpy", "step") == {"step", "CELLS", "rnn"}
+    assert names("torch", "lstm") == {"lstm", "gate"}
+    # NumPy's gradients call their backward pass as model.backward.
+    assert {"backward", "step_backward", "CELL_BACKWARD", "rnn_backward"} <= names(
+        "numpy", "gradients"
+    )
+    # Helpers in sibling files outside the contract.
+    assert {"product", "split"} <= names("tensorflow", "forward", "fast")
     assert "tensor" not in names("torch", "state")
-    ours = ("--backends", ",".join(registry.OURS))
-    assert here(capsys, "show", "rows", *ours).out.count("def rows(") == len(registry.OURS)
-    done = here(capsys, "show", "rows_back", *ours)
-    assert done.out.count("def rows_back(") == 1
-    assert done.err == "There is no rows_back in: torch, tensorflow, mxnet, jax.\n"
+    result = run_in_process(capsys, "show", "rnn_backward", "--backends", "numpy,torch")
+    assert result.out.count("def rnn_backward(") == 1
+    assert result.err == "rnn_backward is not defined in: torch.\n"
 
 
-def test_a_package_in_another_one_with_a_file_of_helpers(tmp_path):
-    env = other_packages(tmp_path, {"nested": ""})
+def test_nested_package_with_a_helper_file_is_shown(tmp_path):
+    env = install_packages(tmp_path, {"nested": ""})
     (info,) = tmp_path.glob("*/entry_points.txt")
     info.write_text("[rnn_scratch.backends]\nnested = nested_rnn.backend\n")
     folder = tmp_path / "nested_rnn" / "backend"
     folder.mkdir()
     (folder / "__init__.py").write_text("raise RuntimeError('imported')")
-    (folder / "scratch.py").write_text(
-        "from .helpers import cell as own\n\n\ndef step(x):\n    return own(x), 'mine'\n"
-    )
+    source = "from .helpers import cell as own\n\n\ndef step(x):\n    return own(x), 'mine'\n"
+    (folder / "scratch.py").write_text(source)
     (folder / "helpers.py").write_text("def cell(x):\n    return x\n")
-    out = there("show", "step", "--backends", "nested,numpy", env=env).out
-    assert out.startswith(
-        f"# nested: {Path('nested_rnn', 'backend', 'scratch.py')}:4\ndef step(x):"
-    )
+    out = run_subprocess("show", "step", "--backends", "nested,numpy", env=env).out
+    path = Path("nested_rnn", "backend", "scratch.py")
+    assert out.startswith(f"# nested: {path}:4\ndef step(x):")
     assert "def cell(x):" in out
-    assert "def cell(x):" in there("show", "cell", "--backends", "nested", env=env).out
-    (tmp_path / "nested_rnn" / "__init__.py").write_text("raise RuntimeError('broken')")
-    there("show", "step", "--backends", "nested", env=env).refused("the package nested_rnn.backend")
 
 
-def test_a_backend_without_source_is_skipped_unless_it_is_named(tmp_path):
-    env = other_packages(tmp_path / "site", {"broken": "def step(:\n"})
+def test_backend_without_source_is_skipped_unless_named(tmp_path):
+    env = install_packages(tmp_path / "site", {"broken": "def step(:\n"})
     command = ("show", "step", "--backends", "broken")
-    there(*command, env=env).refused("__init__.py, line 1", "not Python")
+    run_subprocess(*command, env=env).assert_error("__init__.py, line 1", "not Python")
     package = tmp_path / "site" / "broken_rnn"
     (package / "__init__.py").rename(tmp_path / "site" / "broken_rnn.py")
     package.rmdir()
-    there(*command, env=env).refused("the package broken_rnn")  # one file in the place of a package
-    done = there("show", "step", env=env)
-    assert "def step" in done.out
-    assert "skipping broken: The source of the broken backend" in done.err
+    run_subprocess(*command, env=env).assert_error("the package broken_rnn")
+    result = run_subprocess("show", "step", env=env)
+    assert "def step" in result.out
+    assert "skipping broken: The source of the broken backend" in result.err
 
 
-def test_piped_it_is_plain_text_one_after_another(capsys):
-    out = here(capsys, "show", "clip", "--backends", "torch, torch,numpy,numpy:scratch").out
+def test_piped_output_is_plain_text(capsys):
+    out = run_in_process(
+        capsys, "show", "clip", "--backends", "torch, torch,numpy,numpy:scratch"
+    ).out
     first, second = out.removeprefix("# torch: ").split("\n\n\n# numpy: ")
     assert first.split("\n", 1)[1] == source_of("torch", "clip")
     assert second.split("\n", 1)[1] == source_of("numpy", "clip") + "\n"
+    out = run_in_process(capsys, "show", "detach", "--diff", "numpy", "torch").out
+    assert out.startswith("--- numpy: ")
+    assert "\n+++ torch: " in out
+    assert "\n+    return tuple(s.detach() for s in state)" in out
+    out = run_in_process(capsys, "show", "train_minibatch", "--diff", "numpy", "mxnet").out
+    assert "train_minibatch is the same in numpy and mxnet." in out
 
 
 @pytest.mark.parametrize(
     ("width", "rows"), [(60, [1, 1, 1, 1, 1]), (120, [2, 2, 1]), (200, [3, 2]), (400, [5])]
 )
-def test_as_many_columns_as_fit(shown, width, rows):
-    lines = shown(width, "step")
+def test_terminal_width_determines_the_number_of_columns(show_lines, width, rows):
+    lines = show_lines(width, "step")
     heads = [line for line in lines if "scratch.py:" in line]
     assert [line.count("scratch.py:") for line in heads] == rows
     assert max(map(len, lines)) <= width
-    assert all(name in " ".join(heads) for name in registry.OURS)
+    assert all(name in " ".join(heads) for name in registry.BUILTIN_BACKENDS)
+    # The title gives the line number of the first displayed line, the start of the cell.
+    assert f"scratch.py:{source_code.find('numpy', 'rnn')[0].line} " in heads[0] + " "
 
 
-def test_in_a_narrow_terminal_the_first_code_is_complete_and_the_others_what_differs(shown):
-    lines = [line.rstrip() for line in shown(80, "rnn", "--backends", "numpy,torch")]
+def test_narrow_terminal_shows_the_first_source_and_differences(show_lines):
+    lines = [line.rstrip() for line in show_lines(80, "rnn", "--backends", "numpy,torch")]
     end = lines.index("", lines.index("    return (h,)"))
     assert "".join("".join(lines[2:end]).split()) == "".join(source_of("numpy", "rnn").split())
     head, legend, *lines = lines[end + 1 :]
     assert head.startswith("   torch  backends/torch/scratch.py:")
     assert legend == "   # compared with numpy: | changed, > added, < missing"
-    assert [line[:3] for line in lines] == ["   ", " | ", "   "]
-    assert "torch.tanh(" in lines[1]
-    lines = shown(80, "gradients", "--backends", "numpy,torch")
-    assert any(line.startswith("   # without backward, through_time, step_back,") for line in lines)
+    assert "torch.tanh(" in next(line for line in lines if line.startswith(" | "))
 
 
-def test_corresponding_lines_are_beside_each_other_and_wrapped_ones_indented(shown):
-    def halves(name):
-        rows = shown(120, name, "--backends", "torch,tensorflow")
-        column = next(row for row in rows if "scratch.py:" in row).index("tensorflow  ")
-        return [(row[:column].rstrip(), row[column:].rstrip()) for row in rows]
-
-    # One is short in torch, and wrapped in tensorflow; what follows stands beside its like again.
-    rows = halves("forward")
-    first = next(n for n, (left, _) in enumerate(rows) if left.startswith("    for x in "))
-    assert rows[first][1].startswith("    for x in")
-    assert rows[first + 1][0] == ""
-    assert rows[first + 1][1].startswith(" " * 8)
-    rows = halves("step")
-    for word in ("def rnn(", "(h,) = state", "return (h,)", "def step("):
-        (row,) = [half for half in rows if word in half[0]]
-        assert row[0] == row[1]
-    assert len([half for half in rows if half == ("", "")]) == 2, "between three definitions"
-    # In any terminal nothing is lost, and no line is longer than it.
-    for width in (30, 64, 120):
-        lines = shown(width, "forward", "--backends", "mxnet")
-        assert max(map(len, lines)) <= width
-        source = "".join(source_of("mxnet", "forward").split())
-        assert "".join("".join(lines).split()).endswith(source)
+@pytest.mark.parametrize("width", [30, 64, 120])
+def test_folding_loses_nothing(show_lines, width):
+    lines = show_lines(width, "forward", "--backends", "mxnet")
+    assert max(map(len, lines)) <= width
+    source = "".join(source_of("mxnet", "forward").split())
+    assert "".join("".join(lines).split()).endswith(source)
 
 
-def test_a_difference_is_marked(shown):
-    rows = shown(220, "gradients", "--diff", "torch", "tensorflow")
+def test_lines_with_one_changed_word_fold_at_the_same_word():
+    row = [
+        (Text(f"    h = {name}(x @ W_xh + h @ W_hh + b)  # (B, H)"), columns.HANG)
+        for name in ("tanh", "torch.tanh", "more.words of.tanh")
+    ]
+    for width in range(24, 60):
+        short, long, last = (text.plain.split("\n") for text in columns._fold(row[:3], width))
+        assert [len(line.split()) for line in short] == [len(line.split()) for line in long]
+        assert "".join("".join(last).split()) == "".join(row[2][0].plain.split())
+
+
+def test_differences_are_marked(show_lines):
+    rows = show_lines(220, "gradients", "--diff", "torch", "tensorflow")
     assert any(" | " in row and "torch.autograd.grad" in row for row in rows)
     assert any(" > " in row and "tf.GradientTape()" in row for row in rows)
     assert any(row.startswith("def gradients") and "|" not in row for row in rows), "equal"
-    rows = shown(220, "forward", "--diff", "torch", "torch:fast")
-    assert "scratch.py:" in rows[1]
+    rows = show_lines(220, "forward", "--diff", "torch", "torch:fast")
     assert "torch:fast  " in rows[1]
-    assert any(" > " in row and "class Recurrence" in row for row in rows)
-    rows = shown(220, "step", "--diff", "torch", "jax")
+    rows = show_lines(220, "step", "--diff", "torch", "jax")
     assert not any(row.strip() in ("<", ">", "|") for row in rows), "between two functions"
-
-
-def test_piped_a_difference_is_a_unified_diff(capsys):
-    out = here(capsys, "show", "train_minibatch", "--diff", "numpy", "mxnet").out
-    assert "train_minibatch is the same in numpy and mxnet." in out
-    out = here(capsys, "show", "detach", "--diff", "numpy", "torch").out
-    assert out.startswith("--- numpy: ")
-    assert "\n-    return state  # an array has no history\n" in out
-    assert "\n+    return tuple(s.detach() for s in state)" in out
-    out = here(capsys, "show", "forward", "--model", "fast", "--diff", "numpy", "mxnet:scratch").out
-    assert out.startswith("--- numpy:fast: ")
-    assert "\n+++ mxnet: " in out
 
 
 def test_lines_are_aligned():
@@ -213,13 +175,10 @@ def test_lines_are_aligned():
         ("return f(x, 1)", "return f(x, 2)"),
         (None, "xyz"),
     ]
-    texts = [["apple", "cut"], ["BEET", "cut"], ["apple", "BEET", "(1)"]]
-    assert alignment.align_all(texts) == [
+    sources = [["apple", "cut"], ["BEET", "cut"], ["apple", "BEET", "(1)"]]
+    assert alignment.align_all(sources) == [
         ("apple", None, "apple"),
         (None, "BEET", "BEET"),
         ("cut", "cut", None),
         (None, None, "(1)"),
     ]
-    texts = [source_of(name, "gradients").splitlines() for name in registry.OURS]
-    rows = alignment.align_all(texts)
-    assert [[line for line in side if line is not None] for side in zip(*rows)] == texts

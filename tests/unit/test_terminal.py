@@ -1,38 +1,55 @@
-"""Characters that a terminal would execute are escaped there, and unchanged in a file or a pipe."""
+"""Output to terminals, files and pipes: escapes, widths, encodings and full disks."""
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
-from helpers import here, options
+from helpers import COMPARISONS, SMALL, options, run_in_process, run_subprocess
 
+import rnn_scratch
+from rnn_scratch import registry
 from rnn_scratch.cli.main import main
-from rnn_scratch.cli.screen import Screen
+from rnn_scratch.compare import report, tables
+from rnn_scratch.compare.record import read
+from rnn_scratch.errors import LONGEST, RNNScratchError
 from rnn_scratch.system import terminal
 
-# A title for the window, a reset, C1's way to clear the screen, an override that reverses what
-# follows, and characters that delete, overwrite or separate.
+# A window title, a reset, a C1 sequence that clears the screen, an override that reverses the
+# following text, and characters that delete, overwrite or separate.
 EVIL = "\x1b]0;mine\x07 \x1bc \x9b2J \u202e \x7f\x08 \u2028"
 ESCAPED = r"\x1b]0;mine\x07 \x1bc \x9b2J \u202e \x7f\x08 \u2028"
-NAME = f"r {EVIL}"  # of a folder
+NAME = f"r {EVIL}"  # name of a folder
 NORMAL = {"normalize": "none", "num_hiddens": 8, "num_steps": 6, "batch_size": 4, "num_epochs": 10}
 TRAIN = ("train", "--backend", "numpy", "--text", "t.txt", *options(**NORMAL))
-
-
-@pytest.mark.parametrize("code", [*range(32), *range(127, 160), 0x2028, 0x202E, 0x2066, 0xDC9B])
-def test_what_is_escaped(code):
-    character = chr(code)
-    if character in "\t\n":
-        assert terminal.printable(character) == character
-    else:
-        assert terminal.printable(character) == repr(character)[1:-1].replace(r"\r", r"\x0d")
+# Letters of several scripts, and markup that some programs convert to an emoji or a color.
+LINE = "αβγ :key: [red]x[/red] 猫 \N{CLOCK FACE ONE OCLOCK}\n"
+SETTINGS = {"normalize": "none", "num_hiddens": 30, "num_steps": 8, "batch_size": 4, "sigma": 0.1}
+RECORD = COMPARISONS / "speed"
+WIDTHS = pytest.mark.parametrize("columns", [60, 80])
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a\tb\n", "naïve 猫 \U0001f550", "\u200f\u0634\u200d", "\\x1b"]
+    ("text", "expected"),
+    [
+        (EVIL, ESCAPED),
+        ("\r\0\x1f\u2066\udc9b", r"\r\x00\x1f\u2066\udc9b"),
+        ("", ""),
+        ("a\tb\n", "a\tb\n"),
+        ("naïve 猫 \U0001f550", "naïve 猫 \U0001f550"),
+        ("\u200f\u0634\u200d", "\u200f\u0634\u200d"),
+        ("\\x1b", "\\x1b"),
+    ],
 )
-def test_what_is_not(text):
-    assert terminal.printable(text) == text
+def test_printable_escapes_control_characters(text, expected):
+    assert terminal.printable(text) == expected
+
+
+@pytest.fixture
+def line_text():
+    Path("t.txt").write_text(LINE * 60, encoding="utf-8")
+    return "t.txt"
 
 
 @pytest.fixture
@@ -40,13 +57,13 @@ def text():
     Path("t.txt").write_text(f"{EVIL} and more\n" * 40, encoding="utf-8")
 
 
-# With these, Rich takes no stream for a terminal.
+# With these variables, Rich treats no stream as a terminal.
 @pytest.mark.parametrize("variable", [{}, {"FORCE_COLOR": ""}, {"TTY_COMPATIBLE": "0"}], ids=str)
 @pytest.mark.usefixtures("text")
-def test_a_training_and_what_reads_its_run(on_terminal, monkeypatch, variable):
+def test_commands_escape_names_and_texts_on_a_terminal(on_terminal, monkeypatch, variable):
     for name, value in variable.items():
         monkeypatch.setenv(name, value)
-    output = on_terminal(*TRAIN, "--run", NAME).ended().out
+    output = on_terminal(*TRAIN, "--run", NAME).assert_exit().out
     assert f"run folder: r {ESCAPED}" in output
     if not variable:
         assert re.search(r"epoch \d+/10 ", output)
@@ -67,7 +84,7 @@ def test_a_training_and_what_reads_its_run(on_terminal, monkeypatch, variable):
 
 
 @pytest.mark.usefixtures("text")
-def test_a_file_gets_the_characters_themselves(capfdbinary):
+def test_file_gets_unescaped_characters(capfdbinary):
     evil = EVIL.encode()
     main([*TRAIN, "--run", NAME])
     first, results = capfdbinary.readouterr().out.split(b"\n", 1)
@@ -80,17 +97,7 @@ def test_a_file_gets_the_characters_themselves(capfdbinary):
     assert evil in capfdbinary.readouterr().err
 
 
-def test_a_training_in_exact_mode_shows_the_time_left(on_terminal, capsys, monkeypatch):
-    command = ("check", "--exact", "numpy", "--corpus", "tide-clock", *options(**NORMAL))
-    left = r"training numpy: epoch 5/10 .* time left \d:\d\d:\d\d"
-    assert re.search(left, on_terminal(*command).out)
-    monkeypatch.setattr("rnn_scratch.cli.check.QUIET", 0.0)
-    with pytest.raises(SystemExit, match="0"):
-        main([*command])
-    assert re.search(left, capsys.readouterr().out)
-
-
-def test_commands_and_paths_stay_whole_and_other_lines_are_wrapped():
+def test_long_lines_are_wrapped_except_commands_and_paths():
     command = f"rnn-scratch train --resume {'folder/' * 20} --epochs 3"
     path = "folder/" * 20
     text = f"It is kept:\n{command}\nnot-much is in {path} or so"
@@ -98,16 +105,135 @@ def test_commands_and_paths_stay_whole_and_other_lines_are_wrapped():
     assert terminal.wrapped(text, 20, "  ").split("\n") == lines
 
 
-def test_tabs_and_page_breaks_reach_a_file(capsys):
-    line = "one\ttwo\x0cthree\x0b"
-    Screen().say(line)
-    assert capsys.readouterr().out == line + "\n"
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
+def test_text_is_printed_unchanged(capsys, line_text, backend_name):
+    settings = {"backend": backend_name, "num_epochs": 40, **SETTINGS}
+    result = run_in_process(
+        capsys, "train", *options(text=line_text, run="r", **settings)
+    ).assert_exit(err="")
+    assert LINE in result.out
+    assert repr(LINE)[1:-1] in result.out
+    result = run_in_process(capsys, "predict", "r", "--prefix", "α", "--length", len(LINE) - 1)
+    assert result.out == LINE + "\n"
 
 
-def test_escapes_count_for_the_width_of_a_column(on_terminal, capsys):
-    Path("t.txt").write_text("a plain text\n" * 40, encoding="utf-8")
-    for folder in ("runs/plain", f"runs/{EVIL}"):
-        here(capsys, *TRAIN, "--run", folder).ended()
-    heading, *rows = on_terminal("runs").out.splitlines()
-    column = heading.index("backend")
-    assert [row[column:][:5] for row in rows] == ["numpy", "numpy"]
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_encoding_that_lacks_characters_does_not_stop_training(line_text, encoding):
+    env = {"PYTHONIOENCODING": encoding}
+    settings = {"backend": "numpy", "num_epochs": 40, **SETTINGS}
+    result = run_subprocess(
+        "train", *options(text=line_text, run="r", **settings), env=env
+    ).assert_exit(err="")
+    assert "\\u03b2\\u03b3 :key: [red]x[/red] \\u732b \\U0001f550" in result.out
+    result = run_subprocess("train", "--help", env=env).assert_exit(err="")
+    assert "standard deviation" in result.out.lower()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to write to")
+@pytest.mark.parametrize("arguments", [("runs", "."), ("predict", "r")])
+@pytest.mark.usefixtures("small_run")
+def test_full_disk_for_the_output_is_named(arguments):
+    with open("/dev/full", "w") as full:
+        result = run_subprocess(*arguments, stdout=full)
+    assert (result.code, result.err) == (2, "Error: No space left on device.\n")
+
+
+def test_output_is_only_json_even_with_forced_colors():
+    small = options(num_epochs=1, **SMALL)
+    result = run_subprocess(
+        "check", "numpy", "--json", "--exact", *small, env={"FORCE_COLOR": "1"}
+    ).assert_exit()
+    assert json.loads(result.out)
+
+
+def test_error_has_a_problem_and_a_hint_of_limited_length():
+    error = RNNScratchError(f"{'x' * 10**6} is no name.", "Choose another.")
+    assert len(error.problem) <= LONGEST
+    assert error.problem.startswith("xxx")
+    assert str(error).endswith("x is no name.\nChoose another.")
+    assert repr(error.hint) == "'Choose another.'"
+
+
+@pytest.fixture
+def run_at_width(on_terminal, columns):
+    """Return a function that runs a command on a terminal of this width and returns its output."""
+
+    def run(*arguments, code=0):
+        output = on_terminal(*arguments, columns=columns).assert_exit(code).out
+        assert "…" not in output
+        return output
+
+    return run
+
+
+def assert_fits(output, columns):
+    assert max(map(len, output.splitlines())) <= columns
+
+
+def assert_has(output, values):
+    """Check that the output contains every value, ignoring white space and line breaks."""
+    text = "".join(output.split())
+    assert [value for value in values if "".join(str(value).split()) not in text] == []
+
+
+@WIDTHS
+def test_list_of_commands_fits(run_at_width, columns):
+    output = run_at_width("--help")
+    assert_fits(output, columns)
+    assert "..." not in output.partition("Commands:")[2]
+
+
+@WIDTHS
+def test_runs_and_evaluate_fit(run_at_width, columns):
+    folder = f"runs/{'a-very-long-name-' * 2}"
+    settings = {"num_epochs": 1, "valid_share": 0.3, "cell": "gru-after", "num_layers": 2, **SMALL}
+    run = rnn_scratch.train("numpy", run=folder, **settings)
+    last = run.history[-1]
+    figures = [f"{value:.2f}" for value in (last.perplexity, last.valid_perplexity)]
+    output = run_at_width("runs")
+    assert_fits(output, columns)
+    assert_has(output, [folder, "numpy scratch", "gru-after 2 x 12", "tide-clock", "1/1"])
+    assert_has(output, [*figures, "finished"])
+    assert_has(run_at_width("evaluate", 1), [figures[1], f"{last.valid_loss:.3f} nats"])
+
+
+@WIDTHS
+def test_errors_fit(run_at_width, columns):
+    command = ("compare", "--backends", "numpy", "--corpus", "tide-clock", "--target", "1")
+    error = run_at_width(*command, code=2)
+    assert_fits(error, columns)
+    assert "above 1 and below 1e300, and requires held-out text" in " ".join(error.split())
+
+
+@pytest.fixture(scope="module")
+def probes():
+    """Return the probes of all backends and of a missing backend."""
+    return registry.probes([*registry.names(), "nothing"])
+
+
+@WIDTHS
+def test_backends_fits(run_at_width, columns, probes, monkeypatch):
+    monkeypatch.setattr(registry, "probes", lambda names: probes)
+    output = run_at_width("backends")
+    assert_fits(output, columns)
+    for name, probe in probes.items():
+        versions = () if isinstance(probe, str) else probe.environment.items()
+        assert_has(output, [name, *(f"{key} {version}" for key, version in versions)])
+        assert_has(output, [probe] if isinstance(probe, str) else probe.devices)
+
+
+@WIDTHS
+def test_check_fits(run_at_width, columns):
+    output = run_at_width("check", "numpy", "--model", "concise")
+    assert_fits(output, columns)
+    assert_has(output, ["not offered", "NumPy has no recurrent layer of its own"])
+
+
+@WIDTHS
+def test_comparison_fits(run_at_width, columns, tmp_path):  # `compare` prints it like `report`
+    shutil.copytree(RECORD, tmp_path / "speed")
+    output, record = run_at_width("report", "speed"), read(RECORD)
+    assert_fits(output, columns)
+    assert_has(output, [*report.lines("setting", record), *report.lines("notes", record)])
+    for table in tables.tables(record):
+        assert_has(output, [cell for row in table.cells() for cell in row])

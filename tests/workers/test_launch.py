@@ -1,24 +1,31 @@
-"""How workers are launched: by options, or by variables of the environment."""
+"""How workers are launched: by the option, or by `mpiexec` or `srun`."""
 
 import os
 import re
 import shlex
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
 
 import pytest
-from helpers import CLONE, error_of
+from helpers import CLONE, finish, python_path, require_engine, start
 
 from rnn_scratch.cli.train import train
-from rnn_scratch.workers import groups, launch
+from rnn_scratch.workers import groups, launch, mpi
 from rnn_scratch.workers.launch import Launch
 
-LAUNCHERS = ("PMI", "OMPI_", "SLURM_")
+PATH = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+MPIEXEC = (shutil.which("mpiexec", path=PATH) or "mpiexec", "-n")
+DETECT = "from rnn_scratch.workers import launch, mpi; print(*launch.detect(None)); mpi.finalize()"
+TORCH_AND_BATCH = {"RANK": "3", "WORLD_SIZE": "4", "SLURM_NTASKS": "3", "SLURM_PROCID": "0"}
 
 
 @pytest.fixture
 def environment(monkeypatch):
-    """Set variables of the environment, without those of a launcher that runs these tests."""
+    """Set environment variables; remove the variables of a launcher that runs these tests."""
     for name in list(os.environ):
-        if name.startswith(LAUNCHERS) or name in launch.TORCHRUN:
+        if name.startswith((*mpi.VARIABLES, "SLURM_")):
             monkeypatch.delenv(name)
 
     def set_all(**variables):
@@ -28,107 +35,73 @@ def environment(monkeypatch):
     return set_all
 
 
-TORCHRUN = {"WORLD_SIZE": "4", "RANK": "2", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29400"}
-OPEN_MPI = {"OMPI_COMM_WORLD_SIZE": "3", "OMPI_COMM_WORLD_RANK": "2"}
-BATCH = {"SLURM_NTASKS": "3", "SLURM_PROCID": "0", "SLURM_JOB_ID": "12042"}
-SRUN = {**BATCH, "SLURM_PROCID": "1", "SLURM_STEP_NODELIST": "node[07-09,12],other"}
+@pytest.mark.parametrize(
+    "variables",
+    [{}, {"PMI_SIZE": "1", "PMI_RANK": "0"}, {"SLURM_STEP_NUM_TASKS": "1"}, TORCH_AND_BATCH],
+)
+def test_a_process_without_launcher_starts_all_workers(environment, variables):
+    environment(**variables)
+    assert launch.detect(None) == Launch(1, None)
+    assert launch.detect(3) == Launch(3, None)
+
+
+def test_children_do_not_inherit_the_launcher(environment):
+    environment(PMI_SIZE="1", PMI_RANK="0", PMI_FD="7", PMIX_RANK="0", OMPI_COMM_WORLD_SIZE="1")
+    assert len(groups.addresses(2)) == 2
+    assert not [name for name in os.environ if name.startswith(mpi.VARIABLES)]
+
+
+def test_mpiexec_determines_size_and_rank():
+    require_engine("numpy")
+    result = finish(start(prefix=(*MPIEXEC, "3"), program=("-c", DETECT)))
+    assert (result.code, sorted(result.out.split("\n"))) == (0, ["", "3 0", "3 1", "3 2"])
+
+
+COMMAND = ("train", "--backend", "numpy", "--corpus", "tide-clock", "--epochs", "1")
 
 
 @pytest.mark.parametrize(
-    ("variables", "expected"),
+    ("prefix", "variables", "options", "messages"),
     [
-        ({}, None),
-        (TORCHRUN, Launch(4, 2, "10.0.0.1:29401")),
-        ({"PMI_SIZE": "2", "PMI_RANK": "0"}, Launch(2, 0)),
-        (OPEN_MPI, Launch(3, 2)),
-        ({"PMIX_SIZE": "2", "PMIX_RANK": "1"}, Launch(2, 1)),
-        (SRUN, Launch(3, 1, "node07:29542")),
-        ({**SRUN, "PMIX_RANK": "1"}, Launch(3, 1, "node07:29542")),
-        ({**SRUN, "SLURM_STEP_NODELIST": "n1,n2"}, Launch(3, 1, "n1:29542")),
-        ({**SRUN, "SLURM_STEP_NODELIST": "gpu-3"}, Launch(3, 1, "gpu-3:29542")),
-        (BATCH, None),  # a batch script, which no srun starts
-        ({**SRUN, "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, None),
-        # MPI's mpiexec starts one process on each node by srun, and the workers itself.
-        ({**SRUN, "PMI_SIZE": "8", "PMI_RANK": "7"}, Launch(8, 7, "node07:29542")),
-        ({"RANK": "3"}, None),
+        ((), {"SLURM_STEP_NUM_TASKS": "2"}, (), ("srun --mpi=pmi2", "srun --mpi=pmix")),
+        ((), {"OMPI_COMM_WORLD_SIZE": "4"}, (), ("has started 4 workers, MPI connects 1",)),
+        ((*MPIEXEC, "2"), {}, ("--workers", "4"), ("and `--workers` is 4",)),
     ],
+    ids=["srun without PMI", "mpiexec of another MPI", "another number of workers"],
 )
-def test_a_launcher_says_it_in_the_environment(environment, variables, expected):
-    environment(**variables)
-    assert launch.chosen(None, None, None) == expected
+def test_a_contradicting_launcher_raises(prefix, variables, options, messages):
+    require_engine("numpy")
+    result = finish(start(*COMMAND, *options, prefix=prefix, env=variables))
+    assert result.code == 2
+    assert all(message in result.err for message in messages)
+    assert "Traceback" not in result.err
+    assert not Path("runs").exists()
 
 
-def test_options_override_the_environment(environment):
-    environment(**TORCHRUN)
-    assert launch.chosen(2, None, None) == Launch(2)
-    assert launch.chosen(2, 1, "h:5", 90.0) == Launch(2, 1, "h:5", 90.0)
-    assert launch.chosen(None, None, "h:5", 90.0) == Launch(4, 2, "h:5", 90.0)
+@pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["mpiexec", "one machine"])
+def test_a_missing_mpi4py_raises_with_the_pip_command(tmp_path, options):
+    (tmp_path / "mpi4py.py").write_text("raise ImportError('No module named mpi4py')\n")
+    variables = python_path(tmp_path) if options else {**python_path(tmp_path), "PMI_SIZE": "2"}
+    result = finish(start(*COMMAND, *options, env=variables))
+    assert result.code == 2
+    assert "need mpi4py and MPICH: No module named mpi4py." in result.err
+    assert "pip install" in result.err
+    assert "Traceback" not in result.err
 
-
-@pytest.mark.parametrize("begin", [lambda: launch.chosen(4, 3, "h:5"), lambda: groups.addresses(2)])
-def test_the_engine_does_not_take_another_launcher_for_its_own(environment, begin):
-    environment(PMI_SIZE="2", PMI_RANK="1", PMI_FD="7", PMIX_RANK="1", OMPI_COMM_WORLD_NODE="a")
-    begin()
-    assert not [name for name in os.environ if name.startswith(("PMI", "OMPI_"))]
-
-
-@pytest.mark.parametrize(
-    ("variables", "words"),
-    [
-        ({**TORCHRUN, "RANK": "4"}, "WORLD_SIZE is 4, RANK is 4,"),
-        ({**TORCHRUN, "RANK": "9" * 5000}, f"RANK is {'9' * 20},"),
-        ({**TORCHRUN, "WORLD_SIZE": "many"}, "WORLD_SIZE is many, RANK is 2,"),
-        ({**TORCHRUN, "WORLD_SIZE": "300"}, "which is at most 256."),
-        ({**TORCHRUN, "MASTER_PORT": ""}, "MASTER_PORT is ."),
-        ({"PMI_SIZE": "2", "PMI_RANK": "-1"}, "PMI_SIZE is 2, PMI_RANK is -1."),
-        ({**SRUN, "SLURM_PROCID": "3"}, "SLURM_NTASKS is 3, SLURM_PROCID is 3,"),
-        ({"PMIX_RANK": "1"}, "PMIX_SIZE is , PMIX_RANK is 1."),  # as prterun sets it
-    ],
-)
-def test_an_environment_that_says_no_worker(environment, variables, words):
-    environment(**variables)
-    assert words in error_of(launch.chosen, None, None, None)
-
-
-# The job scripts of the page about several workers, as their launchers would run them.
 
 PAGE = (CLONE / "notebooks/site/workers.md").read_text(encoding="utf-8")
-(BATCH_SCRIPT,) = re.findall(r"```bash\n(#!/bin/bash.*?)```", PAGE, re.DOTALL)
-(MANIFEST,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 
 
-def launched(script):
-    """How the script's command launches its worker, whose rows must be as many as the others'."""
+@pytest.mark.skipif(sys.platform == "win32", reason="SLURM does not run on Windows")
+def test_the_job_script_for_slurm_has_valid_options(monkeypatch):
+    """Check that workers get separate cores, and that the batch size fits the nodes in the text."""
+    (script,) = re.findall(r"```bash\n(#!/bin/bash.*?)```", PAGE, re.DOTALL)
+    requested = dict(re.findall(r"#SBATCH --([\w-]+)=(\S+)", script))
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", requested["cpus-per-task"])
     (command,) = re.findall(
         r"rnn-scratch train (.*?--run \S+)", script.replace("\\\n", ""), re.DOTALL
     )
     options = train.make_context("train", shlex.split(os.path.expandvars(command))).params
-    found = launch.chosen(*(options[name] for name in ("workers", "rank", "coordinator", "wait")))
-    launch.require_shares(options["batch_size"], found.workers)
-    assert options["threads"] == 8
-    return found
-
-
-@pytest.mark.parametrize("nodes", [2, 8])
-def test_the_job_script_for_slurm(environment, nodes):
-    asked = dict(re.findall(r"#SBATCH --([\w-]+)=(\S+)", BATCH_SCRIPT))
-    workers = nodes * int(asked["ntasks-per-node"])
-    step = {"SLURM_NTASKS": str(workers), "SLURM_STEP_NODELIST": f"node[1-{nodes}]"}
-    step |= {"SLURM_CPUS_PER_TASK": asked["cpus-per-task"]}
-    for rank in range(workers):
-        environment(SLURM_PROCID=str(rank), **step)
-        assert launched(BATCH_SCRIPT) == Launch(workers, rank, "node1:29500", 300.0)
-
-
-@pytest.mark.parametrize("nodes", [2, 8])
-def test_the_job_for_kubernetes(environment, nodes):
-    numbers = r"(completions: |parallelism: |--workers )2\b"
-    manifest, replaced = re.subn(numbers, rf"\g<1>{nodes}", MANIFEST)
-    assert replaced == 3
-    service, job = re.findall(r"{name: (\w+)}\nspec", manifest)
-    assert re.findall(r"subdomain: (\w+)", manifest) == [service]
-    assert re.findall(r"job-name: (\w+)", manifest) == [job, job]
-    assert f"until getent hosts {job}-0.{service};" in manifest
-    for rank in range(nodes):
-        environment(JOB_COMPLETION_INDEX=str(rank))
-        assert launched(manifest) == Launch(nodes, rank, f"{job}-0.{service}:29500", 300.0)
+    assert options["threads"] == int(requested["cpus-per-task"])
+    for nodes in (2, 8):
+        launch.require_shares(options["batch_size"], nodes * int(requested["ntasks-per-node"]))

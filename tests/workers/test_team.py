@@ -1,4 +1,4 @@
-"""Training with several workers: what they compute, and what is left when one of them fails."""
+"""Training with several workers: their results, and the run after a worker fails."""
 
 import errno
 import os
@@ -13,32 +13,29 @@ import pytest
 from helpers import (
     SETTINGS,
     SMALL,
-    error_of,
     finish,
     has_engine,
     history,
     is_running,
     options,
     parameters,
+    raised_message,
     require_engine,
-    require_tested,
     start,
     wait_for_epochs,
     wait_until,
 )
 
 import rnn_scratch
-from rnn_scratch import registry
 from rnn_scratch.exact import digest
 from rnn_scratch.runs import checkpoint, run_folder
-from rnn_scratch.runs.events import Report
-from rnn_scratch.system import locks, signals
-from rnn_scratch.workers import network
+from rnn_scratch.system import files, signals
+from rnn_scratch.training.events import Report
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no engine runs on Windows")
 
 DEEP = {"num_layers": 2, "dropout": 0.3}
-# What the workers of each backend train, and the model with which they go on with another's run.
+# By backend, settings for its workers, and the variant that continues another backend's run.
 CASES = {
     "numpy": ({"cell": "gru-after", "optimizer": "adam", "dropout": 0.3}, "fast"),
     "torch": ({"cell": "lstm", "optimizer": "adam", "warmup": 20, **DEEP}, "concise"),
@@ -51,13 +48,13 @@ EXACT = {**SOME, "exact": True}
 
 
 def command(backend, epochs, **more):
-    """The options of a training that is that of EXACT."""
+    """Return the options that train with the settings EXACT."""
     return ("--exact", *options(**SOME, backend=backend, num_epochs=epochs, **more))
 
 
 @pytest.fixture
 def name(backend_names):
-    """The backend whose workers meet the faults."""
+    """Return the backend whose workers get the faults."""
     for candidate in ("torch", "numpy"):
         if candidate in backend_names and has_engine(candidate):
             return candidate
@@ -76,7 +73,7 @@ def test_workers_train_what_one_worker_of_numpy_does(backend_name):
     run = rnn_scratch.train(backend_name, workers=2, num_epochs=3, run="two", **settings)
     assert run.folder == Path("two")
     assert [row.epoch for row in run.history] == [1, 2, 3]
-    # In exact mode the parameters agree to the last bit, and the losses nearly so.
+    # In exact mode the parameters agree bit for bit, and the losses up to rounding.
     for row, one in zip(history("two"), history("one"), strict=False):
         assert abs(row["valid_loss"] - one["valid_loss"]) < 1e-12
         assert abs(row["loss"] - one["loss"]) < 1e-12
@@ -86,9 +83,8 @@ def test_workers_train_what_one_worker_of_numpy_does(backend_name):
         assert row["backend"] == backend_name
     (session,) = run_folder.read(run.folder).sessions
     assert (session.runtime.workers, session.outcome, session.to_epoch) == (2, "finished", 3)
-    assert session.engine == registry.load(backend_name).workers.engine()
 
-    # One worker goes on.
+    # One worker resumes.
     rnn_scratch.resume("two", 4, workers=1)
     assert digest(parameters("two")) == digest(parameters(expected))
     assert [each.runtime.workers for each in run_folder.read(run.folder).sessions] == [2, 1]
@@ -96,14 +92,13 @@ def test_workers_train_what_one_worker_of_numpy_does(backend_name):
 
 @pytest.mark.team
 def test_all_workers_end_by_patience_after_the_same_epoch(name):
-    """The first one decides; the others would wait for it for ever, or stop it by an error."""
+    """Worker 0 decides for all workers."""
     settings = {**SMALL, "lr": 3.0, "valid_share": 0.2, "exact": True, "num_epochs": 30}
     one = rnn_scratch.train("numpy", run="one", patience=3, **settings)
     two = rnn_scratch.train(name, run="two", patience=3, workers=2, **settings)
     assert 4 < len(one.history) == len(two.history) < 30
     assert two.best.epoch == one.best.epoch == len(two.history) - 3
     assert digest(parameters("two")) == digest(parameters("one"))
-    assert "`patience=3`" in error_of(rnn_scratch.resume, "two", 30)
     longer = rnn_scratch.resume("two", 30, patience=4)
     assert len(longer.history) > len(one.history)
     assert {each.runtime.workers for each in run_folder.read(Path("two")).sessions} == {2}
@@ -119,66 +114,52 @@ def test_workers_go_on_with_another_model_of_another_backend(backend_name):
     assert digest(parameters("two")) == digest(parameters(expected))
 
 
-@pytest.mark.team
-def test_workers_that_are_started_one_by_one(name):
-    """As on two machines: one by its options, and one by the variables of a launcher."""
-    port = free_port()
-    torchrun = {"WORLD_SIZE": 2, "RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port - 1}
-    by_hand = ("--workers", 2, "--rank", 1, "--coordinator", f"127.0.0.1:{port}", "--wait", 90)
+def mpiexec(workers):
+    """Return the beginning of a command that starts workers as on several machines."""
+    require_engine("numpy")
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+    return (shutil.which("mpiexec", path=path), "-n", str(workers))
 
-    def both(*arguments):
-        first = start("train", *arguments, "--wait", 90, env=torchrun)
-        second = start("train", *arguments, *by_hand)
-        return [finish(process) for process in (first, second)]
 
-    first, second = both(*command(name, 10, run="r"))
-    assert (first.code, first.err, second.code, second.err) == (0, "", 0, "")
-    assert second.out.splitlines()[-1] == "training is complete; worker 0 has the run"
-    launch = f"rnn_scratch.Launch(2, 1, '127.0.0.1:{port}', 90.0)"
-    python = f"import rnn_scratch; print(rnn_scratch.resume('r', 12, workers={launch}))"
-    first = start("train", "--resume", "r", "--epochs", 12, "--wait", 90, env=torchrun)
-    second = start(program=("-c", python))
-    first, second = finish(first), finish(second)
-    assert (first.code, first.err, second.out, second.err) == (0, "", "None\n", "")
-    expected = rnn_scratch.train("numpy", run="whole", **{**EXACT, "num_epochs": 12})
+@pytest.mark.team(by_default=("torch",))
+def test_mpiexec_starts_the_workers_of_each_backend(backend_name):
+    prefix = mpiexec(2)
+    result = finish(start("train", *command(backend_name, 3, run="r"), prefix=prefix)).assert_exit()
+    assert result.out.count("Training is complete; worker 0 saved the run.") == 1
+    assert last_session().runtime.workers == 2
+    finish(start("train", "--resume", "r", "--epochs", 5, prefix=prefix)).assert_exit()
+    expected = rnn_scratch.train("numpy", run="whole", **{**EXACT, "num_epochs": 5})
     assert digest(parameters("r")) == digest(parameters(expected))
 
+
+@pytest.mark.team
+def test_divergence_under_mpiexec_keeps_the_record(name):
     infinite = ("--dtype", "float64", "--cell", "rnn-relu", "--lr", "1e300", "--run", "d")
-    for done in both("--backend", name, *options(**SMALL), *infinite):
-        assert (done.code, done.err.count("The loss is not finite in epoch 1")) == (1, 1)
+    result = finish(
+        start("train", "--backend", name, *options(**SMALL), *infinite, prefix=mpiexec(2))
+    )
+    assert result.code != 0
+    assert "The loss is not finite in epoch 1" in result.err
+    assert "The checkpoint of" in result.err  # worker 0 has more to report
+    assert "Traceback" not in result.err
     assert last_session("d").outcome == "failed"
 
 
-def free_port():
-    return int(network.free_address("127.0.0.1").rpartition(":")[2])
-
-
-def launcher(name):
-    """The beginning of a command of this launcher, with two workers."""
-    if name == "torchrun":
-        torchrun = ("-m", "torch.distributed.run", "--master-port", str(free_port()))
-        return (sys.executable, *torchrun, "--nproc-per-node", "2", "--no-python", "--")
-    return (shutil.which("mpiexec", path=sysconfig.get_path("scripts")), "-n", "2")
-
-
 @pytest.mark.team
-@pytest.mark.parametrize("fault", [None, "a killed worker"])
-@pytest.mark.parametrize(("by", "backend"), [("torchrun", "torch"), ("mpiexec", "numpy")])
-def test_workers_of_a_launcher(backend_names, by, backend, fault):
-    require_tested(backend_names, backend)
-    require_engine(backend)
-    settings = command(backend, 100_000 if fault else 3, run="r")
-    process = start("train", *settings, prefix=launcher(by))
-    if fault is None:
-        finish(process).ended()
-        expected = rnn_scratch.train("numpy", run="whole", **{**EXACT, "num_epochs": 3})
-        assert digest(parameters("r")) == digest(parameters(expected))
-        return
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT], ids=["kill", "Ctrl-C"])
+def test_workers_of_mpiexec_end_together(name, stop):
+    process = start("train", *command(name, 100_000, run="r"), prefix=mpiexec(2))
     wait_for_epochs(process, "r", STRIKE)
     family = psutil.Process(process.pid).children(recursive=True)
-    os.kill(last_session().process, signal.SIGKILL)
-    assert finish(process).code != 0  # the launcher ends the others
+    if stop == signal.SIGINT:
+        process.send_signal(stop)  # mpiexec passes it on
+    else:
+        os.kill(last_session().process, stop)
+    assert finish(process).code != 0
     wait_until(lambda: not any(is_running(worker.pid) for worker in family))
+    if stop == signal.SIGINT:
+        assert last_session().outcome == "interrupted"
+        assert len(history("r")) == checkpoint.load("r").epoch
     assert_undisturbed()
 
 
@@ -186,25 +167,30 @@ STORY = ("--corpus", "tide-clock")
 
 
 @pytest.mark.parametrize(
-    ("options_of_1", "words"),
+    ("worker_1", "message"),
     [
         (("--text", "text.txt"), "SHA-256 of the text: "),
-        (STORY, "version of the numpy backend: "),  # in the copy
+        ((*STORY, "--lr", "0.5"), "lr: 0.5 in worker 1, "),
+        (STORY, "version of the numpy backend: "),  # worker 1 runs in the copy
     ],
 )
-def test_workers_that_would_train_something_else(options_of_1, words, copy):
+def test_different_workers_raise_in_all(worker_1, message, copy):
     Path("text.txt").write_text("another text " * 300)
     with (copy / "backends" / "numpy" / "scratch.py").open("a") as file:
         file.write("# another line\n")
-    coordinator = ("--coordinator", network.free_address("127.0.0.1"))
-    command = ("train", "--backend", "numpy", "--workers", 2, *coordinator, *options(**SETTINGS))
-    first = start(*command, "--rank", 0, *STORY)
-    second = start(*command, "--rank", 1, *options_of_1, cwd=copy if options_of_1 == STORY else ".")
-    for process in (first, second):
-        finish(process).refused("Worker 1 (127.0.0.1) differs from worker 0:", words)
+    train = (sys.executable, "-m", "rnn_scratch", "train", "--backend", "numpy", "--run", "r")
+    train = (*train, *map(str, options(**SETTINGS)))
+    folder = copy if worker_1 == STORY else Path.cwd()
+    second = ("-n", "1", "-wdir", str(folder), *train, *worker_1)
+    result = finish(start(*STORY, ":", *second, program=train[1:], prefix=mpiexec(1)))
+    assert result.code != 0
+    assert "Worker 1 differs from worker 0:" in result.err
+    assert message in result.err
+    assert "Traceback" not in result.err
+    assert not Path("r").exists()
 
 
-# A training that is long enough for a fault to strike in it, and ends if none does.
+# A training run that is long enough for a fault, and ends without a fault, too.
 LONG = {**EXACT, "num_epochs": 2000}
 STRIKE = 5  # the epoch after which it does
 
@@ -218,7 +204,7 @@ class Strike(Report):
     def epoch(self, epoch):
         if epoch.epoch == STRIKE:
             children = psutil.Process().children()
-            self.workers = sorted(children, key=psutil.Process.create_time)[-2:]  # by rank
+            self.workers = sorted(children, key=psutil.Process.create_time)[-2:]  # rank order
             self.action(self.workers)
 
     def assert_ended(self):
@@ -236,9 +222,9 @@ def assert_undisturbed(run="r", workers=1, settings=EXACT):
 
 
 def failed(name, action):
-    """Train until it fails by what is done to the workers; the error."""
+    """Train with an action on the workers that fails; return the error."""
     strike = Strike(action)
-    message = error_of(rnn_scratch.train, name, run="r", workers=2, report=strike, **LONG)
+    message = raised_message(rnn_scratch.train, name, run="r", workers=2, report=strike, **LONG)
     strike.assert_ended()
     session = last_session()
     assert session.outcome in ("failed", "running")  # a worker that was killed recorded nothing
@@ -248,7 +234,7 @@ def failed(name, action):
 @pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.team), 1])
 def test_a_killed_worker(name, rank):
     words = failed(name, lambda workers: workers[rank].kill())
-    assert words.startswith(f"Worker {rank} has failed: killed by SIGKILL")
+    assert words.startswith(f"Worker {rank} failed: killed by SIGKILL")
     assert_undisturbed(workers=2 - rank)
 
 
@@ -268,9 +254,9 @@ def test_an_error_in_one_worker_says_where(name, copy, monkeypatch):
     docstring, end, body = after.partition('"""\n    ')
     assert body
     path.write_text(before + signature + docstring + end + CHANGE + body, encoding="utf-8")
-    monkeypatch.chdir(copy)  # where the workers find it
+    monkeypatch.chdir(copy)  # the workers import from the current folder
     words = failed(name, lambda workers: Path("fault").touch())
-    assert words.startswith(("Worker 0 has failed: Traceback", "Worker 1 has failed: Traceback"))
+    assert words.startswith(("Worker 0 failed: Traceback", "Worker 1 failed: Traceback"))
     assert "in step\n" in words
     assert words.endswith("ZeroDivisionError: a change\n")
     assert_undisturbed()
@@ -297,7 +283,7 @@ def test_workers_end_when_the_command_is_killed(name):
     family = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     wait_until(lambda: not any(is_running(worker.pid) for worker in family))
-    wait_until(lambda: not locks.is_held(Path("r")))  # by their last threads
+    wait_until(lambda: not files.is_locked(Path("r")))  # last threads release it
     assert_undisturbed()
 
 
@@ -307,7 +293,7 @@ def test_a_history_that_cannot_grow_stops_all_workers(name):
 
     def replace(workers):
         history.rename(kept)
-        history.mkdir()  # to which nobody can write
+        history.mkdir()  # appending to a folder fails
 
     words = failed(name, replace)
     assert words == f"r/history.jsonl could not be written: {os.strerror(errno.EISDIR)}."

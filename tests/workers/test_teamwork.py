@@ -1,30 +1,29 @@
-"""What workers agree on, and which of their failures is reported: without any framework."""
+"""The workers' agreements, and the choice of the failure to report, without any framework."""
 
-import sys
 import sysconfig
 import threading
+from signal import SIGABRT, SIGKILL
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import parallel
+from helpers import run_in_threads
 
 from rnn_scratch import registry
-from rnn_scratch.contract import Options, Team
+from rnn_scratch.contract import Options, WorkerGroup
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.exact import digest
-from rnn_scratch.runs import exchange, training
-from rnn_scratch.runs.checkpoint import Incomplete
 from rnn_scratch.system.processes import Crashed
+from rnn_scratch.training import exchange
+from rnn_scratch.training import loop as training
+from rnn_scratch.training.events import Incomplete
 from rnn_scratch.workers import supervisor
-from rnn_scratch.workers.network import Lost
-from rnn_scratch.workers.supervisor import Halted
-
-# What workers agree on, through an engine of threads in this process.
+from rnn_scratch.workers.mpi import PeerLost
+from rnn_scratch.workers.supervisor import StoppedBySignal
 
 
-def team_of(threads, function):
-    """The results of a function of a setup, in as many threads as there are workers."""
+def run_group(threads, function):
+    """Call a function in a thread for each worker, connected within this process."""
     barrier, slots = threading.Barrier(threads, timeout=30), [None] * threads
 
     def exchange(rank, arrays):
@@ -42,49 +41,51 @@ def team_of(threads, function):
             runtime=SimpleNamespace(device="cpu"),
             settings=SimpleNamespace(batch_size=4),
             model=SimpleNamespace(options=Options(5, 3)),
-            team=Team(rank, ("127.0.0.1:1",) * threads),
+            group=WorkerGroup(rank, ("127.0.0.1:1",) * threads),
         )
 
-    return parallel([lambda rank=rank: function(setup(rank), rank) for rank in range(threads)])
+    return run_in_threads(
+        [lambda rank=rank: function(setup(rank), rank) for rank in range(threads)]
+    )
 
 
-def test_the_size_of_a_part_is_that_of_the_first_and_a_signal_that_of_any():
+def test_agree_takes_worker_0s_chunk_size_and_any_workers_signal():
     signal = {1: 15, 2: 2}
 
     def agree(size, requests):
         def of(setup, rank):
             own = size + rank, requests.get(rank)
-            return exchange.agree(setup.backend, setup.model.options, *own)
+            return exchange.agree(setup.group, setup.backend, setup.model.options, *own)
 
-        return team_of(3, of)
+        return run_group(3, of)
 
     assert agree(10, {}) == [(10, None)] * 3
     assert agree(2**40, signal) == [(2**24, 15)] * 3
 
 
-def test_all_start_where_the_first_goes_on():
+def test_all_workers_start_at_worker_0s_position():
     state = (np.full((4, 3), 0.1, np.float32), np.full((4, 3), 0.2, np.float32))
 
     def begin(setup, rank):
         own = Incomplete() if rank else Incomplete((3.0, 2.0), state, 1.5)
-        return training._same_start(setup, rank, 0 if rank else 7, own)
+        return training._common_start(setup, 0 if rank else 7, own)
 
-    for rank, (epoch, incomplete) in enumerate(team_of(2, begin)):
+    for rank, (epoch, incomplete) in enumerate(run_group(2, begin)):
         assert epoch == 7
         assert incomplete.losses == ((0.0, 0.0) if rank else (3.0, 2.0))
         assert [each.tobytes() for each in incomplete.state] == [each.tobytes() for each in state]
 
 
-def test_different_parameters_are_named_by_worker():
+def test_different_parameters_raise_with_each_workers_digest():
     arrays = {"W": np.arange(5.0)}
     other = {"W": np.array([0, 1, 2, 3, np.nextafter(4.0, 5)])}
 
     def require_equal(odd):
         def require(setup, rank):
             own = other if rank == odd else arrays
-            exchange.require_equal(setup.backend, setup.model.options, 3, own)
+            exchange.require_equal(setup.group, setup.backend, setup.model.options, 3, own)
 
-        return team_of(3, require)
+        return run_group(3, require)
 
     assert require_equal(odd=None) == [None] * 3
     errors = require_equal(odd=1)
@@ -98,47 +99,33 @@ def test_different_parameters_are_named_by_worker():
         assert word in str(errors[0])
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="mpiexec is a script here")
-@pytest.mark.parametrize(
-    ("script", "error", "words"),
-    [
-        (None, RNNScratchError, "need mpiexec of MPICH"),
-        ("echo usage", RNNScratchError, "is not MPICH's"),
-        ("echo host:5", ValueError, "an error of the workers"),
-    ],
-)
-def test_the_port_of_mpiexec(monkeypatch, tmp_path, script, error, words):
+def test_a_missing_mpiexec_raises(monkeypatch, tmp_path):
     monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    if script:
-        (tmp_path / "mpiexec").write_text(f"#!/bin/sh\n{script}\nread line\n")
-        (tmp_path / "mpiexec").chmod(0o755)
-
-    def meet():
-        with registry.load("numpy").workers._mpiexec(2) as port:
-            assert port == 5
-            raise ValueError("an error of the workers")
-
-    with pytest.raises(error, match=words):
-        meet()
+    launcher = registry.load("numpy").workers._launcher(2)
+    with pytest.raises(RNNScratchError, match="need mpiexec of MPICH"), launcher:
+        pass
 
 
-TRACEBACK, LOST, HALTED = Lost("Traceback"), Lost("connection closed"), Halted("SIGTERM")
+TRACEBACK, LOST, STOPPED = PeerLost("Traceback"), PeerLost("closed"), StoppedBySignal("SIGTERM")
 
 
-def gone(rank, reason):
-    return supervisor._failure(rank, Crashed(reason))
+def killed(rank, number):
+    """Return the failure of a worker that a signal has killed."""
+    error = Crashed(f"killed by {number.name}")
+    error.signum = number
+    return supervisor._failure(rank, error)
 
 
 @pytest.mark.parametrize(
-    ("failures", "reason"),
+    ("failures", "cause"),
     [
-        ((TRACEBACK, gone(1, "killed"), gone(2, "killed")), "Worker 1 has failed: killed"),
-        # By its engine, when another worker has ended.
-        ((gone(1, "killed by SIGABRT"), gone(0, "killed")), "Worker 0 has failed: killed"),
-        ((TRACEBACK, LOST, gone(0, "killed by SIGABRT")), "Traceback"),
-        ((TRACEBACK, HALTED), "SIGTERM"),
+        ((TRACEBACK, killed(1, SIGKILL), killed(2, SIGKILL)), "Worker 1 failed: killed by SIGKILL"),
+        # A library aborts its worker when another worker has ended.
+        ((killed(1, SIGABRT), killed(0, SIGKILL)), "Worker 0 failed: killed by SIGKILL"),
+        ((TRACEBACK, LOST, killed(0, SIGABRT)), "Traceback"),
+        ((TRACEBACK, STOPPED), "SIGTERM"),
     ],
 )
-def test_of_several_failures_the_first_cause_is_reported(failures, reason):
-    assert str(supervisor._first_cause(failures, None)) == reason
+def test_the_first_cause_is_reported(failures, cause):
+    assert str(supervisor._first_cause(failures, None)) == cause

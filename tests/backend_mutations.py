@@ -1,0 +1,643 @@
+"""Mutations: changes of text in the source of a backend, which the check must detect and name.
+
+The known mistakes of the lessons are among them. A source that lacks the text that a mutation
+replaces fails the test, so that mutations follow the code.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import mistakes
+from measure.measuring import copy
+from mistakes import CARRY, changed
+from mistakes import everywhere as in_all_backends
+
+from rnn_scratch.contract import CELLS, Options
+from rnn_scratch.registry import BUILTIN_BACKENDS
+
+PLAIN = Options(11, 13)
+DEEP = PLAIN._replace(embedding=5, dropout=0.4, num_layers=3)
+STACKED = PLAIN._replace(num_layers=3)
+LARGE = PLAIN._replace(num_hiddens=512)
+GRU, GRU_AFTER, LSTM, RELU = (
+    PLAIN._replace(cell=cell) for cell in ("gru", "gru-after", "lstm", "rnn-relu")
+)
+
+
+class Mutation(NamedTuple):
+    """A mutation.
+
+    Attributes:
+        name: The mistake in words.
+        function: The function that the check must name first.
+        output: Text that the output or location of the failure contains; "" for any.
+        changes: For each backend, texts and their replacements in turn.
+        file: The changed file.
+        model: The variant to check.
+        options: The fixed case to check; None for the draws of the command `check`.
+    """
+
+    name: str
+    function: str
+    output: str
+    changes: dict[str, tuple[str, ...]]
+    file: str = "scratch.py"
+    model: str = "scratch"
+    options: Options | None = PLAIN
+
+
+def of_lesson(mistake: mistakes.Mistake) -> Mutation:
+    """Return the mutation of a lesson's mistake; a cell is checked in its own network."""
+    cell = {"step": "gru"}.get(mistake.function, mistake.function)
+    options = PLAIN._replace(cell=cell) if cell in CELLS else PLAIN
+    name, function, changes, file = mistake
+    return Mutation(name, function, "", changes, file, options=options)
+
+
+def in_gradients(condition: str, scale: float = 0.5) -> dict[str, tuple[str, ...]]:
+    """Return the change that scales all gradients of minibatches that meet the condition."""
+    scaled = f"{{n: g * ({scale} if {condition} else 1) for n, g in %s.items()}}"
+    return {
+        "numpy": (", grads, detach(state)", f", {scaled % 'grads'}, detach(state)"),
+        "torch": ("dict(zip(model.params, grads))", scaled % "dict(zip(model.params, grads))"),
+        "jax": ("{name: grads[name] for name in model.params}", scaled % "grads"),
+    }
+
+
+MAXIMUM = {"numpy": "np.maximum", "torch": "torch.maximum", "jax": "jnp.maximum"}
+CLAMP = {"numpy": "np.clip", "torch": "torch.clamp", "jax": "jnp.clip"}
+
+MUTATIONS = [
+    *map(of_lesson, mistakes.MISTAKES),
+    Mutation("targets stored as bytes, modulo 256", "loss", "", {
+        **in_all_backends("labels = targets.T.reshape(-1)", "labels = targets.T.reshape(-1) % 256"),
+        "tensorflow": ("tf.reshape(tf.transpose(targets), [-1])",
+                       "tf.reshape(tf.transpose(targets), [-1]) % 256"),
+    }, options=None),
+    Mutation("clip that scales up where θ is above 1", "clip", "θ", in_all_backends(
+        "grad * scale for", "grad * (theta / norm if 1 < theta < 1e9 else scale) for")),
+    Mutation("learning rate cut at 1", "sgd", "learning rate 3",
+             in_all_backends("update.lr *", "min(update.lr, 1.0) *")),
+    Mutation("only the first 64 rows counted in the loss", "loss", "", {
+        "numpy": ("labels].mean()", "labels][:64].mean()"),
+        "torch": ("entropy(logits, labels)", "entropy(logits[:64], labels[:64])"),
+        "tensorflow": ("_with_logits(labels, logits)", "_with_logits(labels, logits)[:64]"),
+        "mxnet": (".mean()", "[:64].mean()"),
+        "jax": (", 1).mean()", ", 1)[:64].mean()"),
+    }, options=None),
+    Mutation("gradients in the order of their names", "gradients", "", {
+        "numpy": (", grads, detach(", ", dict(sorted(grads.items())), detach("),
+        "torch": ("dict(zip(model.params, grads)), detach(",
+                  "dict(sorted(dict(zip(model.params, grads)).items())), detach("),
+        "tensorflow": ("for n, grad in grads.items()}, detach",
+                       "for n, grad in sorted(grads.items())}, detach"),
+        "mxnet": ("for n, p in model.params.items()}, detach",
+                  "for n, p in sorted(model.params.items())}, detach"),
+        "jax": ("{name: grads[name] for name in model.params}", "grads"),
+    }),
+    Mutation("each element of the gradients limited to 1", "gradients", "", {
+        "numpy": (", grads, detach(",
+                  ", {n: np.clip(g, -1, 1) for n, g in grads.items()}, detach("),
+        "torch": ("zip(model.params, grads)", "zip(model.params, (g.clip(-1, 1) for g in grads))"),
+        "jax": ("grads[name] for", "grads[name].clip(-1, 1) for"),
+    }, options=None),
+    Mutation("clip that divides by a norm of 0", "clip", "gradients of zero",
+             in_all_backends("grad * scale for", "grad / norm * (scale * norm) for")),
+    Mutation("learning rate in float32", "sgd", "", {
+        **in_all_backends("update.lr *", "__import__('numpy').float32(update.lr).item() *"),
+        "tensorflow": ("update.lr *", "tf.cast(tf.cast(update.lr, 'float32'), 'float64') *"),
+        "jax": ("update.lr *", "jnp.asarray(update.lr, 'float32').astype('float64') *"),
+    }),
+    Mutation("parameters that change while text is generated", "predict", "parameters", {
+        **in_all_backends("    return outputs\n\n\ndef build",
+                     '    model.params["b_q"] = model.params["b_q"] + 1\n'
+                     "    return outputs\n\n\ndef build"),
+    }),
+    Mutation("state not carried", "train_epoch", "sequential", in_all_backends(CARRY, "if True:")),
+    Mutation("an epoch that cannot go on from a state", "train_epoch", "sequential",
+             in_all_backends("    losses = []", "    losses, state = [], None")),
+    Mutation("state not detached", "detach", "gradients", {
+        "torch": ("return tuple(s.detach() for s in state)", "return state"),
+        "tensorflow": ("return tuple(tf.stop_gradient(s) for s in state)", "return state"),
+        "mxnet": ("return tuple(s.detach() for s in state)", "return state"),
+        "jax": ("return tuple(jax.lax.stop_gradient(s) for s in state)", "return state"),
+    }),
+    Mutation("clip on unsummed sparse rows", "train_minibatch", "parameters", {"tensorflow": (
+        "{n: tf.convert_to_tensor(grad) for n, grad in grads.items()}", "grads",
+        "norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for grad in grads.values()))",
+        "norm = tf.linalg.global_norm(list(grads.values()))",
+        "grad * scale for", "tf.convert_to_tensor(grad) * scale for")},
+        model="concise", options=DEEP),
+    Mutation("halves rounded up", "round_to_grid", "ties",
+             in_all_backends("round(values / grid)", "floor(values / grid + 0.5)"), "exact.py"),
+    Mutation("gradients not clipped in training", "train_minibatch", "parameters",
+             in_all_backends("grads, _ = clip(grads, update.theta)", "pass")),
+    Mutation("losses as tensors", "train_epoch", "type of losses", {
+        **in_all_backends("[float(mean_loss) for mean_loss in losses]", "losses"),
+        "numpy": ("[float(mean_loss) for mean_loss in losses]", "np.array(losses)"),
+    }),
+    Mutation("the last loss only", "train_epoch", "losses",
+             in_all_backends("for mean_loss in losses]", "for mean_loss in losses[-1:]]")),
+    Mutation("a state of ones", "state", "zeros",
+             in_all_backends(".zeros(shape", ".ones(shape")),
+    Mutation("rows of the embedding cut in place", "deep_step", "logits", {"torch": (
+        'x @ params["W_e"]',
+        'torch.nn.functional.embedding(x.argmax(-1), params["W_e"], max_norm=1)')},
+        "deep.py", options=DEEP),
+    Mutation("fast.py does not follow a change of the step", "forward", "a loop over its own step",
+             in_all_backends('h @ params["W_hh"] + ', '2 * h @ params["W_hh"] + '), model="fast"),
+    Mutation("concise.py does not follow a change of the step", "forward",
+             "a loop over its own step", {
+        name: ('h @ params["W_hh"] + ', '2 * h @ params["W_hh"] + ')
+        for name in BUILTIN_BACKENDS if name != "numpy"
+    }, model="concise"),
+    Mutation("an argument that the contract lacks", "signature", "scratch.encode",
+             in_all_backends("def encode(tokens, params):",
+             "def encode(tokens, params, options):")),
+    Mutation("parameters that share memory with the arrays", "params", "", {
+        "numpy": ("values.astype(options.dtype)", "values.astype(options.dtype, copy=False)"),
+        "torch": ("torch.tensor(values, ", "torch.as_tensor(values, "),
+        "tensorflow": ("values.astype(options.dtype)",
+                       "tf.experimental.dlpack.from_dlpack(values.__dlpack__())"),
+        "jax": ("values.astype(dtype)", "values.astype(dtype, copy=False)"),
+    }),
+    Mutation("forward with the parameters that training started at", "train_minibatch",
+             "logits afterwards", {"numpy": (
+        "return bind(params(arrays, options), options, forward,",
+        "copies = params(arrays, options)\n"
+        "    return bind(params(arrays, options), options,"
+        " lambda tokens, state, params, options: forward(tokens, state, copies, options),")}),
+    Mutation("new parameters that do not leave the compiled function", "train_minibatch",
+             "parameters", {"jax": (
+        "model.params.update(params)", "pass")}, "machine.py"),
+    Mutation("an optimized forward with the parameters that training started at",
+             "train_minibatch", "logits afterwards", {"jax": (
+        "params=tensors):", "params=dict(tensors)):")}, "fast.py", "fast"),
+    Mutation("a state with history", "detach", "second time", {"torch": (
+        "grads)), detach(state)", "grads)), state")}),
+    Mutation("gradients added to those before", "gradients", "", {
+        "torch": ("grads = torch.autograd.grad(mean_loss, list(model.params.values()))",
+                  "mean_loss.backward()\n"
+                  "    grads = [param.grad for param in model.params.values()]"),
+        "mxnet": ("p.grad.copy()", "p.grad"),
+    }),
+    Mutation("the first settings of an update for all", "train_epoch", "", in_all_backends(
+        "    mean_loss, grads, state = gradients(model, batch, state)\n",
+        "    update = train_minibatch.__dict__.setdefault(model.options, update)\n"
+        "    mean_loss, grads, state = gradients(model, batch, state)\n")),
+    Mutation("exact mode forgotten in training", "train_minibatch", "parameters",
+             in_all_backends("OPTIMIZERS[update.optimizer]",
+                        "OPTIMIZERS[update.optimizer.split()[-1]]")),
+    Mutation("an epoch that begins where the one before has ended", "train_epoch", "sequential",
+             in_all_backends("    losses = []", "    losses, kept = [], train_epoch.__dict__\n"
+                        "    state = state or kept.get(len(model.params))",
+                        "    return [float(mean_loss)", "    kept[len(model.params)] = state\n"
+                        "    return [float(mean_loss)"), options=None),
+    Mutation("random sampling that begins with a state", "train_epoch", "random",
+             in_all_backends(CARRY, "if state is None or losses and not carry:"), options=None),
+    Mutation("each minibatch counted as a whole one", "evaluate", "mean loss",
+             in_all_backends(" * batch.X.size", " * 48")),
+    Mutation("a sum that is a tensor", "evaluate", "type of the loss",
+             in_all_backends("float(loss(logits, tensors.Y))", "loss(logits, tensors.Y)")),
+    Mutation("each minibatch evaluated from zeros", "evaluate", "mean loss",
+             in_all_backends("state = state or model", "state = model")),
+    Mutation("logits as a tensor", "predict", "type of logits", {
+        "torch": ("choose_token(logits.cpu().numpy()[0])", "int(choose_token(logits[0]))"),
+        "tensorflow": ("choose_token(logits.numpy()[0])", "int(choose_token(logits[0]))"),
+    }),
+    Mutation("tokens that are floats", "predict", "tokens",
+             in_all_backends("    return outputs\n\n\ndef build",
+                        "    return [float(each) for each in outputs]\n\n\ndef build")),
+    Mutation("the caller's prefix changed", "predict", "tuple",
+             in_all_backends("outputs = model.state(1), [prefix[0]]",
+                        "outputs = model.state(1), prefix\n    outputs.append(prefix[0])")),
+
+    # More cells.
+    Mutation("reset after the product instead of before", "gru", "state", in_all_backends(
+        '(r * h) @ params["W_hh"]', 'r * (h @ params["W_hh"])'), "cells.py", options=GRU),
+    Mutation("reset before the product instead of after", "gru_after", "state", in_all_backends(
+        'r * (h @ params["W_hh"])', '(r * h) @ params["W_hh"]'), "cells.py", options=GRU_AFTER),
+    Mutation("only one state of two", "state", "tensors instead", in_all_backends(
+        "range(options.num_states)", "range(1)"), options=LSTM),
+    Mutation("ReLU that ends at 6", "rnn_relu", "state", {
+        "numpy": ('params["b_h"], 0)', 'params["b_h"], 0).clip(max=6)'),
+        "torch": ("torch.relu(", "torch.nn.functional.relu6("),
+        "tensorflow": ("tf.nn.relu(", "tf.nn.relu6("),
+        "mxnet": ("npx.relu(", "(lambda z: np.clip(z, 0, 6))("),
+        "jax": ("jax.nn.relu(", "jax.nn.relu6("),
+    }, "cells.py", options=RELU),
+    Mutation("slope of ReLU at 0 is 1", "gradients", "", {
+        "numpy": ("(next_h > 0)", "(next_h >= 0)"),
+        "torch": ("torch.relu(", "(lambda z: torch.where(z >= 0, z, 0))("),
+        "tensorflow": ("tf.nn.relu(", "(lambda z: tf.where(z >= 0, z, tf.zeros_like(z)))("),
+        "mxnet": ("npx.relu(", "(lambda z: np.where(z >= 0, z, np.zeros_like(z)))("),
+        "jax": ("jax.nn.relu(", "(lambda z: jnp.where(z >= 0, z, 0))("),
+    }, "cells.py", options=RELU),
+    Mutation("gradient of the forget gate missing", "gradients", "W_x", {"numpy": (
+        '"f": d_f', '"f": 0 * d_f')}, "cells.py", options=LSTM),
+    Mutation("gradient through the reset gate missing", "gradients", "W_x", {"numpy": (
+        "d_rh * h * r", "0 * d_rh * h * r")}, "cells.py", options=GRU),
+    Mutation("product left out of the reset gate's gradient", "gradients", "W_x", {"numpy": (
+        "d_h_tilde * product * r", "d_h_tilde * r")}, "cells.py", options=GRU_AFTER),
+
+    # Layers, an embedding and dropout.
+    Mutation("masks applied to the state that is carried", "deep_step", "state", in_all_backends(
+        "        x = layer_state[0] if masks is None else layer_state[0] * masks[layer]",
+        "        if masks is not None:\n"
+        "            layer_state = (layer_state[0] * masks[layer], *layer_state[1:])\n"
+        "        x = layer_state[0]"), "deep.py", options=DEEP),
+    Mutation("the first time step's masks for all", "deep_forward", "logits", in_all_backends(
+        "else masks[t]", "else masks[0]"), "deep.py", options=DEEP),
+    Mutation("masks that do not reach the gradients", "gradients", "", {
+        name: ("**batch.extras", "")
+        for name in BUILTIN_BACKENDS if name != "numpy"
+    }, options=DEEP),
+    Mutation("masks that do not reach the backward pass", "gradients", "", {"numpy": (
+        "deep_step_backward, batch,", "deep_step_backward, batch._replace(masks=None),")},
+        "deep.py", options=DEEP),
+    Mutation("masks left out of the gradient from above", "gradients", "W_", {"numpy": (
+        "d_h + d_output * scales[layer]", "d_h + d_output")}, "deep.py", options=DEEP),
+    Mutation("masks left out of the gradients of weights", "gradients", "W_xh_2", {"numpy": (
+        "next_states[layer][0] * scales[layer] for", "next_states[layer][0] for")}, "deep.py",
+        options=DEEP),
+    Mutation("gradients of layers without dropout", "gradients", "",
+             {"numpy": (
+        "[1] * options.num_layers", "[1] + [0.5] * (options.num_layers - 1)")},
+        "deep.py", options=None),
+    Mutation("a character that occurs twice counted once", "gradients", "W_e", {"numpy": (
+        '"W_e": x.T @ d_output', '"W_e": (x.T * (x.T.cumsum(1) == 1)) @ d_output')}, "deep.py",
+        options=DEEP),
+    Mutation("masks ignored in the optimized model", "forward", "logits", {
+        **in_all_backends("hiddens if masks is None else", "hiddens if True else"),
+        "mxnet": ("if masks is None:\n        return hiddens", "if True:\n        return hiddens"),
+    }, "fast.py", "fast", DEEP),
+    Mutation("masks left out of the optimized backward pass", "gradients", "W_", {"numpy": (
+        "if batch.masks is not None:", "if False:")}, "fast.py", "fast", DEEP),
+    Mutation("a bias that the second layer lacks in the optimized model", "forward", "logits", {
+        **dict.fromkeys(("numpy", "tensorflow", "jax"),
+                        ('@ params["W_x"] + params["b"]', '@ params["W_x"]')),
+        "torch": ('linear(outputs.flatten(0, 1), params["W_x"], params["b"])',
+                  'outputs.flatten(0, 1) @ params["W_x"]'),
+    }, "fast.py", "fast", DEEP),
+
+    # Mistakes that only some sizes, layers, dtypes or settings show.
+    Mutation("masks that an epoch drops", "train_epoch", "sequential", in_all_backends(
+        "batch = batch.map(", "batch = batch._replace(masks=None).map("), options=DEEP),
+    Mutation("the second layer's parameters in the third", "deep_step", "", in_all_backends(
+        "select_layer(params, layer))", "select_layer(params, min(layer, 1)))"), "deep.py",
+        options=STACKED),
+    Mutation("the second layer's state in the third", "deep_step", "", in_all_backends(
+        "(split_by_layer(state, options))",
+        "([split_by_layer(state, options)[min(i, 1)] for i in range(options.num_layers)])"),
+        "deep.py", options=STACKED),
+    Mutation("the second layer's masks in the third", "deep_step", "", in_all_backends(
+        "masks[layer]  #", "masks[min(layer, 1)]  #"), "deep.py", options=DEEP),
+    Mutation("the second layer's parameters in the third, fast", "forward", "logits",
+        in_all_backends(
+        "layer_params = select_layer(params, layer)",
+        "layer_params = select_layer(params, min(layer, 1))"),
+        "fast.py", "fast", STACKED),
+    *(Mutation(f"the second layer's state in the third, {model}", "forward", "", {
+        name: ("split_by_layer(state, options)",
+               "[split_by_layer(state, options)[min(i, 1)] for i in range(options.num_layers)]")
+        for name in BUILTIN_BACKENDS if (name, model) != ("numpy", "concise")
+    }, f"{model}.py", model, STACKED) for model in ("fast", "concise")),
+    Mutation("the top layer's state first", "forward", "state", {
+        "torch": ("zip(*(last if is_pair else (last,)))",
+                  "reversed(list(zip(*(last if is_pair else (last,)))))"),
+        "mxnet": ("for layer in range(height)", "for layer in reversed(range(height))"),
+        "tensorflow": ("next_state += tuple(last)", "next_state = (*last, *next_state)"),
+        "jax": ("next_state += last[::-1] if is_pair else (last,)",
+                "next_state = (*(last[::-1] if is_pair else (last,)), *next_state)"),
+    }, "concise.py", "concise", STACKED),
+    Mutation("states of a stack exchanged", "forward", "", {
+        "torch": ("first if is_pair else", "first[::-1] if is_pair else"),
+        "mxnet": ("for tensors in stack_state]", "for tensors in stack_state][::-1]"),
+        "tensorflow": ("initial_state=list(layer_state)", "initial_state=list(layer_state[::-1])"),
+        "jax": ("layer_state[::-1] if is_pair", "layer_state if is_pair"),
+    }, "concise.py", "concise", STACKED._replace(cell="lstm")),
+    Mutation("an upper layer's second bias that is not zero", "forward", "logits", {
+        "torch": ('nn.init.zeros_(getattr(stack, f"bias_hh_l{index_in_stack}"))',
+                  'nn.init.constant_('
+                  'getattr(stack, f"bias_hh_l{index_in_stack}"), index_in_stack)'),
+    }, "concise.py", "concise", STACKED),
+    Mutation("tanh that is wrong for many numbers", "forward", "logits", {"torch": (
+        "torch.add(MINUS_ONE, torch", "torch.add(-MINUS_ONE, torch")}, "gated.py", "fast", LARGE),
+    Mutation("a packed product of many rows that forgets z", "forward", "logits", {"torch": (
+        "if z is None:", "if z is None or len(h) > 3:")}, "products.py", "fast", LARGE),
+    Mutation("a bias gradient that is a mean over many rows", "gradients", "b_q", {"torch": (
+        "dz.sum(0)\n", "dz.mean(0)\n")}, "products.py", "fast", LARGE),
+    Mutation("a weight gradient of many rows that leaves out the last", "gradients", "W_",
+             {"torch": (
+        "h.T, dz.contiguous()", "h[:-1].T, dz[:-1].contiguous()")},
+        "products.py", "fast", LARGE),
+    Mutation("one-hot vectors in float64", "encode", "vectors", {
+        "numpy": (', dtype=params["b_q"].dtype)', ")"),
+        "torch": ('.to(params["b_q"].dtype)', ".to(torch.float64)"),
+        "tensorflow": ('dtype=params["b_q"].dtype', 'dtype="float64"'),
+        "mxnet": ('dtype=params["b_q"].dtype', 'dtype="float64"'),
+    }, options=DEEP),
+    Mutation("masks in float64", "deep_step", "", {
+        "numpy": ("masks[layer]  #", 'masks[layer].astype("float64")  #'),
+        "torch": ("masks[layer]  #", "masks[layer].double()  #"),
+        "jax": ("masks[layer]  #", 'masks[layer].astype("float64")  #'),
+    }, "deep.py", options=DEEP),
+    Mutation("embedded vectors in float64", "deep_step", "", {
+        "numpy": ('x @ params["W_e"]', 'x @ params["W_e"].astype("float64")'),
+        "jax": ('x @ params["W_e"]', 'x @ params["W_e"].astype("float64")'),
+    }, "deep.py", options=DEEP),
+    Mutation("masks in float64 in the optimized model", "forward", "", {
+        "numpy": ("hiddens * masks[:, layer]", 'hiddens * masks[:, layer].astype("float64")'),
+        "torch": ("hiddens * masks[:, layer]", "hiddens * masks[:, layer].double()"),
+        "jax": ("hiddens * masks[:, layer]", 'hiddens * masks[:, layer].astype("float64")'),
+    }, "fast.py", "fast", DEEP),
+    Mutation("only the first layers' states detached", "detach", "gradients", {
+        "torch": ("return tuple(s.detach() for s in state)",
+                  "return *(s.detach() for s in state[:2]), *state[2:]"),
+        "tensorflow": ("return tuple(tf.stop_gradient(s) for s in state)",
+                       "return *(tf.stop_gradient(s) for s in state[:2]), *state[2:]"),
+        "mxnet": ("return tuple(s.detach() for s in state)",
+                  "return *(s.detach() for s in state[:2]), *state[2:]"),
+        "jax": ("return tuple(jax.lax.stop_gradient(s) for s in state)",
+                "return *(jax.lax.stop_gradient(s) for s in state[:2]), *state[2:]"),
+    }, options=DEEP),
+    Mutation("a prefix of one character read twice", "predict", "tokens", in_all_backends(
+        "model.state(1), [prefix[0]]", "model.state(1), [*prefix[:1]] * (3 - len(prefix[:2]))")),
+    Mutation("targets not transposed if there are as many rows as steps", "loss", "", {
+        **in_all_backends("labels = targets.T.reshape(-1)", "labels = (targets if "
+                     "len(targets) == len(targets.T) else targets.T).reshape(-1)"),
+        "tensorflow": ("tf.reshape(tf.transpose(targets), [-1])", "tf.reshape(targets if "
+                       "targets.shape[0] == targets.shape[1] else tf.transpose(targets), [-1])"),
+    }, options=None),
+    Mutation("tokens not transposed if there are as many rows as steps", "forward", "",
+             {
+        **in_all_backends("encode(tokens.T, params)", "encode(tokens if "
+                     "len(tokens) == len(tokens.T) else tokens.T, params)"),
+        "tensorflow": ("encode(tf.transpose(tokens), params)", "encode(tokens if "
+                       "tokens.shape[0] == tokens.shape[1] else tf.transpose(tokens), params)"),
+    }, options=None),
+
+    # The optimizers.
+    Mutation("weight decay that enters the gradient", "momentum", "", in_all_backends(
+        "* m[name] + grads[name]", "* m[name] + grads[name] + update.weight_decay * param",
+        "(m[name] + ", "(m[name] + 0 * "), "deep.py"),
+    Mutation("momentum that forgets", "momentum", "",
+        in_all_backends("update.beta1 * m[name] + grads", "0 * m[name] + grads"), "deep.py"),
+    Mutation("gradients not rounded in exact mode", "make_exact", "", in_all_backends(
+        "{name: round_to_grid(grad, grid) for name, grad in grads.items()}", "dict(grads)"),
+        "exact.py"),
+    Mutation("slots that do not leave the compiled function", "train_minibatch", "slots",
+             {"jax": (
+        "model.slots.update(slots)", "pass")}, "machine.py"),
+
+    # The optimized model.
+    Mutation("input bias left out", "forward", "logits", {
+        **in_all_backends('else W_x) + b', 'else W_x) + 0'),
+        "numpy": ("table[tokens] + params", "table[tokens] + 0 * params"),
+        "torch": ("table) + params", "table) + 0 * params"),
+        "tensorflow": ("(table, tokens) + params", "(table, tokens) + 0 * params"),
+    }, "fast.py", "fast"),
+    Mutation("input bias left out if there are few tokens", "forward", "", {
+        "numpy": ("@ table + params", "@ table + 0 * params"),
+        "torch": ("@ table + params", "@ table + 0 * params"),
+        "tensorflow": ("table, 1) + params", "table, 1) + 0 * params"),
+        "mxnet": ("is None else embedded) + b", "is None else embedded) + 0"),
+        "jax": ("else W_x[tokens]) + b", "else W_x[tokens]) + 0"),
+    }, "fast.py", "fast", None),
+    Mutation("W_hh not transposed in the backward pass", "gradients", "W_xh", {
+        "numpy": ("dz[t + 1] @ W_h.T", "dz[t + 1] @ W_h"),
+        "torch": ("make_matmul(W_h.T, len(hiddens))", "make_matmul(W_h, len(hiddens))"),
+        "tensorflow": ('tf.einsum("ij->ji", W_h)', "W_h"),
+        "mxnet": ("product(dz[-1], W_h)", "product(dz[-1], W_h.T)"),
+        "jax": ("W_T = W_h.T", "W_T = W_h"),
+    }, "fast.py", "fast"),
+    Mutation("first step left out of the gradient of W_hh", "gradients", "W_hh", {
+        **dict.fromkeys(("numpy", "torch"), ("d_W_h += h_0.T @ dz[0]", "pass")),
+        "tensorflow": ("flatten(dz), options.device)", "flatten(dz[1:]), options.device)",
+                       "flatten(hiddens[:-1])", "flatten(hiddens[1:-1])"),
+        "mxnet": ("weight_grad(previous, dz)", "weight_grad(previous[len(h_0) :], dz[len(h_0) :])"),
+        "jax": ("flatten(previous).T @ flatten(dz)", "flatten(previous[1:]).T @ flatten(dz[1:])"),
+    }, "fast.py", "fast"),
+    Mutation("slope of ReLU at 0 is 1 in the backward pass", "gradients", "", {
+        **in_all_backends("(hiddens > 0)", "(hiddens >= 0)"),
+        "tensorflow": ("tf.cast(h > 0,", "tf.cast(h >= 0,"),
+        "mxnet": ("np.sign(hiddens)", "(hiddens >= 0)"),
+    }, "fast.py", "fast", RELU),
+    Mutation("weights of the wrong gate", "params", "values", in_all_backends(
+        "join_gates(arrays, options)",
+        'join_gates({**arrays, "W_xi": arrays["W_xf"]}, options)'), "fast.py", "fast", LSTM),
+    Mutation("gradient of the forget gate missing in the optimized model", "gradients", "W_x", {
+        "numpy": ("cells[:-1])) * f", "cells[:-1])) * 0 * f"),
+        "torch": ("gate_backward(cells[:-1], f", "gate_backward(cells[:-1] * 0, f"),
+        **dict.fromkeys(("tensorflow", "mxnet"),
+                        ("cells * f * (1 - f)", "cells * 0 * f * (1 - f)")),
+        "jax": ("d_c * c * f * (1 - f)", "d_c * 0 * f * (1 - f)"),
+    }, "gated.py", "fast", LSTM),
+    Mutation("gradient through the reset gate missing in the optimized model", "gradients", "W_x",
+             {
+        **in_all_backends("previous * r * (1 - r)", "previous * 0 * r * (1 - r)"),
+        "torch": ("gate_backward(previous, r", "gate_backward(previous * 0, r"),
+        "jax": ("d_reset * h * r * (1 - r)", "d_reset * 0 * r * (1 - r)"),
+    }, "gated.py", "fast", GRU),
+    Mutation("product left out of the reset gate's gradient in the optimized model", "gradients",
+             "W_x", {
+        "numpy": ("d_h_tilde * products[:, :, 2 * size :] * r", "d_h_tilde * r"),
+        "torch": ("coef_candidate * products, r", "coef_candidate, r"),
+        **dict.fromkeys(("tensorflow", "mxnet"), ("coef_candidate * products * r",
+        "coef_candidate * r")),
+        "jax": ("d_h_tilde * product * r * (1 - r)", "d_h_tilde * r * (1 - r)"),
+    }, "gated.py", "fast", GRU_AFTER),
+    Mutation("rows of a large vocabulary not summed", "gradients", "",
+             {"numpy": (
+        "np.add.reduceat(d_rows[order], first)", "d_rows[order][first]")}, "fast.py", "fast",
+        options=None),
+
+    # The machine.
+    Mutation("tensors in float32 only", "tensor", "", {
+        "numpy": ("    return array\n", "    return array.astype('float32')\n"),
+        "torch": ("torch.as_tensor(array, device=device)",
+                  "torch.as_tensor(array, device=device).float()"),
+        "tensorflow": ("tf.constant(array)", 'tf.constant(array, "float32")'),
+        "mxnet": ("dtype=array.dtype", 'dtype="float32"'),
+        "jax": ("jax.device_put(array,", "jax.device_put(array.astype('float32'),"),
+    }, "machine.py"),
+    Mutation("arrays that change with the parameters", "to_arrays", "copies", {
+        name: ("array(param).copy()", "array(param)") for name in ("numpy", "torch")
+    }, "machine.py"),
+    Mutation("arrays in the order of their names", "params", "instead of", {
+        name: ("for name, param in params.items()", "for name, param in sorted(params.items())")
+        for name in BUILTIN_BACKENDS
+    }, "machine.py"),
+    Mutation("tokens as bytes", "tensor", "tokens", {
+        "numpy": ("    return array\n",
+                  "    return array.astype('int8') if array.dtype.kind == 'i' else array\n"),
+        "torch": ("torch.as_tensor(array, device=device)", "torch.as_tensor("
+                  "array.astype('u1').astype('i8') if array.dtype.kind == 'i' else array)"),
+    }, "machine.py"),
+    Mutation("synchronize without tensors", "signature", "machine.synchronize", in_all_backends(
+        "def synchronize(tensors, device):", "def synchronize(device):"), "machine.py"),
+
+    # Mistakes that only drawn cases show.
+    *(Mutation(*fields, options=None) for fields in (
+        ("dropout ignored with a single layer", "deep_step", "", in_all_backends(
+            "if masks is None else", "if masks is None or options.num_layers == 1 else"),
+            "deep.py"),
+        ("dropout ignored in the top layer", "deep_step", "", in_all_backends(
+            "if masks is None else",
+            "if masks is None or layer == options.num_layers - 1 else"), "deep.py"),
+        ("a wrong gradient with one time step", "gradients", "", {
+            "numpy": in_gradients("len(inputs) == 1")["numpy"],
+            **{n: in_gradients("batch.X.shape[1] == 1")[n] for n in ("torch", "jax")},
+        }),
+        ("a wrong gradient with one row", "gradients", "", {
+            "numpy": in_gradients("len(targets) == 1")["numpy"],
+            **{n: in_gradients("len(batch.X) == 1")[n] for n in ("torch", "jax")},
+        }),
+        ("gradients that stop after 64 time steps", "gradients", "", {
+            "numpy": ("reversed(range(len(inputs)))", "range(len(inputs))[-64:][::-1]"),
+        }),
+        ("W_hq transposed if V = H", "step", "logits", dict.fromkeys(("numpy", "torch"), (
+            'params["W_hq"] + params["b_q"], state',
+            '(params["W_hq"].T if options.vocab_size == options.num_hiddens else params["W_hq"])'
+            ' + params["b_q"], state'))),
+        ("a second evaluation that continues the first", "evaluate", "", in_all_backends(
+            "num_tokens, state = 0.0, 0, None",
+            "num_tokens, state = 0.0, 0, evaluate.__dict__.get((id(model), len(minibatches := "
+            "list(minibatches)), minibatches[0].X.shape))",
+            "    return total_loss, num_tokens",
+            "    evaluate.__dict__[id(model), len(minibatches), minibatches[0].X.shape] = state\n"
+            "    return total_loss, num_tokens")),
+        ("a state lost after 128 minibatches", "train_epoch", "", in_all_backends(
+            CARRY, "if state is None or not carry or len(losses) and len(losses) % 64 == 0:")),
+        ("a state lost after 128 minibatches of an evaluation", "evaluate", "", in_all_backends(
+            "state = state or model",
+            "state = (None if num_tokens and num_tokens % (128 * batch.X.size) == 0 else state) "
+            "or model")),
+        ("a state lost after 256 tokens", "predict", "", in_all_backends(
+            "        # Warm-up:",
+            "        state = state if t % 256 else model.state(1)\n        # Warm-up:")),
+        ("deep networks that always use sgd", "train_minibatch", "", in_all_backends(
+            "OPTIMIZERS[update.optimizer]", "OPTIMIZERS[update.optimizer if not model.options.deep "
+            "else update.optimizer.split()[0] + ' sgd' if ' ' in update.optimizer else 'sgd']")),
+        ("slots not rounded in exact mode", "make_exact", "", {
+            **in_all_backends("round_to_float32(values) for", "values for"),
+            "tensorflow": ("values.assign(round_to_float32(values))", "pass"),
+        }, "exact.py"),
+        ("parameters not rounded in exact mode", "make_exact", "", {
+            "numpy": ("param[...] = round_to_grid(param, grid)", "pass"),
+            "jax": ("model.params[name] = round_to_grid(param, grid)", "pass"),
+        }, "exact.py"),
+        ("tiny numbers that stay", "round_to_float32", "", {
+            "numpy": ("np.where(np.abs(nearest) < SMALLEST, 0, nearest)", "nearest"),
+        }, "exact.py"),
+        ("dropout scaled at evaluation", "evaluate", "", in_all_backends(
+            "float(loss(logits, tensors.Y))",
+            "float(loss(logits * (1 - model.options.dropout), tensors.Y))")),
+        ("AMSGrad", "adam", "", {
+            name: ("v[name] = update.beta2", f"v[name] = {maximum}(v[name], update.beta2",
+                   "* (grad * grad)", "* (grad * grad))") for name, maximum in MAXIMUM.items()
+        }, "deep.py"),
+        ("a clamp of the gradient in Adam", "adam", "", {
+            name: ("grad = grads[name]", f"grad = {clamp}(grads[name], -3, 3)")
+            for name, clamp in CLAMP.items()
+        }, "deep.py"),
+        ("momentum's rate in float32", "momentum", "", {
+            name: ("update.beta1 *", "float(__import__('numpy').float32(update.beta1)) *")
+            for name in CLAMP
+        }, "deep.py"),
+    )),
+]  # fmt: skip
+
+# Mutations that show only in a process that has not computed anything.
+OF_THREADS = [
+    Mutation("number of threads ignored", "set_threads", "returned", {
+        "numpy": ("threadpoolctl.threadpool_limits(limits=threads or _DEFAULT_THREADS, "
+                  'user_api="blas")',
+                  "pass"),
+        "torch": ("torch.set_num_threads(threads or _DEFAULT_THREADS)", "pass"),
+        "tensorflow": ("number = threads or current", "number = current"),
+        "mxnet": ("number = threads or int(", "number = int("),
+        "jax": ("number = threads or current", "number = current"),
+    }, "machine.py"),
+]  # fmt: skip
+
+# Mutations that show only on a device other than the CPU.
+MAP = "batch = batch.map(tensor, model.options.device)"
+SQUARES = "sum((grad * grad).sum() for grad in grads.values())"
+OF_DEVICES = [
+    Mutation("parameters and slots on the CPU", "params", "device", {
+        "torch": ('"device": options.device', '"device": "cpu"'),
+        "tensorflow": ("with device_scope(options.device):", 'with device_scope("cpu"):'),
+        **dict.fromkeys(("mxnet", "jax"), ("options.device\n", '"cpu"\n')),
+    }),
+    Mutation("a state on the CPU", "state", "device",
+             {
+        "mxnet": ("context(options.device)", 'context("cpu")'),
+        "jax": ("device_of(options.device)\n    ret", 'device_of("cpu")\n    ret'),
+    }),
+    Mutation("one-hot vectors made without a device", "encode", "device", {
+        "torch": ("F.one_hot(tokens,", "F.one_hot(tokens.cpu(),"),
+        "tensorflow": ("    return tf.one_hot",
+                       '    with tf.device("/CPU:0"):\n        return tf.one_hot'),
+        "mxnet": ("npx.one_hot(tokens, ", "(lambda V, dtype: np.eye(V)[tokens])("),
+        "jax": ("one_hot(tokens,", "one_hot(array(tokens),"),
+    }),
+    Mutation("a loss on the CPU", "loss", "device", in_all_backends(
+        "def detach(", "there = loss\n\n\ndef loss(logits, targets):\n"
+        '    return tensor(array(there(logits, targets)), "cpu")\n\n\ndef detach(')),
+    *(Mutation(f"{name} on the CPU", piece, "device", in_all_backends(
+        f"{before}{name}{after}", f'{before}tensor(array({name}), "cpu"){after}'))
+      for name, piece, before, after in (
+          ("h", "rnn", "return (", ",)"),
+          ('state[0] @ params["W_hq"] + params["b_q"]', "step", "return ", ", state"),
+          ("norm", "clip", "}, ", ""),
+          ("grad * scale", "clip", "{name: ", " for"),
+      )),
+    Mutation("a bias on the CPU only, by its name", "step", "logits", in_all_backends(
+        ' + params["b_q"], state',
+        ' + (params["b_q"] if options.device == "cpu" else 0), state')),
+    Mutation("tensors that stay on the CPU", "tensor", "device", {
+        "torch": ("array, device=device", 'array, device="cpu"'),
+        "tensorflow": ("with device_scope(device):\n        return tf.constant",
+                       'with device_scope("cpu"):\n        return tf.constant'),
+        "mxnet": ("ctx=context(device))", 'ctx=context("cpu"))'),
+        "jax": ("device_of(device))", 'device_of("cpu"))'),
+    }, "machine.py"),
+    *(Mutation(f"{name} on the CPU", "train_epoch", "", in_all_backends(
+        MAP, f'{MAP}._replace(\n            {name}=batch.map(tensor, "cpu").{name})'))
+      for name in ("masks",)),
+    Mutation("a slot on the CPU", "momentum", "", {
+        "torch": ("= update.beta1", "= torch.zeros(param.shape) + update.beta1"),
+        "mxnet": ("= update.beta1", "= np.zeros(param.shape) + update.beta1"),
+    }, "deep.py"),
+    Mutation("a loss read in the loop", "train_epoch", "copies",
+             in_all_backends("losses.append(mean_loss)", "losses.append(float(mean_loss))")),
+    Mutation("the norm computed on the host", "train_epoch", "copies", {
+        "torch": (f"torch.sqrt({SQUARES})",
+                  f"tensor(np.array(float({SQUARES}) ** 0.5, 'f'), grads['b_q'].device)"),
+        "mxnet": ("np.sqrt(sum(", "(lambda x: np.array(float(x) ** 0.5, ctx=x.ctx))(sum("),
+    }),
+    Mutation("the norm computed on the host in a compiled function", "train_minibatch", "raised", {
+        "tensorflow": ("tf.sqrt(sum(", "(lambda x: tf.sqrt(x.numpy()))(sum("),
+        "jax": ("jnp.sqrt(sum(", "(lambda x: jax.device_put(array(x) ** 0.5, x.device))(sum("),
+    }),
+    *(Mutation(f"{name} where TensorFlow would compute it", name, "device",
+              {"tensorflow": ( f"@run_on_model_device\n{line}", line)}, file)
+      for name, line, file in (
+          ("deep_forward", "def deep_forward", "deep.py"),
+          ("gradients", "def gradients", "scratch.py"),
+      )),
+]  # fmt: skip
+
+
+def mutated_copy(backend, folder: Path, change: Sequence[str], file: str = "scratch.py") -> Path:
+    """Copy a backend to a package with a new name, and mutate a file of it; return its folder."""
+    package = copy(backend, folder)
+    mutate_file(change, package / file)
+    return package
+
+
+def mutate_file(change: Sequence[str], path: Path) -> None:
+    """Mutate a file."""
+    path.write_text(changed(path.read_text(encoding="utf-8"), change), encoding="utf-8")

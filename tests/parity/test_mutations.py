@@ -1,0 +1,231 @@
+"""Test the check: each mutation of a backend makes it fail, in the right function."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from backend_mutations import (
+    DEEP,
+    MUTATIONS,
+    OF_DEVICES,
+    OF_THREADS,
+    PLAIN,
+    mutate_file,
+    mutated_copy,
+)
+from helpers import CLONE, TEST_FILES, require_tested, run_subprocess
+from measure.measuring import load
+
+from rnn_scratch import registry
+from rnn_scratch.check import draws, runner
+from rnn_scratch.check.results import find_worst
+from rnn_scratch.contract import Update
+
+pytestmark = pytest.mark.mutations(by_default=("numpy", "torch"))
+
+
+def first_failure(rows):
+    return next((row for row in rows if not row.passed), None)
+
+
+def assert_named(row, mutation):
+    assert row is not None, "not detected"
+    assert row.function == mutation.function, row
+    assert mutation.output in f"{row.output} {row.location}", row
+
+
+# The fixed draws do not detect these on every processor.
+RARE = ("tanh that is wrong for many numbers", "a bias gradient that is a mean over many rows")
+
+
+@pytest.mark.parametrize(
+    "mutation",
+    [pytest.param(m, marks=pytest.mark.mutations if m.name in RARE else ()) for m in MUTATIONS],
+    ids=lambda mutation: mutation.name,
+)
+def test_a_mistake_in_a_backend_is_detected_and_named(backend, backend_name, mutation, tmp_path):
+    if backend_name not in mutation.changes:
+        pytest.skip(f"{backend_name} cannot have this mistake")
+    changes = mutation.changes[backend_name]
+    wrong = load(mutated_copy(backend, tmp_path, changes, mutation.file))
+    cases = mutation.options and draws.fixed_draws(mutation.options)
+    rows = runner.check(backend_name, wrong, mutation.model, cases)
+    assert_named(first_failure(rows), mutation)
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "changed"),
+    [
+        ("scratch.py", 'state[0] @ params["W_hq"]', PLAIN),
+        ("deep.py", 'x @ params["W_hq"]', DEEP),
+    ],
+    ids=["step", "deep_step"],
+)
+def test_an_edit_of_a_step_changes_the_training_of_its_networks_only(
+    backend, backend_name, file, line, changed, tmp_path
+):
+    both = backend, load(mutated_copy(backend, tmp_path, (line, f"2 * {line}"), file))
+    for options in (PLAIN, DEEP):
+        arrays = []
+        for each in both:
+            case = draws.make_case(backend_name, each, "scratch", draws.Draw(options))
+            model = case.model()
+            case.scratch.train_minibatch(model, *case.minibatch(), Update())
+            arrays.append(model.to_arrays(model.params))
+        assert (find_worst(*arrays).difference == 0) == (options != changed)
+
+
+LESSONS = ("scratch.py", "cells.py", "deep.py")
+IN_THE_REFERENCE = [
+    s
+    for s in MUTATIONS
+    if "numpy" in s.changes and s.model == "scratch" and s.file in LESSONS
+    if "in float64" not in s.name  # float32 outputs are not recorded
+    if s.function != "signature"
+]
+IN_ITS_BACKWARD_PASS = [
+    s for s in IN_THE_REFERENCE if s.function == "gradients" and s.output.startswith(("W_", "b_"))
+]
+
+
+@pytest.mark.mutations
+@pytest.mark.parametrize(
+    ("mutation", "recorded"),
+    [(s, True) for s in IN_THE_REFERENCE] + [(s, False) for s in IN_ITS_BACKWARD_PASS],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_a_mistake_in_the_reference_itself_is_detected_and_named(
+    mutation, recorded, tmp_path, monkeypatch
+):
+    # The reference and the candidate have the mistake. A new cell has no recorded values, so only
+    # finite differences detect its wrong backward pass.
+    change = mutation.changes["numpy"]
+    wrong = load(mutated_copy(registry.load("numpy"), tmp_path, change, mutation.file))
+    monkeypatch.setattr(registry, "load", lambda name: wrong)
+    if not recorded:
+        monkeypatch.setattr(draws, "recorded", dict)
+    options = mutation.options or PLAIN
+    cells = [options.cell] if options.cell != PLAIN.cell and not recorded else []
+    row = first_failure(runner.check("numpy", wrong, cases=draws.draw_all(cells=cells)))
+    assert_named(row, mutation)
+    assert recorded or "by finite differences" in row.output
+
+
+PROGRAM = """if True:
+    import importlib, sys
+    from rnn_scratch.check import runner
+    backend = importlib.import_module(sys.argv[1])
+    for row in runner.set_threads(backend):
+        if not row.passed:
+            print(row.function, row.location)
+"""
+# With another number than those that are set.
+THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTEROP_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC")
+
+
+@pytest.mark.parametrize("mutation", OF_THREADS, ids=lambda mutation: mutation.name)
+def test_a_mistake_in_the_number_of_threads_is_detected(backend, builtin_name, mutation, tmp_path):
+    def run(change):
+        package = mutated_copy(backend, tmp_path, change, mutation.file)
+        env = {"PYTHONPATH": tmp_path, **dict.fromkeys(THREADS, 3)}
+        return run_subprocess(package.name, program=("-c", PROGRAM), env=env).assert_exit().out
+
+    first = run(mutation.changes[builtin_name])
+    assert first.startswith(mutation.function)
+    assert mutation.output in first
+    assert not run(())
+
+
+BLOCKS = """if True:
+    import importlib, sys
+    from rnn_scratch.check import draws, runner
+    backend = importlib.import_module(sys.argv[1])
+    backend.machine.set_threads(2)
+    cases = [draws.draw_large(0), draws.draw_large(1)]
+    for row in runner.compare("torch", backend, "fast", cases, runner.LARGE_CHECKS):
+        if not row.passed:
+            print(row.function)
+"""
+
+
+def test_blocks_that_are_exchanged_with_two_threads_are_detected(backend_names, tmp_path):
+    require_tested(backend_names, "torch")
+    change = "dz.sum(0)\n", "dz.sum(0) * (2 if torch.get_num_threads() > 1 else 1)\n"
+    package = mutated_copy(registry.load("torch"), tmp_path, change, "products.py")
+    result = run_subprocess(
+        package.name, program=("-c", BLOCKS), env={"PYTHONPATH": tmp_path}
+    ).assert_exit()
+    assert result.out.startswith("gradients")
+
+
+@pytest.mark.mutations
+@pytest.mark.parametrize("mutation", OF_DEVICES, ids=lambda mutation: mutation.name)
+def test_a_mistake_of_devices_is_detected_and_named(
+    backend, builtin_name, mutation, tmp_path, emulated
+):
+    if builtin_name == "numpy" or builtin_name not in mutation.changes:
+        pytest.skip(f"{builtin_name} cannot have this mistake")
+    package = mutated_copy(backend, tmp_path, mutation.changes[builtin_name], mutation.file)
+    devices = "emu,cpu" if builtin_name == "tensorflow" else "emu"  # see test_devices
+    arguments = (package.name, builtin_name, devices, "scratch")
+    result = run_subprocess(*arguments, program=("-m", "transfers"), env=emulated).assert_exit()
+    assert result.out.startswith(f"{mutation.function} in ")
+    assert mutation.output in result.out
+
+
+def test_set_eager_ends_the_use_of_graphs(request, backend_names):
+    require_tested(backend_names, "mxnet")  # only the MXNet backend builds graphs itself
+    from rnn_scratch.backends.mxnet import graphs, machine
+
+    calls = []
+
+    @graphs.graph
+    def double(x, options):
+        calls.append(x)
+        return 2 * x
+
+    request.addfinalizer(lambda: machine.set_eager(False))
+    x = machine.tensor(np.ones(3), "cpu")
+    for eager, number in ((False, 1), (True, 3)):
+        machine.set_eager(eager)
+        assert [machine.array(double(x, None)).sum() for _ in range(2)] == [6, 6]
+        assert len(calls) == number
+
+
+def test_each_piece_has_a_mistake():
+    rows = runner.check("numpy", registry.load("numpy"))
+    detected = {mutation.function for mutation in (*MUTATIONS, *OF_THREADS)}
+    assert {row.function for row in rows} <= detected
+
+
+# Mistakes in the core, which reference and candidate share: values pinned in tests detect them.
+MINIBATCHES = ("text/minibatches.py", "test_minibatches")
+DECODING = ("training/decoding.py", "test_decoding")
+CORE_MISTAKES = {
+    "offset one too far": (*MINIBATCHES, ".randint(num_steps)", ".randint(num_steps + 1)"),
+    "offset ignored": (*MINIBATCHES, "X_rows = tokens[offset :", "X_rows = tokens[0 :"),
+    "the least likely token chosen": (
+        *DECODING,
+        "int(np.argmax(logits))",
+        "int(np.argmin(logits))",
+    ),
+    "temperature multiplied": (*DECODING, "logits.max()) / temp", "logits.max()) * temp"),
+    "the last token of top-p left out": (*DECODING, "sums[-1])) + 1)", "sums[-1])))"),
+    "weights drawn with the variance for the standard deviation": (
+        *("parameters.py", "test_epoch"),
+        *("rng.normal(0, sigma,", "rng.normal(0, sigma**2,"),
+    ),
+}
+
+
+@pytest.mark.mutations
+@pytest.mark.parametrize("mistake", CORE_MISTAKES)
+def test_a_mistake_in_the_core_is_detected_by_pinned_values(mistake, copy):
+    file, tests, *change = CORE_MISTAKES[mistake]
+    mutate_file(change, copy / "rnn_scratch" / file)
+    program = ("-m", "pytest", "-x", "-p", "no:cacheprovider", "--backends", "numpy")
+    command = partial(
+        run_subprocess, program=program, cwd=CLONE / "tests", env={"PYTHONPATH": copy}
+    )
+    result = command(TEST_FILES[tests]).assert_exit(1)
+    assert "FAILED" in result.out, result.out

@@ -1,0 +1,61 @@
+"""Matching shapes and matching perplexity trends in all frameworks, with NumPy as the reference."""
+
+import numpy as np
+import pytest
+
+from rnn_scratch import parameters, registry
+from rnn_scratch.contract import CELLS, VARIANTS, Batch, Options, Update
+
+V, H, B, T = 28, 16, 4, 6  # vocabulary size, hidden units, batch size, time steps
+NUM_BATCHES, NUM_EPOCHS = 12, 8
+TEXT = np.resize([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7], B * NUM_BATCHES * T + 1)
+TOKENS, TARGETS = (tokens.reshape(B, NUM_BATCHES, T) for tokens in (TEXT[:-1], TEXT[1:]))
+BATCHES = [Batch(TOKENS[:, i].copy(), TARGETS[:, i].copy()) for i in range(NUM_BATCHES)]
+
+cases = pytest.mark.parametrize("cell", CELLS)
+variants = pytest.mark.parametrize("variant", VARIANTS)
+
+
+def build(name, variant, cell, device="cpu"):
+    """Build a model, with the same initial parameters in every framework."""
+    options = Options(V, H, cell, device=device)
+    arrays, backend = parameters.initial(options, 0.1, seed=0), registry.load(name)
+    try:
+        return backend, registry.build(name, backend, variant, arrays, options)
+    except registry.NotOffered as error:
+        pytest.skip(str(error))
+
+
+def shapes(backend, model):
+    """Return the shapes of logits, states, parameters and gradients."""
+    batch = BATCHES[0].map(backend.machine.tensor, model.options.device)
+    logits, next_state = model.forward(batch.X, model.state(B))
+    _, grads, last_state = backend.scratch.gradients(model, batch, model.state(B))
+    states = [[tuple(tensor.shape) for tensor in state] for state in (next_state, last_state)]
+    groups = [model.to_arrays(group) for group in (model.params, grads)]
+    arrays = [{name: array.shape for name, array in group.items()} for group in groups]
+    return tuple(logits.shape), states, arrays
+
+
+def perplexities(backend, model):
+    """Train; return the perplexity of each epoch."""
+    updates = [Update(lr=1.0)] * NUM_BATCHES
+    epochs = (backend.scratch.train_epoch(model, BATCHES, updates, True) for _ in range(NUM_EPOCHS))
+    return [np.exp(np.mean(losses)) for losses, _ in epochs]
+
+
+@cases
+@variants
+def test_shapes_match(backend_name, device, variant, cell):
+    result = shapes(*build(backend_name, variant, cell, device))
+    assert result == shapes(*build("numpy", "scratch", cell))
+    assert result[0] == (T * B, V)
+    assert result[1] == [[(B, H)] * CELLS[cell].num_states] * 2
+
+
+@cases
+@variants
+def test_perplexities_fall_along_equal_curves(backend_name, device, variant, cell):
+    curve = perplexities(*build(backend_name, variant, cell, device))
+    assert curve[-1] < curve[0] / 2
+    np.testing.assert_allclose(curve, perplexities(*build("numpy", "scratch", cell)), rtol=0.01)

@@ -1,0 +1,95 @@
+"""File systems without some features, text files that moved, and links in a received run."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import filelock
+import pytest
+from helpers import SETTINGS, SMALL, raised_message, run_in_process
+from msgspec.structs import replace
+
+import rnn_scratch
+from rnn_scratch.runs import checkpoint, run_folder
+from rnn_scratch.runs.run_folder import RUN_FILE
+from rnn_scratch.system import files, records
+
+
+def train(**more):
+    return rnn_scratch.train("numpy", run="r", num_epochs=2, **{**SMALL, **more})
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EIO])
+def test_a_folder_that_cannot_be_synced_is_trained_in(monkeypatch, code):
+    """Fail like CIFS, and like a network drive in WSL."""
+    original = os.fsync
+
+    def fsync(file):
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            raise OSError(code, os.strerror(code))
+        original(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert len(train().history) == 2
+
+
+def test_training_without_locks_warns(monkeypatch):
+    def acquire(lock):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+    with pytest.warns(UserWarning, match="r has no locks"):
+        train()
+
+
+def test_a_moved_text_is_an_error_that_names_the_run(capsys):
+    Path("t.txt").write_text("the clock and the tide. " * 60)
+    rnn_scratch.train("numpy", run="r", text="t.txt", num_epochs=1, **SETTINGS)
+    Path("t.txt").rename("new.txt")
+    for command in (("evaluate", "r"), ("train", "--resume", "r", "--num-epochs", 2)):
+        result = run_in_process(capsys, *command)
+        result.assert_error(
+            f"run in r was trained on the text {Path('t.txt').absolute()}", "--text NEW"
+        )
+        run_in_process(capsys, *command, "--text", "new.txt").assert_exit()
+
+
+@pytest.mark.parametrize("origin", [r"\\host\share\t.txt", "//host/share/t.txt"])
+def test_a_text_on_another_computer_is_not_opened(monkeypatch, origin):
+    run = train()
+    saved = checkpoint.load("r")
+    text = replace(saved.text, corpus="file", origin=origin)
+    checkpoint.save(run.folder / checkpoint.FILE, replace(saved, text=text))
+    records.write(run.folder / RUN_FILE, replace(run.record, text=text))
+    monkeypatch.setattr("rnn_scratch.text.books.read_file", pytest.fail)
+    for call in (lambda: rnn_scratch.evaluate("r"), lambda: rnn_scratch.resume("r", 3)):
+        message = raised_message(call)
+        assert "which is not on this computer" in message
+        assert "If you have this text elsewhere" in message
+    assert len(rnn_scratch.resume("r", 3, corpus="tide-clock").history) == 3
+
+
+def test_a_link_in_a_received_run_is_not_followed():
+    train()
+    history, lock = Path("r", run_folder.HISTORY), Path("r", files.LOCK)
+    content = history.read_bytes()
+    history.rename("victim")
+    history.symlink_to("../victim")
+    rnn_scratch.resume("r", 3)
+    lock.unlink()
+    lock.symlink_to("../victim")
+    assert f"{lock} is a link" in raised_message(rnn_scratch.resume, "r", 4)
+    assert Path("victim").read_bytes() == content
+
+
+def test_a_folder_without_a_run_is_used_for_a_new_run():
+    """Create a run after a kill has left a lock and a temporary file, but no record."""
+    Path("r").mkdir()
+    for name in (files.LOCK, f".run.json.1234{files.TEMPORARY}"):
+        Path("r", name).touch()
+    assert len(train().history) == 2
+    Path("mine").mkdir()
+    Path("mine", "notes.txt").touch()
+    message = raised_message(rnn_scratch.train, "numpy", run="mine", num_epochs=1, **SMALL)
+    assert "exists already" in message
