@@ -1,7 +1,7 @@
-"""Mutations: changes of text in the source of a backend, which the check must detect and name.
+"""Mutations: text changes in a backend's source, each of which the check must detect and name.
 
-The known mistakes of the lessons are among them. A source that lacks the text that a mutation
-replaces fails the test, so that mutations follow the code.
+The mutations include the known mistakes of the lessons. If a source lacks the text that a mutation
+replaces, the test fails, so the mutations stay in step with the code.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from measure.measuring import copy
 from mistakes import CARRY, changed
 from mistakes import everywhere as in_all_backends
 
+from rnn_scratch.check.draws import Draw
 from rnn_scratch.contract import CELLS, Options
 from rnn_scratch.registry import BUILTIN_BACKENDS
 
@@ -25,17 +26,24 @@ GRU, GRU_AFTER, LSTM, RELU = (
 )
 
 
+def fixed_draws(options: Options) -> list[Draw]:
+    """Return a fixed draw with these options for each dtype; give large networks small weights."""
+    sigma = 0.06 if options.num_hiddens > 256 else Draw(options).sigma
+    dtypes = "float64", "float32"
+    return [Draw(options._replace(dtype=dtype), sigma=sigma) for dtype in dtypes]
+
+
 class Mutation(NamedTuple):
-    """A mutation.
+    """A mutation of a backend, and the failure that the check must report.
 
     Attributes:
-        name: The mistake in words.
+        name: A description of the mistake.
         function: The function that the check must name first.
-        output: Text that the output or location of the failure contains; "" for any.
-        changes: For each backend, texts and their replacements in turn.
-        file: The changed file.
+        output: Text that the output or location of the failure must contain; "" accepts any.
+        changes: For each backend, old and new texts, alternating.
+        file: The file to change.
         model: The variant to check.
-        options: The fixed case to check; None for the draws of the command `check`.
+        options: The options of the fixed draws to check; None for the draws of `check`.
     """
 
     name: str
@@ -48,7 +56,7 @@ class Mutation(NamedTuple):
 
 
 def of_lesson(mistake: mistakes.Mistake) -> Mutation:
-    """Return the mutation of a lesson's mistake; a cell is checked in its own network."""
+    """Convert a lesson's mistake to a mutation; check a mistake in a cell with this cell."""
     cell = {"step": "gru"}.get(mistake.function, mistake.function)
     options = PLAIN._replace(cell=cell) if cell in CELLS else PLAIN
     name, function, changes, file = mistake
@@ -56,7 +64,7 @@ def of_lesson(mistake: mistakes.Mistake) -> Mutation:
 
 
 def in_gradients(condition: str, scale: float = 0.5) -> dict[str, tuple[str, ...]]:
-    """Return the change that scales all gradients of minibatches that meet the condition."""
+    """Return changes, by backend, that scale all gradients of minibatches that meet `condition`."""
     scaled = f"{{n: g * ({scale} if {condition} else 1) for n, g in %s.items()}}"
     return {
         "numpy": (", grads, detach(state)", f", {scaled % 'grads'}, detach(state)"),
@@ -75,9 +83,9 @@ MUTATIONS = [
         "tensorflow": ("tf.reshape(tf.transpose(targets), [-1])",
                        "tf.reshape(tf.transpose(targets), [-1]) % 256"),
     }, options=None),
-    Mutation("clip that scales up where θ is above 1", "clip", "θ", in_all_backends(
+    Mutation("clip that scales gradients up if θ is above 1", "clip", "θ", in_all_backends(
         "grad * scale for", "grad * (theta / norm if 1 < theta < 1e9 else scale) for")),
-    Mutation("learning rate cut at 1", "sgd", "learning rate 3",
+    Mutation("learning rate capped at 1", "sgd", "learning rate 3",
              in_all_backends("update.lr *", "min(update.lr, 1.0) *")),
     Mutation("only the first 64 rows counted in the loss", "loss", "", {
         "numpy": ("labels].mean()", "labels][:64].mean()"),
@@ -86,7 +94,7 @@ MUTATIONS = [
         "mxnet": (".mean()", "[:64].mean()"),
         "jax": (", 1).mean()", ", 1)[:64].mean()"),
     }, options=None),
-    Mutation("gradients in the order of their names", "gradients", "", {
+    Mutation("gradients sorted by name", "gradients", "", {
         "numpy": (", grads, detach(", ", dict(sorted(grads.items())), detach("),
         "torch": ("dict(zip(model.params, grads)), detach(",
                   "dict(sorted(dict(zip(model.params, grads)).items())), detach("),
@@ -96,7 +104,7 @@ MUTATIONS = [
                   "for n, p in sorted(model.params.items())}, detach"),
         "jax": ("{name: grads[name] for name in model.params}", "grads"),
     }),
-    Mutation("each element of the gradients limited to 1", "gradients", "", {
+    Mutation("each gradient element limited to magnitude 1", "gradients", "", {
         "numpy": (", grads, detach(",
                   ", {n: np.clip(g, -1, 1) for n, g in grads.items()}, detach("),
         "torch": ("zip(model.params, grads)", "zip(model.params, (g.clip(-1, 1) for g in grads))"),
@@ -109,13 +117,13 @@ MUTATIONS = [
         "tensorflow": ("update.lr *", "tf.cast(tf.cast(update.lr, 'float32'), 'float64') *"),
         "jax": ("update.lr *", "jnp.asarray(update.lr, 'float32').astype('float64') *"),
     }),
-    Mutation("parameters that change while text is generated", "predict", "parameters", {
+    Mutation("parameters changed while generating text", "predict", "parameters", {
         **in_all_backends("    return outputs\n\n\ndef build",
                      '    model.params["b_q"] = model.params["b_q"] + 1\n'
                      "    return outputs\n\n\ndef build"),
     }),
     Mutation("state not carried", "train_epoch", "sequential", in_all_backends(CARRY, "if True:")),
-    Mutation("an epoch that cannot go on from a state", "train_epoch", "sequential",
+    Mutation("an epoch that cannot continue from a state", "train_epoch", "sequential",
              in_all_backends("    losses = []", "    losses, state = [], None")),
     Mutation("state not detached", "detach", "gradients", {
         "torch": ("return tuple(s.detach() for s in state)", "return state"),
@@ -123,7 +131,7 @@ MUTATIONS = [
         "mxnet": ("return tuple(s.detach() for s in state)", "return state"),
         "jax": ("return tuple(jax.lax.stop_gradient(s) for s in state)", "return state"),
     }),
-    Mutation("clip on unsummed sparse rows", "train_minibatch", "parameters", {"tensorflow": (
+    Mutation("clip before sparse rows are summed", "train_minibatch", "parameters", {"tensorflow": (
         "{n: tf.convert_to_tensor(grad) for n, grad in grads.items()}", "grads",
         "norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for grad in grads.values()))",
         "norm = tf.linalg.global_norm(list(grads.values()))",
@@ -133,15 +141,15 @@ MUTATIONS = [
              in_all_backends("round(values / grid)", "floor(values / grid + 0.5)"), "exact.py"),
     Mutation("gradients not clipped in training", "train_minibatch", "parameters",
              in_all_backends("grads, _ = clip(grads, update.theta)", "pass")),
-    Mutation("losses as tensors", "train_epoch", "type of losses", {
+    Mutation("losses returned as tensors", "train_epoch", "type of losses", {
         **in_all_backends("[float(mean_loss) for mean_loss in losses]", "losses"),
         "numpy": ("[float(mean_loss) for mean_loss in losses]", "np.array(losses)"),
     }),
-    Mutation("the last loss only", "train_epoch", "losses",
+    Mutation("only the last loss returned", "train_epoch", "losses",
              in_all_backends("for mean_loss in losses]", "for mean_loss in losses[-1:]]")),
-    Mutation("a state of ones", "state", "zeros",
+    Mutation("an initial state of ones", "state", "zeros",
              in_all_backends(".zeros(shape", ".ones(shape")),
-    Mutation("rows of the embedding cut in place", "deep_step", "logits", {"torch": (
+    Mutation("embedding rows rescaled in place", "deep_step", "logits", {"torch": (
         'x @ params["W_e"]',
         'torch.nn.functional.embedding(x.argmax(-1), params["W_e"], max_norm=1)')},
         "deep.py", options=DEEP),
@@ -162,92 +170,92 @@ MUTATIONS = [
                        "tf.experimental.dlpack.from_dlpack(values.__dlpack__())"),
         "jax": ("values.astype(dtype)", "values.astype(dtype, copy=False)"),
     }),
-    Mutation("forward with the parameters that training started at", "train_minibatch",
+    Mutation("forward that uses the initial parameters", "train_minibatch",
              "logits afterwards", {"numpy": (
         "return bind(params(arrays, options), options, forward,",
         "copies = params(arrays, options)\n"
         "    return bind(params(arrays, options), options,"
         " lambda tokens, state, params, options: forward(tokens, state, copies, options),")}),
-    Mutation("new parameters that do not leave the compiled function", "train_minibatch",
+    Mutation("new parameters that never leave the compiled function", "train_minibatch",
              "parameters", {"jax": (
         "model.params.update(params)", "pass")}, "machine.py"),
-    Mutation("an optimized forward with the parameters that training started at",
+    Mutation("an optimized forward that uses the initial parameters",
              "train_minibatch", "logits afterwards", {"jax": (
         "params=tensors):", "params=dict(tensors)):")}, "fast.py", "fast"),
-    Mutation("a state with history", "detach", "second time", {"torch": (
+    Mutation("a returned state that keeps its graph", "detach", "second time", {"torch": (
         "grads)), detach(state)", "grads)), state")}),
-    Mutation("gradients added to those before", "gradients", "", {
+    Mutation("gradients accumulated over calls", "gradients", "", {
         "torch": ("grads = torch.autograd.grad(mean_loss, list(model.params.values()))",
                   "mean_loss.backward()\n"
                   "    grads = [param.grad for param in model.params.values()]"),
         "mxnet": ("p.grad.copy()", "p.grad"),
     }),
-    Mutation("the first settings of an update for all", "train_epoch", "", in_all_backends(
+    Mutation("the first update's settings used for all updates", "train_epoch", "", in_all_backends(
         "    mean_loss, grads, state = gradients(model, batch, state)\n",
         "    update = train_minibatch.__dict__.setdefault(model.options, update)\n"
         "    mean_loss, grads, state = gradients(model, batch, state)\n")),
     Mutation("exact mode forgotten in training", "train_minibatch", "parameters",
              in_all_backends("OPTIMIZERS[update.optimizer]",
                         "OPTIMIZERS[update.optimizer.split()[-1]]")),
-    Mutation("an epoch that begins where the one before has ended", "train_epoch", "sequential",
+    Mutation("an epoch that begins with the previous final state", "train_epoch", "sequential",
              in_all_backends("    losses = []", "    losses, kept = [], train_epoch.__dict__\n"
                         "    state = state or kept.get(len(model.params))",
                         "    return [float(mean_loss)", "    kept[len(model.params)] = state\n"
                         "    return [float(mean_loss)"), options=None),
     Mutation("random sampling that begins with a state", "train_epoch", "random",
              in_all_backends(CARRY, "if state is None or losses and not carry:"), options=None),
-    Mutation("each minibatch counted as a whole one", "evaluate", "mean loss",
+    Mutation("every minibatch counted as full", "evaluate", "mean loss",
              in_all_backends(" * batch.X.size", " * 48")),
-    Mutation("a sum that is a tensor", "evaluate", "type of the loss",
+    Mutation("a total loss returned as a tensor", "evaluate", "type of the loss",
              in_all_backends("float(loss(logits, tensors.Y))", "loss(logits, tensors.Y)")),
-    Mutation("each minibatch evaluated from zeros", "evaluate", "mean loss",
+    Mutation("each minibatch evaluated from a zero state", "evaluate", "mean loss",
              in_all_backends("state = state or model", "state = model")),
-    Mutation("logits as a tensor", "predict", "type of logits", {
+    Mutation("logits passed as a tensor", "predict", "type of logits", {
         "torch": ("choose_token(logits.cpu().numpy()[0])", "int(choose_token(logits[0]))"),
         "tensorflow": ("choose_token(logits.numpy()[0])", "int(choose_token(logits[0]))"),
     }),
-    Mutation("tokens that are floats", "predict", "tokens",
+    Mutation("tokens returned as floats", "predict", "tokens",
              in_all_backends("    return outputs\n\n\ndef build",
                         "    return [float(each) for each in outputs]\n\n\ndef build")),
-    Mutation("the caller's prefix changed", "predict", "tuple",
+    Mutation("the caller's prefix modified", "predict", "tuple",
              in_all_backends("outputs = model.state(1), [prefix[0]]",
                         "outputs = model.state(1), prefix\n    outputs.append(prefix[0])")),
 
-    # More cells.
+    # Other cells.
     Mutation("reset after the product instead of before", "gru", "state", in_all_backends(
         '(r * h) @ params["W_hh"]', 'r * (h @ params["W_hh"])'), "cells.py", options=GRU),
     Mutation("reset before the product instead of after", "gru_after", "state", in_all_backends(
         'r * (h @ params["W_hh"])', '(r * h) @ params["W_hh"]'), "cells.py", options=GRU_AFTER),
-    Mutation("only one state of two", "state", "tensors instead", in_all_backends(
+    Mutation("only one of two states", "state", "zeros", in_all_backends(
         "range(options.num_states)", "range(1)"), options=LSTM),
-    Mutation("ReLU that ends at 6", "rnn_relu", "state", {
+    Mutation("ReLU capped at 6", "rnn_relu", "state", {
         "numpy": ('params["b_h"], 0)', 'params["b_h"], 0).clip(max=6)'),
         "torch": ("torch.relu(", "torch.nn.functional.relu6("),
         "tensorflow": ("tf.nn.relu(", "tf.nn.relu6("),
         "mxnet": ("npx.relu(", "(lambda z: np.clip(z, 0, 6))("),
         "jax": ("jax.nn.relu(", "jax.nn.relu6("),
     }, "cells.py", options=RELU),
-    Mutation("slope of ReLU at 0 is 1", "gradients", "", {
+    Mutation("a slope of 1 for ReLU at 0", "gradients", "", {
         "numpy": ("(next_h > 0)", "(next_h >= 0)"),
         "torch": ("torch.relu(", "(lambda z: torch.where(z >= 0, z, 0))("),
         "tensorflow": ("tf.nn.relu(", "(lambda z: tf.where(z >= 0, z, tf.zeros_like(z)))("),
         "mxnet": ("npx.relu(", "(lambda z: np.where(z >= 0, z, np.zeros_like(z)))("),
         "jax": ("jax.nn.relu(", "(lambda z: jnp.where(z >= 0, z, 0))("),
     }, "cells.py", options=RELU),
-    Mutation("gradient of the forget gate missing", "gradients", "W_x", {"numpy": (
+    Mutation("gradient of the forget gate missing", "gradients", "W_", {"numpy": (
         '"f": d_f', '"f": 0 * d_f')}, "cells.py", options=LSTM),
-    Mutation("gradient through the reset gate missing", "gradients", "W_x", {"numpy": (
+    Mutation("gradient through the reset gate missing", "gradients", "W_", {"numpy": (
         "d_rh * h * r", "0 * d_rh * h * r")}, "cells.py", options=GRU),
-    Mutation("product left out of the reset gate's gradient", "gradients", "W_x", {"numpy": (
+    Mutation("product left out of the reset gate's gradient", "gradients", "W_", {"numpy": (
         "d_h_tilde * product * r", "d_h_tilde * r")}, "cells.py", options=GRU_AFTER),
 
-    # Layers, an embedding and dropout.
-    Mutation("masks applied to the state that is carried", "deep_step", "state", in_all_backends(
+    # Multiple layers, an embedding and dropout.
+    Mutation("masks applied to the carried state", "deep_step", "state", in_all_backends(
         "        x = layer_state[0] if masks is None else layer_state[0] * masks[layer]",
         "        if masks is not None:\n"
         "            layer_state = (layer_state[0] * masks[layer], *layer_state[1:])\n"
         "        x = layer_state[0]"), "deep.py", options=DEEP),
-    Mutation("the first time step's masks for all", "deep_forward", "logits", in_all_backends(
+    Mutation("the first step's masks at every time step", "deep_forward", "logits", in_all_backends(
         "else masks[t]", "else masks[0]"), "deep.py", options=DEEP),
     Mutation("masks that do not reach the gradients", "gradients", "", {
         name: ("**batch.extras", "")
@@ -258,14 +266,14 @@ MUTATIONS = [
         "deep.py", options=DEEP),
     Mutation("masks left out of the gradient from above", "gradients", "W_", {"numpy": (
         "d_h + d_output * scales[layer]", "d_h + d_output")}, "deep.py", options=DEEP),
-    Mutation("masks left out of the gradients of weights", "gradients", "W_xh_2", {"numpy": (
+    Mutation("masks left out of the gradients of weights", "gradients", "W_", {"numpy": (
         "next_states[layer][0] * scales[layer] for", "next_states[layer][0] for")}, "deep.py",
         options=DEEP),
     Mutation("gradients of layers without dropout", "gradients", "",
              {"numpy": (
         "[1] * options.num_layers", "[1] + [0.5] * (options.num_layers - 1)")},
         "deep.py", options=None),
-    Mutation("a character that occurs twice counted once", "gradients", "W_e", {"numpy": (
+    Mutation("a repeated character counted once", "gradients", "W_e", {"numpy": (
         '"W_e": x.T @ d_output', '"W_e": (x.T * (x.T.cumsum(1) == 1)) @ d_output')}, "deep.py",
         options=DEEP),
     Mutation("masks ignored in the optimized model", "forward", "logits", {
@@ -274,15 +282,15 @@ MUTATIONS = [
     }, "fast.py", "fast", DEEP),
     Mutation("masks left out of the optimized backward pass", "gradients", "W_", {"numpy": (
         "if batch.masks is not None:", "if False:")}, "fast.py", "fast", DEEP),
-    Mutation("a bias that the second layer lacks in the optimized model", "forward", "logits", {
+    Mutation("the second layer's bias missing in the optimized model", "forward", "logits", {
         **dict.fromkeys(("numpy", "tensorflow", "jax"),
                         ('@ params["W_x"] + params["b"]', '@ params["W_x"]')),
         "torch": ('linear(outputs.flatten(0, 1), params["W_x"], params["b"])',
                   'outputs.flatten(0, 1) @ params["W_x"]'),
     }, "fast.py", "fast", DEEP),
 
-    # Mistakes that only some sizes, layers, dtypes or settings show.
-    Mutation("masks that an epoch drops", "train_epoch", "sequential", in_all_backends(
+    # Mistakes that appear only with some sizes, layers, dtypes or settings.
+    Mutation("masks lost in an epoch", "train_epoch", "parameters", in_all_backends(
         "batch = batch.map(", "batch = batch._replace(masks=None).map("), options=DEEP),
     Mutation("the second layer's parameters in the third", "deep_step", "", in_all_backends(
         "select_layer(params, layer))", "select_layer(params, min(layer, 1)))"), "deep.py",
@@ -304,20 +312,21 @@ MUTATIONS = [
         for name in BUILTIN_BACKENDS if (name, model) != ("numpy", "concise")
     }, f"{model}.py", model, STACKED) for model in ("fast", "concise")),
     Mutation("the top layer's state first", "forward", "state", {
-        "torch": ("zip(*(last if is_pair else (last,)))",
-                  "reversed(list(zip(*(last if is_pair else (last,)))))"),
+        "torch": ("zip(*(next_states if is_pair else (next_states,)))",
+                  "reversed(list(zip(*(next_states if is_pair else (next_states,)))))"),
         "mxnet": ("for layer in range(height)", "for layer in reversed(range(height))"),
-        "tensorflow": ("next_state += tuple(last)", "next_state = (*last, *next_state)"),
-        "jax": ("next_state += last[::-1] if is_pair else (last,)",
-                "next_state = (*(last[::-1] if is_pair else (last,)), *next_state)"),
+        "tensorflow": ("next_state += tuple(layer_state)",
+                       "next_state = (*layer_state, *next_state)"),
+        "jax": ("next_state += last_carry[::-1] if is_pair else (last_carry,)",
+                "next_state = (*(last_carry[::-1] if is_pair else (last_carry,)), *next_state)"),
     }, "concise.py", "concise", STACKED),
-    Mutation("states of a stack exchanged", "forward", "", {
-        "torch": ("first if is_pair else", "first[::-1] if is_pair else"),
+    Mutation("states of a stack swapped", "forward", "", {
+        "torch": ("stack_state if is_pair else", "stack_state[::-1] if is_pair else"),
         "mxnet": ("for tensors in stack_state]", "for tensors in stack_state][::-1]"),
         "tensorflow": ("initial_state=list(layer_state)", "initial_state=list(layer_state[::-1])"),
         "jax": ("layer_state[::-1] if is_pair", "layer_state if is_pair"),
     }, "concise.py", "concise", STACKED._replace(cell="lstm")),
-    Mutation("an upper layer's second bias that is not zero", "forward", "logits", {
+    Mutation("a nonzero second bias in an upper layer", "forward", "logits", {
         "torch": ('nn.init.zeros_(getattr(stack, f"bias_hh_l{index_in_stack}"))',
                   'nn.init.constant_('
                   'getattr(stack, f"bias_hh_l{index_in_stack}"), index_in_stack)'),
@@ -328,7 +337,7 @@ MUTATIONS = [
         "if z is None:", "if z is None or len(h) > 3:")}, "products.py", "fast", LARGE),
     Mutation("a bias gradient that is a mean over many rows", "gradients", "b_q", {"torch": (
         "dz.sum(0)\n", "dz.mean(0)\n")}, "products.py", "fast", LARGE),
-    Mutation("a weight gradient of many rows that leaves out the last", "gradients", "W_",
+    Mutation("a weight gradient of many rows that omits the last row", "gradients", "W_",
              {"torch": (
         "h.T, dz.contiguous()", "h[:-1].T, dz[:-1].contiguous()")},
         "products.py", "fast", LARGE),
@@ -387,7 +396,7 @@ MUTATIONS = [
     Mutation("gradients not rounded in exact mode", "make_exact", "", in_all_backends(
         "{name: round_to_grid(grad, grid) for name, grad in grads.items()}", "dict(grads)"),
         "exact.py"),
-    Mutation("slots that do not leave the compiled function", "train_minibatch", "slots",
+    Mutation("slots that never leave the compiled function", "train_minibatch", "slots",
              {"jax": (
         "model.slots.update(slots)", "pass")}, "machine.py"),
 
@@ -419,12 +428,12 @@ MUTATIONS = [
         "mxnet": ("weight_grad(previous, dz)", "weight_grad(previous[len(h_0) :], dz[len(h_0) :])"),
         "jax": ("flatten(previous).T @ flatten(dz)", "flatten(previous[1:]).T @ flatten(dz[1:])"),
     }, "fast.py", "fast"),
-    Mutation("slope of ReLU at 0 is 1 in the backward pass", "gradients", "", {
+    Mutation("a slope of 1 for ReLU at 0 in the backward pass", "gradients", "", {
         **in_all_backends("(hiddens > 0)", "(hiddens >= 0)"),
         "tensorflow": ("tf.cast(h > 0,", "tf.cast(h >= 0,"),
         "mxnet": ("np.sign(hiddens)", "(hiddens >= 0)"),
     }, "fast.py", "fast", RELU),
-    Mutation("weights of the wrong gate", "params", "values", in_all_backends(
+    Mutation("weights assigned to the wrong gate", "params", "values", in_all_backends(
         "join_gates(arrays, options)",
         'join_gates({**arrays, "W_xi": arrays["W_xf"]}, options)'), "fast.py", "fast", LSTM),
     Mutation("gradient of the forget gate missing in the optimized model", "gradients", "W_x", {
@@ -448,12 +457,12 @@ MUTATIONS = [
         "coef_candidate * r")),
         "jax": ("d_h_tilde * product * r * (1 - r)", "d_h_tilde * r * (1 - r)"),
     }, "gated.py", "fast", GRU_AFTER),
-    Mutation("rows of a large vocabulary not summed", "gradients", "",
+    Mutation("gradient rows of a large vocabulary not summed", "gradients", "",
              {"numpy": (
         "np.add.reduceat(d_rows[order], first)", "d_rows[order][first]")}, "fast.py", "fast",
         options=None),
 
-    # The machine.
+    # The module `machine`.
     Mutation("tensors in float32 only", "tensor", "", {
         "numpy": ("    return array\n", "    return array.astype('float32')\n"),
         "torch": ("torch.as_tensor(array, device=device)",
@@ -465,11 +474,11 @@ MUTATIONS = [
     Mutation("arrays that change with the parameters", "to_arrays", "copies", {
         name: ("array(param).copy()", "array(param)") for name in ("numpy", "torch")
     }, "machine.py"),
-    Mutation("arrays in the order of their names", "params", "instead of", {
+    Mutation("arrays sorted by name", "params", "instead of", {
         name: ("for name, param in params.items()", "for name, param in sorted(params.items())")
         for name in BUILTIN_BACKENDS
     }, "machine.py"),
-    Mutation("tokens as bytes", "tensor", "tokens", {
+    Mutation("tokens stored as bytes", "tensor", "tokens", {
         "numpy": ("    return array\n",
                   "    return array.astype('int8') if array.dtype.kind == 'i' else array\n"),
         "torch": ("torch.as_tensor(array, device=device)", "torch.as_tensor("
@@ -478,7 +487,7 @@ MUTATIONS = [
     Mutation("synchronize without tensors", "signature", "machine.synchronize", in_all_backends(
         "def synchronize(tensors, device):", "def synchronize(device):"), "machine.py"),
 
-    # Mistakes that only drawn cases show.
+    # Mistakes that only random draws reveal.
     *(Mutation(*fields, options=None) for fields in (
         ("dropout ignored with a single layer", "deep_step", "", in_all_backends(
             "if masks is None else", "if masks is None or options.num_layers == 1 else"),
@@ -509,8 +518,8 @@ MUTATIONS = [
             "    evaluate.__dict__[id(model), len(minibatches), minibatches[0].X.shape] = state\n"
             "    return total_loss, num_tokens")),
         ("a state lost after 128 minibatches", "train_epoch", "", in_all_backends(
-            CARRY, "if state is None or not carry or len(losses) and len(losses) % 64 == 0:")),
-        ("a state lost after 128 minibatches of an evaluation", "evaluate", "", in_all_backends(
+            CARRY, "if state is None or not carry or len(losses) and len(losses) % 128 == 0:")),
+        ("a state lost after 128 minibatches in evaluation", "evaluate", "", in_all_backends(
             "state = state or model",
             "state = (None if num_tokens and num_tokens % (128 * batch.X.size) == 0 else state) "
             "or model")),
@@ -528,7 +537,7 @@ MUTATIONS = [
             "numpy": ("param[...] = round_to_grid(param, grid)", "pass"),
             "jax": ("model.params[name] = round_to_grid(param, grid)", "pass"),
         }, "exact.py"),
-        ("tiny numbers that stay", "round_to_float32", "", {
+        ("subnormal numbers not flushed to zero", "round_to_float32", "", {
             "numpy": ("np.where(np.abs(nearest) < SMALLEST, 0, nearest)", "nearest"),
         }, "exact.py"),
         ("dropout scaled at evaluation", "evaluate", "", in_all_backends(
@@ -538,31 +547,31 @@ MUTATIONS = [
             name: ("v[name] = update.beta2", f"v[name] = {maximum}(v[name], update.beta2",
                    "* (grad * grad)", "* (grad * grad))") for name, maximum in MAXIMUM.items()
         }, "deep.py"),
-        ("a clamp of the gradient in Adam", "adam", "", {
+        ("gradient clamped in Adam", "adam", "", {
             name: ("grad = grads[name]", f"grad = {clamp}(grads[name], -3, 3)")
             for name, clamp in CLAMP.items()
         }, "deep.py"),
-        ("momentum's rate in float32", "momentum", "", {
+        ("momentum coefficient in float32", "momentum", "", {
             name: ("update.beta1 *", "float(__import__('numpy').float32(update.beta1)) *")
             for name in CLAMP
         }, "deep.py"),
     )),
 ]  # fmt: skip
 
-# Mutations that show only in a process that has not computed anything.
+# Mutations that can be detected only in a process that has not computed anything yet.
 OF_THREADS = [
     Mutation("number of threads ignored", "set_threads", "returned", {
         "numpy": ("threadpoolctl.threadpool_limits(limits=threads or _DEFAULT_THREADS, "
                   'user_api="blas")',
                   "pass"),
         "torch": ("torch.set_num_threads(threads or _DEFAULT_THREADS)", "pass"),
-        "tensorflow": ("number = threads or current", "number = current"),
-        "mxnet": ("number = threads or int(", "number = int("),
-        "jax": ("number = threads or current", "number = current"),
+        "tensorflow": ("threads = threads or current_threads", "threads = current_threads"),
+        "mxnet": ("threads = threads or int(", "threads = int("),
+        "jax": ("threads = threads or current_threads", "threads = current_threads"),
     }, "machine.py"),
 ]  # fmt: skip
 
-# Mutations that show only on a device other than the CPU.
+# Mutations that can be detected only on a device other than the CPU.
 MAP = "batch = batch.map(tensor, model.options.device)"
 SQUARES = "sum((grad * grad).sum() for grad in grads.values())"
 OF_DEVICES = [
@@ -581,20 +590,20 @@ OF_DEVICES = [
         "tensorflow": ("    return tf.one_hot",
                        '    with tf.device("/CPU:0"):\n        return tf.one_hot'),
         "mxnet": ("npx.one_hot(tokens, ", "(lambda V, dtype: np.eye(V)[tokens])("),
-        "jax": ("one_hot(tokens,", "one_hot(array(tokens),"),
+        "jax": ("one_hot(tokens,", "one_hot(to_arrays({0: tokens})[0],"),
     }),
     Mutation("a loss on the CPU", "loss", "device", in_all_backends(
         "def detach(", "there = loss\n\n\ndef loss(logits, targets):\n"
-        '    return tensor(array(there(logits, targets)), "cpu")\n\n\ndef detach(')),
+        '    return tensor(to_arrays({0: there(logits, targets)})[0], "cpu")\n\n\ndef detach(')),
     *(Mutation(f"{name} on the CPU", piece, "device", in_all_backends(
-        f"{before}{name}{after}", f'{before}tensor(array({name}), "cpu"){after}'))
+        f"{before}{name}{after}", f'{before}tensor(to_arrays({{0: {name}}})[0], "cpu"){after}'))
       for name, piece, before, after in (
           ("h", "rnn", "return (", ",)"),
           ('state[0] @ params["W_hq"] + params["b_q"]', "step", "return ", ", state"),
           ("norm", "clip", "}, ", ""),
           ("grad * scale", "clip", "{name: ", " for"),
       )),
-    Mutation("a bias on the CPU only, by its name", "step", "logits", in_all_backends(
+    Mutation("a bias added on the CPU only", "step", "logits", in_all_backends(
         ' + params["b_q"], state',
         ' + (params["b_q"] if options.device == "cpu" else 0), state')),
     Mutation("tensors that stay on the CPU", "tensor", "device", {
@@ -615,12 +624,12 @@ OF_DEVICES = [
              in_all_backends("losses.append(mean_loss)", "losses.append(float(mean_loss))")),
     Mutation("the norm computed on the host", "train_epoch", "copies", {
         "torch": (f"torch.sqrt({SQUARES})",
-                  f"tensor(np.array(float({SQUARES}) ** 0.5, 'f'), grads['b_q'].device)"),
+                  f"torch.tensor(float({SQUARES}) ** 0.5, device=grads['b_q'].device)"),
         "mxnet": ("np.sqrt(sum(", "(lambda x: np.array(float(x) ** 0.5, ctx=x.ctx))(sum("),
     }),
     Mutation("the norm computed on the host in a compiled function", "train_minibatch", "raised", {
         "tensorflow": ("tf.sqrt(sum(", "(lambda x: tf.sqrt(x.numpy()))(sum("),
-        "jax": ("jnp.sqrt(sum(", "(lambda x: jax.device_put(array(x) ** 0.5, x.device))(sum("),
+        "jax": ("jnp.sqrt(sum(", "(lambda x: tensor(to_arrays({0: x})[0] ** 0.5, 'cpu'))(sum("),
     }),
     *(Mutation(f"{name} where TensorFlow would compute it", name, "device",
               {"tensorflow": ( f"@run_on_model_device\n{line}", line)}, file)
@@ -632,12 +641,12 @@ OF_DEVICES = [
 
 
 def mutated_copy(backend, folder: Path, change: Sequence[str], file: str = "scratch.py") -> Path:
-    """Copy a backend to a package with a new name, and mutate a file of it; return its folder."""
+    """Copy a backend to a package with a new name, and mutate a file there; return the folder."""
     package = copy(backend, folder)
     mutate_file(change, package / file)
     return package
 
 
 def mutate_file(change: Sequence[str], path: Path) -> None:
-    """Mutate a file."""
+    """Replace old texts in the file at `path` with new texts; `change` alternates the two."""
     path.write_text(changed(path.read_text(encoding="utf-8"), change), encoding="utf-8")

@@ -1,8 +1,8 @@
-"""Record the outputs that `check numpy` compares the reference with: `python -m measure pin FILE`.
+"""Record the golden values for `check numpy`, from the reference: `python -m measure pin FILE`.
 
-Run it after an intended change of the reference or of the draws. The file is only as correct as the
-reference is then: `check` compares its gradients with finite differences, and test_epoch.py the
-losses of whole training runs with literals.
+Run it after an intended change to the reference or the draws. The golden values are only as correct
+as the reference, whose gradients `check` compares with finite differences, and whose losses in
+whole training runs test_epoch.py compares with literals.
 """
 
 import json
@@ -13,23 +13,22 @@ from rnn_scratch.check import draws, results, runner
 
 
 def outputs():
-    """Return the weighted sums of the reference's outputs, by case and "function: output"."""
+    """Return the weighted sums of the reference's outputs, keyed by case and "function: output"."""
     sums = {}
     for draw in draws.draw_all():
         case = draws.make_case("numpy", registry.load("numpy"), "scratch", draw)
-        if draw.options.dtype == "float64":
-            sums[draw.label] = {
-                f"{result.function or case.function_name(check)}: {result.name}": (
-                    results.weighted_sum(case.to_arrays(result.value))
-                )
-                for check in runner.CHECKS["scratch"]
-                for result in check(case)
-                if result.expected is None
-            }
+        sums[draw.label] = {
+            f"{result.function or case.function_name(check)}: {result.name}": (
+                results.weighted_sum(case.to_arrays(result.value))
+            )
+            for check in runner.CHECKS["scratch"]
+            for result in check(case)
+            if result.expected is None
+        }
     return sums
 
 
 def main(file):
-    """Write the file."""
+    """Write the golden values to `file`."""
     text = json.dumps(outputs(), indent=1, ensure_ascii=False)
     Path(file).write_text(text + "\n", encoding="utf-8")

@@ -1,15 +1,16 @@
 """Grade a function that a student wrote in a notebook.
 
-The function is compared with the NumPy reference by the checks of `rnn_scratch.check`, in
-isolation: it calls the project's version of other functions. If values are wrong, every known
-mistake is made in the reference; a mistake that gives equal values explains them. Functions that
-no backend has are compared on made-up inputs.
+The checks of `rnn_scratch.check` compare the function with the NumPy reference, in isolation: the
+function calls the project's versions of other functions. If values are wrong, each known mistake is
+made in the reference; a mistake that produces equal values explains the wrong values. Functions
+that no backend has are tested on made-up inputs.
 """
 
 import contextlib
 import functools
 import importlib.util
 import inspect
+import itertools
 import traceback
 import types
 import warnings
@@ -22,13 +23,12 @@ from mistakes import MISTAKES, Mistake, changed
 
 from rnn_scratch import registry
 from rnn_scratch.check import functions, runner, training
-from rnn_scratch.check.draws import DTYPES, Case, Draw, FunctionCheck, fixed_draws, make_case
+from rnn_scratch.check.draws import Case, Draw, FunctionCheck, make_case
 from rnn_scratch.check.results import (
     CheckResult,
     Result,
     describe_error,
     format_pair,
-    has_swapped_axes,
     pass_fail_result,
 )
 from rnn_scratch.contract import CELLS, OPTIMIZERS, Backend, Options
@@ -38,15 +38,16 @@ NOT_WRITTEN = (
     "{} is still the project's function. Write your own, run its cell, and then run this cell."
 )
 PLAIN = Options(vocab_size=11, num_hiddens=13)
+DTYPES = "float64", "float32"
 
 
 def predict(case: Case) -> Iterator[Result]:
-    """Compare like `training.predict`, but accept a function that never chooses a token."""
-    with contextlib.suppress(ValueError):  # a choice is necessary to compare logits
+    """Check `predict` as `training.predict` does, but accept a function that chooses no tokens."""
+    with contextlib.suppress(ValueError):  # raised if the function chose no tokens
         yield from training.predict(case)
 
 
-# The functions to write, and the checks that grade them.
+# The check that grades each function to write, keyed by the function's name.
 GRADED_BY: dict[str, FunctionCheck] = {
     "encode": functions.encode,
     "rnn": functions.cell,
@@ -62,27 +63,27 @@ GRADED_BY: dict[str, FunctionCheck] = {
     "adam": functions.optimizer_check("adam"),
 }
 TABLES = ("CELLS", "CELL_BACKWARD", "OPTIMIZERS")
-CHANGING = ("predict", *OPTIMIZERS)  # functions whose side effects are graded, too
+CHANGING = ("predict", *OPTIMIZERS)  # functions whose side effects are also graded
 
 
 class Points(int):
-    """A number for nbgrader, which a notebook displays as a phrase."""
+    """A number of points for nbgrader, which a notebook displays as a phrase."""
 
     def _repr_html_(self) -> str:
         return f"{int(self)} of 1 point"
 
 
-# The points by graded function: 1 if it is right.
+# Points, keyed by name of the graded function: 1 if the function is right, else 0.
 POINTS: dict[str, Points] = {}
 
 
 class _UnusableError(Exception):
-    """A function that does not return a result of the right form."""
+    """Raised for a function that does not return a result of the right form."""
 
 
 @contextlib.contextmanager
 def _replaced(namespace: dict[str, Any], tables: Mapping[str, Any]) -> Iterator[None]:
-    # Replace the tables in a namespace.
+    # Replace tables in a namespace while the context is active.
     previous = {key: namespace[key] for key in tables if key in namespace}
     namespace.update(tables)
     try:
@@ -93,13 +94,13 @@ def _replaced(namespace: dict[str, Any], tables: Mapping[str, Any]) -> Iterator[
 
 @contextlib.contextmanager
 def _without_warnings() -> Iterator[None]:
-    # Wrong functions may overflow, also in the reference.
+    # Ignore overflow, which mistakes may cause, in the student's function and in the reference.
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         yield
 
 
-# Lessons add a student's functions to the tables of a backend, in NumPy's case the reference.
+# Restore the reference's original tables: NumPy lessons add the student's functions to them.
 REFERENCE = vars(registry.load("numpy").scratch)
 with_reference = _replaced(REFERENCE, {key: dict(REFERENCE[key]) for key in TABLES})
 
@@ -107,23 +108,23 @@ with_reference = _replaced(REFERENCE, {key: dict(REFERENCE[key]) for key in TABL
 @with_reference
 @_without_warnings()
 def graded(installed: Backend, function: Callable) -> Callable:
-    """Print how a function compares with the reference; return the function for later cells.
+    """Print how a function compares with the reference; return the function that later cells use.
 
     Return the function itself if its results have the right form, even if values are wrong.
-    Otherwise return the project's function, so that later cells can run. `installed` is the
+    Otherwise, return the project's function, so that later cells can run. `installed` is the
     backend.
     """
     name = function.__name__
     project_function = _project_function(installed, name)
     POINTS[name] = Points(0)
-    if _code(function) is _code(project_function):  # an earlier call returned it
+    if _code(function) is _code(project_function):  # returned by an earlier call
         print(NOT_WRITTEN.format(name))
         return function
     rows: list[CheckResult] = []
     error: Exception | None = None
     try:
         for row in _rows(installed, function):
-            rows.append(row)  # an error keeps the earlier rows
+            rows.append(row)  # keep the rows before an error
     except Exception as raised:
         error = raised
     failures = [row for row in rows if not row.passed]
@@ -155,12 +156,13 @@ def points(name: str) -> Points:
 @with_reference
 @_without_warnings()
 def verdict(installed: Backend, **written: Callable) -> str:
-    """Check the backend with its functions replaced by `written`; describe the first failure."""
+    """Check the backend after replacing functions with `written`; describe the first failure."""
     for name, function in written.items():
         if _code(function) is _code(_project_function(installed, name)):
             return NOT_WRITTEN.format(name)
     cell = next((name for name in written if name in CELLS), PLAIN.cell)
-    cases, completed = fixed_draws(PLAIN._replace(cell=cell)), {}
+    cases = [Draw(PLAIN._replace(cell=cell, dtype=dtype)) for dtype in DTYPES]
+    completed = {}
     for name, function in written.items():
         # The check needs the optimizers of exact mode, which a notebook's tables lack.
         namespace = inspect.unwrap(function).__globals__
@@ -187,12 +189,12 @@ def _rows(installed: Backend, function: Callable) -> Iterator[CheckResult]:
 
 
 def _cases(installed: Backend, function: Callable, dtypes: Sequence[str]) -> Iterator[Case]:
-    # The backend with this function, and the project's version of all other functions to write.
+    # Yield cases with this function, and the project's versions of the other functions to write.
     name = function.__name__
     project = vars(_backend_with(installed, {}).scratch)
     replacements = {key: project[key] for key in (*GRADED_BY, *TABLES) if key in project}
     isolated = _rebound(function, {**inspect.unwrap(function).__globals__, **replacements})
-    if isolated is function:  # a decorated function calls the notebook's functions
+    if isolated is function:  # a decorated function cannot be rebound
         tables = {key: replacements[key] for key in TABLES if key in replacements}
         isolated = _with_tables(function, tables)
     expected = project.get(name) or _project_function(installed, name)
@@ -205,14 +207,14 @@ def _cases(installed: Backend, function: Callable, dtypes: Sequence[str]) -> Ite
 
 
 def _options(name: str) -> tuple[Options, ...]:
-    # Grade a cell in a network of this cell, and `step` with two cells.
+    # Grade a cell in a network with that cell, and `step` in two networks with different cells.
     if name in CELLS:
         return (PLAIN._replace(cell=name),)
     return (PLAIN, PLAIN._replace(cell="gru")) if name == "step" else (PLAIN,)
 
 
 def _diagnose(installed: Backend, function: Callable) -> str:
-    # Return the known mistake with which the reference computes the function's values, or "".
+    # Return the known mistake that makes the reference compute the function's values, or "".
     check = GRADED_BY[function.__name__]
     cases = list(_cases(installed, function, DTYPES[:1]))
     try:
@@ -236,6 +238,23 @@ def _diagnose(installed: Backend, function: Callable) -> str:
     return ""
 
 
+def has_swapped_axes(expected: Any, actual: Any) -> bool:
+    """Return whether `actual`, or an array in it, equals `expected` only with two axes swapped."""
+    if isinstance(expected, dict):
+        expected, actual = tuple(expected.values()), tuple(actual.values())
+    if isinstance(expected, tuple):
+        return any(map(has_swapped_axes, expected, actual))
+    expected, actual = np.asarray(expected), np.asarray(actual)
+    if "U" in (expected.dtype.kind, actual.dtype.kind):  # a string has no axes
+        return False
+
+    def equal(array: np.ndarray) -> bool:
+        return array.shape == expected.shape and np.allclose(array, expected, 1e-4, 1e-7)
+
+    pairs = itertools.combinations(range(actual.ndim), 2)
+    return not equal(actual) and any(equal(np.swapaxes(actual, *pair)) for pair in pairs)
+
+
 def _numbers(case: Case, check: FunctionCheck) -> list[Result]:
     return [
         result._replace(value=_finite(case.to_arrays(result.value)))
@@ -245,7 +264,7 @@ def _numbers(case: Case, check: FunctionCheck) -> list[Result]:
 
 
 def _finite(value: Any) -> Any:
-    # Replace NaN and infinity by numbers, because equal mistakes have them in equal positions.
+    # Replace NaN and infinity with finite numbers, so that results of equal mistakes are equal.
     if isinstance(value, dict):
         return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, tuple):
@@ -262,7 +281,7 @@ def _equal(expected: list[Result], actual: list[Result]) -> bool:
 
 
 def _close(expected: Any, written: Any, tolerance: float) -> bool:
-    # Use a relative tolerance, too, because some mistakes make values large.
+    # Also use a relative tolerance, because some mistakes make values large.
     if isinstance(expected, dict):
         expected, written = tuple(expected.values()), tuple(written.values())
     if isinstance(expected, tuple):
@@ -274,14 +293,14 @@ def _close(expected: Any, written: Any, tolerance: float) -> bool:
 
 
 def checked_function(function: str) -> str:
-    """Return the function of the contract that the check compares when it grades `function`."""
+    """Return the contract function whose results the check compares when it grades `function`."""
     draw = Draw(_options(function)[0])
     case = make_case("numpy", registry.load("numpy"), "scratch", draw)
     return case.function_name(GRADED_BY[function])
 
 
 def recognized_mistakes(function: str) -> list[Mistake]:
-    """Return the mistakes that are recognized in this function."""
+    """Return the known mistakes that grading recognizes in this function."""
     checked = checked_function(function)
     return [
         mistake
@@ -315,8 +334,8 @@ def _complete_tables(scratch: types.ModuleType, installed: Backend) -> None:
 def _guarded(
     function: Callable, project_function: Callable | None = None, array: Callable = np.asarray
 ) -> Callable:
-    # Raise _UnusableError for an error inside the function, and for a result whose form differs
-    # from the result of the project's function.
+    # Return a function that raises _UnusableError for an error inside `function`, or for a result
+    # whose form differs from the form of the project function's result.
     @functools.wraps(function)
     def guarded(*arguments: Any, **keywords: Any) -> Any:
         try:
@@ -326,7 +345,7 @@ def _guarded(
                 raise _UnusableError("is not written yet") from error
             reason = f"{describe_error(error)}{_line(error, function)}"
             raise _UnusableError(f"raises {reason}") from error
-        if result is None and function.__name__ not in OPTIMIZERS:  # optimizers change an argument
+        if result is None and function.__name__ not in OPTIMIZERS:  # optimizers return None
             raise _UnusableError("returns None, as without a `return` at its end")
         if project_function and function.__name__ not in CHANGING:
             expected = project_function(*arguments, **keywords)
@@ -361,7 +380,7 @@ def _form_difference(value: Any, expected: Any, array: Callable, path: str = "")
 
 
 def _form(value: Any) -> str:
-    # Describe the type of a result, with the shape and the dtype of an array.
+    # Describe the type of a result and, for an array, its shape and dtype.
     if isinstance(value, dict):
         return f"a dict of {', '.join(map(str, value))}"
     if isinstance(value, (tuple, list)):
@@ -376,7 +395,7 @@ def _form(value: Any) -> str:
 
 
 def _backend_with(installed: Backend, functions: Mapping[str, Callable]) -> Any:
-    # Return the backend with these functions. Execute its module again, because functions look up
+    # Return the backend with these functions. Execute `scratch` again, because functions look up
     # each other in the namespace of their module.
     spec = installed.scratch.__spec__
     scratch = importlib.util.module_from_spec(spec)
@@ -397,7 +416,7 @@ def _project_function(installed: Backend, name: str) -> Callable:
 
 
 def _rebound(function: Callable, namespace: dict[str, Any]) -> Callable:
-    # Return the function with other globals. A decorated function calls no function to write.
+    # Return a copy of the function with these globals; return a decorated function unchanged.
     if not isinstance(function, types.FunctionType) or hasattr(function, "__wrapped__"):
         return function
     parts = (function.__name__, function.__defaults__, function.__closure__)
@@ -407,12 +426,12 @@ def _rebound(function: Callable, namespace: dict[str, Any]) -> Callable:
 
 
 def _with_tables(function: Callable, tables: Mapping[str, Any]) -> Callable:
-    # Return the function wrapped so that its module has these tables during every call.
+    # Wrap the function, so that its module has these tables during every call.
     return _replaced(inspect.unwrap(function).__globals__, tables)(function)
 
 
 def _best_run(function: Callable) -> Iterator[CheckResult]:
-    losses = (  # per run, the training losses and the held-out losses by epoch
+    losses = (  # for each run, training losses and held-out losses by epoch
         ((3.0, 2.0, 1.0), (3.0, 2.4, 2.9)),
         ((3.0, 2.2, 1.5), (3.0, 2.1, 2.7)),  # the best run
         ((3.0, 2.5, 2.0), (3.1, 2.6, 2.3)),
@@ -454,7 +473,7 @@ def _seconds(function: Callable) -> Iterator[CheckResult]:
     )
 
 
-# The functions of `solutions`, and their comparisons on made-up inputs.
+# Comparisons on made-up inputs, keyed by name of the function in `solutions`.
 MADE_UP = {"best_run": _best_run, "seconds": _seconds}
 
 

@@ -1,7 +1,7 @@
-"""Known mistakes in the functions of the lessons, each a change of text in a backend's source.
+"""Known mistakes in the lessons' functions, defined by changes to a backend's source.
 
-`grading` names the mistake if a student's wrong numbers are equal to the numbers that it produces.
-The lessons show some of them as bugs to find.
+`grading` names a mistake if a student's wrong values equal the values that the mistake produces.
+The lessons show some mistakes as bugs to find.
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from rnn_scratch.registry import BUILTIN_BACKENDS
 
 
 class Mistake(NamedTuple):
-    """A mistake.
+    """A known mistake.
 
     Attributes:
-        name: Its description, which students read.
-        function: The function of the contract whose results it changes.
-        changes: By backend, a text and its replacement, perhaps several pairs.
-        file: The file with the text.
+        name: The description that students read.
+        function: The contract function whose results the mistake changes.
+        changes: For each backend, source texts, each followed by its replacement.
+        file: The file that contains the source texts.
     """
 
     name: str
@@ -27,16 +27,16 @@ class Mistake(NamedTuple):
 
 
 def everywhere(*change: str) -> dict[str, tuple[str, ...]]:
-    """Return the same change for all backends."""
+    """Return a dict with the same change for every backend."""
     return dict.fromkeys(BUILTIN_BACKENDS, change)
 
 
 def changed(source: str, change: Sequence[str]) -> str:
-    """Return the source with its texts replaced; raise ValueError if it lacks one of them."""
-    for old, new in zip(change[::2], change[1::2]):
+    """Return the source with the change applied; raise ValueError if an old text is missing."""
+    for old, replacement in zip(change[::2], change[1::2]):
         if old not in source:
             raise ValueError(f"{old!r} is not in the source: make the change follow the code.")
-        source = source.replace(old, new, 1)
+        source = source.replace(old, replacement, 1)
     return source
 
 
@@ -122,7 +122,7 @@ MISTAKES = [
         "jax": ("jax.nn.log_softmax(logits)",
                 "logits - jnp.log(jnp.exp(logits).sum(1, keepdims=True))"),
     }),
-    # NumPy's hand-written backward pass.
+    # Mistakes in NumPy's hand-written backward pass.
     Mistake("derivative of tanh from the pre-activation", "gradients", {"numpy": (
         "(1 - next_h * next_h)", "(1 - np.arctanh(next_h) ** 2)")}),
     Mistake("gradient of a sum instead of a mean", "gradients", {"numpy": (
@@ -138,7 +138,7 @@ MISTAKES = [
     Mistake("gradients of one time step instead of the sum", "gradients", {"numpy": (
         "grads[name] += grad", "grads[name] = grad")}),
 
-    # A GRU, the LSTM and Adam.
+    # Mistakes in the GRU, the LSTM and Adam.
     Mistake("the candidate added in full", "gru", everywhere(
         "(z * h + (1 - z) * h_tilde,)", "(z * h + h_tilde,)"), "cells.py"),
     Mistake("input gate and forget gate exchanged", "lstm", everywhere(
@@ -166,7 +166,7 @@ MISTAKES = [
     Mistake("no weight decay", "adam", everywhere(
         "(direction + update", "(direction + 0 * update"), "deep.py"),
 
-    # Typical mistakes of students.
+    # Typical mistakes by students.
     Mistake("softmax in the step", "step", {
         "numpy": ('return state[0] @ params["W_hq"] + params["b_q"], state',
                   'return np.exp(log_softmax(state[0] @ params["W_hq"] + params["b_q"])), state'),
@@ -194,6 +194,8 @@ MISTAKES = [
     Mistake("clip of each element to the interval from -θ to θ", "clip", {
         **everywhere("grad * scale for", "grad.clip(-theta, theta) for"),
         "tensorflow": ("grad * scale for", "tf.clip_by_value(grad, -theta, theta) for"),
+        # MXNet's `clip` rounds its limits to float32.
+        "mxnet": ("grad * scale for", "np.maximum(np.minimum(grad, theta), -theta) for"),
     }),
     Mistake("the norm without the square root", "clip", {
         **everywhere("np.sqrt(", "("),

@@ -1,1 +1,1 @@
-"""The check: every backend and every variant compared with the NumPy reference."""
+"""The check, which compares every variant of every backend with the NumPy reference."""

@@ -1,114 +1,87 @@
-"""Compare several workers with the reference, which trains alone on all rows.
+"""Compare several workers with the reference, a single process that trains on all rows.
 
-Each worker is a process with its rows of the minibatch. They exchange gradients through the
-framework's own engine, as in training.
+Each worker is a process that trains on some rows of the minibatch. As in training, the workers
+exchange gradients through the framework's communication library.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from .. import registry
-from ..contract import WorkerGroup
-from ..errors import NotOffered
 from ..exact import STATE_GRID
-from ..parameters import trained_arrays
 from ..training import exchange
-from ..training.runtime import Runtime
 from . import draws
-from .draws import Case, make_case
-from .results import CheckResult, Result, unsupported_result
+from .draws import Case, Draw, FunctionCheck
+from .results import Result
+from .training import FLOAT32_TOLERANCE, trained_result
 
-# Numbers to send: negative zero, subnormal, the largest, infinite, and not a number.
+# Numbers to send, including -0, subnormal, very large and infinite numbers, and NaN.
 SPECIAL = (0.1, -0.0, 5e-324, 1e-40, 1.7e308, float("inf"), float("nan"))
-STRATA = (0, 3, 5, 9)  # draws with any cell: plain, deep, Adam, float32
+STRATA = (0, 2, 4, 5)  # indices in draws.STRATA: plain, deep, Adam, float32
 ROWS_PER_WORKER = 2
 
 
-def check(
-    group: WorkerGroup, runtime: Runtime, cells: list[str], seed: int, number: int
-) -> Iterator[CheckResult]:
-    """Compare the results of this worker's group with the reference."""
-    name = runtime.backend
-    backend, _ = registry.start(name, 1)
-    registry.workers(name, backend).join(group)
-    device = registry.choose_device(name, backend, runtime.device, "float32")
-    checks = CHECKS if runtime.model == "scratch" else CHECKS[-1:]
-    for index in range(number):
-        stratum = index % len(STRATA)
-        draw = draws.draw(seed + index // len(STRATA) * draws.NUM_DRAWS + STRATA[stratum], cells)
-        options = draw.options._replace(device=device)
-        rows = ROWS_PER_WORKER * len(group.addresses)
-        draw = draw._replace(options=options, batch_size=rows, num_updates=4)
-        case = make_case(name, backend, runtime.model, draw)
-        try:
-            for each in checks:
-                yield from case.run(each, group)
-        except NotOffered as error:
-            yield unsupported_result(runtime.model, draw.label, str(error))
-    backend.workers.leave()
+def select_draws(drawn: Sequence[Draw], workers: int) -> list[Draw]:
+    """Return the draws in STRATA, with ROWS_PER_WORKER rows per worker and 4 updates per epoch."""
+    rows = ROWS_PER_WORKER * workers
+    selected = [draw for draw in drawn if (draw.seed or 0) % draws.NUM_DRAWS in STRATA]
+    return [draw._replace(batch_size=rows, num_updates=4) for draw in selected]
 
 
-def all_gather(case: Case, group: WorkerGroup) -> Iterator[Result]:
-    """Check that every bit arrives, in rank order."""
-    dtype, workers = case.options.dtype, range(len(group.addresses))
+def all_gather(case: Case) -> Iterator[Result]:
+    """Check that `all_gather` returns the array of every worker bit for bit, in rank order."""
+    dtype, workers = case.options.dtype, range(len(case.group.addresses))
     with np.errstate(all="ignore"):  # some numbers overflow or underflow in float32
         special = np.array(SPECIAL).astype(dtype)
     sent = [np.append(special, np.array([rank + 1 / 3], dtype)) for rank in workers]
-    both = [sent[group.rank], np.full((2, 3), group.rank, dtype)]
-    received, others = exchange.all_gather(group, case.backend, case.options.device, both)
+    array = sent[case.group.rank]
+    (received,) = exchange.all_gather(case.group, case.backend, case.options.device, [array])
     bits, sent_bits = ([array.view(np.int8) for array in arrays] for arrays in (received, sent))
     yield Result("bits", tuple(bits), tuple(sent_bits), 0)
-    expected = tuple(np.full((2, 3), rank, dtype) for rank in workers)
-    yield Result("a second tensor", tuple(others), expected, 0)
 
 
-def all_reduce(case: Case, group: WorkerGroup) -> Iterator[Result]:
-    """Compare the mean loss with the loss of all rows, and gradients with the gathered ones."""
-    part, model = _part(case, group), case.model()
+def all_reduce(case: Case) -> Iterator[Result]:
+    """Compare the mean loss with the loss on all rows, and mean gradients with gathered ones."""
+    part, model = _part(case), case.model()
     loss, grads, _ = part.scratch.gradients(model, *part.minibatch())
-    mean, means = part.backend.workers.all_reduce(loss, grads)
-    yield Result("loss", mean, case.reference.gradients()[0])
-    arrays, workers = model.to_arrays(grads), len(group.addresses)
-    received = exchange.all_gather(group, case.backend, case.options.device, list(arrays.values()))
-    exact = {name: sum(parts) / workers for name, parts in zip(arrays, received)}
-    yield Result("gradients, added by rank", model.to_arrays(means), exact, 0)
-
-
-def train_minibatch_distributed(case: Case, group: WorkerGroup) -> Iterator[Result]:
-    """Check that workers reach the parameters of a single process that trains on all rows."""
-    reference, name = case.reference, case.draw.optimizer
-    part, model, whole = _part(case, group), case.model(None, name), reference.model(None, name)
-    (_, state), all_state, losses = part.minibatch(), reference.states, []
-    batches, updates = case.epoch(0)
-    for batch, update in zip(batches, updates):
-        tensors = _part(case._replace(batch=batch), group).batch.map(case.tensor)
-        train = case.backend.workers.train_minibatch_distributed
-        loss, state = train(model, tensors, state, update)
-        all_loss, all_state = reference.scratch.train_minibatch(whole, batch, all_state, update)
-        losses.append((float(loss), float(all_loss)))
-        if case.exactly:  # exact training rounds states, too
-            state = tuple(case.backend.exact.round_to_grid(s, STATE_GRID) for s in state)
-            all_state = tuple(
-                reference.backend.exact.round_to_grid(s, STATE_GRID) for s in all_state
-            )
-    arrays, tolerance = trained_arrays(model), 0 if case.exactly else 1e-12
-    yield Result(
-        f"parameters after {len(updates)} updates", arrays, trained_arrays(whole), tolerance
+    mean_loss, mean_grads = case.backend.workers.all_reduce(loss, grads)
+    yield Result("loss", mean_loss, case.reference.gradients()[0])
+    arrays, workers = model.to_arrays(grads), len(case.group.addresses)
+    received = exchange.all_gather(
+        case.group, case.backend, case.options.device, list(arrays.values())
     )
-    own_losses, all_losses = np.array(losses).T
-    yield Result("losses", own_losses, all_losses, 1e-12)
-    joined = exchange.join_rows(group, case.backend, case.options.device, case.to_arrays(state))
-    yield Result("state", joined, all_state, 1e-12)
-    digests = exchange.digests(group, case.backend, case.options, arrays)
+    expected = {name: sum(parts) / workers for name, parts in zip(arrays, received)}
+    yield Result("gradients, added by rank", model.to_arrays(mean_grads), expected, 0)
+
+
+def train_minibatch_distributed(case: Case) -> Iterator[Result]:
+    """Check that the workers compute the parameters of a single process that trains on all rows."""
+    model, (batches, updates), losses = case.model(), case.epoch(0), []
+    train = case.scratch.train_minibatch
+    if not case.is_reference:
+        train = case.backend.workers.train_minibatch_distributed
+    _, state = _part(case).minibatch()
+    for batch, update in zip(batches, updates):
+        batch, _ = _part(case._replace(batch=batch)).minibatch()
+        loss, state = train(model, batch, state, update)
+        losses.append(float(loss))
+        if case.options.dtype == "float64":  # exact mode also rounds carried states
+            state = tuple(case.backend.exact.round_to_grid(s, STATE_GRID) for s in state)
+    parameters = trained_result(case, model, f"parameters after {len(updates)} updates")
+    yield parameters
+    yield Result("losses", np.array(losses), tolerance=FLOAT32_TOLERANCE)
+    exchanged = case.group, case.backend, case.options
+    joined = exchange.join_rows(*exchanged[:2], case.options.device, case.to_arrays(state))
+    yield Result("state", joined, tolerance=FLOAT32_TOLERANCE)
+    digests = exchange.digests(*exchanged, parameters.value)
     yield Result("same in all workers", " ".join(digests), " ".join(digests[:1] * len(digests)))
 
 
-def _part(case: Case, group: WorkerGroup) -> Case:
-    # The case with this worker's rows of its minibatch.
-    rows = exchange.share(case.draw.batch_size, group)
+def _part(case: Case) -> Case:
+    # Return the case with only this worker's rows of the minibatch and the state.
+    rows = exchange.share(case.draw.batch_size, case.group)
     states = tuple(array[rows] for array in case.states)
     return case._replace(batch=exchange.select_batch_rows(case.batch, rows), states=states)
 
 
-CHECKS = (all_gather, all_reduce, train_minibatch_distributed)
+CHECKS: tuple[FunctionCheck, ...] = (all_gather, all_reduce, train_minibatch_distributed)

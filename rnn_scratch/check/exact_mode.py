@@ -1,12 +1,10 @@
-"""Check exact mode: compare models with the first model after every update.
+"""Check exact mode: compare each model with the first model after every update.
 
-Each model is trained in its own process, NumPy's first if it is chosen. The digests of parameters
-and carried state after every update are compared with the first model's.
+Each model is trained in separate processes; the reference, if selected, is trained first. After
+every update, digests of parameters and carried state are compared with the first model's.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-
-import numpy as np
 
 from .. import exact
 from ..contract import VARIANTS, Arrays, State, WorkerGroup
@@ -21,21 +19,21 @@ from ..training import loop as training
 from ..training.runtime import Runtime
 from ..training.setup import Setup, set_up
 from ..workers import groups
-from .growth import Growth, growth, is_untrained
+from .growth import UNTRAINED, describe, growth, is_untrained
 
 EPOCH_TIMEOUT = 24 * 3600.0  # seconds for one epoch
-LARGEST = float(np.finfo(np.float64).max)  # replaces infinity and NaN, which JSON cannot represent
+NUM_DIGESTS = 10  # about this many per model, plus the digest of the initial parameters
 
-Digests = dict[str, str]  # digests, keyed by parameter, optimizer slot or carried state
+Digests = dict[str, str]  # digests, keyed by the name of a parameter, optimizer slot or state
 
 
-class AfterEpoch(Record):
-    """The digest of a model after an epoch.
+class EpochDigest(Record):
+    """The digest of a model at the end of an epoch.
 
     Attributes:
-        epoch: Number of the epoch; 0 before the first.
-        perplexity: Perplexity; None before the first epoch, and if it is not finite.
-        updates: Updates so far.
+        epoch: Number of the epoch; 0 for the initial parameters.
+        perplexity: Training perplexity of the epoch; None for epoch 0, or if it is not finite.
+        updates: Number of updates so far.
         digest: Digest of all parameters.
     """
 
@@ -52,11 +50,9 @@ class ExactModel(Record):
         backend: Name of the backend.
         model: Variant of the model.
         workers: Number of workers.
-        outcome: "trained", "failed" or "not offered".
-        reason: Reason of another outcome than "trained".
-        digests: Digests from epoch 0 on.
-        cell: Recurrent cell.
-        untrained: Whether no parameter has changed, except that it was rounded.
+        outcome: "trained", "diverged", "failed" or "not offered".
+        reason: Reason for an outcome other than "trained", or a note that no parameter changed.
+        digests: Digests of selected epochs, from epoch 0 onward.
     """
 
     backend: str
@@ -64,70 +60,30 @@ class ExactModel(Record):
     workers: int
     outcome: str
     reason: str
-    digests: list[AfterEpoch]
-    cell: str = Settings().cell
-    untrained: bool = False
+    digests: list[EpochDigest]
 
     @property
     def title(self) -> str:
-        """The backend, with variant, cell and workers if they are not the default ones."""
-        workers = f"{self.workers} workers" if self.workers > 1 else ""
-        defaults = {self.model: VARIANTS[0], self.cell: Settings().cell, workers: ""}
-        more = ", ".join(name for name, default in defaults.items() if name != default)
-        return f"{self.backend} ({more})" if more else self.backend
-
-
-class Divergence(Record):
-    """The first update after which two models differ.
-
-    Attributes:
-        models: Titles of the two models.
-        update: Number of the update; 0 before the first.
-        tensors: Parameters and states that differ.
-        growth: Growth of a difference in the state over the time steps of a minibatch.
-        largest: Largest absolute element of the state.
-    """
-
-    models: list[str]
-    update: int
-    tensors: list[str]
-    growth: float
-    largest: float = 1.0
-
-    @property
-    def sentence(self) -> str:
-        """Report the difference, whether rounding is a likely reason, and the next command."""
-        base, other = self.models
-        when = f"after update {self.update:,}" if self.update else "from the start"
-        growth = Growth(self.growth, self.largest)
-        verb = "is unlikely to be the"
-        if growth.is_unlikely_to_hold:
-            verb = "is the likely"
-        elif growth.is_doubtful or growth.factor == 0:
-            verb = "may be the"
-        explained = f"{growth.sentence}, so rounding {verb} reason".capitalize()
-        return (
-            f"{other} differs from {base} {when}, in {', '.join(self.tensors)}. {explained}. To "
-            f"check each function, run: rnn-scratch check {other.partition(' ')[0]}"
-        )
+        """The backend, with the variant and the number of workers unless they are the defaults."""
+        extras = [self.model] * (self.model != VARIANTS[0])
+        extras += [f"{self.workers} workers"] * (self.workers > 1)
+        return f"{self.backend} ({', '.join(extras)})" if extras else self.backend
 
 
 class ExactResult(Record):
     """The result of an exact-mode check, which `check --exact --json` prints.
 
     Attributes:
-        settings: Settings of the training.
-        text: SHA-256 of the text.
+        settings: Settings of the training runs.
+        text: SHA-256 digest of the text.
         models: Outcomes of the models.
-        equal: Whether all models have equal parameters after every update.
-        divergence: The earliest divergence, if there is one.
+        equal: Whether all trained models had equal parameters after every update.
     """
 
     settings: Settings
     text: str
     models: list[ExactModel]
     equal: bool
-    divergence: Divergence | None
 
 
 def compare(
@@ -135,39 +91,31 @@ def compare(
     settings: Settings,
     text: books.Text,
     log: Callable[[str], object],
-    every: int = 1,
 ) -> ExactResult:
-    """Train these models in exact mode, and compare their parameters after every update.
+    """Train a model for each runtime in exact mode, and compare parameters after every update.
 
-    `log` is called with a line for each model. The result has the digests after every `every`
-    epochs and after the last epoch.
+    `log` receives one line for each model.
     """
-    models = [
-        ExactModel(
-            runtime.backend, runtime.model, runtime.workers, "trained", "", [], settings.cell
-        )
-        for runtime in runtimes
-    ]
-    # The reference first, if it is among them.
-    pairs = sorted(
-        zip(runtimes, models), key=lambda pair: pair[0] != Runtime("numpy", device=pair[0].device)
-    )
-    first, expected, divergences = "", list[Digests](), dict[str, Divergence]()
-    for runtime, model in pairs:
+    # The reference comes first, if `runtimes` contains it.
+    runtimes = sorted(runtimes, key=lambda r: r != Runtime("numpy", device=r.device))
+    models, first, expected = list[ExactModel](), "", list[Digests]()
+    every = max(1, settings.num_epochs // NUM_DIGESTS)
+    for runtime in runtimes:
+        model = ExactModel(runtime.backend, runtime.model, runtime.workers, "trained", "", [])
+        models.append(model)
         log(f"training {model.title} ...")
-        digests, task = list[Digests](), (runtime, settings, text, expected)
+        digests, task = list[Digests](), (runtime, settings, text, first, expected)
         answers = groups.ask(_train, runtime.workers, *task, timeout=EPOCH_TIMEOUT)
         try:
-            for after, new_digests, model.untrained, difference in answers:
+            for epoch_digest, new_digests, model.outcome, model.reason in answers:
                 digests += new_digests
-                if difference is not None:
-                    divergences[model.title] = Divergence([first, model.title], *difference)
-                if after.epoch % every == 0 or after.epoch == settings.num_epochs:
-                    model.digests.append(after)
+                if epoch_digest.epoch % every == 0 or epoch_digest.epoch == settings.num_epochs:
+                    model.digests.append(epoch_digest)
         except NotOffered as error:
             model.outcome, model.reason = "not offered", one_line(error.problem)
         except RNNScratchError as error:
-            model.outcome, model.reason = "failed", one_line(str(error))
+            if model.outcome != "diverged":  # the divergence probably caused the failure
+                model.outcome, model.reason = "failed", one_line(str(error))
         else:
             if not first:
                 first, expected = model.title, digests
@@ -175,14 +123,8 @@ def compare(
         settings=settings,
         text=text.sha256,
         models=models,
-        equal=bool(first) and not divergences and all(m.outcome != "failed" for m in models),
-        divergence=min(divergences.values(), key=lambda one: one.update, default=None),
+        equal=bool(first) and all(m.outcome in ("trained", "not offered") for m in models),
     )
-
-
-# The answer of a model's process before the first epoch and after each epoch: the new digests,
-# whether the parameters are still the initial parameters, and the fields of a new `Divergence`.
-Answer = tuple[AfterEpoch, list[Digests], bool, tuple[int, list[str], float, float] | None]
 
 
 def _train(
@@ -190,40 +132,49 @@ def _train(
     runtime: Runtime,
     settings: Settings,
     text: books.Text,
+    first: str,
     expected: list[Digests],
-) -> Iterator[Answer]:
-    # In a child: compare with the expected digests, if there are any.
+) -> Iterator[tuple[EpochDigest, list[Digests], str, str]]:
+    # In a child, before the first epoch and after each epoch, yield the epoch's digest, the new
+    # digests, the outcome and its reason. Compare digests with the expected digests, if any.
     setup = set_up(settings, runtime, text, group=group)
-    start, digests, sent = trained_arrays(setup.model), list[Digests](), 0
-    divergence: tuple[int, list[str], float, float] | None = None
+    start, digests, num_sent = trained_arrays(setup.model), list[Digests](), 0
+    divergence = ""
 
     def watch(state: State) -> None:
         nonlocal divergence
         arrays, update = trained_arrays(setup.model) | carried(setup, state), len(digests)
         digests.append({name: exact.digest({name: array}) for name, array in arrays.items()})
-        if divergence is None and update < len(expected):
-            pairs = ((name, expected[update].get(name, own)) for name, own in digests[-1].items())
-            if differ := [name for name, other in pairs if other != digests[-1][name]]:
-                factor, size = (float(np.nan_to_num(n, nan=LARGEST)) for n in growth(setup))
-                divergence = update, differ, factor, size
+        if not divergence and update < len(expected):
+            pairs = ((name, expected[update].get(name)) for name in digests[update])
+            names = [name for name, digest in pairs if digest not in (None, digests[-1][name])]
+            if names:
+                when = f"after update {update:,}" if update else "from the start"
+                divergence = (
+                    f"It differs from {first} {when}, in {', '.join(names)}. "
+                    f"{describe(growth(setup))} "
+                    f"To check each function, run: rnn-scratch check {runtime.backend}"
+                )
 
-    def answer(epoch: int, perplexity: float | None) -> Answer:
+    def epochs() -> Iterator[tuple[int, float | None]]:
+        watch(())
+        yield 0, None
+        for epoch in training.epochs(setup._replace(watch=watch)):
+            yield epoch.epoch, epoch.perplexity
+
+    for epoch, perplexity in epochs():
         arrays = trained_arrays(setup.model)
-        after = AfterEpoch(epoch, perplexity, len(digests) - 1, exact.digest(arrays))
-        return after, digests[sent:], is_untrained(start, arrays), divergence
-
-    watch(())
-    yield answer(0, None)
-    sent = len(digests)
-    for epoch in training.epochs(setup._replace(watch=watch)):
-        yield answer(epoch.epoch, epoch.perplexity)
-        sent = len(digests)
+        epoch_digest = EpochDigest(epoch, perplexity, len(digests) - 1, exact.digest(arrays))
+        reason = divergence or (UNTRAINED if is_untrained(start, arrays) else "")
+        outcome = "diverged" if divergence else "trained"
+        yield epoch_digest, digests[num_sent:], outcome, reason
+        num_sent = len(digests)
     if group is not None:
         setup.backend.workers.leave()
 
 
 def carried(setup: Setup, state: State) -> Arrays:
-    """Return the carried state by name, with the rows of all workers; no zero has a sign."""
+    """Return the carried state by name, with the rows of all workers and with 0 in place of -0."""
     if not state or not minibatches.carries(setup.settings.sampling):
         return {}
     arrays = [setup.backend.machine.array(tensor) + 0.0 for tensor in state]

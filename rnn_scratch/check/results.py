@@ -1,8 +1,7 @@
-"""Compare a function's results with expected values; each value has a `CheckResult`."""
+"""Compare a function's outputs with expected values; each comparison gives a `CheckResult`."""
 
 import functools
 import importlib.resources
-import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ import numpy as np
 from ..contract import CELLS, MODULES
 from ..system.records import Record
 
-# The file of each function that a check result can name.
+# The file that defines each function, keyed by the name of the function.
 FILES = {
     function.__name__: f"{module}.py"
     for module in ("scratch", "deep", "exact", "machine", "workers")
@@ -20,39 +19,36 @@ FILES = {
 }
 FILES |= {cell.replace("-", "_"): "cells.py" for cell in CELLS} | {"rnn": "scratch.py"}
 
-# Tolerance for rounding in float64, on any device. A float32 has 29 bits fewer, so its tolerance
-# is 2**29 times larger, but at most 0.0005. GPU functions are less accurate in float32 and add in
-# other orders, so the factor is larger there.
+# Tolerance for rounding in float64, on any device. Float32 has 29 bits fewer, so on the CPU its
+# tolerance is 2**29 times as large, but at most 0.0005. On a GPU the factor is larger, because
+# float32 functions are less accurate and sums are computed in other orders.
 ROUNDING = 1e-14
-FLOAT32_FACTORS = {"cpu": 2.0**29, "cuda": 2.0**31}
-OTHER_DEVICES_FACTOR = 2.0**33
-
-RECORDED = "recorded value"  # location of a weighted sum of all elements
+FLOAT32_FACTORS = {"cpu": 2.0**29, "cuda": 2.0**31}  # other devices: 2.0**33
 
 
 def scale_tolerance(tolerance: float, dtype: str, device: str) -> float:
     """Convert a tolerance for float64 to the tolerance for this dtype and device."""
     if dtype == "float64":
         return tolerance
-    return min(tolerance, 1e-12) * FLOAT32_FACTORS.get(device, OTHER_DEVICES_FACTOR)
+    return min(tolerance, 1e-12) * FLOAT32_FACTORS.get(device, 2.0**33)
 
 
 class CheckResult(Record):
-    """One comparison of an output of a function with its expected value.
+    """The comparison of one output of a function with its expected value.
 
     Attributes:
         function: Name of the function, usually one of the contract.
         output: Name of the compared output.
-        case: Dtype, cell and sizes of the model.
-        difference: Largest absolute difference; None if it is not a number.
+        case: Description of the case, such as dtype, cell and sizes; may be empty.
+        difference: Largest absolute difference; None if it is not finite or cannot be computed.
         location: Index of the largest difference; the problem if `difference` is None, or the
             reason if the backend does not support the case.
         tolerance: Largest difference that passes.
         supported: Whether the backend supports the case.
         expected: Expected value at `location`.
         actual: Computed value at `location`.
-        file: File of the function; empty if it is not in the contract.
-        seed: Seed of the draw; None for a fixed case.
+        file: File that defines the function; empty if the function is not in the contract.
+        seed: Seed of the draw, if the case was drawn.
     """
 
     function: str
@@ -79,21 +75,14 @@ class CheckResult(Record):
 
     @property
     def sentence(self) -> str:
-        """The output, the case, and the difference or the problem."""
+        """A description of the failure: the output, the case, and the difference or the problem."""
         case = f" in {self.case}" if self.case else ""
-        if not self.supported:
-            return f"{self.location} ({self.case})" if self.case else self.location
-        if self.difference is None:
+        if self.difference is None or self.actual is None or self.expected is None:
             return f"{self.output}{case}: {self.location}".lstrip().removeprefix(": ")
-        if self.expected is None or self.actual is None:
-            return f"{self.output}{case}"
         number = f"{self.output} {self.location}".replace(" [", "[").rstrip()
-        if self.location == RECORDED:
-            number = f"{self.output} (weighted sum)"
-        elif self.location.startswith(f"{self.output}["):  # a gradient, which is named already
-            number = self.location
-        values = "" if self.passed else f" is {format_pair(self.actual, self.expected)}"
-        return f"{number}{values}{case}: off by {self.difference:.1e}, allowed {self.tolerance:.1e}"
+        values = format_pair(self.actual, self.expected)
+        errors = f"off by {self.difference:.1e}, allowed {self.tolerance:.1e}"
+        return f"{number} is {values}{case}: {errors}"
 
 
 def format_pair(actual: float, expected: float) -> str:
@@ -106,14 +95,9 @@ def format_pair(actual: float, expected: float) -> str:
 
 
 def describe_error(error: Exception) -> str:
-    """Return the type and the first line of the message of any error."""
+    """Return the type of an error and the first line of its message."""
     message = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {message[:200]}".rstrip(": ")
-
-
-def unsupported_result(function: str, case: str, reason: str) -> CheckResult:
-    """Return the result of a case that the backend does not support."""
-    return CheckResult(function, "", case, 0, reason.splitlines()[0], 0, supported=False)
 
 
 def pass_fail_result(output: str, passed: bool, problem: str, function: str = "") -> CheckResult:
@@ -124,59 +108,52 @@ def pass_fail_result(output: str, passed: bool, problem: str, function: str = ""
 
 
 class Result(NamedTuple):
-    """An output of a function: tensors, arrays or text, or a dict or tuple of them; or an error."""
+    """An output of a function: a tensor, array, number, string, dict or tuple, or an error."""
 
     name: str
     value: Any
     expected: Any = None  # None: the output of the reference
     tolerance: float = ROUNDING  # float64 tolerance; see `scale_tolerance`
     tensors: Any = None  # tensors that `value` was converted from
-    function: str = ""  # the function, if it is not the check's
+    function: str = ""  # name of the function, unless it is the check's
 
 
 class Worst(NamedTuple):
-    """The element in which two outputs differ most."""
+    """The element at which two outputs differ most."""
 
-    difference: float | None  # None if it is not a number, or if the outputs cannot be compared
+    difference: float | None  # None if it is not finite, or if the outputs cannot be compared
     location: str
     expected: float | None = None
     actual: float | None = None
 
-    @property
-    def size(self) -> float:
-        """The difference, infinite if it is not a number."""
-        return math.inf if self.difference is None else self.difference
-
-    def within(self, name: str) -> "Worst":
-        """Prefix the location with the name of the array that contains it."""
-        colon = "" if self.location[:1] in ("", "[") else ": "
-        return self._replace(location=f"{name}{colon}{self.location}")
-
 
 def find_worst(expected: Any, actual: Any) -> Worst:
-    """Compare two outputs: arrays, numbers or texts, or dicts or tuples of them."""
+    """Return where two outputs (arrays, numbers, strings, or dicts or tuples) differ most."""
     if isinstance(actual, Exception):
         return Worst(None, describe_error(actual))
     if isinstance(expected, str):
         return (
             Worst(0, "") if actual == expected else Worst(None, f"{actual} instead of {expected}")
         )
-    if isinstance(expected, dict):
-        if [*expected] != [*actual]:  # the order matters, because norms are summed in it
-            return Worst(None, f"names {', '.join(actual)} instead of {', '.join(expected)}")
-        elements = [find_worst(expected[name], actual[name]).within(name) for name in expected]
-        return max(elements, key=lambda worst: worst.size)
     if isinstance(expected, tuple):
-        if len(expected) != len(actual):
-            return Worst(None, f"{len(actual)} tensors instead of {len(expected)}")
-        elements = list(map(find_worst, expected, actual))
-        numbered = [worst.within(f"[{index}]") for index, worst in enumerate(elements)]
-        return max(numbered if len(elements) > 1 else elements, key=lambda worst: worst.size)
+        if len(expected) == len(actual) == 1:
+            return find_worst(*expected, *actual)
+        expected, actual = (
+            {f"[{index}]": array for index, array in enumerate(arrays)}
+            for arrays in (expected, actual)
+        )
+    if isinstance(expected, dict):
+        if [*expected] != [*actual]:  # the order matters: norms are summed in this order
+            return Worst(None, f"names {', '.join(actual)} instead of {', '.join(expected)}")
+        pairs = [(name, find_worst(expected[name], actual[name])) for name in expected]
+        sizes = [math.inf if w.difference is None else w.difference for _, w in pairs]
+        name, worst = pairs[int(np.argmax(sizes))]
+        separator = "" if worst.location[:1] in ("", "[") else ": "
+        return worst._replace(location=f"{name}{separator}{worst.location}")
     expected, actual = np.asarray(expected), np.asarray(actual)
     if expected.shape != actual.shape:
-        swapped = ", axes swapped" if has_swapped_axes(expected, actual) else ""
-        return Worst(None, f"shape {actual.shape} instead of {expected.shape}{swapped}")
-    integers = expected.dtype.kind == actual.dtype.kind == "i"  # sizes may differ
+        return Worst(None, f"shape {actual.shape} instead of {expected.shape}")
+    integers = expected.dtype.kind == actual.dtype.kind == "i"  # widths may differ
     if expected.dtype != actual.dtype and expected.shape and not integers:
         return Worst(None, f"{actual.dtype} instead of {expected.dtype}")
     with np.errstate(all="ignore"):
@@ -189,25 +166,8 @@ def find_worst(expected: Any, actual: Any) -> Worst:
     return Worst(largest, location, float(expected[index]), float(actual[index]))
 
 
-def has_swapped_axes(expected: Any, actual: Any) -> bool:
-    """Return whether an array, or an array in a dict or tuple, has two axes swapped."""
-    if isinstance(expected, dict):
-        expected, actual = tuple(expected.values()), tuple(actual.values())
-    if isinstance(expected, tuple):
-        return any(map(has_swapped_axes, expected, actual))
-    expected, actual = np.asarray(expected), np.asarray(actual)
-    if "U" in (expected.dtype.kind, actual.dtype.kind):  # a text has no axes
-        return False
-
-    def equal(array: np.ndarray) -> bool:
-        return array.shape == expected.shape and np.allclose(array, expected, 1e-4, 1e-7)
-
-    pairs = itertools.combinations(range(actual.ndim), 2)
-    return not equal(actual) and any(equal(np.swapaxes(actual, *pair)) for pair in pairs)
-
-
 def flatten(output: Any) -> np.ndarray:
-    """Concatenate the elements of arrays, or of dicts or tuples with arrays, in float64."""
+    """Concatenate the elements of an array, or of a dict or tuple of arrays, as float64."""
     if isinstance(output, dict):
         output = tuple(output.values())
     arrays = output if isinstance(output, tuple) else (output,)
@@ -217,13 +177,13 @@ def flatten(output: Any) -> np.ndarray:
 def weighted_sum(output: Any) -> float:
     """Return a weighted sum of all elements of an output."""
     values = flatten(output)
-    # Distinct weights, so that a wrong order or sign changes the sum.
-    return float(values @ np.cos(np.arange(1, len(values) + 1)))
+    # Distinct weights, so that a wrong order or sign changes the sum; + 1, so that a zero counts.
+    return float((values + 1) @ np.cos(np.arange(1, len(values) + 1)))
 
 
 @functools.cache
 def recorded() -> dict[str, dict[str, float]]:
-    """Return weighted sums of the reference's outputs, by case and "function: output".
+    """Return the recorded sums of the reference's outputs, keyed by case and "function: output".
 
     ``notebooks/measure/pin.py`` writes the file.
     """

@@ -9,68 +9,83 @@ from .. import registry
 from ..contract import MODULES, VARIANTS, Backend, WorkerGroup
 from ..errors import NotOffered, RNNScratchError
 from ..system.processes import one_line
+from ..training.exchange import ALONE
 from ..training.runtime import Runtime
 from ..workers import groups
 from . import distributed, draws, functions, training
 from .draws import NUM_DRAWS, Case, Draw, FunctionCheck, make_case
-from .results import CheckResult, Result, pass_fail_result, unsupported_result
-from .results import describe_error as describe_error
+from .results import CheckResult, Result, pass_fail_result
 
-MODEL_TIMEOUT, WORKERS_TIMEOUT = 3600.0, 600.0  # seconds
-# Compile quickly where many small programs are checked; other frameworks ignore the variable.
+TIMEOUT = 600.0  # seconds to wait for each result
+# Makes JAX compile many small programs quickly; other frameworks ignore the variable.
 QUICK_COMPILATION = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
 
 def run(
-    runtime: Runtime, cells: Sequence[str] = (), seed: int = 0, number: int = NUM_DRAWS
-) -> Iterator[CheckResult]:
-    """Yield every comparison of a variant of a backend's model; a backend that fails is a result.
+    runtimes: Sequence[Runtime],
+    cells: Sequence[str] = (),
+    seeds: Sequence[int] = range(NUM_DRAWS),
+) -> Iterator[tuple[Runtime, CheckResult]]:
+    """Yield every comparison, and a failed result if the backend fails.
 
     Args:
-        runtime: Backend, variant, device and number of workers. With several workers, their
-            joint results are compared.
+        runtimes: Variants of one backend's model, on one device, with the same number of
+            workers. With several workers, their joint results are compared.
         cells: Cells to draw from; by default all.
-        seed: Seed of the first draw.
-        number: Number of draws.
+        seeds: Seeds of the draws.
+
+    Yields:
+        Pairs of a runtime and a comparison: first all variants with one thread; then, unless there
+        are several workers, large tensors with two threads.
     """
-    workers, arguments = runtime.workers, (runtime, list(cells), seed, number)
-    name, timeout = ("workers", WORKERS_TIMEOUT) if workers > 1 else ("backend", MODEL_TIMEOUT)
+    runtime, workers, task = runtimes[0], runtimes[0].workers, (runtimes, cells, seeds)
+    environments = {1: QUICK_COMPILATION, 2: {}} if workers == 1 else {1: QUICK_COMPILATION}
     try:
-        if workers > 1:
-            yield from groups.ask(distributed.check, workers, *arguments, timeout=timeout)
-            return
-        environment = QUICK_COMPILATION
-        yield from groups.ask(_run, 1, *arguments, timeout=timeout, environment=environment)
-        if runtime.model != "concise":  # the framework's own layers
-            yield from groups.ask(_run_large, 1, *arguments, timeout=timeout)
+        # Frameworks in separate processes cannot disturb each other.
+        for threads, environment in environments.items():
+            answers = groups.ask(
+                _run, workers, threads, *task, timeout=TIMEOUT, environment=environment
+            )
+            for runtime, row in answers:
+                yield runtime, row
     except NotOffered as error:
-        yield unsupported_result(runtime.model, "", error.problem)
+        yield runtime, CheckResult(runtime.model, "", "", 0, error.problem, 0, supported=False)
     except RNNScratchError as error:
-        yield pass_fail_result("", False, one_line(str(error)), name)
+        yield runtime, pass_fail_result("", False, one_line(str(error)), "backend")
 
 
 def _run(
-    group: WorkerGroup | None, runtime: Runtime, cells: list[str], seed: int, number: int
-) -> Iterator[CheckResult]:
-    # In a separate process, so that frameworks cannot disturb each other.
-    name, backend = runtime.backend, registry.load(runtime.backend)
-    threads = list(set_threads(backend))  # set the number before the first computation
-    if runtime.model == "scratch":
-        yield from threads
-    device = registry.choose_device(name, backend, runtime.device, "float32")
-    yield from check(name, backend, runtime.model, draws.draw_all(seed, number, cells, device))
-
-
-def _run_large(
-    group: WorkerGroup | None, runtime: Runtime, cells: list[str], seed: int, number: int
-) -> Iterator[CheckResult]:
-    # Large tensors with two threads, and compiled as in training: algorithms that small ones miss.
-    name, model, (backend, _) = runtime.backend, runtime.model, registry.start(runtime.backend, 2)
-    device = registry.choose_device(name, backend, runtime.device, "float32")
-    large = [draws.draw_large(seed + i, cells, device) for i in range(1 + (model == "fast"))]
-    yield from compare(name, backend, model, large, LARGE_CHECKS)
-    small = [draws.draw(seed, cells, device)]
-    yield from compare(name, backend, model, small, (training.sequence,))
+    group: WorkerGroup | None,
+    threads: int,
+    runtimes: Sequence[Runtime],
+    cells: Sequence[str],
+    seeds: Sequence[int],
+) -> Iterator[tuple[Runtime, CheckResult]]:
+    # Check all variants in one process, because importing and compiling take long.
+    name, (backend, _) = runtimes[0].backend, registry.start(runtimes[0].backend, threads)
+    if group is not None:
+        registry.workers(name, backend).join(group)
+    device = registry.choose_device(name, backend, runtimes[0].device, "float32")
+    drawn = draws.draw_all(seeds, cells, device)
+    for runtime in runtimes:
+        model = runtime.model
+        if group is not None:
+            drawn = distributed.select_draws(drawn, len(group.addresses))
+            checks = distributed.CHECKS if model == "scratch" else distributed.CHECKS[-1:]
+            rows = compare(name, backend, model, drawn, checks, group)
+        elif threads == 1:
+            rows = check(name, backend, model, drawn)
+        elif model == "concise":
+            continue  # large tensors would test only the framework's layers
+        else:
+            # Check large tensors with two threads, and compile as in training.
+            large = [draws.draw_large(seeds[0] + index, cells, device) for index in (0, 1)]
+            rows = compare(name, backend, model, large, LARGE_CHECKS)
+            runtime = runtime.override(threads=threads)
+        for row in rows:
+            yield runtime, row
+    if group is not None:
+        backend.workers.leave()
 
 
 def check(
@@ -82,11 +97,11 @@ def check(
         name: Name of the backend.
         backend: The backend.
         model: Variant of the model.
-        cases: Draws to compare; by default the draws of the command `check`.
+        cases: Draws to compare; by default, those of the command `check`.
 
     Yields:
-        The comparisons, function by function in the order of the contract, then the sequence of
-        training and prediction. A function that raises an error is a result that fails.
+        The comparisons: first function by function, then a sequence of training and prediction. A
+        function that raises an error yields a failed result.
     """
     if hasattr(backend, model):
         yield from signatures(backend, model)
@@ -100,11 +115,12 @@ def compare(
     model: str,
     drawn: Sequence[Draw],
     checks: Sequence[FunctionCheck],
+    group: WorkerGroup = ALONE,
 ) -> Iterator[CheckResult]:
-    """Compare the draws that the backend supports, check by check."""
+    """Report each draw that the backend does not support; run every check on the other draws."""
     cases = []
     for draw in drawn:
-        case, reason = make_case(name, backend, model, draw), ""
+        case, reason = make_case(name, backend, model, draw, group), ""
         if draw.options.device not in backend.machine.devices(draw.options.dtype):
             reason = f"There is no {draw.options.dtype} on the device {draw.options.device}."
         else:
@@ -113,46 +129,31 @@ def compare(
             except NotOffered as error:
                 reason = str(error)
             except Exception:
-                pass  # the check of `params` reports it
+                pass  # the `params` check reports the error
         if reason:
-            yield unsupported_result(model, draw.label, reason)
+            reason = reason.splitlines()[0]
+            yield CheckResult(model, "", draw.label, 0, reason, 0, supported=False)
         else:
             cases.append(case)
-    # The first draws of a dtype include the plain model and the deepest one.
-    firsts = list({case.options.dtype: case for case in reversed(cases)}.values())
-    for each in checks:
-        for case in firsts if each in FIRST_OF_DTYPE else cases:
-            yield from _guarded(case, each)
+    for check in checks:
+        for case in cases:
+            yield from _guarded(case, check)
 
 
-def _guarded(case: Case, each: FunctionCheck) -> Iterator[CheckResult]:
-    # The results of a check; an error is a result that fails.
+def _guarded(case: Case, check: FunctionCheck) -> Iterator[CheckResult]:
+    # Yield the results of a check, and a failed result if it raises an error.
     try:
-        yield from case.run(each)
+        yield from case.run(check)
     except Exception as error:
-        yield case.compare(case.function_name(each), Result("raised", error, ""))
-
-
-def set_threads(backend: Backend) -> Iterator[CheckResult]:
-    """Check that the number of threads is returned; finally it is 1.
-
-    Some frameworks fix the number when they first compute, so this check comes first.
-    """
-    for name, number in (("2 threads", 2), ("1 thread", 1), ("1 thread again", 1)):
-        try:
-            returned = backend.machine.set_threads(number)
-            problem = f"{returned!r} is returned"
-        except Exception as error:
-            returned, problem = 0, f"{type(error).__name__}: {error}"
-        # A framework may be unable to use two threads, and then it returns 1.
-        passed = returned in (1, number)
-        yield pass_fail_result(name, passed, problem, "set_threads")
+        if case.group is not ALONE:  # the other workers would wait for this worker
+            raise
+        yield case.compare(case.function_name(check), Result("raised", error, ""))
 
 
 def signatures(backend: Backend, model: str) -> Iterator[CheckResult]:
-    """Check that functions have the contract's parameters: all, or `build` of a variant."""
+    """Check that all functions (or a variant's `build`) have the parameters in the contract."""
     modules = ["scratch", "deep", "exact", "machine", "workers"] if model == "scratch" else [model]
-    for module in filter(partial(hasattr, backend), modules):  # workers may be absent
+    for module in filter(partial(hasattr, backend), modules):  # ``workers`` is optional
         for specification in MODULES[module]:
             name = specification.__name__
             expected = _parameters(specification)
@@ -162,27 +163,18 @@ def signatures(backend: Backend, model: str) -> Iterator[CheckResult]:
 
 
 def _parameters(function: Any) -> str:
-    # The parameters without annotations, which a backend need not have.
+    # Return the parameters without annotations, which a backend may omit.
     try:
         parameters = inspect.signature(inspect.unwrap(function)).parameters.values()
-    except (TypeError, ValueError) as error:  # no function, or one without a Python signature
+    except (TypeError, ValueError) as error:  # not a function, or no Python signature
         return f": {error}"
-    return f"({', '.join(str(each.replace(annotation=each.empty)) for each in parameters)})"
+    return f"({', '.join(str(param.replace(annotation=param.empty)) for param in parameters)})"
 
 
-# Each check precedes the checks of functions that call its function, so that the first failure
+# A function is checked before the functions that call it, so that the first failure
 # names the function to correct.
 CHECKS: dict[str, tuple[FunctionCheck, ...]] = {
     **dict.fromkeys(VARIANTS, (*functions.MODEL_FUNCTIONS, *training.TRAINING)),
     "scratch": (*functions.FUNCTIONS, *training.TRAINING),
 }
-LARGE_CHECKS: tuple[FunctionCheck, ...] = (functions.forward, functions.gradients)
-FIRST_OF_DTYPE: tuple[FunctionCheck, ...] = (
-    functions.tensor,
-    functions.separate_memory,
-    functions.detach,
-    functions.clip,
-    functions.round_to_grid,
-    functions.round_to_float32,
-    training.to_arrays,
-)
+LARGE_CHECKS: tuple[FunctionCheck, ...] = (functions.gradients, training.train_minibatch)

@@ -1,6 +1,6 @@
 """Follow the guide to writing a backend step by step, and verify its statements.
 
-The resulting backend is a separate package.
+The backend that the guide builds is a separate package.
 """
 
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from backend_mutations import PLAIN
+from backend_mutations import PLAIN, fixed_draws
 from backend_mutations import mutate_file as make
 from helpers import (
     CLONE,
@@ -26,17 +26,17 @@ from helpers import (
 from measure.measuring import copy, load
 
 from rnn_scratch.check import runner
-from rnn_scratch.check.draws import Draw, fixed_draws
+from rnn_scratch.check.draws import Draw
 from rnn_scratch.compare import record
 
 TEXT = (CLONE / "notebooks" / "site" / "backend.md").read_text(encoding="utf-8")
 CASES = [*fixed_draws(PLAIN), Draw(PLAIN._replace(dropout=0.4, num_layers=2, dtype="float64"))]
-# The rows of the guide's table: text of a file, its replacement, and the result that check names.
+# Rows of the guide's table: source text, its replacement, and the failure that `check` names.
 MISTAKES = re.findall(r"^\| `(.*?)` \| `(.*?)` \| (.*?) \|$", TEXT, re.MULTILINE)
 
 
 class Block(NamedTuple):
-    """A block of code: its language, the file that it belongs to, and its text."""
+    """A code block in the guide: its language, its title (the file it belongs to), and its text."""
 
     language: str
     title: str
@@ -52,7 +52,7 @@ BLOCKS = [
 
 
 def commands(block):
-    """Yield the commands of a console block: arguments, the output file, the shown lines."""
+    """Yield the arguments, the output file and the shown lines of each command in a block."""
     for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
         line, *shown = part.splitlines()
         line, _, file = line.partition(" >> ")
@@ -62,23 +62,23 @@ def commands(block):
 
 
 def install(site):
-    """Install a package that contains only the framework; return its environment."""
+    """Install a package with only the toy framework; return environment variables for commands."""
     variables = install_packages(site, {"toy": ""})
     (site / "toy_rnn" / "toy.py").write_text((CLONE / "tests" / "toy.py").read_text())
     return {**variables, "OMP_NUM_THREADS": "1", "COLUMNS": "1000"}
 
 
 def write(site, title, text):
-    """Append text to a file of the package; replace `__init__.py`."""
+    """Append `text` to the package file `title`, or replace the file if it is `__init__.py`."""
     file = site / title
     previous = file.read_text() if file.name != "__init__.py" and file.exists() else ""
     file.write_text(previous + text + "\n\n", encoding="utf-8")
 
 
 def follow(site, env, only_files=False):
-    """Write the files and run the commands, or only the commands with an output file.
+    """Write the files and run the commands; if `only_files`, run only those with an output file.
 
-    Yields the arguments of each command, the lines that the guide shows, and the result.
+    For each command, yield its arguments, the lines that the guide shows, and the result.
     """
     for block in BLOCKS:
         if block.language == "python" and block.title.startswith("toy_rnn/"):
@@ -93,7 +93,7 @@ def follow(site, env, only_files=False):
 
 
 def shows(out, lines):
-    """Return whether the output has these lines in order; `...` stands for omitted text."""
+    """Return a match if `out` contains `lines` in order, otherwise None; `...` matches any text."""
     pattern = ".*".join(
         ".*".join(r"\s+".join(map(re.escape, part.split())) for part in line.split("..."))
         for line in lines
@@ -103,7 +103,7 @@ def shows(out, lines):
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    """Return the folder of the complete package, and its environment."""
+    """Return the folder of the complete package, and the environment variables for using it."""
     folder = tmp_path_factory.mktemp("site")
     env = install(folder)
     list(follow(folder, env, only_files=True))
@@ -112,7 +112,7 @@ def package(tmp_path_factory):
 
 @pytest.mark.student
 def test_guide_shows_the_actual_output(backend_names, tmp_path):
-    require_tested(backend_names, "numpy")  # run in one of the five sessions only
+    require_tested(backend_names, "numpy")  # run in only one of the five sessions
     site = tmp_path / "site"
     env = install(site)
     (project,) = (block for block in BLOCKS if block.language == "toml")
@@ -125,19 +125,19 @@ def test_guide_shows_the_actual_output(backend_names, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "named"),
+    ("line", "changed_line", "place"),
     [pytest.param("", "", None, id="none"), *MISTAKES],
     ids=lambda text: text[:30],
 )
-def test_check_names_the_guide_s_mistakes(package, tmp_path, right, wrong, named):
+def test_check_names_the_guide_s_mistakes(package, tmp_path, line, changed_line, place):
     changed = copy(load(package[0] / "toy_rnn"), tmp_path)
-    if named:
+    if place:
         sources = [changed / f"{name}.py" for name in ("machine", "scratch", "deep")]
-        (path,) = (path for path in sources if right in path.read_text(encoding="utf-8"))
-        make((right, wrong), path)
+        (path,) = (path for path in sources if line in path.read_text(encoding="utf-8"))
+        make((line, changed_line), path)
     rows = runner.check("toy", load(changed), cases=CASES)
     first = next((f"{row.function} {row.output}" for row in rows if not row.passed), None)
-    assert first == named
+    assert first == place
 
 
 def test_guide_quotes_current_code():

@@ -1,9 +1,10 @@
-"""`rnn-scratch check` at the command line, and its draws."""
+"""The command `rnn-scratch check`, and the random draws that it checks."""
 
 import json
 
 import numpy as np
 import pytest
+from backend_mutations import mutate_file
 from helpers import run_subprocess
 
 from rnn_scratch import registry
@@ -12,7 +13,7 @@ from rnn_scratch.contract import CELLS, OPTIMIZERS, VARIANTS, Options
 
 
 def test_every_output_of_the_reference_is_recorded():
-    for draw in (each for each in draws.draw_all() if each.options.dtype == "float64"):
+    for draw in draws.draw_all():
         case = draws.make_case("numpy", registry.load("numpy"), "scratch", draw)
         names = {
             f"{result.function or case.function_name(check)}: {result.name}"
@@ -24,7 +25,7 @@ def test_every_output_of_the_reference_is_recorded():
 
 
 def test_sizes_cannot_hide_a_mistake():
-    # All sizes of the first draw differ, and ten draws contain each special case.
+    # The first draw's sizes all differ, and the other draws cover every special case.
     first, *rest = drawn = draws.draw_all()
     o = first.options
     assert len({o.vocab_size, o.num_hiddens, first.batch_size, first.num_steps}) == 4
@@ -32,13 +33,15 @@ def test_sizes_cannot_hide_a_mistake():
     assert {draw.optimizer for draw in drawn} == set(OPTIMIZERS)
     assert {draw.carry for draw in drawn} == {True, False}
     conditions = {
-        "B = T = 1": lambda d, o: d.batch_size == d.num_steps == 1,
+        "B = 1": lambda d, o: d.batch_size == 1 < d.num_steps,
+        "T = 1": lambda d, o: d.num_steps == 1 < d.batch_size,
         "B = T > 1": lambda d, o: d.batch_size == d.num_steps > 1,
         "V = H": lambda d, o: o.vocab_size == o.num_hiddens and not o.deep,
         "many updates": lambda d, o: d.num_updates > 128,
         "many steps": lambda d, o: d.num_steps == 70,
         "dropout in one layer": lambda d, o: o.dropout and o.num_layers == 1,
         "three layers": lambda d, o: o.dropout and o.embedding and o.num_layers == 3,
+        "two states per layer": lambda d, o: o.num_states == 4 and o.dtype == "float64",
         "a large vocabulary": lambda d, o: o.vocab_size > 128,
         "large weights": lambda d, o: d.sigma > 10,
     }
@@ -47,21 +50,21 @@ def test_sizes_cannot_hide_a_mistake():
 
 
 def test_a_draw_is_repeated_by_its_seed():
-    assert draws.draw_all(3, 2) == [draws.draw(3), draws.draw(4)]
+    assert draws.draw_all(range(3, 5)) == [draws.draw(3), draws.draw(4)]
     assert len({draws.draw(seed)._replace(seed=0) for seed in range(50)}) > 40
 
 
 @pytest.mark.frameworks(by_default=("torch",))
 def test_tokens_have_64_bits_on_windows_too(backend, backend_name, monkeypatch):
-    """Test 32-bit integers, NumPy's default on Windows, which PyTorch does not encode."""
+    """Emulate NumPy's default integers on Windows, int32, which PyTorch cannot one-hot encode."""
 
     class RandomState(np.random.RandomState):
         def randint(self, low, high=None, size=None, dtype="int32"):
             return super().randint(low, high, size, dtype)
 
-    def array(values, *dtype, array=np.array, **more):
-        made = array(values, *dtype, **more)
-        return made if dtype or made.dtype.kind != "i" else made.astype("int32")
+    def array(values, *dtype, array=np.array, **kwargs):
+        result = array(values, *dtype, **kwargs)
+        return result if dtype or result.dtype.kind != "i" else result.astype("int32")
 
     monkeypatch.setattr(np.random, "RandomState", RandomState)
     monkeypatch.setattr(np, "array", array)
@@ -70,8 +73,8 @@ def test_tokens_have_64_bits_on_windows_too(backend, backend_name, monkeypatch):
         assert all(row.passed for row in case.run(check))
 
 
-def check(*arguments, **more):
-    command_result = run_subprocess("check", *arguments, "--json", **more)
+def check(*arguments):
+    command_result = run_subprocess("check", *arguments, "--json")
     assert "Traceback" not in command_result.err
     return command_result.code, json.loads(command_result.out)
 
@@ -79,22 +82,18 @@ def check(*arguments, **more):
 def test_all_variants_are_checked_by_default_and_some_cells_on_request():
     code, rows = check("numpy", "--cell", "lstm", "--cell", "rnn")
     assert code == 0
-    words = [row["case"].split() for row in rows if row["function"] == "forward"]
-    assert {case[1] for case in words if len(case) > 1} == {"lstm", "rnn"}
+    labels = [row["case"].split() for row in rows if row["function"] == "forward"]
+    assert {label[1] for label in labels if len(label) > 1} == {"lstm", "rnn"}
     assert list(dict.fromkeys(row["model"] for row in rows)) == list(VARIANTS)
     assert {row["supported"] for row in rows if row["model"] == "concise"} == {True, False}
     assert all(row["supported"] for row in rows if row["model"] != "concise")
 
 
-def test_a_failure_names_the_command_that_repeats_its_draw(copy):
-    path = copy / "backends" / "numpy" / "fast.py"
-    wrong = path.read_text().replace('+ params["b_q"], state', '+ 2 * params["b_q"], state')
-    path.write_text(wrong)
-    command_result = run_subprocess(
-        "check", "numpy", "--model", "fast", "--seed", "20", "--draws", "2", cwd=copy
-    )
-    assert (
-        "run: rnn-scratch check numpy --model fast --seed 20 --draws 1"
-        in command_result.assert_exit(1).out
-    )
-    assert "forward" in command_result.out
+def test_a_failure_names_the_seed_of_its_draw(copy):
+    change = '+ params["b_q"], state', '+ 2 * params["b_q"], state'
+    mutate_file(change, copy / "backends" / "numpy" / "fast.py")
+    command = ("check", "numpy", "--model", "fast", "--seed", "20", "--draws", "2")
+    output = " ".join(run_subprocess(*command, cwd=copy).assert_exit(1).out.split())
+    assert "look first at: forward in fast.py: logits" in output
+    assert "seed 20: off by" in output
+    assert "To repeat this draw, add: --seed 20 --draws 1" in output

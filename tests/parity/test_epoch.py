@@ -1,4 +1,4 @@
-"""Losses of training runs as literals; learning rates, bias corrections and dropout masks."""
+"""Recorded losses of training runs; learning rates, bias corrections and dropout masks."""
 
 import math
 from pathlib import Path
@@ -18,15 +18,15 @@ SETTINGS = {"num_hiddens": 8, "num_steps": 5, "batch_size": 3, "sigma": 1.0, "dt
 
 @pytest.fixture
 def train(backend_name):
-    """Return a function that trains on TEXT, in float64 and with large weights."""
+    """Return a function that trains on TEXT, by default in float64 and with large weights."""
     Path("t.txt").write_text(TEXT)
     return lambda **changes: rnn_scratch.train(
         backend_name, text="t.txt", **{**SETTINGS, **changes}
     )
 
 
-# Training losses and held-out losses of three epochs. They were verified when they were recorded,
-# so they detect a mistake that all backends have in common.
+# Training and held-out losses of three epochs. The losses were verified when they were recorded, so
+# they detect mistakes that all backends share.
 LOSSES = {
     (("sampling", "sequential"), ("lr", 0.3), ("sigma", 0.3)): [
         (2.763920032596339, 2.5818252944169733),
@@ -64,7 +64,7 @@ DEEP = {**SMALL, "num_layers": 2, "dropout": 0.3}
 
 @pytest.fixture
 def record(monkeypatch):
-    """Return a function that trains and returns the updates and masks of all minibatches."""
+    """Return a function that trains and returns the updates and dropout masks of each minibatch."""
     epoch_batches, each_update = minibatches.epoch_batches, schedule.each_update
 
     def record(train, *args, **kwargs):
@@ -91,7 +91,7 @@ def record(monkeypatch):
 def test_learning_rate_warms_up_and_decays():
     settings = Settings(**COSINE)
     rates = [schedule.learning_rate(settings, update, 12) for update in range(1, 13)]
-    # Linear to 0.5, and then 0.5 (1 + cos(π k / 8)) / 2 for k from 0 to 7.
+    # A linear warmup to 0.5, then cosine decay: 0.5 (1 + cos(π k / 8)) / 2 for k from 0 to 7.
     line = [0.125, 0.25, 0.375, 0.5]
     wave = [0.5, 0.4809698831278217, 0.4267766952966369, 0.34567085809127246]
     assert rates == pytest.approx([*line, *wave, 0.25, *(0.5 - rate for rate in wave[:0:-1])])
@@ -105,7 +105,7 @@ def test_updates_have_scheduled_hyperparameters(record):
     updates, _ = record(rnn_scratch.train, "numpy", **settings)
     settings = Settings(**{n: v for n, v in settings.items() if n != "corpus"})
     total = len(updates)
-    assert total == schedule.updates(SMALL["max_tokens"], settings, 3) > 40
+    assert total == schedule.num_updates(SMALL["max_tokens"], settings, 3) > 40
     for t, update in enumerate(updates, 1):
         assert update.lr == schedule.learning_rate(settings, t, total)
         assert update.c_m == pytest.approx(1 - 0.9**t, rel=1e-12)
@@ -120,9 +120,9 @@ def test_masks_depend_on_seed_and_update(record):
     assert len(set.union(*groups)) == sum(map(len, (masks, other_seed, resumed)))
     masks = np.stack(masks)
     assert masks.shape[1:] == (6, 2, 4, 12)  # T, L, B, H
-    num_dropped = round(0.3 * 2**16)  # draws have 2**16 possible values
+    num_dropped = round(0.3 * 2**16)  # each random number has 2**16 possible values
     assert set(np.unique(masks)) == {0, np.float32(2**16 / (2**16 - num_dropped))}
-    # The fraction of zeros has a standard deviation below 0.003.
+    # The standard deviation of the fraction of zeros is below 0.003.
     assert abs((masks == 0).mean() - 0.3) < 0.012
 
 

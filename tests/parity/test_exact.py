@@ -1,4 +1,4 @@
-"""Exact mode: all backends end with equal bits, and so does a run that changes its backend."""
+"""Exact mode: training ends with equal bits in all backends, and in runs that switch backends."""
 
 import itertools
 import json
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers import (
     CLONE,
+    RECORDS,
     install_packages,
     options,
     require_tested,
@@ -17,7 +18,7 @@ from helpers import (
     run_subprocess,
     skip_without,
 )
-from measure import certificate
+from measure import arm, certificate
 from threadpoolctl import threadpool_info
 
 from rnn_scratch import api, exact, registry
@@ -28,18 +29,18 @@ from rnn_scratch.text import books, minibatches
 from rnn_scratch.training.runtime import Runtime
 from rnn_scratch.training.setup import set_up
 
-LONG = 6  # epochs, in which some updates are clipped; a test below counts them
+LONG = 6  # number of epochs; some updates are clipped, as a test below verifies
 SETTINGS = {"corpus": "tide-clock", "exact": True, "sigma": 0.05, "theta": 0.3}
 SETTINGS |= {"num_hiddens": 48, "batch_size": 8, "num_steps": 12, "max_tokens": 2_000}
-# Within an epoch, a difference in the state grows until it is as large as the state itself.
+# Within an epoch, any difference in the state grows until it is as large as the state itself.
 CHAOTIC = {"sigma": 0.5, "theta": 1.0}
 GRUS = [cell for cell in CELLS if cell.startswith("gru")]
-# By default, NumPy and PyTorch are enough.
+# By default, only NumPy and PyTorch run these tests, to save time.
 FRAMEWORKS = pytest.mark.frameworks(by_default=("numpy", "torch"))
 
 
 def train(backend, folder, epochs, **changes):
-    """Train in exact mode; return the digest of the arrays."""
+    """Train in exact mode; return the digest of the run's arrays."""
     run = api.train(backend, run=folder, num_epochs=epochs, **{**SETTINGS, **changes})
     return exact.digest(run.arrays)
 
@@ -119,7 +120,7 @@ def test_another_backend_resumes_adam_exactly(backend_names, tmp_path, first, se
 
 @pytest.fixture
 def _tools(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(CLONE / "notebooks"))  # import path of child processes
+    monkeypatch.setenv("PYTHONPATH", str(CLONE / "notebooks"))  # child processes import `measure`
 
 
 @pytest.mark.usefixtures("_tools")
@@ -139,9 +140,9 @@ def test_digest_depends_on_every_bit():
     assert exact.digest(arrays) != digest
 
 
-# Variables that select other kernels, which add in another order. (TensorFlow has no such variable
-# for float64: TF_ENABLE_ONEDNN_OPTS changes nothing.)
-# An old OpenBLAS uses its oldest kernels on processors that it does not know.
+# Environment variables that select other kernels, which add in a different order. TensorFlow
+# has no such variable for float64: TF_ENABLE_ONEDNN_OPTS has no effect.
+# On a processor that it does not recognize, an old OpenBLAS already uses its oldest kernels.
 CORES = {info.get("architecture") for info in threadpool_info()}
 OTHER_CORE = "Haswell" if CORES & {"Prescott", "Nehalem"} else "Nehalem"
 KERNELS = {
@@ -213,9 +214,9 @@ def test_two_threads_end_with_equal_bits(backend_name):
 
 
 def check_exact(capsys, *arguments):
-    """Check exact mode with a text that is too long for a command line, such as a book."""
+    """Run `check --exact` on a text too long for a command line; return the code and the JSON."""
     Path("long.txt").write_text("it was a long and quiet winter. " * 8_000, encoding="utf-8")
-    small = ["--text", "long.txt", "--num-hiddens", "16", "--epochs", "4", "--every", "2"]
+    small = ["--text", "long.txt", "--num-hiddens", "16", "--epochs", "20"]
     result = run_in_process(capsys, "check", *arguments, "--exact", "--json", *small)
     return result.code, json.loads(result.out)
 
@@ -232,8 +233,8 @@ def test_check_exact_compares_backends(backends, backend_names, capsys):
     models = [(model["backend"], model["model"]) for model in answer["models"]]
     assert models == [(name, "scratch") for name in backend_names]
     for model in answer["models"]:
-        assert [row["epoch"] for row in model["digests"]] == [0, 2, 4]
-        assert len({row["digest"] for row in model["digests"]}) == 3
+        assert [row["epoch"] for row in model["digests"]] == [*range(0, 21, 2)]
+        assert len({row["digest"] for row in model["digests"]}) == 11
     assert len({model["digests"][-1]["digest"] for model in answer["models"]}) == 1
 
 
@@ -249,7 +250,7 @@ TINY |= {"sigma": 0.3, "theta": 0.37, "lr": 0.5, "num_epochs": 5}
 
 
 def observe_by_hand(settings):
-    """Train two models; return the clipping of each update, and the smallest ratios of tensors."""
+    """Train two models; return whether each update is clipped, and each tensor's safety factor."""
     text, numpy = books.load("tide-clock"), registry.load("numpy")
     setups = [set_up(settings, Runtime("numpy", m, "cpu"), text) for m in ("scratch", "fast")]
     rule, clipped, ratios = update_rule(settings), [], []
@@ -292,9 +293,9 @@ def test_certificate_has_the_smallest_ratio_of_all():
     assert certified.factor == closest.distance / closest.difference == factor
     assert closest.tensor == (name if name == "state" else f"gradient {name}")
     assert f"a safety factor of {factor:,.0f}, the smallest of 80 " in certified.sentence
-    # Observation does not change the training.
+    # Observing a training run does not change the run.
     digests = [[end.digest for end in model.digests] for model in record.models]
-    answer = json.loads(check_tiny("numpy", "--json", "--every", 1).assert_exit().out)
+    answer = json.loads(check_tiny("numpy", "--json").assert_exit().out)
     assert digests == 2 * [[end["digest"] for end in answer["models"][0]["digests"]]]
 
 
@@ -305,7 +306,7 @@ def test_check_exact_prints_the_common_digest():
     assert result.out.splitlines()[-1] == last
 
 
-# NumPy's backend with a function that changes its first argument from some call on.
+# The NumPy backend with a function that changes its first argument from a certain call onward.
 OFF = """
 from rnn_scratch.backends.numpy import deep, exact, machine, scratch
 
@@ -322,37 +323,43 @@ scratch.{function} = off
 
 
 @pytest.mark.parametrize(
-    ("function", "change", "other", "message"),
+    ("function", "change", "framework", "message"),
     [
         (
             "clip",
             "arguments[0]['W_hh'][2] *= 1.01 if num_calls > 5 else 1",
             "numpy",
-            "off differs from numpy after update 6, in W_hh. Within a minibatch, a "
-            "difference in the state grows ",
+            "off: diverged: It differs from numpy after update 6, in W_hh. Within a minibatch, "
+            "rounding errors in the state grow ",
         ),
         (
             "clip",
             "arguments[0]['W_hq'] *= 1.01",
             "torch",
-            "torch differs from off after update 1, in W_xh, W_hh, b_h, W_hq, b_q. Within",
+            "differs from off after update 1, in W_xh, W_hh, b_h, W_hq, b_q. Within",
         ),
         (
             "build",
             "arguments[0]['b_q'] += 1",
             "numpy",
-            "off differs from numpy from the start, in b_q.",
+            "off: diverged: It differs from numpy from the start, in b_q.",
         ),
     ],
 )
 def test_divergence_names_update_and_parameters(
-    backend_names, tmp_path, function, change, other, message
+    backend_names, tmp_path, function, change, framework, message
 ):
-    require_tested(backend_names, other)
+    require_tested(backend_names, framework)
     source = OFF.format(function=function, change=change)
-    result = check_tiny("off", other, env=install_packages(tmp_path, {"off": source})).assert_exit(
-        1
-    )
+    result = check_tiny(
+        "off", framework, env=install_packages(tmp_path, {"off": source})
+    ).assert_exit(1)
     output = " ".join(result.out.split())
     assert message in output, output[-400:]
-    assert "rounding is unlikely to be the reason. To check each function, run: " in output
+    assert "-fold. To check each function, run: rnn-scratch check" in output
+
+
+def test_record_of_arm_has_today_s_digest():
+    first, *_ = json.loads((RECORDS / "arm.json").read_bytes())["cases"]
+    run = arm.train(arm.CASES[0], "exact")
+    assert set(first["exact"].values()) == {exact.digest(run.arrays)}

@@ -1,8 +1,8 @@
-"""A freed model frees its memory and graphs, so a process can train any number of models."""
+"""Freeing a model releases its memory and graphs, so a process can train any number of models."""
 
 from helpers import run_subprocess
 
-# A dozen small training runs, after three that load libraries and fill caches.
+# Program that trains 15 small models, of which the first three load libraries and fill caches.
 PROGRAM = """
 import gc, resource, sys
 from pathlib import Path
@@ -31,4 +31,4 @@ print("MiB", resident() - start)
 def test_freed_models_leave_little_memory(builtin_name):
     result = run_subprocess(builtin_name, program=("-c", PROGRAM)).assert_exit()
     (growth,) = (float(line.split()[1]) for line in result.out.splitlines() if line[:3] == "MiB")
-    assert growth < 12  # MiB; a hundred models leave less than 100 MiB
+    assert growth < 12  # MiB; even after a hundred models, the growth is below 100 MiB

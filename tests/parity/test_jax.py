@@ -1,4 +1,4 @@
-"""Properties of JAX alone: the 64-bit setting, tracers, the cache of compiled functions, export."""
+"""Properties specific to JAX: the 64-bit setting, tracers, cached compiled functions and export."""
 
 import dataclasses
 import gc
@@ -33,7 +33,7 @@ def jax(backend_names):
 
 
 def build_with_minibatch(jax, variant="scratch"):
-    """Build a small model; return it with a minibatch."""
+    """Return a small model and a minibatch for it."""
     options = Options(5, 7)
     model = registry.build("jax", jax, variant, initial(options, 0.5, 0), options)
     tokens = np.arange(12).reshape(3, 4) % 5
@@ -73,9 +73,9 @@ def test_compiled_function_is_traced_once_per_shape(jax, monkeypatch):
         return step(x, *others)
 
     monkeypatch.setattr(jax.scratch, "step", recorded_step)
-    for lr in (1.0, 0.5, 0.25):  # an argument of the program
+    for lr in (1.0, 0.5, 0.25):  # an argument, so a new value needs no new trace
         jax.scratch.train_minibatch(model, batch, model.state(3), Update(lr=lr))
-    assert len(types) == 4  # time steps
+    assert len(types) == 4  # one trace, with one call per time step
     assert all(name.endswith("Tracer") for name in types)
     shorter = batch._replace(X=batch.X[:, 1:], Y=batch.Y[:, 1:])
     jax.scratch.train_minibatch(model, shorter, model.state(3), Update())

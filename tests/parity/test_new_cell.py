@@ -1,6 +1,6 @@
-"""Add a cell and an optimizer to a copy of the project by the steps of the contributors' page.
+"""Add a cell and an optimizer to a copy of the project, as the contributors' page describes.
 
-A new cell or optimizer needs only a declaration, and a function per backend.
+A new cell or optimizer needs only a declaration and one function per backend.
 """
 
 import json
@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 pytestmark = pytest.mark.student(by_default=("numpy", "torch"))
 
 DECLARATION = 'CELLS = {\n    "mgu": Cell(gates=("f", "h"), products=(1, 1)),\n'
-# The minimal gated unit has one gate, which forgets and resets.
+# The minimal gated unit has a single gate, which serves as both forget gate and reset gate.
 CELL = '''def mgu(x, state, params):
     """Compute one step of a minimal gated unit."""
     (h,) = state
@@ -39,16 +39,16 @@ BACKWARD = '''def mgu_backward(d_next_state, next_state, x, state, params):
 
 
 '''
-MODULES = {"torch": "torch", "tensorflow": "tf", "jax": "jnp"}  # modules with `tanh`
+MODULES = {"torch": "torch", "tensorflow": "tf", "jax": "jnp"}  # modules that define `tanh`
 CELLS, CELL_BACKWARD = "CELLS |= {", "CELL_BACKWARD |= {"
 (DECLARED_LION,) = re.findall(r'`("lion": Optimizer\(.*?\)\))`', CONTRIBUTING.replace(",\n", ", "))
-DECLARED, OPTIMIZERS = "OPTIMIZERS = {  # the first is the default\n", "OPTIMIZERS |= {"
+DECLARED, OPTIMIZERS = "OPTIMIZERS = {  # the first optimizer is the default\n", "OPTIMIZERS |= {"
 SMALL = options(text="long.txt", cell="mgu", optimizer="lion", **SETTINGS)
 
 
 @pytest.fixture
 def run(copy):
-    """Return a function that runs commands in a copy of the project with both additions."""
+    """Add MGU and Lion to a copy of the project; return a function that runs commands there."""
     declared = DECLARED, f"{DECLARED}    {DECLARED_LION},\n"
     make(("CELLS = {\n", DECLARATION, *declared), copy / "rnn_scratch" / "contract.py")
     for folder in copy.glob("backends/*/"):
@@ -66,7 +66,7 @@ def run(copy):
 
 
 def read_parameters(run):
-    """Read a checkpoint without the project's reader, which knows neither cell nor optimizer."""
+    """Return a checkpoint's arrays; the project's reader does not know the cell or optimizer."""
     return load_file(run / "checkpoint.safetensors")
 
 

@@ -1,4 +1,4 @@
-"""Undo the optimizations of `fast`; compare their names with the record."""
+"""Undo the optimizations of `fast`, and compare the optimizations' names with the record."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ SIZES = {"num_hiddens": 13, "num_steps": 5, "batch_size": 4}
 
 
 def gradients(backend, cell, vocabulary, num_hiddens, num_steps, batch_size):
-    """Return the loss and the gradients of `fast`, in float64."""
+    """Return the loss and the gradients of a `fast` model in float64, as a dict of arrays."""
     options = Options(vocabulary, num_hiddens, cell, dtype="float64")
     model = backend.fast.build(parameters.initial(options, 0.3, 0), options)
     tokens = np.random.RandomState(0).randint(0, vocabulary, (batch_size, num_steps + 1), "int64")
@@ -44,5 +44,5 @@ def test_record_code_and_patches_list_equal_optimizations(builtin_name):
     recorded = read(RECORDS / "optimizations.json").backends[builtin_name]
     assert [gain.name for gain in recorded] == names
     assert sorted(names_in_code(builtin_name)) == sorted(names)
-    # An optimization gains at least 3 % with one of two network sizes.
+    # Each optimization speeds up at least one of the two network sizes by 3 % or more.
     assert [gain.name for gain in recorded if max(gain.num_hiddens.values()) < 1.03] == []

@@ -1,8 +1,8 @@
-"""Optimizers compared with the frameworks' optimizers.
+"""The project's optimizers compared with the frameworks' optimizers.
 
-The place of ε in Adam differs. Here it is outside of the square root and of the bias correction, as
-in the paper's Algorithm 1, in PyTorch and in optax. In Keras and MXNet it is the paper's ε̂: it is
-added to the root of v before the bias correction, as if ε were divided by the root of 1 - β2**t.
+Implementations of Adam add ε in different places. Here, ε is added to the square root of the
+bias-corrected v, as in the paper's Algorithm 1, PyTorch and Optax. In Keras and MXNet, ε is the
+paper's ε̂, added to √v before the bias correction, as if ε were divided by √(1 - β2**t).
 """
 
 from functools import partial
@@ -17,22 +17,22 @@ from rnn_scratch.contract import Options, Update
 from rnn_scratch.parameters import initial, trained_arrays
 
 OPTIONS = Options(5, 4, dtype="float64")
-LR, DECAY, EPSILON = 2.0**-6, 0.25, 2.0**-10  # float32 numbers, because Keras rounds to float32
+LR, DECAY, EPSILON = 2.0**-6, 0.25, 2.0**-10  # exact in float32, because Keras rounds to float32
 BETAS = 0.875, 1 - 2.0**-10
 NUM_UPDATES = 10
 RNG = np.random.RandomState(0)
-GRADS = [  # gradients as small as ε, so that its place matters
+GRADS = [  # gradients as small as ε, so that the place where ε is added matters
     {name: RNG.normal(0, EPSILON, shape) for name, shape in OPTIONS.shapes().items()}
     for _ in range(NUM_UPDATES)
 ]
-EPSILON_HAT = {"tensorflow", "mxnet"}  # frameworks with the paper's ε̂
+EPSILON_HAT = {"tensorflow", "mxnet"}  # frameworks that use the paper's ε̂
 WITHOUT_DECAY = {"mxnet"}
-# MXNet rounds the learning rate with its bias correction to float32.
+# MXNet rounds the bias-corrected learning rate to float32.
 TOLERANCES = {("mxnet", "adam"): 1e-9}
 
 
 def train(name, update, corrected=False):
-    """Return the parameters after the updates; `corrected` applies the bias correction to ε."""
+    """Return the parameters after the updates; if `corrected`, divide ε by √(1 - β2**t)."""
     backend = registry.load(name)
     tensor = partial(backend.machine.tensor, device="cpu")
     arrays = initial(OPTIONS, 1.0, 0)
@@ -69,7 +69,7 @@ def test_optimizer_equals_the_framework_s(candidate, optimizer):
 
 
 def test_subnormal_slots_become_zero():
-    # Only some frameworks flush subnormal numbers to zero.
+    # `trained_arrays` flushes subnormal numbers to zero, because only some frameworks do so.
     params = initial(OPTIONS, 1.0, 0)
     for value, expected in ((1e-310, 0), (1e-300, 1e-300)):
         slots = {f"m.{name}": np.full(array.shape, value) for name, array in params.items()}

@@ -1,4 +1,4 @@
-"""All models compared with the reference, by the code of `rnn-scratch check`."""
+"""All models compared with the reference, by the code that `rnn-scratch check` runs."""
 
 import contextlib
 import itertools
@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from backend_mutations import fixed_draws
 from helpers import require_tested, skip_without, variants
 
 from rnn_scratch import registry
@@ -33,7 +34,7 @@ def test_model_equals_the_reference(backend, backend_name, device, model):
         assert {row.function for row in supported} <= {"signature"}
         return
     expected = set(functions.MODEL_FUNCTIONS if model != "scratch" else functions.FUNCTIONS)
-    expected -= {functions.detach, functions.cell, functions.separate_memory}
+    expected -= {functions.detach, functions.cell}
     assert {check.__name__ for check in expected} <= {row.function for row in supported}
     cells = {tuple(row.case.split()[:2]) for row in rows if row.case}
     assert {("float64", cell) for cell in CELLS} <= cells
@@ -41,7 +42,7 @@ def test_model_equals_the_reference(backend, backend_name, device, model):
 
 def test_float32_layer_refuses_float64(backend_names):
     require_tested(backend_names, "mxnet")  # only MXNet has such a layer
-    cases = draws.fixed_draws(Options(11, 13, "rnn-relu"))
+    cases = fixed_draws(Options(11, 13, "rnn-relu"))
     rows = runner.check("mxnet", registry.load("mxnet"), "concise", cases)
     (refusal,) = (row for row in rows if not row.supported)
     assert refusal.case == "float64 rnn-relu"
@@ -58,7 +59,7 @@ def test_absent_variant_is_not_supported():
 
 
 def test_absent_device_fails_the_check():
-    (*_, row) = runner.run(Runtime("numpy", device="cuda"))
+    (*_, (_, row)) = runner.run([Runtime("numpy", device="cuda")])
     assert (row.function, row.passed) == ("backend", False)
     assert "cannot use the device 'cuda'" in row.location
 
@@ -75,7 +76,7 @@ def test_tolerances_depend_on_dtype_and_device():
 
 
 def test_check_clips_some_updates():
-    # The check tests clipping only if it clips some updates, but not all.
+    # The check tests clipping only if some of its updates, but not all, are clipped.
     scratch, clipped = registry.load("numpy").scratch, []
     for draw in draws.draw_all():
         case = draws.make_case("numpy", registry.load("numpy"), "scratch", draw)
@@ -124,7 +125,7 @@ ZEROS = {"W": np.zeros((2, 3)), "b": np.zeros(3)}
     ("changes", "worst"),
     [
         ({"W": np.array([[0, 0, 0], [0, -0.5, 0]]), "b": np.full(3, 0.25)}, (0.5, "W[1, 1]")),
-        ({"W": np.zeros((3, 2))}, (None, "W: shape (3, 2) instead of (2, 3), axes swapped")),
+        ({"W": np.zeros((3, 2))}, (None, "W: shape (3, 2) instead of (2, 3)")),
         ({"W": np.zeros((2, 3), np.float32)}, (None, "W: float32 instead of float64")),
         ({"W": np.full((2, 3), np.nan)}, (None, "W[0, 0] nan")),
         ({"c": np.zeros(1)}, (None, "names W, b, c instead of W, b")),
@@ -141,21 +142,22 @@ def test_find_worst_names_the_worst_tensor():
 
 
 @pytest.mark.parametrize(
-    ("result", "where", "number"),
+    ("output", "location", "name"),
     [
-        ("W_xh", "W_xh[0, 1]", "W_xh[0, 1]"),
+        ("W_xh", "[0, 1]", "W_xh[0, 1]"),
         ("result, no θ", "b_h[2]", "result, no θ b_h[2]"),
-        ("mean", results.RECORDED, "mean (weighted sum)"),
+        ("mean (weighted sum)", "", "mean (weighted sum)"),
     ],
 )
-def test_result_names_the_number_and_its_error(result, where, number):
-    row = CheckResult("", result, "c", 1e-9, where, 1e-14, actual=0.512, expected=0.512000001)
-    off = "is 0.512 instead of 0.512000001 in c: off by 1.0e-09, allowed 1.0e-14"
-    assert row.sentence == f"{number} {off}"
-    assert CheckResult("", result, "c", None, where, 0).sentence == f"{result} in c: {where}"
+def test_result_names_the_number_and_its_error(output, location, name):
+    row = CheckResult("", output, "c", 1e-9, location, 1e-14, actual=0.512, expected=0.512000001)
+    errors = "is 0.512 instead of 0.512000001 in c: off by 1.0e-09, allowed 1.0e-14"
+    assert row.sentence == f"{name} {errors}"
+    problem = CheckResult("", output, "c", None, "shape", 0)
+    assert problem.sentence == f"{output} in c: shape"
 
 
-# The gated cells that the layers of each framework compute, which `check` verifies.
+# Gated cells that the layers of each framework compute; `check` verifies the layers' results.
 LAYERS = {
     "torch": {"gru-after", "lstm"},
     "tensorflow": {"gru", "gru-after", "lstm"},

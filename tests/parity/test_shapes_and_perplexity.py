@@ -1,4 +1,4 @@
-"""Matching shapes and matching perplexity trends in all frameworks, with NumPy as the reference."""
+"""Shapes and perplexity curves in all frameworks, compared with the NumPy reference."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ variants = pytest.mark.parametrize("variant", VARIANTS)
 
 
 def build(name, variant, cell, device="cpu"):
-    """Build a model, with the same initial parameters in every framework."""
+    """Return the backend, and a model with the same initial parameters in every framework."""
     options = Options(V, H, cell, device=device)
     arrays, backend = parameters.initial(options, 0.1, seed=0), registry.load(name)
     try:
@@ -38,7 +38,7 @@ def shapes(backend, model):
 
 
 def perplexities(backend, model):
-    """Train; return the perplexity of each epoch."""
+    """Train the model; return the perplexity of each epoch as a list."""
     updates = [Update(lr=1.0)] * NUM_BATCHES
     epochs = (backend.scratch.train_epoch(model, BATCHES, updates, True) for _ in range(NUM_EPOCHS))
     return [np.exp(np.mean(losses)) for losses, _ in epochs]

@@ -11,14 +11,14 @@ from rnn_scratch.training.runtime import Runtime
 
 PIECES = {"all_gather", "all_reduce", "train_minibatch_distributed"}
 # Mutations of the line that averages the gradients of all workers.
-MEAN, WRONG = "(sum(parts) / len(parts) for", "(sum(parts) for"
-OF_TWO = "(sum(parts) / (len(parts) if len(parts) > 2 else 1) for"
-REVERSED = "(sum(parts[::-1]) / len(parts) for"
+MEAN, SUM = "sum(parts) / len(parts) for", "sum(parts) for"
+MEAN_OF_THREE = "sum(parts) / (len(parts) if len(parts) > 2 else 1) for"
+REVERSED = "sum(parts[::-1]) / len(parts) for"
 
 
 @pytest.fixture(autouse=True)
 def _engine(request):
-    """MPI is an extra, which an environment may lack."""
+    """Skip a test if the backend has no workers here; MPI, for example, is an optional extra."""
     if "backend_name" in request.fixturenames:
         require_engine(request.getfixturevalue("backend_name"))
 
@@ -30,23 +30,24 @@ def _torch(backend_names):
 
 @pytest.mark.team(by_default=("numpy", "torch"))
 def test_three_workers_match_one_worker(backend_name):
-    rows = list(runner.run(Runtime(backend_name, device="cpu", workers=3), ["lstm"], number=4))
+    runtime = Runtime(backend_name, device="cpu", workers=3)
+    rows = [row for _, row in runner.run([runtime], ["lstm"])]
     assert [row for row in rows if not row.passed] == []
     assert {row.function for row in rows} == PIECES
     assert {(*row.case.split()[:2],) for row in rows} == {("float64", "lstm"), ("float32", "lstm")}
 
 
 CLIP = "    grads, _ = clip(grads, update.theta)\n"
-REDUCE = "    mean, grads = all_reduce(mean, grads)\n"
+REDUCE = "    mean_loss, grads = all_reduce(mean_loss, grads)\n"
 
 
 @pytest.mark.team
 @pytest.mark.usefixtures("_torch")
 @pytest.mark.parametrize(
-    ("old", "new", "named"),
+    ("line", "changed_line", "place"),
     [
-        (MEAN, WRONG, "all_reduce in workers.py: loss"),
-        (MEAN, OF_TWO, "all_reduce in workers.py: loss"),
+        (MEAN, SUM, "all_reduce in workers.py: loss"),
+        (MEAN, MEAN_OF_THREE, "all_reduce in workers.py: loss"),
         (MEAN, REVERSED, "all_reduce in workers.py: gradients, added by rank"),
         (
             REDUCE + CLIP,
@@ -61,19 +62,21 @@ REDUCE = "    mean, grads = all_reduce(mean, grads)\n"
     ],
     ids=["no mean", "no mean of two", "other order", "clipped before the mean", "always sgd"],
 )
-def test_check_names_a_mutation_of_the_exchange(copy, old, new, named):
-    make((old, new), copy / "backends" / "torch" / "workers.py")
-    # Without a number, the option checks three workers and then two.
+def test_check_names_a_mutation_of_the_exchange(copy, line, changed_line, place):
+    make((line, changed_line), copy / "backends" / "torch" / "workers.py")
+    # Without a number, `--workers` checks three workers and then two.
     result = run_subprocess(
         "check", "torch", "--model", "scratch", "--workers", cwd=copy
     ).assert_exit(1)
-    of_three, of_two = (
+    three_workers, two_workers = (
         " ".join(result.out.split())
         .split("torch, scratch, 3 workers: ")[1]
         .split("torch, scratch, 2 workers: ")
     )
-    assert f"look first at: {named}" in (of_two if new == OF_TWO else of_three)
-    assert ("all within the tolerance" in of_three) == (new == OF_TWO)
+    assert f"look first at: {place}" in (
+        two_workers if changed_line == MEAN_OF_THREE else three_workers
+    )
+    assert ("all within the tolerance" in three_workers) == (changed_line == MEAN_OF_THREE)
 
 
 @pytest.mark.team
