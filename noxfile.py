@@ -1,4 +1,4 @@
-"""Development sessions, which run in separate environments that pip creates.
+"""Development sessions; each runs in a separate environment with packages from pip.
 
 `nox` runs the style and type checks and the tests with all backends. `nox -l` lists the sessions;
 `nox -s NAME` runs one. Arguments after `--` go to pytest, unless the session says otherwise.
@@ -19,8 +19,8 @@ import nox
 nox.options.sessions = ["lint", "all"]
 nox.options.default_venv_backend = "venv"
 
-# One thread: the tests compare numbers, and tests in several processes share the cores. JAX's
-# compiler should not optimize, because the tests compile much more than they compute.
+# Use one thread: the tests compare numbers, and test processes share the cores. JAX's compiler
+# should not optimize, because the tests spend much more time compiling than computing.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "TF_NUM_INTRAOP_THREADS": "1",
@@ -28,7 +28,7 @@ ENVIRONMENT = {
     "NPROC": "1",
     "XLA_FLAGS": "--xla_backend_optimization_level=0",
 }
-# Folders with the packages `make` and `measure`, and with the notebooks' modules.
+# Make the packages `make` and `measure` and the notebooks' support modules importable.
 TOOLS = {"PYTHONPATH": os.pathsep.join(("notebooks", "notebooks/support"))}
 
 BACKENDS = ("numpy", "torch", "tensorflow", "mxnet", "jax")
@@ -47,7 +47,7 @@ for backend in BACKENDS:
     RECORDS[f"float64/{backend}"] = f"--backend {backend} --dtype float64 --epochs 100"
     for cell in GATED:
         RECORDS[f"{backend}-fast-{cell}"] = f"--backend {backend} --model fast --cell {cell}"
-# The runs that the lesson *Make it learn well* compares.
+# Training runs that the lesson *Make it learn well* compares.
 SMALL = "--backend numpy --model fast --corpus tide-clock --valid-tokens 5000"
 SMALL += " --cell lstm --optimizer adam"
 for name, options in {
@@ -59,7 +59,7 @@ for name, options in {
 }.items():
     RECORDS[f"learn/{name}"] = f"{SMALL} {options}"
 
-# Three network sizes; `COMPARISONS` times them with a small and a large minibatch.
+# Options for three network sizes, which `COMPARISONS` measures with a small and a large minibatch.
 SIZES = (
     "--models",
     "fast",
@@ -86,7 +86,7 @@ COMPARISONS = {
 
 
 def newest_python() -> str:
-    """Return the newest supported Python version that this machine has."""
+    """Return the newest supported Python version that is installed on this machine."""
     for version in ("3.13", "3.12", "3.11"):
         if path := shutil.which(f"python{version}"):
             result = subprocess.run([path, "--version"], capture_output=True, text=True)
@@ -98,21 +98,21 @@ def newest_python() -> str:
 def run_tests(session: nox.Session, extras: str, *options: str) -> None:
     """Install the project with `extras`, and run tests with pytest `options` in two processes."""
     session.install("-e", f".[{extras},test]")
-    # The durations of tests differ, so an idle process takes tests from the busy process.
+    # Tests differ in duration, so an idle process takes over tests from a busy process.
     processes = ("-n", "2", "--dist", "worksteal")
     session.run("python", "-m", "pytest", *processes, *options, env=ENVIRONMENT)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, types, and the workflow of continuous integration."""
+    """Check the code style, the types, and the CI workflow."""
     session.install("-e", ".", "ruff", "mypy", "types-requests", "check-jsonschema", "zizmor")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     support = (f"notebooks/support/{name}.py" for name in ("drawings", "grading", "lesson"))
     session.run("mypy", "rnn_scratch", "notebooks/make", *support)
-    # Check its keys and its security. The linter actionlint would also check expressions, but pip
-    # cannot install it if only packages can be downloaded.
+    # Check the workflow's keys and security. The linter actionlint would also check expressions,
+    # but pip cannot install actionlint if only package indexes are reachable.
     workflow = ".github/workflows/ci.yml"
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", workflow)
     session.run("zizmor", "--offline", "--quiet", workflow)
@@ -120,43 +120,43 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(name="all")
 def all_backends(session: nox.Session) -> None:
-    """Test all backends that this platform supports, in one environment."""
+    """Test all backends that this platform supports in a single environment."""
     run_tests(session, "all", *session.posargs)
 
 
 @nox.session(python=newest_python())
 def numpy(session: nox.Session) -> None:
-    """Test the core and the NumPy backend on the newest Python, without other frameworks."""
+    """Test the core and the NumPy backend on the newest Python, without any framework."""
     run_tests(session, "workers", "--backends", "numpy", *session.posargs)
 
 
 @nox.session
 def torch(session: nox.Session) -> None:
-    """Test PyTorch alone, with the newest NumPy."""
+    """Test the PyTorch backend alone, with the newest NumPy."""
     run_tests(session, "torch", "--backends", "numpy,torch", *session.posargs)
 
 
 @nox.session
 def tensorflow(session: nox.Session) -> None:
-    """Test TensorFlow alone, with the newest NumPy that it supports."""
+    """Test the TensorFlow backend alone, with the newest NumPy that TensorFlow supports."""
     run_tests(session, "tensorflow", "--backends", "numpy,tensorflow", *session.posargs)
 
 
 @nox.session
 def mxnet(session: nox.Session) -> None:
-    """Test MXNet alone, with NumPy 1.26."""
+    """Test the MXNet backend alone, with NumPy 1.26."""
     run_tests(session, "mxnet", "--backends", "numpy,mxnet", *session.posargs)
 
 
 @nox.session(python=newest_python())
 def jax(session: nox.Session) -> None:
-    """Test JAX alone: the newest versions of JAX, Python and NumPy."""
+    """Test the JAX backend alone, with the newest versions of JAX, Python and NumPy."""
     run_tests(session, "jax", "--backends", "numpy,jax", *session.posargs)
 
 
 @nox.session(python="3.11")
 def lowest(session: nox.Session) -> None:
-    """Test NumPy and PyTorch with the lowest supported version of every dependency."""
+    """Test the NumPy and PyTorch backends with the lowest supported version of every dependency."""
     project = nox.project.load_toml("pyproject.toml")["project"]
     extras = project["optional-dependencies"]
     requirements = (*project["dependencies"], *extras["torch"])
@@ -168,7 +168,7 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def frameworks(session: nox.Session) -> None:
-    """Run with every backend the tests that `all` runs with only a few."""
+    """Run the tests marked `frameworks` with every backend; `all` runs them with only a few."""
     run_tests(session, "all", "-m", "frameworks", *session.posargs)
 
 
@@ -180,11 +180,11 @@ def mutations(session: nox.Session) -> None:
 
 @nox.session
 def draws(session: nox.Session) -> None:
-    """Check a thousand new draws of each backend, with seeds that depend on the date."""
+    """Check each backend with a thousand new random draws, whose seeds depend on the date."""
     session.install("-e", ".[all]")
     seed = str(int(time.time()) // 86_400 * 1_000)
     for backend in ("numpy", "torch", "tensorflow", "mxnet", "jax"):
-        # 50 draws per process, because compiled programs take memory.
+        # Use 50 draws per process, because compiled programs accumulate in memory.
         for first in range(0, 1_000, 50):
             options = ("--seed", str(int(seed) + first), "--draws", "50")
             session.run("rnn-scratch", "check", backend, *options)
@@ -192,26 +192,26 @@ def draws(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Run fault injection: many kills at random times."""
+    """Run the fault-injection tests, which kill processes at many random times."""
     run_tests(session, "all", "-m", "faults", *session.posargs)
 
 
 @nox.session
 def team(session: nox.Session) -> None:
-    """Test several workers of each backend: launchers, kills, signals and mutations."""
+    """Test distributed training with each backend: launchers, kills, signals and mutations."""
     run_tests(session, "all", "-m", "team", *session.posargs)
 
 
 @nox.session
 def arm(session: nox.Session) -> None:
-    """Compare exact mode on this machine and on an emulated ARM; write the record for the site."""
+    """Compare exact mode on this machine and on an emulated ARM CPU; write the site's record."""
     session.install("-e", ".[torch,jax]")
     session.run("python", "-m", "measure", "arm", "notebooks/records/arm.json", env=TOOLS)
 
 
 @nox.session
 def benchmark(session: nox.Session) -> None:
-    """Run a small comparison of all backends with one and two threads; keep its record."""
+    """Compare all backends briefly, with one and two threads, and keep the record."""
     session.install("-e", ".[all]")
     session.run(
         "rnn-scratch",
@@ -230,7 +230,7 @@ def benchmark(session: nox.Session) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Build sdist and wheel, and run the wheel in a new environment, outside the clone."""
+    """Build the sdist and the wheel, and test the wheel in a new environment outside the clone."""
     session.install("build")
     with tempfile.TemporaryDirectory() as folder:
         session.run("python", "-m", "build", "--outdir", folder)
@@ -258,14 +258,14 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session
 def pages(session: nox.Session) -> None:
-    """Write the pages and the README's results from the templates, the code and the records."""
+    """Generate the pages and the README's results from the templates, the code and the records."""
     session.install("-e", ".")
     session.run("python", "-m", "make.programs", env=TOOLS)
     session.run("python", "-m", "make.pages", env=TOOLS)
 
 
 def build_site(session: nox.Session) -> None:
-    """Write the site's pages and build build/site from them; fail on warnings."""
+    """Write the site's pages, and build them into build/site; fail on warnings."""
     session.run("python", "-m", "make.site", env=TOOLS)
     shutil.rmtree("build/site", ignore_errors=True)
     strict = ("--fresh-env", "--fail-on-warning", "--keep-going", "--quiet")
@@ -275,7 +275,7 @@ def build_site(session: nox.Session) -> None:
 
 @nox.session
 def site(session: nox.Session) -> None:
-    """Build the site and follow every link; with -- serve, serve it on this machine."""
+    """Build the site and check every link; with `-- serve`, also serve the site on this machine."""
     session.install("-e", ".[site,test]")
     build_site(session)
     options = [option for option in session.posargs if option != "serve"]
@@ -289,7 +289,7 @@ def site(session: nox.Session) -> None:
 
 @nox.session
 def browser(session: nox.Session) -> None:
-    """Test pages in a real browser: Chromium, or Playwright's (`playwright install chromium`)."""
+    """Test pages in an installed Chromium, or Playwright's (`playwright install chromium`)."""
     session.install("-e", ".[site,test]", "playwright", "axe-playwright-python")
     build_site(session)
     names = ("site", "play", "run", "train", "scratch", "slides")
@@ -299,7 +299,7 @@ def browser(session: nox.Session) -> None:
 
 @nox.session
 def records(session: nox.Session) -> None:
-    """Make the records that README and pages quote (takes hours), or only those after --."""
+    """Make the records that the README and pages quote (takes hours), or only those after `--`."""
     session.install("-e", ".[all]")
 
     def is_selected(name: str) -> bool:
@@ -311,7 +311,7 @@ def records(session: nox.Session) -> None:
         command = ("train", "--corpus", "time-machine", "--threads", "1", "--run", folder)
         session.run("rnn-scratch", *command, *options.split())
         for file in Path(folder).glob("*.safetensors"):
-            file.unlink()  # pages don't quote checkpoints, which take a megabyte
+            file.unlink()  # pages don't use checkpoints, each of which takes a megabyte
     for name, options in filter(lambda item: is_selected(item[0]), COMPARISONS.items()):
         folder = f"notebooks/comparisons/{name}"
         shutil.rmtree(folder, ignore_errors=True)
@@ -343,14 +343,14 @@ def records(session: nox.Session) -> None:
     session.run("python", "-m", "make.pages", env=TOOLS)
 
 
-# Notebooks with two backends, and the frameworks to install for them in addition to NumPy.
+# Notebooks that use several backends, and the extras to install for these backends.
 TOGETHER = {"side_by_side": "torch,tensorflow,", "comparison": "torch,"}
 
 
 @nox.session
 @nox.parametrize("name", [nox.param(name, id=name) for name in (*BACKENDS, *TOGETHER)])
 def notebooks(session: nox.Session, name: str) -> None:
-    """Make the notebooks of a framework, or a notebook of two frameworks, with only these."""
+    """Make a framework's notebooks, or a notebook in TOGETHER, without any other framework."""
     frameworks = {"numpy": "workers,", **TOGETHER}.get(name, f"{name},")
     session.install("-e", f".[{frameworks}notebooks]")
     lessons = ("build", "gates", "learn", "fast")
@@ -361,14 +361,14 @@ def notebooks(session: nox.Session, name: str) -> None:
 
 @nox.session
 def slides(session: nox.Session) -> None:
-    """Make slides of all lessons, or only those after --, from the notebooks, in build/slides."""
+    """Make slides of all lessons (or those after `--`) from the notebooks, in build/slides."""
     session.install("-e", ".[site]")
     session.run("python", "-m", "make.slides", *session.posargs, env=TOOLS)
 
 
 @nox.session
 def play(session: nox.Session) -> None:
-    """Train the networks of the site's playground; -- RUN replaces the run of the preset."""
+    """Train the networks of the site's playground; `-- RUN` reuses a run of the preset `long`."""
     session.install("-e", ".[torch]")
     session.run("python", "-m", "make.play", *session.posargs, env={**ENVIRONMENT, **TOOLS})
 
@@ -389,7 +389,7 @@ def student(session: nox.Session, backend: str) -> None:
 
 @nox.session(venv_backend="none")
 def everything(session: nox.Session) -> None:
-    """Run the default sessions and the additional test sessions one after another."""
+    """Run the default sessions and the additional test sessions, one after another."""
     for name in (
         *("lint", "all", "lowest", "frameworks", "mutations", "faults", "team"),
         *("site", "browser", "wheel"),

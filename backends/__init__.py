@@ -1,1 +1,1 @@
-"""The same network in each framework, a folder each: `scratch` is what is taught."""
+"""One model, implemented in five frameworks. Start with a framework's `scratch` module."""

@@ -1,4 +1,4 @@
-"""Gated cells and a ReLU cell. Each maps x (B, V) and a state (B, H) to the next state."""
+"""Gated cells and a ReLU cell, which map x (B, V) and a state (B, H) to the next state."""
 
 import jax
 import jax.numpy as jnp
@@ -7,21 +7,21 @@ from .scratch import CELLS
 
 
 def gate(x, h, name, params):
-    """Compute a gate (B, H), with values between 0 and 1, from x (B, V) and h (B, H)."""
+    """Compute the gate `name` (B, H), with values between 0 and 1, from x (B, V) and h (B, H)."""
     z = x @ params[f"W_x{name}"] + h @ params[f"W_h{name}"] + params[f"b_{name}"]
     return jax.nn.sigmoid(z)
 
 
 def gru(x, state, params):
-    """Compute one GRU step; the reset gate is applied before the matrix product."""
+    """Compute one GRU step with the reset gate before the matrix product."""
     (h,) = state
-    z, r = (gate(x, h, name, params) for name in "zr")  # update and reset gate (B, H)
+    z, r = (gate(x, h, name, params) for name in "zr")  # update and reset gates (B, H)
     h_tilde = jnp.tanh(x @ params["W_xh"] + (r * h) @ params["W_hh"] + params["b_h"])
     return (z * h + (1 - z) * h_tilde,)
 
 
 def gru_after(x, state, params):
-    """Compute one GRU step; the reset gate is applied after the product, as in most layers."""
+    """Compute one GRU step with the reset gate after the product, as in most built-in layers."""
     (h,) = state
     z, r = (gate(x, h, name, params) for name in "zr")
     h_tilde = jnp.tanh(x @ params["W_xh"] + r * (h @ params["W_hh"]) + params["b_h"])
@@ -29,16 +29,16 @@ def gru_after(x, state, params):
 
 
 def lstm(x, state, params):
-    """Compute one LSTM step; the state is the pair of hidden state h and cell state c."""
+    """Compute one LSTM step; the state consists of the hidden state h and the cell state c."""
     h, c = state
-    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget and output gate (B, H)
+    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget, output gates (B, H)
     c_tilde = jnp.tanh(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"])
     c = f * c + i * c_tilde
     return o * jnp.tanh(c), c
 
 
 def rnn_relu(x, state, params):
-    """Compute one RNN step with ReLU instead of tanh; the slope at 0 is 0."""
+    """Compute one RNN step with ReLU instead of tanh; the derivative of ReLU at 0 is 0."""
     (h,) = state
     return (jax.nn.relu(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"]),)
 

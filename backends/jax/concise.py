@@ -1,7 +1,7 @@
-"""The model on Flax's built-in layers: ``nnx.RNN`` repeats a cell of ``nnx``; ``nnx.Linear``.
+"""The model, built from Flax's layers ``nnx.RNN``, which repeats a cell, and ``nnx.Linear``.
 
 Flax recommends ``nnx`` for new programs and keeps the older ``linen`` for existing programs. Only
-`build` imports Flax: the other variants don't need it.
+`build` imports Flax, because the other variants don't need it.
 """
 
 from functools import partial
@@ -15,7 +15,7 @@ from rnn_scratch.parameters import add_layer_suffix, split_by_layer
 from . import scratch
 from .machine import array
 
-# The class of each cell, its arguments, the order of its gates, and the layer that has the bias.
+# For each cell: class, arguments, order of the gates, and the sublayer that has the bias.
 LAYERS = {
     "rnn": ("SimpleCell", {}, "h", "dense_i"),
     "gru-after": ("GRUCell", {}, "rzh", "dense_i"),
@@ -25,7 +25,7 @@ LAYERS = {
 
 
 def build(arrays, options):
-    """Build the model on Flax's built-in layers from initial parameter values."""
+    """Build the model from Flax's built-in layers and initial parameter values."""
     check_supported(options)
     try:
         from flax import nnx
@@ -37,11 +37,11 @@ def build(arrays, options):
 
     cell_class, arguments, gates, bias_layer = LAYERS[options.cell]
     V, (N, H) = len(arrays["b_q"]), arrays[f"W_x{gates[0]}"].shape  # N is V for one-hot inputs
-    # The layers draw no random numbers: initial values are zeros, and the seed is not used.
+    # Initialize with zeros, so that the layers draw no random numbers. The seed is not used.
     zeros = nnx.initializers.zeros
     common = {"dtype": options.dtype, "param_dtype": options.dtype, "rngs": nnx.Rngs(0)}
     layers = nnx.Dict(output=nnx.Linear(H, V, kernel_init=zeros, **common))
-    paths = {}  # the location of each parameter in the layers
+    paths = {}  # path of each parameter in the layers
     if "W_e" in arrays:
         layers["embedding"] = nnx.Embed(V, N, embedding_init=zeros, **common)
         paths["W_e"] = "embedding", "embedding"
@@ -55,18 +55,18 @@ def build(arrays, options):
             **common,
         )
         layers[f"recurrent_{index}"] = nnx.RNN(cell, time_major=True, return_carry=True, rngs=False)
-        # One parameter has the weights of all gates; its name lists their names: "W_xr W_xz W_xh".
-        places = {"W_x": ("dense_i", "kernel"), "W_h": ("dense_h", "kernel")}
-        for prefix, place in {**places, "b_": (bias_layer, "bias")}.items():
+        # One parameter holds the weights of all gates, under a key such as "W_xr W_xz W_xh".
+        locations = {"W_x": ("dense_i", "kernel"), "W_h": ("dense_h", "kernel")}
+        for prefix, location in {**locations, "b_": (bias_layer, "bias")}.items():
             names = add_layer_suffix({prefix + gate: None for gate in gates}, index)
-            paths[" ".join(names)] = f"recurrent_{index}", "cell", *place
+            paths[" ".join(names)] = f"recurrent_{index}", "cell", *location
     paths |= {"W_hq": ("output", "kernel"), "b_q": ("output", "bias")}
     values = {
         names: np.concatenate([arrays[name] for name in names.split()], axis=-1) for names in paths
     }
     params = scratch.params(values, options)
-    # A Flax layer is an object that holds its parameters. Split it into graph definition and
-    # parameters, so that a pure function can merge the definition with other parameters.
+    # A Flax layer is an object that holds its parameters. Split it into a graph definition and
+    # parameters, so that a pure function can merge the definition with any parameters.
     definition, _ = nnx.split(layers)
 
     @jax.jit
@@ -78,12 +78,12 @@ def build(arrays, options):
             outputs = jax.nn.one_hot(tokens.T, V, dtype=options.dtype)
         next_state = ()
         for index, layer_state in enumerate(split_by_layer(state, options)):
-            is_pair = len(layer_state) > 1  # Flax has the c of an LSTM before the h
+            is_pair = len(layer_state) > 1  # Flax stores an LSTM's c before its h
             carry = layer_state[::-1] if is_pair else layer_state[0]
-            last, outputs = layers[f"recurrent_{index}"](outputs, initial_carry=carry)
-            if masks is not None:  # Flax's dropout would draw its own masks
+            last_carry, outputs = layers[f"recurrent_{index}"](outputs, initial_carry=carry)
+            if masks is not None:  # Flax's dropout would draw different masks
                 outputs = outputs * masks[:, index]  # (T, B, H)
-            next_state += last[::-1] if is_pair else (last,)
+            next_state += last_carry[::-1] if is_pair else (last_carry,)
         return layers.output(outputs.reshape(-1, H)), next_state
 
     def forward(tokens, state, masks=None, params=params):

@@ -1,4 +1,4 @@
-"""Stacked layers, embedding, dropout, stateful optimizers. Sizes: L layers, N embedding."""
+"""Stacked layers, embedding, dropout and optimizers. Sizes: L (layers), N (embedding)."""
 
 import jax.numpy as jnp
 
@@ -8,7 +8,7 @@ from .scratch import CELLS, OPTIMIZERS, encode
 
 
 def deep_step(x, state, params, options, masks=None):
-    """Run all layers on x (B, V), with masks (L, B, H) if any; return logits and next state."""
+    """Run all layers on x (B, V) with optional masks (L, B, H); return logits and next state."""
     next_state = ()
     x = x @ params["W_e"] if options.embedding else x  # (B, N)
     for layer, layer_state in enumerate(split_by_layer(state, options)):
@@ -19,9 +19,9 @@ def deep_step(x, state, params, options, masks=None):
 
 
 def deep_forward(tokens, state, params, options, masks=None):
-    """Run tokens (B, T), with masks (T, L, B, H) if any; return logits (T*B, V) and state."""
+    """Process tokens (B, T) with optional masks (T, L, B, H); return logits (T*B, V) and state."""
     outputs = []
-    for t, x in enumerate(encode(tokens.T, params)):  # T times (B, V)
+    for t, x in enumerate(encode(tokens.T, params)):  # x: (B, V)
         step_masks = None if masks is None else masks[t]
         logits, state = deep_step(x, state, params, options, step_masks)
         outputs.append(logits)
@@ -29,7 +29,7 @@ def deep_forward(tokens, state, params, options, masks=None):
 
 
 def momentum(model, grads, update):
-    """Apply SGD with momentum: m is an exponentially decaying sum of gradients."""
+    """Apply SGD with momentum: m is an exponentially decaying sum of past gradients."""
     m = model.slots["m"]
     for name, param in model.params.items():
         m[name] = update.beta1 * m[name] + grads[name]
@@ -37,7 +37,7 @@ def momentum(model, grads, update):
 
 
 def adam(model, grads, update):
-    """Apply Adam (Kingma and Ba, 2015, Algorithm 1): moving averages m of g and v of g squared."""
+    """Apply Adam (Kingma and Ba, 2015): moving averages m of the gradient and v of its square."""
     m, v = model.slots["m"], model.slots["v"]
     for name, param in model.params.items():
         grad = grads[name]

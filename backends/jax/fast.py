@@ -1,7 +1,7 @@
-"""The model of ``scratch``, optimized by hand. Results agree up to rounding.
+"""The model of ``scratch``, optimized by hand; the results of both agree up to rounding.
 
-Each optimization has a name; a comment that starts with this name, here or in a sibling module,
-gives the reason. The site lists the speedups.
+Each optimization has a name; a comment that starts with the name, here or in a sibling module,
+explains the optimization. The site lists the speedups.
 """
 
 from functools import partial
@@ -18,13 +18,13 @@ from .products import num_row_blocks
 
 
 def params(arrays, options):
-    """Create the parameters of ``scratch`` with all gates concatenated."""
+    """Create the parameters as in ``scratch``, but with gates concatenated."""
     # Gates in one product: the weights of G gates form one matrix (H, G*H).
     return scratch.params(join_gates(arrays, options), options)
 
 
 def forward(tokens, state, params, options, masks=None):
-    """Run tokens (B, T), with masks (T, L, B, H) if any; return logits (T*B, V) and state."""
+    """Process tokens (B, T) with optional masks (T, L, B, H); return logits (T*B, V) and state."""
     loop = CELLS[options.cell]
     next_state, outputs = (), None
     for layer, layer_state in enumerate(split_by_layer(state, options)):
@@ -33,18 +33,18 @@ def forward(tokens, state, params, options, masks=None):
             inputs = lookup_inputs(tokens.T, params)  # (T, B, G*H)
         else:
             inputs = project_inputs(outputs, layer_params)
-        hiddens, *last = loop(inputs, *layer_state, layer_params["W_h"])  # (T, B, H)
+        hiddens, *c = loop(inputs, *layer_state, layer_params["W_h"])  # (T, B, H)
         outputs = hiddens if masks is None else hiddens * masks[:, layer]
-        next_state += hiddens[-1], *last
-    # One output layer: the logits are not fed back, so one product serves all time steps.
+        next_state += hiddens[-1], *c
+    # One output layer: the logits are not fed back, so one product computes all of them.
     W_hq = params["W_hq"] if tokens.shape[1] == 1 else transpose_barrier(params["W_hq"])
     return flatten(outputs) @ W_hq + params["b_q"], next_state
 
 
 def transpose_barrier(W):
-    """Return W (H, V) unchanged, but with a faster gradient if V is small."""
-    # The gradient of the transpose is d.T @ x, four times as fast as x.T @ d (with 28 characters).
-    # Without the barrier, XLA would rewrite one as the other.
+    """Return W (H, V), arranged so that its gradient is computed faster if V is small."""
+    # The gradient of the transpose is d.T @ x, which is 4 times faster than x.T @ d (measured with
+    # V = 28). Without the barrier, XLA would compute x.T @ d anyway.
     return jax.lax.optimization_barrier(W.T).T if W.shape[1] < W.shape[0] else W
 
 
@@ -56,27 +56,27 @@ def project_inputs(outputs, params):
 
 def lookup_inputs(tokens, params):
     """Look up gate inputs (..., G*H) for tokens (...): rows of W_x (or W_e W_x), plus b."""
-    # Rows instead of products: a one-hot vector times a matrix is one row of the matrix.
+    # Rows instead of products: multiplying by one-hot vectors only selects rows of a matrix.
     W_x, b = params["W_x"], params["b"]
-    if tokens.size < len(params["b_q"]):  # text generation: fewer tokens than rows
+    if tokens.size < len(params["b_q"]):  # text generation: fewer tokens than table rows
         return (params["W_e"][tokens] @ W_x if "W_e" in params else W_x[tokens]) + b
-    # Bias in the table: it is added to V rows instead of T*B.
+    # Bias in the table: add b to V table rows instead of T*B input rows.
     return ((params["W_e"] @ W_x if "W_e" in params else W_x) + b)[tokens]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def recurrence(relu, inputs, h_0, W_h):
-    """Run the RNN over time: inputs (T, B, H) and h_0 (B, H) to hidden states (T, B, H)."""
+    """Run the RNN over inputs (T, B, H) from h_0 (B, H); return hidden states (T, B, H)."""
     result, _ = recurrence_forward(relu, inputs, h_0, W_h)
     return result
 
 
 def recurrence_forward(relu, inputs, h_0, W_h):
-    """Compute the hidden states, and the values that the backward pass needs."""
+    """Compute the hidden states and the values that the backward pass needs."""
     activation = jax.nn.relu if relu else jnp.tanh
 
     # Scan: XLA compiles a loop instead of T unrolled time steps. Compilation is faster, and all
-    # steps share their code, and their transposed matrix below.
+    # time steps share the loop's code and the transposed matrix below.
     def step(W_h, h, x):
         h = activation(x + h @ W_h)  # (B, H)
         return h, h
@@ -87,10 +87,10 @@ def recurrence_forward(relu, inputs, h_0, W_h):
 
 def recurrence_backward(relu, saved, d_result):
     """Compute the pre-activation gradients dz, from the last time step to the first."""
-    # Hand-written backward pass: JAX would compute a product for W_h at every time step.
+    # Hand-written backward pass: JAX would compute W_h's gradient at every time step.
     (d_hiddens,), (hiddens, h_0, W_h) = d_result, saved
-    # Transposed once: before the loop, because products with a transposed matrix are slower, and
-    # XLA does not move the transpose out of the loop.
+    # Transposed once: transpose before the loop, because products with a transposed matrix are
+    # slower, and XLA does not move the transpose out of the loop.
     W_T = W_h.T
 
     def step(W_T, d_h, factors):
@@ -100,7 +100,7 @@ def recurrence_backward(relu, saved, d_result):
 
     slope = (hiddens > 0).astype(hiddens.dtype) if relu else 1 - hiddens * hiddens
     d_h, dz = scan_in_row_blocks(reverse_scan, step, W_T, jnp.zeros_like(h_0), (d_hiddens, slope))
-    # One product per gradient: the sum over time is part of a matrix product.
+    # One product per gradient: the matrix product includes the sum over time.
     previous = jnp.concatenate((h_0[None], hiddens[:-1]))  # (T, B, H)
     return dz, d_h, flatten(previous).T @ flatten(dz)
 
@@ -109,7 +109,7 @@ recurrence.defvjp(recurrence_forward, recurrence_backward)
 
 
 def scan_in_row_blocks(scan, step, W, state, values):
-    """Scan values (T, B, H) from a state (B, H), with a step that also takes W (H, H)."""
+    """Scan over values (T, B, H), starting from `state` (B, H); `step` also takes W (H, H)."""
     num_blocks, H = num_row_blocks(len(state), W.size), len(W)
     if num_blocks == 1:
         return scan(partial(step, W), state, values)
@@ -142,7 +142,7 @@ def build(arrays, options):
     def to_arrays(params):
         return split_gates(machine.to_arrays(params), options)
 
-    # Outside a compiled function, jax.lax.scan compiles its loop at every call.
+    # Outside a jitted function, jax.lax.scan would compile its loop at every call.
     jitted = jax.jit(partial(forward, options=options))
 
     def bound_forward(tokens, state, masks=None, params=tensors):

@@ -1,7 +1,7 @@
-"""The loops over time of the gated cells, for ``fast``.
+"""Loops over time for the gated cells of ``fast``.
 
-Gates are concatenated in the order of their parameters: G gates in (B, G*H), so that one product
-with W_h (H, G*H) serves all of them.
+Gates are concatenated in the order of their parameters: G gates in (B, G*H), so a single product
+with W_h (H, G*H) computes all gates.
 """
 
 import jax
@@ -14,13 +14,13 @@ def flatten(x):
 
 
 def reverse_scan(step, state, values):
-    """Scan from the last time step to the first."""
+    """Scan over the time axis of `values`, from the last step to the first."""
     return jax.lax.scan(step, state, values, reverse=True)
 
 
 @jax.custom_vjp
 def gru(inputs, h_0, W_h):
-    """Run the GRU over time: inputs (T, B, 3H) and h_0 (B, H) to hidden states (T, B, H)."""
+    """Run the GRU over inputs (T, B, 3H) from h_0 (B, H); return hidden states (T, B, H)."""
     result, _ = gru_forward(inputs, h_0, W_h)
     return result
 
@@ -44,7 +44,7 @@ def gru_forward(inputs, h_0, W_h):
 def gru_backward(saved, d_result):
     """Compute the pre-activation gradients dz, from the last time step to the first."""
     (d_hiddens,), ((previous, z, r, h_tilde, resets), W_h) = d_result, saved
-    W_T_zr, W_T_h = jnp.split(W_h.T, [2 * z.shape[2]])  # transposed once, before the loop
+    W_T_zr, W_T_h = jnp.split(W_h.T, [2 * z.shape[2]])  # transpose once, before the loop
 
     def step(d_h, values):
         d, h, z, r, h_tilde = values
@@ -68,7 +68,7 @@ gru.defvjp(gru_forward, gru_backward)
 
 @jax.custom_vjp
 def gru_after(inputs, h_0, W_h):
-    """Run the GRU loop with the reset gate applied after the product."""
+    """Run the GRU like `gru`, but with the reset gate after the product."""
     result, _ = gru_after_forward(inputs, h_0, W_h)
     return result
 
@@ -89,7 +89,7 @@ def gru_after_forward(inputs, h_0, W_h):
 
 
 def gru_after_backward(saved, d_result):
-    """Compute dz, the gradients of the matrix products, from the last time step to the first."""
+    """Compute the gradients dz w.r.t. the products, from the last step to the first."""
     (d_hiddens,), ((previous, z, r, h_tilde, products), W_h) = d_result, saved
     W_T = W_h.T
 
@@ -112,7 +112,7 @@ gru_after.defvjp(gru_after_forward, gru_after_backward)
 
 @jax.custom_vjp
 def lstm(inputs, h_0, c_0, W_h):
-    """Run the LSTM over time: inputs (T, B, 4H), h_0, c_0 (B, H) to all h (T, B, H), last c."""
+    """Run the LSTM over inputs (T, B, 4H) from h_0 and c_0; return all h and the last c."""
     result, _ = lstm_forward(inputs, h_0, c_0, W_h)
     return result
 
@@ -129,14 +129,14 @@ def lstm_forward(inputs, h_0, c_0, W_h):
         output = jnp.tanh(next_c)
         return (o * output, next_c), (o * output, h, c, i, f, o, c_tilde, output)
 
-    (_, last), (hiddens, *saved) = jax.lax.scan(step, (h_0, c_0), inputs)  # (T, B, H)
-    return (hiddens, last), (saved, W_h)
+    (_, last_c), (hiddens, *saved) = jax.lax.scan(step, (h_0, c_0), inputs)  # (T, B, H)
+    return (hiddens, last_c), (saved, W_h)
 
 
 def lstm_backward(saved, d_result):
     """Compute the pre-activation gradients dz, from the last time step to the first."""
     # Hand-written backward pass of gates: JAX would differentiate every operation of the gates,
-    # and compute a product for W_h, at every time step.
+    # and compute W_h's gradient, at every time step.
     (d_hiddens, d_c), ((previous, cells, i, f, o, c_tilde, outputs), W_h) = d_result, saved
     W_T = W_h.T
 

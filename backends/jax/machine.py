@@ -1,7 +1,7 @@
-"""JAX's devices (CPU or CUDA), threads, compiler and conversions.
+"""JAX's devices (CPU or CUDA), threads, compilation and array conversion.
 
-Importing this module makes JAX allocate GPU memory on demand, and hides the warnings that it logs
-at its start, unless the environment variable of the contract's VERBOSE is set.
+Importing this module makes JAX allocate GPU memory on demand, and hides the warnings that JAX logs
+when it starts, unless the environment variable named by `contract.VERBOSE` is set.
 """
 
 import contextlib
@@ -19,15 +19,15 @@ from rnn_scratch.contract import VERBOSE, RNNScratchError
 
 from .products import num_threads
 
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # not most of the GPU
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # default: most GPU memory
 if not os.environ.get(VERBOSE):
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
 
-_owner_pid = os.getpid()  # the process that computes
+_owner_pid = os.getpid()  # process that computes with JAX
 
 
 def devices(dtype):
-    """Return the devices that support this dtype, best first."""
+    """Return the available devices that support `dtype`, in order of preference."""
     return ["cuda", "cpu"] if jax.default_backend() == "gpu" else ["cpu"]
 
 
@@ -38,22 +38,22 @@ def set_threads(threads):
         _owner_pid = os.getpid()
     elif os.getpid() != _owner_pid:
         raise RNNScratchError(
-            "This process was forked from one that had already used JAX. A fork does not "
-            "copy its threads, so this process would wait for them forever.\n"
-            'Start processes with multiprocessing.get_context("spawn"), or use JAX in this '
-            "process only."
+            "This process was forked from a process that had already used JAX. A fork does not "
+            "copy threads, so this process would wait for them forever.\n"
+            'Start processes with multiprocessing.get_context("spawn"), or use JAX only in this '
+            "process."
         )
-    current = num_threads()
-    number = threads or current
-    if number != current:
+    current_threads = num_threads()
+    threads = threads or current_threads
+    if threads != current_threads:
         if _has_started():
             raise RNNScratchError(
-                f"Cannot set the number of threads to {number}: JAX fixed it at {current} "
+                f"Cannot set the number of threads to {threads}: JAX fixed it at {current_threads} "
                 "when it first computed in this process.\n"
-                f"Keep {current} threads, or set {number} at the start of a new process."
+                f"Keep {current_threads} threads, or set {threads} at the start of a new process."
             )
-        os.environ["NPROC"] = str(number)  # read by XLA when it starts
-    return number
+        os.environ["NPROC"] = str(threads)  # XLA reads NPROC when it starts
+    return threads
 
 
 def set_eager(eager):
@@ -62,15 +62,15 @@ def set_eager(eager):
 
 
 def set_tf32(allowed):
-    """Allow or forbid TF32 matrix products on NVIDIA GPUs (10 of 23 mantissa bits)."""
+    """Allow or forbid TF32 matrix products on NVIDIA GPUs (10 instead of 23 mantissa bits)."""
     jax.config.update("jax_default_matmul_precision", "tensorfloat32" if allowed else "float32")
 
 
-set_tf32(False)  # TF32 is faster, but its results would differ from the other backends'
+set_tf32(False)  # TF32 is faster, but its results would differ from other backends' results
 
 
 def synchronize(tensors, device):
-    """Block until these tensors, and all other work on the device, are computed."""
+    """Block until the device has computed these tensors and finished all other work."""
     jax.block_until_ready(tensors)
 
 
@@ -86,12 +86,12 @@ def environment():
 
 
 def peak_memory(device):
-    """Return the peak memory of tensors on the device in bytes, or None if unknown."""
+    """Return the peak memory of tensors on `device`, in bytes, or None if unknown."""
     return device_of(device).memory_stats()["peak_bytes_in_use"] if device == "cuda" else None
 
 
 def chain_matmul(h, matrices):
-    """Multiply h (N, K) by the matrices in turn; an upper bound on training speed."""
+    """Multiply h (N, K) by the matrices in turn, to measure an upper bound on training speed."""
     distinct = {id(W): W for W in matrices}
     order = tuple(list(distinct).index(id(W)) for W in matrices)
     return _chain_matmul(h, list(distinct.values()), order)
@@ -105,10 +105,10 @@ def _chain_matmul(h, matrices, order):
 
 
 def tensor(array, device):
-    """Convert an array to a tensor of the same dtype on the device."""
+    """Convert a NumPy array to a tensor of the same dtype on `device`."""
     if array.dtype == np.float64:
-        # Without this process-wide setting, JAX truncates float64 to float32. It is enabled when
-        # first needed rather than on import, so importing the backend does not change it.
+        # Without this process-wide setting, JAX converts float64 to float32. Set it only when
+        # needed, so that importing this module does not change the user's setting.
         jax.config.update("jax_enable_x64", True)
     return jax.device_put(array, device_of(device))
 
@@ -123,36 +123,36 @@ def to_arrays(params):
     return {name: array(param).copy() for name, param in params.items()}
 
 
-def jit_update(train_minibatch, wrapped=None):
-    """Compile `train_minibatch` with jax.jit; `wrapped`, if given, wraps the compiled function.
+def jit_update(train_minibatch, wrap=None):
+    """Compile `train_minibatch` with jax.jit; the optional `wrap` wraps the compiled function.
 
     A jitted function must be pure: JAX traces it once, with tracers instead of arrays, and records
-    the operations. Any other side effect happens only during tracing. So parameters and slots are
-    arguments of the function, and their new values are among its results.
+    the operations. Side effects happen only during tracing. Therefore, parameters and slots are
+    arguments of the jitted function, which returns their new values.
     """
 
     def make_program(model):  # takes a weak reference: a program must not keep its model alive
         @functools.partial(jax.jit, static_argnames="rule")
         def pure(replicated, sharded, rule):
-            (params, slots, numbers), (batch, state) = replicated, sharded
-            # The optimizer replaces the tracers in these dicts.
+            (params, slots, scalars), (batch, state) = replicated, sharded
+            # The optimizer replaces the tracers in the dicts `params` and `slots`.
             traced = dataclasses.replace(model(), params=params, slots=slots)
-            result = train_minibatch(traced, batch, state, rule._replace(**numbers))
+            result = train_minibatch(traced, batch, state, rule._replace(**scalars))
             return result, (traced.params, traced.slots)
 
-        return wrapped(pure, model().options.device) if wrapped else pure
+        return wrap(pure, model().options.device) if wrap else pure
 
     # JAX caches compiled programs as long as their function exists. If all models shared one
-    # function, the cache would only grow; after a hundred models, Linux would refuse more mappings.
+    # function, the cache would only grow; after a hundred models, Linux would refuse to map memory.
     programs = weakref.WeakKeyDictionary()
 
     @functools.wraps(train_minibatch)
     def train(model, batch, state, update):
         if model not in programs:
             programs[model] = make_program(weakref.ref(model))
-        # The rule is part of the program; numbers that change are its arguments.
-        rule, numbers = update.split_static()
-        replicated, sharded = (model.params, model.slots, numbers), (batch, state)
+        # The rule is a constant of the program; values that change between updates are arguments.
+        rule, scalars = update.split_static()
+        replicated, sharded = (model.params, model.slots, scalars), (batch, state)
         result, (params, slots) = programs[model](replicated, sharded, rule)
         model.params.update(params)
         model.slots.update(slots)
@@ -162,18 +162,18 @@ def jit_update(train_minibatch, wrapped=None):
 
 
 def device_of(device, rank=None):
-    """Return a worker's device (default: this worker's); workers on one machine share devices."""
+    """Return the device of a worker (default: this worker); workers on a machine share devices."""
     rank = jax.process_index(device) if rank is None else rank
     devices = jax.local_devices(rank, device)
     return devices[rank % len(devices)]
 
 
 def _has_started():
-    # JAX refuses to change the number of devices after it has started.
-    number = jax.config.jax_num_cpu_devices
+    # JAX refuses to change the number of devices once it has started.
+    num_devices = jax.config.jax_num_cpu_devices
     try:
-        jax.config.update("jax_num_cpu_devices", number + 2)
-        jax.config.update("jax_num_cpu_devices", number)
+        jax.config.update("jax_num_cpu_devices", num_devices + 2)
+        jax.config.update("jax_num_cpu_devices", num_devices)
     except RuntimeError:
         return True
     return False

@@ -1,4 +1,4 @@
-"""Matrix products on several threads."""
+"""Multithreaded matrix products."""
 
 import os
 
@@ -8,13 +8,13 @@ from rnn_scratch.system import host
 
 
 def num_row_blocks(rows, weights):
-    """Return the number of row blocks for a product of `rows` rows and `weights` weights."""
+    """Return the number of row blocks for a product of `rows` rows with `weights` weights."""
     threads = num_threads()
-    # Products with fewer weights or rows are slower in blocks (measured with two threads).
+    # Splitting would slow down products with fewer weights or rows (measured with two threads).
     is_large = weights >= 2**18 and rows % threads == 0 and rows >= 16 * threads
     return threads if is_large and jax.default_backend() == "cpu" else 1
 
 
 def num_threads():
-    """Return the number of threads that XLA uses, or will use when it starts."""
+    """Return the number of threads that XLA uses, or will use once it starts."""
     return int(os.environ.get("NPROC") or host.cores())

@@ -1,7 +1,7 @@
-"""A recurrent language model from scratch in JAX, differentiated by jax.value_and_grad.
+"""A recurrent language model from scratch in JAX. Start with `step`.
 
-Start with `step`. `options` describes a network, `model` has its parameters and the functions that
-use them, `update` has hyperparameters. Sizes: B batch, T time steps, V vocabulary, H hidden units.
+`options` describes a network, `model` holds its parameters and functions, and `update` holds the
+hyperparameters. Sizes: B (batch), T (time steps), V (vocabulary), H (hidden units).
 """
 
 import jax
@@ -20,13 +20,13 @@ def params(arrays, options):
 
 
 def state(batch_size, options):
-    """Return the initial state: zeros (B, H)."""
+    """Return the initial state: a tuple of zero tensors (B, H)."""
     shape, device = (batch_size, options.num_hiddens), device_of(options.device)
     return tuple(jnp.zeros(shape, options.dtype, device=device) for _ in range(options.num_states))
 
 
 def encode(tokens, params):
-    """One-hot encode tokens: (...) to (..., V)."""
+    """Encode tokens (...) as one-hot vectors (..., V)."""
     return jax.nn.one_hot(tokens, len(params["b_q"]), dtype=params["b_q"].dtype)
 
 
@@ -47,38 +47,38 @@ def step(x, state, params, options):
 
 
 def forward(tokens, state, params, options):
-    """Run all time steps on tokens (B, T); return logits (T*B, V), time-major, and last state."""
+    """Run all time steps on tokens (B, T); return time-major logits (T*B, V) and the last state."""
     outputs = []
-    for x in encode(tokens.T, params):  # T times (B, V)
+    for x in encode(tokens.T, params):  # x: (B, V)
         logits, state = step(x, state, params, options)
         outputs.append(logits)
     return jnp.concatenate(outputs), state
 
 
 def loss(logits, targets):
-    """Return the mean cross-entropy of time-major logits (T*B, V) and targets (B, T)."""
-    labels = targets.T.reshape(-1)  # (T*B,), in the order of the logits
+    """Return the mean cross-entropy between time-major logits (T*B, V) and targets (B, T)."""
+    labels = targets.T.reshape(-1)  # (T*B,), in the same order as the logits
     return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1).mean()
 
 
 def detach(state):
-    """Return the state detached from its gradient history."""
-    return tuple(jax.lax.stop_gradient(s) for s in state)  # though an array has no history here
+    """Return the state detached from the graph, so that no gradient flows back through it."""
+    return tuple(jax.lax.stop_gradient(s) for s in state)  # has no effect outside jax.grad
 
 
 def gradients(model, batch, state):
-    """Return the loss of a minibatch, the gradient of each parameter, and the detached state."""
+    """Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state."""
 
-    def objective(params):  # the function to differentiate: of the parameters alone
-        logits, last = model.forward(batch.X, state, params=params, **batch.extras)
-        return loss(logits, batch.Y), last
+    def objective(params):  # JAX differentiates with respect to this argument
+        logits, last_state = model.forward(batch.X, state, params=params, **batch.extras)
+        return loss(logits, batch.Y), last_state
 
-    (mean_loss, last), grads = jax.value_and_grad(objective, has_aux=True)(model.params)
-    return mean_loss, {name: grads[name] for name in model.params}, detach(last)  # JAX sorts a dict
+    (mean_loss, state), grads = jax.value_and_grad(objective, has_aux=True)(model.params)
+    return mean_loss, {name: grads[name] for name in model.params}, detach(state)  # JAX sorts keys
 
 
 def clip(grads, theta):
-    """Clip gradients to the global norm theta; return them and the norm before clipping."""
+    """Clip gradients to global norm theta; return the clipped gradients and the original norm."""
     norm = jnp.sqrt(sum((grad * grad).sum() for grad in grads.values()))
     scale = jnp.minimum(theta / norm, 1)
     return {name: grad * scale for name, grad in grads.items()}, norm
@@ -86,14 +86,14 @@ def clip(grads, theta):
 
 def sgd(model, grads, update):
     """Apply one gradient-descent step in place."""
-    for name, param in model.params.items():  # an array cannot change: it is replaced
+    for name, param in model.params.items():  # JAX arrays are immutable: replace them
         model.params[name] = param - update.lr * grads[name]
 
 
 OPTIMIZERS = {"sgd": sgd}
 
 
-@jit_update  # by jax.jit as one pure function, for each model and shape of a minibatch
+@jit_update  # compiled by jax.jit once per model and minibatch shape
 def train_minibatch(model, batch, state, update):
     """Train on one minibatch; return its loss and the detached state."""
     mean_loss, grads, state = gradients(model, batch, state)
@@ -103,7 +103,7 @@ def train_minibatch(model, batch, state, update):
 
 
 def train_epoch(model, minibatches, updates, carry, state=None):
-    """Train on all minibatches from `state` or zeros; return all losses and the last state."""
+    """Train on all minibatches, starting at `state` or zeros; return the losses and last state."""
     losses = []
     for batch, update in zip(minibatches, updates):
         if state is None or not carry:
@@ -111,11 +111,11 @@ def train_epoch(model, minibatches, updates, carry, state=None):
         batch = batch.map(tensor, model.options.device)
         mean_loss, state = train_minibatch(model, batch, state, update)
         losses.append(mean_loss)
-    return [float(mean_loss) for mean_loss in losses], state  # converted last: no wait for a GPU
+    return [float(mean_loss) for mean_loss in losses], state  # convert at the end: float() blocks
 
 
 def evaluate(model, minibatches):
-    """Return the summed loss and the number of tokens of sequential minibatches."""
+    """Return the total loss and the number of tokens in sequential minibatches."""
     total_loss, num_tokens, state = 0.0, 0, None
     for batch in minibatches:
         state = state or model.state(len(batch.X))
@@ -127,12 +127,12 @@ def evaluate(model, minibatches):
 
 
 def predict(model, prefix, num_preds, choose_token):
-    """Return prefix plus num_preds tokens, each chosen by `choose_token` from the logits (V,)."""
+    """Return `prefix` plus `num_preds` tokens, each chosen by `choose_token` from logits (V,)."""
     state, outputs = model.state(1), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
         token = jnp.array([outputs[-1:]], device=device_of(model.options.device))  # B = T = 1
         logits, state = model.forward(token, state)
-        # Warm-up: as long as the prefix lasts, it provides the next token.
+        # Warm-up: take the next token from the prefix until it is exhausted.
         outputs.append(prefix[t] if t < len(prefix) else choose_token(np.asarray(logits)[0]))
     return outputs
 

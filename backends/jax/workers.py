@@ -1,4 +1,4 @@
-"""The communication library for several workers: Gloo between CPUs, NCCL between GPUs."""
+"""Communication between workers, with Gloo on CPUs and NCCL on GPUs."""
 
 import atexit
 import functools
@@ -16,39 +16,38 @@ from rnn_scratch.workers import mpi
 from .machine import device_of, jit_update, tensor
 from .scratch import OPTIMIZERS, clip, gradients
 
-# Partition specs: rows sharded over the workers, or replicated.
+# Partition specs for rows sharded over the workers, and for values replicated on all workers.
 WORKERS = "workers"
 SHARDED, REPLICATED = PartitionSpec(WORKERS), PartitionSpec()
 
 
 def join(group):
-    """Join the other workers of a training run; return when all have joined."""
+    """Connect to the other workers; return when all workers have joined."""
     if not os.environ.get(VERBOSE):
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # only fatal errors of XLA
-    # Workers connect to each other directly, even if other programs need a proxy.
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # show only XLA's fatal errors
+    # Workers connect to each other directly, even if the environment sets a proxy.
     os.environ["no_grpc_proxy"] = group.addresses[0].rpartition(":")[0]  # noqa: SIM112
-    jax.config.update("jax_check_proxy_envs", False)
     terminate = signal.getsignal(signal.SIGTERM)
     jax.distributed.initialize(
         group.addresses[0],
         len(group.addresses),
         group.rank,
-        cluster_detection_method="deactivate",  # MPI has detected the cluster
+        cluster_detection_method="deactivate",  # `workers.mpi` has detected the cluster
         initialization_timeout=mpi.CONNECT_TIMEOUT,
         heartbeat_timeout_seconds=mpi.HEARTBEAT_TIMEOUT,
         coordinator_bind_address=group.addresses[0],
     )
-    # JAX installs a SIGTERM handler that does not exit, but a worker must exit.
+    # JAX installs a SIGTERM handler that does not exit, but a worker must exit on SIGTERM.
     signal.signal(signal.SIGTERM, terminate)
-    # A worker that ends without `leave` has failed. At exit, JAX would wait for the other workers,
+    # A worker that exits without `leave` has failed. At exit, JAX would wait for other workers,
     # which wait for this worker's gradients.
     atexit.register(os._exit, 1)
-    all_gather([tensor(np.zeros(1, "float32"), "cpu")])  # connects the workers with each other
+    all_gather([tensor(np.zeros(1, "float32"), "cpu")])  # connects the workers to each other
 
 
 def all_gather(tensors):
     """Gather each tensor from all workers; return the copies in rank order."""
-    vector = jnp.concatenate([t.reshape(-1) for t in tensors])  # one exchange
+    vector = jnp.concatenate([t.reshape(-1) for t in tensors])  # one exchange for all tensors
     if isinstance(vector, jax.core.Tracer):
         rows = jax.lax.all_gather(vector, WORKERS)
     else:
@@ -56,24 +55,24 @@ def all_gather(tensors):
         with jax.disable_jit(False):
             rows = local_shards(_exchange(to_global_arrays(vector, SHARDED, mesh), mesh))
     ends = np.cumsum([t.size for t in tensors])
-    parts = jnp.split(rows, ends[:-1], 1)  # N vectors for each tensor
+    parts = jnp.split(rows, ends[:-1], 1)  # per tensor, one vector per worker
     return [[part.reshape(t.shape) for part in copies] for t, copies in zip(tensors, parts)]
 
 
-def all_reduce(mean, grads):
-    """Average the loss and each gradient over the workers, added in rank order."""
-    # XLA would multiply by 1 / N, rounded, if it saw that all elements have the same divisor N.
-    mean, *means = (
+def all_reduce(mean_loss, grads):
+    """Average the loss and each gradient over all workers, adding in rank order."""
+    # Hide the constant divisor N from XLA, which would multiply by the rounded value of 1 / N.
+    mean_loss, *mean_grads = (
         sum(parts) / jax.lax.optimization_barrier(jnp.full_like(parts[0], len(parts)))
-        for parts in all_gather([mean, *grads.values()])
+        for parts in all_gather([mean_loss, *grads.values()])
     )
-    return mean, dict(zip(grads, means))
+    return mean_loss, dict(zip(grads, mean_grads))
 
 
 def shard_over_workers(function, device):
     """Compile the pure `function` as one program that all workers execute together.
 
-    Each worker computes with its own rows, and `all_gather` is an operation of the program.
+    Each worker computes on its own rows, and `all_gather` is an operation in the program.
     """
     mesh = workers_mesh(device)
 
@@ -84,40 +83,40 @@ def shard_over_workers(function, device):
             "in_specs": (REPLICATED, SHARDED),
             "out_specs": ((REPLICATED, SHARDED), REPLICATED),
         }
-        # JAX cannot check that `all_gather` makes results equal in all workers. Without the check,
-        # a gradient is the gradient of the worker's own rows, as `gradients` requires.
+        # JAX cannot verify that `all_gather` makes results equal in all workers. Without the check,
+        # a gradient depends only on the worker's rows, as `gradients` requires.
         return jax.shard_map(local, mesh=mesh, **specs, check_vma=False)(replicated, sharded)
 
     def call(replicated, sharded, rule):
         if jax.config.jax_disable_jit:
             return function(replicated, sharded, rule)
-        *tensors, numbers = replicated
-        replicated = *to_global_arrays(tensors, REPLICATED, mesh), numbers
+        *tensors, scalars = replicated
+        replicated = *to_global_arrays(tensors, REPLICATED, mesh), scalars
         sharded = to_global_arrays(sharded, SHARDED, mesh)
         return local_shards(program(replicated, sharded, rule))
 
     return call
 
 
-@functools.partial(jit_update, wrapped=shard_over_workers)
+@functools.partial(jit_update, wrap=shard_over_workers)
 def train_minibatch_distributed(model, batch, state, update):
-    """Update all workers' parameters once; return the mean loss and this worker's state."""
-    mean, grads, state = gradients(model, batch, state)
-    mean, grads = all_reduce(mean, grads)
+    """Train on the workers' averaged gradients; return the mean loss and this worker's state."""
+    mean_loss, grads, state = gradients(model, batch, state)
+    mean_loss, grads = all_reduce(mean_loss, grads)
     grads, _ = clip(grads, update.theta)
     OPTIMIZERS[update.optimizer](model, grads, update)
-    return mean, state
+    return mean_loss, state
 
 
 def leave():
-    """Leave the other workers, at the end of a training run: every worker calls it."""
+    """Disconnect from the other workers after training; every worker must call this."""
     jax.distributed.shutdown()
     atexit.unregister(os._exit)
 
 
 @functools.cache
 def workers_mesh(device):
-    """Return a mesh with one device of each worker."""
+    """Return a mesh with one device per worker."""
     workers = range(jax.process_count(device))
     return Mesh([device_of(device, rank) for rank in workers], WORKERS)
 

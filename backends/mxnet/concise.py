@@ -1,4 +1,4 @@
-"""The model on MXNet's built-in layers, ``gluon.rnn.RNN``, ``GRU``, ``LSTM`` and ``nn.Dense``."""
+"""The model, built from MXNet's layers ``gluon.rnn.RNN``, ``GRU``, ``LSTM`` and ``nn.Dense``."""
 
 from functools import partial
 
@@ -11,7 +11,7 @@ from rnn_scratch.parameters import add_layer_suffix, split_by_layer
 from . import scratch
 from .machine import array, context, tensor
 
-# The layer of each cell, and the order of its gates.
+# For each cell: the layer, and the order of the layer's gates.
 LAYERS = {
     "rnn": (partial(gluon.rnn.RNN, activation="tanh"), "h"),
     "gru-after": (gluon.rnn.GRU, "rzh"),
@@ -21,27 +21,27 @@ LAYERS = {
 
 
 def build(arrays, options):
-    """Build the model on MXNet's built-in layers from initial parameter values."""
+    """Build the model from MXNet's built-in layers and initial parameter values."""
     check_supported(options)
     layer, gates = LAYERS[options.cell]
     V, (N, H) = len(arrays["b_q"]), arrays[f"W_x{gates[0]}"].shape  # N is V for one-hot inputs
     embedding = gluon.nn.Embedding(V, N, dtype=options.dtype) if "W_e" in arrays else None
-    # MXNet's block has several layers. Its dropout would draw its own masks, so with dropout, use
-    # blocks of a single layer and multiply the output of each by the core's mask. Do so in float64,
-    # too: there, the gradients of a block's lower layers are wrong (measured).
+    # An MXNet block can stack layers, but its dropout would draw different masks. With dropout, use
+    # blocks with a single layer, and multiply the blocks' outputs by the core's masks. In float64,
+    # use single layers, too, because the gradients of a stack's lower layers are wrong (measured).
     is_stacked = not options.dropout and options.dtype == "float32"
-    height = options.num_layers if is_stacked else 1  # layers of each block
+    height = options.num_layers if is_stacked else 1  # number of layers per block
     sizes = [N, *[H] * (options.num_layers // height - 1)]
     stacks = [layer(H, height, input_size=size, dtype=options.dtype) for size in sizes]
     output = gluon.nn.Dense(V, in_units=H, dtype=options.dtype)
     weights = {"W_e": embedding.weight} if embedding else {}
     for layer_index in range(options.num_layers):
         stack, index_in_stack = stacks[layer_index // height], layer_index % height
-        # One parameter has the weights of all gates; its name lists their names: "W_xr W_xz W_xh".
+        # One parameter holds the weights of all gates, under a key such as "W_xr W_xz W_xh".
         for prefix, kind in (("W_x", "i2h_weight"), ("W_h", "h2h_weight"), ("b_", "i2h_bias")):
             names = add_layer_suffix({prefix + gate: None for gate in gates}, layer_index)
             weights[" ".join(names)] = getattr(stack, f"l{index_in_stack}_{kind}")  # (gates*H, ...)
-        # The layer has a second, redundant bias: keep it at zero and don't train it.
+        # The layer has a second, redundant bias: keep it zero and don't train it.
         getattr(stack, f"l{index_in_stack}_h2h_bias").grad_req = "null"
     weights |= {"W_hq": output.weight, "b_q": output.bias}
     for block in filter(None, (embedding, *stacks, output)):
@@ -57,12 +57,12 @@ def build(arrays, options):
         outputs, next_state = embed(tokens.T), ()  # (T, B, N)
         states = split_by_layer(state, options)
         for index, stack in enumerate(stacks):
-            # h of the stack's layers, (height, B, H); for an LSTM, h and c.
+            # States of this block's layers: h (height, B, H) and, for an LSTM, c.
             stack_state = zip(*states[index * height : (index + 1) * height])
-            outputs, last = stack(outputs, [np.stack(tensors) for tensors in stack_state])
+            outputs, next_states = stack(outputs, [np.stack(tensors) for tensors in stack_state])
             if masks is not None:
                 outputs = outputs * masks[:, index]  # (T, B, H)
-            next_state += tuple(values[layer] for layer in range(height) for values in last)
+            next_state += tuple(values[layer] for layer in range(height) for values in next_states)
         return output(outputs.reshape(-1, outputs.shape[2])), next_state
 
     to_arrays = partial(_to_arrays, order=list(arrays))
@@ -82,7 +82,7 @@ def check_supported(options):
         )
     is_on_cpu = context(options.device).device_type == "cpu"
     if is_on_cpu and (options.cell, options.dtype) == ("rnn-relu", "float64"):
-        # Measured: only with relu, the layer rounds every hidden state to float32.
+        # With relu (but not with tanh), the layer rounds all hidden states to float32 (measured).
         raise RNNScratchError(
             "MXNet's recurrent layer, gluon.rnn.RNN, computes relu on the CPU in float32, even "
             "with --dtype float64.\nUse --dtype float32 or --model scratch."

@@ -1,7 +1,7 @@
-"""The model of ``scratch``, optimized by hand. Results agree up to rounding.
+"""The model of ``scratch``, optimized by hand; the results of both agree up to rounding.
 
-Each optimization has a name; a comment that starts with this name, here or in a sibling module,
-gives the reason. The site lists the speedups.
+Each optimization has a name; a comment that starts with the name, here or in a sibling module,
+explains the optimization. The site lists the speedups.
 """
 
 from mxnet import autograd, np, npx
@@ -23,16 +23,16 @@ from .products import linear, product, split, transpose, weight_grad
 
 
 def params(arrays, options):
-    """Create the parameters of ``scratch`` with all gates concatenated and W_h transposed."""
+    """Create the parameters as in ``scratch``, but with gates concatenated and W_h transposed."""
     # Gates in one product: the weights of G gates form one matrix (H, G*H).
     joined = join_gates(arrays, options)
-    # `product` takes the transpose of W_h. With 512 units and one row, as in text generation, it
-    # takes a sixth of the time of `h @ W_h`.
+    # `product` takes the transpose of W_h. With 512 units and one row, as in text generation,
+    # `product` is 6 times faster than `h @ W_h`.
     return scratch.params(transposed(joined), options)
 
 
 def transposed(joined):
-    """Transpose the W_h of each layer; keep the other arrays."""
+    """Return the arrays with each layer's W_h transposed."""
     return {
         name: array.T if name.startswith("W_h") and name != "W_hq" else array
         for name, array in joined.items()
@@ -40,7 +40,7 @@ def transposed(joined):
 
 
 def forward(tokens, state, params, options, masks=None):
-    """Run tokens (B, T), with masks (T, L, B, H) if any; return logits (T*B, V) and state."""
+    """Process tokens (B, T) with optional masks (T, L, B, H); return logits (T*B, V) and state."""
     (loop, _), next_state, outputs = CELLS[options.cell], (), None
     tokens = tokens.T.reshape(-1)  # (T*B,)
     for layer, layer_state in enumerate(split_by_layer(state, options)):
@@ -52,7 +52,7 @@ def forward(tokens, state, params, options, masks=None):
         hiddens, *results = loop(inputs, *layer_state, layer_params["W_h"], options)  # ((T+1)*B, H)
         outputs = apply_masks(hiddens[len(state[0]) :], masks, layer)
         next_state += tuple(results[: len(layer_state)])
-    # One output layer: the logits are not fed back, so one product serves all time steps.
+    # One output layer: the logits are not fed back, so one product computes all of them.
     return linear(outputs, params["W_hq"], params["b_q"]), next_state
 
 
@@ -62,7 +62,7 @@ def project_inputs(outputs, params):
 
 
 def apply_masks(hiddens, masks, layer):
-    """Multiply hidden states (T*B, H) by the dropout masks, if any."""
+    """Multiply hidden states (T*B, H) by the layer's dropout masks, unless `masks` is None."""
     if masks is None:
         return hiddens
     return hiddens * masks[:, layer].reshape(hiddens.shape)
@@ -70,25 +70,22 @@ def apply_masks(hiddens, masks, layer):
 
 def lookup_inputs(tokens, params):
     """Look up gate inputs (..., G*H) for tokens (...): rows of W_x (or W_e W_x), plus b."""
-    # Rows instead of products: a one-hot vector times a matrix is one row of the matrix.
+    # Rows instead of products: multiplying by one-hot vectors only selects rows of a matrix.
     W_x, b = params["W_x"], params["b"]
-    if tokens.size < len(params["b_q"]):  # text generation: fewer tokens than rows
+    if tokens.size < len(params["b_q"]):  # text generation: fewer tokens than table rows
         embedded = np.take(params["W_e"], tokens, axis=0) @ W_x if "W_e" in params else None
         return (np.take(W_x, tokens, axis=0) if embedded is None else embedded) + b
-    # Bias in the table: it is added to V rows instead of T*B.
+    # Bias in the table: add b to V table rows instead of T*B input rows.
     return np.take((params["W_e"] @ W_x if "W_e" in params else W_x) + b, tokens, axis=0)
 
 
-# Graphs: each loop over time is recorded once and then executed as a whole, because small
-# operations take less time than their calls from Python.
+# Graphs: record each loop over time once, and execute it as a whole, because calling a small
+# operation from Python takes longer than computing it.
 
 
 @graph
 def recurrence(inputs, h_0, W_T, options):
-    """Run the RNN over time: inputs (T*B, H) to hidden states ((T+1)*B, H), and the last state.
-
-    The first hidden state is h_0.
-    """
+    """Run the RNN over inputs (T*B, H); return all h ((T+1)*B, H), with h_0, and the last h."""
     hiddens, activation = [h_0], "relu" if options.cell == "rnn-relu" else "tanh"
     for x in split(inputs, len(h_0)):
         hiddens.append(npx.activation(x + product(hiddens[-1], W_T), activation))  # (B, H)
@@ -97,7 +94,7 @@ def recurrence(inputs, h_0, W_T, options):
 
 @graph
 def recurrence_backward(d_hiddens, previous, hiddens, h_0, W_T, options):
-    """Compute the pre-activation gradients dz (T*B, H), and the gradient of W_T (H, H)."""
+    """Compute the pre-activation gradients dz (T*B, H) and the gradient w.r.t. W_T (H, H)."""
     W_h = transpose(W_T)
     slope = np.sign(hiddens) if options.cell == "rnn-relu" else 1 - hiddens * hiddens
     ds, slopes = split(d_hiddens, len(h_0)), split(slope, len(h_0))
@@ -105,7 +102,7 @@ def recurrence_backward(d_hiddens, previous, hiddens, h_0, W_T, options):
     for d, s in zip(reversed(ds[:-1]), reversed(slopes[:-1])):
         dz.append((d + product(dz[-1], W_h)) * s)  # (B, H)
     dz = np.concatenate(dz[::-1])  # (T*B, H)
-    # One product per gradient: the sum over time is part of a matrix product.
+    # One product per gradient: the matrix product includes the sum over time.
     return dz, weight_grad(previous, dz)
 
 
@@ -119,9 +116,9 @@ CELLS = {
 
 
 def backward(batch, state, params, options):
-    """Backpropagate through time; return loss, gradients and state as `gradients` does."""
-    # Hand-written backward pass: autograd would compute a product for W_h at every time step. Here
-    # it differentiates only the operations before and after each loop.
+    """Backpropagate through time; return the same results as `gradients`."""
+    # Hand-written backward pass: autograd would compute W_h's gradient at every time step. Use
+    # autograd only for the operations before and after each loop.
     tokens = batch.X.T.reshape(-1)  # (T*B,)
     (loop, loop_backward), next_state, outputs = CELLS[options.cell], (), None
     caches = []
@@ -165,7 +162,7 @@ def build(arrays, options):
     def to_arrays(params):
         return split_gates(transposed(machine.to_arrays(params)), options)
 
-    # One graph: generating a token is one call of MXNet instead of one call per operation.
+    # One graph: generating a token takes one call to MXNet instead of one call per operation.
     @graph
     def forward_graph(tokens, *tensors_and_options):
         *tensors, options = tensors_and_options
@@ -174,7 +171,7 @@ def build(arrays, options):
         return logits, *state
 
     def bound_forward(tokens, state, params, options, masks=None):
-        if masks is not None:  # only in training
+        if masks is not None:  # training
             return forward(tokens, state, params, options, masks)
         logits, *state = forward_graph(tokens, *state, *(params[name] for name in names), options)
         return logits, tuple(state)

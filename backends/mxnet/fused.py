@@ -1,4 +1,4 @@
-"""Fused operations: each reads memory once, the corresponding formula several times."""
+"""Fused operations, which read memory once; equivalent operations would read it repeatedly."""
 
 import mxnet
 
@@ -6,12 +6,12 @@ from . import deep
 
 
 def adam(model, grads, update):
-    """Apply `adam` of ``deep``; in float32 on the CPU, with one operation per parameter."""
+    """Apply Adam; in float32 on the CPU, use one fused operation per parameter."""
     options = model.options
     if (options.dtype, options.device) != ("float32", "cpu"):
         return deep.adam(model, grads, update)
-    # The operation has no bias corrections, so its learning rate and epsilon contain them:
-    # (m / c_m) / (sqrt(v / c_v) + e) is sqrt(c_v) / c_m * m / (sqrt(v) + sqrt(c_v) * e).
+    # The operation lacks bias corrections, so include them in the learning rate and epsilon:
+    # (m / c_m) / (sqrt(v / c_v) + e) = sqrt(c_v) / c_m * m / (sqrt(v) + sqrt(c_v) * e).
     lr, root = update.lr, update.c_v**0.5
     settings = {"beta1": update.beta1, "beta2": update.beta2, "epsilon": root * update.epsilon}
     for name, param in model.params.items():

@@ -1,12 +1,12 @@
-"""The loops over time of the gated cells, for ``fast``.
+"""Loops over time for the gated cells of ``fast``.
 
-Gates are concatenated in the order of their parameters: G gates in (B, G*H), so that one product
-with W_h (H, G*H) serves all of them; W_T is the transpose of W_h. Apart from W_h, all factors in
+Gates are concatenated in the order of their parameters: G gates in (B, G*H), so a single product
+with W_h (H, G*H) computes all gates; W_T is the transpose of W_h. Apart from W_h, all factors in
 the backward pass depend only on forward values. They are computed for all time steps at once, so a
-step of the backward loop is one matrix product and a few multiplications.
+step of the backward loop takes one matrix product (two for ``gru``) and a few multiplications.
 
-A loop returns the hidden states ((T+1)*B, H), the first of which is the initial state, then the
-last state, and then the values that its backward pass needs.
+A loop returns the hidden states ((T+1)*B, H), starting with the initial state, then the last state,
+and then the values that its backward pass needs.
 """
 
 from mxnet import np, npx
@@ -16,18 +16,18 @@ from .products import chunk, columns, join, product, split, transpose, weight_gr
 
 
 def tanh(z):
-    """Compute the hyperbolic tangent with oneDNN, faster than np.tanh."""
+    """Compute the hyperbolic tangent with oneDNN, which is faster than np.tanh."""
     return npx.activation(z, "tanh")
 
 
 def sigmoid(z):
-    """Compute the logistic function with oneDNN, several times faster than npx.sigmoid."""
+    """Compute the logistic function with oneDNN, which is several times faster than npx.sigmoid."""
     return npx.activation(z, "sigmoid")
 
 
 @graph
 def gru(inputs, h_0, W_T, options):
-    """Run the GRU over time: inputs (T*B, 3H) and h_0 (B, H) to hidden states and gates."""
+    """Run the GRU over inputs (T*B, 3H) from h_0 (B, H); return hidden states and gates."""
     size = h_0.shape[1]
     W_zr, W_candidate = W_T[: 2 * size], W_T[2 * size :]
     hiddens, gates = [h_0], []
@@ -42,7 +42,7 @@ def gru(inputs, h_0, W_T, options):
 
 @graph
 def gru_backward(d_hiddens, previous, hiddens, z, r, h_tilde, h_0, W_T, options):
-    """Compute the pre-activation gradients dz (T*B, 3H), and the gradient of W_T (3H, H)."""
+    """Compute the pre-activation gradients dz (T*B, 3H) and the gradient w.r.t. W_T (3H, H)."""
     size = h_0.shape[1]
     W_zr, W_candidate = transpose(W_T[: 2 * size]), transpose(W_T[2 * size :])
     coef_z, coef_r = (previous - h_tilde) * z * (1 - z), previous * r * (1 - r)
@@ -63,7 +63,7 @@ def gru_backward(d_hiddens, previous, hiddens, z, r, h_tilde, h_0, W_T, options)
 
 @graph
 def gru_after(inputs, h_0, W_T, options):
-    """Run the GRU loop with the reset gate applied after the product; also return the product."""
+    """Run the GRU like `gru`, but with the reset gate after the product; also return products."""
     size, hiddens, gates = h_0.shape[1], [h_0], []
     for x in split(inputs, len(h_0)):
         h, y = hiddens[-1], product(hiddens[-1], W_T)  # (B, 3H)
@@ -77,14 +77,14 @@ def gru_after(inputs, h_0, W_T, options):
 
 @graph
 def gru_after_backward(d_hiddens, previous, hiddens, z, r, h_tilde, products, h_0, W_T, options):
-    """Compute the pre-activation gradients dz (T*B, 3H), and the gradient of W_T (3H, H)."""
+    """Compute the pre-activation gradients dz (T*B, 3H) and the gradient w.r.t. W_T (3H, H)."""
     W_h, coef_candidate = transpose(W_T), (1 - z) * (1 - h_tilde * h_tilde)
     coef_y = join(
         (previous - h_tilde) * z * (1 - z),
         coef_candidate * products * r * (1 - r),
         coef_candidate * r,
     )
-    d_h, ds, dy = None, [], []  # dy: the gradients of the products
+    d_h, ds, dy = None, [], []  # dy: gradients w.r.t. the products
     steps = zip(*(split(x, len(h_0)) for x in (d_hiddens, coef_y, z)))
     for d, coef_y_t, z_t in reversed(list(steps)):
         d_h = d if d_h is None else d_h + d
@@ -98,7 +98,7 @@ def gru_after_backward(d_hiddens, previous, hiddens, z, r, h_tilde, products, h_
 
 @graph
 def lstm(inputs, h_0, c_0, W_T, options):
-    """Run the LSTM over time: inputs (T*B, 4H), h_0, c_0 (B, H) to all h, states and caches."""
+    """Run the LSTM over inputs (T*B, 4H) from h_0 and c_0; return all h, last states and caches."""
     hiddens, cells, gates = [h_0], [c_0], []
     for x in split(inputs, len(h_0)):
         i, f, o, c_tilde = chunk(x + product(hiddens[-1], W_T), 4)  # (B, H)
@@ -111,12 +111,12 @@ def lstm(inputs, h_0, c_0, W_T, options):
 
 
 # Hand-written backward pass of gates: autograd would differentiate every operation of the gates,
-# and compute a product for W_h, at every time step.
+# and compute W_h's gradient, at every time step.
 @graph
 def lstm_backward(
     d_hiddens, previous, hiddens, i, f, o, c_tilde, cells, outputs, h_0, c_0, W_T, options
 ):
-    """Compute the pre-activation gradients dz (T*B, 4H), and the gradient of W_T (4H, H)."""
+    """Compute the pre-activation gradients dz (T*B, 4H) and the gradient w.r.t. W_T (4H, H)."""
     # Coefficients at once: a few operations for all time steps take less time than many small ones.
     coef_z = join(
         c_tilde * i * (1 - i),

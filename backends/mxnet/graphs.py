@@ -1,18 +1,18 @@
-"""Compiled graphs: the operations of a function, recorded once and executed as a whole."""
+"""Compiled graphs: record the operations of a function once, and execute them as a whole."""
 
 import functools
 
 import mxnet
 from mxnet import autograd
 
-eager = False  # see `set_eager` in ``machine``
+eager = False  # set by `machine.set_eager`
 
 
 def graph(function):
-    """Compile a function of tensors and, last, options: one graph for each options and shapes.
+    """Compile a function of tensors and options: one graph for each pair of options and shapes.
 
-    A graph's memory is planned in advance. Its results equal those of the separate operations, bit
-    for bit.
+    The options are the last argument. The memory of a graph is allocated in advance. The results
+    of the graph and of the function are identical, bit for bit.
     """
     graphs = {}
 
@@ -31,10 +31,10 @@ def graph(function):
 
 
 def cached_op(function, tensors, options):
-    """Return an MXNet operation for the function, and the order of its arguments."""
+    """Return an MXNet operation that computes `function`, and the order of its input tensors."""
     tensors = [x.detach() for x in tensors]
     for x in tensors:
-        x.attach_grad()  # makes it a variable of the graph
+        x.attach_grad()  # makes x a variable of the graph
     with autograd.record():
         results = function(*tensors, options)
     results = results if isinstance(results, tuple) else (results,)

@@ -1,8 +1,8 @@
-"""MXNet's devices (CPU or CUDA), threads and conversions.
+"""MXNet's devices (CPU or CUDA), threads and array conversion.
 
-Importing this module has side effects without which MXNet 1.9.1 does not start or computes slowly:
-it defines numpy.bool, sets GOMP_SPINCOUNT and MXNET_OMP_MAX_THREADS unless they are set, hides
-OMP_NUM_THREADS during the import, and calls npx.set_np.
+Importing this module has side effects without which MXNet 1.9.1 would not start or would be slow:
+it defines numpy.bool, sets GOMP_SPINCOUNT and MXNET_OMP_MAX_THREADS unless they are already set,
+hides OMP_NUM_THREADS while MXNet is imported, and calls npx.set_np.
 """
 
 import ctypes
@@ -16,18 +16,18 @@ import numpy
 from rnn_scratch.contract import VERBOSE
 
 if "bool" not in vars(numpy):
-    # NumPy 1.24 removed this name, which MXNet 1.9.1 uses on import and when it indexes. (NumPy 2
-    # has it again, but MXNet does not run with NumPy 2.)
+    # NumPy 1.24 removed this name, which MXNet 1.9.1 uses on import and for indexing. (NumPy 2
+    # restored it, but MXNet does not support NumPy 2.)
     numpy.bool = bool
 
-# Between products, OpenMP threads spin. On a busy machine, spinning takes longer than the products
-# (measured: 1.5 to 50 times slower with two threads). This spin count is small; it is OpenMP's
-# default if there are more threads than cores.
+# OpenMP threads spin while they wait for work. On a busy machine, spinning takes longer than the
+# matrix products (measured: 1.5 to 50 times slower with two threads). This small spin count is
+# OpenMP's default if there are more threads than cores.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-# MXNet's elementwise kernels are slower with several threads (measured with two: 35 ms per
-# minibatch instead of 15). MXNet uses several if it finds OMP_NUM_THREADS, so hide it during the
-# import. The number of threads for matrix products is separate: see set_threads.
+# MXNet's elementwise kernels are slower with several threads (measured: 35 ms per minibatch with
+# two threads, 15 ms with one). MXNet uses several threads if OMP_NUM_THREADS is set, so hide this
+# variable during the import. `set_threads` sets the number of threads for matrix products.
 os.environ.setdefault("MXNET_OMP_MAX_THREADS", "1")
 _OMP_NUM_THREADS = os.environ.pop("OMP_NUM_THREADS", None)
 
@@ -44,43 +44,43 @@ with warnings.catch_warnings():
 if _OMP_NUM_THREADS is not None:
     os.environ["OMP_NUM_THREADS"] = _OMP_NUM_THREADS
 
-# Use NumPy's shapes and arrays instead of legacy ones. MXNet would log a message about it, and
-# install a handler in the root logger; these flags mark the message as logged.
+# Use arrays with NumPy semantics instead of legacy arrays. The two flags mark MXNet's messages
+# about these arrays as logged, because logging them would install a handler in the root logger.
 mxnet.util._set_np_shape_logged = mxnet.util._set_np_array_logged = True
 npx.set_np()
 
 
 def devices(dtype):
-    """Return the devices that support this dtype, best first."""
+    """Return the available devices that support `dtype`, in order of preference."""
     return ["cuda", "cpu"] if mxnet.context.num_gpus() else ["cpu"]
 
 
 def set_threads(threads):
     """Set the number of threads (None: the framework's default); return the number in use."""
-    # This setting is local to a thread, and the calling thread may not have imported MXNet.
+    # This setting is thread-local, and another thread may have imported MXNet.
     npx.set_np()
     library = mxnet.base._LIB
     if not mxnet.runtime.Features().is_enabled("OPENMP"):
         return 1
-    # By default, MXNet uses half of the processors, because the other half may be hyperthreads.
-    default = re.match(r"\d+", _OMP_NUM_THREADS or "")  # the first number of a list such as 4,2
-    number = threads or int(default[0] if default else max(1, (os.cpu_count() or 1) // 2))
-    numbers = []
+    # By default, MXNet uses half of the logical CPUs, because the other half may be hyperthreads.
+    default = re.match(r"\d+", _OMP_NUM_THREADS or "")  # first number of a list such as 4,2
+    threads = threads or int(default[0] if default else max(1, (os.cpu_count() or 1) // 2))
+    results = []
 
     def in_engine(*_):
-        library.omp_set_num_threads(number)
-        numbers.append(library.omp_get_max_threads())
+        library.omp_set_num_threads(threads)
+        results.append(library.omp_get_max_threads())
 
-    # OpenMP stores this number per calling thread, and MXNet computes in a thread of its engine.
-    # Setting it from here, for example with threadpoolctl, has no effect (measured). So the engine
-    # executes this function like an operation. OpenBLAS and oneDNN both use OpenMP's number.
+    # OpenMP stores the number of threads per calling thread, and MXNet computes in a thread of its
+    # engine. Setting the number in this thread has no effect (measured), so the engine executes
+    # `in_engine` as an operation. OpenBLAS and oneDNN use OpenMP's number of threads.
     operation = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(in_engine)
     cpu = (ctypes.c_int * 2)(mxnet.cpu().device_typeid, 0)
     mxnet.base.check_call(
         library.MXEnginePushSyncND(operation, None, None, cpu, None, 0, None, 0, None, 0, None)
     )
     npx.waitall()
-    return numbers[0]
+    return results[0]
 
 
 def set_eager(eager):
@@ -89,20 +89,20 @@ def set_eager(eager):
 
 
 def set_tf32(allowed):
-    """Allow or forbid TF32 matrix products on NVIDIA GPUs (10 of 23 mantissa bits)."""
+    """Allow or forbid TF32 matrix products on NVIDIA GPUs (10 instead of 23 mantissa bits)."""
     os.environ["MXNET_CUDA_TENSOR_OP_MATH_ALLOW_CONVERSION"] = str(int(allowed))
 
 
-set_tf32(False)  # TF32 is faster, but its results would differ from the other backends'
+set_tf32(False)  # TF32 is faster, but its results would differ from other backends' results
 
 
 def synchronize(tensors, device):
-    """Block until these tensors, and all other work on the device, are computed."""
+    """Block until the device has computed these tensors and finished all other work."""
     npx.waitall()
 
 
 def environment():
-    """Return the versions of MXNet and its matrix libraries, and the GPU's name."""
+    """Return MXNet's version, the names of its matrix libraries, and the GPU's name."""
     features = mxnet.runtime.Features()
     libraries = [name for name in features if name.startswith("BLAS") or name in ("MKLDNN", "CUDA")]
     versions = {
@@ -115,21 +115,21 @@ def environment():
 
 
 def peak_memory(device):
-    """Return the peak memory of tensors on the device in bytes, or None if unknown."""
+    """Return the peak memory of tensors on `device`, in bytes, or None if unknown."""
     if device != "cuda":
         return None
-    free, total = mxnet.context.gpu_memory_info()  # MXNet never returns memory
+    free, total = mxnet.context.gpu_memory_info()  # the peak: MXNet never frees memory
     return total - free
 
 
 def chain_matmul(h, matrices):
-    """Multiply h (N, K) by the matrices in turn; an upper bound on training speed."""
+    """Multiply h (N, K) by the matrices in turn, to measure an upper bound on training speed."""
     distinct = {id(W): W for W in matrices}
     order = tuple(list(distinct).index(id(W)) for W in matrices)
     return _chain_matmul(h, *distinct.values(), order)
 
 
-@graph  # outside a graph, `product` takes three times as long
+@graph  # 3 times faster than `product` outside a graph
 def _chain_matmul(h, *matrices_and_order):
     *matrices, order = matrices_and_order
     transposes = [transpose(W) for W in matrices]
@@ -139,7 +139,7 @@ def _chain_matmul(h, *matrices_and_order):
 
 
 def tensor(array, device):
-    """Convert an array to a tensor of the same dtype on the device."""
+    """Convert a NumPy array to a tensor of the same dtype on `device`."""
     return np.array(array, dtype=array.dtype, ctx=context(device))
 
 
@@ -154,7 +154,7 @@ def to_arrays(params):
 
 
 def update_as_arrays(update, options):
-    """Convert the numbers of an update to arrays: MXNet parses Python numbers from rounded text."""
+    """Convert the numbers of an update to arrays, because MXNet would pass numbers as text."""
     factory_kwargs = {"dtype": options.dtype, "ctx": context(options.device)}
     return type(update)(
         *(
@@ -165,13 +165,13 @@ def update_as_arrays(update, options):
 
 
 def prefer_backward(gradients):
-    """Return `gradients`, but with `model.backward` instead if the model has one."""
+    """Decorate `gradients` to call `model.backward` instead if it is not None."""
 
     @functools.wraps(gradients)
-    def choose(model, batch, state):
+    def compute(model, batch, state):
         return model.backward(batch, state) if model.backward else gradients(model, batch, state)
 
-    return choose
+    return compute
 
 
 def context(device):

@@ -1,7 +1,7 @@
 """Matrix products and related operations, in the forms that MXNet computes fastest.
 
-MXNet multiplies float32 matrices with two libraries: `@` uses OpenBLAS, npx.fully_connected uses
-oneDNN. For float64, both use OpenBLAS.
+MXNet multiplies float32 matrices with two libraries: `@` uses OpenBLAS, and npx.fully_connected
+uses oneDNN. For float64, both operations use OpenBLAS.
 """
 
 import mxnet
@@ -10,20 +10,20 @@ from mxnet import npx
 
 def product(h, W_T):
     """Compute h @ W (B, K) from h (B, H) and `W_T` (K, H), the transpose of W."""
-    # Transposed products: compute W.T @ h.T, because oneDNN rearranges its second factor, the
-    # weights, before it multiplies. This takes less time for h, which is smaller.
+    # Transposed products: compute W.T @ h.T, because oneDNN rearranges the second factor before it
+    # multiplies. Rearranging h takes less time than rearranging W, because h is smaller.
     return transpose(npx.fully_connected(W_T, h, num_hidden=len(h), no_bias=True))
 
 
 def weight_grad(x, y):
-    """Compute y.T @ x (K, H), the gradient of W_T, from x (N, H) and y (N, K)."""
-    # oneDNN products: faster than `@` on some processors, equally fast on others.
+    """Compute y.T @ x (K, H), the gradient w.r.t. W_T, from x (N, H) and y (N, K)."""
+    # oneDNN products: faster than `@` on some processors, and never slower (measured).
     x, y = transpose(y), transpose(x)
     return npx.fully_connected(x, y, num_hidden=len(y), no_bias=True)
 
 
 def transpose(x):
-    """Return a transposed copy, made by an operation for legacy arrays that is faster than `.T`."""
+    """Return a transposed copy of x, using a legacy-array operation that is faster than `.T`."""
     return mxnet.nd.transpose(x.as_nd_ndarray()).as_np_ndarray()
 
 
@@ -34,23 +34,23 @@ def linear(x, W, b):
 
 def split(x, size):
     """Split the rows of x (N, H) into parts (size, H)."""
-    # Parts in one operation: np.split takes longer. This operation is for legacy arrays, and
-    # returns a list only for two or more parts.
+    # Parts in one operation: np.split takes longer. SliceChannel needs legacy arrays, and returns
+    # a list only if there are several parts.
     parts = mxnet.nd.SliceChannel(x.as_nd_ndarray(), num_outputs=len(x) // size, axis=0)
     return [part.as_np_ndarray() for part in (parts if len(x) > size else [parts])]
 
 
 def columns(x, start, stop):
-    """Return the columns from start to stop - 1 of x (N, K)."""
+    """Return columns `start` to `stop` - 1 of x (N, K)."""
     return mxnet.nd.slice_axis(x.as_nd_ndarray(), axis=1, begin=start, end=stop).as_np_ndarray()
 
 
-def chunk(x, number):
-    """Split the columns of x (N, number*H) into parts (N, H)."""
-    size = x.shape[1] // number
-    return [columns(x, i * size, (i + 1) * size) for i in range(number)]
+def chunk(x, num_parts):
+    """Split the columns of x (N, num_parts*H) into parts (N, H)."""
+    size = x.shape[1] // num_parts
+    return [columns(x, i * size, (i + 1) * size) for i in range(num_parts)]
 
 
 def join(*parts):
-    """Concatenate parts (N, H) along the columns, faster than np.concatenate."""
+    """Concatenate parts (N, H) along the columns, faster than np.concatenate does."""
     return mxnet.nd.concat(*(part.as_nd_ndarray() for part in parts), dim=1).as_np_ndarray()

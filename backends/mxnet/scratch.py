@@ -1,7 +1,7 @@
-"""A recurrent language model from scratch in MXNet, differentiated by autograd.
+"""A recurrent language model from scratch in MXNet. Start with `step`.
 
-Start with `step`. `options` describes a network, `model` has its parameters and the functions that
-use them, `update` has hyperparameters. Sizes: B batch, T time steps, V vocabulary, H hidden units.
+`options` describes a network, `model` holds its parameters and functions, and `update` holds the
+hyperparameters. Sizes: B (batch), T (time steps), V (vocabulary), H (hidden units).
 """
 
 from mxnet import autograd, np, npx
@@ -21,13 +21,13 @@ def params(arrays, options):
 
 
 def state(batch_size, options):
-    """Return the initial state: zeros (B, H)."""
+    """Return the initial state: a tuple of zero tensors (B, H)."""
     shape, ctx = (batch_size, options.num_hiddens), context(options.device)
     return tuple(np.zeros(shape, options.dtype, ctx=ctx) for _ in range(options.num_states))
 
 
 def encode(tokens, params):
-    """One-hot encode tokens: (...) to (..., V)."""
+    """Encode tokens (...) as one-hot vectors (..., V)."""
     return npx.one_hot(tokens, len(params["b_q"]), dtype=params["b_q"].dtype)
 
 
@@ -48,37 +48,37 @@ def step(x, state, params, options):
 
 
 def forward(tokens, state, params, options):
-    """Run all time steps on tokens (B, T); return logits (T*B, V), time-major, and last state."""
+    """Run all time steps on tokens (B, T); return time-major logits (T*B, V) and the last state."""
     outputs = []
-    for x in encode(tokens.T, params):  # T times (B, V)
+    for x in encode(tokens.T, params):  # x: (B, V)
         logits, state = step(x, state, params, options)
         outputs.append(logits)
     return np.concatenate(outputs), state
 
 
 def loss(logits, targets):
-    """Return the mean cross-entropy of time-major logits (T*B, V) and targets (B, T)."""
-    labels = targets.T.reshape(-1)  # (T*B,), in the order of the logits
+    """Return the mean cross-entropy between time-major logits (T*B, V) and targets (B, T)."""
+    labels = targets.T.reshape(-1)  # (T*B,), in the same order as the logits
     return -npx.pick(npx.log_softmax(logits), labels).mean()
 
 
 def detach(state):
-    """Return the state detached from its gradient history."""
+    """Return the state detached from the graph, so that no gradient flows back through it."""
     return tuple(s.detach() for s in state)  # the next backward pass must not reach a freed graph
 
 
-@prefer_backward  # to autograd, if the model has its own backward pass
+@prefer_backward  # calls model.backward instead if it is not None
 def gradients(model, batch, state):
-    """Return the loss of a minibatch, the gradient of each parameter, and the detached state."""
-    with autograd.record():  # only operations in such a block are recorded
+    """Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state."""
+    with autograd.record():  # autograd records only operations in this block
         logits, state = model.forward(batch.X, state, **batch.extras)
         mean_loss = loss(logits, batch.Y)
-    mean_loss.backward()  # overwrites param.grad: hence the copies
+    mean_loss.backward()  # overwrites param.grad, so copy the gradients below
     return mean_loss.detach(), {n: p.grad.copy() for n, p in model.params.items()}, detach(state)
 
 
 def clip(grads, theta):
-    """Clip gradients to the global norm theta; return them and the norm before clipping."""
+    """Clip gradients to global norm theta; return the clipped gradients and the original norm."""
     norm = np.sqrt(sum((grad * grad).sum() for grad in grads.values()))
     scale = np.minimum(theta / norm, 1)
     return {name: grad * scale for name, grad in grads.items()}, norm
@@ -102,7 +102,7 @@ def train_minibatch(model, batch, state, update):
 
 
 def train_epoch(model, minibatches, updates, carry, state=None):
-    """Train on all minibatches from `state` or zeros; return all losses and the last state."""
+    """Train on all minibatches, starting at `state` or zeros; return the losses and last state."""
     losses = []
     for batch, update in zip(minibatches, updates):
         if state is None or not carry:
@@ -110,11 +110,11 @@ def train_epoch(model, minibatches, updates, carry, state=None):
         batch = batch.map(tensor, model.options.device)
         mean_loss, state = train_minibatch(model, batch, state, update)
         losses.append(mean_loss)
-    return [float(mean_loss) for mean_loss in losses], state  # converted last: no wait for a GPU
+    return [float(mean_loss) for mean_loss in losses], state  # convert at the end: float() blocks
 
 
 def evaluate(model, minibatches):
-    """Return the summed loss and the number of tokens of sequential minibatches."""
+    """Return the total loss and the number of tokens in sequential minibatches."""
     total_loss, num_tokens, state = 0.0, 0, None
     for batch in minibatches:
         state = state or model.state(len(batch.X))
@@ -126,12 +126,12 @@ def evaluate(model, minibatches):
 
 
 def predict(model, prefix, num_preds, choose_token):
-    """Return prefix plus num_preds tokens, each chosen by `choose_token` from the logits (V,)."""
+    """Return `prefix` plus `num_preds` tokens, each chosen by `choose_token` from logits (V,)."""
     state, outputs = model.state(1), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
         token = np.array([outputs[-1:]], "int64", ctx=context(model.options.device))  # B = T = 1
         logits, state = model.forward(token, state)
-        # Warm-up: as long as the prefix lasts, it provides the next token.
+        # Warm-up: take the next token from the prefix until it is exhausted.
         outputs.append(prefix[t] if t < len(prefix) else choose_token(logits.asnumpy()[0]))
     return outputs
 

@@ -1,7 +1,7 @@
-"""The communication library for several workers: MPI, as in NumPy's backend.
+"""Communication between workers, with MPI as in the NumPy backend.
 
-MXNet's built-in library is a parameter server: it adds in the order in which vectors arrive, and
-rounds float64 to float32.
+MXNet's built-in library, a parameter server, adds vectors in their order of arrival and rounds
+float64 to float32.
 """
 
 from mxnet import np
@@ -14,23 +14,25 @@ from .scratch import OPTIMIZERS, clip, gradients
 
 def all_gather(tensors):
     """Gather each tensor from all workers; return the copies in rank order."""
-    parts = workers.all_gather([array(t) for t in tensors])  # N arrays for each tensor
+    parts = workers.all_gather([array(t) for t in tensors])  # per tensor, one array per worker
     return [
         [np.array(part, dtype=part.dtype, ctx=t.ctx) for part in copies]
         for t, copies in zip(tensors, parts)
     ]
 
 
-def all_reduce(mean, grads):
-    """Average the loss and each gradient over the workers, added in rank order."""
-    mean, *means = (sum(parts) / len(parts) for parts in all_gather([mean, *grads.values()]))
-    return mean, dict(zip(grads, means))
+def all_reduce(mean_loss, grads):
+    """Average the loss and each gradient over all workers, adding in rank order."""
+    mean_loss, *mean_grads = (
+        sum(parts) / len(parts) for parts in all_gather([mean_loss, *grads.values()])
+    )
+    return mean_loss, dict(zip(grads, mean_grads))
 
 
 def train_minibatch_distributed(model, batch, state, update):
-    """Update all workers' parameters once; return the mean loss and this worker's state."""
-    mean, grads, state = gradients(model, batch, state)
-    mean, grads = all_reduce(mean, grads)
+    """Train on the workers' averaged gradients; return the mean loss and this worker's state."""
+    mean_loss, grads, state = gradients(model, batch, state)
+    mean_loss, grads = all_reduce(mean_loss, grads)
     grads, _ = clip(grads, update.theta)
     OPTIMIZERS[update.optimizer](model, grads, update)
-    return mean, state
+    return mean_loss, state

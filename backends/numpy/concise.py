@@ -1,4 +1,4 @@
-"""NumPy has no built-in layers, so `build` raises an error."""
+"""NumPy has no built-in layers, so `build` raises RNNScratchError."""
 
 from rnn_scratch.contract import RNNScratchError
 
@@ -7,5 +7,5 @@ def build(arrays, options):
     """Raise RNNScratchError, because NumPy has no built-in layers."""
     raise RNNScratchError(
         "NumPy has no recurrent layer of its own, so there is no concise model for it.\n"
-        "Use --model scratch, or another backend."
+        "Use --model scratch or another backend."
     )

@@ -1,4 +1,4 @@
-"""Stacked layers, embedding, dropout, stateful optimizers. Sizes: L layers, N embedding."""
+"""Stacked layers, embedding, dropout and optimizers. Sizes: L (layers), N (embedding)."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from .scratch import CELL_BACKWARD, CELLS, OPTIMIZERS, bptt, encode
 
 
 def deep_step(x, state, params, options, masks=None):
-    """Run all layers on x (B, V), with masks (L, B, H) if any; return logits and next state."""
+    """Run all layers on x (B, V) with optional masks (L, B, H); return logits and next state."""
     next_state = ()
     x = x @ params["W_e"] if options.embedding else x  # (B, N)
     for layer, layer_state in enumerate(split_by_layer(state, options)):
@@ -19,7 +19,7 @@ def deep_step(x, state, params, options, masks=None):
 
 
 def deep_step_backward(d_logits, d_next_state, next_state, x, state, params, options, masks=None):
-    """Backpropagate through `deep_step`, last layer first; return gradients of state and params."""
+    """Backpropagate through `deep_step`; return gradients w.r.t. the state and parameters."""
     states, next_states = split_by_layer(state, options), split_by_layer(next_state, options)
     scales = [1] * options.num_layers if masks is None else masks
     outputs = [next_states[layer][0] * scales[layer] for layer in range(options.num_layers)]
@@ -27,7 +27,7 @@ def deep_step_backward(d_logits, d_next_state, next_state, x, state, params, opt
     grads = {"W_hq": outputs[-1].T @ d_logits, "b_q": d_logits.sum(0)}
     d_output, d_state = d_logits @ params["W_hq"].T, ()
     for layer in reversed(range(options.num_layers)):
-        d_h, *d_rest = split_by_layer(d_next_state, options)[layer]  # from the next time step
+        d_h, *d_rest = split_by_layer(d_next_state, options)[layer]  # gradients from the next step
         d_layer_state = d_h + d_output * scales[layer], *d_rest
         tensors = d_layer_state, next_states[layer], inputs[layer], states[layer]
         cell_backward = CELL_BACKWARD[options.cell]
@@ -38,9 +38,9 @@ def deep_step_backward(d_logits, d_next_state, next_state, x, state, params, opt
 
 
 def deep_forward(tokens, state, params, options, masks=None):
-    """Run tokens (B, T), with masks (T, L, B, H) if any; return logits (T*B, V) and state."""
+    """Process tokens (B, T) with optional masks (T, L, B, H); return logits (T*B, V) and state."""
     outputs = []
-    for t, x in enumerate(encode(tokens.T, params)):  # T times (B, V)
+    for t, x in enumerate(encode(tokens.T, params)):  # x: (B, V)
         step_masks = None if masks is None else masks[t]
         logits, state = deep_step(x, state, params, options, step_masks)
         outputs.append(logits)
@@ -48,12 +48,12 @@ def deep_forward(tokens, state, params, options, masks=None):
 
 
 def deep_backward(batch, state, params, options):
-    """Compute `gradients` with a hand-written backward pass."""
+    """Compute the results of `gradients` with a hand-written backward pass."""
     return bptt(deep_step, deep_step_backward, batch, state, params, options)
 
 
 def momentum(model, grads, update):
-    """Apply SGD with momentum: m is an exponentially decaying sum of gradients."""
+    """Apply SGD with momentum: m is an exponentially decaying sum of past gradients."""
     m = model.slots["m"]
     for name, param in model.params.items():
         m[name] = update.beta1 * m[name] + grads[name]
@@ -61,7 +61,7 @@ def momentum(model, grads, update):
 
 
 def adam(model, grads, update):
-    """Apply Adam (Kingma and Ba, 2015, Algorithm 1): moving averages m of g and v of g squared."""
+    """Apply Adam (Kingma and Ba, 2015): moving averages m of the gradient and v of its square."""
     m, v = model.slots["m"], model.slots["v"]
     for name, param in model.params.items():
         grad = grads[name]

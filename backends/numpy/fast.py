@@ -1,7 +1,7 @@
-"""The model of ``scratch``, optimized by hand. Results agree up to rounding.
+"""The model of ``scratch``, optimized by hand; the results of both agree up to rounding.
 
-Each optimization has a name; a comment that starts with this name, here or in a sibling module,
-gives the reason. The site lists the speedups.
+Each optimization has a name; a comment that starts with the name, here or in a sibling module,
+explains the optimization. The site lists the speedups.
 """
 
 from functools import partial
@@ -22,20 +22,20 @@ from .gated import flatten, gru, gru_after, gru_after_backward, gru_backward, ls
 
 
 def params(arrays, options):
-    """Create the parameters of ``scratch`` with all gates concatenated."""
+    """Create the parameters as in ``scratch``, but with gates concatenated."""
     # Gates in one product: the weights of G gates form one matrix (H, G*H).
     return scratch.params(join_gates(arrays, options), options)
 
 
 def forward(tokens, state, params, options, masks=None):
-    """Run tokens (B, T), with masks (T, L, B, H) if any; return logits (T*B, V) and state."""
+    """Process tokens (B, T) with optional masks (T, L, B, H); return logits (T*B, V) and state."""
     outputs, state, _ = layers(tokens.T, state, params, options, masks)
-    # One output layer: the logits are not fed back, so one product serves all time steps.
+    # One output layer: the logits are not fed back, so one product computes all of them.
     return flatten(outputs[-1]) @ params["W_hq"] + params["b_q"], state
 
 
 def layers(tokens, state, params, options, masks):
-    """Run all layers on tokens (T, B); return each layer's outputs, the state, and the caches."""
+    """Run all layers on tokens (T, B); return the outputs per layer, next state, and caches."""
     (loop, _), outputs, next_state, caches = CELLS[options.cell], [], (), []
     for layer, layer_state in enumerate(split_by_layer(state, options)):
         layer_params = select_layer(params, layer)
@@ -43,10 +43,10 @@ def layers(tokens, state, params, options, masks):
             inputs = lookup_inputs(tokens, params)  # (T, B, G*H)
         else:
             inputs = project_inputs(outputs[-1], layer_params)
-        (hiddens, *last), cache = loop(inputs, *layer_state, layer_params["W_h"])
+        (hiddens, *c), cache = loop(inputs, *layer_state, layer_params["W_h"])
         outputs.append(hiddens if masks is None else hiddens * masks[:, layer])
         # A view would keep all hidden states in memory, so copy the state.
-        next_state += hiddens[-1].copy(), *last
+        next_state += hiddens[-1].copy(), *c
         caches.append(cache)
     return outputs, next_state, caches
 
@@ -59,20 +59,20 @@ def project_inputs(outputs, params):
 
 def lookup_inputs(tokens, params):
     """Look up gate inputs (..., G*H) for tokens (...): rows of W_x (or W_e W_x), plus b."""
-    # Rows instead of products: a one-hot vector times a matrix is one row of the matrix.
+    # Rows instead of products: multiplying by one-hot vectors only selects rows of a matrix.
     table = params["W_x"]
     if "W_e" in params:
-        if tokens.size < len(params["b_q"]):  # text generation: fewer tokens than rows
+        if tokens.size < len(params["b_q"]):  # text generation: fewer tokens than table rows
             return params["W_e"][tokens] @ table + params["b"]
         table = params["W_e"] @ table
     return table[tokens] + params["b"]
 
 
 def lookup_inputs_backward(d_rows, tokens, size):
-    """Add up the gradients (T*B, G*H) of each token's rows; return them as (size, G*H)."""
-    if size <= 100:  # for a small vocabulary, a product with one-hot vectors is faster
+    """Sum the gradients `d_rows` (T*B, G*H) of each token; return the sums (size, G*H)."""
+    if size <= 100:  # small vocabulary: a product with one-hot vectors is faster
         return np.eye(size, dtype=d_rows.dtype)[tokens].T @ d_rows
-    # Sums of sorted rows: the cost of a product with one-hot vectors grows with the vocabulary.
+    # Sums of sorted rows: a product with one-hot vectors would take time proportional to `size`.
     order = np.argsort(tokens, kind="stable")
     labels, first = np.unique(tokens[order], return_index=True)
     d_table = np.zeros((size, d_rows.shape[1]), d_rows.dtype)
@@ -81,8 +81,8 @@ def lookup_inputs_backward(d_rows, tokens, size):
 
 
 def recurrence(inputs, h_0, W_h, relu=False):
-    """Run the RNN over time: inputs (T, B, H) and h_0 (B, H) to hidden states, and a cache."""
-    # In place: each input becomes a hidden state, because new memory costs more than additions.
+    """Run the RNN over inputs (T, B, H) from h_0 (B, H); return the hidden states and a cache."""
+    # In place: hidden states overwrite inputs, because allocation takes longer than addition.
     hiddens, h = inputs, h_0
     for z in hiddens:
         z += h @ W_h
@@ -91,14 +91,14 @@ def recurrence(inputs, h_0, W_h, relu=False):
 
 
 def recurrence_backward(d_hiddens, cache, W_h, relu=False):
-    """Backpropagate through `recurrence`; return the gradients of inputs (T, B, H) and W_h."""
+    """Backpropagate through `recurrence`; return gradients w.r.t. inputs (T, B, H) and W_h."""
     hiddens, h_0 = cache
     slope = (hiddens > 0).astype(hiddens.dtype) if relu else 1 - hiddens * hiddens
     dz = slope  # (T, B, H), modified in place below
     dz[-1] *= d_hiddens[-1]
     for t in reversed(range(len(dz) - 1)):
         dz[t] *= d_hiddens[t] + dz[t + 1] @ W_h.T  # (B, H)
-    # One product per gradient: the sum over time is part of a matrix product.
+    # One product per gradient: the matrix product includes the sum over time.
     d_W_h = flatten(hiddens[:-1]).T @ flatten(dz[1:])  # all steps except the first
     d_W_h += h_0.T @ dz[0]
     return dz, d_W_h
@@ -114,7 +114,7 @@ CELLS = {
 
 
 def backward(batch, state, params, options):
-    """Backpropagate through time; return loss, gradients and state as `gradients` does."""
+    """Backpropagate through time; return the same results as `gradients`."""
     tokens, (_, loop_backward) = batch.X.T, CELLS[options.cell]
     outputs, state, caches = layers(tokens, state, params, options, batch.masks)
     logits = flatten(outputs[-1]) @ params["W_hq"] + params["b_q"]  # (T*B, V)

@@ -1,9 +1,9 @@
-"""The loops over time of the gated cells, for ``fast``.
+"""Loops over time for the gated cells of ``fast``.
 
-Gates are concatenated in the order of their parameters: G gates in (B, G*H), so that one product
-with W_h (H, G*H) serves all of them. Apart from W_h, all factors in the backward pass depend only
-on forward values. They are computed for all time steps at once, so a step of the backward loop is
-one matrix product and a few multiplications.
+Gates are concatenated in the order of their parameters: G gates in (B, G*H), so a single product
+with W_h (H, G*H) computes all gates. Apart from W_h, all factors in the backward pass depend only
+on forward values. They are computed for all time steps at once, so a step of the backward loop
+takes one matrix product (two for ``gru``) and a few multiplications.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ def flatten(x):
 
 
 def gru(inputs, h_0, W_h):
-    """Run the GRU over time: inputs (T, B, 3H) and h_0 (B, H) to hidden states, and a cache."""
+    """Run the GRU over inputs (T, B, 3H) from h_0 (B, H); return the hidden states and a cache."""
     size, gates = h_0.shape[1], np.empty_like(inputs)  # z, r and the candidate
     hiddens, resets = (np.empty((len(inputs), *h_0.shape), h_0.dtype) for _ in range(2))
     h = h_0
@@ -35,7 +35,7 @@ def gru(inputs, h_0, W_h):
 
 
 def gru_backward(d_hiddens, cache, W_h):
-    """Backpropagate through `gru`; return the gradients of inputs (T, B, 3H) and W_h (H, 3H)."""
+    """Backpropagate through `gru`; return gradients w.r.t. inputs (T, B, 3H) and W_h."""
     gates, hiddens, resets, h_0 = cache
     size, previous = h_0.shape[1], np.concatenate((h_0[None], hiddens[:-1]))  # (T, B, H)
     z, r, h_tilde = np.split(gates, 3, 2)  # (T, B, H)
@@ -64,7 +64,7 @@ def gru_backward(d_hiddens, cache, W_h):
 
 
 def gru_after(inputs, h_0, W_h):
-    """Run the GRU loop with the reset gate applied after the product."""
+    """Run the GRU like `gru`, but with the reset gate after the product."""
     size, gates, products = h_0.shape[1], np.empty_like(inputs), np.empty_like(inputs)
     hiddens, h = np.empty((len(inputs), *h_0.shape), h_0.dtype), h_0
     for t, x in enumerate(inputs):
@@ -78,7 +78,7 @@ def gru_after(inputs, h_0, W_h):
 
 
 def gru_after_backward(d_hiddens, cache, W_h):
-    """Backpropagate through `gru_after`; return the gradients of inputs and W_h."""
+    """Backpropagate through `gru_after`; return the gradients w.r.t. inputs and W_h."""
     gates, hiddens, products, h_0 = cache
     size, previous = h_0.shape[1], np.concatenate((h_0[None], hiddens[:-1]))  # (T, B, H)
     z, r, h_tilde = np.split(gates, 3, 2)  # (T, B, H)
@@ -103,7 +103,7 @@ def gru_after_backward(d_hiddens, cache, W_h):
 
 
 def lstm(inputs, h_0, c_0, W_h):
-    """Run the LSTM over time: inputs (T, B, 4H), h_0, c_0 to all h, last c, and a cache."""
+    """Run the LSTM over inputs (T, B, 4H) from h_0 and c_0; return all h, last c and a cache."""
     size, gates = h_0.shape[1], np.empty_like(inputs)  # i, f, o and the candidate
     hiddens, cells, outputs = (np.empty((len(inputs), *h_0.shape), h_0.dtype) for _ in range(3))
     h, c = h_0, c_0
@@ -119,7 +119,7 @@ def lstm(inputs, h_0, c_0, W_h):
 
 
 def lstm_backward(d_hiddens, cache, W_h):
-    """Backpropagate through `lstm`; return the gradients of inputs (T, B, 4H) and W_h (H, 4H)."""
+    """Backpropagate through `lstm`; return gradients w.r.t. inputs (T, B, 4H) and W_h."""
     gates, hiddens, cells, outputs, h_0, c_0 = cache
     previous = np.concatenate((h_0[None], hiddens[:-1]))  # (T, B, H)
     i, f, o, c_tilde = np.split(gates, 4, 2)  # (T, B, H)

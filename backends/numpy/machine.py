@@ -1,11 +1,11 @@
-"""NumPy's device, the threads of its linear algebra library, and conversions."""
+"""NumPy's device, the threads of its linear algebra library, and array conversion."""
 
 import numpy as np
 import threadpoolctl
 
 
 def devices(dtype):
-    """Return the devices that support this dtype, best first."""
+    """Return the available devices that support `dtype`, in order of preference."""
     return ["cpu"]
 
 
@@ -17,22 +17,22 @@ def set_threads(threads):
 
 def set_eager(eager):
     """Disable (True) or enable (False) compilation; call before building a model."""
-    # Nothing here is compiled.
+    # This backend does not compile.
 
 
 def set_tf32(allowed):
-    """Allow or forbid TF32 matrix products on NVIDIA GPUs (10 of 23 mantissa bits)."""
+    """Allow or forbid TF32 matrix products on NVIDIA GPUs (10 instead of 23 mantissa bits)."""
     # NumPy does not use GPUs.
 
 
 def synchronize(tensors, device):
-    """Block until these tensors, and all other work on the device, are computed."""
+    """Block until the device has computed these tensors and finished all other work."""
     # NumPy computes synchronously.
 
 
 def environment():
-    """Return the versions of NumPy and of its linear algebra library."""
-    # The library has a kernel for each processor architecture, and may not know the newest one.
+    """Return the versions of NumPy and its linear algebra library."""
+    # Include the architecture that the library's kernels target; it may be older than the CPU's.
     names = {
         f"{pool['internal_api']} {pool['version']}"
         + (f" for {pool['architecture']}" if pool.get("architecture") else "")
@@ -42,19 +42,19 @@ def environment():
 
 
 def peak_memory(device):
-    """Return the peak memory of tensors on the device in bytes, or None if unknown."""
+    """Return the peak memory of tensors on `device`, in bytes, or None if unknown."""
     return None  # NumPy has no device with separate memory
 
 
 def chain_matmul(h, matrices):
-    """Multiply h (N, K) by the matrices in turn; an upper bound on training speed."""
+    """Multiply h (N, K) by the matrices in turn, to measure an upper bound on training speed."""
     for W in matrices:
         h = h @ W
     return h
 
 
 def tensor(array, device):
-    """Convert an array to a tensor of the same dtype on the device."""
+    """Convert a NumPy array to a tensor of the same dtype on `device`."""
     return array
 
 
@@ -69,7 +69,7 @@ def to_arrays(params):
 
 
 def num_threads():
-    """Return the number of threads of the linear algebra library."""
+    """Return the number of threads that the linear algebra library uses."""
     return max((pool["num_threads"] for pool in _blas()), default=1)
 
 

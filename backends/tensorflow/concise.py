@@ -1,6 +1,6 @@
-"""The model on Keras's built-in layers, ``SimpleRNN``, ``GRU``, ``LSTM`` and ``Dense``.
+"""The model, built from Keras's layers ``SimpleRNN``, ``GRU``, ``LSTM`` and ``Dense``.
 
-`build` imports Keras, and sets KERAS_BACKEND before: Keras reads it only once.
+`build` sets KERAS_BACKEND before it imports Keras, which reads this variable only once.
 """
 
 import os
@@ -15,7 +15,7 @@ from rnn_scratch.parameters import add_layer_suffix, split_by_layer
 from . import scratch
 from .machine import array, device_scope
 
-# The class of each cell's layer, its arguments, and the order of its gates.
+# For each cell: the layer class, the layer's arguments, and the order of the layer's gates.
 LAYERS = {
     "rnn": ("SimpleRNN", {}, "h"),
     "gru": ("GRU", {"reset_after": False}, "zrh"),
@@ -26,14 +26,14 @@ LAYERS = {
 
 
 def build(arrays, options):
-    """Build the model on Keras's built-in layers from initial parameter values."""
+    """Build the model from Keras's built-in layers and initial parameter values."""
     check_supported(options)
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # the user may have chosen another one
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # overrides the user's choice
     import keras
 
     layer_class, arguments, gates = LAYERS[options.cell]
     V, (N, H) = len(arrays["b_q"]), arrays[f"W_x{gates[0]}"].shape  # N is V for one-hot inputs
-    # The layers draw no random numbers: initial values are zeros, and the seed is not used.
+    # Initialize with zeros, so that the layers draw no random numbers. The seed is not used.
     common = {"kernel_initializer": "zeros", "dtype": options.dtype}
     layers = [
         getattr(keras.layers, layer_class)(
@@ -56,17 +56,17 @@ def build(arrays, options):
             params["W_e"] = embedding.embeddings.value
         for index, layer in enumerate(layers):
             if options.device == "cpu":
-                layer.use_cudnn = False  # otherwise, GRU and LSTM use a GPU if there is one
+                layer.use_cudnn = False  # otherwise, GRU and LSTM would use any GPU
             layer.build((None, None, H if index else N))
             cell = layer.cell
             # With the reset gate after the product, the layer has a second, redundant bias: keep it
-            # at zero and don't train it. The layer has both biases in one variable (2, gates*H), so
-            # create a variable for the first one; `forward` stacks it with zeros.
+            # zero and don't train it. The layer has one variable (2, gates*H) for both biases, so
+            # create a separate variable for the first bias; `forward` stacks it with zeros.
             bias = cell.bias.value
             if len(bias.shape) == 2:
                 bias = tf.Variable(bias[0])
                 biases.append((cell.bias, bias))
-            # One parameter has the weights of all gates; its name lists their names: "W_xz W_xr".
+            # One parameter holds the weights of all gates, under a key such as "W_xz W_xr".
             variables = {"W_x": cell.kernel, "W_h": cell.recurrent_kernel}
             tensors = {prefix: variable.value for prefix, variable in variables.items()}
             for prefix, param in {**tensors, "b_": bias}.items():  # (..., gates*H)
@@ -83,13 +83,13 @@ def build(arrays, options):
     def forward(tokens, state, masks=None):
         embed = embedding or (lambda tokens: tf.one_hot(tokens, V, dtype=options.dtype))
         outputs, next_state = embed(tokens), ()  # (B, T, N)
-        values = [(both, tf.stack([b, tf.zeros_like(b)])) for both, b in biases]
-        with keras.StatelessScope(values):  # the layers use these values for their biases
+        values = [(variable, tf.stack([b, tf.zeros_like(b)])) for variable, b in biases]
+        with keras.StatelessScope(values):  # the layers use these values as biases
             for index, layer_state in enumerate(split_by_layer(state, options)):
-                outputs, *last = layers[index](outputs, initial_state=list(layer_state))
-                if masks is not None:  # Keras's dropout would draw its own masks
+                outputs, *layer_state = layers[index](outputs, initial_state=list(layer_state))
+                if masks is not None:  # Keras's dropout would draw different masks
                     outputs = outputs * tf.transpose(masks[:, index], (1, 0, 2))  # (B, T, H)
-                next_state += tuple(last)
+                next_state += tuple(layer_state)
         outputs = tf.reshape(tf.transpose(outputs, (1, 0, 2)), (-1, outputs.shape[2]))  # (T*B, H)
         return output(outputs), next_state
 

@@ -1,6 +1,6 @@
-"""Exact mode: optimizers that round, so that all frameworks agree bit for bit.
+"""Exact mode: optimizers that round values, so that all frameworks agree bit for bit.
 
-`rnn_scratch.exact` explains the grids. Exact mode wraps the plain optimizers, which don't know it.
+`rnn_scratch.exact` explains the grids. The exact optimizers wrap the plain optimizers.
 """
 
 import tensorflow as tf
@@ -11,18 +11,18 @@ from .deep import OPTIMIZERS
 
 
 def round_to_grid(values, grid):
-    """Round to the nearest multiple of the grid, ties to even."""
+    """Round values to the nearest multiple of `grid`, with ties to even."""
     return tf.round(values / grid) * grid
 
 
 def round_to_float32(values):
-    """Round to the nearest float32 number, as float64; replace tiny numbers by zero."""
+    """Round float64 values to the nearest float32 values; flush those below SMALLEST to zero."""
     nearest = tf.cast(tf.cast(values, tf.float32), tf.float64)
     return tf.where(tf.abs(nearest) < SMALLEST, tf.zeros_like(nearest), nearest)
 
 
 def make_exact(optimizer):
-    """Return the optimizer with rounded gradients, parameters and slots."""
+    """Wrap an optimizer so that it rounds gradients, parameters and slots."""
 
     def exact_optimizer(model, grads, update):
         grid = FINE_GRID if model.slots else GRID

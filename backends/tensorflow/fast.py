@@ -1,7 +1,7 @@
-"""The model of ``scratch``, optimized by hand. Results agree up to rounding.
+"""The model of ``scratch``, optimized by hand; the results of both agree up to rounding.
 
-Each optimization has a name; a comment that starts with this name, here or in a sibling module,
-gives the reason. The site lists the speedups.
+Each optimization has a name; a comment that starts with the name, here or in a sibling module,
+explains the optimization. The site lists the speedups.
 """
 
 from functools import partial
@@ -17,13 +17,13 @@ from .products import product, split
 
 
 def params(arrays, options):
-    """Create the parameters of ``scratch`` with all gates concatenated."""
+    """Create the parameters as in ``scratch``, but with gates concatenated."""
     # Gates in one product: the weights of G gates form one matrix (H, G*H).
     return scratch.params(join_gates(arrays, options), options)
 
 
 def forward(tokens, state, params, options, masks=None):
-    """Run tokens (B, T), with masks (T, L, B, H) if any; return logits (T*B, V) and state."""
+    """Process tokens (B, T) with optional masks (T, L, B, H); return logits (T*B, V) and state."""
     loop = CELLS[options.cell]
     tokens, next_state, outputs = tf.transpose(tokens), (), None  # tokens (T, B)
     for layer, layer_state in enumerate(split_by_layer(state, options)):
@@ -32,10 +32,10 @@ def forward(tokens, state, params, options, masks=None):
             inputs = lookup_inputs(tokens, params)  # (T, B, G*H)
         else:
             inputs = project_inputs(outputs, layer_params)
-        hiddens, *last = loop(inputs, *layer_state, layer_params["W_h"], options)  # (T, B, H)
+        hiddens, *c = loop(inputs, *layer_state, layer_params["W_h"], options)  # (T, B, H)
         outputs = hiddens if masks is None else hiddens * masks[:, layer]
-        next_state += hiddens[-1], *last
-    # One output layer: the logits are not fed back, so one product serves all time steps.
+        next_state += hiddens[-1], *c
+    # One output layer: the logits are not fed back, so one product computes all of them.
     return flatten(outputs) @ params["W_hq"] + params["b_q"], next_state
 
 
@@ -47,7 +47,7 @@ def project_inputs(outputs, params):
 
 def lookup_inputs(tokens, params):
     """Look up gate inputs (..., G*H) for tokens (...): rows of W_x (or W_e W_x), plus b."""
-    # Rows instead of products: a one-hot vector times a matrix is one row of the matrix.
+    # Rows instead of products: multiplying by one-hot vectors only selects rows of a matrix.
     table = params["W_x"]
     if "W_e" in params:
         if tokens.shape.num_elements() < params["b_q"].shape[0]:  # text generation
@@ -57,16 +57,16 @@ def lookup_inputs(tokens, params):
 
 
 def recurrence(inputs, h_0, W_h, options):
-    """Run the RNN over time: inputs (T, B, H) and h_0 (B, H) to hidden states (T, B, H)."""
+    """Run the RNN over inputs (T, B, H) from h_0 (B, H); return hidden states (T, B, H)."""
 
-    # Hand-written backward pass: the tape would compute a product for W_h at every time step.
+    # Hand-written backward pass: the tape would compute W_h's gradient at every time step.
     relu = options.cell == "rnn-relu"
 
     @tf.custom_gradient
     def loop(inputs, h_0, W_h):
         # Column blocks: TensorFlow computes a product (B, H) @ (H, H) in one thread, but products
-        # with blocks of the matrix in several. For a single step, splitting costs more than it
-        # saves.
+        # with blocks of the matrix in several threads. For a single step, splitting takes more
+        # time than it saves.
         blocks = split(W_h, options.device) if inputs.shape[0] > 1 else [W_h]
         hiddens = [h_0]
         for x in tf.unstack(inputs):
@@ -76,8 +76,8 @@ def recurrence(inputs, h_0, W_h, options):
 
         def backward(d_hiddens):
             """Compute the pre-activation gradients dz, from the last time step to the first."""
-            # Transposed once: TensorFlow would merge tf.transpose into each of the T products, and
-            # products with a transposed matrix are slower. It does not merge tf.einsum.
+            # Transposed once: TensorFlow would merge tf.transpose into all T products, and products
+            # with a transposed matrix are slower. TensorFlow does not merge tf.einsum.
             blocks = split(tf.einsum("ij->ji", W_h), options.device)
             h = hiddens[1:]
             slope = tf.cast(h > 0, h.dtype) if relu else 1 - h * h
@@ -86,7 +86,7 @@ def recurrence(inputs, h_0, W_h, options):
             for d, s in zip(reversed(ds[:-1]), reversed(slopes[:-1])):
                 dz.append((d + product(dz[-1], blocks)) * s)  # (B, H)
             d_h, dz = product(dz[-1], blocks), tf.stack(dz[::-1])  # (B, H), (T, B, H)
-            # One product per gradient: the sum over time is part of a matrix product.
+            # One product per gradient: the matrix product includes the sum over time.
             blocks = split(flatten(dz), options.device)
             return dz, d_h, product(tf.transpose(flatten(hiddens[:-1])), blocks)
 
@@ -115,7 +115,7 @@ def build(arrays, options):
     def to_arrays(params):
         return split_gates(machine.to_arrays(params), options)
 
-    # Graphs: generating a token is one call of TensorFlow instead of one call per operation. Only
+    # Graphs: generating a token takes one call to TensorFlow instead of one per operation. Only
     # tokens and state are arguments, because TensorFlow inspects all arguments at every call.
     @machine.device_scope(options.device)
     @tf.function

@@ -1,9 +1,9 @@
-"""The loops over time of the gated cells, for ``fast``.
+"""Loops over time for the gated cells of ``fast``.
 
-Gates are concatenated in the order of their parameters: G gates in (B, G*H), so that one product
-with W_h (H, G*H) serves all of them. Apart from W_h, all factors in the backward pass depend only
-on forward values. They are computed for all time steps at once, so a step of the backward loop is
-one matrix product and a few multiplications.
+Gates are concatenated in the order of their parameters: G gates in (B, G*H), so a single product
+with W_h (H, G*H) computes all gates. Apart from W_h, all factors in the backward pass depend only
+on forward values. They are computed for all time steps at once, so a step of the backward loop
+takes one matrix product (two for ``gru``) and a few multiplications.
 """
 
 import tensorflow as tf
@@ -17,7 +17,7 @@ def flatten(x):
 
 
 def blocks(W, inputs, options):
-    """Split W into column blocks, if there are several products with it."""
+    """Split W into column blocks, unless W is used in a single product."""
     return split(W, options.device) if len(inputs) > 1 else [W]
 
 
@@ -32,13 +32,13 @@ def unstack_reversed(*tensors):
 
 
 def recurrent_weight_grad(h, dz, options):
-    """Return the gradient of W_h (K, M), summed over time, from h (T, B, K) and dz (T, B, M)."""
+    """Return the gradient w.r.t. W_h (K, M), summed over time, for h (T, B, K) and dz (T, B, M)."""
     return product(tf.transpose(flatten(h)), split(flatten(dz), options.device))
 
 
 def gru(inputs, h_0, W_h, options):
-    """Run the GRU over time: inputs (T, B, 3H) and h_0 (B, H) to hidden states (T, B, H)."""
-    parts = [2 * h_0.shape[1], h_0.shape[1]]  # sizes of the gates z and r, and of the candidate
+    """Run the GRU over inputs (T, B, 3H) from h_0 (B, H); return hidden states (T, B, H)."""
+    parts = [2 * h_0.shape[1], h_0.shape[1]]  # sizes of (z, r) and of the candidate
 
     @tf.custom_gradient
     def loop(inputs, h_0, W_h):
@@ -87,7 +87,7 @@ def gru(inputs, h_0, W_h, options):
 
 
 def gru_after(inputs, h_0, W_h, options):
-    """Run the GRU loop with the reset gate applied after the product."""
+    """Run the GRU like `gru`, but with the reset gate after the product."""
     parts = [2 * h_0.shape[1], h_0.shape[1]]
 
     @tf.custom_gradient
@@ -105,7 +105,7 @@ def gru_after(inputs, h_0, W_h, options):
         previous, z, r, h_tilde, products = map(tf.stack, zip(*steps))  # (T, B, H)
 
         def backward(d_hiddens):
-            """Compute dz, the gradients of the products, from the last time step to the first."""
+            """Compute the gradients dz w.r.t. the products, from the last step to the first."""
             W = split_transposed(W_h, options)
             coef_candidate = (1 - z) * (1 - h_tilde * h_tilde)
             factors = (
@@ -132,10 +132,10 @@ def gru_after(inputs, h_0, W_h, options):
 
 
 def lstm(inputs, h_0, c_0, W_h, options):
-    """Run the LSTM over time: inputs (T, B, 4H), h_0, c_0 (B, H) to all h (T, B, H), last c."""
+    """Run the LSTM over inputs (T, B, 4H) from h_0 and c_0; return all h and the last c."""
 
     # Hand-written backward pass of gates: the tape would differentiate every operation of the
-    # gates, and compute a product for W_h, at every time step.
+    # gates, and compute W_h's gradient, at every time step.
     @tf.custom_gradient
     def loop(inputs, h_0, c_0, W_h):
         """Compute the gates i, f and o, the candidate, and both states."""

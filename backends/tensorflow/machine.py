@@ -1,7 +1,7 @@
-"""TensorFlow's devices (CPU or CUDA), threads, compiler and conversions.
+"""TensorFlow's devices (CPU or CUDA), threads, compilation and array conversion.
 
 Importing this module makes TensorFlow allocate GPU memory on demand, and hides its messages on
-stderr and in its log, unless the environment variable of the contract's VERBOSE is set.
+stderr and in its log, unless the environment variable named by `contract.VERBOSE` is set.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ _QUIET = not os.environ.get(VERBOSE)
 
 @contextlib.contextmanager
 def _silence():
-    # Redirect the file descriptor, not sys.stderr: C++ writes some messages at any log level.
+    # Redirect the file descriptor, not sys.stderr: C++ code writes some messages at any log level.
     stderr = os.dup(2)
     with open(os.devnull, "wb") as null:
         os.dup2(null.fileno(), 2)
@@ -32,9 +32,9 @@ def _silence():
         os.close(stderr)
 
 
-os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # not the whole GPU
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # default: all GPU memory
 if _QUIET:
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # JAX sets another level
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # overwrite it, because JAX sets a lower level
 with _silence() if _QUIET and sys.stderr else contextlib.nullcontext():
     import tensorflow as tf
 
@@ -42,11 +42,11 @@ with _silence() if _QUIET and sys.stderr else contextlib.nullcontext():
 if _QUIET:
     tf.get_logger().setLevel("ERROR")
 
-_owner_pid = os.getpid()  # the process that computes
+_owner_pid = os.getpid()  # process that computes with TensorFlow
 
 
 def devices(dtype):
-    """Return the devices that support this dtype, best first."""
+    """Return the available devices that support `dtype`, in order of preference."""
     gpus = tf.test.is_built_with_gpu_support() and tf.config.list_physical_devices("GPU")
     return ["cuda", "cpu"] if gpus else ["cpu"]
 
@@ -58,26 +58,26 @@ def set_threads(threads):
         _owner_pid = os.getpid()
     elif os.getpid() != _owner_pid:
         raise RNNScratchError(
-            "This process was forked from one that had already used TensorFlow. A fork does not "
-            "copy its threads, so this process would wait for them forever.\n"
-            'Start processes with multiprocessing.get_context("spawn"), or use TensorFlow in this '
-            "process only."
+            "This process was forked from a process that had already used TensorFlow. A fork does "
+            "not copy threads, so this process would wait for them forever.\n"
+            'Start processes with multiprocessing.get_context("spawn"), or use TensorFlow only in '
+            "this process."
         )
-    current = num_threads()
-    number = threads or current
-    # Set inter-op rather than intra-op parallelism: a product (B, H) @ (H, H) gains little from a
-    # second thread, but the products with column blocks (`products.split`) are independent.
+    current_threads = num_threads()
+    threads = threads or current_threads
+    # Prefer inter-op to intra-op parallelism: a product (B, H) @ (H, H) gains little from a second
+    # thread, but products with column blocks (`products.split`) are independent.
     try:
-        tf.config.threading.set_inter_op_parallelism_threads(number)
-        tf.config.threading.set_intra_op_parallelism_threads(max(1, number // 2))
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        tf.config.threading.set_intra_op_parallelism_threads(max(1, threads // 2))
     except RuntimeError:
-        if number != current:
+        if threads != current_threads:
             raise RNNScratchError(
-                f"Cannot set the number of threads to {number}: TensorFlow fixed it at {current} "
-                "when it first computed in this process.\n"
-                f"Keep {current} threads, or set {number} at the start of a new process."
+                f"Cannot set the number of threads to {threads}: TensorFlow fixed it at "
+                f"{current_threads} when it first computed in this process.\n"
+                f"Keep {current_threads} threads, or set {threads} at the start of a new process."
             ) from None
-    return number
+    return threads
 
 
 def set_eager(eager):
@@ -86,16 +86,16 @@ def set_eager(eager):
 
 
 def set_tf32(allowed):
-    """Allow or forbid TF32 matrix products on NVIDIA GPUs (10 of 23 mantissa bits)."""
+    """Allow or forbid TF32 matrix products on NVIDIA GPUs (10 instead of 23 mantissa bits)."""
     tf.config.experimental.enable_tensor_float_32_execution(allowed)
 
 
-set_tf32(False)  # TF32 is faster, but its results would differ from the other backends'
+set_tf32(False)  # TF32 is faster, but its results would differ from other backends' results
 
 
 def synchronize(tensors, device):
-    """Block until these tensors, and all other work on the device, are computed."""
-    if device == "cuda":  # on a CPU, TensorFlow computes synchronously
+    """Block until the device has computed these tensors and finished all other work."""
+    if device == "cuda":  # TensorFlow computes synchronously on a CPU
         tf.test.experimental.sync_devices()
 
 
@@ -110,12 +110,12 @@ def environment():
 
 
 def peak_memory(device):
-    """Return the peak memory of tensors on the device in bytes, or None if unknown."""
+    """Return the peak memory of tensors on `device`, in bytes, or None if unknown."""
     return tf.config.experimental.get_memory_info("GPU:0")["peak"] if device == "cuda" else None
 
 
 def chain_matmul(h, matrices):
-    """Multiply h (N, K) by the matrices in turn; an upper bound on training speed."""
+    """Multiply h (N, K) by the matrices in turn, to measure an upper bound on training speed."""
     distinct = {id(W): W for W in matrices}
     order = tuple(list(distinct).index(id(W)) for W in matrices)
     # By default, TensorFlow computes on a GPU if there is one. In a graph, h.device is unknown.
@@ -124,7 +124,7 @@ def chain_matmul(h, matrices):
         return _chain_matmul(order, device)(h, list(distinct.values()))
 
 
-@functools.cache  # as an argument of a graph, the order would be inspected at every call
+@functools.cache  # as an argument of the graph, `order` would be inspected at every call
 def _chain_matmul(order, device):
     @tf.function
     def graph(h, matrices):
@@ -137,7 +137,7 @@ def _chain_matmul(order, device):
 
 
 def tensor(array, device):
-    """Convert an array to a tensor of the same dtype on the device."""
+    """Convert a NumPy array to a tensor of the same dtype on `device`."""
     with device_scope(device):
         return tf.constant(array)
 
@@ -153,25 +153,25 @@ def to_arrays(params):
 
 
 def _has_computed():
-    # TensorFlow refuses to change the number of threads after it has computed.
+    # TensorFlow refuses to change the number of threads once it has computed something.
     threading = tf.config.threading
-    number = threading.get_inter_op_parallelism_threads()
+    count = threading.get_inter_op_parallelism_threads()
     try:
-        threading.set_inter_op_parallelism_threads(number + 1)
-        threading.set_inter_op_parallelism_threads(number)
+        threading.set_inter_op_parallelism_threads(count + 1)
+        threading.set_inter_op_parallelism_threads(count)
     except RuntimeError:
         return True
     return False
 
 
 def compile_update(train_minibatch):
-    """Compile `train_minibatch` with tf.function, for the device of its model."""
+    """Compile `train_minibatch` with tf.function, so that it runs on the model's device."""
 
     def make_graph(model):  # takes a weak reference: a graph must not keep its model alive
         return tf.function(lambda *arguments: train_minibatch(model(), *arguments))
 
-    # A tf.function keeps its graphs as long as it exists. Models that shared one function would
-    # leave their graphs behind, 12 MiB for each small network.
+    # A tf.function keeps its graphs as long as it exists. If all models shared one function, the
+    # graphs of deleted models would remain in memory (12 MiB for each small network).
     graphs = weakref.WeakKeyDictionary()
 
     @run_on_model_device
@@ -179,9 +179,9 @@ def compile_update(train_minibatch):
     def train(model, batch, state, update):
         if model not in graphs:
             graphs[model] = make_graph(weakref.ref(model))
-        # Constants are part of the graph; numbers that change are tensors among its arguments.
-        constants, numbers = update.split_static()
-        tensors = {name: tf.constant(n, model.options.dtype) for name, n in numbers.items()}
+        # Constants are part of the graph; values that change between updates are tensor arguments.
+        constants, scalars = update.split_static()
+        tensors = {name: tf.constant(n, model.options.dtype) for name, n in scalars.items()}
         return graphs[model](batch, state, constants._replace(**tensors))
 
     return train
@@ -189,13 +189,13 @@ def compile_update(train_minibatch):
 
 @contextlib.contextmanager
 def device_scope(device):
-    """Return a context manager, or decorator, in which TensorFlow computes on the device."""
+    """Return a context manager or decorator that makes TensorFlow compute on the device."""
     with tf.device("/GPU:0" if device == "cuda" else "/CPU:0"):
         yield
 
 
 def run_on_model_device(function):
-    """Run all operations of the function on the device of its argument `model` or `options`."""
+    """Decorate a function to compute on the device of its `model` or `options` argument."""
     names = list(inspect.signature(function).parameters)
     name = "model" if "model" in names else "options"
     position = names.index(name)

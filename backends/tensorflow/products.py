@@ -1,4 +1,4 @@
-"""Matrix products on several threads."""
+"""Multithreaded matrix products."""
 
 import os
 
@@ -8,13 +8,13 @@ from rnn_scratch.system import host
 
 
 def split(W, device):
-    """Split a matrix into column blocks, one for each thread that computes on the device."""
-    # TensorFlow computes a product (B, H) @ (H, G*H) in one thread. Products with column blocks are
-    # independent, so they run in several threads.
+    """Split a matrix into column blocks: at most one per thread on the CPU, one block on a GPU."""
+    # TensorFlow computes a product (B, H) @ (H, G*H) in one thread, but independent products with
+    # column blocks in several threads.
     columns = W.shape[1]
-    number = 1 if device == "cuda" else max(1, min(num_threads(), columns // 128))
-    size, larger = divmod(columns, number)
-    return tf.split(W, [size + 1] * larger + [size] * (number - larger), 1)
+    num_blocks = 1 if device == "cuda" else max(1, min(num_threads(), columns // 128))
+    size, num_larger = divmod(columns, num_blocks)
+    return tf.split(W, [size + 1] * num_larger + [size] * (num_blocks - num_larger), 1)
 
 
 def product(h, blocks):
@@ -23,7 +23,7 @@ def product(h, blocks):
 
 
 def num_threads():
-    """Return the number of operations that TensorFlow computes in parallel."""
-    # If it has not been set, TensorFlow uses the number of cores.
+    """Return the maximum number of operations that TensorFlow computes in parallel."""
+    # By default, TensorFlow uses one thread per core.
     default = int(os.environ.get("TF_NUM_INTEROP_THREADS") or host.cores())
     return tf.config.threading.get_inter_op_parallelism_threads() or default

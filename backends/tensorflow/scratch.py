@@ -1,7 +1,7 @@
-"""A recurrent language model from scratch in TensorFlow, differentiated by a gradient tape.
+"""A recurrent language model from scratch in TensorFlow. Start with `step`.
 
-Start with `step`. `options` describes a network, `model` has its parameters and the functions that
-use them, `update` has hyperparameters. Sizes: B batch, T time steps, V vocabulary, H hidden units.
+`options` describes a network, `model` holds its parameters and functions, and `update` holds the
+hyperparameters. Sizes: B (batch), T (time steps), V (vocabulary), H (hidden units).
 """
 
 import tensorflow as tf
@@ -19,13 +19,13 @@ def params(arrays, options):
 
 @run_on_model_device
 def state(batch_size, options):
-    """Return the initial state: zeros (B, H)."""
+    """Return the initial state: a tuple of zero tensors (B, H)."""
     shape = batch_size, options.num_hiddens
     return tuple(tf.zeros(shape, options.dtype) for _ in range(options.num_states))
 
 
 def encode(tokens, params):
-    """One-hot encode tokens: (...) to (..., V)."""
+    """Encode tokens (...) as one-hot vectors (..., V)."""
     return tf.one_hot(tokens, params["b_q"].shape[0], dtype=params["b_q"].dtype)
 
 
@@ -45,40 +45,40 @@ def step(x, state, params, options):
     return state[0] @ params["W_hq"] + params["b_q"], state
 
 
-@run_on_model_device  # TensorFlow would prefer a GPU to the CPU that the tensors are on
+@run_on_model_device  # TensorFlow would prefer a GPU even if all tensors are on the CPU
 def forward(tokens, state, params, options):
-    """Run all time steps on tokens (B, T); return logits (T*B, V), time-major, and last state."""
+    """Run all time steps on tokens (B, T); return time-major logits (T*B, V) and the last state."""
     outputs = []
-    for x in tf.unstack(encode(tf.transpose(tokens), params)):  # T times (B, V)
+    for x in tf.unstack(encode(tf.transpose(tokens), params)):  # x: (B, V)
         logits, state = step(x, state, params, options)
         outputs.append(logits)
     return tf.concat(outputs, 0), state
 
 
 def loss(logits, targets):
-    """Return the mean cross-entropy of time-major logits (T*B, V) and targets (B, T)."""
-    labels = tf.reshape(tf.transpose(targets), [-1])  # (T*B,), in the order of the logits
+    """Return the mean cross-entropy between time-major logits (T*B, V) and targets (B, T)."""
+    labels = tf.reshape(tf.transpose(targets), [-1])  # (T*B,), in the same order as the logits
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
 
 
 def detach(state):
-    """Return the state detached from its gradient history."""
-    return tuple(tf.stop_gradient(s) for s in state)  # though each minibatch has its own tape
+    """Return the state detached from the graph, so that no gradient flows back through it."""
+    return tuple(tf.stop_gradient(s) for s in state)  # optional: each minibatch has its own tape
 
 
 @run_on_model_device
 def gradients(model, batch, state):
-    """Return the loss of a minibatch, the gradient of each parameter, and the detached state."""
+    """Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state."""
     with tf.GradientTape() as tape:
         logits, state = model.forward(batch.X, state, **batch.extras)
         mean_loss = loss(logits, batch.Y)
-    grads = tape.gradient(mean_loss, model.params)  # sparse where rows were gathered
+    grads = tape.gradient(mean_loss, model.params)  # sparse for parameters that tf.gather reads
     return mean_loss, {n: tf.convert_to_tensor(grad) for n, grad in grads.items()}, detach(state)
 
 
 def clip(grads, theta):
-    """Clip gradients to the global norm theta; return them and the norm before clipping."""
-    # Not clip_by_global_norm, which takes the norm of sparse gradients before it adds equal rows.
+    """Clip gradients to global norm theta; return the clipped gradients and the original norm."""
+    # Don't use clip_by_global_norm, which does not sum duplicate rows of sparse gradients.
     norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for grad in grads.values()))
     scale = tf.minimum(theta / norm, 1)
     return {name: grad * scale for name, grad in grads.items()}, norm
@@ -93,7 +93,7 @@ def sgd(model, grads, update):
 OPTIMIZERS = {"sgd": sgd}
 
 
-@compile_update  # by tf.function as one graph, for each model and shape of a minibatch
+@compile_update  # compiled by tf.function once per model and minibatch shape
 def train_minibatch(model, batch, state, update):
     """Train on one minibatch; return its loss and the detached state."""
     mean_loss, grads, state = gradients(model, batch, state)
@@ -103,7 +103,7 @@ def train_minibatch(model, batch, state, update):
 
 
 def train_epoch(model, minibatches, updates, carry, state=None):
-    """Train on all minibatches from `state` or zeros; return all losses and the last state."""
+    """Train on all minibatches, starting at `state` or zeros; return the losses and last state."""
     losses = []
     for batch, update in zip(minibatches, updates):
         if state is None or not carry:
@@ -111,12 +111,12 @@ def train_epoch(model, minibatches, updates, carry, state=None):
         batch = batch.map(tensor, model.options.device)
         mean_loss, state = train_minibatch(model, batch, state, update)
         losses.append(mean_loss)
-    return [float(mean_loss) for mean_loss in losses], state  # converted last: no wait for a GPU
+    return [float(mean_loss) for mean_loss in losses], state  # convert at the end: float() blocks
 
 
 @run_on_model_device
 def evaluate(model, minibatches):
-    """Return the summed loss and the number of tokens of sequential minibatches."""
+    """Return the total loss and the number of tokens in sequential minibatches."""
     total_loss, num_tokens, state = 0.0, 0, None
     for batch in minibatches:
         state = state or model.state(len(batch.X))
@@ -129,12 +129,12 @@ def evaluate(model, minibatches):
 
 @run_on_model_device
 def predict(model, prefix, num_preds, choose_token):
-    """Return prefix plus num_preds tokens, each chosen by `choose_token` from the logits (V,)."""
+    """Return `prefix` plus `num_preds` tokens, each chosen by `choose_token` from logits (V,)."""
     state, outputs = model.state(1), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
         token = tf.constant([outputs[-1:]])  # B = T = 1
         logits, state = model.forward(token, state)
-        # Warm-up: as long as the prefix lasts, it provides the next token.
+        # Warm-up: take the next token from the prefix until it is exhausted.
         outputs.append(prefix[t] if t < len(prefix) else choose_token(logits.numpy()[0]))
     return outputs
 

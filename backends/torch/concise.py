@@ -1,4 +1,4 @@
-"""The model on PyTorch's built-in layers, ``torch.nn.RNN``, ``GRU``, ``LSTM`` and ``Linear``."""
+"""The model, built from PyTorch's layers ``torch.nn.RNN``, ``GRU``, ``LSTM`` and ``Linear``."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ from rnn_scratch.parameters import add_layer_suffix, split_by_layer
 from . import scratch
 from .machine import array
 
-# The layer of each cell, and the order of its gates.
+# For each cell: the layer, and the order of the layer's gates.
 LAYERS = {
     "rnn": (nn.RNN, "h"),
     "gru-after": (nn.GRU, "rzh"),
@@ -23,26 +23,26 @@ LAYERS = {
 
 
 def build(arrays, options):
-    """Build the model on PyTorch's built-in layers from initial parameter values."""
+    """Build the model from PyTorch's built-in layers and initial parameter values."""
     check_supported(options)
     layer, gates = LAYERS[options.cell]
     V, (N, H) = len(arrays["b_q"]), arrays[f"W_x{gates[0]}"].shape  # N is V for one-hot inputs
     factory_kwargs = {"dtype": getattr(torch, options.dtype), "device": options.device}
     embedding = nn.Embedding(V, N, **factory_kwargs) if "W_e" in arrays else None
-    # PyTorch's module has several layers. Its dropout would draw its own masks: with dropout, use
-    # modules of a single layer, and multiply the output of each by the core's mask.
-    height = 1 if options.dropout else options.num_layers  # layers of each module
+    # A PyTorch module can stack layers, but its dropout would draw different masks. With dropout,
+    # use modules with a single layer, and multiply the modules' outputs by the core's masks.
+    height = 1 if options.dropout else options.num_layers  # number of layers per module
     sizes = [N, *[H] * (options.num_layers // height - 1)]
     stacks = [layer(size, H, height, **factory_kwargs) for size in sizes]
     output = nn.Linear(H, V, **factory_kwargs)
     params = {"W_e": embedding.weight} if embedding else {}
     for layer_index in range(options.num_layers):
         stack, index_in_stack = stacks[layer_index // height], layer_index % height
-        # One parameter has the weights of all gates; its name lists their names: "W_xr W_xz W_xh".
+        # One parameter holds the weights of all gates, under a key such as "W_xr W_xz W_xh".
         for prefix, kind in (("W_x", "weight_ih"), ("W_h", "weight_hh"), ("b_", "bias_ih")):
             names = add_layer_suffix({prefix + gate: None for gate in gates}, layer_index)
             params[" ".join(names)] = getattr(stack, f"{kind}_l{index_in_stack}")  # (gates*H, ...)
-        # The layer has a second, redundant bias: keep it at zero and don't train it.
+        # The layer has a second, redundant bias: keep it zero and don't train it.
         nn.init.zeros_(getattr(stack, f"bias_hh_l{index_in_stack}")).requires_grad_(False)
     params |= {"W_hq": output.weight, "b_q": output.bias}
     with torch.no_grad():
@@ -55,14 +55,14 @@ def build(arrays, options):
         outputs, next_state = embed(tokens.T), ()  # (T, B, N)
         states = split_by_layer(state, options)
         for index, stack in enumerate(stacks):
-            # h of the stack's layers, (height, B, H); for an LSTM, h and c.
-            stack_state = zip(*states[index * height : (index + 1) * height])
-            first = tuple(torch.stack(tensors) for tensors in stack_state)
-            is_pair = len(first) > 1
-            outputs, last = stack(outputs, first if is_pair else first[0])
+            # States of this module's layers: h (height, B, H) and, for an LSTM, c.
+            layer_states = zip(*states[index * height : (index + 1) * height])
+            stack_state = tuple(torch.stack(tensors) for tensors in layer_states)
+            is_pair = len(stack_state) > 1
+            outputs, next_states = stack(outputs, stack_state if is_pair else stack_state[0])
             if masks is not None:
                 outputs = outputs * masks[:, index]  # (T, B, H)
-            for layer_state in zip(*(last if is_pair else (last,))):
+            for layer_state in zip(*(next_states if is_pair else (next_states,))):
                 next_state += layer_state
         return output(outputs.flatten(0, 1)), next_state
 

@@ -1,7 +1,7 @@
-"""The model of ``scratch``, optimized by hand. Results agree up to rounding.
+"""The model of ``scratch``, optimized by hand; the results of both agree up to rounding.
 
-Each optimization has a name; a comment that starts with this name, here or in a sibling module,
-gives the reason. The site lists the speedups.
+Each optimization has a name; a comment that starts with the name, here or in a sibling module,
+explains the optimization. The site lists the speedups.
 """
 
 from functools import partial
@@ -18,13 +18,13 @@ from .products import linear, make_matmul
 
 
 def params(arrays, options):
-    """Create the parameters of ``scratch`` with all gates concatenated."""
+    """Create the parameters as in ``scratch``, but with gates concatenated."""
     # Gates in one product: the weights of G gates form one matrix (H, G*H).
     return scratch.params(join_gates(arrays, options), options)
 
 
 def forward(tokens, state, params, options, masks=None):
-    """Run tokens (B, T), with masks (T, L, B, H) if any; return logits (T*B, V) and state."""
+    """Process tokens (B, T) with optional masks (T, L, B, H); return logits (T*B, V) and state."""
     loop, next_state, outputs = CELLS[options.cell], (), None
     for layer, layer_state in enumerate(split_by_layer(state, options)):
         layer_params = select_layer(params, layer)
@@ -33,12 +33,12 @@ def forward(tokens, state, params, options, masks=None):
         else:
             inputs = project_inputs(outputs, layer_params)
         if len(inputs) == 1 and not torch.is_grad_enabled():  # text generation
-            hiddens, *last = single_step(inputs, layer_state, layer_params["W_h"], options.cell)
+            hiddens, *c = single_step(inputs, layer_state, layer_params["W_h"], options.cell)
         else:
-            hiddens, *last = loop(inputs, *layer_state, layer_params["W_h"])  # (T, B, H)
+            hiddens, *c = loop(inputs, *layer_state, layer_params["W_h"])  # (T, B, H)
         outputs = hiddens if masks is None else hiddens * masks[:, layer]
-        next_state += hiddens[-1], *last
-    # One output layer: the logits are not fed back, so one product serves all time steps.
+        next_state += hiddens[-1], *c
+    # One output layer: the logits are not fed back, so one product computes all of them.
     return linear(outputs.flatten(0, 1), params["W_hq"], params["b_q"]), next_state
 
 
@@ -50,25 +50,25 @@ def project_inputs(outputs, params):
 
 def lookup_inputs(tokens, params):
     """Look up gate inputs (..., G*H) for tokens (...): rows of W_x (or W_e W_x), plus b."""
-    # Rows instead of products: a one-hot vector times a matrix is one row of the matrix.
-    # F.embedding adds up the gradients of rows faster than an index does.
+    # Rows instead of products: multiplying by one-hot vectors only selects rows of a matrix.
+    # F.embedding accumulates the gradient of each row faster than indexing does.
     table = params["W_x"]
     if "W_e" in params:
-        if tokens.numel() < len(params["b_q"]):  # text generation: fewer tokens than rows
+        if tokens.numel() < len(params["b_q"]):  # text generation: fewer tokens than table rows
             return F.embedding(tokens, params["W_e"]) @ table + params["b"]
         table = params["W_e"] @ table
     return F.embedding(tokens, table) + params["b"]
 
 
 class Recurrence(torch.autograd.Function):
-    """RNN over time: inputs (T, B, H) and h_0 (B, H) to hidden states (T, B, H)."""
+    """The RNN over time: maps inputs (T, B, H) and h_0 (B, H) to hidden states (T, B, H)."""
 
-    # Hand-written backward pass: autograd would compute a product for W_h at every time step.
+    # Hand-written backward pass: autograd would compute W_h's gradient at every time step.
 
     @staticmethod
     def forward(ctx, inputs, h_0, W_h, relu):
         """Compute the hidden states in the memory of the inputs."""
-        # In place: each input becomes a hidden state, because new memory costs more than additions.
+        # In place: hidden states overwrite inputs, because allocation takes longer than addition.
         hiddens, h = inputs, h_0
         product = make_matmul(W_h, len(inputs))
         activation = partial(torch.clamp, min=0) if relu else tanh
@@ -87,11 +87,11 @@ class Recurrence(torch.autograd.Function):
         product = make_matmul(W_h.T, len(hiddens))
         slope = (hiddens > 0).to(hiddens.dtype) if ctx.relu else tanh_slope(hiddens)
         dz = slope  # (T, B, H), modified in place below
-        d_z, d_h = dz.unbind(), d_hiddens.unbind()  # (B, H), faster than indexing at every step
+        d_z, d_h = dz.unbind(), d_hiddens.unbind()  # (B, H); unbinding once is faster than indexing
         d_z[-1].mul_(d_h[-1])
         for t in reversed(range(len(dz) - 1)):
             d_z[t].mul_(product(d_z[t + 1], d_h[t]))
-        # One product per gradient: the sum over time is part of a matrix product.
+        # One product per gradient: the matrix product includes the sum over time.
         d_W_h = recurrent_weight_grad(hiddens[:-1], dz[1:])  # all steps except the first
         d_W_h += h_0.T @ dz[0]
         d_h = dz[0] @ W_h.T if ctx.needs_input_grad[1] else None

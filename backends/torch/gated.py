@@ -1,9 +1,9 @@
-"""The loops over time of the gated cells, for ``fast``.
+"""Loops over time for the gated cells of ``fast``.
 
-Gates are concatenated in the order of their parameters: G gates in (B, G*H), so that one product
-with W_h (H, G*H) serves all of them. Apart from W_h, all factors in the backward pass depend only
-on forward values. They are computed for all time steps at once, so a step of the backward loop is
-one matrix product and a few multiplications.
+Gates are concatenated in the order of their parameters: G gates in (B, G*H), so a single product
+with W_h (H, G*H) computes all gates. Apart from W_h, all factors in the backward pass depend only
+on forward values. They are computed for all time steps at once, so a step of the backward loop
+takes one matrix product (two for ``gru``) and a few multiplications.
 """
 
 import torch
@@ -16,7 +16,7 @@ sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 
 
 def tanh(z, out):
-    """Compute the hyperbolic tangent and write it to `out`."""
+    """Compute the hyperbolic tangent of z and write the result to `out`."""
     if z.numel() < 2**13:
         return torch.tanh(z, out=out)
     # Tanh by the sigmoid: tanh z = 2 sigmoid(2z) - 1, and PyTorch's sigmoid is faster.
@@ -25,7 +25,7 @@ def tanh(z, out):
 
 def tanh_slope(h):
     """Return the derivative of the hyperbolic tangent, given its value h."""
-    return torch.addcmul(h.new_ones(()), h, h, value=-1)  # 1 - h h, in one pass
+    return torch.addcmul(h.new_ones(()), h, h, value=-1)  # 1 - h * h in one pass
 
 
 def gate_backward(d_gate, gate, out):
@@ -39,18 +39,18 @@ def unbind_time(*tensors):
 
 
 def allocate_states(state, num_steps):
-    """Allocate all states (T+1, B, H), starting with `state` (B, H); return them and the first."""
+    """Allocate states (T+1, B, H), the first a copy of `state`; return all states and the first."""
     states = state.new_empty(num_steps + 1, *state.shape)
     return states, states[0].copy_(state)
 
 
 def recurrent_weight_grad(h, dz):
-    """Return the gradient of W_h (K, M), summed over time, from h (T, B, K) and dz (T, B, M)."""
+    """Return the gradient w.r.t. W_h (K, M), summed over time, for h (T, B, K) and dz (T, B, M)."""
     return weight_grad(h.flatten(0, 1), dz.flatten(0, 1))
 
 
 class GRU(torch.autograd.Function):
-    """Run the GRU over time: inputs (T, B, 3H) and h_0 (B, H) to hidden states (T, B, H)."""
+    """The GRU over time: maps inputs (T, B, 3H) and h_0 (B, H) to hidden states (T, B, H)."""
 
     @staticmethod
     def forward(ctx, inputs, h_0, W_h):
@@ -98,7 +98,7 @@ class GRU(torch.autograd.Function):
 
 
 class GRUAfter(torch.autograd.Function):
-    """Run the GRU loop with the reset gate applied after the product."""
+    """The GRU over time like `GRU`, but with the reset gate after the product."""
 
     @staticmethod
     def forward(ctx, inputs, h_0, W_h):
@@ -118,7 +118,7 @@ class GRUAfter(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, d_hiddens):
-        """Compute dz, the gradients of the products, from the last time step to the first."""
+        """Compute the gradients dz w.r.t. the products, from the last step to the first."""
         gates, hiddens, products, W_h = ctx.saved_tensors
         size, previous = hiddens.shape[2], hiddens[:-1]  # (T, B, H)
         z, r, h_tilde = gates.chunk(3, 2)  # (T, B, H)
@@ -137,15 +137,15 @@ class GRUAfter(torch.autograd.Function):
             d_h = product(d_gates.flatten(1), d_h * z_t)
         dz = dz.flatten(2)
         d_W_h = recurrent_weight_grad(previous, dz)
-        dz[:, :, 2 * size :] = coef_candidate  # gradients of inputs
+        dz[:, :, 2 * size :] = coef_candidate  # gradients w.r.t. the inputs
         return dz, d_h, d_W_h
 
 
 class LSTM(torch.autograd.Function):
-    """Run the LSTM over time: inputs (T, B, 4H), h_0, c_0 (B, H) to all h (T, B, H), last c."""
+    """The LSTM over time: maps inputs (T, B, 4H), h_0 and c_0 to all h and the last c."""
 
     # Hand-written backward pass of gates: autograd would differentiate every operation of the
-    # gates, and compute a product for W_h, at every time step.
+    # gates, and compute W_h's gradient, at every time step.
 
     @staticmethod
     def forward(ctx, inputs, h_0, c_0, W_h):
@@ -175,7 +175,7 @@ class LSTM(torch.autograd.Function):
         # Coefficients at once: a few operations for all time steps take less time than many small
         # operations.
         coef_c, coef_candidate, forget = o * tanh_slope(outputs), i * tanh_slope(c_tilde), f.clone()
-        gate_backward(c_tilde, i, out=i)  # in the memory of the gates
+        gate_backward(c_tilde, i, out=i)  # reuses the memory of the gates
         gate_backward(cells[:-1], f, out=f)
         gate_backward(outputs, o, out=o)
         c_tilde.copy_(coef_candidate)
@@ -195,7 +195,7 @@ class LSTM(torch.autograd.Function):
 
 
 def single_step(inputs, state, W_h, cell):
-    """Run one time step without gradients, for which an autograd function takes too long."""
+    """Run one time step without gradients, avoiding the overhead of an autograd function."""
     (x,), h, size = inputs, state[0], state[0].shape[1]  # x (B, G*H)
     if cell == "lstm":
         z = torch.addmm(x, h, W_h)

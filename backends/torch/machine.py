@@ -1,6 +1,6 @@
-"""PyTorch's devices (CPU, CUDA or MPS), threads and conversions.
+"""PyTorch's devices (CPU, CUDA or MPS), threads and array conversion.
 
-Importing this module sets GOMP_SPINCOUNT, unless it is set, and forbids TF32.
+Importing this module forbids TF32, and sets GOMP_SPINCOUNT unless it is already set.
 """
 
 import os
@@ -11,9 +11,9 @@ import numpy as np
 
 from rnn_scratch.contract import RNNScratchError
 
-# Between operations, OpenMP threads spin. On a busy machine, spinning takes longer than the
-# operations (measured: up to 5 times slower with two threads; no progress with ten other
-# processes). This spin count is small, but covers the single-threaded operations between two
+# OpenMP threads spin while they wait for work. On a busy machine, spinning takes longer than the
+# operations (measured: up to 5 times slower with two threads; no progress alongside ten other
+# processes). This small spin count is enough to bridge the single-threaded operations between two
 # matrix products.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
@@ -21,12 +21,12 @@ import torch
 
 from .products import make_matmul
 
-_owner_pid = os.getpid()  # the process that imported PyTorch
+_owner_pid = os.getpid()  # process that imported PyTorch
 _DEFAULT_THREADS = torch.get_num_threads()
 
 
 def devices(dtype):
-    """Return the devices that support this dtype, best first."""
+    """Return the available devices that support `dtype`, in order of preference."""
     cuda = ["cuda"] if torch.cuda.is_available() else []
     has_mps = torch.backends.mps.is_available() and dtype != "float64"  # MPS lacks float64
     return [*cuda, *(["mps"] if has_mps else []), "cpu"]
@@ -35,13 +35,12 @@ def devices(dtype):
 def set_threads(threads):
     """Set the number of threads (None: the framework's default); return the number in use."""
     if os.getpid() != _owner_pid:
-        # If the parent computed with several threads, OpenMP assumes that they exist here, too.
+        # If the parent computed with several threads, OpenMP expects these threads here, too.
         if threads is not None and threads > 1:
             raise RNNScratchError(
-                f"The number of threads cannot be {threads}: this process was forked from one that "
-                "had imported PyTorch, and may wait forever for that one's threads.\n"
-                'Use 1 thread, or start processes by "spawn", as '
-                'multiprocessing.get_context("spawn") does.'
+                f"Cannot use {threads} threads: this process was forked after PyTorch was imported "
+                "and could wait forever for threads of its parent process.\n"
+                'Use 1 thread, or start processes with multiprocessing.get_context("spawn").'
             )
         threads = 1
     torch.set_num_threads(threads or _DEFAULT_THREADS)
@@ -50,20 +49,20 @@ def set_threads(threads):
 
 def set_eager(eager):
     """Disable (True) or enable (False) compilation; call before building a model."""
-    # Nothing here is compiled.
+    # This backend does not compile.
 
 
 def set_tf32(allowed):
-    """Allow or forbid TF32 matrix products on NVIDIA GPUs (10 of 23 mantissa bits)."""
+    """Allow or forbid TF32 matrix products on NVIDIA GPUs (10 instead of 23 mantissa bits)."""
     torch.backends.cuda.matmul.allow_tf32 = allowed
     torch.backends.cudnn.allow_tf32 = allowed
 
 
-set_tf32(False)  # TF32 is faster, but its results would differ from the other backends'
+set_tf32(False)  # TF32 is faster, but its results would differ from other backends' results
 
 
 def synchronize(tensors, device):
-    """Block until these tensors, and all other work on the device, are computed."""
+    """Block until the device has computed these tensors and finished all other work."""
     if device == "cuda":
         torch.cuda.synchronize()
     elif device == "mps":
@@ -71,11 +70,11 @@ def synchronize(tensors, device):
 
 
 def environment():
-    """Return the versions of PyTorch and its libraries, the instruction set, and the GPU's name."""
+    """Return the versions of PyTorch and its libraries, the instruction set, and the GPU name."""
     versions = {"torch": str(torch.__version__)}
     names = {"Math Kernel Library": "mkl", "MKL-DNN": "onednn", "oneDNN": "onednn"}
-    for name, number in re.findall(f"({'|'.join(names)})\\D*([\\d.]+)", torch.__config__.show()):
-        versions[names[name]] = number
+    for name, version in re.findall(f"({'|'.join(names)})\\D*([\\d.]+)", torch.__config__.show()):
+        versions[names[name]] = version
     versions["instructions"] = torch.backends.cpu.get_cpu_capability()
     if torch.cuda.is_available():
         versions |= {"cuda": str(torch.version.cuda), "gpu": torch.cuda.get_device_name()}
@@ -83,12 +82,12 @@ def environment():
 
 
 def peak_memory(device):
-    """Return the peak memory of tensors on the device in bytes, or None if unknown."""
+    """Return the peak memory of tensors on `device`, in bytes, or None if unknown."""
     return torch.cuda.max_memory_allocated() if device == "cuda" else None
 
 
 def chain_matmul(h, matrices):
-    """Multiply h (N, K) by the matrices in turn; an upper bound on training speed."""
+    """Multiply h (N, K) by the matrices in turn, to measure an upper bound on training speed."""
     num_calls = Counter(map(id, matrices))
     distinct = {id(W): W for W in matrices}
     products = {key: make_matmul(W, num_calls[key]) for key, W in distinct.items()}
@@ -98,7 +97,7 @@ def chain_matmul(h, matrices):
 
 
 def tensor(array, device):
-    """Convert an array to a tensor of the same dtype on the device."""
+    """Convert a NumPy array to a tensor of the same dtype on `device`."""
     return torch.as_tensor(array, device=device)
 
 

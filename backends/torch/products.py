@@ -7,7 +7,7 @@ import torch
 
 def make_matmul(W, num_calls):
     """Return a function (h, z=None) that computes z + h @ W, to be called `num_calls` times."""
-    # Packed weights: oneDNN multiplies faster by large weights that it has laid out in blocks.
+    # Packed weights: oneDNN multiplies faster by large weights after packing them into blocks.
     if num_calls > 1 and should_pack(W, W.numel()):
         return make_packed_matmul(W)
     return lambda h, z=None: h @ W if z is None else torch.addmm(z, h, W)
@@ -19,28 +19,28 @@ def linear(h, W, b):
 
 
 class Linear(torch.autograd.Function):
-    """`linear` with oneDNN in the forward and the backward pass."""
+    """The function `linear` with oneDNN in the forward and backward passes."""
 
     @staticmethod
     def forward(ctx, h, W, b):
-        """Compute the product."""
+        """Compute h @ W + b."""
         ctx.save_for_backward(h, W)
         return onednn_linear(h, W, b)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, dz):
-        """Compute the gradients of h, W and b."""
+        """Compute the gradients w.r.t. h, W and b."""
         h, W = ctx.saved_tensors
         return onednn_linear(dz, W.T), weight_grad(h, dz), dz.sum(0)
 
 
 def weight_grad(h, dz):
-    """Return the gradient of W (K, M), given its input h (N, K) and output gradient dz (N, M)."""
+    """Return the gradient w.r.t. W (K, M) for the input h (N, K) and output gradient dz (N, M)."""
     if len(h) and should_pack(h, h.shape[1] * dz.shape[1]):  # oneDNN needs at least one row
-        # Copy dz, because oneDNN is slow if there are gaps between the rows.
+        # Copy dz, because oneDNN is slow if there are gaps between rows.
         return onednn_linear(h.T, dz.contiguous())
-    if dz.shape[1] < h.shape[1]:  # narrow layer: this order takes half the time
+    if dz.shape[1] < h.shape[1]:  # narrow layer: this form takes half the time
         return (dz.T @ h).T
     return h.T @ dz
 
@@ -58,7 +58,7 @@ def onednn_linear(h, W, b=None):
 
 
 def make_packed_matmul(W):
-    """Return the function of `make_matmul` for oneDNN, with weights that are laid out for it."""
+    """Return a function like that of `make_matmul`, but with weights packed for oneDNN."""
     weights = torch.ops.mkldnn._reorder_linear_weight(W.T.contiguous(), None)
     linear = torch.ops.mkldnn._linear_pointwise
 
@@ -72,7 +72,7 @@ def make_packed_matmul(W):
 
 @functools.cache
 def onednn_packing_works():
-    """Return whether PyTorch's undocumented oneDNN operations exist and compute correctly."""
+    """Return whether PyTorch's undocumented oneDNN operations exist and work correctly."""
     W = torch.arange(12.0).reshape(3, 4)
     h, z = W[:, :3], W + 0.5
     try:

@@ -1,7 +1,7 @@
-"""A recurrent language model from scratch in PyTorch, differentiated by autograd.
+"""A recurrent language model from scratch in PyTorch. Start with `step`.
 
-Start with `step`. `options` describes a network, `model` has its parameters and the functions that
-use them, `update` has hyperparameters. Sizes: B batch, T time steps, V vocabulary, H hidden units.
+`options` describes a network, `model` holds its parameters and functions, and `update` holds the
+hyperparameters. Sizes: B (batch), T (time steps), V (vocabulary), H (hidden units).
 """
 
 import torch
@@ -20,14 +20,14 @@ def params(arrays, options):
 
 
 def state(batch_size, options):
-    """Return the initial state: zeros (B, H)."""
+    """Return the initial state: a tuple of zero tensors (B, H)."""
     factory_kwargs = {"dtype": getattr(torch, options.dtype), "device": options.device}
     shape = batch_size, options.num_hiddens
     return tuple(torch.zeros(shape, **factory_kwargs) for _ in range(options.num_states))
 
 
 def encode(tokens, params):
-    """One-hot encode tokens: (...) to (..., V)."""
+    """Encode tokens (...) as one-hot vectors (..., V)."""
     return F.one_hot(tokens, len(params["b_q"])).to(params["b_q"].dtype)
 
 
@@ -48,27 +48,27 @@ def step(x, state, params, options):
 
 
 def forward(tokens, state, params, options):
-    """Run all time steps on tokens (B, T); return logits (T*B, V), time-major, and last state."""
+    """Run all time steps on tokens (B, T); return time-major logits (T*B, V) and the last state."""
     outputs = []
-    for x in encode(tokens.T, params):  # T times (B, V)
+    for x in encode(tokens.T, params):  # x: (B, V)
         logits, state = step(x, state, params, options)
         outputs.append(logits)
     return torch.cat(outputs), state
 
 
 def loss(logits, targets):
-    """Return the mean cross-entropy of time-major logits (T*B, V) and targets (B, T)."""
-    labels = targets.T.reshape(-1)  # (T*B,), in the order of the logits
+    """Return the mean cross-entropy between time-major logits (T*B, V) and targets (B, T)."""
+    labels = targets.T.reshape(-1)  # (T*B,), in the same order as the logits
     return F.cross_entropy(logits, labels)
 
 
 def detach(state):
-    """Return the state detached from its gradient history."""
+    """Return the state detached from the graph, so that no gradient flows back through it."""
     return tuple(s.detach() for s in state)  # the next backward pass must not reach a freed graph
 
 
 def gradients(model, batch, state):
-    """Return the loss of a minibatch, the gradient of each parameter, and the detached state."""
+    """Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state."""
     logits, state = model.forward(batch.X, state, **batch.extras)
     mean_loss = loss(logits, batch.Y)
     grads = torch.autograd.grad(mean_loss, list(model.params.values()))
@@ -76,8 +76,8 @@ def gradients(model, batch, state):
 
 
 def clip(grads, theta):
-    """Clip gradients to the global norm theta; return them and the norm before clipping."""
-    # Not clip_grad_norm_, which divides by norm + 1e-6.
+    """Clip gradients to global norm theta; return the clipped gradients and the original norm."""
+    # Don't use clip_grad_norm_, which divides by norm + 1e-6.
     norm = torch.sqrt(sum((grad * grad).sum() for grad in grads.values()))
     scale = torch.clamp(theta / norm, max=1)
     return {name: grad * scale for name, grad in grads.items()}, norm
@@ -102,7 +102,7 @@ def train_minibatch(model, batch, state, update):
 
 
 def train_epoch(model, minibatches, updates, carry, state=None):
-    """Train on all minibatches from `state` or zeros; return all losses and the last state."""
+    """Train on all minibatches, starting at `state` or zeros; return the losses and last state."""
     losses = []
     for batch, update in zip(minibatches, updates):
         if state is None or not carry:
@@ -110,12 +110,12 @@ def train_epoch(model, minibatches, updates, carry, state=None):
         batch = batch.map(tensor, model.options.device)
         mean_loss, state = train_minibatch(model, batch, state, update)
         losses.append(mean_loss)
-    return [float(mean_loss) for mean_loss in losses], state  # converted last: no wait for a GPU
+    return [float(mean_loss) for mean_loss in losses], state  # convert at the end: float() blocks
 
 
-@torch.no_grad()  # nothing to differentiate
+@torch.no_grad()  # evaluation needs no gradients
 def evaluate(model, minibatches):
-    """Return the summed loss and the number of tokens of sequential minibatches."""
+    """Return the total loss and the number of tokens in sequential minibatches."""
     total_loss, num_tokens, state = 0.0, 0, None
     for batch in minibatches:
         state = state or model.state(len(batch.X))
@@ -128,12 +128,12 @@ def evaluate(model, minibatches):
 
 @torch.no_grad()  # otherwise, the graph would grow with every token
 def predict(model, prefix, num_preds, choose_token):
-    """Return prefix plus num_preds tokens, each chosen by `choose_token` from the logits (V,)."""
+    """Return `prefix` plus `num_preds` tokens, each chosen by `choose_token` from logits (V,)."""
     state, outputs = model.state(1), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
         token = torch.tensor([outputs[-1:]], device=model.options.device)  # B = T = 1
         logits, state = model.forward(token, state)
-        # Warm-up: as long as the prefix lasts, it provides the next token.
+        # Warm-up: take the next token from the prefix until it is exhausted.
         outputs.append(prefix[t] if t < len(prefix) else choose_token(logits.cpu().numpy()[0]))
     return outputs
 
