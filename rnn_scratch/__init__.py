@@ -2,7 +2,7 @@
 
 Functions:
     train: Train a new model and return its run.
-    resume: Continue a run to a larger number of epochs.
+    resume: Continue training a run, up to a larger number of epochs.
     predict: Generate text with a run's model.
     evaluate: Compute the loss of a run's model on a text.
 
@@ -10,12 +10,12 @@ Classes and constants:
     Run: A run: its history, settings, vocabulary and parameters.
     Evaluation: The loss and perplexity that `evaluate` returns.
     Settings: The hyperparameters, which are keyword arguments of `train`.
-    PRESETS: Arguments of `train` by the name of a preset.
-    RNNScratchError: An error with a problem and a hint.
-    Report: Base class for receivers of the events of training.
-    Started, Progress, Epoch, Message, Ended: The events.
+    PRESETS: Named sets of arguments for `train`.
+    RNNScratchError: An error for the user, with a problem and a hint.
+    Report: Base class for receivers of training events.
+    Started, Progress, Epoch, Message, Ended: Training events.
 
-Frameworks are imported when a backend is used, and each public name when it is first used.
+A framework is imported when its backend is first used, and a public name when it is first accessed.
 """
 
 TYPE_CHECKING = False  # Importing `typing` here would delay the handling of Ctrl-C.

@@ -1,4 +1,4 @@
-"""`python -m rnn_scratch` is the command `rnn-scratch`."""
+"""Run the command `rnn-scratch` as `python -m rnn_scratch`."""
 
 from .cli.__main__ import start
 

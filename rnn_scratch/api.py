@@ -1,4 +1,4 @@
-"""The Python interface: `train`, `resume`, `predict` and `evaluate`, which the commands call."""
+"""The Python API: `train`, `resume`, `predict` and `evaluate`, which the commands also call."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from .runs.inference import Evaluation
 from .runs.notebook_card import Live, notebook_shell
 from .runs.progress import LineReport
 from .runs.run import Run, resolve_run
-from .runs.sessions import Work, require_held_out, resumed
+from .runs.sessions import Work, require_held_out, resumed_settings
 from .settings import (
     Epochs,
     Length,
@@ -56,13 +56,13 @@ def train(
     """Train a new model and save its record, curve and checkpoint in a run folder.
 
     Args:
-        backend: Framework. Default: "torch", or "numpy" if PyTorch is not installed.
+        backend: Name of the backend. Default: "torch", or "numpy" if PyTorch is not installed.
         corpus: Name of a built-in or downloadable text. Default: *The Time Machine*, or the
             built-in text if it is unavailable.
         text: Text file (UTF-8) to use instead of `corpus`.
         model: Variant: "scratch", "fast" or "concise".
         device: "cpu", "cuda", "mps", or "auto" for the best available device.
-        threads: Number of threads. Default: 1 for small networks, else the framework's choice.
+        threads: Number of threads. Default: 1 for small networks, else the framework's default.
         eager: Whether to run functions uncompiled, for debugging.
         workers: Number of data-parallel workers on this machine. Default: 1, or the number of
             processes that ``mpiexec`` or ``srun`` started.
@@ -73,11 +73,11 @@ def train(
             every event. Default: a card in a notebook, printed lines in an interactive session,
             nothing in a program.
         **settings: Fields of `Settings`, such as ``num_hiddens=256``. ``**PRESETS["minute"]``
-            passes the arguments of a preset; a dictionary that overrides the preset's optimizer
-            should also override its `lr`.
+            passes the arguments of a preset. If you override a preset's `optimizer`, override its
+            `lr`, too.
 
     Returns:
-        The finished run, or None in a process that a launcher started as another worker than
+        The finished run, or None if a launcher started this process as a worker other than
         worker 0.
 
     Raises:
@@ -104,7 +104,8 @@ def train(
     )
     if work.settings.exact and not launched.rank:
         with contextlib.suppress(RNNScratchError):  # training raises the error again
-            growth.warn(work.settings, work.text, reporter.log)
+            for sentence in growth.doubts(work.settings, work.text):
+                reporter.log(sentence)
     return _train(work, launched, reporter)
 
 
@@ -124,24 +125,24 @@ def resume(
     report: Report | Callable[[str], object] | None = None,
     **settings: Any,
 ) -> Run | None:
-    """Resume a run; the numbers equal an uninterrupted run's bit for bit.
+    """Resume a run, with the same results, bit for bit, as without the interruption.
 
     Args:
         run: A run, its folder, or its short name, such as "last".
         num_epochs: Total number of epochs.
-        corpus: Name of the run's text; raises an error if it differs. Default: the run's text.
-        text: File of the run's text, for example if it was moved.
-        backend: Framework. Default: the last session's. With another backend, only `model` and
-            `patience` default to the last session's.
-        model: Variant. Default: the last session's.
-        device: Device. Default: the last session's.
-        threads: Number of threads. Default: the last session's, because another number may add in
-            another order.
+        corpus: Name of a text, which must be the run's text. Default: the run's text.
+        text: File with the run's text, for example if the file was moved.
+        backend: Name of the backend. Default: the last session's backend. With another backend,
+            only `model` and `patience` default to the last session's values.
+        model: Variant. Default: the last session's variant.
+        device: Device. Default: the last session's device.
+        threads: Number of threads. Default: the last session's number, because it may determine
+            the order of additions.
         eager: Whether to run functions uncompiled. Default: as in the last session.
-        workers: Number of workers. Default: the last session's.
-        patience: Number of epochs, as in `train`. Default: the last session's.
+        workers: Number of workers. Default: the last session's number.
+        patience: Number of epochs, as in `train`. Default: the last session's number.
         report: Function or `Report`, as in `train`.
-        **settings: Settings to compare with the run's; raises an error if one differs.
+        **settings: Settings, which must equal the run's settings.
 
     Returns:
         The finished run, or None as in `train`.
@@ -164,15 +165,15 @@ def resume(
     folder = resolve_run(run)
     record = run_folder.read(folder)
     session = record.sessions[-1]
-    last = session.runtime
-    if backend not in (None, last.backend):
-        last = Runtime(backend, last.model)
+    last_runtime = session.runtime
+    if backend not in (None, last_runtime.backend):
+        last_runtime = Runtime(backend, last_runtime.model)
     elif workers is None and launched.rank is None:
-        launched = Launch(last.workers)
+        launched = Launch(last_runtime.workers)
     work = Work(
-        settings=resumed(folder, record, num_epochs, settings),
+        settings=resumed_settings(folder, record, settings | {"num_epochs": num_epochs}),
         text=run_folder.reload_text(folder, record.text, new_text),
-        runtime=last.but(**overrides, workers=launched.workers),
+        runtime=last_runtime.override(**overrides, workers=launched.workers),
         folder=str(folder),
         resumes=True,
         patience=session.patience if patience is None else patience,
@@ -212,17 +213,18 @@ def predict(
         top_k: Sample only from the k most likely characters.
         top_p: Sample only from the smallest set of most likely characters whose probabilities add
             up to this value.
-        min_p: Sample only from characters at least this fraction as likely as the most likely
-            character.
-        seed: Random seed of the samples.
+        min_p: Sample only from characters whose probability is at least this fraction of the
+            highest probability.
+        seed: Random seed for sampling.
         unknown: "error" raises an error for characters that the vocabulary lacks; "skip" omits
             them.
-        best: Whether to use the epoch with the lowest held-out loss instead of the latest state.
+        best: Whether to use the parameters after the epoch with the lowest held-out loss instead
+            of the latest parameters.
         stream: Function that is called with the prefix, and with each character when it is chosen.
-        backend: Framework. Default: the last session's.
-        model: Variant. Default: the run's.
+        backend: Name of the backend. Default: the last session's backend.
+        model: Variant. Default: the last session's variant.
         device: Device. Default: the best available device.
-        threads: Number of threads. Default: the run's.
+        threads: Number of threads. Default: the last session's number.
         eager: Whether to run functions uncompiled.
 
     Returns:
@@ -248,19 +250,19 @@ def evaluate(
     threads: Threads | None = None,
     eager: bool | None = None,
 ) -> Evaluation:
-    """Evaluate a run's model on a text; also evaluate two baselines without a model.
+    """Compute the loss of a run's model on a text, and the perplexities of two baselines.
 
     Args:
         run: A run, its folder, its short name, such as "last", or a checkpoint file.
-        corpus: Name of a text. Default: the run's text, its training part and, as `held_out`, its
-            held-out part.
-        text: Text file (UTF-8) to use instead of `corpus`. It is normalized as the run's text was.
+        corpus: Name of a text. Default: the run's text; the result then covers its training part
+            and, in the field `held_out`, its held-out part.
+        text: Text file (UTF-8) to use instead of `corpus`. The text is normalized like the run's.
         unknown: How to treat unknown characters, as in `predict`.
-        best: Whether to use the best epoch, as in `predict`.
-        backend: Framework, as in `predict`.
-        model: Variant. Default: the run's.
+        best: Whether to use the parameters after the best epoch, as in `predict`.
+        backend: Name of the backend, as in `predict`.
+        model: Variant. Default: the last session's variant.
         device: Device. Default: the best available device.
-        threads: Number of threads. Default: the run's.
+        threads: Number of threads. Default: the last session's number.
         eager: Whether to run functions uncompiled.
 
     Returns:

@@ -1,26 +1,31 @@
-"""The contract of a backend: its types, and its functions with their signatures.
+"""The contract that a backend implements: types and function signatures.
 
-The functions below are the specification: they have documentation, but no body. A backend is a
-package, registered under the entry-point group ``rnn_scratch.backends``, with these modules:
+The functions below are the specification: each has a docstring but no body. A backend is a package,
+registered under the entry-point group ``rnn_scratch.backends``, with these modules:
 
-``scratch``  a network of one layer and its training, from `params` to `build`: *Build it*
-``cells``    more cells for the table CELLS of ``scratch``: *Gates*
+``scratch``  a one-layer network and its training, from `params` to `build`: *Build it*
+``cells``    further cells for the CELLS table in ``scratch``: *Gates*
 ``deep``     several layers, an embedding, dropout and optimizers: *Make it learn well*
-``exact``    optimizers that round, so that all frameworks agree bit for bit
-``fast``     the same model, optimized by hand: a separate `build`: *Make it fast*
-``concise``  the same model on the framework's built-in layers: a separate `build`
-``machine``  devices, threads and the conversion of arrays, from `devices` to `array`
+``exact``    rounding for exact mode, in which all frameworks agree bit for bit
+``fast``     the same model, optimized by hand, with a separate `build`: *Make it fast*
+``concise``  the same model with the framework's built-in layers and a separate `build`
+``machine``  devices, threads and array conversion, from `devices` to `array`
 ``workers``  communication between the processes of a training run, from `join` to `leave`
 
-The lessons about them are in italics. A backend from another package may lack ``fast``, ``concise``
-and ``workers``. `rnn-scratch check` compares a backend with this specification.
+Italics give the title of the lesson on a module. A backend from another package may omit ``fast``,
+``concise`` and ``workers``. `rnn-scratch check` compares a backend with this specification.
 
-Sizes: B batch size, T number of time steps, V vocabulary size, L number of layers, H number of
-hidden units per layer, N size of a learnable embedding. Tokens are integers from 0 to V-1. A tensor
-has the framework's own type; `tensor` and `array` convert from NumPy and back.
+To read a backend, start with `step` in ``scratch``. Three arguments recur: `options` is the
+configuration of a model, `model` holds its parameters and the functions bound to them, and `update`
+holds the hyperparameters of one update.
 
-Devices have names: "cpu", "cuda", "mps", or the framework's name for another kind, without a
-number: the first device of its kind. Functions return tensors on the device of their model.
+Sizes: B batch, T time steps, V vocabulary, L layers, H hidden units per layer, N learnable
+embedding. Tokens are integers from 0 to V-1. Tensors have the framework's type; `tensor` converts
+from NumPy, and `array` converts to NumPy.
+
+The name of a device is "cpu", "cuda" or "mps", or the framework's name for any other kind of
+device. The name has no index and denotes the first device of its kind. Functions return tensors
+on the device of their model.
 """
 
 # mypy: disable-error-code="empty-body"
@@ -41,8 +46,8 @@ Params = dict[str, Tensor]
 State = tuple[Tensor, ...]
 Backend = ModuleType  # a package with the modules above
 
-VARIANTS = ("scratch", "fast", "concise")  # variants of the model; the first is the default
-VERBOSE = "RNN_SCRATCH_VERBOSE"  # environment variable: show messages of the frameworks
+VARIANTS = ("scratch", "fast", "concise")  # variants of the model; the first variant is the default
+VERBOSE = "RNN_SCRATCH_VERBOSE"  # environment variable: if set, show the frameworks' messages
 
 
 class Cell(NamedTuple):
@@ -50,7 +55,7 @@ class Cell(NamedTuple):
 
     Attributes:
         gates: Names of the gates; gate g has the parameters W_xg, W_hg and b_g.
-        products: Number of gates that each sequential matrix product of a state computes.
+        products: Number of gates that each successive matrix product of a time step computes.
         num_states: Number of tensors (B, H) in the state; the first is the output.
     """
 
@@ -69,15 +74,15 @@ CELLS = {
 
 
 class Options(NamedTuple):
-    """The configuration of a model: it determines the equations and the parameters' shapes.
+    """The configuration of a model, which determines its equations and its parameters' shapes.
 
     Attributes:
         vocab_size: Number of tokens, V.
         num_hiddens: Number of hidden units, H.
         cell: Name in CELLS.
-        embedding: Size of a learnable embedding, N; 0 for one-hot vectors.
-        num_layers: Number of stacked cells, L.
-        dropout: Probability of dropping an output of a layer in training.
+        embedding: Size of the learnable embedding, N; 0 for one-hot vectors.
+        num_layers: Number of stacked layers, L.
+        dropout: Probability of setting an element of a layer's output to zero in training.
         dtype: "float32" or "float64".
         device: Name of the device.
     """
@@ -93,21 +98,21 @@ class Options(NamedTuple):
 
     @property
     def gates(self) -> tuple[str, ...]:
-        """The gates of the cell, in the order of their parameters."""
+        """The names of the cell's gates, in the order of their parameters."""
         return CELLS[self.cell].gates
 
     @property
     def num_states(self) -> int:
-        """The number of tensors in the state of all layers."""
+        """The total number of state tensors in all layers."""
         return CELLS[self.cell].num_states * self.num_layers
 
     @property
     def deep(self) -> bool:
-        """Whether the network needs ``deep``: several layers, an embedding or dropout."""
+        """Whether the network needs ``deep``, for several layers, an embedding or dropout."""
         return self.num_layers > 1 or self.embedding > 0 or self.dropout > 0
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of the parameters by name, in the order of their random draws."""
+        """Return the parameters' shapes by name, in the order in which initial values are drawn."""
         V, H, N = self.vocab_size, self.num_hiddens, self.embedding
         shapes: dict[str, tuple[int, ...]] = {"W_e": (V, N)} if N else {}
         for layer in range(self.num_layers):
@@ -123,9 +128,9 @@ class Optimizer(NamedTuple):
 
     Attributes:
         lr: Default learning rate.
-        slots: Names of its state: each slot has one tensor for every parameter.
-        corrects: Whether it uses `c_m` or `c_v` of `Update`.
-        decays: Whether it has weight decay.
+        slots: Names of the slots in the optimizer's state; a slot has one tensor per parameter.
+        corrects: Whether the optimizer uses the bias corrections `c_m` and `c_v` of `Update`.
+        decays: Whether the optimizer applies weight decay.
     """
 
     lr: float
@@ -134,7 +139,7 @@ class Optimizer(NamedTuple):
     decays: bool = True
 
 
-OPTIMIZERS = {  # the first is the default
+OPTIMIZERS = {  # the first optimizer is the default
     "sgd": Optimizer(lr=1.0, decays=False),
     "momentum": Optimizer(lr=0.1, slots=("m",)),
     "adam": Optimizer(lr=0.002, slots=("m", "v"), corrects=True),
@@ -142,17 +147,18 @@ OPTIMIZERS = {  # the first is the default
 
 
 class Update(NamedTuple):
-    """The hyperparameters of one update; lr, c_m and c_v may change from update to update.
+    """The hyperparameters of one update; lr, c_m and c_v may differ between updates.
 
     Attributes:
         lr: Learning rate.
-        theta: Largest gradient norm; infinity disables clipping.
+        theta: Maximum gradient norm; infinity disables clipping.
         optimizer: Name in the backend's OPTIMIZERS.
-        weight_decay: Decoupled weight decay: an update subtracts lr times this value times p.
+        weight_decay: Decoupled weight decay: an update also subtracts lr * weight_decay * p from
+            each parameter p.
         beta1: Decay rate of the slot m.
         beta2: Decay rate of the slot v.
-        epsilon: Adam's ε, outside the square root.
-        c_m: Bias correction of m: 1 - beta1**t in update t = 1, 2, ...
+        epsilon: Adam's ε, added outside the square root.
+        c_m: Bias correction of m: 1 - beta1**t at update t = 1, 2, ...
         c_v: Bias correction of v: 1 - beta2**t.
     """
 
@@ -167,21 +173,21 @@ class Update(NamedTuple):
     c_v: float = 1.0
 
     def split_static(self) -> tuple["Update", dict[str, float]]:
-        """Split into constants, which a compiler may build in, and numbers that change.
+        """Split into constants, which a compiler may embed, and scalars that vary between updates.
 
         Returns:
-            The same record with 1.0 in place of the changing numbers, and these by name.
+            A copy in which lr, c_m and c_v are 1.0, and a dict of their original values.
         """
-        numbers = {"lr": self.lr, "c_m": self.c_m, "c_v": self.c_v}
-        return self._replace(lr=1.0, c_m=1.0, c_v=1.0), numbers
+        scalars = {"lr": self.lr, "c_m": self.c_m, "c_v": self.c_v}
+        return self._replace(lr=1.0, c_m=1.0, c_v=1.0), scalars
 
 
 class Batch(NamedTuple):
-    """A minibatch.
+    """A minibatch of arrays or tensors.
 
     Attributes:
         X: Tokens (B, T): an integer array or tensor.
-        Y: Targets (B, T): the tokens that follow.
+        Y: Targets (B, T): the tokens that follow the tokens in X.
         masks: Dropout masks (T, L, B, H) with values 0 or 1 / (1 - dropout); None without dropout.
     """
 
@@ -191,27 +197,27 @@ class Batch(NamedTuple):
 
     @property
     def extras(self) -> dict[str, Any]:
-        """Further keyword arguments of `forward`: the dropout masks, if any."""
+        """Extra keyword arguments for `forward`: the dropout masks, if any."""
         return {} if self.masks is None else {"masks": self.masks}
 
     @property
     def step_extras(self) -> list[dict[str, Any]]:
-        """The `extras` of each time step, keyword arguments of a step."""
+        """Extra keyword arguments for each time step: the dropout masks of the step, if any."""
         if self.masks is None:
             return [{}] * self.X.shape[1]
         return [{"masks": step_masks} for step_masks in self.masks]
 
     def map(self, function: Callable[..., Any], *arguments: Any) -> "Batch":
-        """Apply `function` with these further arguments to all arrays of the minibatch."""
+        """Apply `function`, with `arguments` after the array, to every array in the minibatch."""
         return Batch(*(None if x is None else function(x, *arguments) for x in self))
 
 
 class WorkerGroup(NamedTuple):
-    """The processes of a data-parallel training run, as one of them sees the group.
+    """A group of data-parallel workers, from the perspective of one worker.
 
     Attributes:
         rank: Index of this worker, from 0.
-        addresses: HOST:PORT of all workers by rank, for the communication library.
+        addresses: HOST:PORT of each worker in rank order, for the communication library.
     """
 
     rank: int
@@ -219,25 +225,25 @@ class WorkerGroup(NamedTuple):
 
     @property
     def host(self) -> str:
-        """This worker's host, on which its communication library listens."""
+        """The host on which this worker's communication library listens."""
         return self.addresses[self.rank].rpartition(":")[0]
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """The parameters of a network, and the functions bound to them: a ``RNNModelScratch``.
+    """The parameters of a network, and functions bound to them: the chapter's ``RNNModelScratch``.
 
     Attributes:
         params: Parameters by name. An optimizer replaces or modifies the tensors in this dict, and
-            `forward` reads them at every call.
+            `forward` reads the dict at every call.
         options: Configuration of the model.
         forward: Function of tokens, state and, with dropout, masks. If the framework differentiates
-            with respect to arguments, as JAX does, it also has a keyword `params`.
+            with respect to function arguments, as JAX does, `forward` also accepts `params`.
         state: Function of the batch size that returns the initial state.
-        to_arrays: Function that copies parameters, their gradients or a slot to NumPy arrays in the
-            contract's shapes, independent of their layout in the model.
+        to_arrays: Function that copies parameters, their gradients or a slot to NumPy arrays with
+            the contract's names and shapes, whatever their layout in the model.
         backward: Hand-written backward pass, a function of a minibatch and a state, or None.
-        slots: Optimizer state: for each slot a dict like `params`, created by the core.
+        slots: Optimizer state: a dict like `params` for each slot. `registry.build` creates it.
     """
 
     params: Params
@@ -257,7 +263,7 @@ def bind(
     to_arrays: Callable,
     backward: Callable | None = None,
 ) -> Model:
-    """Return a model of functions that take `params` and `options` by name.
+    """Return a model whose functions are bound to `params` and `options`.
 
     Args:
         params: Parameters by name.
@@ -265,15 +271,18 @@ def bind(
         forward: Function of tokens, state, params and options.
         state: Function of the batch size and options.
         to_arrays: Function that copies parameters to NumPy arrays.
-        backward: Hand-written backward pass, if there is one: a function of a minibatch, a state,
-            params and options that returns the results of `gradients`.
+        backward: Hand-written backward pass: a function of a minibatch, a state, params and
+            options that returns the same values as `gradients`; or None.
+
+    Returns:
+        The model, without optimizer state.
     """
     forward = partial(forward, params=params, options=options)
     backward = backward and partial(backward, params=params, options=options)
     return Model(params, options, forward, partial(state, options=options), to_arrays, backward)
 
 
-# The functions of ``scratch``, in order.
+# Functions of ``scratch``, in source order.
 
 
 def params(arrays: Arrays, options: Options) -> Params:
@@ -281,9 +290,9 @@ def params(arrays: Arrays, options: Options) -> Params:
 
     Args:
         arrays: Initial values with the names and shapes of ``options.shapes()``: for each gate g of
-            the cell W_xg (V, H), W_hg (H, H) and b_g (H,); then W_hq (H, V) and b_q (V,). With a
+            the cell, W_xg (V, H), W_hg (H, H) and b_g (H,); then W_hq (H, V) and b_q (V,). With a
             learnable embedding, W_e (V, N) comes first, and W_xg is (N, H). The parameters of
-            further layers come before W_hq and have a number, such as W_xg_2 (H, H).
+            further layers come before W_hq and have a numeric suffix, as in W_xg_2 (H, H).
         options: Configuration of the model.
 
     Returns:
@@ -296,13 +305,13 @@ def state(batch_size: int, options: Options) -> State:
 
 
 def encode(tokens: Tensor, params: Params) -> Tensor:
-    """One-hot encode tokens (...) to (..., V), in the dtype of the parameters."""
+    """Encode tokens (...) as one-hot vectors (..., V), in the dtype of the parameters."""
 
 
 def step(x: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
     """Compute one time step.
 
-    The cell computes the next state, for ``rnn`` h_t = tanh(x W_xh + h_{t-1} W_hh + b_h), and the
+    The cell computes the next state (for ``rnn``, h_t = tanh(x W_xh + h_{t-1} W_hh + b_h)), and the
     output layer computes the logits, h_t W_hq + b_q.
 
     Args:
@@ -317,7 +326,7 @@ def step(x: Tensor, state: State, params: Params, options: Options) -> tuple[Ten
 
 
 def forward(tokens: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
-    """Run all time steps: a loop over ``step(encode(...))``, or an equal computation.
+    """Run all time steps: loop over ``step(encode(...))``, or do an equivalent computation.
 
     Args:
         tokens: Integers (B, T).
@@ -335,25 +344,25 @@ def loss(logits: Tensor, targets: Tensor) -> Tensor:
 
     Args:
         logits: Time-major logits (T*B, V).
-        targets: Integers (B, T), to be transposed before they are flattened.
+        targets: Integers (B, T), which the function transposes to match the order of the logits.
     """
 
 
 def detach(state: State) -> State:
-    """Return the state detached from its gradient history."""
+    """Return the state detached from the graph, so that no gradient flows back through it."""
 
 
 def gradients(model: Model, batch: Batch, state: State) -> tuple[Tensor, Params, State]:
     """Compute the loss of a minibatch and its gradients.
 
     Args:
-        model: Model; its `forward` gets the tokens, the state and the `extras` of the minibatch.
+        model: Model, whose `forward` receives the tokens, the state and the minibatch's `extras`.
         batch: Minibatch of tensors.
         state: State before the minibatch.
 
     Returns:
         The mean loss in nats, the gradients, and the detached state after the minibatch. Gradients
-        are dense, have the shapes of their parameters, and are in the order of ``model.params``.
+        are dense, have the shapes of their parameters, and follow the order of ``model.params``.
     """
 
 
@@ -362,17 +371,17 @@ def clip(grads: Params, theta: float) -> tuple[Params, Tensor]:
 
     Args:
         grads: Gradients by name.
-        theta: Largest norm; infinity leaves the gradients unchanged.
+        theta: Maximum norm; infinity leaves the gradients unchanged.
 
     Returns:
-        The scaled gradients, and the norm of all gradients together before scaling.
+        The scaled gradients, and their global norm before scaling.
     """
 
 
 def sgd(model: Model, grads: Params, update: Update) -> None:
     """Apply one gradient-descent step to ``model.params``: p <- p - lr g.
 
-    The other optimizers, in ``deep``, are functions of the same arguments.
+    The other optimizers, in ``deep``, take the same arguments.
     """
 
 
@@ -381,8 +390,8 @@ def train_minibatch(
 ) -> tuple[Tensor, State]:
     """Update the parameters on one minibatch.
 
-    Computes the gradients, clips them and applies the optimizer. A framework that compiles may
-    compile this function as a whole.
+    The function computes the gradients, clips them and applies the optimizer. If the framework has
+    a compiler, the function may be compiled as a whole.
 
     Args:
         model: Model to train; its `params` and `slots` are updated.
@@ -402,14 +411,14 @@ def train_epoch(
     carry: bool,
     state: State | None = None,
 ) -> tuple[list[float], State]:
-    """Train on all minibatches of an epoch, or on the rest of it.
+    """Train on all minibatches of an epoch, or on its remaining minibatches.
 
     Args:
         model: Model to train.
-        minibatches: Minibatches of arrays.
+        minibatches: Minibatches of NumPy arrays.
         updates: Hyperparameters for each minibatch.
         carry: Whether to carry the state from minibatch to minibatch (sequential partitioning)
-            instead of starting each with zeros (random sampling).
+            instead of starting every minibatch with zeros (random sampling).
         state: State before the first minibatch; None for zeros.
 
     Returns:
@@ -423,11 +432,11 @@ def evaluate(model: Model, minibatches: Iterable[Batch]) -> tuple[float, int]:
 
     Args:
         model: Model to evaluate.
-        minibatches: Minibatches of arrays; the state is carried from the first, which starts with
-            zeros, to the last.
+        minibatches: Minibatches of NumPy arrays. The state starts at zero and is carried from
+            minibatch to minibatch.
 
     Returns:
-        The summed loss in nats, and the number of tokens.
+        The total loss in nats, and the number of tokens.
     """
 
 
@@ -437,10 +446,10 @@ def predict(
     """Generate tokens after a prefix.
 
     Args:
-        model: Model that generates.
-        prefix: At least one token; it warms up the state.
+        model: Model that generates the tokens.
+        prefix: Tokens to continue, at least one. The model reads the prefix to warm up the state.
         num_preds: Number of tokens to generate.
-        choose_token: Function that chooses a token from the logits, an array (V,).
+        choose_token: Function that chooses the next token from an array of logits (V,).
 
     Returns:
         The prefix and the generated tokens.
@@ -448,20 +457,23 @@ def predict(
 
 
 def build(arrays: Arrays, options: Options) -> Model:
-    """Build a model from initial values; ``fast`` and ``concise`` have separate functions.
+    """Build a model from initial values; ``fast`` and ``concise`` also define this function.
 
-    A second bias of a built-in layer stays zero and is not trained.
+    If a built-in layer has a second, redundant bias, this bias stays zero and is not trained.
 
     Args:
         arrays: Initial values, as for `params`.
         options: Configuration of the model.
+
+    Returns:
+        The model, with parameters on ``options.device``.
 
     Raises:
         RNNScratchError: If the framework has no layer for these options.
     """
 
 
-# The functions of ``deep``, in order.
+# Functions of ``deep``, in source order.
 
 
 def deep_step(
@@ -469,15 +481,15 @@ def deep_step(
 ) -> tuple[Tensor, State]:
     """Compute one time step of all layers.
 
-    With a learnable embedding, the first layer reads x W_e (B, N) instead of x. Each further layer
-    reads the h_t of the layer below, and the output layer reads the h_t of the last layer.
+    With a learnable embedding, the first layer reads x W_e (B, N) instead of x. Each subsequent
+    layer reads the h_t of the previous layer, and the output layer reads the h_t of the last layer.
 
     Args:
         x: One-hot vectors (B, V).
         state: Current state of all layers.
         params: Parameters by name.
         options: Configuration of the model.
-        masks: Dropout masks (L, B, H), by which the outputs of the layers are multiplied.
+        masks: Dropout masks (L, B, H), which multiply the layers' outputs, or None.
 
     Returns:
         Logits (B, V), and the next state.
@@ -487,14 +499,14 @@ def deep_step(
 def deep_forward(
     tokens: Tensor, state: State, params: Params, options: Options, masks: Tensor | None = None
 ) -> tuple[Tensor, State]:
-    """Run all time steps: `forward` for several layers, an embedding or dropout.
+    """Run all time steps, like `forward`, with several layers, an embedding or dropout.
 
     Args:
         tokens: Integers (B, T).
         state: State before the first time step.
         params: Parameters by name.
         options: Configuration of the model.
-        masks: Dropout masks (T, L, B, H) in training with dropout.
+        masks: Dropout masks (T, L, B, H) in training with dropout, else None.
 
     Returns:
         Time-major logits (T*B, V), and the last state.
@@ -513,29 +525,30 @@ def adam(model: Model, grads: Params, update: Update) -> None:
     """
 
 
-# The functions of ``exact``, in order.
+# Functions of ``exact``, in source order.
 
 
 def round_to_grid(values: Tensor, grid: float) -> Tensor:
-    """Round to the nearest multiple of the grid, ties to even.
+    """Round each value to the nearest multiple of `grid`, with ties to even.
 
-    This removes differences in the order of summation, unless a midpoint lies between two values.
+    Rounding removes differences between values that are summed in different orders, unless a
+    midpoint between two multiples separates the values.
     """
 
 
 def round_to_float32(values: Tensor) -> Tensor:
-    """Round to the nearest float32 number, as float64; replace values below 2**-100 by zero.
+    """Round float64 values to the nearest float32 values; flush magnitudes below 2**-100 to zero.
 
-    The product of two such numbers is exact, so it does not matter whether a processor rounds it
-    before adding it.
+    The result is float64. Products of two such values are exact in float64, so using fused
+    multiply-add does not change a sum of products.
     """
 
 
 def make_exact(optimizer: Callable[..., None]) -> Callable[..., None]:
-    """Return the optimizer for exact mode: with rounded gradients, parameters and slots."""
+    """Wrap an optimizer for exact mode, so that it rounds gradients, parameters and slots."""
 
 
-# The functions of ``machine``, in order.
+# Functions of ``machine``, in source order.
 
 
 def devices(dtype: str) -> list[str]:
@@ -543,53 +556,54 @@ def devices(dtype: str) -> list[str]:
 
 
 def set_threads(threads: int | None) -> int:
-    """Set the number of threads before the first computation; some frameworks fix it then.
+    """Set the number of threads; call before the first computation, which may fix the number.
 
     Args:
         threads: Number of threads; None for the framework's default.
 
     Returns:
-        The number in use.
+        The number of threads in use.
 
     Raises:
         RNNScratchError: If the framework can no longer change the number, or if this process was
-            forked from a process that has computed, in which the framework would wait forever.
+            forked after its parent process had computed with the framework, and could wait forever
+            for the parent's threads.
     """
 
 
 def set_eager(eager: bool) -> None:
-    """Disable (True) or enable (False) compilation; called before a model is built."""
+    """Disable (True) or enable (False) compilation; call before building a model."""
 
 
 def set_tf32(allowed: bool) -> None:
     """Allow or forbid TF32 matrix products on NVIDIA GPUs (10 of 23 mantissa bits).
 
-    A backend forbids TF32 initially, so that its results equal the other backends'.
+    Every backend initially forbids TF32, so that the results of all backends agree.
     """
 
 
 def synchronize(tensors: Sequence[Tensor], device: str) -> None:
-    """Block until these tensors, and all other work on the device, are computed.
+    """Block until the device has computed these tensors and finished all other work.
 
-    An asynchronous framework may only be able to wait for given tensors, so code that stops a clock
-    passes its results.
+    Some asynchronous frameworks can only wait for specific tensors, so timing code passes its
+    results.
     """
 
 
 def environment() -> dict[str, str]:
-    """Return the versions of the framework (under the backend's name) and of its libraries."""
+    """Return the versions of the framework, under the backend's name, and of its libraries."""
 
 
 def peak_memory(device: str) -> int | None:
-    """Return the peak memory of tensors on the device in bytes, or None if it is unknown."""
+    """Return the peak memory in bytes of tensors on the device, or None if it is unknown."""
 
 
 def chain_matmul(h: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-    """Multiply h (N, K) by the matrices in turn; an upper bound on training speed.
+    """Multiply h (N, K) by the matrices in turn, to measure an upper bound on training speed.
 
     Args:
         h: Left factor.
-        matrices: Right factors; a matrix that occurs several times is the same tensor.
+        matrices: Right factors. A matrix that occurs several times is the same tensor object.
 
     Returns:
         The last product.
@@ -597,9 +611,9 @@ def chain_matmul(h: Tensor, matrices: Sequence[Tensor]) -> Tensor:
 
 
 def tensor(array: np.ndarray, device: str) -> Tensor:
-    """Convert an array to a tensor of the same dtype on the device; they may share memory.
+    """Convert an array to a tensor of the same dtype on the device; the two may share memory.
 
-    Integers may get fewer bits, if this is the framework's default.
+    Integers may be converted to a narrower type if this is the framework's default.
     """
 
 
@@ -607,48 +621,63 @@ def array(tensor: Tensor) -> np.ndarray:
     """Convert a tensor to a NumPy array of the same dtype."""
 
 
-# The functions of ``workers``, in order.
+# Functions of ``workers``, in source order.
 
 
 def join(group: WorkerGroup) -> None:
-    """Connect to the other workers; return when all have joined.
+    """Connect to the other workers; return when all workers have joined.
 
-    It is called once, after `set_threads` and before the first computation. The library listens on
-    the group's hosts only: addresses of the loopback interface, unless the user names others.
+    Call this function once, after `set_threads` and before the first computation. The communication
+    library listens only on the hosts of the group: on one machine, only on the loopback interface.
+
+    Args:
+        group: Group of workers, with the rank of this worker.
 
     Raises:
-        RNNScratchError: If a library is missing, or the workers do not find each other.
+        RNNScratchError: If a library is missing, or the workers cannot connect to each other.
     """
 
 
 def all_gather(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
     """Gather each tensor from all workers.
 
-    It can be called within `train_minibatch`, compiled or not, and alone. It waits for the other
-    workers. If a worker has ended, it may wait forever: the process that started the workers must
-    end them.
+    The function can be called outside and inside a training step, compiled or not. It blocks until
+    all workers have called it. If a worker has ended, the call may block forever, and the process
+    that started the workers must end them.
 
     Args:
-        tensors: Tensors with equal shapes and dtypes in all workers.
+        tensors: Tensors, with equal shapes and dtypes in all workers.
 
     Returns:
         For each tensor, the copies of all workers in rank order, bit for bit.
     """
 
 
-def all_reduce(mean: Tensor, grads: Params) -> tuple[Tensor, Params]:
-    """Average the loss and the gradients over all workers, adding in rank order.
+def all_reduce(mean_loss: Tensor, grads: Params) -> tuple[Tensor, Params]:
+    """Average the loss and each gradient over all workers, adding in rank order.
 
-    All workers have the same number of rows of the minibatch, and get the same result.
+    Args:
+        mean_loss: Mean loss of this worker's rows. All workers have equal numbers of rows.
+        grads: Gradients of this mean loss by parameter name.
+
+    Returns:
+        The mean loss and the mean gradients, equal in all workers.
     """
 
 
 def train_minibatch_distributed(
     model: Model, batch: Batch, state: State, update: Update
 ) -> tuple[Tensor, State]:
-    """Train like `train_minibatch`, on the workers' averaged gradients.
+    """Train like `train_minibatch`, but with the mean gradients of all workers.
 
-    Each worker has its rows of the minibatch and of the state.
+    Args:
+        model: Model to train, equal in all workers.
+        batch: This worker's rows of the minibatch.
+        state: This worker's rows of the state before the minibatch.
+        update: Hyperparameters of the update.
+
+    Returns:
+        The mean loss of all workers, and this worker's rows of the detached state.
     """
 
 
@@ -656,20 +685,20 @@ def leave() -> None:
     """Disconnect from the other workers after training; every worker must call this."""
 
 
-def _between(first: Callable, last: Callable) -> tuple[Callable[..., Any], ...]:
-    # Return these two functions of this module, and all functions between them.
+def _functions(start: Callable, end: Callable) -> tuple[Callable[..., Any], ...]:
+    # Return the functions of this module from `start` to `end`, in source order.
     names = list(globals())
-    names = names[names.index(first.__name__) : names.index(last.__name__) + 1]
+    names = names[names.index(start.__name__) : names.index(end.__name__) + 1]
     return tuple(globals()[name] for name in names)
 
 
 # The functions of each module, in the order above.
 MODULES = {
-    "scratch": _between(params, build),
+    "scratch": _functions(params, build),
     "cells": (),
-    "deep": _between(deep_step, adam),
-    "exact": _between(round_to_grid, make_exact),
-    "machine": _between(devices, array),
-    "workers": _between(join, leave),
+    "deep": _functions(deep_step, adam),
+    "exact": _functions(round_to_grid, make_exact),
+    "machine": _functions(devices, array),
+    "workers": _functions(join, leave),
     **dict.fromkeys(VARIANTS[1:], (build,)),
 }

@@ -1,4 +1,4 @@
-"""Initial parameters, equal in all backends; parameters and states by layer; concatenated gates."""
+"""Draw initial parameters, select layers, and concatenate the parameters of gates."""
 
 import numpy as np
 
@@ -7,10 +7,10 @@ from .randomness import generator
 
 
 def initial(options: Options, sigma: float, seed: int, optimizer: str = "sgd") -> Arrays:
-    """Draw initial values in float64: weights W normal with deviation sigma, other arrays zero.
+    """Draw initial values (float64): weights distributed as N(0, sigma^2), and zero biases.
 
-    They are rounded to float32, because C libraries differ in the last bit of a logarithm: so all
-    machines start exact mode with the same numbers.
+    Values are rounded to float32, because C libraries' logarithms differ in the last bit.
+    After rounding, all machines start with equal values, as exact mode requires.
     """
     rng = generator(seed, "initial")
     return {
@@ -22,18 +22,18 @@ def initial(options: Options, sigma: float, seed: int, optimizer: str = "sgd") -
 
 
 def shapes(options: Options, optimizer: str) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of all trained arrays: parameters and the optimizer's slots."""
+    """Return the shapes of all trained arrays (parameters and optimizer slots) by name."""
     params, slots = options.shapes(), OPTIMIZERS[optimizer].slots
     return params | {f"{slot}.{name}": params[name] for slot in slots for name in params}
 
 
 def trained_arrays(model: Model) -> Arrays:
-    """Copy all trained arrays, with the names of `shapes`."""
+    """Copy all trained arrays to NumPy, under the names that `shapes` returns."""
     params = model.to_arrays(model.params)
-    arrays = {name: array + 0.0 for name, array in params.items()}  # no negative zeros
+    arrays = {name: array + 0.0 for name, array in params.items()}  # convert -0.0 to 0.0
     for slot, tensors in model.slots.items():
         slot_arrays = model.to_arrays(tensors)
-        for name in params:  # parameter order, for slots too
+        for name in params:  # in the order of the parameters
             array = slot_arrays[name]
             # A moving average of zero gradients shrinks until it is subnormal. Only some frameworks
             # flush subnormals to zero.
@@ -43,7 +43,7 @@ def trained_arrays(model: Model) -> Arrays:
 
 
 def select_layer(params: Params, layer: int) -> Params:
-    """Return the parameters of a layer (index from 0), with their names in the first layer."""
+    """Return a layer's parameters under the first layer's names; `layer` is an index from 0."""
     if layer == 0:
         return params
     suffix = _suffix(layer)
@@ -51,31 +51,31 @@ def select_layer(params: Params, layer: int) -> Params:
 
 
 def add_layer_suffix(params: Params, layer: int) -> Params:
-    """Return parameters with their names in this layer: the inverse of `select_layer`."""
+    """Add a layer's suffix to parameter names; the inverse of `select_layer`."""
     return {name + _suffix(layer): param for name, param in params.items()}
 
 
 def split_by_layer(state: State, options: Options) -> list[State]:
-    """Split the tensors of a state by layer."""
+    """Split the state of all layers into a list with each layer's state."""
     size = len(state) // options.num_layers
-    return [state[first : first + size] for first in range(0, len(state), size)]
+    return [state[start : start + size] for start in range(0, len(state), size)]
 
 
 def join_gates(arrays: Arrays, options: Options) -> Arrays:
     """Concatenate the arrays of all G gates: W_x (V, G*H), W_h (H, G*H), b (G*H,).
 
-    The names of further layers have a number, as in the contract.
+    Names in layers after the first have a numeric suffix, as in the contract.
     """
     joined = {
         joined_name: np.concatenate([arrays[name] for name in names], -1)
         for joined_name, names in _gate_names(options).items()
     }
-    first = {"W_e": arrays["W_e"]} if "W_e" in arrays else {}
-    return {**first, **joined, "W_hq": arrays["W_hq"], "b_q": arrays["b_q"]}
+    embedding = {"W_e": arrays["W_e"]} if "W_e" in arrays else {}
+    return {**embedding, **joined, "W_hq": arrays["W_hq"], "b_q": arrays["b_q"]}
 
 
 def split_gates(joined: Arrays, options: Options) -> Arrays:
-    """Split concatenated gates, the inverse of `join_gates`; return the contract's arrays."""
+    """Split concatenated gates into the contract's arrays; the inverse of `join_gates`."""
     arrays = dict(joined)
     for name, names in _gate_names(options).items():
         arrays |= zip(names, np.split(joined[name], len(names), -1))

@@ -1,9 +1,9 @@
-"""The only source of random numbers.
+"""The only source of random numbers for runs.
 
-A generator is keyed by (seed, purpose, epoch). Therefore a run can be resumed from any epoch
-without stored random states, and an additional draw for one purpose does not change numbers for
-another purpose. NumPy guarantees that the streams of ``RandomState`` never change (NEP 19), so that
-backends on different NumPy versions get the same numbers; the streams of ``Generator`` may change.
+A generator is keyed by (seed, purpose, epoch). Therefore, a run can be resumed from any epoch
+without stored random states, and an additional draw for one purpose does not affect other purposes.
+NumPy guarantees that the streams of ``RandomState`` never change (NEP 19), so backends on different
+NumPy versions get the same numbers; the streams of ``Generator`` may change.
 """
 
 import numpy as np
@@ -14,6 +14,6 @@ PURPOSES = {"initial": 1, "offset": 2, "shuffle": 3, "decoding": 4, "growth": 5,
 def generator(seed: int, purpose: str, epoch: int = 0, *minibatch: int) -> np.random.RandomState:
     """Return the generator for a purpose in an epoch, or in a minibatch of the epoch.
 
-    All numbers are from 0 to 2**32 - 1.
+    The seed and the indices must be from 0 to 2**32 - 1.
     """
     return np.random.RandomState([seed, PURPOSES[purpose], epoch, *minibatch])

@@ -1,11 +1,13 @@
-"""Backends by name: find, load, start and build them, and explain failures."""
+"""Find, load and start backends by name, build their models, and explain failures."""
 
+import hashlib
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, version
 from importlib.util import find_spec
-from types import MappingProxyType, ModuleType
+from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import numpy as np
@@ -14,25 +16,25 @@ from msgspec import Meta
 from .contract import MODULES, OPTIMIZERS, Arrays, Backend, Model, Options, bind
 from .errors import NotOffered, RNNScratchError, format_value
 from .settings import Threads, Variant, closest, validate
-from .system import host, processes
+from .system import processes
 from .system.records import Line, Record, Versions
 
 GROUP = "rnn_scratch.backends"
 OPTIONAL = ("fast", "concise", "workers")  # modules that a backend may lack
-BUILTIN_BACKENDS = ("numpy", "torch", "tensorflow", "mxnet", "jax")  # order of listings
-PROBE_TIMEOUT = 120.0  # seconds for a backend to load
+BUILTIN_BACKENDS = ("numpy", "torch", "tensorflow", "mxnet", "jax")  # listed in this order
+PROBE_TIMEOUT = 120.0  # seconds within which a backend must load
 FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "mxnet": "MXNet", "jax": "JAX"}
 
 
 class Usable(Record):
-    """The library versions and the devices, best first, that a backend reports."""
+    """The report of a backend that loads: its libraries' versions, and its devices, best first."""
 
     environment: Versions
     devices: Annotated[list[Line], Meta(min_length=1, max_length=1000)]
 
 
 def names() -> list[str]:
-    """Return the names of all backends: this project's, then other packages'."""
+    """Return the names of all backends, built-in backends first."""
     registered = _entry_points()
     return [name for name in BUILTIN_BACKENDS if name in registered] + sorted(
         set(registered) - set(BUILTIN_BACKENDS)
@@ -40,7 +42,7 @@ def names() -> list[str]:
 
 
 def find(name: str) -> str:
-    """Return the module of the backend with this name; raise RNNScratchError for a wrong name."""
+    """Return the name of a backend's module; raise RNNScratchError for an unknown backend."""
     if name not in (registered := _entry_points()):
         suggestion = closest(name, registered)
         raise RNNScratchError(
@@ -51,11 +53,11 @@ def find(name: str) -> str:
 
 
 def load(name: str) -> Backend:
-    """Import the backend with this name and its framework.
+    """Import the backend with this name, together with its framework.
 
-    Raises RNNScratchError if the name is wrong, the framework is missing or fails to start, or the
-    backend lacks a function of the contract. An RNNScratchError that the backend raises during its
-    import is passed on, because it explains how to install the framework.
+    Raises RNNScratchError if the name is unknown, the framework is missing or fails to start, or
+    the backend lacks a function of the contract. An RNNScratchError that the backend raises on
+    import is propagated unchanged, because it explains how to install the framework.
     """
     module = find(name)
     try:
@@ -76,28 +78,37 @@ def load(name: str) -> Backend:
         raise RNNScratchError(
             f"The {name} backend failed to load: {type(error).__name__}: {error}"
         ) from error
-    missing = [  # names such as "scratch.step"
+    missing_names = [  # names such as "scratch.step"
         f"{module_name}.{function.__name__}"
         for module_name, functions in MODULES.items()
         if module_name not in OPTIONAL or hasattr(backend, module_name)
         for function in functions
         if not hasattr(getattr(backend, module_name, None), function.__name__)
     ]
-    if missing:
+    if missing_names:
         raise RNNScratchError(
-            f"The {name} backend ({module}) lacks {', '.join(missing)}.",
+            f"The {name} backend ({module}) lacks {', '.join(missing_names)}.",
             "rnn_scratch.contract specifies the functions of a backend.",
         )
     return backend
 
 
+def source_version(package: str) -> str:
+    """Return the project's version and a short digest of a package's source."""
+    spec = find_spec(package)
+    folders = spec.submodule_search_locations or [] if spec else []
+    paths = sorted(path for folder in folders for path in Path(folder).rglob("*.py"))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+    return f"{version('rnn-scratch')}, source {digest[:8]}"
+
+
 def how_to_install(name: str) -> str:
-    """Return the command that installs the framework of a built-in backend."""
-    return f"Install it{host.by_pip(name)}"
+    """Return a hint with the command that installs an extra, such as a backend's framework."""
+    return f"Install it in the folder of the clone: pip install -e '.[{name}]'"
 
 
 def default(log: Callable[[str], object]) -> str:
-    """Return the default backend: torch or, after a line to `log`, numpy without PyTorch."""
+    """Return "torch" or, if PyTorch is not installed, log a hint and return "numpy"."""
     if find_spec("torch") is not None:
         return "torch"
     log(f"PyTorch is not installed, so training uses NumPy. {how_to_install('torch')}")
@@ -105,20 +116,20 @@ def default(log: Callable[[str], object]) -> str:
 
 
 def start(name: str, threads: int | None) -> tuple[Backend, int]:
-    """Load the backend and set its number of threads; return it and the number in use."""
-    if threads is not None:  # records from elsewhere may have any number
+    """Load a backend and set its number of threads; return the backend and the number in use."""
+    if threads is not None:  # a run from someone else may contain any value
         validate("threads", threads, Threads)
     backend = load(name)
-    # Before any computation, because TensorFlow fixes the number when it first lists devices.
+    # TensorFlow fixes the number of threads when it first lists devices.
     return backend, backend.machine.set_threads(threads)
 
 
 def check_device(names: Sequence[str], device: str) -> None:
     """Raise RNNScratchError if none of these backends reports the device."""
-    if device in ("auto", "cpu"):  # all backends support them
+    if device in ("auto", "cpu"):  # supported by all backends
         return
-    answers = probes(names)
-    devices = {n: usable.devices for n, usable in answers.items() if not isinstance(usable, str)}
+    reports = probes(names)
+    devices = {n: usable.devices for n, usable in reports.items() if not isinstance(usable, str)}
     if devices and not any(device in names for names in devices.values()):
         lines = "".join(f"\n  {name}: {', '.join(names)}" for name, names in devices.items())
         raise RNNScratchError(
@@ -128,7 +139,7 @@ def check_device(names: Sequence[str], device: str) -> None:
 
 
 def choose_device(name: str, backend: Backend, device: str, dtype: str) -> str:
-    """Return the device, or for ``auto`` the best device for this dtype; or raise an error."""
+    """Return `device`, or for ``auto`` the best device; raise RNNScratchError if unavailable."""
     devices = backend.machine.devices(dtype)
     if device == "auto":
         return devices[0]
@@ -149,13 +160,13 @@ def build(
     options: Options,
     optimizer: str = "sgd",
 ) -> Model:
-    """Build a variant of the model with these parameters; raise NotOffered if it is missing.
+    """Build a variant of the model from arrays; raise NotOffered if the variant is unsupported.
 
-    The optimizer's state is in the arrays, named as by `parameters.trained_arrays`, or zeros.
+    The optimizer's state starts at zero, unless `arrays` contains slots (see `parameters.shapes`).
     """
-    validate("model", variant, Variant)  # records from elsewhere may have any name
+    validate("model", variant, Variant)  # a run from someone else may contain any name
     if not hasattr(backend, variant):
-        raise NotOffered(f"The {name} backend has no {variant} model.", "Use the model scratch.")
+        raise NotOffered(f"The {name} backend has no {variant} model.", "Use the scratch model.")
     params = {parameter: arrays[parameter] for parameter in options.shapes()}
     build = getattr(backend, variant).build
     if variant == "scratch" and options.deep:
@@ -163,7 +174,7 @@ def build(
     try:
         built = build(params, options)
         for slot in OPTIMIZERS[optimizer].slots:
-            # Build the slots with the same `build`, so that they have the layout of the parameters.
+            # Build slots like parameters, so that both have the same layout.
             values = {
                 parameter: arrays.get(f"{slot}.{parameter}", np.zeros_like(array))
                 for parameter, array in params.items()
@@ -177,7 +188,7 @@ def build(
 
 
 def _build_deep(backend: Backend, arrays: Arrays, options: Options) -> Model:
-    # Build the plain model with the functions of ``deep``.
+    # Build the scratch model with the functions of ``deep``.
     plain, deep = backend.scratch.build(arrays, options), backend.deep
     backward = plain.backward and deep.deep_backward
     forward, state, to_arrays = deep.deep_forward, backend.scratch.state, plain.to_arrays
@@ -185,36 +196,30 @@ def _build_deep(backend: Backend, arrays: Arrays, options: Options) -> Model:
 
 
 def workers(name: str, backend: Backend) -> ModuleType:
-    """Return the backend's module for workers; raise NotOffered if it is missing."""
+    """Return the backend's module ``workers``; raise NotOffered if the backend lacks it."""
     if not hasattr(backend, "workers"):
         raise NotOffered(f"The {name} backend does not support several workers.", "Use 1 worker.")
     return backend.workers
 
 
-def loadable(log: Callable[[str], None], pythons: Mapping[str, str] | None = None) -> list[str]:
-    """Return the backends that load; call `log` with a line about each other backend.
-
-    `pythons` has the interpreters of backends in separate environments.
-    """
-    answers = probes(names(), pythons or {})
+def loadable(log: Callable[[str], None]) -> list[str]:
+    """Return the names of the backends that load; log the error of every other backend."""
+    answers = probes(names())
     for name, answer in answers.items():
         if isinstance(answer, str):
             log(f"skipping {name}: {answer}")
     return [name for name, answer in answers.items() if not isinstance(answer, str)]
 
 
-def probes(
-    names: Sequence[str], pythons: Mapping[str, str] = MappingProxyType({})
-) -> dict[str, Usable | str]:
-    """Load each backend in its own process, because it may crash; return its report or error."""
+def probes(names: Sequence[str]) -> dict[str, Usable | str]:
+    """Load each backend in a child process, which may crash; return reports or errors by name."""
     calls = {name: partial(_describe, name) for name in names}
-    usable: dict[str, Usable | str] = {}
-    for name, answer in processes.ask(calls, timeout=PROBE_TIMEOUT, pythons=pythons):
-        if not isinstance(answer, processes.Exited):
-            usable[name] = answer
-        elif answer.error:
-            usable[name] = str(answer.error)
-    return {name: usable[name] for name in names}
+    reports: dict[str, Usable | str] = {}
+    with processes.start(calls, timeout=PROBE_TIMEOUT) as (_, answers):
+        for name, answer in answers:
+            if answer is not None:
+                reports[name] = str(answer) if isinstance(answer, RNNScratchError) else answer
+    return {name: reports[name] for name in names}
 
 
 def _describe(name: str) -> Iterator[Usable]:
@@ -227,5 +232,5 @@ def _describe(name: str) -> Iterator[Usable]:
 
 @cache
 def _entry_points() -> dict[str, EntryPoint]:
-    # Cached because Python reads a file of every installed package to find them.
+    # Cached, because finding entry points reads a file of every installed package.
     return {entry.name: entry for entry in entry_points(group=GROUP)}

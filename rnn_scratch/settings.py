@@ -1,8 +1,8 @@
 """The settings: the hyperparameters of a run, with their types, bounds, defaults and descriptions.
 
-Together with the text, the settings determine every number of a run. Each setting is declared once,
-as a field of `Settings`. Validation, the options of the command line, records and the reference
-follow from this declaration.
+Together with the text, the settings determine all results of a run. A setting is declared once, as
+a field of `Settings`. Validation, command-line options, records and the reference page are
+derived from this declaration.
 """
 
 import difflib
@@ -20,16 +20,16 @@ from . import exact
 from .contract import CELLS, OPTIMIZERS, VARIANTS, Options, Update
 from .errors import RNNScratchError, format_value
 
-# Limits far above the needs of a character model, but well below the sizes at which frameworks
-# crash or hang: with 32,768 units, the recurrent weights alone take 4 GB; TensorFlow compiles every
-# time step of a minibatch; the history has a line per epoch.
+# Limits that are far above the needs of a character model, but well below the sizes at which
+# frameworks crash or hang: with 32,768 units, the recurrent weights alone take 4 GB; TensorFlow
+# compiles every time step of a minibatch; the history has a line per epoch.
 MAX_UNITS, MAX_STEPS, MAX_ROWS, MAX_EPOCHS = 2**15, 2**12, 2**20, 10**6
 MAX_LAYERS = 64
-MAX_THREADS = 1024  # PyTorch and MXNet crash and TensorFlow hangs with 100,000 threads
+MAX_THREADS = 1024  # with 100,000 threads, PyTorch and MXNet crash, and TensorFlow hangs
 MAX_WORKERS = 256
 MAX_CHARACTERS = 10**6  # minutes to hours of generation, which no framework can interrupt
 MAX_SEED = 2**32 - 1  # NumPy's limit
-LIMITS = {"gt": "above", "ge": "from", "lt": "to below", "le": "to"}  # words for limits of Meta
+LIMITS = {"gt": "above", "ge": "from", "lt": "to below", "le": "to"}  # phrases in error messages
 
 LEARNING_RATES = ", ".join(f"{rule.lr:g} with {name}" for name, rule in OPTIMIZERS.items())
 
@@ -54,57 +54,57 @@ Length = Annotated[int, Meta(ge=1, le=MAX_CHARACTERS)]
 Unknown = Annotated[Literal["error", "skip"], Meta()]
 
 
-def about(text: str, **limits: Any) -> Meta:
-    """Return the description of a setting, with its limits."""
+def meta(text: str, **limits: Any) -> Meta:
+    """Return a setting's metadata: its description and its limits."""
     return Meta(description=text, **limits)
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The settings of a run; the defaults are the chapter's.
+    """The settings of a run; the default values are from the chapter.
 
-    A value of the wrong type or out of bounds raises RNNScratchError. Numbers may be NumPy's.
+    A value of the wrong type or out of bounds raises RNNScratchError. Values may be NumPy scalars.
     """
 
-    batch_size: Annotated[int, about("Number of rows in a minibatch.", ge=1, le=MAX_ROWS)] = 32
-    num_steps: Annotated[int, about("Number of time steps in a row.", ge=1, le=MAX_STEPS)] = 35
-    num_hiddens: Annotated[Units, about("Number of hidden units in each layer.")] = 512
-    cell: Annotated[CellName, about("Recurrent cell.")] = "rnn"
-    embedding: Annotated[int, about("Embedding size (0: one-hot).", ge=0, le=MAX_UNITS)] = 0
-    num_layers: Annotated[int, about("Number of recurrent layers.", ge=1, le=MAX_LAYERS)] = 1
-    dropout: Annotated[float, about("Dropout probability on each layer.", ge=0, le=0.99)] = 0.0
-    num_epochs: Annotated[Epochs, about("Number of epochs.")] = 500
-    optimizer: Annotated[OptimizerName, about("Optimizer; sgd is gradient descent.")] = "sgd"
-    # The default of the learning rate depends on the optimizer.
-    lr: Annotated[Positive, about(f"Learning rate; {LEARNING_RATES}.")] = None  # type: ignore[assignment]
+    batch_size: Annotated[int, meta("Number of rows in a minibatch.", ge=1, le=MAX_ROWS)] = 32
+    num_steps: Annotated[int, meta("Number of time steps per row.", ge=1, le=MAX_STEPS)] = 35
+    num_hiddens: Annotated[Units, meta("Number of hidden units in each layer.")] = 512
+    cell: Annotated[CellName, meta("Recurrent cell.")] = "rnn"
+    embedding: Annotated[int, meta("Embedding size (0: one-hot).", ge=0, le=MAX_UNITS)] = 0
+    num_layers: Annotated[int, meta("Number of recurrent layers.", ge=1, le=MAX_LAYERS)] = 1
+    dropout: Annotated[float, meta("Dropout probability after each layer.", ge=0, le=0.99)] = 0.0
+    num_epochs: Annotated[Epochs, meta("Number of epochs.")] = 500
+    optimizer: Annotated[OptimizerName, meta("Optimizer; sgd is gradient descent.")] = "sgd"
+    # The default learning rate depends on the optimizer.
+    lr: Annotated[Positive, meta(f"Learning rate; {LEARNING_RATES}.")] = None  # type: ignore[assignment]
     schedule: Annotated[
         Literal["constant", "cosine"],
-        about("Learning-rate schedule: constant, or cosine decay to almost zero."),
+        meta("Learning-rate schedule: constant, or cosine decay to almost zero."),
     ] = "constant"
     warmup: Annotated[
-        Natural, about("Raise the learning rate linearly from zero over the first N updates.")
+        Natural, meta("Raise the learning rate linearly from zero over the first N updates.")
     ] = 0
     weight_decay: Annotated[
-        float, about("Each update shrinks all parameters by lr times this value.", ge=0)
+        float, meta("Each update shrinks all parameters by lr times this value.", ge=0)
     ] = 0.0
-    # With a larger sigma, some weights are infinite in float32.
-    sigma: Annotated[float, about("Standard deviation σ of the weights.", gt=0, le=1e30)] = 0.01
-    theta: Annotated[Positive | None, about("Clip gradients to this norm θ (none: don't).")] = 1.0
+    # With a larger sigma, some initial weights would be infinite in float32.
+    sigma: Annotated[float, meta("Standard deviation σ of initial weights.", gt=0, le=1e30)] = 0.01
+    theta: Annotated[Positive | None, meta("Maximum gradient norm θ (none: don't clip).")] = 1.0
     sampling: Annotated[
         Literal["sequential", "random"],
-        about("Minibatches: sequential (each continues the previous minibatch) or random."),
+        meta("Minibatches: sequential (each continues the previous minibatch) or random."),
     ] = "sequential"
     normalize: Annotated[
         Literal["chapter", "spaced", "none"],
-        about(
+        meta(
             "Normalization of the text: chapter (lower-case letters and spaces, as in the "
             "chapter), spaced (also a space between lines) or none (keep the text unchanged)."
         ),
     ] = "chapter"
-    max_tokens: Annotated[Natural, about("Use only the first N characters (0: all).")] = 10_000
-    valid_tokens: Annotated[Natural, about("Hold out N characters after the training text.")] = 0
+    max_tokens: Annotated[Natural, meta("Use only the first N characters (0: all).")] = 10_000
+    valid_tokens: Annotated[Natural, meta("Hold out N characters after the training text.")] = 0
     valid_share: Annotated[
         float,
-        about(
+        meta(
             "Hold out this fraction at the end of the text, or of its first max_tokens characters. "
             "Cannot be used together with valid_tokens.",
             ge=0,
@@ -112,12 +112,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = 0.0
     # The default is float32, or float64 in exact mode.
-    dtype: Annotated[Literal["float32", "float64"], about("Floating-point type.")] = None  # type: ignore[assignment]
-    exact: Annotated[bool, about("Exact mode: all backends agree bit for bit (float64).")] = False
-    seed: Annotated[Natural, about("Random seed.")] = 0
+    dtype: Annotated[Literal["float32", "float64"], meta("Floating-point type.")] = None  # type: ignore[assignment]
+    exact: Annotated[bool, meta("Exact mode: all backends agree bit for bit (float64).")] = False
+    seed: Annotated[Natural, meta("Random seed.")] = 0
 
     def __post_init__(self) -> None:
-        """Validate each value, and replace defaults that depend on other settings."""
+        """Validate each value, and fill in defaults that depend on other settings."""
         for name, annotation in annotations(Settings).items():
             value = getattr(self, name)
             if value is not None or name not in ("lr", "dtype"):
@@ -145,7 +145,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def network(self) -> str:
-        """The cell, and the number of layers and units, such as "lstm, 256 hidden units"."""
+        """A description of the network, such as "lstm, 256 hidden units"."""
         layers = f"{self.num_layers} layers of " if self.num_layers > 1 else ""
         dropout = f", dropout {self.dropout:g}" if self.dropout else ""
         return f"{self.cell}, {layers}{self.num_hiddens} hidden units{dropout}"
@@ -157,11 +157,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Declaration(NamedTuple):
-    """The parts of a type such as ``Annotated[int, Meta(ge=1)]``."""
+    """The parts of an annotated type, such as ``Annotated[int, Meta(ge=1)]``."""
 
     base: Any  # int, float, bool or a Literal
     limits: dict[str, Any]  # keys: gt, ge, lt, le
-    optional: bool  # whether None is allowed
+    optional: bool  # whether the value may be None
     description: str
 
 
@@ -178,12 +178,12 @@ def declaration(annotation: Any) -> Declaration:
 
 @cache
 def annotations(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the annotated types of the fields of a class or the arguments of a function."""
+    """Return the annotated types of a class's fields or a function's arguments, by name."""
     return get_type_hints(function, include_extras=True)
 
 
 def validate(name: str, value: Any, annotation: Any) -> Any:
-    """Convert a value, perhaps NumPy's, to its annotated type, or raise RNNScratchError."""
+    """Convert a value, such as a NumPy scalar, to a type; raise RNNScratchError if invalid."""
     plain = value.item() if isinstance(value, np.generic) else value
     try:
         converted = msgspec.convert(plain, annotation)
@@ -193,17 +193,17 @@ def validate(name: str, value: Any, annotation: Any) -> Any:
         pass
     base, limits, optional, _ = declaration(annotation)
     if base in (int, float):
-        words = "an integer" if base is int else "a finite number"
-        words += "".join(f" {LIMITS[limit]} {bound:,}" for limit, bound in limits.items())
-        words = words.replace(" to ", " and at most ") if "gt" in limits else words
+        text = "an integer" if base is int else "a finite number"
+        text += "".join(f" {LIMITS[limit]} {bound:,}" for limit, bound in limits.items())
+        text = text.replace(" to ", " and at most ") if "gt" in limits else text
     else:
-        words = "True or False" if base is bool else "one of " + ", ".join(get_args(base))
-    words += ", or None" * optional
-    raise RNNScratchError(f"`{name}` must be {words} (got {format_value(value)}).")
+        text = "True or False" if base is bool else "one of " + ", ".join(get_args(base))
+    text += ", or None" * optional
+    raise RNNScratchError(f"`{name}` must be {text} (got {format_value(value)}).")
 
 
 def validate_arguments(function: Callable[..., Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Convert the arguments of a function that have annotated types; return all arguments."""
+    """Validate and convert a function's arguments of ``Annotated`` types; return all arguments."""
     converted = dict(values)
     for name, annotation in annotations(function).items():
         if optional := get_args(annotation)[1:] == (NoneType,):
@@ -213,19 +213,19 @@ def validate_arguments(function: Callable[..., Any], values: dict[str, Any]) -> 
     return converted
 
 
-# Names that users of other libraries expect.
+# Names of arguments in other libraries, with the corresponding names in this package.
 SYNONYMS = {"gpu": "device", "learning_rate": "lr", "hidden_size": "num_hiddens"}
 
 
 def closest(name: str, names: Iterable[str]) -> str | None:
-    """Return the name that a user probably means by a wrong name."""
+    """Return the entry of `names` that the unknown `name` was most likely meant to be, or None."""
     if (synonym := SYNONYMS.get(name)) in (names := list(names)):
         return synonym
     return next(iter(difflib.get_close_matches(name, names, 1)), None)
 
 
 def require_settings(names: Iterable[str], arguments: Iterable[str]) -> None:
-    """Raise RNNScratchError for a name that is not a setting; suggest a setting or an argument."""
+    """Raise RNNScratchError for an unknown name, and suggest a similar setting or argument."""
     accepted_names = [*Settings.__struct_fields__, *arguments]
     for name in set(names).difference(accepted_names):
         suggestion = closest(name, accepted_names)
@@ -234,7 +234,7 @@ def require_settings(names: Iterable[str], arguments: Iterable[str]) -> None:
 
 
 def option_name(name: str) -> str:
-    """Return the command-line option of an argument: ``--num-hiddens`` for ``num_hiddens``."""
+    """Return the command-line option for an argument: ``--num-hiddens`` for ``num_hiddens``."""
     return "--" + name.replace("_", "-")
 
 
@@ -246,7 +246,7 @@ def model_options(settings: Settings, vocab_size: int, device: str = "cpu") -> O
 
 
 def update_rule(settings: Settings, lr: float | None = None) -> Update:
-    """Return the rule by which a backend updates parameters, perhaps with another learning rate."""
+    """Return the hyperparameters of an update, optionally with another learning rate."""
     fields = structs.asdict(settings)
     shared = {name: fields[name] for name in Update._fields if name in fields}
     theta = math.inf if settings.theta is None else settings.theta

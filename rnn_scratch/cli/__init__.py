@@ -1,1 +1,1 @@
-"""The command line: one module for each command or two."""
+"""The command line; each command module implements one or two commands."""

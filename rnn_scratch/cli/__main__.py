@@ -1,11 +1,11 @@
-"""The program `rnn-scratch`, which is also `python -m rnn_scratch.cli`."""
+"""The program `rnn-scratch`, which `python -m rnn_scratch.cli` also runs."""
 
 import os
 import signal
 
 
 def start() -> None:
-    """Run the command line; from the first moment, Ctrl-C ends it without a traceback."""
+    """Run the command line; even during imports, Ctrl-C ends it without a traceback."""
     try:
         from ..system import signals
 

@@ -1,6 +1,5 @@
 """The commands `runs` and `backends`, which print lists."""
 
-from functools import partial
 from pathlib import Path
 
 import click
@@ -11,7 +10,6 @@ from ..runs.progress import format_perplexity
 from ..runs.run import listing
 from ..runs.run_folder import Epoch, RunRecord
 from ..system import files
-from ..system.terminal import echo
 from .screen import Screen
 
 HEADING = ["run", "folder", "backend", "model", "text", "epochs", "perplexity", "held-out", "state"]
@@ -23,16 +21,16 @@ def runs(folder: str) -> None:
     """List the runs in FOLDER, newest first.
 
     Every command accepts the short names of the runs in runs/: a number, which counts up from 1,
-    and `last` for the newest. Perplexities are the last epoch's.
+    and `last` for the run whose session started last. Perplexities are the last epoch's.
     """
     parent = Path(folder)
-    entries = listing(parent, partial(echo, err=True))
-    has_names = parent == run_folder.PARENT  # commands look up short names there
+    entries = listing(parent, Screen(stderr=True).print_line)
+    has_names = parent == run_folder.PARENT  # short names refer to this folder
     if entries:
         rows = [[str(entry[1].number) if has_names else "", *_cells(*entry)] for entry in entries]
         Screen().table(HEADING, rows, keys=2 if has_names else 1)
     else:
-        echo(f"There are no runs in {folder}. Start one: rnn-scratch train")
+        Screen().print_line(f"There are no readable runs in {folder}. Start one: rnn-scratch train")
 
 
 @click.command()
@@ -43,7 +41,7 @@ def backends() -> None:
         probes = registry.probes(registry.names())
     rows = []
     for name, probe in probes.items():
-        if isinstance(probe, str):  # the reason of a failure, with a hint
+        if isinstance(probe, str):  # the reason for the failure, with a hint
             rows.append([name, "no", "", probe])
         else:
             versions = ", ".join(f"{key} {value}" for key, value in probe.environment.items())

@@ -6,7 +6,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 import click
@@ -14,7 +14,7 @@ import click
 from ..errors import RNNScratchError
 from ..settings import SYNONYMS, closest, option_name
 from ..system import signals
-from ..system.terminal import echo, leave
+from .screen import Screen
 
 # Command modules; a module is imported when its command is called.
 COMMANDS = {
@@ -29,15 +29,13 @@ COMMANDS = {
     "compare": "compare",
     "report": "compare",
 }
-# The option that an unexpected argument of a command was probably meant for.
-ARGUMENTS = {"train": "--text", "evaluate": "--text", "predict": "--prefix"}
 OUT_OF_MEMORY = re.compile(
     "out of memory|enough memory|allocate.* memory|bad_alloc|OOM when|failed to map segment", re.I
 )
 
 
 class Commands(click.Group):
-    """The commands; only the called command's module is imported."""
+    """The group of all commands, which imports only the module of the called command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands, sorted."""
@@ -77,13 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cli.main(arguments, prog_name="rnn-scratch", standalone_mode=False)
     except click.ClickException as error:
         name = getattr(error, "option_name", "").strip("-").replace("-", "_")
-        if name in SYNONYMS:  # an unknown option that other libraries have
+        if name in SYNONYMS:  # an unknown option that exists in other libraries
             problem = f"{error.message} Did you mean '{option_name(SYNONYMS[name])}'?"
             error = click.UsageError(problem, getattr(error, "ctx", None))
-        context = getattr(error, "ctx", None)
-        if context and context.command.name in ARGUMENTS and "extra argument" in error.message:
-            problem = f"{error.message}. Did you mean '{ARGUMENTS[context.command.name]}'?"
-            error = click.UsageError(problem, context)
         message = io.StringIO()
         error.show(message)
         _fail(message.getvalue().removesuffix("\n"), error.exit_code)
@@ -102,16 +96,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(1)
         _fail(f"Error: {prefix}{error.strerror or error}.")
     except Exception as error:
-        # When memory is exhausted, frameworks raise different exceptions with similar messages. A
-        # failing import may have the reason as its cause.
-        for cause in (error, error.__cause__):
-            if isinstance(cause, MemoryError) or OUT_OF_MEMORY.search(str(cause)):
-                reason = (str(cause).splitlines() or ["no memory is left"])[0].removesuffix(".")
-                # An exit by Python would wait for threads of OpenBLAS, which wait for memory.
-                _fail(f"Error: Out of memory: {reason}.", end=leave)
+        # When memory is exhausted, frameworks raise different exceptions with similar messages.
+        if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
+            reason = str(error).partition("\n")[0] or "no memory is left"
+            _fail(f"Error: Out of memory: {reason.removesuffix('.')}.")
         raise
 
 
-def _fail(message: str, code: int = 2, end: Callable[[int], NoReturn] = sys.exit) -> NoReturn:
-    echo(message, err=True)
-    end(code)
+def _fail(message: str, code: int = 2) -> NoReturn:
+    Screen(stderr=True).print_line(message)
+    sys.exit(code)

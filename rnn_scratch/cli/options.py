@@ -1,7 +1,6 @@
 """Options that several commands share."""
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any, get_args
@@ -10,7 +9,6 @@ import click
 from click.core import ParameterSource
 from msgspec import structs
 
-from ..contract import VERBOSE
 from ..errors import RNNScratchError
 from ..settings import Settings, Threads, Variant, annotations, declaration, option_name, validate
 
@@ -19,16 +17,16 @@ ALIASES = {"num_epochs": ["--epochs"], "num_layers": ["--layers"]}
 
 
 class Number(click.ParamType):
-    """A number of an annotated type."""
+    """A click type for numbers of an annotated type."""
 
     name = "number"
 
     def __init__(self, annotation: Any) -> None:
-        """Accept the values of this type; the text "none" is None."""
+        """Store the annotated type; if it allows None, the text "none" means None."""
         self.annotation = annotation
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Convert text to the number, or to None."""
+        """Convert text to a number, or to None."""
         base, _, optional, _ = declaration(self.annotation)
         with contextlib.suppress(ValueError):
             value = None if optional and value == "none" else base(value)
@@ -39,13 +37,13 @@ class Number(click.ParamType):
 
 
 def click_type(annotation: Any) -> click.ParamType:
-    """Return the type of an option, with the limits or choices of an annotated type."""
+    """Return the click type of an option, with an annotated type's limits or choices."""
     base = declaration(annotation).base
     return Number(annotation) if base in (int, float) else click.Choice(get_args(base))
 
 
 def option(name: str, annotation: Any, help: str, **kwargs: Any) -> Decorator:
-    """Add an option with the limits or choices of an annotated type."""
+    """Return a decorator that adds an option with the limits or choices of an annotated type."""
     return click.option(name, type=click_type(annotation), help=help, **kwargs)
 
 
@@ -55,7 +53,7 @@ def options(*decorators: Decorator) -> Decorator:
 
 
 def settings_options(omit: Sequence[str] = (), **defaults: Any) -> Decorator:
-    """Add an option for each setting; `defaults` are defaults that the command changes."""
+    """Return a decorator that adds an option for each setting; `defaults` overrides defaults."""
     defaults = {**structs.asdict(Settings()), **defaults}
     fields = annotations(Settings).items()
     return options(*(_setting(n, kind, defaults[n]) for n, kind in fields if n not in omit))
@@ -86,12 +84,11 @@ def runtime_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option("--device", help="Device: cpu, cuda, mps, or auto for the best device."),
         option("--threads", Threads, "Number of threads.  [default: the run's, or automatic]"),
-        verbose_option,
     )(command)
 
 
 def text_options(default: str = "time-machine, or tide-clock if that is unavailable") -> Decorator:
-    """Add the options that name a text; `default` describes the default."""
+    """Return a decorator that adds the options for a text; `default` describes the default."""
     return options(
         click.option(
             "--corpus",
@@ -109,22 +106,12 @@ best_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-# Backends read the variable when they are imported.
-verbose_option = click.option(
-    "--verbose",
-    is_flag=True,
-    expose_value=False,
-    callback=lambda ctx, param, verbose: os.environ.update({VERBOSE: "1"} if verbose else {}),
-    help="Show the messages of frameworks.",
-)
-
-
 def separated(text: str) -> list[str]:
     """Return the unique items of a list such as "A,B", or the text itself if it has no items."""
     return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip())) or [text]
 
 
 def specified(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that are on the command line."""
+    """Return the options that were given on the command line."""
     source = click.get_current_context().get_parameter_source
     return {n: value for n, value in options.items() if source(n) is ParameterSource.COMMANDLINE}

@@ -8,8 +8,8 @@ from ..play import page
 from ..runs import inference
 from ..runs.run import resolve_run
 from ..system import files
-from ..system.terminal import echo
 from .options import best_option
+from .screen import Screen
 
 
 @click.command()
@@ -30,6 +30,7 @@ def play(run: str, best: bool, no_browser: bool) -> None:
     folder = path if path.is_dir() else path.parent
     file = (folder / "play.html").absolute()
     files.replace(file, page.render(saved, path.absolute().name).encode())
-    echo(f"The network of {path} is in {file}")
+    screen = Screen()
+    screen.print_line(f"The network of {path} is in {file}")
     if not no_browser and not webbrowser.open(file.as_uri()):
-        echo("Cannot open a browser. Open the file in a browser.")
+        screen.print_line("Cannot open a browser. Open the file in a browser.")

@@ -1,7 +1,6 @@
 """The commands `predict` and `evaluate`: inference with a trained model."""
 
 import sys
-from functools import partial
 from typing import Any
 
 import click
@@ -10,8 +9,9 @@ from .. import api
 from ..runs.inference import Evaluation
 from ..runs.progress import format_perplexity, losses
 from ..settings import Length, Natural, Positive, Probability, TopK, Unknown
-from ..system.terminal import echo
+from ..system.terminal import printable
 from .options import best_option, option, options, runtime_options, specified, text_options
+from .screen import Screen
 
 inference_options = options(
     best_option,
@@ -43,11 +43,11 @@ def predict(run: str, **options: Any) -> None:
     """Generate text from a prefix with RUN's model.
 
     RUN is the folder of a run, its short name in the list of `rnn-scratch runs` (a number, or last
-    for the newest), or a checkpoint file.
+    for the run whose session started last), or a checkpoint file.
     """
-    stream = partial(echo, end="") if sys.stdout is not None and sys.stdout.isatty() else None
+    stream = _print_characters if sys.stdout.isatty() else None
     text = api.predict(run, stream=stream, **specified(options))
-    echo("" if stream else text)
+    print("" if stream else text)
 
 
 @click.command()
@@ -64,18 +64,22 @@ def evaluate(run: str, **options: Any) -> None:
     likely characters that would be as hard to predict.
     """
     result = api.evaluate(run, **specified(options))
-    echo(f"model      {result.trained}")
-    _print(result)
+    descriptions = [f"model      {result.trained}\n{_description(result)}"]
     if result.held_out is not None:
-        echo()
-        _print(result.held_out)
+        descriptions.append(_description(result.held_out))
+    Screen().print_line("\n\n".join(descriptions))
 
 
-def _print(result: Evaluation) -> None:
+def _print_characters(text: str) -> None:
+    print(printable(text), end="", flush=True)
+
+
+def _description(result: Evaluation) -> str:
     perplexity = format_perplexity(result.perplexity)
     skipped = f" ({result.skipped:,} unknown characters skipped)" if result.skipped else ""
-    echo(f"text       {result.source}")
-    echo(f"perplexity {perplexity} on {result.tokens:,} characters{skipped}")
-    echo(f"loss       {losses(result.loss)}")
-    echo(f"uniform    {result.uniform:.2f}  all characters of the vocabulary equally likely")
-    echo(f"unigram    {result.unigram:.2f}  characters as likely as they are frequent here")
+    return f"""\
+text       {result.source}
+perplexity {perplexity} on {result.tokens:,} characters{skipped}
+loss       {losses(result.loss)}
+uniform    {result.uniform:.2f}  all characters of the vocabulary equally likely
+unigram    {result.unigram:.2f}  characters as likely as they are frequent here"""

@@ -1,57 +1,41 @@
-"""Rich's console, with content escaped that a terminal would execute."""
+"""A Rich console that escapes control characters on a terminal."""
 
-import sys
+import textwrap
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import BarColumn, Progress, TextColumn
 from rich.segment import Segment
 from rich.table import Table
 
-from ..system.terminal import printable, wrapped
+from ..system.terminal import printable
 
 
 class Screen(Console):
-    """A console that escapes content for a terminal, but not for a file or a pipe."""
+    """A console that escapes control characters on a terminal, but not in a file or a pipe."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        """Create the console for stdout, or with other arguments of Rich's console."""
-        stream = sys.stderr if kwargs.get("stderr") else sys.stdout
-        # Not Rich's `is_terminal`, which depends on FORCE_COLOR and TTY_COMPATIBLE. No emoji,
-        # because ":key:" in a text must not become a picture.
-        plain = {"highlight": False, "markup": False, "emoji": False}
-        super().__init__(**{"force_terminal": stream.isatty(), **plain, **kwargs})
+    def __init__(self, stderr: bool = False) -> None:
+        """Create a console that prints to stderr if `stderr` is true, otherwise to stdout."""
+        # Emoji are disabled, because ":key:" in a text must not become an emoji.
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
         if not self.is_terminal:
             self.width = 10_000
 
-    def print_line(self, line: str) -> None:
-        """Print a line, wrapped at spaces and indented on a terminal, unchanged elsewhere."""
+    def print_line(self, line: str = "") -> None:
+        """Print a line; on a terminal, wrap it at spaces and indent continuation lines."""
         if self.is_terminal:
-            self.print(wrapped(printable(line), self.width, "  "), soft_wrap=True)
+            self.print(wrapped(printable(line), self.width), soft_wrap=True)
         else:  # Rich would drop control characters and replace tabs
             print(line, file=self.file, flush=True)
-
-    def bar(self) -> Progress:
-        """Return a progress bar; tasks have the text fields `metrics` and `time_left`."""
-        return Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[metrics]}{task.fields[time_left]}"),
-            console=self,
-            transient=True,
-            disable=not self.is_terminal,
-        )
 
     def table(
         self,
         heading: Sequence[str],
         rows: Sequence[Sequence[str]],
         title: str | None = None,
-        numbers: bool = False,
+        is_numeric: bool = False,
         keys: int = 1,
     ) -> None:
-        """Print a table without empty columns; `numbers` right-aligns all but the first column.
+        """Print a table without empty columns; `is_numeric` right-aligns all but the first column.
 
         Columns that do not fit continue in another table, which repeats the first `keys` columns.
         """
@@ -65,7 +49,7 @@ class Screen(Console):
         for group in groups:
             table = Table(box=None, title=title, title_justify="left")
             for index, (name, *_) in enumerate(group):
-                justify = "right" if numbers and index else "left"
+                justify = "right" if is_numeric and index else "left"
                 table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
             for row in list(zip(*group))[1:]:
                 table.add_row(*row)
@@ -75,8 +59,23 @@ class Screen(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Escape content on a terminal."""
+        """Render an object; on a terminal, escape its control characters."""
         for segment in super().render(renderable, options):
             if self.is_terminal and not segment.control:
                 segment = segment._replace(text=printable(segment.text))
             yield segment
+
+
+def wrapped(text: str, width: int) -> str:
+    """Break lines longer than `width` at spaces, and indent continuation lines.
+
+    Commands, and words longer than a line, such as paths, stay whole, so that users can copy them.
+    """
+    wrapper = textwrap.TextWrapper(
+        width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    lines = []
+    for line in text.split("\n"):
+        fits = len(line) <= width or line.startswith(("rnn-scratch ", "python "))
+        lines += [line] if fits else wrapper.wrap(line)
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The command `show`: a function of several backends in columns, or the diff of two backends."""
+"""The command `show`: print a function from several backends in columns, or from two as a diff."""
 
 import difflib
 from collections.abc import Sequence
@@ -11,7 +11,6 @@ from ..errors import RNNScratchError
 from ..settings import Variant, validate
 from ..show import columns, source_code
 from ..show.columns import Definitions, location
-from ..system.terminal import echo
 from .options import option, separated
 from .screen import Screen
 
@@ -50,11 +49,11 @@ def show(function: str, backends: str | None, model: str, diff: tuple[str, str] 
         raise _unknown(function, note, variants)
     _print(function, sources if diff else {name: s for name, s in sources.items() if s}, bool(diff))
     if missing:
-        echo(note, err=True)
+        Screen(stderr=True).print_line(note)
 
 
 def _choose(names: Sequence[str], model: str) -> list[str]:
-    # Return the named variants, such as torch:fast, or all whose source is on this machine.
+    # Return the named variants, such as torch:fast; without names, all with source code here.
     variants = []
     for name in names or registry.names():
         backend, _, variant = name.partition(":")
@@ -65,7 +64,7 @@ def _choose(names: Sequence[str], model: str) -> list[str]:
         except RNNScratchError as error:
             if names:
                 raise
-            echo(f"skipping {name}: {error}", err=True)
+            Screen(stderr=True).print_line(f"skipping {name}: {error}")
     return list(dict.fromkeys(variants))
 
 

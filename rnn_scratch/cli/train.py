@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich import progress as bars
 
 from .. import api, exact
 from ..check import growth
 from ..errors import RNNScratchError
 from ..runs import checkpoint, run_folder
 from ..runs.presets import PRESETS, SAMPLE
-from ..runs.progress import LineReport, numbers_within, time_left
+from ..runs.progress import LineReport, time_left, within_epoch
 from ..runs.run import Run
 from ..settings import Natural, Workers
 from ..text import dataset
@@ -26,29 +27,29 @@ class BarReport(LineReport):
     """Print lines and, on a terminal, a progress bar below them."""
 
     def __init__(self, screen: Screen) -> None:
-        """Print on this screen."""
+        """Set the screen to print to, and create the bar."""
         super().__init__(screen.print_line)
-        self.bar = screen.bar()
-        self.task = self.bar.add_task("", metrics="", time_left="")
+        columns, is_off = (bars.BarColumn(), "{task.description}"), not screen.is_terminal
+        self.bar = bars.Progress(*columns, console=screen, transient=True, disable=is_off)
+        self.task = self.bar.add_task("")
 
     def progress(self, event: Progress) -> None:
-        """Move the bar, or print lines without a terminal."""
+        """Update the bar or, without a terminal, print a line."""
         if self.bar.disable:
             return super().progress(event)
+        metrics = f"{within_epoch(event)}{time_left(event.left)}"
+        title = f"epoch {event.epoch}/{self.num_epochs}  {metrics}"
         self.bar.start()
-        fields: Any = {"metrics": numbers_within(event), "time_left": time_left(event.left)}
-        title = f"epoch {event.epoch}/{self.last}"
-        self.bar.update(
-            self.task, total=self.last, completed=event.position, description=title, **fields
-        )
+        total = self.num_epochs
+        self.bar.update(self.task, total=total, completed=event.position, description=title)
 
     def ended(self, event: Ended) -> None:
-        """Remove the bar."""
+        """Remove the bar, and report the end of training."""
         self.bar.stop()
         super().ended(event)
 
 
-# Headings in the help with their options; the remaining options follow.
+# Headings in the help, each with its options; the remaining options follow.
 GROUPS = {
     "Data": "corpus text normalize max_tokens valid_tokens valid_share batch_size num_steps "
     "sampling",
@@ -59,10 +60,10 @@ GROUPS = {
 
 
 class TrainCommand(click.Command):
-    """The command `train`, whose help groups the options."""
+    """The command `train`, whose help groups the options under headings."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options below the headings in `GROUPS`."""
+        """Write the options under the headings in `GROUPS`."""
         records = {param.name: param.get_help_record(ctx) for param in self.get_params(ctx)}
         groups = {title: map(records.pop, names.split()) for title, names in GROUPS.items()}
         for title, group in [*groups.items(), ("Other options", records.values())]:
@@ -118,9 +119,9 @@ def train(resume: str | None, preset: str | None, **options: Any) -> None:
             run = api.resume(resume, report=report, **arguments)
         text = _results(run) if run else "Training is complete; worker 0 saved the run."
     except BaseException as error:
-        # Resuming a run that diverged would diverge again.
+        # A run that diverged would diverge again if resumed.
         if report.folder is not None and not isinstance(error, Diverged):
-            # If reading the checkpoint fails, too, report the first error.
+            # If reading the checkpoint also fails, report the first error.
             with contextlib.suppress(RNNScratchError, OSError):
                 interrupted = "Interrupted. " * isinstance(error, KeyboardInterrupt)
                 report.log(interrupted + _how_to_resume(report.folder))
@@ -129,21 +130,21 @@ def train(resume: str | None, preset: str | None, **options: Any) -> None:
 
 
 def _results(run: Run) -> str:
-    # Return the digest in exact mode, and a sample of the model's text.
+    # Return a sample of the model's text, preceded by the digest in exact mode.
     runtime = run.record.sessions[-1].runtime
     options = {**SAMPLE, "device": runtime.device, "eager": runtime.eager}
     text = api.predict(run, best=run.best is not None, **options)
     if not run.record.settings.exact:
         return text
     content = dataset.reload_and_verify(run.record.text, None)
-    doubt = growth.doubt(run.record.settings, content, run.arrays)
-    return "\n".join([f"digest {exact.digest(run.arrays)}", *doubt, text])
+    doubts = growth.doubts(run.record.settings, content, run.arrays)
+    return "\n".join([f"digest {exact.digest(run.arrays)}", *doubts, text])
 
 
 def _how_to_resume(folder: Path) -> str:
-    # Describe the checkpoint of a stopped run and the command that resumes it.
+    # Describe the checkpoint of a stopped run and the command that resumes the run.
     last, saved = run_folder.read(folder).settings.num_epochs, checkpoint.load(folder)
-    if saved.epoch == last:  # a later step has failed, such as drawing the curve
+    if saved.epoch == last:  # a later step failed, such as plotting the curve
         return f"The checkpoint of {saved.position}, the last one, is kept in {folder}."
     line = shlex.join(["rnn-scratch", "train", "--resume", str(folder), "--num-epochs", str(last)])
     return f"The checkpoint of {saved.position} is kept. To resume from there:\n{line}"

@@ -1,1 +1,1 @@
-"""The comparison: the same training in several backends, timed and reported."""
+"""The comparison of backends: identical training runs, their timings, and reports."""

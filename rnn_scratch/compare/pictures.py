@@ -1,4 +1,4 @@
-"""The figures of a comparison, drawn from its record as SVG."""
+"""Figures of a comparison: plots of its record in SVG format."""
 
 from collections.abc import Callable, Sequence
 from io import BytesIO
@@ -12,7 +12,7 @@ from ..runs.curve import HIGHEST, INK
 from . import summary
 from .record import VARIED, Candidate, Comparison
 
-# The same record gives the same file: ids from a salt, text as outlines.
+# Make files reproducible: derive IDs from a salt, and draw text as outlines.
 PICTURE_STYLE: dict[Any, Any] = {
     **curve.STYLE,
     "svg.hashsalt": "rnn-scratch",
@@ -26,7 +26,7 @@ LABELS = {"scratch": "scratch", "fast": "fast", "concise": "built-in layer"}
 
 
 def draw(record: Comparison, titles: Sequence[str] = ("speed", "perplexity")) -> dict[str, bytes]:
-    """Return the figures that the record has data for, by title."""
+    """Return SVG figures by title; omit each figure for which the record has no data."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -44,8 +44,8 @@ def draw(record: Comparison, titles: Sequence[str] = ("speed", "perplexity")) ->
 
 
 def speed(figure: Any, record: Comparison) -> bool:
-    """Draw training speeds as a group of bars per backend, in a panel per varied value."""
-    rows = summary.timed(record)
+    """Plot training speeds, in a panel per varied value; return whether the record has any."""
+    rows = summary.timed_rows(record)
     if not rows:
         return False
     backends = list(dict.fromkeys(row.candidate.backend for row in rows))
@@ -75,11 +75,11 @@ def speed(figure: Any, record: Comparison) -> bool:
 
 
 def perplexity(figure: Any, record: Comparison) -> bool:
-    """Draw the perplexity of each training run, epoch by epoch, if it is below HIGHEST."""
+    """Plot each training run's perplexity by epoch, if below HIGHEST; return whether any is."""
     axes = figure.add_subplot()
     for candidate in record.candidates:
         curves = [[epoch.perplexity for epoch in trial.epochs] for trial in candidate.trials]
-        # One line, interrupted by NaN between two runs: thousands of lines take minutes.
+        # Plot a single line with gaps (NaN) between runs: thousands of lines would take minutes.
         epochs = [x for curve in curves for x in (*range(1, len(curve) + 1), nan)]
         values = [y if y and y < HIGHEST else nan for curve in curves for y in (*curve, nan)]
         if not all(map(isnan, values)):
@@ -89,7 +89,7 @@ def perplexity(figure: Any, record: Comparison) -> bool:
     axes.set(xlabel="epoch", ylabel="perplexity", yscale="log")
     low, high = axes.get_ylim()
     axes.yaxis.set_major_formatter("{x:g}")
-    # Within a power of ten there are minor ticks only.
+    # An axis that spans less than a power of ten may have only minor ticks.
     axes.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else "")
     axes.xaxis.get_major_locator().set_params(integer=True)
     if axes.lines:
@@ -102,8 +102,8 @@ PICTURES: dict[str, Callable[[Any, Comparison], bool]] = {"speed": speed, "perpl
 
 
 def _line(candidate: Candidate, record: Comparison) -> dict[str, Any]:
-    # Later curves are thinner, so that coinciding curves remain visible. Backends of other
-    # packages get the next colors.
+    # Draw later curves thinner, so that coinciding curves remain visible. Assign further colors to
+    # backends from other packages.
     position = record.candidates.index(candidate) / len(record.candidates)
     backends = dict.fromkeys([*COLORS, *(c.backend for c in record.candidates)])
     color = f"C{list(backends).index(candidate.backend)}"

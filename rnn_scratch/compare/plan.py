@@ -1,14 +1,14 @@
 """Verify and run a comparison.
 
-Every candidate is checked and trained; then all candidates are timed in rounds, in an order that
-rotates by one per round. Only one candidate runs at any time. A failure is recorded with its
-reason, and the other candidates continue.
+Every candidate is checked and trained. Then, all candidates are timed in rounds, in an order that
+rotates by one position per round. No two candidates run simultaneously. Failures are recorded with
+their reasons, and the other candidates continue.
 """
 
 import contextlib
 import datetime
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from ..errors import NotOffered, RNNScratchError, truncate
-from ..runs import inference
+from ..runs import inference, run_folder
 from ..settings import Settings, Threads, validate
 from ..system import host, processes, records
 from ..system.terminal import LogLine
@@ -41,7 +41,7 @@ from .record import (
 # Libraries read their number of threads from these variables when they are loaded.
 LIBRARIES = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR")
 THREAD_VARIABLES = ("VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name in LIBRARIES))
-Ask = Callable[..., Iterator[Any]]  # `_ask` for one comparison
+Ask = Callable[..., Iterator[Any]]  # the type of `_ask` bound to a comparison
 
 
 def new_record(
@@ -58,16 +58,16 @@ def new_record(
             f"(got {plan.target:g}).",
             "Hold out text with `--valid-tokens N` or `--valid-share P`.",
         )
-    replace(settings, seed=settings.seed + plan.seeds - 1)  # verify the last seed
+    replace(settings, seed=settings.seed + plan.seeds - 1)  # validates the largest seed
     for value in plan.varied_values:
-        dataset.prepare(text, sized(plan, settings, value)[0])  # verify the size of the text
+        dataset.prepare(text, settings_at(plan, settings, value)[0])  # raises if too short
     prepared = dataset.prepare(text, settings)
     record = Comparison(
         format=COMPARISON_FORMAT,
         command=truncate(command),
         started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         machine=host.describe(),
-        load=host.load(),
+        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         plan=plan,
         settings=settings,
         text=dataset.describe(text, prepared),
@@ -77,19 +77,8 @@ def new_record(
     return record
 
 
-def interpreters(candidates: Sequence[Candidate], pythons: Mapping[str, str]) -> dict[str, str]:
-    """Return the Python interpreter of each backend; `pythons` names those that differ."""
-    backends = {candidate.backend for candidate in candidates}
-    if unused := sorted(pythons.keys() - backends):
-        raise RNNScratchError(
-            f"`--python` names {', '.join(unused)}, which this comparison does not include.",
-            f"The backends of this comparison are: {', '.join(sorted(backends))}.",
-        )
-    return {backend: pythons.get(backend, sys.executable) for backend in backends}
-
-
-def sized(plan: Plan, settings: Settings, value: int | None) -> tuple[Settings, int]:
-    """Return settings and number of threads at a value of the varied setting."""
+def settings_at(plan: Plan, settings: Settings, value: int | None) -> tuple[Settings, int]:
+    """Return the settings and the number of threads for a value of the varied setting."""
     if plan.vary is None or value is None:
         return settings, plan.threads
     if plan.vary not in VARIED:
@@ -103,31 +92,46 @@ def sized(plan: Plan, settings: Settings, value: int | None) -> tuple[Settings, 
     return replace(settings, **changes), threads
 
 
+def create_folder(output: Path | None) -> Path:
+    """Return an empty folder for a comparison: `output`, created if missing, or a dated folder."""
+    try:
+        if output is None:
+            return run_folder.create_dated("comparison")
+        output.mkdir(parents=True, exist_ok=True)
+        if not any(output.iterdir()):
+            return output
+    except OSError as error:
+        folder = output or run_folder.PARENT
+        problem = f"Cannot create the folder {folder}: {error.strerror}."
+        raise RNNScratchError(problem, "Choose another folder with `--output`.") from error
+    raise RNNScratchError(f"The folder {output} is not empty.", "Choose another with `--output`.")
+
+
 def run(
     record: Comparison,
     text: books.Text,
-    pythons: Mapping[str, str],
     folder: Path,
     log: LogLine,
     update: LogLine,
-) -> None:
+) -> KeyboardInterrupt | None:
     """Run a comparison and save its record in the folder after each step.
 
-    `pythons` maps backends to interpreters. `log` receives the steps, and `update` the progress of
-    a step. The outcome is ``finished`` or, after Ctrl-C, ``interrupted``.
+    `log` receives a line for each step, and `update` receives the progress within a step. After
+    Ctrl-C, record the outcome ``interrupted`` and return the exception; otherwise, return None.
     """
-    ask, file = partial(_ask, record, pythons, log), folder / COMPARISON_FILE
+    interrupt, ask, file = None, partial(_ask, record, log), folder / COMPARISON_FILE
     records.write(file, record)
     try:
         for phase in (trials, rounds):
             for _ in phase(record, text, ask, log, update):
                 records.write(file, record)
-    except KeyboardInterrupt:
-        record.outcome = "interrupted"
+    except KeyboardInterrupt as error:
+        record.outcome, interrupt = "interrupted", error
     else:
         record.outcome = "finished"
-    # Before any output: after a SIGHUP, the terminal is gone.
+    # Write the record before any output, because the terminal is gone after a SIGHUP.
     records.write(file, record)
+    return interrupt
 
 
 def trials(
@@ -143,7 +147,7 @@ def trials(
             step = f"{candidate.name}: training" + (f", seed {seed}" if plan.seeds > 1 else "")
             log(step)
             trial = Trial(seed)
-            candidate.trials.append(trial)  # recorded even after Ctrl-C
+            candidate.trials.append(trial)  # before training, so that it is kept after Ctrl-C
             task = tasks.train, runtime, replace(record.settings, seed=seed), text, plan
             for answer in ask(candidate, "training", None, *task, seed == first):
                 if isinstance(answer, Ready):
@@ -160,18 +164,18 @@ def trials(
 def rounds(
     record: Comparison, text: books.Text, ask: Ask, log: LogLine, update: LogLine
 ) -> Iterator[None]:
-    """Time the candidates in turn, in an order that rotates by one per round."""
+    """Time the candidates in turn, in an order that rotates by one position per round."""
     plan = record.plan
-    trained = [candidate for candidate in record.candidates if not candidate.failure("training")]
-    turns = [(candidate, value) for candidate in trained for value in plan.varied_values]
+    candidates = [candidate for candidate in record.candidates if not candidate.failure("training")]
+    turns = [(candidate, value) for candidate in candidates for value in plan.varied_values]
     for index in range(plan.repeats if turns else 0):
         log(f"timing, round {index + 1}/{plan.repeats}")
-        first = index % len(turns)
-        for candidate, value in turns[first:] + turns[:first]:
+        start = index % len(turns)
+        for candidate, value in turns[start:] + turns[:start]:
             if candidate.failure("timing", value):
                 continue
             update(plan.label(candidate.name, value))
-            settings, threads = sized(plan, record.settings, value)
+            settings, threads = settings_at(plan, record.settings, value)
             runtime = Runtime(candidate.backend, candidate.model, plan.device, threads)
             for answer in ask(candidate, "timing", value, tasks.measure, runtime, settings, text):
                 candidate.rounds.append(replace(answer, number=index, value=value))
@@ -180,7 +184,6 @@ def rounds(
 
 def _ask(
     record: Comparison,
-    pythons: Mapping[str, str],
     log: LogLine,
     candidate: Candidate,
     phase: Phase,
@@ -189,17 +192,16 @@ def _ask(
     runtime: Runtime,
     *task: Any,
 ) -> Iterator[Any]:
-    # Yield the answers of a function that runs in a child process; record its error.
+    # Yield the answers of a function that runs in a child process; record its failure.
     answers = groups.ask(
         function,
         1,
         *(runtime, *task),
         timeout=record.plan.timeout,
-        python=pythons[candidate.backend],
         environment=dict.fromkeys(THREAD_VARIABLES, str(runtime.threads)),
     )
     try:
-        with contextlib.closing(answers):  # a destructor would lose a Ctrl-C
+        with contextlib.closing(answers):  # a KeyboardInterrupt in a destructor would be lost
             yield from answers
     except RNNScratchError as error:
         failure = Failure(processes.one_line(error.problem), phase=phase, value=value)

@@ -1,6 +1,6 @@
 """The record of a comparison: its plan and all measurements.
 
-Child processes send parts of it: `Ready`, `EpochResult`, `Trial` and `Round`.
+Child processes send parts of the record: `Ready`, `EpochResult`, `Trial` and `Round`.
 """
 
 import statistics
@@ -13,14 +13,14 @@ from msgspec import Meta
 from ..contract import VARIANTS
 from ..errors import LONGEST, RNNScratchError
 from ..settings import Settings
-from ..system import files, records
+from ..system import records
 from ..system.host import Machine
 from ..system.records import ONE_LINE, Count, Line, Record, Versions
 from ..text.dataset import TextRecord
 
 COMPARISON_FILE = "comparison.json"
 COMPARISON_FORMAT = 9
-VARIED = {  # settings that can be varied, with the labels of their axes
+VARIED = {  # settings that can be varied, and their axis labels
     "num_hiddens": "hidden units",
     "num_layers": "layers",
     "batch_size": "rows of a minibatch",
@@ -35,20 +35,20 @@ Whole = Annotated[int, Meta(ge=0, le=2**53)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Divisor = Annotated[float, Meta(ge=1e-12, le=1e9)]
 Durations = Annotated[list[Divisor], Meta(min_length=1, max_length=10**5)]  # seconds
-Perplexity = Annotated[float, Meta(ge=0.5, le=1.1e304)]  # exp(700) at most
+Perplexity = Annotated[float, Meta(ge=0.5, le=1.1e304)]  # maximum: exp(700)
 
 
 class Plan(Record, omit_defaults=False):
-    """How candidates are compared."""
+    """The plan of a comparison."""
 
     device: Line = "cpu"
     threads: Count = 1
     repeats: Count = 5  # timing processes per candidate
     seeds: Count = 1  # training runs per candidate
     vary: Annotated[str, Meta(pattern=rf"^({'|'.join(VARIED)})\Z")] | None = None
-    values: Annotated[list[Count], Meta(max_length=32)] = []  # values of the setting `vary`
+    values: Annotated[list[Count], Meta(max_length=32)] = []  # values of the varied setting
     target: Perplexity | None = None  # held-out perplexity at which a training run ends
-    timeout: Seconds = 900.0  # kill a child process that is silent for longer
+    timeout: Seconds = 900.0  # seconds of silence after which a child process is killed
 
     def __post_init__(self) -> None:
         """Require values if and only if a setting is varied."""
@@ -57,7 +57,7 @@ class Plan(Record, omit_defaults=False):
 
     @property
     def varied_values(self) -> Sequence[int | None]:
-        """The values of the varied setting; a single None if no setting is varied."""
+        """The values of the varied setting, or a single None if no setting is varied."""
         return self.values or [None]
 
     def label(self, name: str, value: int | None) -> str:
@@ -70,7 +70,7 @@ class Plan(Record, omit_defaults=False):
 
 
 class Failure(Record):
-    """Why a candidate has no result, or not all results, at a value of the varied setting."""
+    """The reason why a candidate has no results in a phase, at a value of the varied setting."""
 
     reason: Line
     kind: Literal["failed", "not offered"] = "failed"
@@ -88,7 +88,7 @@ class Ready(Record, tag=True):
 
 
 class EpochResult(Record, tag=True, kw_only=True):
-    """The perplexities after an epoch, None if too large for a float, and its training seconds."""
+    """The perplexities after an epoch (None if too large for a float), and its training time."""
 
     perplexity: Perplexity | None
     held_out: Perplexity | None = None
@@ -96,41 +96,41 @@ class EpochResult(Record, tag=True, kw_only=True):
 
 
 class Trial(Record, tag=True):
-    """A training run with one seed; a child process sends it without its epochs."""
+    """A training run with one seed; a child process sends the epochs separately."""
 
     seed: Annotated[int, Meta(ge=0, le=2**32)]
     epochs: list[EpochResult] = []
-    checks_passed: Whole = 0  # comparisons with the reference before training
+    checks_passed: Whole = 0  # number of passed comparisons with the reference
     samples: Annotated[list[Annotated[str, Meta(max_length=LONGEST)]], Meta(max_length=100)] = []
 
     @property
     def has_ended(self) -> bool:
-        """Whether the training run has ended, and not been interrupted."""
+        """Whether the training run has ended without an interruption."""
         return bool(self.samples and self.epochs)
 
     @property
     def seconds(self) -> float:
-        """The training time, with compilation and without evaluation."""
+        """The training time, including compilation and excluding evaluation."""
         return sum(epoch.seconds for epoch in self.epochs)
 
 
 class Round(Record, tag=True, kw_only=True):
-    """Timings of one process; the parent process sets the number and the varied value."""
+    """Timings from one process; the parent process sets `number` and `value`."""
 
     number: Whole = 0
     value: Count | None = None
     threads: Count
     import_seconds: Seconds  # time to import the framework
-    first_minibatch: Seconds  # time of the first minibatch, with compilation
-    minibatches: Durations  # times of a minibatch after the warm-up, turn by turn
-    products: Durations  # times of its matrix products alone, in the same turns
-    generation: Durations  # times to generate a character
-    memory: Whole | None = None  # peak of the process in bytes
-    device_memory: Whole | None = None  # peak on the device in bytes
+    first_minibatch: Seconds  # time of the first minibatch, including compilation
+    minibatches: Durations  # time per minibatch after a warm-up, one value per turn
+    products: Durations  # time of a minibatch's matrix products alone, one value per turn
+    generation: Durations  # time per generated character, one value per measurement
+    memory: Whole | None = None  # peak memory of the process in bytes
+    device_memory: Whole | None = None  # peak memory on the device in bytes
 
     @property
     def seconds(self) -> float:
-        """The median time of a minibatch."""
+        """The median time per minibatch."""
         return statistics.median(self.minibatches)
 
 
@@ -146,12 +146,12 @@ class Candidate(Record):
 
     @property
     def name(self) -> str:
-        """The backend, and the variant unless it is the default variant."""
+        """The name of the backend and, unless it is the default variant, of the variant."""
         return self.backend + ("" if self.model == VARIANTS[0] else f" {self.model}")
 
     @property
     def is_offered(self) -> bool:
-        """Whether the backend offers this variant, as far as known."""
+        """Whether the backend offers this variant, or has not been asked yet."""
         failure = self.failure("training")
         return failure is None or failure.kind != "not offered"
 
@@ -162,18 +162,18 @@ class Candidate(Record):
 
     def rounds_at(self, value: int | None) -> list[Round]:
         """Return the timings at one value of the varied setting."""
-        return [timed for timed in self.rounds if timed.value == value]
+        return [timing for timing in self.rounds if timing.value == value]
 
 
 class Comparison(Record, kw_only=True):
     """The record of a comparison."""
 
-    format: int
+    format: Annotated[int, Meta(ge=COMPARISON_FORMAT, le=COMPARISON_FORMAT)]
     command: Annotated[str, Meta(max_length=LONGEST)]
     started: Line
     outcome: Literal["running", "finished", "interrupted"] = "running"
     machine: Machine
-    load: Annotated[float, Meta(ge=0, le=1e9)] | None = None  # mean number of running processes
+    load: Annotated[float, Meta(ge=0, le=1e9)] | None = None  # one-minute load average
     plan: Plan
     settings: Settings
     text: TextRecord
@@ -187,30 +187,25 @@ class Comparison(Record, kw_only=True):
 
     @property
     def baseline(self) -> Candidate:
-        """The first candidate that its backend offers, to which ratios are relative."""
+        """The first offered candidate, to which speed ratios refer."""
         return (self.offered or self.candidates)[0]
 
     def built_in_layer(self, candidate: Candidate) -> Candidate | None:
-        """Return the candidate with the built-in layer of another candidate's backend."""
+        """Return the built-in-layer candidate of the same backend, or None."""
         layers = (c for c in self.candidates if c.model == "concise" != candidate.model)
         return next((layer for layer in layers if layer.backend == candidate.backend), None)
 
     @property
     def has_failed(self) -> bool:
-        """Whether a measurement failed."""
+        """Whether a training run or a timing has failed."""
         failures = (failure for candidate in self.candidates for failure in candidate.failures)
         return any(failure.kind != "not offered" for failure in failures)
 
 
 def read(folder: Path) -> Comparison:
-    """Return the record in a folder; raise RNNScratchError if it is missing or damaged."""
+    """Read the record in a folder; raise RNNScratchError if it is missing or damaged."""
     absence = RNNScratchError(
         f"{folder} is not the folder of a comparison: it has no {COMPARISON_FILE}.",
-        "To make one: rnn-scratch compare --output FOLDER",
+        "Create one: rnn-scratch compare --output FOLDER",
     )
-    try:
-        return records.read(folder / COMPARISON_FILE, Comparison, COMPARISON_FORMAT, absence)
-    except files.Damaged as error:
-        raise RNNScratchError(
-            f"{error}\nTake it from a backup, or compare again: rnn-scratch compare --output FOLDER"
-        ) from error
+    return records.read(folder / COMPARISON_FILE, Comparison, absence)

@@ -1,4 +1,4 @@
-"""The HTML report of a comparison, and the text next to its tables, made from its record."""
+"""The HTML report of a comparison, and the text that accompanies its tables."""
 
 import base64
 import math
@@ -17,7 +17,7 @@ DESCRIPTIONS = {
 
 
 def page(record: Comparison, pictures: dict[str, bytes]) -> str:
-    """Return the report as one HTML page, with SVG figures by title, without scripts and links."""
+    """Return the report as an HTML page with SVG figures, without scripts or links."""
     figures = {
         title: "data:image/svg+xml;base64," + base64.b64encode(content).decode()
         for title, content in pictures.items()
@@ -33,13 +33,13 @@ def page(record: Comparison, pictures: dict[str, bytes]) -> str:
 
 
 def lines(name: str, record: Comparison) -> list[str]:
-    """Return the lines of a template.
+    """Render a text template of the report; return the nonempty lines.
 
-    The templates are the ``setting``, the ``notes`` on how to read the tables, and the ``method``.
+    The templates are ``setting``, ``method`` (of measurement) and ``notes`` (on the results).
     """
     values = {part: getattr(record, part) for part in ("machine", "plan", "settings", "text")}
     values["started"] = {c.backend: c.ready for c in record.candidates if c.ready}
-    values["speeds"] = summary.timed(record)
+    values["speeds"] = summary.timed_rows(record)
     template = _templates().get_template(f"{name}.txt")
     text = template.render(record=record, descriptions=DESCRIPTIONS, log2=math.log2, **values)
     return [line for line in text.split("\n") if line]

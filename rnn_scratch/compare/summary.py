@@ -1,4 +1,4 @@
-"""The metrics of a comparison, computed from its record."""
+"""Metrics of a comparison, computed from its record."""
 
 from collections.abc import Iterable, Sequence
 from math import log2
@@ -12,7 +12,7 @@ from .record import Candidate, Comparison, Round, Trial
 
 
 class Spread(NamedTuple):
-    """The median of several measurements, with the lowest and the highest measurement."""
+    """The median, the minimum and the maximum of several measurements."""
 
     median: float
     low: float
@@ -22,7 +22,7 @@ class Spread(NamedTuple):
 class Row(NamedTuple):
     """The metrics of a candidate at one value of the varied setting.
 
-    Most are a `Spread`; a metric that was not measured is None or missing.
+    Most metrics are a `Spread`. A metric without measurements is None or missing.
     """
 
     candidate: Candidate
@@ -31,47 +31,47 @@ class Row(NamedTuple):
 
 
 def spread(values: Iterable[float]) -> Spread | None:
-    """Return the median, the lowest and the highest value, or None if there are no values."""
+    """Return the median, the minimum and the maximum, or None if there are no values."""
     values = list(values)
     return Spread(median(values), min(values), max(values)) if values else None
 
 
 def speeds(record: Comparison) -> list[Row]:
-    """Return the speeds, or a failure, of each offered candidate at each varied value.
+    """Return each offered candidate's speeds and any failure, by value of the varied setting.
 
-    A row has no metric ``train`` if nothing was timed.
+    A row without timings lacks the metric ``train``.
     """
     rows = []
     for value in record.plan.varied_values:
         for candidate in record.offered:
-            figures = _times(record, candidate, value) if candidate.rounds_at(value) else {}
+            figures = _speed_metrics(record, candidate, value) if candidate.rounds_at(value) else {}
             if failure := candidate.failure("timing", value) or candidate.failure("training"):
                 figures["failure"] = failure.reason
             rows.append(Row(candidate, value, figures))
     return rows
 
 
-def timed(record: Comparison) -> list[Row]:
+def timed_rows(record: Comparison) -> list[Row]:
     """Return the rows of `speeds` that have timings."""
     return [row for row in speeds(record) if "train" in row.figures]
 
 
 def qualities(record: Comparison) -> list[Row]:
-    """Return the training results, or a failure, of each offered candidate.
+    """Return the training results, and any failure, of each offered candidate.
 
-    With several seeds, the metrics summarize the training runs that have ended.
+    With several seeds, metrics summarize the training runs that have ended.
     """
     rows = []
     for candidate in record.offered:
         trials = [trial for trial in candidate.trials if trial.has_ended]
-        figures = _results(record, trials) if trials else {}
+        figures = _quality_metrics(record, trials) if trials else {}
         if failure := candidate.failure("training"):
             figures["failure"] = failure.reason
         rows.append(Row(candidate, None, figures))
     return rows
 
 
-def _times(record: Comparison, candidate: Candidate, value: int | None) -> dict[str, Any]:
+def _speed_metrics(record: Comparison, candidate: Candidate, value: int | None) -> dict[str, Any]:
     vary = record.plan.vary
     sizes = asdict(record.settings) | ({vary: value} if vary else {})
     tokens = sizes["batch_size"] * sizes["num_steps"]
@@ -84,7 +84,7 @@ def _times(record: Comparison, candidate: Candidate, value: int | None) -> dict[
         # Speed relative to the baseline and to the built-in layer.
         "ratio": _ratios(rounds, record.baseline.rounds_at(value)),
         "own_layer": _ratios(rounds, layer.rounds_at(value) if layer else []),
-        # Ratios turn by turn, because a disturbance slows down both workloads.
+        # Compute ratios within turns, because a disturbance slows down both workloads of a turn.
         "of_own_limit": spread(
             median(a / b for a, b in zip(timing.products, timing.minibatches)) for timing in rounds
         ),
@@ -97,7 +97,7 @@ def _times(record: Comparison, candidate: Candidate, value: int | None) -> dict[
     }
 
 
-def _results(record: Comparison, trials: Sequence[Trial]) -> dict[str, Any]:
+def _quality_metrics(record: Comparison, trials: Sequence[Trial]) -> dict[str, Any]:
     first, plan, last_epochs = trials[0], record.plan, [trial.epochs[-1] for trial in trials]
     perplexities = [epoch.perplexity for epoch in last_epochs]
     overflow = format_perplexity(None) if None in perplexities else None
@@ -112,15 +112,15 @@ def _results(record: Comparison, trials: Sequence[Trial]) -> dict[str, Any]:
     if plan.seeds > 1:
         figures["seeds"] = len(trials)
     if plan.target is not None:
-        reached = [trial for trial in trials if plan.is_reached(trial.epochs[-1].held_out)]
-        figures["reached"] = f"{len(reached)} of {len(trials)}"
-        figures["target_seconds"] = spread(trial.seconds for trial in reached)
-        figures["target_epochs"] = spread(len(trial.epochs) for trial in reached)
+        successes = [trial for trial in trials if plan.is_reached(trial.epochs[-1].held_out)]
+        figures["reached"] = f"{len(successes)} of {len(trials)}"
+        figures["target_seconds"] = spread(trial.seconds for trial in successes)
+        figures["target_epochs"] = spread(len(trial.epochs) for trial in successes)
     return figures
 
 
 def _ratios(rounds: Sequence[Round], reference: Sequence[Round]) -> Spread | None:
-    # Return speed ratios of shared rounds: a disturbance in a round slows down both candidates.
+    # Compute speed ratios within rounds, because a disturbance slows down a whole round.
     seconds = {timing.number: timing.seconds for timing in reference}
     return spread(
         seconds[timing.number] / timing.seconds for timing in rounds if timing.number in seconds

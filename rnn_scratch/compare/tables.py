@@ -1,4 +1,4 @@
-"""The tables of a comparison."""
+"""Tables of a comparison."""
 
 import csv
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from .summary import Row, Spread, qualities, speeds
 
 
 class Column(NamedTuple):
-    """A column: the name of its metric, its heading, and the format of its numbers."""
+    """A column: the name of a metric, a heading, and a number format."""
 
     name: str
     heading: str
@@ -18,23 +18,23 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table: a row per candidate, and per value of the setting `vary` if it is not None."""
+    """A table with a row per candidate and, if `vary` is a setting, per value of this setting."""
 
     title: str
     vary: str | None
     columns: Sequence[Column]
     rows: Sequence[Row]
-    names: dict[str, str]  # names to insert into headings
+    names: dict[str, str]  # values of the placeholders in headings
 
     def cells(self) -> list[list[str]]:
-        """Return headings and rows as text, without empty rows and columns."""
+        """Return the headings and rows as strings, without empty rows and columns."""
         rows = [row for row in self.rows if any(row.figures.get(c.name) for c in self.columns)]
         columns = [c for c in self.columns if any(row.figures.get(c.name) for row in rows)]
         keys = ["", *([self.vary] if self.vary else [])]
         cells = [[*keys, *(c.heading.format(**self.names) for c in columns)]]
         for row in rows:
             keys = [row.candidate.name, *([str(row.value)] if self.vary else [])]
-            cells.append([*keys, *(_shown(row.figures.get(c.name), c.form) for c in columns)])
+            cells.append([*keys, *(_format(row.figures.get(c.name), c.form) for c in columns)])
         return cells
 
 
@@ -69,20 +69,20 @@ QUALITY = [
 
 
 def tables(record: Comparison) -> list[Table]:
-    """Return the tables of a record that have rows, with at most MAX_ROWS rows each."""
-    plan, timed = record.plan, speeds(record)
+    """Return the nonempty tables of a record; split tables with more than MAX_ROWS rows."""
+    plan, speed_rows = record.plan, speeds(record)
     names = {"baseline": record.baseline.name, "target": f"{plan.target or 0:g}"}
     all_tables = [
         part
         for title, columns in (("Speed", SPEED), ("Start and memory", START))
-        for part in _split(Table(title, plan.vary, columns, timed, names), plan)
+        for part in _split(Table(title, plan.vary, columns, speed_rows, names), plan)
     ]
     all_tables.append(Table("Quality", None, QUALITY, qualities(record), names))
     return [table for table in all_tables if len(table.cells()) > 1]
 
 
 def _split(table: Table, plan: Plan) -> list[Table]:
-    # A table per value of the varied setting if there are too many rows.
+    # Split a table with too many rows into one table per value of the varied setting.
     if plan.vary is None or len(table.rows) <= MAX_ROWS:
         return [table]
     return [
@@ -96,7 +96,7 @@ def _split(table: Table, plan: Plan) -> list[Table]:
 
 
 def spreadsheet(record: Comparison) -> str:
-    """Return all metrics of a record as CSV, with a column for each part of a spread."""
+    """Return all metrics of a record as CSV, with a column for each field of a `Spread`."""
     results = {row.candidate.name: row.figures for row in qualities(record)}
     rows: list[dict[str, Any]] = []
     for candidate, value, figures in speeds(record):
@@ -115,7 +115,7 @@ def spreadsheet(record: Comparison) -> str:
     return text.getvalue()
 
 
-def _shown(figure: Any, form: str) -> str:
+def _format(figure: Any, form: str) -> str:
     if isinstance(figure, Spread):
         median, low, high = (format(part, form) for part in figure)
         return median if low == high else f"{median} ({low}–{high})"

@@ -1,13 +1,15 @@
 """The tasks of a comparison's child processes: check and train a candidate, or time it.
 
-Both tasks start from equal initial parameters, with equal minibatches and numbers of threads. The
-answer None is a heartbeat.
+Both tasks use the same initial parameters, minibatches and number of threads for all candidates.
+An answer of None is a heartbeat.
 """
 
 import itertools
+import re
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -24,11 +26,11 @@ from ..training.runtime import Runtime
 from ..training.setup import Setup, set_up
 from .record import EpochResult, Plan, Ready, Round, Trial
 
-MIN_SECONDS, MIN_TURNS = 1.0, 3  # minimum duration of a timing
-NUM_MINIBATCHES = 4  # per turn: the first minibatches of an epoch
+MIN_SECONDS, MIN_TURNS = 1.0, 3  # minimum duration in seconds, and minimum number of turns
+NUM_MINIBATCHES = 4  # number of timed minibatches per turn, from the start of an epoch
 NUM_GENERATED = 100  # characters
 Workloads = dict[str, Callable[[], Sequence[Tensor]]]  # functions to time, by name
-Chain = tuple[Tensor, list[Tensor]]  # a matrix, and the matrices to multiply it by in sequence
+Chain = tuple[Tensor, list[Tensor]]  # a matrix, and the matrices by which to multiply it in turn
 
 
 def train(
@@ -39,7 +41,7 @@ def train(
     plan: Plan,
     check: bool,
 ) -> Iterator[Ready | EpochResult | Trial | None]:
-    """Check a candidate and train it; yield its environment, every epoch, and the trial."""
+    """Check and train a candidate; yield its environment, each epoch's result, and the trial."""
     setup = set_up(settings, runtime, text)
     yield Ready(
         device=setup.runtime.device,
@@ -48,13 +50,13 @@ def train(
         versions=setup.backend.machine.environment(),
     )
     checks_passed = (yield from _check(setup)) if check else 0
-    for trained in training.epochs(setup):
+    for epoch in training.epochs(setup):
         yield EpochResult(
-            perplexity=trained.perplexity,
-            held_out=trained.valid_perplexity,
-            seconds=trained.seconds,
+            perplexity=epoch.perplexity,
+            held_out=epoch.valid_perplexity,
+            seconds=epoch.seconds,
         )
-        if plan.is_reached(trained.valid_perplexity):
+        if plan.is_reached(epoch.valid_perplexity):
             break
     yield Trial(
         seed=settings.seed,
@@ -64,7 +66,7 @@ def train(
 
 
 def _check(setup: Setup) -> Generator[None, None, int]:
-    # Return the number of comparisons with the reference; raise RNNScratchError if one failed.
+    # Compare with the NumPy backend; return the number of comparisons, or raise RNNScratchError.
     runtime = setup.runtime
     options = model_options(setup.settings, 11, runtime.device)._replace(num_hiddens=13)
     rows = []
@@ -88,7 +90,7 @@ def _check(setup: Setup) -> Generator[None, None, int]:
 def measure(
     group: WorkerGroup | None, runtime: Runtime, settings: Settings, text: books.Text
 ) -> Iterator[Round | None]:
-    """Time a candidate: minibatches of training, their matrix products, and generation."""
+    """Time a candidate: training on minibatches, their matrix products, and text generation."""
     start = time.perf_counter()
     registry.load(runtime.backend)
     import_seconds = time.perf_counter() - start
@@ -100,7 +102,7 @@ def measure(
         "products": partial(_multiply, setup, chains),
     }
     generate = partial(_generate, setup)
-    with np.errstate(all="ignore"):  # a model that diverges takes equally long
+    with np.errstate(all="ignore"):  # divergence does not affect the time
         first = _seconds(setup, partial(_updates, setup, batches[:1]))
         durations = yield from _in_turns(setup, workloads)
         _seconds(setup, generate)  # warm-up
@@ -112,13 +114,20 @@ def measure(
         minibatches=[seconds / len(batches) for seconds in durations["minibatches"]],
         products=durations["products"],
         generation=generation,
-        memory=host.peak_memory(),
+        memory=peak_memory(),
         device_memory=setup.backend.machine.peak_memory(setup.runtime.device),
     )
 
 
+def peak_memory() -> int | None:
+    """Return the peak memory of this process in bytes, or None if the system is not Linux."""
+    status = Path("/proc/self/status")
+    kilobytes = re.search(r"VmHWM:\s*(\d+) kB", status.read_text() if status.exists() else "")
+    return 1024 * int(kilobytes[1]) if kilobytes else None
+
+
 def _in_turns(setup: Setup, workloads: Workloads) -> Generator[None, None, dict[str, list[float]]]:
-    # Return the seconds of each workload after a warm-up, in turns.
+    # Time the workloads alternately, after a warm-up; return seconds by workload and turn.
     for workload in workloads.values():
         _seconds(setup, workload)
     durations: dict[str, list[float]] = {name: [] for name in workloads}
@@ -132,7 +141,7 @@ def _in_turns(setup: Setup, workloads: Workloads) -> Generator[None, None, dict[
 
 
 def _seconds(setup: Setup, workload: Callable[[], Sequence[Tensor]]) -> float:
-    # Hold the results until the clock stops: an asynchronous framework may skip unused work.
+    # Keep the results until the clock stops: an asynchronous framework could skip unused work.
     synchronize, device = setup.backend.machine.synchronize, setup.runtime.device
     synchronize([], device)
     start = time.perf_counter()
@@ -148,7 +157,7 @@ def _updates(setup: Setup, batches: Sequence[Batch]) -> Sequence[Tensor]:
 
 
 def _multiply(setup: Setup, chains: Sequence[Chain]) -> Sequence[Tensor]:
-    return [setup.backend.machine.chain_matmul(left, matrices) for left, matrices in chains]
+    return [setup.backend.machine.chain_matmul(matrix, factors) for matrix, factors in chains]
 
 
 def _random(setup: Setup, *shape: int) -> Tensor:
@@ -158,13 +167,13 @@ def _random(setup: Setup, *shape: int) -> Tensor:
 
 
 def _chains(setup: Setup) -> list[Chain]:
-    """Return the matrix products that a training minibatch cannot avoid; their time is its limit.
+    """Return the matrix products of training on a minibatch; the products' time is a lower bound.
 
     For each time step and layer, the cell multiplies (B, H) @ (H, G*H) in the forward pass and
-    (B, G*H) @ (G*H, H) in the backward pass, for G gates. For all time steps at once, there are the
-    products of the output layer and of inputs from the layer below, forward and backward, and the
-    gradient of each weight. One-hot vectors select rows of the weights, without products. An
-    embedding multiplies one row per character of the vocabulary, or per token if they are fewer.
+    (B, G*H) @ (G*H, H) in the backward pass, for G gates. Other products combine all time steps:
+    the forward and backward products of the output layer and of a layer's inputs from the previous
+    layer, and the gradients of all weights. One-hot vectors select rows of weights, without a
+    product. Products with an embedding have V rows or, if a minibatch has fewer tokens, T*B rows.
     """
     options, tensor = setup.model.options, partial(_random, setup)
     B, T = setup.settings.batch_size, setup.settings.num_steps
@@ -190,6 +199,6 @@ def _chains(setup: Setup) -> list[Chain]:
 
 
 def _generate(setup: Setup) -> Sequence[Tensor]:
-    # From one character, so that each step generates a character.
+    # Start from a single character, so that every step generates a character.
     setup.backend.scratch.predict(setup.model, [1], NUM_GENERATED, decoding.greedy)
-    return []  # `predict` returns Python numbers
+    return []  # `predict` has waited for all tokens

@@ -1,1 +1,1 @@
-"""A network to play with: one HTML file that computes it, and its scripts and style."""
+"""A single HTML file in which a trained network runs, and its scripts and styles."""

@@ -1,5 +1,5 @@
-// Operations of NumPy that `scratch.js` uses, on float64 arrays with one or two axes, and the core's
-// views of parameters by layer. An array has a shape and row-major values.
+// NumPy operations that `scratch.js` uses, on float64 arrays with one or two axes, and functions
+// that split parameters by layer. An array has a shape and row-major values.
 "use strict";
 
 function zeros(...shape) {
@@ -10,7 +10,7 @@ function copy(A) {
   return { shape: A.shape, values: A.values.slice() };
 }
 
-// Apply a function to the elements of up to four arrays of one shape.
+// Apply a function elementwise to up to four arrays of the same shape.
 function map(f, A, B = A, C = A, D = A) {
   const [result, a, b, c, d] = [zeros(...A.shape), A.values, B.values, C.values, D.values];
   for (let k = 0; k < a.length; k++) result.values[k] = f(a[k], b[k], c[k], d[k]);
@@ -32,20 +32,20 @@ function add(first, ...others) {
   return { shape, values };
 }
 
-// Return a row, which shares its memory with the array.
+// Return row n, which shares memory with the array.
 function row(A, n) {
   const width = A.shape[1];
   return A.values.subarray(n * width, (n + 1) * width);
 }
 
-// Multiply matrices (m, n) and (n, p). For speed, add four terms per iteration, and skip terms of
-// zeros, because one-hot vectors consist of zeros and a one.
+// Multiply matrices (m, n) and (n, p). For speed, add four terms per iteration, and skip zeros,
+// which are frequent in one-hot vectors.
 function dot(A, B) {
   const [[m, n], p] = [A.shape, B.shape[1]];
   const [C, a, b] = [zeros(m, p), A.values, B.values];
   for (let i = 0; i < m; i++) {
     const own = row(C, i), end = (i + 1) * n;
-    let [from, start] = [i * n, 0]; // in A, and of the row of B
+    let [from, start] = [i * n, 0]; // indices into a and b
     for (; from + 4 <= end; from += 4, start += 4 * p) {
       const [a0, a1, a2, a3] = [a[from], a[from + 1], a[from + 2], a[from + 3]];
       if (a0 === 0 && a1 === 0 && a2 === 0 && a3 === 0) continue;
@@ -87,19 +87,19 @@ function concatenate(arrays) {
   return whole;
 }
 
-// Split an array into parts with equally many rows, which share its memory.
+// Split an array into parts with equal numbers of rows, which share memory with the array.
 function split(A, parts) {
   const [shape, size] = [[A.shape[0] / parts, A.shape[1]], A.values.length / parts];
   const values = (n) => A.values.subarray(n * size, (n + 1) * size);
   return Array.from({ length: parts }, (_, n) => ({ shape, values: values(n) }));
 }
 
-// Return the columns of a list of rows.
+// Transpose a list of rows to a list of columns.
 function columns(rows) {
   return rows[0].map((_, t) => rows.map((each) => each[t]));
 }
 
-// Apply a function to every value of an object; keep the names.
+// Apply a function to every value of an object; keep the keys.
 function by_name(object, f) {
   return Object.fromEntries(Object.entries(object).map(([name, each]) => [name, f(each, name)]));
 }
@@ -110,7 +110,7 @@ function split_by_layer(state, options) {
   return Array.from({ length }, (_, n) => state.slice(n * size, (n + 1) * size));
 }
 
-// Return the parameters of a layer, counted from 0, by their names in the first layer.
+// Return a layer's parameters under the first layer's names; `layer` is an index from 0.
 function select_layer(params, layer) {
   if (layer === 0) return params;
   const end = `_${layer + 1}`;
@@ -118,8 +118,7 @@ function select_layer(params, layer) {
   return Object.fromEntries(own.map(([name, each]) => [name.slice(0, -end.length), each]));
 }
 
-// Rename the parameters of the first layer to their names in another layer, the inverse of
-// `select_layer`.
+// Add a layer's suffix to parameter names; the inverse of `select_layer`.
 function add_layer_suffix(params, layer) {
   const end = layer ? `_${layer + 1}` : "";
   return Object.fromEntries(Object.entries(params).map(([name, each]) => [name + end, each]));

@@ -1,7 +1,7 @@
-// A trained network: loading weights, reading text, and attributing predictions to characters.
+// A trained network: load weights, read text, and attribute predictions to characters.
 "use strict";
 
-// Decoding: choosing the next character.
+// Decoding: choose the next character.
 
 function softmax(logits, temperature) {
   const largest = Math.max(...logits);
@@ -18,10 +18,10 @@ function greedy(logits) {
 function sample(logits, temperature) {
   let rest = Math.random();
   const token = 1 + softmax(logits.slice(1), temperature).findIndex((share) => (rest -= share) < 0);
-  return token < 1 ? greedy(logits) : token; // rounded probabilities may add up to less than 1
+  return token < 1 ? greedy(logits) : token; // the sum of rounded probabilities can be below 1
 }
 
-// Loading weights and reading text.
+// Load weights and read text.
 
 function decode({ shape, data }) {
   const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
@@ -36,7 +36,7 @@ function decode({ shape, data }) {
   return array;
 }
 
-// Convert the 16 bits of a half-precision number: sign, exponent and fraction.
+// Convert the 16 bits (sign, exponent and fraction) of a half-precision number to a number.
 function half(bits) {
   const [exponent, fraction] = [(bits >> 10) & 31, bits & 1023];
   const size = exponent ? (1024 + fraction) * 2 ** (exponent - 25) : fraction * 2 ** -24;
@@ -47,8 +47,8 @@ function load(saved) {
   return { ...saved, params: by_name(saved.params, decode) };
 }
 
-// Normalize a text like the network's training text; return its characters, and the characters
-// that the vocabulary lacks.
+// Normalize a text like the network's training text; return its tokens, and the characters that
+// the vocabulary lacks.
 function tokenize(text, { vocab, normalize }) {
   if (normalize !== "none") text = text.toLowerCase().replace(/[^a-z]+/g, " ").trimStart();
   const known = (each) => vocab.indexOf(each) >= 0;
@@ -67,8 +67,8 @@ function read(tokens, { params, options }, before = []) {
   return steps;
 }
 
-// Return the influence of up to `number` last characters on the logit of a token: for every
-// character, the gradient of the logit with respect to its input vector, times this vector.
+// Return the influence of up to `number` last characters on the logit of a token: for each
+// character, the gradient of the logit with respect to the input vector, times this vector.
 function influence(steps, token, number, model) {
   const { params, options } = model;
   let [d_logits, d_state] = [zeros(1, params.b_q.shape[0]), state(1, options)];

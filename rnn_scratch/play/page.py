@@ -1,6 +1,6 @@
-"""A network as one HTML file, with its weights and the scripts that compute it.
+"""Render a network as a single HTML file, with its weights and the scripts that compute it.
 
-The file needs no server and loads nothing. The project's site uses the same scripts.
+The file needs no server and loads no other files. The project's site uses the same scripts.
 """
 
 import base64
@@ -16,12 +16,12 @@ from ..settings import model_options
 from ..system.terminal import printable
 
 FOLDER = importlib.resources.files(__package__)
-SCRIPTS = ("arrays.js", "scratch.js", "network.js", "play.js")  # scripts, in loading order
+SCRIPTS = ("arrays.js", "scratch.js", "network.js", "play.js")  # loading order
 STYLE, CONTROLS = "play.css", "network.html"
 
 
 def network(saved: Checkpoint) -> dict[str, Any]:
-    """Return the data of a checkpoint that the scripts need."""
+    """Return the data from a checkpoint that the scripts need."""
     options = model_options(saved.settings, len(saved.vocab))
     return {
         "options": {**options._asdict(), "num_states": options.num_states},
@@ -32,20 +32,20 @@ def network(saved: Checkpoint) -> dict[str, Any]:
 
 
 def encode(array: np.ndarray) -> dict[str, Any]:
-    """Return an array's shape and the little-endian bytes of its values in base64."""
+    """Return an array's shape, and its values as little-endian bytes in base64."""
     data = array.astype(array.dtype.newbyteorder("<")).tobytes()
     return {"shape": list(array.shape), "data": base64.b64encode(data).decode()}
 
 
 def script(networks: dict[str, dict[str, Any]]) -> str:
     """Return the script that defines the networks, escaped for use in an HTML file."""
-    # A vocabulary may have any characters, and `</script>` or `<!--` would end the script.
+    # A vocabulary can contain any characters, and `</script>` or `<!--` would end the script.
     content = json.dumps(networks).replace("<", "\\u003c")
     return f'"use strict";\nconst NETWORKS = {content};\n'
 
 
 def render(saved: Checkpoint, title: str) -> str:
-    """Return the HTML file of a checkpoint's network."""
+    """Return the content of the HTML file for a checkpoint's network."""
     parts = {path.name: path.read_text("utf-8") for path in FOLDER.iterdir() if path.is_file()}
     scripts = [script({saved.settings.cell: network(saved)}), *(parts[name] for name in SCRIPTS)]
     values = {"style": parts[STYLE], "controls": parts[CONTROLS], "scripts": scripts}

@@ -1,20 +1,20 @@
-// The display and the controls of the page for the networks of `weights.js`.
+// The display and controls of the page, for the networks in `weights.js`.
 "use strict";
 (() => {
   const models = Object.fromEntries(
     Object.entries(NETWORKS).map(([cell, saved]) => [cell, load(saved)]));
   const TENSORS = { lstm: ["H", "C"] }; // state tensors by cell; other cells have only H
   const MOST = 8; // maximum number of bars
-  // The number of characters whose influence is shown; smaller for large networks, which are slow.
+  // Return the number of characters whose influence is shown: fewer for large, slow networks.
   const reach = ({ params }) => {
     const size = Object.values(params).reduce((sum, { values }) => sum + values.length, 0);
     return Math.max(10, Math.min(100, Math.floor(2e7 / size)));
   };
-  const LONGEST = 2000; // maximum length in characters of a text that is generated automatically
+  const LONGEST = 2000; // maximum length in characters of automatically generated text
   const find = (name) => document.getElementById(`play-${name}`);
   const { prefix, temperature } = find("controls").elements;
-  const passages = {}; // steps of the passage of the story, by network
-  const unit = { which: 0, index: 0 }; // the selected unit: its tensor, and its index there
+  const passages = {}; // steps of the story's passage, by network
+  const unit = { which: 0, index: 0 }; // the selected unit: indices of its tensor, and within the tensor
   let model, steps, typed, timer;
 
   const chosen = (group) => find("play").querySelector(`[name=${group}]:checked`).value;
@@ -30,7 +30,7 @@
     return layers.flatMap((end) => (TENSORS[cell] ?? ["H"]).map((name) => name + end));
   }
 
-  // Return the values of a tensor in [−1, 1]; apply tanh to unbounded values.
+  // Return the values of a state tensor, in [−1, 1]; apply tanh to unbounded values.
   function shades(state, which) {
     const { values } = state[which];
     const bounded = names(model.options)[which][0] === "H" && model.options.cell !== "rnn-relu";
@@ -60,7 +60,7 @@
     }));
   }
 
-  // Return the colors of the text: a unit's values, or influences on the most likely character.
+  // Return values to color the text by: a unit's, or influences on the most likely character.
   function colors() {
     const influences = chosen("colors") === "influence" && steps.length > 0;
     find("influence").hidden = !influences;
@@ -80,7 +80,7 @@
     return tokenize(usual, model)[1].length ? model.vocab[1] : usual;
   }
 
-  // Start again from the prefix with the selected network.
+  // Restart from the prefix with the selected network.
   function start() {
     stop();
     model = models[chosen("network")];
@@ -99,7 +99,7 @@
     show();
   }
 
-  // Append a character: `token`, or a sampled or the most likely character.
+  // Append `token`; by default, sample it or, at temperature 0, choose the most likely token.
   function go(token = degrees() ? sample(last().logits, degrees()) : greedy(last().logits)) {
     steps = read([token], model, steps);
     show();
@@ -153,7 +153,7 @@
     find("others").textContent = count ? `The other ${count}: ${percent(Math.max(0, others))}` : "";
   }
 
-  // A square for each unit. The squares of a tensor are one stop of the Tab key.
+  // Draw a square per unit. The squares of a tensor form a single tab stop.
   function grids() {
     const tensors = names(model.options).map((tensor, which) => {
       const squares = Array.from({ length: model.options.num_hiddens }, (_, index) => {
@@ -202,7 +202,7 @@
     squares[index].focus();
   }
 
-  // Where the selected unit fires: in a passage of the story, and after which characters.
+  // Show the selected unit's values in a passage of the story, and their means by character.
   function story() {
     find("unit").textContent = `unit ${unit.index} of ${names(model.options)[unit.which]}`;
     find("fires").hidden = !model.passage;
@@ -222,7 +222,7 @@
     }));
   }
 
-  // How far the logits are from NumPy's, which are in weights.js of the site.
+  // Show the largest difference between these logits and NumPy's, stored in the site's weights.js.
   function compare() {
     if (!find("difference")) return;
     const differences = Object.values(models).flatMap((each) => {
@@ -241,7 +241,7 @@
       + "rnn_scratch/play/scratch.js, as in the backends.";
     return;
   }
-  // The same buttons for all steps, so that the focus stays where it is.
+  // Reuse the buttons for all steps, to keep the focus.
   for (let n = 0; n < MOST; n++) {
     const button = make("button", { type: "button" }, make("b"), make("i"), make("span"));
     button.onclick = () => goOnce(Number(button.value));

@@ -1,11 +1,11 @@
-// A recurrent language model from scratch in JavaScript, differentiated by hand: the functions of
-// NumPy's `scratch.py`, `cells.py` and `deep.py`, in float64, for one worker.
+// A recurrent language model in JavaScript, with hand-written backward passes: the functions of
+// the NumPy backend's `scratch.py`, `cells.py` and `deep.py`, in float64, for one worker.
 //
 // Sizes: B batch, T time steps, V vocabulary, L layers, H hidden units, N embedding. Tokens are
-// lists, dropout masks are T lists of L arrays (B, H). Operations of NumPy are in `arrays.js`.
+// lists; dropout masks are T lists of L arrays (B, H). `arrays.js` has the NumPy operations.
 "use strict";
 
-// Create the parameters W_xg (V, H) or (N, H), W_hg (H, H), b_g (H,) of gate g; W_hq, b_q.
+// Create the parameters W_xg (V, H) or (N, H), W_hg (H, H) and b_g (H,) of each gate g, W_hq and b_q.
 function params(arrays) {
   return by_name(arrays, copy);
 }
@@ -15,7 +15,7 @@ function state(batch_size, options) {
   return Array.from({ length: options.num_states }, () => zeros(batch_size, options.num_hiddens));
 }
 
-// One-hot encode tokens (B,) to (B, V), or look up a learnable embedding (B, N).
+// Encode tokens (B,) as one-hot vectors (B, V), or look up a learnable embedding (B, N).
 function encode(tokens, params) {
   const { W_e, b_q } = params;
   const x = zeros(tokens.length, W_e ? W_e.shape[1] : b_q.shape[0]);
@@ -23,12 +23,12 @@ function encode(tokens, params) {
   return x;
 }
 
-// Compute the hyperbolic tangent or ReLU.
+// Compute the cell's activation function: the hyperbolic tangent or ReLU.
 function activation(z, options) {
   return map(options.cell !== "rnn-relu" ? Math.tanh : (each) => Math.max(each, 0), z);
 }
 
-// Return the derivative of the activation, given its value h.
+// Return the derivative of the activation function, given its value h.
 function slope(h, options) {
   return map(options.cell !== "rnn-relu" ? (each) => 1 - each * each : (each) => +(each > 0), h);
 }
@@ -64,7 +64,7 @@ function gate(x, h, name, params) {
   return map((z) => 1 / (1 + Math.exp(-z)), z);
 }
 
-// Compute one GRU step; the reset gate is applied before the matrix product.
+// Compute one GRU step with the reset gate before the matrix product.
 function gru(x, state, params, options) {
   const [h] = state;
   const [z, r] = [..."zr"].map((name) => gate(x, h, name, params)); // update and reset, (B, H)
@@ -90,7 +90,7 @@ function gru_backward(d_next_state, next_state, x, state, params, options) {
   return [add(d_x_h, d_x_z, d_x_r), [add(direct, d_h_z, d_h_r)], grads];
 }
 
-// Compute one GRU step; the reset gate is applied after the product, as in most layers.
+// Compute one GRU step with the reset gate after the product, as in most built-in layers.
 function gru_after(x, state, params, options) {
   const [h] = state;
   const [z, r] = [..."zr"].map((name) => gate(x, h, name, params));
@@ -117,7 +117,7 @@ function gru_after_backward(d_next_state, next_state, x, state, params, options)
   return [add(d_x_h, d_x_z, d_x_r), [d_prev_h], { ...grads_h, ...grads_z, ...grads_r }];
 }
 
-// Compute one LSTM step; the state is the pair of hidden state h and cell state c.
+// Compute one LSTM step; the state consists of the hidden state h and the cell state c.
 function lstm(x, state, params, options) {
   let [h, c] = state;
   const [i, f, o] = [..."ifo"].map((name) => gate(x, h, name, params)); // input, forget, output
@@ -151,7 +151,7 @@ const CELL_BACKWARD = {
   "rnn-relu": rnn_backward,
 };
 
-// Run all layers on x (B, V), or (B, N), with masks (L, B, H) if any; return logits and next state.
+// Run all layers on x (B, V) or (B, N) and masks (L, B, H) or null; return logits and next state.
 function step(x, state, params, options, masks = null) {
   const next_state = [];
   split_by_layer(state, options).forEach((layer_state, layer) => {
@@ -182,9 +182,9 @@ function step_backward(d_logits, d_next_state, next_state, x, state, params, opt
   return [d_x, d_state, grads];
 }
 
-// Run all time steps on tokens (B, T); return logits (T*B, V), time-major, and last state.
+// Run all time steps on tokens (B, T); return time-major logits (T*B, V) and the last state.
 function forward(tokens, state, params, options, masks = null) {
-  const outputs = columns(tokens).map((each, t) => { // T times (B,)
+  const outputs = columns(tokens).map((each, t) => { // each: (B,)
     const [logits, next_state] = step(encode(each, params), state, params, options, masks?.[t]);
     state = next_state;
     return logits;
@@ -192,14 +192,14 @@ function forward(tokens, state, params, options, masks = null) {
   return [concatenate(outputs), state];
 }
 
-// Return the mean cross-entropy of time-major logits (T*B, V) and targets (B, T).
+// Return the mean cross-entropy between time-major logits (T*B, V) and targets (B, T).
 function loss(logits, targets) {
-  const labels = columns(targets).flat(); // (T*B,), in the order of the logits
+  const labels = columns(targets).flat(); // (T*B,), in the same order as the logits
   const logs = log_softmax(logits);
   return -labels.reduce((sum, label, n) => sum + row(logs, n)[label], 0) / labels.length;
 }
 
-// Backpropagate through `loss`: the gradient of logits is (softmax - one-hot) / (T*B).
+// Return the gradient of `loss` w.r.t. the logits: (softmax - one-hot) / (T*B).
 function loss_backward(logits, targets) {
   const labels = columns(targets).flat(); // (T*B,)
   const d_logits = map(Math.exp, log_softmax(logits)); // (T*B, V)
@@ -207,7 +207,7 @@ function loss_backward(logits, targets) {
   return map((each) => each / labels.length, d_logits);
 }
 
-// Return the logarithms of the probabilities (T*B, V) from logits (T*B, V).
+// Convert logits (T*B, V) to log-probabilities (T*B, V).
 function log_softmax(logits) {
   const logs = copy(logits);
   for (let n = 0; n < logs.shape[0]; n++) {
@@ -218,19 +218,19 @@ function log_softmax(logits) {
   return logs;
 }
 
-// Return the state detached from its gradient history.
+// Return the state detached from the graph, so that no gradient flows back through it.
 function detach(state) {
-  return state; // arrays have no gradient history
+  return state; // arrays have no graph
 }
 
-// Return the loss of a minibatch, the gradient of each parameter, and the detached state.
+// Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state.
 function gradients(model, batch, state) {
   return backward(batch, state, model.params, model.options); // JavaScript has no automatic differentiation
 }
 
-// Compute `gradients` with a hand-written backward pass.
+// Compute the results of `gradients` with a hand-written backward pass.
 function backward(batch, state, params, options) {
-  const inputs = columns(batch.X).map((tokens) => encode(tokens, params)); // T times (B, V)
+  const inputs = columns(batch.X).map((tokens) => encode(tokens, params)); // T arrays (B, V)
   const [states, outputs] = [[state], []];
   inputs.forEach((x, t) => {
     const [logits, next_state] = step(x, states[t], params, options, batch.masks?.[t]);
@@ -238,7 +238,7 @@ function backward(batch, state, params, options) {
     states.push(next_state);
   });
   const logits = concatenate(outputs); // (T*B, V)
-  const d_outputs = split(loss_backward(logits, batch.Y), inputs.length); // T times (B, V)
+  const d_outputs = split(loss_backward(logits, batch.Y), inputs.length); // T arrays (B, V)
   const grads = by_name(params, (param) => zeros(...param.shape));
   let d_state = state.map((each) => zeros(...each.shape));
   for (let t = inputs.length - 1; t >= 0; t--) {
@@ -252,7 +252,7 @@ function backward(batch, state, params, options) {
   return [loss(logits, batch.Y), grads, detach(states.at(-1))];
 }
 
-// Clip gradients to the global norm theta; return them and the norm before clipping.
+// Clip gradients to global norm theta; return the clipped gradients and the original norm.
 function clip(grads, theta) {
   let sum = 0;
   for (const grad of Object.values(grads)) for (const each of grad.values) sum += each * each;
@@ -269,7 +269,7 @@ function sgd(model, grads, { lr }) {
   }
 }
 
-// Apply SGD with momentum: m is an exponentially decaying sum of gradients.
+// Apply SGD with momentum: m is an exponentially decaying sum of past gradients.
 function momentum(model, grads, { lr, beta1, weight_decay }) {
   const { m } = model.slots;
   for (const [name, param] of Object.entries(model.params)) {
@@ -278,7 +278,7 @@ function momentum(model, grads, { lr, beta1, weight_decay }) {
   }
 }
 
-// Apply Adam (Kingma and Ba, 2015, Algorithm 1): moving averages m of g and v of g squared.
+// Apply Adam (Kingma and Ba, 2015): moving averages m of the gradient and v of its square.
 function adam(model, grads, { lr, beta1, beta2, epsilon, c_m, c_v, weight_decay }) {
   const { m, v } = model.slots;
   for (const [name, param] of Object.entries(model.params)) {
@@ -299,7 +299,7 @@ function train_minibatch(model, batch, state, update) {
   return [mean_loss, next_state];
 }
 
-// Train on all minibatches from a state or zeros; return all losses and the last state.
+// Train on all minibatches, starting at `last` or zeros; return the losses and last state.
 function train_epoch(model, minibatches, updates, carry, last = null) {
   const losses = [];
   minibatches.forEach((batch, n) => {
@@ -309,7 +309,7 @@ function train_epoch(model, minibatches, updates, carry, last = null) {
   return [losses, last];
 }
 
-// Return the summed loss and the number of tokens of sequential minibatches.
+// Return the total loss and the number of tokens in sequential minibatches.
 function evaluate(model, minibatches) {
   let [total_loss, num_tokens, last, logits] = [0, 0, null, null];
   for (const { X, Y } of minibatches) {
@@ -321,12 +321,12 @@ function evaluate(model, minibatches) {
   return [total_loss, num_tokens];
 }
 
-// Return prefix plus num_preds tokens, each chosen by `choose_token` from the logits (V,).
+// Return `prefix` plus `num_preds` tokens, each chosen by `choose_token` from logits (V,).
 function predict(model, prefix, num_preds, choose_token) {
   let [last, outputs, logits] = [state(1, model.options), [prefix[0]], null];
   for (let t = 1; t < prefix.length + num_preds; t++) {
     [logits, last] = forward([outputs.slice(-1)], last, model.params, model.options);
-    // Warm-up: as long as the prefix lasts, it provides the next token.
+    // Warm-up: take the next token from the prefix until it is exhausted.
     outputs.push(t < prefix.length ? prefix[t] : choose_token(logits.values));
   }
   return outputs;

@@ -1,1 +1,1 @@
-"""Runs: training, checkpoints, the folder of a run, and inference with a trained model."""
+"""Runs: training sessions, checkpoints, run folders, and inference with trained models."""

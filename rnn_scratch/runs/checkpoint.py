@@ -1,7 +1,7 @@
-"""The checkpoint: a safetensors file in the same format for every backend.
+"""The checkpoint: a safetensors file in a format that does not depend on the backend.
 
-It contains everything that is needed to use the model and to resume its training, also within an
-epoch; the parameters after the best epoch; and a digest of its metadata and tensors.
+It contains all data needed to use the model and to resume its training, even within an epoch; the
+parameters after the best epoch; and a digest of the metadata and the tensors.
 """
 
 import hashlib
@@ -28,13 +28,13 @@ from . import run_folder
 
 FILE = "checkpoint.safetensors"
 CHECKPOINT_FORMAT = "rnn-scratch 8"
-MAX_HEADER = 2**22  # bytes; a header with all characters of Unicode is smaller
-LOSSES, SECONDS, STATE, BEST = "losses", "seconds", "state.", "best."  # names of tensors
+MAX_HEADER = 2**22  # bytes; enough for a vocabulary of all Unicode characters
+LOSSES, SECONDS, STATE, BEST = "losses", "seconds", "state.", "best."  # tensor names and prefixes
 EMPTY_SHA256 = hashlib.sha256().hexdigest()
 
 
 class Checkpoint(Record, eq=False):
-    """A model during its training."""
+    """A model and the state of its training."""
 
     vocab: list[str]  #: the character of each token
     settings: Settings  #: settings of the run
@@ -44,35 +44,35 @@ class Checkpoint(Record, eq=False):
     history_size: NotNegative = 0  #: length in bytes of the history up to this epoch
     history_sha256: Line = EMPTY_SHA256  #: SHA-256 of these bytes
     best_epoch: LastEpoch = 0  #: epoch with the lowest loss on held-out text; 0 for none
-    # In the file, the next fields are tensors, and all other fields are metadata.
-    arrays: Arrays = {}  #: parameters and state of the optimizer
+    # In the file, the following fields are tensors, and the fields above are metadata.
+    arrays: Arrays = {}  #: parameters and optimizer state
     incomplete: Incomplete = NOTHING  #: trained part of the epoch after the last complete epoch
     best: Arrays = {}  #: parameters after the best epoch
 
     @property
     def position(self) -> str:
-        """A phrase that says how far the model has been trained."""
-        more = len(self.incomplete.losses)
-        rest = f" and {more} minibatch{'es' if more > 1 else ''} of the next" if more else ""
+        """A description of the training progress, such as "epoch 3"."""
+        count = len(self.incomplete.losses)
+        rest = f" and {count} minibatch{'es' if count > 1 else ''} of the next" if count else ""
         return f"epoch {self.epoch}{rest}"
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint as `files.replace` does."""
+    """Write a checkpoint file; replace an existing file atomically."""
     incomplete = checkpoint.incomplete
     tensors = checkpoint.arrays | {f"{BEST}{name}": a for name, a in checkpoint.best.items()}
     if incomplete.losses:
         tensors[LOSSES] = np.array(incomplete.losses, np.float64)
         tensors[SECONDS] = np.array(incomplete.seconds, np.float64)
-        tensors |= {f"{STATE}{number}": array for number, array in enumerate(incomplete.state)}
-    about = msgspec.json.encode(replace(checkpoint, arrays={}, incomplete=NOTHING, best={}))
-    metadata = {"format": CHECKPOINT_FORMAT, "checkpoint": about.decode()}
+        tensors |= {f"{STATE}{index}": array for index, array in enumerate(incomplete.state)}
+    fields = msgspec.json.encode(replace(checkpoint, arrays={}, incomplete=NOTHING, best={}))
+    metadata = {"format": CHECKPOINT_FORMAT, "checkpoint": fields.decode()}
     metadata["sha256"] = _digest(metadata["checkpoint"], tensors)
     files.replace(path, to_bytes(tensors, metadata))
 
 
-def _digest(about: str, tensors: Arrays) -> str:
-    content = hashlib.sha256(about.encode())
+def _digest(fields: str, tensors: Arrays) -> str:
+    content = hashlib.sha256(fields.encode())
     for name in sorted(tensors):
         values = np.ascontiguousarray(tensors[name])
         content.update(f"\n{name} {values.dtype.name} {values.shape} ".encode())
@@ -81,10 +81,10 @@ def _digest(about: str, tensors: Arrays) -> str:
 
 
 def load(run: str | Path, arrays: bool = True) -> Checkpoint:
-    """Read and verify the checkpoint in a run's folder, or in a file; without `arrays` metadata.
+    """Read and verify a checkpoint file, or the checkpoint in a run's folder.
 
-    Raises Damaged if the file is damaged or not a checkpoint, and RNNScratchError if it does not
-    exist.
+    Without `arrays`, read only the metadata. Raises Damaged if the file is damaged or is not a
+    checkpoint, and RNNScratchError if there is no such file.
     """
     path = Path(run, FILE) if os.path.isdir(run) else Path(run)
     try:
@@ -99,24 +99,24 @@ def load(run: str | Path, arrays: bool = True) -> Checkpoint:
             if arrays:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 if _digest(metadata["checkpoint"], tensors) != metadata["sha256"]:
-                    raise ValueError("its SHA-256 is not the one in its metadata")
+                    raise ValueError("its SHA-256 does not match its metadata")
                 _fill(checkpoint, tensors)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RNNScratchError(
             f"There is no checkpoint at {path}.",
             "Pass the folder of a run (`rnn-scratch runs` lists them) or a checkpoint file.",
         ) from error
-    except Exception as error:  # another program may have written anything
+    except Exception as error:  # the file may contain anything
         raise Damaged(
             f"{path} is damaged, or not a checkpoint that this version of rnn-scratch can read "
             f"({format_value(str(error), 600)}).",
-            "Use another copy of it or the version that wrote it, or train again.",
+            "Use another copy of the file or the version that wrote it, or train again.",
         ) from error
     return checkpoint
 
 
 def latest(folder: Path, arrays: bool = True) -> tuple[Checkpoint | None, list[Epoch]]:
-    """Return a run's checkpoint, and the history up to it; None if a kill has left neither."""
+    """Return a run's checkpoint, or None, and the run's history up to the checkpoint."""
     if not (folder / FILE).exists() and not run_folder.history(folder):
         return None, []
     saved = load(folder, arrays)
@@ -124,14 +124,14 @@ def latest(folder: Path, arrays: bool = True) -> tuple[Checkpoint | None, list[E
 
 
 def _fill(checkpoint: Checkpoint, tensors: Arrays) -> None:
-    # Set the fields that are tensors.
+    # Set the fields that are stored as tensors.
     if LOSSES in tensors:
         losses, seconds = tuple(tensors[LOSSES].tolist()), float(tensors[SECONDS])
-        names = [f"{STATE}{number}" for number in range(len(tensors))]
+        names = [f"{STATE}{index}" for index in range(len(tensors))]
         state = tuple(tensors[name] for name in names if name in tensors)
         checkpoint.incomplete = Incomplete(losses, state, seconds)
-    # The file sorts the parameters by name. Backends add up the norm of the gradients in the order
-    # of `shapes`; another order could change the last bit of a resumed run.
+    # Restore the order of `shapes`, because the file sorts tensors by name. Backends compute
+    # the gradient norm in this order, and another order could change its last bit.
     options = model_options(checkpoint.settings, len(checkpoint.vocab))
     order = shapes(options, checkpoint.settings.optimizer)
     checkpoint.arrays = {name: tensors[name] for name in order}

@@ -1,5 +1,6 @@
-"""The curve of a run: a plot of the perplexity against the epochs."""
+"""The curve of a run: a plot of perplexity by epoch."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
@@ -7,34 +8,35 @@ from typing import Any
 from ..errors import RNNScratchError, format_value
 from ..training.events import Epoch
 
-INK = "#767676"  # a contrast of 4.5 to white, and of about 4 to the usual dark pages
-HIGHEST = 1e200  # perplexity; floats could not represent the axis of a larger perplexity
+INK = "#767676"  # contrast ratio 4.5 on white, and about 4 on typical dark pages
+HIGHEST = 1e200  # limit of plotted perplexities; with larger values, axis limits would overflow
 _INKS = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
 _GROUNDS = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
-# Matplotlib's settings of figures that suit light and dark pages.
+# Matplotlib's settings for figures on light and dark pages.
 STYLE: dict[Any, Any] = {
     **dict.fromkeys((*_INKS, "grid.color"), INK),
     **dict.fromkeys(_GROUNDS, "none"),
     "legend.frameon": False,
     "text.parse_math": False,
 }
+_STYLE_LOCK = threading.Lock()  # `rc_context` changes settings that all threads share
 
 
 def draw(axes: Any, histories: Mapping[str, Sequence[Epoch]]) -> None:
-    """Draw perplexity against epochs: a line per name, and a dashed line for held-out text.
+    """Plot perplexity by epoch: a solid line for each name, and a dashed one for held-out text.
 
-    Epochs whose perplexity is above HIGHEST are omitted.
+    Perplexities of HIGHEST or more are omitted.
     """
     from matplotlib.ticker import LogFormatter
 
-    for number, (name, history) in enumerate(histories.items()):
-        trained = [(row.epoch, row.perplexity) for row in history]
+    for index, (name, history) in enumerate(histories.items()):
+        training = [(row.epoch, row.perplexity) for row in history]
         held_out = [(row.epoch, row.valid_perplexity) for row in history]
         marker = "." if len(history) < 3 else ""
-        for points, label, dashes in ((trained, name, "-"), (held_out, f"{name}, held out", "--")):
-            drawn = [(epoch, value) for epoch, value in points if value and value < HIGHEST]
-            if drawn:
-                axes.plot(*zip(*drawn), dashes, color=f"C{number}", marker=marker, label=label)
+        for points, label, dashes in ((training, name, "-"), (held_out, f"{name}, held out", "--")):
+            visible = [(epoch, value) for epoch, value in points if value and value < HIGHEST]
+            if visible:
+                axes.plot(*zip(*visible), dashes, color=f"C{index}", marker=marker, label=label)
     axes.set(xlabel="epoch", ylabel="perplexity", yscale="log")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.yaxis.set_major_formatter("{x:g}")
@@ -45,18 +47,18 @@ def draw(axes: Any, histories: Mapping[str, Sequence[Epoch]]) -> None:
 
 
 def picture(histories: Mapping[str, Sequence[Epoch]], title: str = "") -> bytes:
-    """Return a picture of the curves; raise RNNScratchError if Matplotlib cannot draw it."""
+    """Return a plot of the curves in PNG format; raise RNNScratchError if Matplotlib fails."""
     try:
-        # Not pyplot, which would look for a window system and keep every figure in memory.
+        # Avoid pyplot, which would look for a window system and keep every figure in memory.
         from matplotlib import rc_context
         from matplotlib.figure import Figure
 
-        with rc_context(STYLE):
+        with _STYLE_LOCK, rc_context(STYLE):
             figure, image = Figure(figsize=(6, 3.6), dpi=150, layout="constrained"), BytesIO()
             draw(figure.add_subplot(title=title), histories)
             figure.savefig(image)
         return image.getvalue()
-    except Exception as error:  # missing fonts or wrong environment variables
+    except Exception as error:  # missing fonts, invalid environment variables, ...
         raise RNNScratchError(
             f"Matplotlib cannot draw the figures: {format_value(str(error), 300)}.",
             "Correct its settings, such as MPLBACKEND in the environment.",

@@ -21,24 +21,24 @@ PREFIX = "time traveller "
 
 
 class Evaluation(NamedTuple):
-    """The loss of a model on a text, and the perplexities of two baselines without a model."""
+    """The loss of a model on a text, and the perplexities of two baselines."""
 
-    tokens: int
-    loss: float  #: mean per character in nats; divide by log(2) for bits
+    tokens: int  #: number of evaluated tokens
+    loss: float  #: mean loss per character in nats; divide by log(2) for bits
     perplexity: float | None  #: None if it is too large for a float
-    uniform: float  #: perplexity if all characters of the vocabulary are equally likely
-    unigram: float  #: perplexity if characters are as likely as they are frequent in this text
+    uniform: float  #: perplexity of a uniform model, which equals the vocabulary size
+    unigram: float  #: perplexity of a unigram model with this text's character frequencies
     skipped: int  #: number of characters omitted because the vocabulary lacks them
     source: str  #: description of the text
-    trained: str  #: phrase that says how far the model has been trained
-    held_out: "Evaluation | None" = None  #: result on held-out text, if the text is the run's own
+    trained: str  #: description of the training progress, such as "epoch 3"
+    held_out: "Evaluation | None" = None  #: result on the run's held-out text, or None
 
 
 def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[Setup, Checkpoint]:
-    """Build the model of a run's folder or of a checkpoint file; return it and the checkpoint.
+    """Build a model from a run's folder or a checkpoint file; return the setup and the checkpoint.
 
-    The model is the latest state of the run or, with `best`, the state after the epoch with the
-    lowest loss on held-out text. Backend, model and threads default to the last session's.
+    The model has the latest parameters or, with `best`, the parameters after the epoch with the
+    lowest loss on held-out text. The last session's backend, variant and threads are the defaults.
     """
     saved = checkpoint.load(run)
     if best:
@@ -47,12 +47,12 @@ def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[Setup, Ch
             raise RNNScratchError(problem, "Omit `best` to use the latest state of the training.")
         progress: dict[str, Any] = {"epoch": saved.best_epoch, "incomplete": NOTHING}
         saved = replace(saved, arrays=saved.best, **progress)
-    last = saved.runtime
-    default = Runtime(last.backend)
-    if runtime.get("backend") in (None, last.backend):
-        # As it was trained: TensorFlow cannot change the number of threads in a process.
-        default = Runtime(last.backend, last.model, threads=last.threads)
-    return set_up(saved.settings, default.but(**runtime), arrays=saved.arrays), saved
+    last_runtime = saved.runtime
+    default = Runtime(last_runtime.backend)
+    if runtime.get("backend") in (None, last_runtime.backend):
+        # Keep the number of threads, because TensorFlow cannot change it within a process.
+        default = Runtime(last_runtime.backend, last_runtime.model, threads=last_runtime.threads)
+    return set_up(saved.settings, default.override(**runtime), arrays=saved.arrays), saved
 
 
 def predict(
@@ -72,8 +72,8 @@ def predict(
 ) -> str:
     """Return the prefix and the `length` characters that a run's model generates after it.
 
-    Without a temperature the most likely character is chosen; otherwise characters are sampled from
-    softmax(logits / temperature), without the characters that `top_k`, `top_p` and `min_p` omit.
+    Characters are sampled from softmax(logits / temperature), except those that `top_k`, `top_p`
+    and `min_p` exclude. Without these four arguments, the most likely character is chosen.
     `stream` is called with the prefix, and with each character as soon as it is chosen.
     """
     setup, saved = load(resolve_run(run), best, **runtime)
@@ -87,14 +87,14 @@ def predict(
         )
     if any(value is not None for value in (temperature, top_k, top_p, min_p)):
         temperature = 1.0 if temperature is None else temperature
-        choose = decoding.sampler(temperature, seed, top_k, top_p, min_p)
+        choose_token = decoding.sampler(temperature, seed, top_k, top_p, min_p)
     else:
-        choose = decoding.greedy
+        choose_token = decoding.greedy
     write = stream or (lambda text: None)
     write(vocabulary.decode(tokens, saved.vocab))
 
     def choose_and_write(logits: np.ndarray) -> int:
-        token = choose(logits)
+        token = choose_token(logits)
         write(saved.vocab[token])
         return token
 
@@ -112,35 +112,35 @@ def evaluate(
     best: bool = False,
     **runtime: Any,
 ) -> Evaluation:
-    """Return the loss of a run's model on a text, normalized as the run's text, and baselines.
+    """Evaluate a run's model on a text, which is normalized like the run's text.
 
-    Without `corpus` and `text` it is the run's own text: the training part and, as `held_out`, the
-    held-out part.
+    Without `corpus` and `text`, evaluate on the run's text: on the training part and, in the field
+    `held_out`, on the held-out part.
     """
     setup, saved = load(resolve_run(run), best, **runtime)
-    trained = saved.text
+    record = saved.text
     if corpus is None and text is None:
-        content = run_folder.reload_text(resolve_run(run), trained)
+        content = run_folder.reload_text(resolve_run(run), record)
         prepared = dataset.prepare(content, saved.settings)
-        first = f"the first {trained.train_tokens:,} characters"
-        name = f"{first} of {_name(trained)}, which were trained on"
+        part = f"the first {record.train_tokens:,} characters"
+        name = f"{part} of {_name(record)}, which were trained on"
         result = _evaluation(setup, saved, prepared.train, name)
-        if not trained.valid_tokens:
+        if not record.valid_tokens:
             return result
-        name = f"the next {trained.valid_tokens:,} characters, which were held out"
+        name = f"the next {record.valid_tokens:,} characters, which were held out"
         return result._replace(held_out=_evaluation(setup, saved, prepared.valid, name))
-    other = books.find(corpus, text, lambda line: None)
-    normalized = vocabulary.normalize(other.content, saved.settings.normalize)
+    new_text = books.find(corpus, text, lambda line: None)
+    normalized = vocabulary.normalize(new_text.content, saved.settings.normalize)
     tokens = vocabulary.encode(normalized, saved.vocab, unknown)
     if len(tokens) < 2:
         raise RNNScratchError(
-            f"The text ({other.origin}) has {len(tokens)} characters of the model's vocabulary, "
+            f"The text ({new_text.origin}) has {len(tokens)} characters of the model's vocabulary, "
             f"after `normalize` {saved.settings.normalize}.",
             "Evaluate on a text with at least 2 of them.",
         )
-    name = _name(other)
-    if other.sha256 == trained.sha256:
-        name += f", whose first {trained.train_tokens:,} characters were trained on"
+    name = _name(new_text)
+    if new_text.sha256 == record.sha256:
+        name += f", whose first {record.train_tokens:,} characters were trained on"
     return _evaluation(setup, saved, tokens, name, len(normalized) - len(tokens))
 
 
@@ -153,15 +153,15 @@ def _evaluation(
 ) -> Evaluation:
     batches = minibatches.evaluation_batches(tokens, saved.settings)
     with np.errstate(all="ignore"):
-        summed, count = setup.backend.scratch.evaluate(setup.model, batches)
-    uniform, loss = float(len(saved.vocab)), float(summed / count)
+        total_loss, count = setup.backend.scratch.evaluate(setup.model, batches)
+    uniform, loss = float(len(saved.vocab)), float(total_loss / count)
     return Evaluation(
         count, loss, perplexity(loss), uniform, unigram(tokens), skipped, source, saved.position
     )
 
 
 def unigram(tokens: np.ndarray) -> float:
-    """Return the perplexity of a text if tokens are as likely as they are frequent in it."""
+    """Return a text's perplexity under a unigram model with the text's token frequencies."""
     frequencies = np.bincount(tokens) / len(tokens)
     frequencies = frequencies[frequencies > 0]
     return float(np.exp(-(frequencies * np.log(frequencies)).sum()))

@@ -7,41 +7,41 @@ from typing import Any
 
 from ..training.events import Ended, Epoch, Progress, Started
 from . import curve, run_folder
-from .progress import LineReport, numbers_within, summary, time_left
+from .progress import LineReport, summary, time_left, within_epoch
 
-MIN_SECONDS = 2.0  # between two states of the plot; drawing takes about 0.1
+MIN_SECONDS = 2.0  # minimum interval between updates of the plot; an update takes about 0.1 s
 
 
 def notebook_shell() -> Any:
-    """Return IPython's shell if this process is the kernel of a notebook, else None."""
+    """Return IPython's shell if this process is the kernel of a notebook, otherwise None."""
     ipython = sys.modules.get("IPython")
     shell = ipython and ipython.get_ipython()
     return shell if hasattr(shell, "kernel") else None
 
 
 class Live(LineReport):
-    """Show the curve of a training run and a line of metrics, instead of printing lines."""
+    """A report that shows a run's curve and a line of metrics, instead of printing lines."""
 
     def started(self, event: Started) -> None:
-        """Display the curve so far."""
-        self.backend, self.last = event.session.runtime.backend, event.settings.num_epochs
-        self.epochs, self.drawn = run_folder.history(Path(event.folder)), time.monotonic()
-        data = self._data(f"epoch {event.session.from_epoch + 1} of {self.last}")
+        """Display the current curve."""
+        self.backend, self.num_epochs = event.session.runtime.backend, event.settings.num_epochs
+        self.epochs, self.update_time = run_folder.history(Path(event.folder)), time.monotonic()
+        data = self._data(f"epoch {event.session.from_epoch + 1} of {self.num_epochs}")
         self.handle = sys.modules["IPython"].display.display(data, raw=True, display_id=True)
 
     def progress(self, event: Progress) -> None:
-        """Update the curve, the metrics and the time left."""
-        if time.monotonic() - self.drawn >= MIN_SECONDS:
-            text = f"epoch {event.epoch} of {self.last}  {numbers_within(event)}"
+        """Update the curve, the metrics and the time left, at most every MIN_SECONDS seconds."""
+        if time.monotonic() - self.update_time >= MIN_SECONDS:
+            text = f"epoch {event.epoch} of {self.num_epochs}  {within_epoch(event)}"
             self.handle.update(self._data(f"{text}{time_left(event.left)}".rstrip()), raw=True)
-            self.drawn = time.monotonic()
+            self.update_time = time.monotonic()
 
     def epoch(self, event: Epoch) -> None:
         """Add the epoch to the curve."""
         self.epochs.append(event)
 
     def ended(self, event: Ended) -> None:
-        """Leave the curve of the whole run, with its latest metrics."""
+        """Display the whole run's curve and final metrics."""
         self.handle.update(self._data(summary(self.epochs)), raw=True)
 
     def _data(self, title: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Report the progress of training as lines of text, for a function such as `print`."""
+"""Report the progress of training as lines of text, passed to a function such as `print`."""
 
 import datetime
 import math
@@ -12,16 +12,16 @@ from ..training import events
 from ..training.events import Ended, Epoch, Progress, Report, Started
 from ..training.loop import SAMPLE_EVERY
 
-QUIET = 30.0  # seconds after which a line is due, also within an epoch
+MAX_SILENCE = 30.0  # seconds without a line after which progress is printed
 
 
 class LineReport(Report):
-    """Print every tenth epoch, with a sample of the model's text, and the results."""
+    """A report that prints metrics and generated text every tenth epoch, and the final results."""
 
     def __init__(self, print_line: LogLine) -> None:
-        """Pass all lines to `print_line`."""
+        """Set the function that receives each line."""
         self.print = print_line
-        self.folder: Path | None = None  # folder of the run, once training has begun
+        self.folder: Path | None = None  # folder of the run, set when training starts
 
     def log(self, line: str) -> None:
         """Print a message."""
@@ -30,77 +30,79 @@ class LineReport(Report):
     def started(self, event: Started) -> None:
         """Print the model, the device and the folder."""
         self.folder, self.session = Path(event.folder), event.session
-        self.last = event.settings.num_epochs
+        self.num_epochs = event.settings.num_epochs
         self.epochs: list[Epoch] = []
-        self.printed = time.monotonic()
+        self.print_time = time.monotonic()
         session, runtime = event.session, event.session.runtime
         workers = f"workers: {runtime.workers}, " if runtime.workers > 1 else ""
         self.print(
             f"{runtime.backend} ({runtime.model}) on {runtime.device}, {workers}"
-            f"threads: {runtime.threads}, epochs {session.from_epoch + 1} to {self.last}, "
+            f"threads: {runtime.threads}, epochs {session.from_epoch + 1} to {self.num_epochs}, "
             f"run folder: {event.folder}"
         )
 
     def progress(self, event: Progress) -> None:
-        """Print the progress within the epoch if no line has been printed for a while."""
-        if event.left is not None and time.monotonic() - self.printed >= QUIET:
+        """Print the progress within an epoch if no line was printed for MAX_SILENCE seconds."""
+        if event.left is not None and time.monotonic() - self.print_time >= MAX_SILENCE:
             self.print(
                 f"epoch {event.epoch}: {event.done:,} of {event.total:,} minibatches  "
-                f"{numbers_within(event)}{time_left(event.left)}"
+                f"{within_epoch(event)}{time_left(event.left)}"
             )
-            self.printed = time.monotonic()
+            self.print_time = time.monotonic()
 
     def epoch(self, event: Epoch) -> None:
         """Print the metrics of every tenth epoch; `ended` prints the last epoch's metrics."""
         self.epochs.append(event)
-        if event.epoch % SAMPLE_EVERY == 0 and event.epoch < self.last:
+        if event.epoch % SAMPLE_EVERY == 0 and event.epoch < self.num_epochs:
             sample = f"  {event.sample!r}" if event.sample else ""
-            self.print(f"epoch {event.epoch:>{len(str(self.last))}}  {perplexities(event)}{sample}")
-            self.printed = time.monotonic()
+            width = len(str(self.num_epochs))
+            self.print(f"epoch {event.epoch:>{width}}  {perplexities(event)}{sample}")
+            self.print_time = time.monotonic()
 
     def ended(self, event: Ended) -> None:
-        """Print the results: speed, and losses on both texts, of the last and the best epoch."""
+        """Print a finished session's speed, and the losses of the last and the best epoch."""
         if event.session.outcome != "finished":
             return
-        last, best = self.epochs[-1], event.best
-        speed = statistics.median(epoch.tokens / epoch.seconds for epoch in self.epochs)
-        self.print(f"epoch {last.epoch}: {speed:,.0f} tokens/s on {self.session.runtime.device}")
-        self.print(f"training text  {quality(last.loss, last.perplexity)}")
-        if last.valid_loss is None or best is None or best.valid_loss is None:
+        epoch, best = self.epochs[-1], event.best
+        speed = statistics.median(row.tokens / row.seconds for row in self.epochs)
+        device = self.session.runtime.device
+        self.print(f"epoch {epoch.epoch}: {speed:,.0f} characters/s on {device}")
+        self.print(f"training text  {quality(epoch.loss, epoch.perplexity)}")
+        if epoch.valid_loss is None or best is None or best.valid_loss is None:
             return
-        is_best = " (best)" if best.epoch == last.epoch else ""
-        self.print(f"held-out text  {quality(last.valid_loss, last.valid_perplexity)}{is_best}")
+        is_best = " (best)" if best.epoch == epoch.epoch else ""
+        self.print(f"held-out text  {quality(epoch.valid_loss, epoch.valid_perplexity)}{is_best}")
         if not is_best:
             lowest = quality(best.valid_loss, best.valid_perplexity)
             self.print(f"best: epoch {best.epoch:<2} {lowest}")
 
 
 def losses(nats: float) -> str:
-    """Return a mean loss in nats and in bits."""
+    """Format a mean loss in nats and in bits."""
     return f"{nats:.3f} nats, {nats / math.log(2):.3f} bits per character"
 
 
 def quality(nats: float, perplexity: float | None) -> str:
-    """Return a mean loss in nats and in bits, and the perplexity."""
+    """Format a mean loss in nats and in bits, and a perplexity."""
     return f"{losses(nats)}, perplexity {format_perplexity(perplexity)}"
 
 
 def time_left(seconds: float | None) -> str:
-    """Return the time to the end of training, or nothing if it is unknown."""
+    """Format the time left until the end of training; return "" if it is unknown."""
     return "" if seconds is None else f"time left {datetime.timedelta(seconds=round(seconds))}"
 
 
-def numbers_within(progress: Progress) -> str:
-    """Return perplexity and speed within an epoch, or nothing before its first minibatch."""
+def within_epoch(progress: Progress) -> str:
+    """Format the perplexity and speed within an epoch; return "" before its first minibatch."""
     if progress.loss is None:
         return ""
     so_far = format_perplexity(events.perplexity(progress.loss))
     speed = progress.tokens / progress.seconds
-    return f"perplexity {so_far} so far  {speed:,.0f} tokens/s  "
+    return f"perplexity {so_far} so far  {speed:,.0f} characters/s  "
 
 
 def perplexities(epoch: Epoch) -> str:
-    """Return the perplexities of an epoch on the training text and the held-out text."""
+    """Format an epoch's perplexities on the training text and, if any, the held-out text."""
     held_out = ""
     if epoch.valid_loss is not None:
         held_out = f" (held out {format_perplexity(epoch.valid_perplexity)})"
@@ -108,15 +110,15 @@ def perplexities(epoch: Epoch) -> str:
 
 
 def format_perplexity(perplexity: float | None) -> str:
-    """Return a perplexity with two digits after the point, or with an exponent if it is large."""
+    """Format a perplexity with two decimals, or with an exponent if it is large."""
     if perplexity is None:
         return "above 1e300"
     return f"{perplexity:.2f}" if perplexity < 1000 else f"{perplexity:.2e}"
 
 
 def summary(history: Sequence[Epoch]) -> str:
-    """Return the number of epochs and the last perplexities."""
+    """Format the number of epochs and the last epoch's perplexities."""
     if not history:
         return "no epoch yet"
-    last = history[-1]
-    return f"{last.epoch} epoch{'s' if last.epoch > 1 else ''}, {perplexities(last)}"
+    epoch = history[-1]
+    return f"{epoch.epoch} epoch{'s' if epoch.epoch > 1 else ''}, {perplexities(epoch)}"

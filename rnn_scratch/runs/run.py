@@ -1,4 +1,4 @@
-"""A run as Python's `train` and `resume` return it, and the runs in a folder."""
+"""`Run`, the result of `train` and `resume`, and functions that list and find runs."""
 
 import os
 import re
@@ -25,7 +25,7 @@ class Run(NamedTuple):
 
     @property
     def perplexity(self) -> float | None:
-        """Perplexity of the last epoch on the training text."""
+        """The perplexity of the last epoch on the training text."""
         return self.history[-1].perplexity
 
     @property
@@ -34,16 +34,16 @@ class Run(NamedTuple):
         return run_folder.best(self.history)
 
     def __repr__(self) -> str:
-        """Return one line without the parameters and the history."""
+        """Return a one-line summary of the run."""
         return f"<Run {self.folder}: {summary(self.history)}>"
 
 
-def begun(
+def read_runs(
     parent: Path, log: Callable[[str], None] = lambda line: None
 ) -> list[tuple[Path, RunRecord]]:
     """Return the runs in a folder with their records, sorted by number.
 
-    Damaged and unreadable runs are omitted; `log` is called with a line about each run.
+    Damaged or unreadable runs are omitted, and their errors are logged.
     """
     runs = []
     for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
@@ -58,12 +58,12 @@ def begun(
 def listing(
     parent: Path, log: Callable[[str], None] = lambda line: None
 ) -> list[tuple[Path, RunRecord, list[Epoch]]]:
-    """Return the runs in a folder, newest first: folder, record, and history to the latest state.
+    """Return the runs in a folder, newest first: folder, record, and history up to the checkpoint.
 
-    Damaged and unreadable runs are omitted as by `begun`.
+    Damaged or unreadable runs are omitted, and their errors are logged.
     """
     runs = []
-    for folder, record in reversed(begun(parent, log)):
+    for folder, record in reversed(read_runs(parent, log)):
         try:
             runs.append((folder, record, checkpoint.latest(folder, arrays=False)[1]))
         except RNNScratchError as error:
@@ -72,28 +72,29 @@ def listing(
 
 
 def next_number(parent: Path) -> int:
-    """Return the number of a new run, which changes no other run's number."""
-    return max((record.number for _, record in begun(parent)), default=0) + 1
+    """Return the number for a new run in a folder: one more than the largest in use."""
+    return max((record.number for _, record in read_runs(parent)), default=0) + 1
 
 
 def resolve_run(run: Run | str | Path) -> Path:
-    """Return the folder of a run: a path as it is, or the folder of the run with a short name.
+    """Return the folder of a `Run` or of a run with a short name; return a path unchanged.
 
-    A file or folder with this name takes precedence. Short names are a number, and `last` for the
-    run whose session started last. Raises RNNScratchError if the run does not exist.
+    A short name is a run's number, or `last` for the run with the most recently started session.
+    An existing path takes precedence. Raises RNNScratchError unless the name fits exactly one run.
     """
     if isinstance(run, Run):
         return run.folder
     name = str(run)
     if not re.fullmatch("last|[0-9]{1,9}", name) or os.path.lexists(name):
         return Path(run)
-    runs = begun(PARENT)
+    runs = read_runs(PARENT)
     if not runs:
-        raise RNNScratchError(f"There is no run in {PARENT} yet.", "Start one: rnn-scratch train")
+        problem = f"There are no readable runs in {PARENT}."
+        raise RNNScratchError(problem, "Start one: rnn-scratch train")
     if name == "last":
         return max(runs, key=lambda run: (run[1].sessions[-1].started, run[1].number))[0]
     folders = [folder for folder, record in runs if record.number == int(name)]
-    if len(folders) != 1:  # a copied run has the number of the original
+    if len(folders) != 1:  # a copy of a run has the same number
         problem = f"{PARENT} has {len(folders)} runs with the number {name}."
         raise RNNScratchError(problem, "Pass the folder of a run; `rnn-scratch runs` lists them.")
     return folders[0]

@@ -1,11 +1,11 @@
 """A run's folder: the record, the history, the curve and the checkpoint.
 
 ``run.json``                settings, text, and each session's machine, time and result
-``history.jsonl``           a line of JSON per epoch, appended when the epoch ends
+``history.jsonl``           one line of JSON per epoch, appended at the end of the epoch
 ``perplexity.png``          the curve
-``checkpoint.safetensors``  the latest state of training; `runs.sessions` says how often it is saved
+``checkpoint.safetensors``  the latest state of training, saved regularly by `runs.sessions`
 
-The checkpoint is the authority: it contains the length and the SHA-256 of the history up to its
+The checkpoint is authoritative: it contains the length and the SHA-256 of the history up to its
 epoch, and later lines are ignored.
 """
 
@@ -33,25 +33,27 @@ from ..training.events import Session as Session
 
 RUN_FILE, HISTORY, CURVE = "run.json", "history.jsonl", "perplexity.png"
 RUN_FORMAT = 8
-MAX_HISTORY = 2**28  # bytes; 50 characters of sample take 600 bytes at most
+MAX_HISTORY = 2**28  # bytes; a sample of 50 characters takes at most 600 bytes
 PARENT = Path("runs")
-BACKUP = "Take it from a backup, or train again; `rnn-scratch predict` needs only the checkpoint."
+BACKUP = (
+    "Restore it from a backup, or train again; `rnn-scratch predict` needs only the checkpoint."
+)
 
 
 class RunRecord(Record):
     """The record of a run."""
 
-    format: int  #: format number of the file
-    settings: Settings  #: settings of the training
+    format: Annotated[int, Meta(ge=RUN_FORMAT, le=RUN_FORMAT)]  #: format number of the file
+    settings: Settings  #: settings of the run
     text: TextRecord  #: the text's location and digest
-    number: Annotated[int, Meta(ge=1)]  #: short name
+    number: Annotated[int, Meta(ge=1)]  #: the run's number, a short name
     sessions: Annotated[list[Session], Meta(min_length=1)]  #: all sessions, in order
 
 
 def create(folder: Path | None, backend: str) -> Path:
     """Create the folder of a new run: `folder`, or a dated folder under ``runs/``.
 
-    A folder that a kill has left before the run began is used again.
+    An existing folder is accepted if a killed command left it without a run.
     """
     if folder is not None and folder.is_dir():
         if all(path.name.endswith((files.LOCK, files.TEMPORARY)) for path in folder.iterdir()):
@@ -68,69 +70,68 @@ def create(folder: Path | None, backend: str) -> Path:
         return folder
     except OSError as error:
         problem = f"The run folder {folder or PARENT} could not be created: {error.strerror}."
-        raise RNNScratchError(
-            problem, "Choose a folder that you may write: rnn-scratch train --run FOLDER"
-        ) from error
+        hint = "Choose a folder that you may write: rnn-scratch train --run FOLDER"
+        raise RNNScratchError(problem, hint) from error
 
 
 def create_dated(label: str) -> Path:
-    """Create a folder under ``runs/`` whose name is the time and this label."""
+    """Create a folder under ``runs/``, named after the current time and a label."""
     PARENT.mkdir(exist_ok=True)
     stamp = f"{datetime.datetime.now():%Y-%m-%d-%H%M%S}-{label}"
-    for number in itertools.count(1):
-        folder = PARENT / (stamp if number == 1 else f"{stamp}-{number}")
-        with contextlib.suppress(FileExistsError):  # another run has started in the same second
+    for count in itertools.count(1):
+        folder = PARENT / (stamp if count == 1 else f"{stamp}-{count}")
+        with contextlib.suppress(FileExistsError):  # another run was started in the same second
             folder.mkdir()
             return folder
     raise AssertionError
 
 
 def read(folder: Path) -> RunRecord:
-    """Return the record of a run; raise Damaged, or RNNScratchError if it does not exist."""
+    """Return a run's record; raise Damaged if it is damaged, RNNScratchError if it is missing."""
     absence = RNNScratchError(
         f"{folder} is not the folder of a run: it has no {RUN_FILE}.",
         "`rnn-scratch runs` lists the runs.",
     )
-    return records.read(folder / RUN_FILE, RunRecord, RUN_FORMAT, absence)
+    return records.read(folder / RUN_FILE, RunRecord, absence)
 
 
 def history(folder: Path, size: int | None = None, sha256: str | None = None) -> list[Epoch]:
     """Return the epochs of a run's history; raise Damaged if a line is not an epoch.
 
-    `size` and `sha256` are the length and the SHA-256 of the history that belongs to a checkpoint;
-    without them all complete lines are read.
+    `size` and `sha256` are the length and the SHA-256 of the history up to a checkpoint. By
+    default, all complete lines are read.
     """
     path, epochs = folder / HISTORY, list[Epoch]()
     absence = Damaged(f"{path} does not exist.", BACKUP)
     data = files.read(path, MAX_HISTORY, absence)[:size] if path.exists() else b""
     try:
-        for line in io.BytesIO(data[: data.rfind(b"\n") + 1]):  # one line after another
+        for line in io.BytesIO(data[: data.rfind(b"\n") + 1]):  # reads line by line
             epochs.append(msgspec.json.decode(line, type=Epoch))
     except (ValueError, RecursionError) as error:
         problem = f"Line {len(epochs) + 1} of {path} is damaged: {format_value(str(error), 200)}."
         raise Damaged(problem, BACKUP) from error
     if sha256 not in (None, hashlib.sha256(data).hexdigest()):
-        problem = f"{path} is damaged: it does not belong to the checkpoint beside it."
+        problem = f"{path} is damaged: it does not belong to the checkpoint next to it."
         raise Damaged(problem, BACKUP)
     return epochs
 
 
 def best(epochs: Iterable[Epoch | None]) -> Epoch | None:
-    """Return the first epoch with the lowest loss on held-out text, or None."""
+    """Return the first epoch with the lowest loss on held-out text, or None if there is none."""
     losses = [(row.valid_loss, row) for row in epochs if row and row.valid_loss is not None]
     return min(losses, key=lambda pair: pair[0])[1] if losses else None
 
 
 def reload_text(folder: Path, record: TextRecord, text: books.Text | None = None) -> books.Text:
-    """Return the text of a run, loaded again if `text` is None; verify that it has not changed.
+    """Return `text` or, if it is None, the run's text; verify that the text has not changed.
 
-    A path on another computer is not opened: a received run could name any host.
+    Network paths are not opened, because a run from someone else could name any host.
     """
     is_remote = record.origin.startswith(("\\\\", "//"))
     if text is None and record.corpus == "file" and (is_remote or not Path(record.origin).exists()):
         raise RNNScratchError(
             f"The run in {folder} was trained on the text {record.origin}, which is not on this "
             "computer.",
-            "If you have this text elsewhere, pass its path with `--text NEW`.",
+            "If you have this text elsewhere, pass its path as `text`.",
         )
     return dataset.reload_and_verify(record, text)

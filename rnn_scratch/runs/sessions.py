@@ -1,9 +1,9 @@
 """Sessions of a run: the first session, sessions that resume the run, and their records.
 
-A session holds the lock of the run's folder. It appends each epoch to the history, and writes a
-checkpoint as often as costs at most a hundredth of the time, and at its end. The history is on the
-disk before the checkpoint: after a kill or a power cut at any moment, the run continues from the
-checkpoint, and later lines of the history are dropped.
+A session holds the lock of the run's folder. It appends each epoch to the history. It writes a
+checkpoint at its end, and at intervals so long that checkpoints take 1 % of the training time. The
+history is synced to disk before the checkpoint: after a kill or a power cut at any moment, the run
+can be resumed from the checkpoint, and later lines of the history are dropped.
 """
 
 import contextlib
@@ -35,42 +35,42 @@ from .checkpoint import Checkpoint
 from .run import Run, next_number
 from .run_folder import CURVE, HISTORY, RUN_FILE, RunRecord
 
-CHECKPOINT_TIME_FRACTION = 0.01  # maximum fraction of the time for writing checkpoints
+CHECKPOINT_TIME_FRACTION = 0.01  # maximum fraction of the training time that checkpoints take
 MAX_CHECKPOINT_INTERVAL = 300.0  # seconds
 
 
 class Work(Record):
-    """The task of a session, which one worker or several train."""
+    """The task of a training session, for one worker or several workers."""
 
     settings: Settings
     text: books.Text
     runtime: Runtime
     folder: str | None  #: folder of the run; None for a new folder
     resumes: bool = False  #: whether the run exists already
-    patience: int = 0  #: epochs without a lower held-out loss before training ends; 0: no limit
+    patience: int = 0  #: end after this many epochs without a lower held-out loss; 0: never
 
 
-def resumed(folder: Path, record: RunRecord, num_epochs: int, values: dict[str, Any]) -> Settings:
-    """Return the settings of a run that is to be resumed up to epoch `num_epochs`.
+def resumed_settings(folder: Path, record: RunRecord, values: dict[str, Any]) -> Settings:
+    """Return the settings with which to resume a run; only `num_epochs` may differ.
 
-    Raises RNNScratchError if a setting in `values` differs, or a decaying learning rate ends with
-    another epoch.
+    Raises RNNScratchError if another setting, or `num_epochs` with a decaying schedule, differs.
     """
-    old, new = record.settings, replace(record.settings, **values, num_epochs=num_epochs)
+    settings, fields = record.settings, asdict(record.settings)
+    requested = replace(settings, **values)
     changed = [
-        f"`{name}`: {getattr(old, name)} before, {value} now"
-        for name, value in asdict(new).items()
-        if getattr(old, name) != value and (name != "num_epochs" or old.schedule != "constant")
+        f"`{name}`: {fields[name]} before, {value} now"
+        for name, value in asdict(requested).items()
+        if fields[name] != value and (name != "num_epochs" or settings.schedule != "constant")
     ]
     if changed:
         problem = f"You can resume the run in {folder} only with its settings. These differ: "
         hint = "Omit these settings, or train a new run."
         raise RNNScratchError(f"{problem}{'; '.join(changed)}.", hint)
-    return new
+    return requested
 
 
 def require_held_out(settings: Settings, patience: int) -> None:
-    """Raise RNNScratchError for a patience without held-out text."""
+    """Raise RNNScratchError if patience requires held-out text that the settings lack."""
     if patience and not settings.holds_out:
         raise RNNScratchError(
             f"`patience` {patience} needs held-out text to compare epochs on.",
@@ -79,10 +79,10 @@ def require_held_out(settings: Settings, patience: int) -> None:
 
 
 def train(work: Work, group: WorkerGroup | None = None) -> Generator[Event, None, Run]:
-    """Train a new model, or resume a run with the same numbers as without the interruption.
+    """Train a new model, or resume a run with the same results as without the interruption.
 
-    Invalid arguments raise an error before the folder is created. If there are several workers,
-    this is worker 0; the other workers call `follow`.
+    Invalid arguments raise an error before the folder is created. With several workers, only worker
+    0 calls this function; the other workers call `follow`.
     """
     path = None if work.folder is None else Path(work.folder)
     if work.resumes and path is not None:
@@ -128,11 +128,11 @@ def _resume(folder: Path, work: Work, group: WorkerGroup | None) -> Generator[Ev
             saved = replace(saved, settings=replace(saved.settings, num_epochs=num_epochs))
             if (settings, record.text) != (saved.settings, saved.text):
                 problem = f"{folder / RUN_FILE} is damaged: it does not belong to the checkpoint"
-                raise Damaged(f"{problem} beside it.", run_folder.BACKUP)
-        last, arrays = (saved.epoch, saved.arrays) if saved else (0, None)
-        if num_epochs <= last:
+                raise Damaged(f"{problem} next to it.", run_folder.BACKUP)
+        last_epoch, arrays = (saved.epoch, saved.arrays) if saved else (0, None)
+        if num_epochs <= last_epoch:
             raise RNNScratchError(
-                f"Nothing left to train: the run in {folder} has {last} epochs.",
+                f"Nothing left to train: the run in {folder} has {last_epoch} epochs.",
                 "Pass a larger `num_epochs`.",
             )
         text = run_folder.reload_text(folder, record.text, work.text)
@@ -144,7 +144,7 @@ def _resume(folder: Path, work: Work, group: WorkerGroup | None) -> Generator[Ev
 
 
 def follow(work: Work, group: WorkerGroup) -> None:
-    """Train as a worker other than worker 0, which reports and stores the results."""
+    """Train as a worker other than worker 0; worker 0 reports and stores the results."""
     setup = set_up(work.settings, work.runtime, work.text, group=group)
     with signals.deferred() as request:
         for _ in training.train_in_chunks(setup, 0, NOTHING, request):
@@ -152,7 +152,7 @@ def follow(work: Work, group: WorkerGroup) -> None:
 
 
 def _session(writer: "_RunWriter") -> Generator[Event, None, Run]:
-    # Train from a checkpoint to the last epoch; complete the record also after an error.
+    # Train from a checkpoint to the last epoch; complete the record even after an error.
     folder, start, setup, reason = str(writer.folder), writer.latest, writer.setup, None
     with signals.deferred() as request:
         try:
@@ -174,7 +174,7 @@ def _session(writer: "_RunWriter") -> Generator[Event, None, Run]:
         except BaseException as error:
             interrupted = isinstance(error, (KeyboardInterrupt, GeneratorExit))
             problem = str(error) if isinstance(error, RNNScratchError) else format_value(error)
-            # A full disk lets this fail, too; report the first error only.
+            # On a full disk, these writes also fail; report only the first error.
             with contextlib.suppress(RNNScratchError):
                 writer.save()
             with contextlib.suppress(RNNScratchError):
@@ -182,20 +182,18 @@ def _session(writer: "_RunWriter") -> Generator[Event, None, Run]:
             if not isinstance(error, GeneratorExit):
                 yield Ended(session=writer.session, best=writer.best)
             if isinstance(error, Diverged):
-                kept = f"The checkpoint of {writer.saved.position} is kept."
-                raise Diverged(error.problem, f"{error.hint}\n{kept}") from error
+                note = f"The checkpoint of {writer.saved.position} is kept."
+                raise Diverged(error.problem, f"{error.hint}\n{note}") from error
             raise
         try:
             writer.close("finished", reason, predictions)
         finally:
             yield Ended(session=writer.session, best=writer.best)
-    return Run(
-        writer.folder, writer.history, writer.record, writer.latest.vocab, writer.latest.arrays
-    )
+    return Run(writer.folder, writer.history, writer.record, start.vocab, writer.latest.arrays)
 
 
 class _RunWriter:
-    """Write the files of a run during a session: the record, the history and checkpoints."""
+    """The writer of a run's files during a session: record, history and checkpoints."""
 
     def __init__(
         self,
@@ -206,7 +204,7 @@ class _RunWriter:
         patience: int,
         setup: Setup,
     ) -> None:
-        """Start a session from the latest state of a run; this process has the folder's lock."""
+        """Start a session from a run's latest state; the caller must hold the folder's lock."""
         session = Session(
             started=_now(),
             process=os.getpid(),
@@ -219,7 +217,7 @@ class _RunWriter:
         )
         record.sessions.append(session)
         lines = b"".join(map(records.line, history))
-        # The record comes first: if a kill leaves nothing else, the run can be resumed.
+        # Write the record first: if the process is killed afterwards, the run can be resumed.
         records.write(folder / RUN_FILE, record)
         files.replace(folder / HISTORY, lines)
         self.folder, self.record, self.history, self.latest = folder, record, history, latest
@@ -227,8 +225,8 @@ class _RunWriter:
         self.size, self.sha256 = len(lines), hashlib.sha256(lines)
         self.setup = setup
         checkpoint.save(folder / checkpoint.FILE, latest)
-        self.saved = latest  # the checkpoint on the disk
-        self.due = 0.0  # time at which to write the next checkpoint
+        self.saved = latest  # checkpoint on the disk
+        self.due = 0.0  # earliest time of the next periodic checkpoint
 
     @property
     def session(self) -> Session:
@@ -236,7 +234,7 @@ class _RunWriter:
         return self.record.sessions[-1]
 
     def add(self, chunk: Chunk) -> None:
-        """Add trained minibatches, and append a complete epoch to the history."""
+        """Add the trained minibatches; append the epoch to the history if it is complete."""
         self.latest = replace(self.latest, arrays=chunk.arrays, incomplete=chunk.incomplete)
         epoch = chunk.epoch
         if epoch is None:
@@ -261,11 +259,11 @@ class _RunWriter:
         epoch, patience = self.latest.epoch, self.session.patience
         if self.best is None or not 0 < patience <= epoch - self.best.epoch:
             return None
-        better = f"{epoch - self.best.epoch} epochs no better than epoch {self.best.epoch}"
-        return f"{better} (`patience` {patience})"
+        reason = f"{epoch - self.best.epoch} epochs no better than epoch {self.best.epoch}"
+        return f"{reason} (`patience` {patience})"
 
     def save(self, if_due: bool = False) -> None:
-        """Write the latest state unless it is on the disk; with `if_due`, only if it is time."""
+        """Save the latest state unless it is saved; with `if_due`, only if a checkpoint is due."""
         start = time.perf_counter()
         if self.latest is self.saved or (if_due and start < self.due):
             return
@@ -275,7 +273,7 @@ class _RunWriter:
         self.due = end + min((end - start) / CHECKPOINT_TIME_FRACTION, MAX_CHECKPOINT_INTERVAL)
 
     def close(self, outcome: str, reason: str | None, predictions: list[str] | None = None) -> None:
-        """Complete the record of the session, and draw the curve."""
+        """Complete the record of the session, and plot the curve."""
         end = {"ended": _now(), "to_epoch": self.saved.epoch, "predictions": predictions or []}
         self.record.sessions[-1] = replace(self.session, outcome=outcome, reason=reason, **end)
         records.write(self.folder / RUN_FILE, self.record)

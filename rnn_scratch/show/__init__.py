@@ -1,1 +1,1 @@
-"""Find, align and print the source of the backends."""
+"""Find, align and print the source code of backends."""

@@ -6,22 +6,22 @@ from collections.abc import Iterator, Sequence
 from . import source_code
 from .source_code import Definition
 
-Row = tuple[str | None, ...]  # a line of each source, or None
+Row = tuple[str | None, ...]  # one line or None for each source
 
 
-def beside(sources: Sequence[list[Definition]]) -> Iterator[list[Row]]:
+def align_definitions(sources: Sequence[list[Definition]]) -> Iterator[list[Row]]:
     """Return the aligned rows of every function and helper in several sources."""
-    ordered = [source_code.ordered(definitions) for definitions in sources]
+    sources = [source_code.ordered(definitions) for definitions in sources]
     return functions(
-        [[definition.name for definition in definitions] for definitions in ordered],
-        [[definition.source.splitlines() for definition in definitions] for definitions in ordered],
+        [[definition.name for definition in definitions] for definitions in sources],
+        [[definition.source.splitlines() for definition in definitions] for definitions in sources],
     )
 
 
 def functions(
     names: Sequence[list[str]], line_lists: Sequence[Sequence[list[str]]]
 ) -> Iterator[list[Row]]:
-    """Return the rows of each function; align functions with the same name.
+    """Yield the aligned rows of each function; functions with the same name are aligned.
 
     `names` has the function names of each source, and `line_lists` the lines of each function.
     """
@@ -31,9 +31,9 @@ def functions(
 
 
 def align_all(sources: Sequence[list[str]]) -> list[Row]:
-    """Return rows of the corresponding lines of several sources, None for a missing line.
+    """Return rows of corresponding lines of several sources, with None for a missing line.
 
-    A source is aligned with the rows of the previous sources, represented by their first lines.
+    Each source is aligned with the previous sources' rows; a row is represented by its first line.
     """
     rows: list[Row] = [(line,) for line in sources[0]]
     for index, source in enumerate(sources[1:], 1):
@@ -47,9 +47,9 @@ def align_all(sources: Sequence[list[str]]) -> list[Row]:
 
 
 def align(left: list[str], right: list[str]) -> list[tuple[str | None, str | None]]:
-    """Pair equal and similar lines of two sources, None for a missing line."""
+    """Pair equal and similar lines of two sources, with None for a missing line."""
     similarity = [[_similarity(a, b) for b in right] for a in left]
-    # best[i][j] is the greatest total similarity of pairs of left[i:] and right[j:].
+    # best[i][j] is the greatest total similarity of pairs of lines from left[i:] and right[j:].
     best = [[0.0] * (len(right) + 1) for _ in range(len(left) + 1)]
     for i in reversed(range(len(left))):
         for j in reversed(range(len(right))):
@@ -71,7 +71,7 @@ def align(left: list[str], right: list[str]) -> list[tuple[str | None, str | Non
 
 
 def _similarity(a: str, b: str) -> float:
-    # Return 1 for equal lines, and 0 for lines with too little in common.
+    # Return 1 for equal lines, less for similar lines, and 0 for lines with little in common.
     if a == b:
         return 1.0 if a.strip() else 0.1
     matcher = difflib.SequenceMatcher(None, a.strip(), b.strip(), autojunk=False)

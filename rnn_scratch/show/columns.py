@@ -1,4 +1,4 @@
-"""Print code in columns on a terminal: corresponding lines share a row, long lines are folded."""
+"""Print sources in columns on a terminal; corresponding lines share a row, and long lines wrap."""
 
 import itertools
 import re
@@ -14,28 +14,28 @@ from rich.text import Text
 from . import alignment, source_code
 from .source_code import Definition
 
-MIN_WIDTH = 58  # minimum column width in characters: a terminal of 120 fits two columns
-BETWEEN = 3  # width of the gap between columns, which may contain a mark
-HANG = 8  # indentation of continuation lines; larger than the 4 of a block
+MIN_WIDTH = 58  # minimum column width in characters; two columns fit in 120
+GAP = 3  # width of the gap between columns, which may contain a mark
+HANG = 8  # indentation of continuation lines; larger than a block's indentation of 4
 Definitions = Mapping[str, list[Definition]]  # a function and its helpers, by variant
-Line = tuple[Text, int]  # text, and the indentation of its continuation lines
+Line = tuple[Text, int]  # text, and indentation of its continuation lines
 
 
 def show(screen: Console, name: str, definitions: Definitions, marked: bool = False) -> None:
-    """Print the definitions in columns; the screen's width determines their number.
+    """Print the definitions in as many columns as the screen's width permits.
 
-    If only one column fits, print the first source completely, and then the differences of every
-    other source from it. With `marked`, mark the differences of two sources as in sdiff.
+    If only one column fits, print the first source completely, and then the differences between it
+    and every other source. With `marked`, mark the differences between two sources like sdiff.
     """
     screen.rule(Text(name, "bold"))
-    num_columns = 2 if marked else (screen.width + BETWEEN) // (MIN_WIDTH + BETWEEN)
+    num_columns = 2 if marked else (screen.width + GAP) // (MIN_WIDTH + GAP)
     variants = list(definitions)
     if num_columns < 2:
-        first, *rest = variants
-        screen.print(_table(screen, {first: definitions[first]}, marked))
+        reference, *rest = variants
+        screen.print(_table(screen, {reference: definitions[reference]}, marked))
         for variant in rest:
             screen.print()
-            screen.print(_differences(screen, first, variant, definitions))
+            screen.print(_differences(screen, reference, variant, definitions))
         return
     for start in range(0, len(variants), num_columns):
         columns = {name: definitions[name] for name in variants[start : start + num_columns]}
@@ -43,7 +43,7 @@ def show(screen: Console, name: str, definitions: Definitions, marked: bool = Fa
 
 
 def location(definitions: list[Definition]) -> str:
-    """Return file and line of the first definition in its file, relative to the current folder."""
+    """Return the file (relative to the working directory) and line of the first definition."""
     if not definitions:
         return ""
     first, cwd = source_code.ordered(definitions)[0], Path.cwd()
@@ -53,14 +53,14 @@ def location(definitions: list[Definition]) -> str:
 
 def _table(screen: Console, definitions: Definitions, marked: bool) -> Table:
     # Corresponding lines share a row; an empty row separates two functions.
-    functions = list(alignment.beside(list(definitions.values())))
+    functions = list(alignment.align_definitions(list(definitions.values())))
     longest = max(len(line or "") for rows in functions for row in rows for line in row)
-    width = min(longest, (screen.width - BETWEEN * (len(definitions) - 1)) // len(definitions))
+    width = min(longest, (screen.width - GAP * (len(definitions) - 1)) // len(definitions))
     table = Table(box=None, padding=0, pad_edge=False)
-    for code, parts in definitions.items():
+    for variant, parts in definitions.items():
         if table.columns:
-            table.add_column(width=BETWEEN)
-        table.add_column(f"{code}  {location(parts)}", width=width, overflow="fold")
+            table.add_column(width=GAP)
+        table.add_column(f"{variant}  {location(parts)}", width=width, overflow="fold")
     for rows in functions:
         if table.rows:
             table.add_row()
@@ -70,18 +70,18 @@ def _table(screen: Console, definitions: Definitions, marked: bool) -> Table:
     return table
 
 
-def _differences(screen: Console, first: str, code: str, definitions: Definitions) -> Table:
-    # Return the first line of every function, and the lines that differ from the first source.
-    names = [definition.name for definition in definitions[code]]
-    absent = [part.name for part in definitions[first] if part.name not in names]
-    width = screen.width - BETWEEN
+def _differences(screen: Console, reference: str, variant: str, definitions: Definitions) -> Table:
+    # Return a table of the lines that differ, after the first line of each differing function.
+    names = [definition.name for definition in definitions[variant]]
+    missing_names = [part.name for part in definitions[reference] if part.name not in names]
+    width = screen.width - GAP
     table = Table(box=None, padding=0, pad_edge=False)
-    table.add_column(width=BETWEEN)
-    table.add_column(f"{code}  {location(definitions[code])}", width=width, overflow="fold")
-    table.add_row("", f"# compared with {first}: | changed, > added, < missing")
-    if absent:
-        table.add_row("", f"# without {', '.join(absent)}")
-    for rows in alignment.beside([definitions[first], definitions[code]]):
+    table.add_column(width=GAP)
+    table.add_column(f"{variant}  {location(definitions[variant])}", width=width, overflow="fold")
+    table.add_row("", f"# compared with {reference}: | changed, > added, < missing")
+    if missing_names:
+        table.add_row("", f"# without {', '.join(missing_names)}")
+    for rows in alignment.align_definitions([definitions[reference], definitions[variant]]):
         marks = [_mark(*row) for row in rows]
         cells = _python([left if right is None else right for left, right in rows])
         if any(marks) and any(right is not None for _, right in rows):
@@ -92,7 +92,7 @@ def _differences(screen: Console, first: str, code: str, definitions: Definition
 
 
 def _python(lines: Sequence[str | None]) -> Iterator[Line]:
-    # Highlight lines in the terminal's color scheme, to suit light and dark backgrounds.
+    # Highlight lines in the terminal's own colors, which suit light and dark backgrounds.
     source = "\n".join(line for line in lines if line is not None)
     syntax = Syntax(source, "python", theme="ansi_dark", background_color="default")
     highlighted, quotes = iter(syntax.highlight(source).split("\n")), 0
@@ -103,8 +103,8 @@ def _python(lines: Sequence[str | None]) -> Iterator[Line]:
 
 
 def _fold(row: Sequence[Line], width: int) -> list[Text]:
-    # Break the long lines of a row. Lines with equally many words break at the same words, so that
-    # a changed word does not look like several changed lines.
+    # Break the long lines of a row. Break lines with equal numbers of words at the same words, so
+    # that a changed word does not look like several changed lines.
     folded = []
     for text, hang in row:
         starts = [word.start() for word in re.finditer(r"\S+", text.plain)]
@@ -119,7 +119,7 @@ def _fold(row: Sequence[Line], width: int) -> list[Text]:
 
 
 def _breaks(line: str, width: int, hang: int) -> list[int]:
-    # Return the indices of the words at which to break a line, first before a trailing comment.
+    # Return the indices of words at which to break a line, preferably before a trailing comment.
     if len(line) <= width:
         return []
     code, _, comment = line.partition("  # ")

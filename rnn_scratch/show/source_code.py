@@ -1,7 +1,7 @@
-"""Find the functions of the backends in their source files.
+"""Find functions of backends in their source files.
 
-The files are located from the entry points and parsed, without importing a backend: no framework
-needs to be installed.
+Entry points locate the files, which are parsed without importing a backend, so that frameworks
+need not be installed.
 """
 
 import ast
@@ -20,7 +20,7 @@ SHARED = tuple(module for module in MODULES if module not in VARIANTS)
 
 
 class Definition(NamedTuple):
-    """The source of a function of a backend, with decorators and comments above it."""
+    """The source of a backend's function, with its decorators and the comments above it."""
 
     name: str
     file: Path
@@ -29,17 +29,17 @@ class Definition(NamedTuple):
 
 
 def find(backend: str, name: str, variant: str = VARIANTS[0]) -> list[Definition]:
-    """Return a function of a backend's variant, then the helpers that it uses.
+    """Return a function of a backend's variant, followed by the helpers that it uses.
 
-    Functions of shared modules and helpers are found by name, too; helpers in every file that
-    defines them. The list is empty if the variant does not define the function.
+    `name` can also be a shared module's function, or a helper, which is found in all files that
+    define it. The list is empty if the variant does not define a function of the contract.
     """
     paths = {path.stem: path for path in files(backend)}
     path = paths.get(variant)
     if path and name in definitions(path):
         return _with_helpers(path, name)
-    if path and name in (beside := _beside(path)):
-        return _with_helpers(*beside[name])
+    if path and name in (imported := _imported_helpers(path)):
+        return _with_helpers(*imported[name])
     for module in SHARED:
         if module in paths and name in definitions(paths[module]):
             return _with_helpers(paths[module], name)
@@ -54,7 +54,7 @@ def files(backend: str) -> list[Path]:
     package = registry.find(backend)
     try:
         spec = importlib.util.find_spec(package)
-    except Exception:  # raised by the packages that contain it
+    except Exception:  # importing parent packages can raise any exception
         spec = None
     folders = spec.submodule_search_locations if spec else None
     paths = sorted(path for folder in folders or [] for path in Path(folder).glob("*.py"))
@@ -67,19 +67,19 @@ def files(backend: str) -> list[Path]:
 
 
 def names(backend: str) -> list[str]:
-    """Return all names that `find` accepts: the functions of the contract, then helpers."""
+    """Return all names that `find` accepts: functions of the contract, then helpers."""
     helpers = [name for path in files(backend) for name in definitions(path)]
     return list(dict.fromkeys([*CONTRACT, *helpers]))
 
 
 def ordered(definitions: list[Definition]) -> list[Definition]:
-    """Return a definition and its helpers in the order of their file; other files come last."""
+    """Sort definitions by file and line, starting with the file of the first definition."""
     main = definitions[0].file if definitions else None
     return sorted(definitions, key=lambda part: (part.file != main, part.file, part.line))
 
 
 def join(definitions: list[Definition]) -> str:
-    """Return the source of a definition and its helpers, in that order."""
+    """Return the source of a definition and its helpers, in the order of `ordered`."""
     return "\n\n\n".join(definition.source for definition in ordered(definitions))
 
 
@@ -93,7 +93,7 @@ def tree(path: Path) -> ast.Module:
         ) from error
 
 
-@functools.lru_cache(maxsize=100)  # a notebook needs the same files for every definition
+@functools.lru_cache(maxsize=100)  # notebooks look up many definitions in a few files
 def _parse(source: str) -> ast.Module:
     return ast.parse(source)
 
@@ -111,39 +111,39 @@ def definitions(path: Path) -> dict[str, ast.stmt]:
 
 
 def _with_helpers(path: Path, name: str) -> list[Definition]:
-    found = [(path, name)]
-    for definition in found:  # the list grows in the loop, because helpers have helpers
-        found += [helper for helper in _helpers(*definition) if helper not in found]
-    return [cut(*definition) for definition in found]
+    locations = [(path, name)]
+    for location in locations:  # the list grows in the loop, because helpers have helpers
+        locations += [helper for helper in _helpers(*location) if helper not in locations]
+    return [cut(*location) for location in locations]
 
 
 def _helpers(path: Path, name: str) -> Iterator[tuple[Path, str]]:
-    # Yield the helpers that a function uses, from its file and from sibling files outside the
-    # contract.
-    local, beside = definitions(path), _beside(path)
+    # Yield the file and name of each helper that a function uses: helpers in its file, and helpers
+    # in sibling files that are not modules of the contract.
+    local, imported = definitions(path), _imported_helpers(path)
     for helper in dict.fromkeys(_used_names(local[name])):
         if helper in CONTRACT or helper in MODULES:
             continue
         if helper in local:
             yield path, helper
-        elif helper in beside:
-            yield beside[helper]
+        elif helper in imported:
+            yield imported[helper]
 
 
-def _beside(path: Path) -> dict[str, tuple[Path, str]]:
-    # Map the local names of helpers imported from sibling files to the file and the name there.
-    beside: dict[str, tuple[Path, str]] = {}
+def _imported_helpers(path: Path) -> dict[str, tuple[Path, str]]:
+    # Map the local name of each helper from a sibling file to that file, and its name there.
+    helpers: dict[str, tuple[Path, str]] = {}
     for node in tree(path).body:
         if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module not in MODULES:
             file = path.with_name(f"{node.module}.py")
             defined = definitions(file) if file.exists() else {}
             names = [alias for alias in node.names if alias.name in defined]
-            beside |= {alias.asname or alias.name: (file, alias.name) for alias in names}
-    return beside
+            helpers |= {alias.asname or alias.name: (file, alias.name) for alias in names}
+    return helpers
 
 
 def _used_names(node: ast.stmt) -> Iterator[str]:
-    # Yield names, and the functions bound to a model, such as `model.backward`.
+    # Yield all names, and attributes of a model, such as `backward` in `model.backward`.
     for part in ast.walk(node):
         if isinstance(part, ast.Name):
             yield part.id
@@ -152,15 +152,13 @@ def _used_names(node: ast.stmt) -> Iterator[str]:
 
 
 def cut(path: Path, name: str) -> Definition:
-    """Return the definition of this name in a file."""
+    """Return the definition of `name` in a file, with its decorators and comments."""
     node = definitions(path)[name]
     lines = path.read_text(encoding="utf-8").splitlines()
-    first = min([node.lineno, *(line.lineno for line in getattr(node, "decorator_list", []))])
-    while first > 1 and lines[first - 2].startswith("#"):
-        first -= 1
-    last = node.end_lineno or node.lineno
-    while (
-        last < len(lines) and lines[last].startswith(" ") and lines[last].lstrip().startswith("#")
-    ):
-        last += 1  # include a comment at the end of the body
-    return Definition(name, path, first, "\n".join(lines[first - 1 : last]))
+    start = min([node.lineno, *(line.lineno for line in getattr(node, "decorator_list", []))])
+    while start > 1 and lines[start - 2].startswith("#"):
+        start -= 1
+    end = node.end_lineno or node.lineno
+    while end < len(lines) and lines[end].startswith(" ") and lines[end].lstrip().startswith("#"):
+        end += 1  # include a comment at the end of the body
+    return Definition(name, path, start, "\n".join(lines[start - 1 : end]))

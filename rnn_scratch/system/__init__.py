@@ -1,1 +1,1 @@
-"""The machine: processes, files that are replaced safely, and signals."""
+"""The operating system: child processes, safe replacement of files, and signals."""

@@ -1,8 +1,9 @@
-"""Read, replace and lock files so that a kill or a power cut leaves the old file or the new one."""
+"""Read, replace and lock files; a kill or a power cut leaves either the old file or the new one."""
 
 import contextlib
 import errno
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,56 +13,68 @@ from filelock import FileLock, Timeout
 from ..errors import RNNScratchError
 
 LOCK, TEMPORARY = ".lock", ".part"
+RENAME_RETRIES, RETRY_SECONDS = 5, 0.1
 
 
 class Damaged(RNNScratchError):  # noqa: N818 - a state, as a file's reader sees it
-    """A file was changed, or was written only in part."""
+    """A file has been changed, or was only partly written."""
 
 
-def read(path: Path, largest: int, absence: RNNScratchError) -> bytes:
-    """Return the contents of a file; raise `absence` if it is missing, Damaged if it is large."""
+def read(path: Path, max_size: int, missing_error: RNNScratchError) -> bytes:
+    """Return a file's bytes; raise `missing_error` if it is missing, Damaged if it is too large."""
     try:
         with open(path, "rb") as file:
-            data = file.read(largest + 1)
+            data = file.read(max_size + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise absence from error
+        raise missing_error from error
     except OSError as error:
         raise RNNScratchError(f"{path} could not be read: {error.strerror or error}.") from error
-    if len(data) > largest:
-        raise Damaged(f"{path} is damaged: it has more than {largest:,} bytes.")
+    if len(data) > max_size:
+        raise Damaged(f"{path} is damaged: it has more than {max_size:,} bytes.")
     return data
 
 
 def replace(path: Path, data: bytes) -> None:
     """Write a temporary file in the same folder, sync it, and rename it to `path`.
 
-    Raises RNNScratchError if the file cannot be written; after any error the old file remains.
+    Raises RNNScratchError if the file cannot be written; after any error, the old file remains.
     """
     temporary = path.with_name(f".{path.name}{TEMPORARY}")
-    try:
-        with named_in_errors(path):
-            temporary.unlink(missing_ok=True)  # a kill has left it
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with _named_in_errors(path):
+        try:
+            temporary.unlink(missing_ok=True)  # a kill may have left it
+            _write(temporary, "xb", data)
+            _rename(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     sync_folder(path.parent)
 
 
 def append(path: Path, data: bytes) -> None:
-    """Append the bytes to a file, and block until they are on the disk."""
-    with named_in_errors(path), open(path, "ab") as file:
+    """Append `data` to a file, and sync the file to disk."""
+    with _named_in_errors(path):
+        _write(path, "ab", data)
+
+
+def _write(path: Path, mode: str, data: bytes) -> None:
+    with open(path, mode) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
 
+def _rename(source: Path, target: Path) -> None:
+    # On Windows, renaming fails while another program, such as a virus scanner, reads the target.
+    for _ in range(RENAME_RETRIES):
+        with contextlib.suppress(PermissionError):
+            return os.replace(source, target)
+        time.sleep(RETRY_SECONDS)
+    os.replace(source, target)
+
+
 def sync_folder(path: Path) -> None:
-    """Block until the names in a folder are on the disk, if the file system can sync folders."""
+    """Sync the names in a folder to disk, if the file system can sync folders."""
     with contextlib.suppress(OSError):
         folder = os.open(path, os.O_RDONLY)
         try:
@@ -72,9 +85,7 @@ def sync_folder(path: Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a run's lock; raise RNNScratchError if another process or thread holds it."""
-    if (folder / LOCK).is_symlink():  # the library's older versions would write to its target
-        raise RNNScratchError(f"{folder / LOCK} is a link to another file.", "Delete the link.")
+    """Lock a run's folder; raise RNNScratchError if another process or thread holds the lock."""
     lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
     try:
         lock.acquire()
@@ -93,7 +104,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Return whether a process holds the folder's lock, or another user could hold it."""
+    """Return whether the folder's lock is held, or cannot be tested for lack of permission."""
     try:
         with locked(folder):
             return False
@@ -102,9 +113,11 @@ def is_locked(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def named_in_errors(path: Path) -> Iterator[None]:
-    """Raise RNNScratchError with the name of the file instead of an OSError."""
+def _named_in_errors(path: Path) -> Iterator[None]:
+    # Replace an OSError with an RNNScratchError that names the file.
     try:
         yield
     except OSError as error:
-        raise RNNScratchError(f"{path} could not be written: {error.strerror or error}.") from error
+        problem = f"{path} could not be written: {error.strerror or error}."
+        hint = "Copy the folder and use the copy." if isinstance(error, PermissionError) else ""
+        raise RNNScratchError(problem, hint) from error

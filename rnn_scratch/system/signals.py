@@ -1,4 +1,4 @@
-"""Signals that stop a command: Ctrl-C, and the signals of batch systems and closed terminals.
+"""Signals that stop a command: Ctrl-C, and those that batch systems and closing terminals send.
 
 Signals that the process ignores, as under ``nohup``, stay ignored.
 """
@@ -8,19 +8,17 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
 STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 SIGNALS = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
-DEBOUNCE_SECONDS = 1.0  # `timeout` sends a signal to the process and again to its group
-received: list[int] = []  # signals that `install` has turned into Stopped
-Handler = Callable[[int, FrameType | None], None]
+DEBOUNCE_SECONDS = 1.0  # `timeout` signals the process, and then its group
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asks the command to stop."""
+    """A signal has asked the command to stop."""
 
     def __init__(self, number: int) -> None:
         """Store the signal's number."""
@@ -34,25 +32,20 @@ class Request:
     number: int | None = None
     enough: bool = False
 
-    def check(self) -> None:
-        """Raise Stopped if a signal has asked for a stop."""
-        if self.number is not None:
-            raise Stopped(self.number)
-
 
 def install() -> None:
-    """Make the first signal raise Stopped anywhere; a second signal ends the process at once.
+    """Make the first signal raise Stopped at any point; a second signal ends the process at once.
 
     A signal during an import also ends the process, because compiled modules would print and
     replace the exception.
     """
 
     def stop(signum: int, frame: FrameType | None) -> None:
+        _handle(signal.SIG_DFL)
         while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
             frame = frame.f_back
-        if received or frame is not None:
+        if frame is not None:
             os._exit(128 + signum)  # sys.exit would print tracebacks of threads
-        received.append(signum)
         raise Stopped(signum)
 
     _handle(stop)
@@ -60,10 +53,10 @@ def install() -> None:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Request]:
-    """Delay the first signal until the code checks the request; a second signal acts at once.
+    """Store the first signal in a request for the code to check; a second signal raises Stopped.
 
-    An exception that is raised anywhere could be lost: Python ignores exceptions in destructors,
-    and MXNet has many destructors.
+    An exception that a signal raises at any point could be lost: Python ignores exceptions in
+    destructors, and MXNet has many destructors.
     """
     request, ignored_until = Request(), 0.0
 
@@ -72,7 +65,7 @@ def deferred() -> Iterator[Request]:
         if request.number is None:
             request.number, ignored_until = signum, time.monotonic() + DEBOUNCE_SECONDS
         elif time.monotonic() > ignored_until:
-            request.check()
+            raise Stopped(signum)
 
     previous = _handle(stop)
     try:
@@ -83,12 +76,12 @@ def deferred() -> Iterator[Request]:
 
 
 def exit_code(error: BaseException) -> int:
-    """Return the exit code that shells expect of a command that a signal stopped."""
-    return 128 + getattr(error, "number", received[0] if received else signal.SIGINT)
+    """Return the exit code that shells expect from a command that was stopped by a signal."""
+    return 128 + getattr(error, "number", signal.SIGINT)
 
 
-def _handle(handler: Handler) -> dict[int, Any]:
-    # Install a handler in the main thread, the only one with signals; return the previous handlers.
+def _handle(handler: Any) -> dict[int, Any]:
+    # Install a handler, if this is the main thread, as Python requires; return previous handlers.
     if threading.current_thread() is not threading.main_thread():
         return {}
     handled = [signum for signum in SIGNALS if signal.getsignal(signum) != signal.SIG_IGN]

@@ -1,1 +1,1 @@
-"""The text: its sources, its vocabulary and its minibatches of tokens."""
+"""Texts: their sources, vocabularies and minibatches of tokens."""

@@ -1,4 +1,4 @@
-"""Texts: a built-in text, books that are downloaded and verified, and files of the user."""
+"""Texts: a built-in text, downloaded and verified books, and the user's files."""
 
 import hashlib
 import os
@@ -12,21 +12,21 @@ from ..system.terminal import LogLine
 
 
 class Book(NamedTuple):
-    """A text that can be downloaded; without a digest, from Project Gutenberg."""
+    """A downloadable book; a book without a digest comes from Project Gutenberg."""
 
     title: str
     url: str
-    file: str  # name in the cache folder
-    sha256: str | None = None  # digest of the file; None if its editions differ
+    file: str  # file name in the cache folder
+    sha256: str | None = None  # digest of the file; None if the file changes between editions
 
 
 class Text(NamedTuple):
     """A text and its origin."""
 
-    corpus: str  # a name among NAMES, or "file"
+    corpus: str  # a name in NAMES, or "file"
     origin: str  # a path, or "built in"
     content: str
-    sha256: str  # digest of `content` in UTF-8
+    sha256: str  # digest of `content` encoded as UTF-8
 
 
 BOOKS = {
@@ -41,7 +41,7 @@ BOOKS = {
         url="https://www.gutenberg.org/cache/epub/36/pg36.txt",
         file="pg36.txt",
     ),
-    # 40,000 lines of Shakespeare's plays, a common benchmark: 65 different characters.
+    # 40,000 lines of Shakespeare's plays, a common benchmark with 65 distinct characters.
     "tiny-shakespeare": Book(
         title="Tiny Shakespeare",
         url="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/"
@@ -52,23 +52,23 @@ BOOKS = {
 }
 BUILT_IN = "tide-clock"
 NAMES = (*BOOKS, BUILT_IN)
-# The text between the notices in a file of Project Gutenberg.
+# The text between the start and end notices of a Project Gutenberg file.
 FRAME = re.compile(
     r"^\*\*\* START OF TH\w+ PROJECT GUTENBERG[^\n]*(.*?)^\*\*\* END OF TH",
     re.MULTILINE | re.DOTALL,
 )
-TIMEOUT = 10.0  # seconds without any byte from the server
+TIMEOUT = 10.0  # maximum seconds without data from the server
 
 
 def find(name: str | None, path: str | os.PathLike[str] | None, log: LogLine) -> Text:
-    """Return the text with this name, or the text of a file; RNNScratchError for both.
+    """Return the text with this name or at this path; raise RNNScratchError if both are given.
 
-    Without a name and a path, return The Time Machine or, if it is unavailable, the built-in text,
-    and log a line about it.
+    Without a name or a path, return The Time Machine; if it is unavailable, log a line and return
+    the built-in text.
     """
     if name is not None and path is not None:
         raise RNNScratchError(
-            f"`--corpus {name}` and `--text {path}` cannot be used together.", "Choose one text."
+            f"`corpus` {name} and `text` {path} cannot be used together.", "Choose one text."
         )
     if path is not None:
         return read_file(path)
@@ -82,23 +82,23 @@ def find(name: str | None, path: str | os.PathLike[str] | None, log: LogLine) ->
 
 
 def load(name: str) -> Text:
-    """Return the text with this name; download a book that the cache folder lacks.
+    """Return the text with this name; download a book if it is not in the cache folder.
 
-    Raises RNNScratchError for an unknown name, and if the book is unavailable.
+    Raises RNNScratchError if the name is unknown or the book is unavailable.
     """
     if name in BOOKS:
         return _load_book(name)
     if name != BUILT_IN:
         raise RNNScratchError(
-            f"There is no text {name!r}. The texts are: {', '.join(NAMES)}.",
-            "For a file of your own, use `--text FILE`.",
+            f"Unknown text {name!r}. The texts are: {', '.join(NAMES)}.",
+            "To use a text file, pass its path as `text`.",
         )
     file = Path(__file__).parent / "books" / "the_tide_clock.txt"
     return _make_text(BUILT_IN, "built in", file.read_text("utf-8"))
 
 
 def read_file(path: str | os.PathLike[str]) -> Text:
-    """Return the text of a UTF-8 file; RNNScratchError if it cannot be read or has no text."""
+    """Return the text of a UTF-8 file; raise RNNScratchError if it is unreadable or empty."""
     path = Path(path).absolute()
     try:
         content = path.read_text("utf-8-sig")
@@ -107,7 +107,7 @@ def read_file(path: str | os.PathLike[str]) -> Text:
         raise RNNScratchError(problem, "Check the path.") from error
     except UnicodeDecodeError as error:
         problem = f"{path} is not UTF-8: {error.reason} at offset {error.start}."
-        hint = "If it is a text, open it in an editor and save it as UTF-8."
+        hint = "If it is a text file, open it in an editor and save it as UTF-8."
         raise RNNScratchError(problem, hint) from error
     if not content.strip():
         raise RNNScratchError(f"{path} contains no text.", "Choose a file that contains text.")
@@ -119,7 +119,7 @@ def _make_text(corpus: str, origin: str, content: str) -> Text:
 
 
 def _load_book(name: str) -> Text:
-    import pooch  # imported here, so that commands start quickly
+    import pooch  # imported when needed, so that commands start quickly
 
     book = BOOKS[name]
     pooch.get_logger().setLevel("WARNING")
@@ -132,10 +132,10 @@ def _load_book(name: str) -> Text:
         if book.sha256 is None:
             match = FRAME.search(content)
             if match is None:
-                path.unlink()  # pooch removes files with another SHA-256
+                path.unlink()  # pooch itself removes only files with a wrong SHA-256
                 raise ValueError
             content = match[1].strip("\n") + "\n"
-    except (OSError, ValueError) as error:  # the exceptions of requests are OSErrors
+    except (OSError, ValueError) as error:  # OSError includes the exceptions of requests
         reason = getattr(error, "strerror", None) or type(error).__name__
         if isinstance(error, ValueError):
             reason = "the file is damaged or contains another text"

@@ -1,4 +1,4 @@
-"""Prepares a text for a run: normalizes, tokenizes and splits it; and loads it again later."""
+"""Prepare the text of a run: normalize, tokenize and split it, and reload it later."""
 
 import re
 from typing import Annotated, NamedTuple
@@ -15,7 +15,7 @@ from . import books, minibatches, vocabulary
 
 
 class Dataset(NamedTuple):
-    """A text as a model reads it: the vocabulary, the training tokens and the held-out tokens."""
+    """A tokenized text: its vocabulary, training tokens and held-out tokens."""
 
     vocab: list[str]
     train: np.ndarray
@@ -23,14 +23,14 @@ class Dataset(NamedTuple):
 
 
 class TextRecord(Record):
-    """The description of a text in a record, from which it can be found and verified again.
+    """A description of a text in a record, used to find the text again and to verify it.
 
     Attributes:
-        corpus: A name among `books.NAMES`, or "file".
-        origin: A path or, because the path of the cache folder is private, the name of a book.
+        corpus: A name in `books.NAMES`, or "file".
+        origin: A path or, for a book, its name (the path of the cache folder is private).
         sha256: Digest of the text before normalization.
-        vocabulary: Number of different tokens.
-        train_tokens: Number of tokens to train on.
+        vocabulary: Number of distinct tokens.
+        train_tokens: Number of training tokens.
         valid_tokens: Number of held-out tokens.
     """
 
@@ -45,20 +45,22 @@ class TextRecord(Record):
 def adapt_normalization(
     settings: Settings, text: books.Text, is_explicit: bool, log: LogLine
 ) -> Settings:
-    """Log the characters of a user's text that normalization removes; return the settings to use.
+    """Log the fraction of a user's text that normalization removes; return the settings to use.
 
-    If it would remove most letters, the normalization becomes ``none``, unless it is explicit.
+    If the default normalization would remove most letters, it is replaced by ``none``.
     """
     if settings.normalize == "none" or text.corpus != "file":
         return settings
     removed = re.sub(r"[A-Za-z\s]+", "", text.content)
     num_letters = sum(map(str.isalpha, text.content))
     if not is_explicit and sum(map(str.isalpha, removed)) > num_letters / 2:
-        log("Most letters of the text are not from a to z: using `--normalize none` to keep them.")
+        log("Most letters of the text are not from a to z: normalize is set to none to keep them.")
         return replace(settings, normalize="none")
     if removed:
-        share = 100 * len(removed) / len(text.content)
-        log(f"normalize removes {share:.2g} % of the characters; `--normalize none` keeps them.")
+        percent = 100 * len(removed) / len(text.content)
+        examples = " ".join(dict.fromkeys(removed))[:9]  # the first five characters
+        removal = f"normalize removes {percent:.2g} % of the characters ({examples})"
+        log(f"{removal}; set it to none to keep them.")
     return settings
 
 
@@ -67,29 +69,28 @@ def prepare(text: books.Text, settings: Settings) -> Dataset:
     normalized = vocabulary.normalize(text.content, settings.normalize)
     if not normalized:
         raise RNNScratchError(
-            f"The text ({text.origin}) has no letters from a to z, so nothing is left of it with "
-            f"`--normalize {settings.normalize}`.",
-            "For other scripts, use `--normalize none`.",
+            f"The text ({text.origin}) has no letters from a to z.",
+            "For other scripts, set `normalize` to none.",
         )
     vocab = vocabulary.build(normalized)
     tokens = vocabulary.encode(normalized, vocab)
-    held_out, available = settings.valid_tokens, max(0, len(tokens) - settings.valid_tokens)
-    end = min(settings.max_tokens or available, available)
+    held_out, num_available = settings.valid_tokens, max(0, len(tokens) - settings.valid_tokens)
+    end = min(settings.max_tokens or num_available, num_available)
     if settings.valid_share:
         held_out = round(settings.valid_share * end)
         end -= held_out
     minibatches.require(end, settings.batch_size, settings.num_steps)
     if settings.holds_out and held_out < 2:
-        option = "--valid-share" if settings.valid_share else "--valid-tokens"
+        name = "valid_share" if settings.valid_share else "valid_tokens"
         raise RNNScratchError(
-            f"`{option}` holds out {held_out} of the characters.",
+            f"`{name}` holds out too few characters ({held_out}).",
             "Hold out at least 2 characters, or none.",
         )
     return Dataset(vocab, tokens[:end], tokens[end : end + held_out])
 
 
 def reload_and_verify(original: TextRecord | books.Text, text: books.Text | None) -> books.Text:
-    """Return the text of a run, loaded again if `text` is None; RNNScratchError if it changed."""
+    """Return `text`, or the original if None; raise RNNScratchError if the text has changed."""
     if text is None:
         is_file = original.corpus == "file"
         text = books.read_file(original.origin) if is_file else books.load(original.corpus)
@@ -97,7 +98,7 @@ def reload_and_verify(original: TextRecord | books.Text, text: books.Text | None
         raise RNNScratchError(
             f"The text ({text.origin}) is not the text that the run was started with "
             f"({original.origin}): its SHA-256 is {text.sha256} instead of {original.sha256}.",
-            "Pass the original text with `--text`, or train a new run.",
+            "Pass the original text as `text`, or train a new run.",
         )
     return text
 

@@ -1,7 +1,7 @@
 """Minibatches of subsequences: sequential partitioning and random sampling.
 
-One setting, ``sampling``, governs both how the text is cut and whether the state is carried from
-minibatch to minibatch, because the two only make sense together.
+The setting ``sampling`` determines how the text is split, and therefore also whether the state is
+carried to the next minibatch.
 """
 
 import itertools
@@ -21,17 +21,17 @@ def carries(sampling: str) -> bool:
 
 
 def sequential(
-    tokens: np.ndarray, batch_size: int, num_steps: int, offset: int, rest: bool = False
+    tokens: np.ndarray, batch_size: int, num_steps: int, offset: int, partial: bool = False
 ) -> Iterator[Batch]:
     """Yield minibatches of X and Y, both (B, T): row i continues row i of the previous minibatch.
 
-    Y is X one token later. The text from `offset` on is cut into B rows of equal length. With
-    `rest`, a last minibatch has the remaining steps, fewer than T.
+    Y is X shifted by one token. The text, starting at `offset`, is split into B rows of equal
+    length. With `partial`, the last minibatch may have fewer than T time steps.
     """
     length = (len(tokens) - offset - 1) // batch_size
     X_rows = tokens[offset : offset + batch_size * length].reshape(batch_size, length)
     Y_rows = tokens[offset + 1 : offset + 1 + batch_size * length].reshape(batch_size, length)
-    for start in range(0, length if rest else length - num_steps + 1, num_steps):
+    for start in range(0, length if partial else length - num_steps + 1, num_steps):
         columns = slice(start, start + num_steps)
         yield Batch(X_rows[:, columns], Y_rows[:, columns]).map(np.ascontiguousarray, "int64")
 
@@ -39,7 +39,7 @@ def sequential(
 def random(
     tokens: np.ndarray, batch_size: int, num_steps: int, offset: int, rng: np.random.RandomState
 ) -> Iterator[Batch]:
-    """Yield minibatches of subsequences of T tokens, from `offset` on, in random order."""
+    """Split the text from `offset` into subsequences of T tokens; yield shuffled minibatches."""
     num_subsequences = (len(tokens) - offset - 1) // num_steps
     starts = offset + num_steps * rng.permutation(num_subsequences)
     for first in range(0, num_subsequences - batch_size + 1, batch_size):
@@ -48,14 +48,14 @@ def random(
 
 
 def draw_offset(num_steps: int, seed: int, epoch: int) -> int:
-    """Draw an epoch's first position in the text, from 0 to T-1, so that the cuts move."""
+    """Draw an epoch's offset, from 0 to T-1, so that subsequences differ between epochs."""
     return int(generator(seed, "offset", epoch).randint(num_steps))
 
 
 def epoch_batches(
-    tokens: np.ndarray, settings: Settings, epoch: int, first: int = 0
+    tokens: np.ndarray, settings: Settings, epoch: int, num_skipped: int = 0
 ) -> Iterator[Batch]:
-    """Yield the minibatches of one epoch, from the minibatch with the index `first` on."""
+    """Return the minibatches of one epoch after its first `num_skipped` minibatches."""
     batch_size, num_steps, seed = settings.batch_size, settings.num_steps, settings.seed
     offset = draw_offset(num_steps, seed, epoch)
     if settings.sampling == "sequential":
@@ -63,19 +63,19 @@ def epoch_batches(
     else:
         rng = generator(seed, "shuffle", epoch)
         batches = random(tokens, batch_size, num_steps, offset, rng)
-    batches = itertools.islice(batches, first, None)
+    batches = itertools.islice(batches, num_skipped, None)
     if not settings.dropout:
         return batches
     return (
         batch._replace(masks=draw_masks(batch, settings, epoch, index))
-        for index, batch in enumerate(batches, first)
+        for index, batch in enumerate(batches, num_skipped)
     )
 
 
 def draw_masks(batch: Batch, settings: Settings, epoch: int, minibatch: int) -> np.ndarray:
     """Return dropout masks for a minibatch, (T, L, B, H): 0 with probability p, else 1 / (1 - p).
 
-    Each mask is drawn as 16 bits: p is `dropout`, rounded to a multiple of 2**-16.
+    Each element is drawn from 16 random bits: p is `dropout`, rounded to a multiple of 2**-16.
     """
     shape = *batch.X.shape, settings.num_layers, settings.num_hiddens
     rng = generator(settings.seed, "dropout", epoch, minibatch)
@@ -85,19 +85,19 @@ def draw_masks(batch: Batch, settings: Settings, epoch: int, minibatch: int) -> 
 
 
 def count(num_tokens: int, settings: Settings, epoch: int) -> int:
-    """Return the number of minibatches in an epoch, with either way of sampling."""
+    """Return the number of minibatches in an epoch, which is the same for both sampling methods."""
     offset = draw_offset(settings.num_steps, settings.seed, epoch)
     return (num_tokens - offset - 1) // (settings.batch_size * settings.num_steps)
 
 
 def evaluation_batches(tokens: np.ndarray, settings: Settings) -> Iterator[Batch]:
-    """Yield sequential minibatches of a whole text, of which the last may be shorter.
+    """Return sequential minibatches of a whole text; the last minibatch may have fewer time steps.
 
-    At most batch_size - 1 tokens at the end are omitted; a short text has fewer rows.
+    At most batch_size - 1 tokens at the end are omitted; a short text is split into fewer rows.
     """
     num_steps = settings.num_steps
     batch_size = max(1, min(settings.batch_size, (len(tokens) - 1) // num_steps))
-    return sequential(tokens, batch_size, num_steps, 0, rest=True)
+    return sequential(tokens, batch_size, num_steps, 0, partial=True)
 
 
 def require(num_tokens: int, batch_size: int, num_steps: int) -> None:
@@ -105,7 +105,7 @@ def require(num_tokens: int, batch_size: int, num_steps: int) -> None:
     min_tokens = (batch_size + 1) * num_steps
     if num_tokens < min_tokens:
         raise RNNScratchError(
-            f"The text to train on has {num_tokens:,} characters; with `--batch-size {batch_size}` "
-            f"and `--num-steps {num_steps}` it needs {min_tokens:,}.",
-            "Use a longer text, or a smaller `--batch-size` or `--num-steps`.",
+            f"The training text has {num_tokens:,} characters, but `batch_size` {batch_size} and "
+            f"`num_steps` {num_steps} require at least {min_tokens:,}.",
+            "Use a longer text, or a smaller `batch_size` or `num_steps`.",
         )

@@ -1,4 +1,4 @@
-"""Converts characters to tokens and back, after one of three normalizations of the text."""
+"""Normalize texts, and convert characters to tokens and back."""
 
 import re
 import sys
@@ -13,7 +13,7 @@ UNKNOWN = "<unk>"
 
 
 def normalize(text: str, mode: str) -> str:
-    """Normalize a text before it is tokenized.
+    """Normalize a text for tokenization.
 
     ``chapter``: lower-case letters and spaces, each line stripped, lines joined without a
     separator. ``spaced``: like ``chapter``, with a space between lines. ``none``: unchanged,
@@ -27,7 +27,7 @@ def normalize(text: str, mode: str) -> str:
 
 
 def build(text: str) -> list[str]:
-    """Return the vocabulary: ``<unk>``, then characters by falling frequency and code point."""
+    """Build the vocabulary: ``<unk>``, then characters by decreasing frequency, then code point."""
     counts = Counter(text)
     return [UNKNOWN, *sorted(counts, key=lambda character: (-counts[character], character))]
 
@@ -35,22 +35,22 @@ def build(text: str) -> list[str]:
 def encode(text: str, vocab: Sequence[str], unknown: str = "error") -> np.ndarray:
     """Return the tokens (n,) of a text, in the smallest unsigned integer type that fits.
 
-    `unknown` determines what happens to characters that the vocabulary lacks: with ``error`` they
-    raise RNNScratchError, with ``skip`` they are omitted.
+    Characters that the vocabulary lacks raise RNNScratchError if `unknown` is ``error``, and are
+    omitted if it is ``skip``.
     """
     table = np.zeros(sys.maxunicode + 1, np.min_scalar_type(len(vocab) - 1))
     table[[ord(character) for character in vocab[1:]]] = range(1, len(vocab))
     tokens = table[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")]
     if tokens.all() or unknown == "skip":
         return tokens[tokens > 0]
-    missing = "".join(sorted(set(text) - set(vocab)))
+    unknown_characters = "".join(sorted(set(text) - set(vocab)))
     raise RNNScratchError(
-        f"The vocabulary lacks the characters {format_value(missing)}.",
+        f"The vocabulary lacks the characters {format_value(unknown_characters)}.",
         f"It has these characters: {format_value(''.join(sorted(vocab[1:])))}.\n"
-        "Use `--unknown skip` to omit the others.",
+        "Set `unknown` to skip to omit unknown characters.",
     )
 
 
 def decode(tokens: Sequence[int], vocab: Sequence[str]) -> str:
-    """Return the text of the tokens."""
+    """Return the text that the tokens encode."""
     return "".join(vocab[token] for token in tokens)

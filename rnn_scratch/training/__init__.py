@@ -1,1 +1,1 @@
-"""Training: setup, schedule, the loop over minibatches, and its events. No file, no folder."""
+"""Training: setup, schedule, the loop over minibatches, and its events. No module writes files."""

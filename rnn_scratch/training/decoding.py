@@ -1,6 +1,6 @@
-"""The choice of the next token from the logits, equal for all backends.
+"""Decoding: choose the next token from the logits, in the same way for all backends.
 
-Token 0, ``<unk>``, occurs in no text: it is never chosen.
+Token 0, ``<unk>``, does not occur in texts and is never chosen.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from ..randomness import generator
 
 
 def greedy(logits: np.ndarray) -> int:
-    """Return the most likely token; the first token if several tokens are equally likely."""
+    """Return the most likely token, or the first of several equally likely tokens."""
     return 1 + int(np.argmax(logits[1:]))
 
 
@@ -24,28 +24,28 @@ def sampler(
 ) -> Callable[[np.ndarray], int]:
     """Return a function that samples a token from softmax(logits / temperature).
 
-    The chapter's exercise samples from P(x)^α, normalized: its α is 1 / temperature. With `top_k`,
-    `top_p` or `min_p` it samples only from the tokens that `likely` keeps.
+    The chapter's exercise samples in proportion to P(x)^α, with α = 1 / temperature. With `top_k`,
+    `top_p` or `min_p`, the function samples only from the tokens that `likely` keeps.
     """
     random = generator(seed, "decoding")
 
-    def choose(logits: np.ndarray) -> int:
+    def choose_token(logits: np.ndarray) -> int:
         logits = logits[1:].astype(np.float64)
-        with np.errstate(over="ignore"):  # near temperature 0 all but the largest go to -inf
+        with np.errstate(over="ignore"):  # near temperature 0, exponents overflow to -inf
             weights = np.exp((logits - logits.max()) / temperature)
         tokens = likely(weights, top_k, top_p, min_p)
         sums = weights[tokens].cumsum()
-        # Omit the last sum: a sample just below 1 can be rounded up to the total.
+        # Omit the last sum: with a sample just below 1, the product can round up to the total.
         position = np.searchsorted(sums[:-1], random.random_sample() * sums[-1], side="right")
         return 1 + int(tokens[position])
 
-    return choose
+    return choose_token
 
 
 def likely(
     weights: np.ndarray, top_k: int | None, top_p: float | None, min_p: float | None
 ) -> np.ndarray:
-    """Return the tokens to sample from, ascending; `weights` are proportional to probabilities.
+    """Return the sorted indices to sample from; `weights` are proportional to probabilities.
 
     `top_k` keeps the k most likely tokens (Fan et al., 2018). `top_p` keeps the nucleus, the
     smallest set of most likely tokens whose probabilities add up to p (Holtzman et al., 2020).
@@ -53,12 +53,12 @@ def likely(
     A token must meet all conditions; the most likely token always does.
     """
     order = np.argsort(-weights, kind="stable")
-    number = len(order)
+    count = len(order)
     if top_k is not None:
-        number = min(number, top_k)
+        count = min(count, top_k)
     if top_p is not None:
         sums = weights[order].cumsum()
-        number = min(number, int(np.searchsorted(sums, top_p * sums[-1])) + 1)
+        count = min(count, int(np.searchsorted(sums, top_p * sums[-1])) + 1)
     if min_p is not None:
-        number = min(number, int((weights >= min_p * weights.max()).sum()))
-    return np.sort(order[:number])
+        count = min(count, int((weights >= min_p * weights.max()).sum()))
+    return np.sort(order[:count])

@@ -1,6 +1,6 @@
-"""The events of training, in the order in which they happen, and `Report`, which receives them.
+"""Training events, and `Report`, the base class for receivers of these events.
 
-Training is a generator of events. Events are records, so that a worker's pipe can carry them.
+Training sessions yield events. Events are records, so that workers can send them through pipes.
 """
 
 import datetime
@@ -24,24 +24,24 @@ Result = TypeVar("Result")
 
 
 class Epoch(Record, tag=True):
-    """The metrics of an epoch, a line of the history; losses are means in nats per character."""
+    """The metrics of an epoch, one line of the history; losses are in nats per character."""
 
     epoch: Count  #: number of the epoch, from 1
     loss: float  #: mean training loss
     perplexity: AboveZero | None  #: exp(loss), or None if it is too large for a float
-    valid_loss: float | None  #: loss on held-out text, or None without held-out text
-    valid_perplexity: AboveZero | None  #: exp(valid_loss), or None
+    valid_loss: float | None  #: mean loss on the held-out text, or None if there is none
+    valid_perplexity: AboveZero | None  #: exp(valid_loss), or None if missing or too large
     tokens: Count  #: number of characters trained on
-    seconds: Annotated[float, Meta(ge=0)]  #: time that training took, without the evaluation
+    seconds: Annotated[float, Meta(ge=0)]  #: training time, without evaluation
     backend: Line  #: name of the backend
-    sample: str | None  #: text that the model generates after every tenth epoch, else None
+    sample: str | None  #: text generated after every tenth epoch, else None
 
 
 class Incomplete(NamedTuple):
-    """The trained part of an epoch: the minibatches up to some point."""
+    """The results of the trained minibatches of an incomplete epoch."""
 
     losses: tuple[float, ...] = ()  # mean loss of each minibatch in nats
-    state: tuple[np.ndarray, ...] = ()  # carried state; empty if sampling doesn't carry it
+    state: tuple[np.ndarray, ...] = ()  # carried state; empty with random sampling
     seconds: float = 0.0
 
 
@@ -53,16 +53,16 @@ class Session(Record):
 
     started: Time  #: time of the start
     process: Count  #: process ID
-    from_epoch: LastEpoch  #: last complete epoch at the start
+    from_epoch: LastEpoch  #: last epoch completed before this session started
     runtime: Runtime  #: backend, device and threads in use
-    machine: Machine  #: the computer
+    machine: Machine  #: the computer that trains
     environment: Versions  #: versions of the framework and its libraries
-    outcome: Literal["running", "finished", "interrupted", "failed"]  #: "running" if it was killed
-    patience: LastEpoch = 0  #: epochs without improvement after which training ends; 0 for no limit
-    reason: str | None = None  #: why training ended before the last epoch
+    outcome: Literal["running", "finished", "interrupted", "failed"]  #: still "running" if killed
+    patience: LastEpoch = 0  #: epochs without improvement after which training ends; 0: no limit
+    reason: str | None = None  #: reason for ending before the last epoch, or None
     ended: Time | None = None  #: time of the end
     to_epoch: LastEpoch | None = None  #: last complete epoch in the checkpoint
-    predictions: Annotated[list[str], Meta(max_length=2)] = []  #: texts generated at the end
+    predictions: Annotated[list[str], Meta(max_length=2)] = []  #: text generated after each prefix
 
 
 class Message(Record, tag=True):
@@ -72,7 +72,7 @@ class Message(Record, tag=True):
 
 
 class Started(Record, tag=True):
-    """The start of a session of training."""
+    """The start of a training session."""
 
     folder: str  #: folder of the run
     settings: Settings
@@ -80,35 +80,35 @@ class Started(Record, tag=True):
 
 
 class Progress(Record, tag=True):
-    """The progress within an epoch: before its first minibatch, and about once a second."""
+    """The progress within an epoch, sent before its first minibatch and about once a second."""
 
     epoch: Count
     total: Count  #: number of minibatches in the epoch
-    done: NotNegative  #: number of trained minibatches
-    loss: float | None  #: mean loss of the trained minibatches in nats; None before the first
-    tokens: NotNegative  #: number of characters in the trained minibatches
-    seconds: float  #: time that these minibatches took
-    left: float | None = None  #: seconds to the end of the last epoch; None if unknown
+    done: NotNegative  #: number of minibatches trained so far
+    loss: float | None  #: mean loss in nats over the minibatches so far; None before the first
+    tokens: NotNegative  #: number of characters in the minibatches so far
+    seconds: float  #: training time of the minibatches so far
+    left: float | None = None  #: estimated seconds until the end of the last epoch; None if unknown
 
     @property
     def position(self) -> float:
-        """The progress of the whole training, in epochs."""
+        """The progress of the training run, in epochs."""
         return self.epoch - 1 + self.done / self.total
 
 
 class Ended(Record, tag=True):
-    """The end of a session, whose record is complete: the last event after `Started`."""
+    """The end of a session, with its complete record; the last event."""
 
     session: Session
     best: Epoch | None = None  #: the epoch with the lowest loss on held-out text
 
 
-# An `Epoch` is sent when the epoch is in the history.
+# An `Epoch` is sent after the epoch has been appended to the history.
 Event = Message | Started | Progress | Epoch | Ended
 
 
 class Report:
-    """Receive the events of training; this base class ignores them."""
+    """A receiver of training events; this base class ignores them."""
 
     def log(self, line: str) -> None:
         """Receive a line for the user."""
@@ -120,13 +120,13 @@ class Report:
         """Receive the progress within an epoch, about once a second."""
 
     def epoch(self, event: Epoch) -> None:
-        """Receive an epoch that has ended and is in the history."""
+        """Receive the metrics of an epoch that has been appended to the history."""
 
     def ended(self, event: Ended) -> None:
-        """Receive the end of the session; if the session failed, the error follows."""
+        """Receive the end of the session; if it failed, an exception follows."""
 
     def receive(self, event: Event) -> None:
-        """Call the method for the event."""
+        """Call the method for the type of the event."""
         match event:
             case Message():
                 self.log(event.text)
@@ -141,9 +141,9 @@ class Report:
 
 
 def drive(events: Generator[Event, None, Result], report: Report) -> Result:
-    """Pass the events to the report, and return the generator's result.
+    """Pass events to a report; return the generator's return value.
 
-    An error of the report is thrown into the generator, so that the session records it.
+    An exception raised by the report is thrown into the generator, so that the session records it.
     """
     try:
         event = next(events)

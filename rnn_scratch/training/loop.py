@@ -20,22 +20,22 @@ from .setup import Setup
 
 SAMPLE_EVERY = 10  # epochs
 SAMPLE_LENGTH = 50  # characters
-CHUNK_SECONDS = 1.0  # approximate time after which a long epoch reports its progress
+CHUNK_SECONDS = 1.0  # approximate interval between progress reports in a long epoch
 PREFIXES = ("time traveller", "traveller")
 
 
 class Diverged(RNNScratchError):  # noqa: N818 - a result, not an error of the command
-    """Training has diverged: the loss or a parameter is not finite."""
+    """The divergence of a training run: the loss or a parameter is not finite."""
 
     exit_code = 1
 
 
 class Chunk(NamedTuple):
-    """The state of an epoch after some of its minibatches."""
+    """The state of training after some minibatches of an epoch."""
 
     incomplete: Incomplete  # all trained minibatches of the epoch
-    arrays: Arrays  # parameters and state of the optimizer
-    epoch: Epoch | None = None  # metrics, at the end of the epoch
+    arrays: Arrays  # parameters and optimizer state
+    epoch: Epoch | None = None  # metrics, if the epoch is complete
 
 
 def epochs(setup: Setup) -> Iterator[Epoch]:
@@ -47,41 +47,41 @@ def epochs(setup: Setup) -> Iterator[Epoch]:
 
 
 def train_in_chunks(
-    setup: Setup, last: int, incomplete: Incomplete, request: signals.Request
+    setup: Setup, last_epoch: int, incomplete: Incomplete, request: signals.Request
 ) -> Iterator[Progress | Chunk]:
-    """Train the epochs after epoch `last`; `incomplete` is the trained part of the next epoch.
+    """Train the epochs after `last_epoch`; `incomplete` is the trained part of the next epoch.
 
-    Yields the progress before each chunk of minibatches and the chunk after it: about every second,
-    and at the end of an epoch. Raises Stopped after a chunk if a signal asks for it, and Diverged
-    with a hint. Ends after an epoch if ``request.enough`` is set.
+    Yields a `Progress` before and a `Chunk` after each chunk of minibatches. A chunk takes about a
+    second or completes the epoch. Raises Stopped after a chunk if a signal was received, and
+    Diverged if a loss or parameter is not finite. Ends after an epoch if ``request.enough`` is set.
     """
     settings, text = setup.settings, setup.dataset.train
-    last, incomplete = _common_start(setup, last, incomplete)
+    last_epoch, incomplete = _common_start(setup, last_epoch, incomplete)
     arrays, size = trained_arrays(setup.model), 1
-    done = schedule.updates(len(text), settings, last) + len(incomplete.losses)
-    updates = each_update(setup, done)
+    num_trained = schedule.num_updates(len(text), settings, last_epoch) + len(incomplete.losses)
+    updates = each_update(setup, num_trained)
     start_position, start_time = None, time.monotonic()
-    for number in range(last + 1, settings.num_epochs + 1):
-        total = minibatches.count(len(text), settings, number)
-        batches = minibatches.epoch_batches(text, settings, number, len(incomplete.losses))
+    for epoch in range(last_epoch + 1, settings.num_epochs + 1):
+        total = minibatches.count(len(text), settings, epoch)
+        batches = minibatches.epoch_batches(text, settings, epoch, len(incomplete.losses))
         while len(incomplete.losses) < total:
-            progress = _progress(settings, number, total, incomplete)
+            progress = _progress(settings, epoch, total, incomplete)
             if start_position is None:
                 start_position = progress.position
-            elif passed := progress.position - start_position:
-                left = settings.num_epochs - progress.position
-                progress.left = left * (time.monotonic() - start_time) / passed
+            elif advance := progress.position - start_position:
+                remaining = settings.num_epochs - progress.position
+                progress.left = remaining * (time.monotonic() - start_time) / advance
             yield progress
-            before, some = incomplete, itertools.islice(batches, size)
-            incomplete = _train_chunk(setup, some, updates, before)
+            previous, chunk_batches = incomplete, itertools.islice(batches, size)
+            incomplete = _train_chunk(setup, chunk_batches, updates, previous)
             arrays = trained_arrays(setup.model)
-            done = len(incomplete.losses) - len(before.losses)
-            size = max(1, int(CHUNK_SECONDS * done / (incomplete.seconds - before.seconds)))
+            count = len(incomplete.losses) - len(previous.losses)
+            size = max(1, int(CHUNK_SECONDS * count / (incomplete.seconds - previous.seconds)))
             if len(incomplete.losses) < total:
-                _require_finite(settings, number, arrays, incomplete.losses[-1])
+                _require_finite(settings, epoch, arrays, incomplete.losses[-1])
                 yield Chunk(incomplete, arrays)
                 size = _agreed_size(setup, size, request)
-        yield Chunk(incomplete, arrays, _end_epoch(setup, number, incomplete, arrays))
+        yield Chunk(incomplete, arrays, _end_epoch(setup, epoch, incomplete, arrays))
         incomplete = NOTHING
         size = _agreed_size(setup, size, request)
         if not size:
@@ -95,10 +95,10 @@ def train_epoch(
     updates: Iterable[Update],
     state: State | None = None,
 ) -> tuple[list[float], State]:
-    """Train on minibatches as the backend's `train_epoch` does; return all losses and the state.
+    """Train on minibatches like the backend's `train_epoch`; return all losses and the last state.
 
-    Several workers average their gradients. In exact mode the state that is carried to the next
-    minibatch is rounded, and ``setup.watch`` is called with it after each update.
+    Several workers average their gradients. In exact mode, the state that is carried to the next
+    minibatch is rounded. ``setup.watch``, if set, is called with the state after each update.
     """
     backend, exact, alone = setup.backend, setup.settings.exact, len(setup.group.addresses) == 1
     carry = minibatches.carries(setup.settings.sampling)
@@ -120,29 +120,29 @@ def train_epoch(
     return [float(loss) for loss in losses], state
 
 
-def each_update(setup: Setup, done: int) -> Iterator[Update]:
-    """Yield the updates after the first `done` updates, without end.
+def each_update(setup: Setup, num_skipped: int) -> Iterator[Update]:
+    """Yield the updates after the first `num_skipped` updates, endlessly.
 
-    If the variant of the model has its own optimizer, the updates name it.
+    If the model variant has its own version of the optimizer, the updates name this version.
     """
     settings, total = setup.settings, 0
     if settings.schedule != "constant":
-        total = schedule.updates(len(setup.dataset.train), settings, settings.num_epochs)
+        total = schedule.num_updates(len(setup.dataset.train), settings, settings.num_epochs)
     name = f"{setup.runtime.model} {settings.optimizer}"
     has_optimizer = name in setup.backend.scratch.OPTIMIZERS and not settings.exact
-    for update in schedule.each_update(settings, done, total):
+    for update in schedule.each_update(settings, num_skipped, total):
         yield update._replace(optimizer=name) if has_optimizer else update
 
 
 def predictions(setup: Setup) -> list[str]:
-    """Return continuations of the chapter's two prefixes.
+    """Return the text generated after each of the chapter's prefixes that can be encoded.
 
-    If the vocabulary lacks letters of both, its most frequent character is continued instead.
+    If the vocabulary can encode neither, the prefix is its most frequent character.
     """
     vocab = setup.dataset.vocab
-    possible = [prefix for prefix in PREFIXES if set(prefix) <= set(vocab)]
-    prefixes = [vocabulary.encode(prefix, vocab).tolist() for prefix in possible]
-    with np.errstate(all="ignore"):  # the training may be about to diverge
+    texts = [prefix for prefix in PREFIXES if set(prefix) <= set(vocab)]
+    prefixes = [vocabulary.encode(prefix, vocab).tolist() for prefix in texts]
+    with np.errstate(all="ignore"):  # logits may overflow before training diverges
         outputs = [
             setup.backend.scratch.predict(setup.model, prefix, SAMPLE_LENGTH, decoding.greedy)
             for prefix in prefixes or [[1]]
@@ -150,41 +150,41 @@ def predictions(setup: Setup) -> list[str]:
     return [vocabulary.decode(tokens, vocab) for tokens in outputs]
 
 
-def _common_start(setup: Setup, last: int, incomplete: Incomplete) -> tuple[int, Incomplete]:
-    # Worker 0's last epoch and trained part of the next epoch. Only worker 0 needs the losses; they
-    # are zeros in the other workers.
+def _common_start(setup: Setup, last_epoch: int, incomplete: Incomplete) -> tuple[int, Incomplete]:
+    # Return worker 0's last epoch, and the trained part of its next epoch. Only worker 0 needs the
+    # losses; the other workers get zeros.
     group, backend, options = setup.group, setup.backend, setup.model.options
-    counts = last, len(incomplete.losses), len(incomplete.state)
-    last, done, tensors = exchange.all_gather_integers(group, backend, options, *counts)[0]
+    counts = last_epoch, len(incomplete.losses), len(incomplete.state)
+    epoch, num_losses, size = exchange.all_gather_integers(group, backend, options, *counts)[0]
     if group.rank > 0:
         zeros = np.zeros((setup.settings.batch_size, options.num_hiddens), options.dtype)
-        incomplete = Incomplete((0.0,) * done, (zeros,) * tensors)
+        incomplete = Incomplete((0.0,) * num_losses, (zeros,) * size)
     state = exchange.all_gather(group, backend, options.device, incomplete.state)
-    return last, incomplete._replace(state=tuple(arrays[0] for arrays in state))
+    return epoch, incomplete._replace(state=tuple(arrays[0] for arrays in state))
 
 
 def _train_chunk(
-    setup: Setup, batches: Iterable[Batch], updates: Iterator[Update], before: Incomplete
+    setup: Setup, batches: Iterable[Batch], updates: Iterator[Update], incomplete: Incomplete
 ) -> Incomplete:
-    # Train this worker's rows of minibatches that follow `before` in the same epoch.
+    # Train this worker's rows of the minibatches after `incomplete` in the same epoch.
     model, machine, device = setup.model, setup.backend.machine, setup.model.options.device
     rows = exchange.share(setup.settings.batch_size, setup.group)
     batches = (exchange.select_batch_rows(batch, rows) for batch in batches)
-    start_state = tuple(machine.tensor(array[rows], device) for array in before.state) or None
+    start_state = tuple(machine.tensor(array[rows], device) for array in incomplete.state) or None
     with np.errstate(all="ignore"):  # `_require_finite` reports an overflow
         start = time.perf_counter()
         losses, state = train_epoch(setup, model, batches, updates, start_state)
         slots = [slot for tensors in model.slots.values() for slot in tensors.values()]
         machine.synchronize([*state, *model.params.values(), *slots], device)
         seconds = time.perf_counter() - start
-    carried = state if minibatches.carries(setup.settings.sampling) else ()
-    arrays = [machine.array(tensor).copy() for tensor in carried]
-    joined = exchange.join_rows(setup.group, setup.backend, device, arrays)
-    return Incomplete((*before.losses, *losses), joined, before.seconds + seconds)
+    carried_state = state if minibatches.carries(setup.settings.sampling) else ()
+    arrays = [machine.array(tensor).copy() for tensor in carried_state]
+    joined_state = exchange.join_rows(setup.group, setup.backend, device, arrays)
+    return Incomplete((*incomplete.losses, *losses), joined_state, incomplete.seconds + seconds)
 
 
 def _agreed_size(setup: Setup, size: int, request: signals.Request) -> int:
-    # The size of the next chunk, equal in all workers; 0 if worker 0 has trained enough. Raise
+    # Return the size of the next chunk, equal in all workers, or 0 if worker 0 stops early. Raise
     # Stopped if any worker received a signal.
     size = 0 if request.enough else size
     options = setup.model.options
@@ -194,20 +194,20 @@ def _agreed_size(setup: Setup, size: int, request: signals.Request) -> int:
     return size
 
 
-def _end_epoch(setup: Setup, number: int, incomplete: Incomplete, arrays: Arrays) -> Epoch:
+def _end_epoch(setup: Setup, epoch: int, incomplete: Incomplete, arrays: Arrays) -> Epoch:
     # Evaluate the model on the held-out text, and return the metrics of a complete epoch.
     settings, model, losses = setup.settings, setup.model, incomplete.losses
     loss, valid_loss = sum(losses) / len(losses), None
-    exchange.require_equal(setup.group, setup.backend, model.options, number, arrays)
+    exchange.require_equal(setup.group, setup.backend, model.options, epoch, arrays)
     reports = setup.group.rank == 0
     if len(setup.dataset.valid) and reports:
         held_out = minibatches.evaluation_batches(setup.dataset.valid, settings)
         with np.errstate(all="ignore"):
-            summed, count = setup.backend.scratch.evaluate(model, held_out)
-            valid_loss = float(np.divide(summed, count))
-    _require_finite(settings, number, arrays, loss, valid_loss or 0)
+            total_loss, count = setup.backend.scratch.evaluate(model, held_out)
+            valid_loss = float(np.divide(total_loss, count))
+    _require_finite(settings, epoch, arrays, loss, valid_loss or 0)
     return Epoch(
-        epoch=number,
+        epoch=epoch,
         loss=loss,
         perplexity=perplexity(loss),
         valid_loss=valid_loss,
@@ -215,15 +215,15 @@ def _end_epoch(setup: Setup, number: int, incomplete: Incomplete, arrays: Arrays
         tokens=len(losses) * settings.batch_size * settings.num_steps,
         seconds=incomplete.seconds,
         backend=setup.runtime.backend,
-        sample=predictions(setup)[0] if number % SAMPLE_EVERY == 0 and reports else None,
+        sample=predictions(setup)[0] if epoch % SAMPLE_EVERY == 0 and reports else None,
     )
 
 
 def _require_finite(settings: Settings, epoch: int, arrays: Arrays, *losses: float) -> None:
     if np.isfinite(losses).all() and all(np.isfinite(array).all() for array in arrays.values()):
         return
-    used = ("lr", "sigma", "theta", "weight_decay")
-    values = [f"`{name}` ({getattr(settings, name):g})" for name in used if getattr(settings, name)]
+    names = [name for name in ("lr", "sigma", "theta", "weight_decay") if getattr(settings, name)]
+    values = [f"`{name}` ({getattr(settings, name):g})" for name in names]
     clipping = "" if settings.theta else " Clip the gradients (omit `theta`)."
     raise Diverged(
         f"The loss is not finite in epoch {epoch}: training has diverged and stops.",
@@ -232,12 +232,12 @@ def _require_finite(settings: Settings, epoch: int, arrays: Arrays, *losses: flo
 
 
 def _progress(settings: Settings, epoch: int, total: int, incomplete: Incomplete) -> Progress:
-    done = len(incomplete.losses)
+    num_trained = len(incomplete.losses)
     return Progress(
         epoch=epoch,
         total=total,
-        done=done,
-        loss=sum(incomplete.losses) / done if done else None,
-        tokens=done * settings.batch_size * settings.num_steps,
+        done=num_trained,
+        loss=sum(incomplete.losses) / num_trained if num_trained else None,
+        tokens=num_trained * settings.batch_size * settings.num_steps,
         seconds=incomplete.seconds,
     )

@@ -1,4 +1,4 @@
-"""The runtime: backend, model variant, device and threads, which may differ between sessions."""
+"""The runtime: backend, model variant, device and threads, which can differ between sessions."""
 
 from typing import Any
 
@@ -8,15 +8,15 @@ from ..system.records import Count, Line, Record
 
 
 class Runtime(Record, omit_defaults=False):
-    """A backend, a variant of its model, and the device, threads and workers that compute it."""
+    """A backend, a model variant, and the device, threads and workers that compute the model."""
 
     backend: Line = "torch"
     model: Line = "scratch"
     device: Line = "auto"
     threads: Count | None = None  # None: 1 for a small network, else the framework's default
-    eager: bool = False  # True: run functions uncompiled, to debug them
-    workers: Count = 1  # processes that share every minibatch
+    eager: bool = False  # whether to run functions uncompiled, for debugging
+    workers: Count = 1  # number of processes that share every minibatch
 
-    def but(self, **values: Any) -> "Runtime":
-        """Return a copy with these values; None keeps the present value."""
+    def override(self, **values: Any) -> "Runtime":
+        """Return a copy with these values; None keeps the current value."""
         return replace(self, **{name: value for name, value in values.items() if value is not None})

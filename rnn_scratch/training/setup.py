@@ -1,6 +1,6 @@
-"""Set up a run: prepare the text, start the backend, draw the parameters, build the model.
+"""Set up a run: prepare the text, start the backend, draw the parameters and build the model.
 
-Training, the check of exact mode, comparison and inference all start here.
+Training, the exact-mode check, comparisons and inference start with `set_up`.
 """
 
 from collections.abc import Callable
@@ -18,26 +18,26 @@ from ..text.dataset import Dataset
 from . import exchange
 from .runtime import Runtime
 
-# These frameworks divide every matrix product among their threads. With fewer weights in W_h, the
-# threads wait for each other longer than they compute (two threads, rnn with 128 hidden units: 0.55
-# to 0.75 of one thread's speed). TensorFlow and JAX divide only large products.
+# These frameworks divide every matrix product among threads. If W_h has fewer than MIN_WEIGHTS
+# elements, threads wait longer than they compute: for rnn with 128 hidden units, two threads train
+# at 0.55 to 0.75 times one thread's speed. TensorFlow and JAX divide only large products.
 DIVIDE_ALL_PRODUCTS, MIN_WEIGHTS = ("numpy", "torch", "mxnet"), 2**16
 
 
 class Setup(NamedTuple):
-    """The model and data of a run, and the functions that compute it."""
+    """The model and data of a run, and the backend that computes the model."""
 
     settings: Settings
     runtime: Runtime  # device and number of threads in use
     backend: Backend
     model: Model
-    data: Dataset | None  # None if the model is only used
+    data: Dataset | None  # None for inference
     group: WorkerGroup = exchange.ALONE  # a single worker is a group of one
-    watch: Callable[[State], None] | None = None  # exact mode calls it after each update
+    watch: Callable[[State], None] | None = None  # exact mode: called with each update's state
 
     @property
     def dataset(self) -> Dataset:
-        """The dataset, in a setup for training."""
+        """The dataset, which a setup for inference lacks."""
         assert self.data is not None
         return self.data
 
@@ -51,10 +51,10 @@ def set_up(
 ) -> Setup:
     """Prepare the text, start the backend, draw the parameters and build the model.
 
-    With `arrays`, these are the parameters, and no text is needed. Several workers join each other
-    and start from worker 0's parameters. Raises RNNScratchError for a text that does not fit the
-    settings, a backend that does not start, workers that do not find each other, a device that the
-    backend does not have, or a model that it does not offer, in this order.
+    `arrays`, if passed, contains the parameters, and the text may be None. Several workers connect
+    to each other and start from worker 0's parameters. Raises RNNScratchError if, checked in this
+    order, the text does not fit the settings, the backend does not start, the workers cannot
+    connect, or the backend does not support the device or the model.
     """
     data = None if text is None else dataset.prepare(text, settings)
     threads, weights = runtime.threads, len(CELLS[settings.cell].gates) * settings.num_hiddens**2
@@ -69,9 +69,9 @@ def set_up(
     vocab_size = len(data.vocab if data is not None else (arrays or {})["b_q"])
     options = model_options(settings, vocab_size, device)
     arrays = arrays or initial(options, settings.sigma, settings.seed, settings.optimizer)
-    # Other processors may draw numbers that differ in the last bit.
-    drawn = [array.astype(settings.dtype) for array in arrays.values()]
-    gathered = exchange.all_gather(group, backend, device, drawn)
+    # Use worker 0's values, because other processors may draw values that differ in the last bit.
+    initial_arrays = [array.astype(settings.dtype) for array in arrays.values()]
+    gathered = exchange.all_gather(group, backend, device, initial_arrays)
     arrays = {name: copies[0] for name, copies in zip(arrays, gathered)}
     optimizer = "sgd" if data is None else settings.optimizer
     model = registry.build(runtime.backend, backend, runtime.model, arrays, options, optimizer)

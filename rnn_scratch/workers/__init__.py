@@ -1,1 +1,1 @@
-"""Training with several workers: how they start, exchange gradients, and end."""
+"""Training with several workers: starting, connecting and ending them."""

@@ -1,18 +1,17 @@
-"""Call a function in a group of child processes on this machine, one for each worker."""
+"""Call a function in a group of child processes on this machine, one per worker."""
 
-import contextlib
-import signal
-import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
-from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from ..contract import WorkerGroup
 from ..errors import NotOffered, RNNScratchError
 from ..system import processes
-from ..system.processes import Answer
 from . import mpi
+
+Answer = TypeVar("Answer")
+# Errors of a worker that another worker's failure may have caused.
+CONSEQUENCES = mpi.PeerLost, processes.Aborted
 
 
 def addresses(workers: int) -> tuple[str, ...]:
@@ -21,41 +20,34 @@ def addresses(workers: int) -> tuple[str, ...]:
     return tuple(mpi.free_address(mpi.LOOPBACK) for _ in range(workers))
 
 
-def is_aborted(error: RNNScratchError) -> bool:
-    """Return whether a library aborted this worker because another worker has ended."""
-    return isinstance(error, processes.Crashed) and error.signum == signal.SIGABRT
-
-
 def ask(
     function: Callable[..., Iterator[Answer]],
     workers: int,
     *arguments: Any,
     timeout: float,
-    python: str = sys.executable,
-    environment: Mapping[str, str] = MappingProxyType({}),
+    environment: Mapping[str, str] | None = None,
 ) -> Generator[Answer]:
-    """Call a function in a child for each worker, and yield worker 0's answers, except None.
+    """Call a function in one child process per worker; yield worker 0's answers, except None.
 
-    The function's first parameter is a `WorkerGroup`, or None for a single worker; `processes.ask`
-    describes the other parameters. If a worker fails, all end, and the error names it.
+    The function's first parameter is a `WorkerGroup`, or None for a single worker.
+    `processes.start` describes the other parameters. If a worker fails, all workers end, and the
+    error names the failed worker.
     """
     hosts = addresses(workers)
     groups = [WorkerGroup(rank, hosts) for rank in range(workers)] if workers > 1 else [None]
     calls = {rank: partial(function, group, *arguments) for rank, group in enumerate(groups)}
-    pythons = dict.fromkeys(calls, python)
-    children = processes.ask(calls, timeout=timeout, pythons=pythons, environment=environment)
-    aborted: RNNScratchError | None = None
-    with contextlib.closing(children):
-        for rank, answer in children:
-            if not isinstance(answer, processes.Exited):
+    consequence: RNNScratchError | None = None
+    with processes.start(calls, timeout, environment) as (_, answers):
+        for rank, answer in answers:
+            if not isinstance(answer, RNNScratchError):
                 if rank == 0 and answer is not None:
                     yield answer
-            elif (error := answer.error) and (workers == 1 or isinstance(error, NotOffered)):
-                raise error
-            elif error:
-                named = RNNScratchError(f"worker {rank}: {error.problem}", error.hint)
-                if not is_aborted(error):
-                    raise named
-                aborted = aborted or named  # the cause, another worker's end, may arrive later
-    if aborted:
-        raise aborted
+                continue
+            if workers == 1 or isinstance(answer, NotOffered):
+                raise answer
+            named = RNNScratchError(f"worker {rank}: {answer.problem}", answer.hint)
+            if not isinstance(answer, CONSEQUENCES):
+                raise named
+            consequence = consequence or named  # the failure that caused it may arrive later
+    if consequence:
+        raise consequence

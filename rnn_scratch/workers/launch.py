@@ -1,4 +1,4 @@
-"""How workers are launched: all by this process, or one in each process of MPI."""
+"""Detect how to launch workers: as child processes, or with an MPI launcher."""
 
 import os
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 from ..errors import RNNScratchError
 from . import mpi
 
-# Number of processes that a launcher has started: MPICH, Open MPI, and a step of SLURM.
+# Environment variables with the number of launched processes (MPICH, Open MPI and SLURM).
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
@@ -14,25 +14,25 @@ class Launch(NamedTuple):
     """The number of workers, and the rank of this process if a launcher has started it."""
 
     workers: int
-    rank: int | None = None  # index from 0; None: this process starts all workers on this machine
+    rank: int | None = None  # None if this process starts all workers, on this machine
 
 
 def detect(workers: int | None) -> Launch:
-    """Return how to launch the workers: by `mpiexec` or `srun` if one has started this process.
+    """Return the number of workers, and the rank of this process if a launcher started it.
 
-    `workers` is the number that the user asks for. Raises RNNScratchError if it contradicts the
-    launcher, or if the processes of the launcher are not connected by MPI.
+    `workers` is the number that the user requests, or None. Raises RNNScratchError if it differs
+    from the launcher's number, or if MPI does not connect the launched processes.
     """
-    expected = next((int(os.environ[name]) for name in SIZES if name in os.environ), 1)
-    if expected == 1:
+    launched = next((int(os.environ[name]) for name in SIZES if name in os.environ), 1)
+    if launched == 1:
         return Launch(workers or 1)
     size = mpi.world().size
-    if size != expected or workers not in (None, size):
-        asked = f", and `--workers` is {workers}" if workers else ""
+    if size != launched or workers not in (None, size):
+        request = f", and `workers` is {workers}" if workers else ""
         raise RNNScratchError(
-            f"The launcher has started {expected} workers, MPI connects {size} of them{asked}.",
+            f"The launcher started {launched} workers, but MPI connects {size} of them{request}.",
             "Use the `mpiexec` of mpi4py's MPI, `srun --mpi=pmi2` or `srun --mpi=pmix`, and omit "
-            "`--workers`.",
+            "`workers`.",
         )
     return Launch(size, mpi.world().rank)
 
@@ -42,6 +42,6 @@ def require_shares(batch_size: int, workers: int) -> None:
     if batch_size % workers == 0:
         return
     raise RNNScratchError(
-        f"`--batch-size {batch_size}` cannot be divided equally among {workers} workers.",
+        f"`batch_size` {batch_size} cannot be divided equally among {workers} workers.",
         f"Use a multiple of {workers}, such as {(batch_size // workers + 1) * workers}.",
     )

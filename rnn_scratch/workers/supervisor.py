@@ -1,9 +1,9 @@
-"""Train with several workers: as their parent process, or as a worker that a launcher has started.
+"""Train with several workers, as their parent process or as a worker that a launcher started.
 
-On one machine, the workers are children of a supervisor, which passes on the events of worker 0.
-When a worker fails, the other workers get a grace period to end with their own errors before they
-are killed. Under `mpiexec` or `srun`, each worker trains in the process of the command, and the
-launcher ends the other workers. The run keeps its last checkpoint.
+On one machine, the workers are child processes of a supervisor, which passes on the events of
+worker 0. If a worker fails, the other workers have a grace period to report errors before they are
+killed. Under `mpiexec` or `srun`, each launched process trains as a worker; if a worker fails, the
+launcher ends the other workers. In both cases, the run keeps its last checkpoint.
 """
 
 import atexit
@@ -27,18 +27,17 @@ from ..runs import checkpoint, run_folder, sessions
 from ..runs.run import Run
 from ..runs.sessions import Work
 from ..system import host, processes, signals
-from ..system.terminal import leave
 from ..training.events import Ended, Event, Started
 from ..training.loop import Diverged
 from . import groups, mpi
 from .launch import Launch
 
-GRACE = 5.0  # seconds for the other workers to end after a worker's failure
-SIGNAL_GRACE = 30.0  # seconds for all workers to end when a signal asks for it
+FAILURE_GRACE = 5.0  # seconds for the other workers to end after a worker has failed
+SIGNAL_GRACE = 30.0  # seconds for all workers to end after a signal
 
 
 class StoppedBySignal(RNNScratchError):  # noqa: N818 - a request, not an error of the worker
-    """A signal, whose name is the problem, has stopped a worker."""
+    """The error of a worker that a signal has stopped; the problem is the signal's name."""
 
 
 def train(job: Work, launch: Launch) -> Generator[Event, None, Run | None]:
@@ -51,9 +50,9 @@ def train(job: Work, launch: Launch) -> Generator[Event, None, Run | None]:
 
 
 def follow(overrides: Mapping[str, Any]) -> Generator[Event, None, Run | None]:
-    """Train with worker 0, which resumes a run in a folder that only worker 0 needs."""
+    """Train as a worker other than worker 0; such a worker does not need the run's folder."""
     job = mpi.broadcast(None)
-    job = replace(job, runtime=job.runtime.but(**overrides))
+    job = replace(job, runtime=job.runtime.override(**overrides))
     group = mpi.rendezvous(required_equal(job))
     return (yield from _train(group, job, mpi.finalize))
 
@@ -63,8 +62,8 @@ def required_equal(job: Work) -> dict[str, str]:
     backend = job.runtime.backend
     return {
         # A worker with a different `step` would train a different model.
-        "version of rnn-scratch": host.source_version("rnn_scratch"),
-        f"version of the {backend} backend": host.source_version(registry.find(backend)),
+        "version of rnn-scratch": registry.source_version("rnn_scratch"),
+        f"version of the {backend} backend": registry.source_version(registry.find(backend)),
         "backend": backend,
         "model": job.runtime.model,
         "SHA-256 of the text": job.text.sha256,
@@ -75,7 +74,7 @@ def required_equal(job: Work) -> dict[str, str]:
 def _train(
     group: WorkerGroup, job: Work, finalize: Callable[[], None] = lambda: None
 ) -> Generator[Event, None, Run | None]:
-    # Train as one worker of a group; return the run, or None unless this is worker 0. `finalize`
+    # Train as one worker of a group; return the run in worker 0, None in other workers. `finalize`
     # tells a launcher that the worker has not failed.
     run = None
     try:
@@ -86,23 +85,23 @@ def _train(
         registry.load(job.runtime.backend).workers.leave()
         finalize()
     except (KeyboardInterrupt, Diverged) as error:  # all workers end after the same minibatch
-        # At exit, the library would wait for the other workers, or crash.
+        # At exit, the communication library would wait for the other workers, or crash.
         code = error.exit_code if isinstance(error, Diverged) else signals.exit_code(error)
-        atexit.register(leave, code)
+        atexit.register(mpi.leave, code)
         atexit.register(finalize)
         raise
     except Exception as error:
         # The traceback may show an error in the user's own code.
-        lost = mpi.PeerLost(f"Worker {group.rank} failed: {traceback.format_exc()}")
-        failure = error if isinstance(error, RNNScratchError) else lost
-        atexit.register(leave, failure.exit_code)
+        peer_error = mpi.PeerLost(f"Worker {group.rank} failed: {traceback.format_exc()}")
+        failure = error if isinstance(error, RNNScratchError) else peer_error
+        atexit.register(mpi.leave, failure.exit_code)
         raise failure from None
     return run
 
 
 def _in_child(group: WorkerGroup, job: Work) -> Iterator[Event]:
     signals.install()
-    signal.signal(signal.SIGUSR2, lambda *_: mpi.lost.set())  # MPICH uses SIGUSR1
+    signal.signal(signal.SIGUSR2, lambda *_: mpi.peer_lost.set())  # MPICH uses SIGUSR1
     try:
         yield from _train(group, job)
     except signals.Stopped as error:
@@ -116,13 +115,13 @@ def _supervise(job: Work) -> Generator[Event, None, Run]:
     addresses = groups.addresses(workers)
     calls = {rank: partial(_in_child, WorkerGroup(rank, addresses), job) for rank in range(workers)}
     failures: list[RNNScratchError] = []
-    first: Started | None = None
-    ended = False
-    with signals.deferred() as request, processes.started(calls) as (children, answers):
+    start: Started | None = None
+    has_ended = False
+    with signals.deferred() as request, processes.start(calls) as (children, answers):
         try:
             for event in _events(children, answers, failures, request):
-                first = event if isinstance(event, Started) else first
-                ended = isinstance(event, Ended)
+                start = event if isinstance(event, Started) else start
+                has_ended = isinstance(event, Ended)
                 yield event
         except BaseException:  # raised by the report that receives the events
             for child in children.values():
@@ -132,29 +131,29 @@ def _supervise(job: Work) -> Generator[Event, None, Run]:
             raise
     if failures:
         error = _first_cause(failures, request.number)
-        if first is not None and not ended:  # worker 0 was killed before it could send this
+        if start is not None and not has_ended:  # worker 0 was killed before it sent `Ended`
             outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            yield Ended(session=replace(first.session, outcome=outcome))
+            yield Ended(session=replace(start.session, outcome=outcome))
         raise error
-    assert first is not None
-    folder = Path(first.folder)
+    assert start is not None
+    folder = Path(start.folder)
     saved = checkpoint.load(folder)
     history, record = run_folder.history(folder), run_folder.read(folder)
     return Run(folder, history, record, saved.vocab, saved.arrays)
 
 
 def _events(
-    children: Mapping[int, processes.Child],
-    answers: Iterator[tuple[int, Event | processes.Exited] | None],
+    children: Mapping[int, subprocess.Popen[bytes]],
+    answers: Iterator[tuple[int, Any]],
     failures: list[RNNScratchError],
     request: signals.Request,
 ) -> Iterator[Event]:
-    # Yield the events of worker 0 until all workers have ended, or their grace period has. Failures
-    # are added in the order of their arrival.
+    # Yield the events of worker 0 until all workers have ended or their grace period is over.
+    # Append failures in the order in which they arrive.
     deadline, stopping = math.inf, False
-    for rank, answer in (message or (0, None) for message in answers):
-        if isinstance(answer, processes.Exited):
-            failures += [_failure(rank, answer.error)] if answer.error else []
+    for rank, answer in answers:
+        if isinstance(answer, RNNScratchError):
+            failures.append(_failure(rank, answer))
         elif answer is not None:
             yield answer
         if request.number is not None and not stopping:
@@ -163,21 +162,21 @@ def _events(
                 child.terminate()  # no effect on workers that Ctrl-C has already reached
         if failures and deadline == math.inf:
             if any(isinstance(failure, StoppedBySignal) for failure in failures):
-                deadline = time.monotonic() + SIGNAL_GRACE  # all stop after the same minibatch
+                deadline = time.monotonic() + SIGNAL_GRACE  # all workers stop together
             else:
-                deadline = time.monotonic() + GRACE
+                deadline = time.monotonic() + FAILURE_GRACE
                 for child in children.values():
-                    child.send_signal(signal.SIGUSR2)  # sets `mpi.lost`
-        if time.monotonic() > deadline:  # `started` kills the remaining workers
+                    child.send_signal(signal.SIGUSR2)  # sets `mpi.peer_lost`
+        if time.monotonic() > deadline:  # `processes.start` kills the remaining workers
             failures.append(mpi.PeerLost("killed"))
             return
 
 
 def _failure(rank: int, error: RNNScratchError) -> RNNScratchError:
-    # Return the error for the user; PeerLost if another worker's error may have caused it. All
-    # workers diverge after the same minibatch, and worker 0's message says more.
+    # Return the error for the user, or PeerLost if another worker's error may have caused it. All
+    # workers diverge after the same minibatch, and worker 0's message is more detailed.
     named = f"Worker {rank} failed: {error.problem}"
-    if groups.is_aborted(error) or (rank and isinstance(error, Diverged)):
+    if isinstance(error, processes.Aborted) or (rank and isinstance(error, Diverged)):
         return mpi.PeerLost(named)
     if isinstance(error, (mpi.PeerLost, StoppedBySignal)):
         return error
@@ -185,9 +184,9 @@ def _failure(rank: int, error: RNNScratchError) -> RNNScratchError:
     return RNNScratchError(named, error.hint) if rank or crashed else error
 
 
-def _first_cause(failures: list[RNNScratchError], number: int | None) -> BaseException:
-    # Return the failure, or the signal, that has caused all of these failures.
-    stopped = [error for error in failures if isinstance(error, StoppedBySignal)]
-    if number or stopped:
-        return signals.Stopped(number or signal.Signals[stopped[0].problem])
+def _first_cause(failures: list[RNNScratchError], signum: int | None) -> BaseException:
+    # Return the failure or the signal that has caused the other failures.
+    stop_errors = [error for error in failures if isinstance(error, StoppedBySignal)]
+    if signum or stop_errors:
+        return signals.Stopped(signum or signal.Signals[stop_errors[0].problem])
     return min(failures, key=lambda error: isinstance(error, mpi.PeerLost))
