@@ -1,4 +1,4 @@
-"""Options and fixtures of all tests: backends and devices to test, and an empty folder."""
+"""Options and fixtures for all tests, such as backends and devices to test, and an empty folder."""
 
 import functools
 import io
@@ -18,33 +18,33 @@ import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.errors import RNNScratchError
 
-hypothesis.settings.register_profile("no deadline", deadline=None)  # tests don't measure time
+hypothesis.settings.register_profile("no deadline", deadline=None)  # machines may be slow
 hypothesis.settings.load_profile("no deadline")
 
-# A shell's background jobs ignore Ctrl-C and, under nohup, a hangup. The processes that the tests
-# interrupt would inherit this.
+# In a shell's background job, SIGINT and, under nohup, SIGHUP are ignored. The processes that the
+# tests interrupt would inherit this setting, so restore the default handlers.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-# Control characters that a terminal would execute, except for tabs and line ends.
+# Control characters that a terminal would interpret, except tabs and line ends.
 CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]")
-# JAX's folder for compiled programs; set before the processes of xdist start.
+# Variable that names JAX's cache of compiled programs; set before the xdist workers start.
 JAX_CACHE = "JAX_COMPILATION_CACHE_DIR"
 
 
 def pytest_configure(config):
-    """Share compiled JAX programs among all processes of this run, also those that tests start.
+    """Share compiled JAX programs among the processes of this test run and their child processes.
 
-    JAX spends half of the test time compiling, and many tests compile the same functions again for
-    every model. A cached program was compiled from the same operations by the same version of JAX.
+    Compilation takes half of JAX's test time, because many tests compile the same functions again
+    for every model. JAX uses a cached program only for equal operations and the same JAX version.
     """
-    if JAX_CACHE in os.environ:  # an xdist process, or a folder that the user selected
+    if JAX_CACHE in os.environ:  # set by the xdist controller or by the user
         return
     folder = tempfile.mkdtemp(prefix="jax-")
-    # Store programs of any size and compile time.
+    # Cache programs of any size, regardless of their compile time.
     limits = {"MIN_COMPILE_TIME_SECS": "0", "MIN_ENTRY_SIZE_BYTES": "-1"}
     os.environ[JAX_CACHE] = folder
     os.environ.update({f"JAX_PERSISTENT_CACHE_{name}": limit for name, limit in limits.items()})
@@ -74,7 +74,7 @@ SESSIONS = ("frameworks", "mutations", "student", "notebooks", "team", "faults")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Deselect tests of other nox sessions, unless the command line selects them explicitly.
+    """Deselect the tests of other nox sessions, unless the command line selects them explicitly.
 
     A marker's `by_default` names backends whose tests are not deselected.
     """
@@ -94,21 +94,21 @@ def pytest_collection_modifyitems(config, items):
     deselected = [item for item in items if belongs_to_session(item)]
     items[:] = [item for item in items if not belongs_to_session(item)]
     # Start the longest tests first, so that the processes finish at about the same time.
-    items.sort(key=lambda item: item.name.partition("[")[0] != "test_a_model_equals_the_reference")
+    items.sort(key=lambda item: item.name.partition("[")[0] != "test_model_equals_the_reference")
     config.hook.pytest_deselected(items=deselected)
 
 
 def backends_to_test(config):
     names = config.getoption("--backends")
     if names == "all":
-        # MXNet is not available for every platform.
+        # MXNet is not available on every platform.
         return [name for name in registry.names() if name != "mxnet" or find_spec("mxnet")]
     return names.split(",")
 
 
 @functools.cache
 def reported_devices(names):
-    """Load the backends in parallel; return the devices that each backend reports, by name."""
+    """Load the backends in parallel; return a dict of the devices that each backend reports."""
     probes = registry.probes(names)
     # If a backend does not load, its tests should run and fail.
     return {name: getattr(probe, "devices", ["cpu"]) for name, probe in probes.items()}
@@ -116,7 +116,7 @@ def reported_devices(names):
 
 def devices_to_test(config):
     names, selection = tuple(backends_to_test(config)), config.getoption("--devices")
-    if selection == "cpu":  # every backend has a CPU, so don't load it
+    if selection == "cpu":  # every backend supports the CPU, so load none
         return {name: ["cpu"] for name in names}
     devices_by_name = reported_devices(names)
     if selection == "all":
@@ -130,7 +130,7 @@ def devices_to_test(config):
     }
 
 
-# Arguments of tests, and predicates that select backends for them.
+# Arguments of test functions, each with a predicate that selects the backends to pass.
 CHOICES = {
     "backend_name": lambda name: True,
     "candidate": lambda name: name != "numpy",  # NumPy is the reference
@@ -139,7 +139,7 @@ CHOICES = {
 
 
 def pytest_generate_tests(metafunc):
-    """Run a test once per backend, and once per device of the backend if it takes `device`."""
+    """Run a test once per backend or, if it takes `device`, once per device of each backend."""
     names = backends_to_test(metafunc.config)
     for argument in CHOICES.keys() & set(metafunc.fixturenames):
         selected = list(filter(CHOICES[argument], names))
@@ -158,7 +158,7 @@ def pytest_report_header(config):
 
 @pytest.fixture
 def backend(request):
-    """Return the backend under test; fail the test, rather than skip it, if loading fails."""
+    """Return the backend under test; if it does not load, fail the test instead of skipping it."""
     (argument,) = CHOICES.keys() & set(request.fixturenames)
     try:
         return registry.load(request.getfixturevalue(argument))
@@ -173,7 +173,7 @@ def backend_names(request):
 
 @pytest.fixture
 def emulated(request, tmp_path):
-    """Return an environment in which each framework has the device emu in addition to the CPU."""
+    """Return environment variables that give each framework the device emu as well as the CPU."""
     if "torch" in request.node.callspec.params.values():
         registration = pytest.importorskip("torch").utils.backend_registration
         if not hasattr(registration, "_setup_privateuseone_for_python_backend"):
@@ -184,7 +184,7 @@ def emulated(request, tmp_path):
 
 @pytest.fixture
 def copy(tmp_path):
-    """Copy the code, laid out as in a clone, so that Python imports it in the copy's folder."""
+    """Return the folder of a copy of the code; Python imports the copy if started there."""
     clone = tmp_path / "clone"
     for folder in ("rnn_scratch", "backends"):
         ignored = shutil.ignore_patterns("__pycache__")
@@ -208,15 +208,15 @@ def _in_the_clone(monkeypatch, _empty_folder):
 
 @pytest.fixture
 def small_run():
-    """Train NumPy for two epochs; return the run folder."""
+    """Train a small NumPy model for two epochs; return the run folder."""
     return rnn_scratch.train("numpy", num_epochs=2, run="r", **SMALL).folder
 
 
 @pytest.fixture
 def on_terminal(monkeypatch):
-    """Return a function that runs a command in this process, with stdout and stderr a terminal.
+    """Return a function that runs a command here, with a simulated terminal as stdout and stderr.
 
-    The result's output excludes Rich's additions: colors and the status line.
+    The returned output omits colors and Rich's status line.
     """
 
     def run(*arguments, columns=300):

@@ -1,8 +1,8 @@
-"""A second device "emu" in each framework, which computes on the CPU; for machines without a GPU.
+"""A device "emu" for each framework, emulated on the CPU, for tests on machines without a GPU.
 
-As on a GPU, its tensors cannot be combined with the CPU's tensors. A process has the device if its
-PYTHONPATH has this folder and a `sitecustomize` that calls `install`; the backend is unchanged.
-`transfers` counts copies between the devices.
+As on a GPU, the device's tensors cannot be combined with CPU tensors. A process has the device if
+its PYTHONPATH contains this folder and a `sitecustomize` that calls `install`; the backends' files
+are unchanged. `transfers` counts copies between the devices.
 """
 
 import contextlib
@@ -14,16 +14,16 @@ from types import SimpleNamespace
 
 DEVICE = "emu"
 transfers = Counter()  # "to device" and "to host"
-explicit = contextlib.nullcontext  # context in which JAX refuses implicit copies to the host
+explicit = contextlib.nullcontext  # context in which JAX forbids implicit copies to the host
 
 
 def install():
-    """Add the device to the `machine` of each backend that is imported from now on."""
+    """Add the device to the `machine` module of each backend that is imported after this call."""
     sys.meta_path.insert(0, SimpleNamespace(find_spec=find_spec))
 
 
 def find_spec(name, path=None, target=None):
-    """Find a `machine`; change it before another module can import a function from it."""
+    """Return the spec of a `machine` module, whose loader adds the device; otherwise None."""
     spec = importlib.machinery.PathFinder.find_spec(name, path, target)
     if not spec or not name.endswith(".machine"):
         return None
@@ -41,7 +41,7 @@ def find_spec(name, path=None, target=None):
 
 
 def counted(function, direction):
-    """Return the function with a counter of its calls."""
+    """Wrap a function so that each call increments `transfers[direction]`."""
 
     @functools.wraps(function)
     def call(*args, **kwargs):
@@ -52,13 +52,13 @@ def counted(function, direction):
 
 
 def count_conversions(machine):
-    """Count the conversions of the backend."""
+    """Count the copies that the functions `tensor` and `array` of a backend make."""
     machine.tensor = counted(machine.tensor, "to device")
     machine.array = counted(machine.array, "to host")
 
 
 def jax(machine):
-    """Emulate with the second of two CPUs, which JAX refuses to combine with the first."""
+    """Emulate the device with a second CPU; JAX does not combine arrays of different devices."""
     from jax._src.array import ArrayImpl
 
     global explicit
@@ -67,11 +67,11 @@ def jax(machine):
     machine.device_of = lambda device, rank=None: jax.devices("cpu")[device == DEVICE]
     explicit = functools.partial(jax.transfer_guard_device_to_host, "disallow")
     count_conversions(machine)
-    ArrayImpl._value = property(counted(ArrayImpl._value.fget, "to host"))  # float() reads it
+    ArrayImpl._value = property(counted(ArrayImpl._value.fget, "to host"))  # read by float()
 
 
 def mxnet(machine):
-    """Emulate with the second CPU context; many operations need all arrays in one context."""
+    """Emulate the device with a second CPU context; most operations require a common context."""
     machine.context = lambda device: machine.mxnet.cpu(int(device == DEVICE))
     library = machine.mxnet.base._LIB
     library.MXNDArraySyncCopyFromCPU = counted(library.MXNDArraySyncCopyFromCPU, "to device")
@@ -79,7 +79,7 @@ def mxnet(machine):
 
 
 def tensorflow(machine):
-    """Emulate with the second of two logical CPUs, which TensorFlow prefers like a GPU."""
+    """Emulate the device with a second logical CPU, made the default device, as a GPU would be."""
     tf = machine.tf
     (cpu,), config = tf.config.list_physical_devices("CPU"), tf.config.experimental
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -87,7 +87,7 @@ def tensorflow(machine):
     @contextlib.contextmanager
     def device_scope(device):
         policy = config.get_device_policy()
-        config.set_device_policy("silent_for_int32")  # raise an error for other tensors
+        config.set_device_policy("silent_for_int32")  # copying other types raises an error
         try:
             with tf.device(f"/CPU:{int(device == DEVICE)}"):
                 yield
@@ -96,17 +96,17 @@ def tensorflow(machine):
 
     @functools.cache
     def devices(dtype):
-        tf.device("/CPU:1").__enter__()  # fixes the number of threads, so not earlier
+        tf.device("/CPU:1").__enter__()  # not at import: this call fixes the number of threads
         return [DEVICE, "cpu"]
 
     machine.device_scope, machine.devices = device_scope, devices
     count_conversions(machine)
     kind = tf.__internal__.EagerTensor.__base__
-    kind._numpy = counted(kind._numpy, "to host")  # float() reads it
+    kind._numpy = counted(kind._numpy, "to host")  # read by float()
 
 
 def fused_cells(torch):
-    """Return functions for the operations that nn.LSTM and nn.GRU use on accelerators only."""
+    """Return functions for the operations that nn.LSTM and nn.GRU use only on accelerators."""
 
     def lstm(x, h, c, b_x, b_h):
         i, f, c_tilde, o = (x + h + b_x + b_h).chunk(4, 1)
@@ -145,14 +145,14 @@ def fused_cells(torch):
 
 
 def torch(machine):
-    """Emulate with a tensor class; each tensor contains a tensor of the CPU, which computes.
+    """Emulate the device with a tensor class that wraps CPU tensors and computes with them.
 
-    A mode intercepts every operation: it makes such tensors, and refuses to combine them with the
-    CPU's tensors.
+    A dispatch mode intercepts every operation: it wraps tensors on the device, and raises an error
+    if an operation combines them with CPU tensors.
     """
     torch = machine.torch
     torch.utils.backend_registration._setup_privateuseone_for_python_backend(DEVICE)
-    torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor copies to the device by an operation
+    torch._C._set_only_lift_cpu_tensors(True)  # lets the mode see copies by torch.tensor
 
     def compute(owner, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -167,7 +167,7 @@ def torch(machine):
             if source.device.type != target:
                 transfers["to device" if target == DEVICE else "to host"] += 1
         elif 0 < len(emulated) < len(tensors):
-            transfers["to device"] += 1  # a number, which is sent to a GPU each time
+            transfers["to device"] += 1  # a scalar, which is copied to a GPU for each operation
             if any(tensor.dim() for tensor in tensors if not isinstance(tensor, Emulated)):
                 raise RuntimeError(f"{name}: tensors on different devices, {DEVICE} and cpu")
         kwargs = {**kwargs, "device": "cpu"} if "device" in kwargs else kwargs

@@ -1,5 +1,5 @@
-// Runs the page's scripts in Node for `javascript.py`. Calls and results are lines of JSON; the
-// values of an array are bytes in base64.
+// Runs the page's scripts in Node.js for `javascript.py`. Calls and results are lines of JSON; the
+// values of an array are bytes encoded in base64.
 "use strict";
 const [fs, vm] = [require("fs"), require("vm")];
 for (const path of process.argv.slice(2)) vm.runInThisContext(fs.readFileSync(path, "utf8"), path);
@@ -9,7 +9,7 @@ function receive() {
   do {
     const length = fs.readSync(0, buffer);
     if (length === 0) process.exit();
-    parts.push(buffer.toString("latin1", 0, length)); // JSON in ASCII
+    parts.push(buffer.toString("latin1", 0, length)); // the JSON is ASCII
   } while (!parts.at(-1).endsWith("\n"));
   const line = parts.join("");
   return JSON.parse(line, (_, value) =>

@@ -1,4 +1,4 @@
-"""Functions that several tests share: small runs, and commands in this or another process."""
+"""Functions shared by the tests: small runs, and commands in this or a separate process."""
 
 import contextlib
 import hashlib
@@ -35,7 +35,7 @@ SITE = CLONE / "build" / "site"
 RECORDS = CLONE / "notebooks" / "records"
 COMPARISONS = CLONE / "notebooks" / "comparisons"
 TEST_FILES = {path.stem: path for path in (CLONE / "tests").rglob("test_*.py")}
-# A run with these settings takes a few hundredths of a second.
+# Settings of a run that takes a few hundredths of a second.
 SETTINGS = {"num_hiddens": 12, "num_steps": 6, "batch_size": 4, "max_tokens": 400}
 SMALL = {"corpus": "tide-clock", **SETTINGS}
 
@@ -43,27 +43,27 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such 
 
 
 def options(**settings):
-    """Convert settings to arguments of the command line."""
+    """Convert settings to command-line arguments."""
     pairs = ((option_name(name), str(value)) for name, value in settings.items())
     return [argument for pair in pairs for argument in pair]
 
 
 class CommandResult(NamedTuple):
-    """The exit code and the output of a finished command."""
+    """Exit code, stdout and stderr of a finished command."""
 
     code: int
     out: str
     err: str
 
     def assert_exit(self, code=0, err=None):
-        """Check the exit code and, if `err` is given, stderr; return the result itself."""
+        """Check the exit code and, if `err` is given, stderr; return this result."""
         assert self.code == code, (self.out, self.err)
         assert "Traceback" not in (self.err or "")
         assert err is None or self.err.strip() == err.strip(), self.err
         return self
 
     def assert_error(self, *expected_messages):
-        """Check that the exit code is 2 and the error message contains these strings."""
+        """Check that the exit code is 2 and that the error contains all `expected_messages`."""
         self.assert_exit(2)
         *_, message = re.split("^Error: ", self.err, flags=re.MULTILINE)
         for message_part in expected_messages:
@@ -71,7 +71,7 @@ class CommandResult(NamedTuple):
 
 
 def variants(name):
-    """Return the variants that a backend supports; other packages may support only scratch."""
+    """Return the variants that a backend offers; other packages may offer only scratch."""
     supported, options = [], Options(3, 2)
     for model in VARIANTS:
         try:
@@ -89,14 +89,14 @@ def require_tested(backend_names, *required):
 
 
 def has_engine(name):
-    """Return whether this backend supports workers here; NumPy and MXNet need an MPI."""
+    """Return whether a backend supports workers on this machine; NumPy and MXNet need MPI."""
     with contextlib.suppress(RNNScratchError):
         return name not in ("numpy", "mxnet") or bool(mpi.library())
     return False
 
 
 def require_engine(name):
-    """Skip a test if this backend does not support workers here."""
+    """Skip a test if a backend does not support workers on this machine."""
     if name not in registry.BUILTIN_BACKENDS or not has_engine(name):
         pytest.skip(f"{name} does not support workers here; for MPI, pip install -e '.[workers]'")
 
@@ -123,19 +123,19 @@ def raised_message(function, *arguments, **kwargs):
 
 
 def environment(**variables):
-    """Return this environment plus `variables`, minus variables that feign a terminal."""
+    """Return os.environ with `variables` added and without variables that simulate a terminal."""
     rest = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "TTY_COMPATIBLE")}
     return {**rest, **{name: str(value) for name, value in variables.items()}}
 
 
 def python_path(*folders):
-    """Return a PYTHONPATH that prepends these folders to the current one."""
+    """Return a dict with PYTHONPATH, in which `folders` precede the current entries."""
     folders = (*folders, os.environ.get("PYTHONPATH", ""))
     return {"PYTHONPATH": os.pathsep.join(map(str, folders))}
 
 
 def install_packages(folder, sources):
-    """Install backends as separate packages, as pip would; return the environment for them."""
+    """Install backends as packages in `folder`, as pip would; return PYTHONPATH in a dict."""
     for name, source in sources.items():
         package, info = folder / f"{name}_rnn", folder / f"{name}_rnn-1.0.dist-info"
         package.mkdir(parents=True)
@@ -147,13 +147,13 @@ def install_packages(folder, sources):
 
 
 def skip_without(backend, device, dtype):
-    """Skip a test if the device does not support this dtype, such as MPS with float64."""
+    """Skip a test if the device does not support `dtype`; MPS, for example, lacks float64."""
     if device not in backend.machine.devices(dtype):
         pytest.skip(f"{device} does not support {dtype}")
 
 
 class Process(subprocess.Popen):
-    """A process that is killed with its children if the test fails or times out."""
+    """A process that is killed, with its children, if the test fails or times out."""
 
     def __exit__(self, kind, *error):
         if kind and self.poll() is None:
@@ -176,7 +176,7 @@ def start(*arguments, program=("-m", "rnn_scratch"), prefix=(), env=None, **kwar
 
 
 def run_in_threads(calls):
-    """Run each call in its own thread; return their results or errors."""
+    """Run each call in a separate thread; return each result or RNNScratchError, in order."""
     results = [None] * len(calls)
 
     def run(index, call):
@@ -193,7 +193,7 @@ def run_in_threads(calls):
     return results
 
 
-# Train, and save a checkpoint after every chunk, regardless of the time that saving takes.
+# Program that saves a checkpoint after every chunk, regardless of the time that saving takes.
 SAVING = """
 from rnn_scratch.cli.main import main
 from rnn_scratch.runs import sessions
@@ -202,7 +202,7 @@ main()
 """
 
 
-# A limit on the size of files simulates a full disk; the history is the first file to reach it.
+# Program that simulates a full disk by limiting file sizes; the history reaches the limit first.
 LIMITED = """
 import resource, sys
 from rnn_scratch.cli.main import main
@@ -211,7 +211,7 @@ main(sys.argv[2:])
 """
 
 
-# Several commands in one process, because importing a framework takes longer than these commands.
+# Program that runs several commands, so that they share the slow import of a framework.
 COMMANDS = """
 import json, sys
 from rnn_scratch.cli.main import main
@@ -232,7 +232,7 @@ def in_one_process(*commands, **kwargs):
 
 
 def run_subprocess(*arguments, **kwargs):
-    """Run a command, or another `program`, in a separate process; return its result."""
+    """Run a command, or the given `program`, in a separate process; return its result."""
     return finish(start(*arguments, **kwargs))
 
 
@@ -243,7 +243,7 @@ def finish(process):
 
 
 def is_running(pid):
-    """Return whether a process runs; a zombie has ended, although its PID exists."""
+    """Return whether a process is running; a zombie has ended, although it still has a PID."""
     try:
         return psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -251,7 +251,7 @@ def is_running(pid):
 
 
 def wait_until(condition, process=None):
-    """Wait until a condition holds; fail if the process exits first."""
+    """Wait until `condition` returns true; fail if the process exits first."""
     while not condition():
         assert process is None or process.poll() is None, process.communicate()
         time.sleep(0.005)
@@ -263,9 +263,9 @@ def history_lines(folder):
     return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
 
 
-def wait_for_epochs(process, folder, number):
-    """Wait until the history of a training process has `number` epochs."""
-    wait_until(lambda: len(history_lines(folder)) >= number, process)
+def wait_for_epochs(process, folder, num_epochs):
+    """Wait until the history that a process writes to `folder` has `num_epochs` epochs."""
+    wait_until(lambda: len(history_lines(folder)) >= num_epochs, process)
     assert process.poll() is None
 
 
@@ -275,7 +275,7 @@ def history(folder):
 
 
 def history_without_times(folder):
-    """Return the history without its durations, which vary between runs."""
+    """Return the rows of a history without durations, which differ between runs."""
     return [{**row, "seconds": None} for row in history(folder)]
 
 
@@ -331,34 +331,23 @@ def write_safetensors(path, header, data):
             metadata["sha256"] = digest.hexdigest()
 
 
-# Special or endless files to pass instead of a regular file (not on Windows).
-ENDLESS = {}
-if sys.platform != "win32":
-    ENDLESS = {
-        "a pipe": os.mkfifo,
-        "a device": lambda path: path.symlink_to("/dev/zero"),
-        "a link to itself": lambda path: path.symlink_to(path.name),
-        "a sparse file": lambda path: (path.touch(), os.truncate(path, 10**11)),
-    }
-
-
 def hidden_files(folder):
     """Return the names of temporary files that an incomplete write left behind."""
     names = (path.name for path in Path(folder).iterdir())
     return [name for name in names if name.startswith(".") and name != files.LOCK]
 
 
-def epoch_row(number, **fields):
+def epoch_row(epoch, **fields):
     row = {"loss": 1.0, "perplexity": np.e, "valid_loss": None, "valid_perplexity": None}
     row |= {"tokens": 100, "seconds": 0.1, "backend": "numpy", "sample": None}
-    return Epoch(epoch=number, **{**row, **fields})
+    return Epoch(epoch=epoch, **{**row, **fields})
 
 
 CONTRIBUTING = (CLONE / "notebooks" / "site" / "extending.md").read_text(encoding="utf-8")
 
 
 def lion(name):
-    """Return the optimizer of the page on new parts, adapted to this backend as the page says."""
+    """Return the source of the optimizer in extending.md, adapted to a backend as the page says."""
     (source,) = re.findall(r"```python\n(@torch.no_grad.*?\n)```", CONTRIBUTING, re.DOTALL)
     if name == "torch":
         return source

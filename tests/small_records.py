@@ -1,4 +1,4 @@
-"""Records of comparisons, small enough to compute their statistics by hand."""
+"""Comparison records, small enough to compute their statistics by hand."""
 
 from rnn_scratch.compare.record import (
     COMPARISON_FORMAT,
@@ -24,7 +24,7 @@ TEXT = TextRecord(
 
 
 def make_round(number=0, seconds=2.0, products=1.0, **fields):
-    """Make a timing record of one process; most turns take equally long."""
+    """Make the timing record of one process, with the medians `seconds` and `products`."""
     common = {"threads": 1, "import_seconds": 1.0, "first_minibatch": 2.0, "memory": 2**20}
     common |= {"generation": [0.5]}
     durations = {"minibatches": [9.0, seconds, seconds], "products": [products] * 3}
@@ -32,7 +32,7 @@ def make_round(number=0, seconds=2.0, products=1.0, **fields):
 
 
 def make_trial(*perplexities, seed=0, held_out=None, seconds=1.0):
-    """Make a complete trial; all its epochs take `seconds`."""
+    """Make a complete trial with one epoch per perplexity; each epoch takes `seconds`."""
     epochs = [
         EpochResult(perplexity=perplexity, held_out=held_out, seconds=seconds)
         for perplexity in perplexities
@@ -45,7 +45,7 @@ def make_candidate(backend, model, *rounds, **fields):
 
 
 def make_record(*candidates, epochs=7, plan=None, settings=None, **fields):
-    """Make a record of these candidates; a minibatch has 20 characters."""
+    """Make a comparison record of these candidates, by default with 20 characters per minibatch."""
     plan = Plan(**(plan or {}))
     return Comparison(
         **{"format": COMPARISON_FORMAT, "command": "rnn-scratch compare", "started": "12:00"},

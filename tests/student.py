@@ -1,30 +1,31 @@
-"""A student's copy of a notebook, and the functions to write in it."""
+"""The functions to write in a student notebook: stubs and solutions."""
 
 import functools
 
 from make import lessons
 
 GRADING = "grading.graded("
-# The README's edit: a network without its memory.
+# The README's edit, which removes the network's memory.
 EDIT = ('"W_xh"] + h', '"W_xh"] + 0 * h')
-TRAINING = "model, curve = train()"  # the line of the first training
+TRAINING = "model, curve = train()"  # line that starts the first training run
 
 
 @functools.cache
 def solutions(backend, lesson="build"):
-    """Return the stub and the solution of each function to write."""
+    """Return the stub and the solution of each function to write, by function name."""
     parts = lessons.text_of(lesson)
     pieces = {
-        name: (lessons.find(backend, name)[0], after)
-        for name, after in lessons.writes(parts, backend).items()
+        name: (lessons.find(backend, name)[0], next_function)
+        for name, next_function in lessons.writes(parts, backend).items()
     }
     return {
-        name: (lessons.stub(piece, after), piece.source) for name, (piece, after) in pieces.items()
+        name: (lessons.stub(piece, next_function), piece.source)
+        for name, (piece, next_function) in pieces.items()
     }
 
 
 def written(cell, backend, lesson="build"):
-    """Return the cell with its functions written."""
+    """Return a cell's source, with the solutions in place of the stubs."""
     for stub, source in solutions(backend, lesson).values():
         cell = cell.replace(stub, source)
     return cell

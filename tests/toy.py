@@ -1,7 +1,7 @@
-"""The framework of the guide to writing a backend, in NumPy, with the rules of a larger framework.
+"""A toy framework for the guide to writing a backend: NumPy with the rules of a larger framework.
 
-A tensor is computed by another thread and cannot be changed. `value_and_grad` differentiates a
-function of its argument; all other values that the function uses are constants.
+Tensors are computed by another thread and are immutable. `value_and_grad` differentiates a function
+with respect to its argument; all other values that the function uses are constants.
 """
 
 import concurrent.futures
@@ -9,12 +9,12 @@ import os
 
 import numpy as np
 
-started = []  # the process in which the thread was started
-tape = None  # the operations of the function that is being differentiated
+started = []  # IDs of the processes in which the thread was started
+tape = None  # operations of the function that is being differentiated
 
 
 def start():
-    """Begin the thread, which computes a division by zero without a word."""
+    """Initialize the thread; disable NumPy's warnings, such as the one for division by zero."""
     started.append(os.getpid())
     np.seterr(all="ignore")
 
@@ -23,7 +23,7 @@ worker = concurrent.futures.ThreadPoolExecutor(1, initializer=start)
 
 
 class Tensor:
-    """An array that is computed later."""
+    """An array that the other thread computes."""
 
     def __init__(self, future):
         self.future = future
@@ -39,7 +39,7 @@ class Tensor:
         return self.future.result()
 
     def flatten(self):
-        """Return the elements in one dimension."""
+        """Return a one-dimensional tensor of the elements."""
         return operation(np.ravel)(self)
 
     T = property(lambda self: operation(np.transpose)(self))
@@ -47,7 +47,7 @@ class Tensor:
 
 
 def tensor(array):
-    """Return the array as a tensor that shares its memory."""
+    """Return a tensor that shares the memory of the array."""
     future = concurrent.futures.Future()
     future.set_result(array)
     return Tensor(future)
@@ -56,8 +56,8 @@ def tensor(array):
 def operation(function, *backward):
     """Convert a function of arrays to a function of tensors.
 
-    For each argument, `backward` has a function that computes its gradient from the gradient of the
-    result, the result and all arguments. Without `backward`, no gradient flows back.
+    `backward` has one function per argument, which computes the argument's gradient from the
+    result's gradient, the result and all arguments. Without `backward`, no gradient flows back.
     """
 
     def later(*inputs):
@@ -73,12 +73,12 @@ def operation(function, *backward):
 
 
 def value_and_grad(function, params):
-    """Return the two results of `function`, and the gradients, sorted by name."""
+    """Return both results of `function`, and the gradients of the first result, sorted by name."""
     global tape
     params = {name: Tensor(param.future) for name, param in params.items()}
     tape = recorded = []
     try:
-        value, more = function(params)
+        value, auxiliary = function(params)
     finally:
         tape = None
     grads = {value: operation(np.ones_like)(value)}
@@ -88,29 +88,29 @@ def value_and_grad(function, params):
                 grad = operation(back)(grads[result], result, *inputs)
                 grads[x] = grads[x] + grad if x in grads else grad
     zeros = operation(np.zeros_like)
-    return value, more, {n: grads.get(params[n]) or zeros(params[n]) for n in sorted(params)}
+    return value, auxiliary, {n: grads.get(params[n]) or zeros(params[n]) for n in sorted(params)}
 
 
 def add_back(d, y, a, b):
-    """Return the gradient of a summand, perhaps of a bias that is added to each row."""
+    """Return the gradient with respect to `b`, which may be a bias that is added to each row."""
     return d.sum(0) if np.ndim(b) < d.ndim else d
 
 
 def log_softmax(logits):
-    """Return the logarithms of the probabilities."""
+    """Return the logarithm of the softmax of each row."""
     shifted = logits - logits.max(1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
 
 
 def cross_entropy_back(d, y, logits, labels):
-    """Return the gradient of the logits."""
+    """Return the gradient with respect to the logits."""
     grad = np.exp(log_softmax(logits))
     grad[np.arange(len(labels)), labels] -= 1
     return d * grad / len(labels)
 
 
 def concatenate(tensors):
-    """Concatenate tensors with equal shapes."""
+    """Concatenate tensors of equal shape along the first axis."""
 
     def back(i):
         return lambda d, *_: np.split(d, len(tensors))[i]

@@ -1,4 +1,4 @@
-"""Check a backend on an emulated device, and count copies to and from it; a program for tests."""
+"""Program that checks a backend on an emulated device, and counts copies to and from the device."""
 
 import importlib
 import sys
@@ -12,13 +12,13 @@ from rnn_scratch.contract import Options, Update
 
 OPTIONS = Options(11, 13, "lstm", embedding=5, num_layers=2, dropout=0.4)
 UPDATE = Update(lr=0.1, c_m=0.1, c_v=0.1, optimizer="adam")
-COUNT = 3  # minibatches and tokens
-# Copies of `predict` that the emulation can count: some are made inside the framework.
+COUNT = 3  # number of minibatches, and of tokens
+# Numbers of copies in `predict` that the emulation can count: to the device, and to the host.
 COUNTED = {"tensorflow": (0, COUNT), "jax": (0, 0)}
 
 
 def model_and_batches(case):
-    """Build a model for Adam; return it with minibatches."""
+    """Return a model with slots for Adam, and `COUNT` minibatches."""
     batches, _ = case.epoch(0)
     return case.model(optimizer=UPDATE.optimizer), batches[:COUNT]
 
@@ -29,12 +29,12 @@ def copied():
 
 
 def result(copies, expected):
-    """Return a result that compares numbers of copies, to the device and to the host."""
+    """Return a check result that compares the numbers of copies to the device and to the host."""
     return Result("copies", str(copies), str(expected))
 
 
 def train_epoch(case):
-    """Copy each minibatch to the device once, and only the losses back, at the end."""
+    """Check that each minibatch goes to the device once, and only losses come back, at the end."""
     (model, batches), copies = model_and_batches(case), []
 
     def watched():
@@ -43,7 +43,7 @@ def train_epoch(case):
             yield batch
 
     updates = [UPDATE] * COUNT
-    case.scratch.train_epoch(model, iter(batches), updates, True)  # compiles, copies constants
+    case.scratch.train_epoch(model, iter(batches), updates, True)  # compile and copy constants
     emulated.transfers.clear()
     with emulated.explicit():
         case.scratch.train_epoch(model, watched(), updates, True)
@@ -52,7 +52,7 @@ def train_epoch(case):
 
 
 def evaluate(case):
-    """Copy each minibatch's tokens to the device, and its loss to the host."""
+    """Check that each minibatch's tokens are copied to the device, and its loss to the host."""
     model, batches = model_and_batches(case)
     emulated.transfers.clear()
     case.scratch.evaluate(model, (batch._replace(masks=None) for batch in batches))
@@ -60,7 +60,7 @@ def evaluate(case):
 
 
 def predict(case):
-    """Copy each token to the device, and the logits after the prefix to the host."""
+    """Check that each token is copied to the device, and each new token's logits to the host."""
     model, _ = model_and_batches(case)
     emulated.transfers.clear()
     case.scratch.predict(model, (0, 1), COUNT, lambda logits: 0)
@@ -68,7 +68,7 @@ def predict(case):
 
 
 def results(name, backend, variant, options):
-    """Yield the results of the check, and of the copies."""
+    """Yield the results of the backend's check and of counting copies."""
     plain = Options(11, 13, dtype=options.dtype, device=options.device)
     cases = [Draw(plain), Draw(options, optimizer="adam")]
     yield from runner.check(name, backend, variant, cases)
@@ -82,7 +82,7 @@ def results(name, backend, variant, options):
 
 
 def main(package, name, devices, *variants):
-    """Print the first failure of the backend in this package, or the checked variants."""
+    """Print the first failure of the backend in `package`, or the names of the checked variants."""
     backend = importlib.import_module(package)
     backend.machine.set_threads(1)  # must precede the first computation
     for variant in variants:

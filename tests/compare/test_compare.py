@@ -1,4 +1,4 @@
-"""`compare`: the same training in several processes, and the record when one of them fails."""
+"""The `compare` command: one process per candidate, and the record after a process fails."""
 
 import csv
 import re
@@ -6,7 +6,9 @@ import shutil
 import signal
 import statistics
 import textwrap
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers import (
@@ -25,13 +27,13 @@ from rnn_scratch.compare import tasks
 from rnn_scratch.compare.record import read
 from rnn_scratch.registry import BUILTIN_BACKENDS
 from rnn_scratch.settings import Settings
-from rnn_scratch.text import books
+from rnn_scratch.text import books, minibatches
 from rnn_scratch.training.runtime import Runtime
 from rnn_scratch.training.setup import set_up
 
 SHORT = options(**SMALL, num_epochs=2, repeats=1)
 
-# A copy of the NumPy backend, in which the tests replace a few functions.
+# Source of a copy of the NumPy backend; the tests replace a few functions of the copy.
 BASE = """
 from types import SimpleNamespace
 from rnn_scratch.backends import numpy
@@ -63,7 +65,7 @@ FAILING = {
 
 
 def packages(folder, sources):
-    """Install backends; return the environment in which Python finds them."""
+    """Install backends in `folder`; return environment variables with which Python finds them."""
     modules = {
         name: BASE.format(name=name) + textwrap.dedent(source) for name, source in sources.items()
     }
@@ -77,7 +79,7 @@ def failing(tmp_path):
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    """Compare NumPy's variants; return the folder and the command's output."""
+    """Compare variants of the NumPy backend; return the output folder and the printed output."""
     folder = tmp_path_factory.mktemp("compared")
     options = ("--models", "scratch,fast", "--seeds", "2", "--repeats", "2", "--output", "out")
     result = run_subprocess(
@@ -135,7 +137,7 @@ def test_seeds_and_rounds_are_recorded(compared):
     assert "medians over the random seeds" in out
 
 
-def test_report_is_made_from_the_record_and_self_contained(compared):
+def test_report_of_a_record_is_self_contained(compared):
     folder, _ = compared
     page = (folder / "report.html").read_text(encoding="utf-8")
     Path("again").mkdir()
@@ -169,84 +171,35 @@ def test_failure_is_a_row_and_other_candidates_continue(failing):
     assert len(candidates("out")["numpy"].rounds) == 1
 
 
-def test_process_without_answer_fails_after_the_timeout(failing):
-    arguments = ("compare", "--backends", "sleeping", *SHORT, "--timeout", 3)
-    result = run_subprocess(*arguments, env=failing).assert_exit(1)
-    assert "no answer within 3 s" in result.out
-
-
 def test_limit_multiplies_each_row_of_an_embedding_once():
     def operations(**sizes):
         settings = Settings(**{**SETTINGS, "batch_size": 32, **sizes})
         setup = set_up(settings, Runtime("numpy", device="cpu"), books.load("tide-clock"))
         chains = tasks._chains(setup)
-        return sum(left.shape[0] * W.size for left, matrices in chains for W in matrices)
+        return sum(inputs.shape[0] * W.size for inputs, matrices in chains for W in matrices)
 
-    # Forward pass, backward pass and gradient, for 28 characters rather than 32 * 6 tokens.
+    # One forward and two backward products, with 28 rows (characters), not 32 * 6 (tokens).
     assert operations(embedding=5) - operations() == 3 * 28 * 5 * SETTINGS["num_hiddens"]
 
 
-# An asynchronous framework, which returns from `chain_matmul` and `train_epoch` before it computes.
-ASYNCHRONOUS = """
-    import pathlib, time
-    import numpy as np
-    events = pathlib.Path("events")
-    events.write_text("")  # only the events of the last process remain
-    def note(event):
-        with events.open("a") as file:
-            file.write(event + " ")
-
-    class Product:
-        # A lazily computed product.
-        def __init__(self, *factors):
-            self.factors, self.value = factors, None
-        def compute(self):
-            if self.value is None:
-                self.value = numpy.machine.chain_matmul(*self.factors)
-                note("computed")
-        def __array__(self, *args, **kwargs):
-            self.compute()
-            return self.value
-
-    updated = []
-    def chain_matmul(h, matrices):
-        note("begun")
-        return Product(h, matrices)
-    def synchronize(tensors, device):
-        for tensor in tensors:
-            if isinstance(tensor, Product):
-                tensor.compute()
-        if updated and all(any(result is tensor for tensor in tensors) for result in updated):
-            note("trained")
-            updated.clear()
-    def train_epoch(model, minibatches, updates, carry, state=None):
-        losses, state = numpy.scratch.train_epoch(model, minibatches, updates, carry, state)
-        updated[:] = [*state, *model.params.values()]
-        note("training")
-        return losses, state
-    real_clock = time.perf_counter
-    def perf_counter():
-        note("clock")
-        return real_clock()
-    time.perf_counter = perf_counter
-    def array(tensor):
-        return np.asarray(tensor)
-    machine = make_machine(chain_matmul=chain_matmul, synchronize=synchronize, array=array)
-    scratch = changed(scratch, train_epoch=train_epoch)
-"""
-
-
-def test_clock_stops_when_results_are_computed(tmp_path):
-    env = packages(tmp_path / "more", {"asynchronous": ASYNCHRONOUS})
-    run_subprocess("compare", "--backends", "asynchronous", *SHORT, env=env).assert_exit()
-    events = Path("events").read_text()
-    # Four products: the cell, the output layer, and the weight gradients of both.
-    turns = events.count("clock " + 4 * "begun " + 4 * "computed " + "clock")
-    assert turns >= 4
-    assert (events.count("begun"), events.count("computed")) == (4 * turns, 4 * turns)
-    epochs = events.count("clock training trained clock")
-    assert epochs >= 5
-    assert events.count("training") == epochs
+def test_clock_stops_after_all_results_are_computed(monkeypatch):
+    setup = set_up(Settings(**SETTINGS), Runtime("numpy"), books.load("tide-clock"))
+    chains, params = tasks._chains(setup), setup.model.params
+    batches = [*minibatches.epoch_batches(setup.dataset.train, setup.settings, 1)]
+    events = []
+    monkeypatch.setattr(
+        setup.backend.machine, "synchronize", lambda tensors, device: events.append(tensors)
+    )
+    clock = SimpleNamespace(perf_counter=lambda: events.append("clock") or 0.0)
+    monkeypatch.setattr(tasks, "time", clock)
+    # With an asynchronous framework, the clock must wait for the parameters of the last update.
+    tasks._seconds(setup, partial(tasks._updates, setup, batches))
+    assert (events[0], events[1], events[3:]) == ([], "clock", ["clock"])
+    assert {*map(id, params.values())} <= {*map(id, events[2])}
+    events.clear()
+    tasks._seconds(setup, partial(tasks._multiply, setup, chains))
+    assert (events[0], events[1], events[3:]) == ([], "clock", ["clock"])
+    assert len(events[2]) == len(chains)
 
 
 @posix
@@ -254,16 +207,16 @@ def test_clock_stops_when_results_are_computed(tmp_path):
     "name", ["SIGINT", *(pytest.param(n, marks=pytest.mark.faults) for n in ("SIGTERM", "SIGKILL"))]
 )
 def test_interrupted_comparison_keeps_measurements_and_kills_children(failing, name):
-    number, is_killed = getattr(signal, name), name == "SIGKILL"
+    signum, is_killed = getattr(signal, name), name == "SIGKILL"
     with start(
         "compare", "--backends", "numpy,sleeping", *SHORT, "--output", "out", env=failing
     ) as process:
         path = Path("sleeping")
         wait_until(lambda: path.exists() and path.read_text(), process)
         child = int(path.read_text())
-        process.send_signal(number)
+        process.send_signal(signum)
         out, err = process.communicate(timeout=300)
-    assert process.returncode == (-number if is_killed else 128 + number), (out, err)
+    assert process.returncode == (-signum if is_killed else 128 + signum), (out, err)
     assert "Traceback" not in err
     wait_until(lambda: not is_running(child))
     record = read(Path("out"))
@@ -291,16 +244,6 @@ def test_check_uses_the_compared_settings(tmp_path):
     assert "its check failed in" in result.out
 
 
-def test_interpreter_of_a_backend_is_used_and_kept_private(tmp_path):
-    path = tmp_path / "bare"
-    arguments = ("--backends", "numpy", f"--python=numpy={path}", *SHORT, "--output=out")
-    result = run_subprocess("compare", *arguments).assert_exit(1)
-    assert f"{path} could not be started" in result.out
-    record = read(Path("out"))
-    assert record.candidates[0].failures
-    assert "--python=numpy=PATH" in record.command
-
-
 def test_training_ends_at_the_target():
     sizes = {"num_hiddens": 16, "num_steps": 8, "batch_size": 8, "max_tokens": 2000}
     plan = {"target": 15, "seeds": 2, "num_epochs": 60, "valid_tokens": 400, "output": "out"}
@@ -309,8 +252,8 @@ def test_training_ends_at_the_target():
     record = read(Path("out"))
     (candidate,) = record.candidates
     for trial in candidate.trials:
-        *earlier, last = [epoch.held_out for epoch in trial.epochs]
-        assert last <= 15 < min(earlier)
+        *earlier, final = [epoch.held_out for epoch in trial.epochs]
+        assert final <= 15 < min(earlier)
         assert len(trial.epochs) < 60
     perplexities = [trial.epochs[-1].held_out for trial in candidate.trials]
     assert f"{record.unigram:.2f}" in result.out

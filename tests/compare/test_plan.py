@@ -20,7 +20,7 @@ GOOD = [READY, *EPOCHS, ENDED]
 
 @pytest.fixture
 def compared(monkeypatch, tmp_path):
-    """Return a function that compares; each list of answers replaces a child process."""
+    """Return a function that compares backends; each list of answers stands for a child process."""
 
     def compare(*answers, backends=("numpy",), **options):
         remaining = iter(answers)
@@ -35,8 +35,7 @@ def compared(monkeypatch, tmp_path):
         candidates = [Candidate(*backend.split()) for backend in backends]
         settings = Plan(**{"repeats": 1, **options})
         record = plan.new_record(candidates, settings, SETTINGS, LETTERS, "")
-        pythons = plan.interpreters(candidates, {})
-        plan.run(record, LETTERS, pythons, tmp_path, *[lambda line: None] * 2)
+        plan.run(record, LETTERS, tmp_path, *[lambda line: None] * 2)
         assert next(remaining, None) is None
         assert read(tmp_path) == record
         return record

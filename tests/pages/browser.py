@@ -1,4 +1,4 @@
-"""Fixtures for pages in a browser: the installed Chromium, or Playwright's."""
+"""Fixtures for tests in a browser: an installed Chromium or Chrome, or Playwright's Chromium."""
 
 import shutil
 
@@ -8,14 +8,14 @@ from helpers import SITE
 from playwright.sync_api import sync_playwright
 
 SHOTS = SITE.parent / "screenshots"
-# All widths and both color schemes, but not all pairs, because colors don't depend on the width.
+# All widths and both color schemes, but not all pairs: colors do not depend on the width.
 LOOKS = pytest.mark.parametrize(
     ("width", "scheme"), [(390, "dark"), (1024, "light"), (1440, "light")]
 )
 
 
 def assert_accessible(page):
-    # Don't preload style sheets: scripts of a file:// page may not read them as text.
+    # Don't preload style sheets: scripts on file:// pages may not read style sheets as text.
     violations = Axe().run(page, options={"preload": False}).response["violations"]
     violations = [v for v in violations if v["impact"] in ("serious", "critical")]
     assert not violations, [
@@ -24,7 +24,7 @@ def assert_accessible(page):
 
 
 def assert_legible(page, name, controls=None):
-    """Check that page and controls fit the window and are accessible; save a screenshot."""
+    """Check that the page and `controls` fit the width and are accessible; save a screenshot."""
     width, scheme = page.viewport_size["width"], page.locator("html").get_attribute("data-theme")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     if controls:
@@ -43,7 +43,7 @@ def assert_legible(page, name, controls=None):
 @pytest.fixture(scope="module")
 def browser():
     names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None)  # None: Playwright's Chromium
+    path = next(filter(None, map(shutil.which, names)), None)  # None for Playwright's Chromium
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path)
         yield browser
@@ -52,9 +52,9 @@ def browser():
 
 @pytest.fixture
 def open_page(browser):
-    """Return a function that opens a page of the site, a path or an address.
+    """Return a function that opens a page, given its name on the site, a path or an address.
 
-    At the end of the test, check that pages logged no warning and requested no other origin.
+    After the test, check that no page logged a warning or an error, or requested another origin.
     """
     messages, requests, contexts, allowed = [], [], [], ["file:", "data:", "blob:"]
 

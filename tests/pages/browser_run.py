@@ -1,4 +1,4 @@
-"""The page of `rnn-scratch play RUN`, in a real browser: `nox -s browser`."""
+"""The page that `rnn-scratch play RUN` writes, in a real browser: `nox -s browser`."""
 
 import pytest
 from browser import SHOTS, assert_accessible
@@ -10,7 +10,7 @@ from rnn_scratch import contract
 from rnn_scratch.cli.play import play
 from rnn_scratch.play.page import network
 
-pytest_plugins = ["browser"]  # its fixtures
+pytest_plugins = ["browser"]  # defines the fixtures
 SMALL = {"num_hiddens": 4, "num_epochs": 1, "corpus": "tide-clock"}
 MODELS = [*({"cell": cell} for cell in contract.CELLS), {"cell": "lstm", "num_layers": 2}]
 PREFIX = "The tide"
@@ -23,7 +23,7 @@ def write_page(path):
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: "-".join(map(str, model.values())))
-def test_page_of_a_run_generates_the_text_of_predict(open_page, tmp_path, model):
+def test_page_generates_the_text_of_predict(open_page, tmp_path, model):
     settings = {"num_hiddens": 24, "num_epochs": 40, "optimizer": "adam", "lr": 0.02, "sigma": 0.2}
     settings |= {"model": "fast", "normalize": "none", "embedding": 7, "run": tmp_path / "run"}
     run = rnn_scratch.train("numpy", corpus="tide-clock", **settings, **model)

@@ -1,4 +1,4 @@
-"""The page's implementation in JavaScript computes the core's numbers: `nox -s browser`."""
+"""The page's JavaScript computes the same numbers as the Python code: `nox -s browser`."""
 
 import hashlib
 import itertools
@@ -13,7 +13,7 @@ from helpers import CLONE, RECORDS
 from measure import digests
 
 from rnn_scratch import api, contract, exact, registry
-from rnn_scratch.check import draws, functions, machine, runner
+from rnn_scratch.check import draws, functions, runner
 from rnn_scratch.cli.train import train
 from rnn_scratch.contract import Options
 from rnn_scratch.parameters import initial, trained_arrays
@@ -25,7 +25,7 @@ from rnn_scratch.training.setup import set_up
 
 RECORD = RECORDS / "digests.json"
 STORY = books.load(books.BUILT_IN).content
-# The story with other letters; UTF-16 encodes one of them by two numbers.
+# The story in Greek letters, with a character that UTF-16 encodes as a surrogate pair.
 OTHER = "".join(chr(0x3B1 + ord(c) - ord("a")) if c.islower() else c for c in STORY)
 OTHER = OTHER.replace("\n", " 🜚\r\n")
 FIXED = {"num_hiddens": 16, "num_epochs": 3, "exact": True}
@@ -54,25 +54,25 @@ def call(process):
 
 
 def page_settings(settings):
-    """Return the settings that the page has."""
+    """Return the settings that the page offers, as a dict."""
     names = (*FIXED, "cell", "optimizer", "lr", "theta", "sampling", "normalize", "seed")
     return {name: getattr(settings, name) for name in names}
 
 
 def write(folder, text):
-    """Write a text to a file as a user would; return it as the core reads it."""
+    """Write `text` to a file, as a user would; return the text that the core reads from it."""
     path = folder / "text.txt"
     path.write_bytes(text.encode())
     return books.read_file(path)
 
 
-def test_scripts_have_numpy_s_functions():
+def test_scripts_define_the_numpy_functions():
     source = javascript.SCRIPTS[1].read_text(encoding="utf-8")
     folder = CLONE / "backends" / "numpy"
     files = (folder / f"{name}.py" for name in ("scratch", "cells", "deep"))
     numpy = "".join(path.read_text(encoding="utf-8") for path in files)
     expected = re.findall(r"^def (\w+)", numpy, re.MULTILINE)
-    # One `step` serves all networks.
+    # Helper functions of `step`, which computes all networks.
     extra = {"activation", "slope", "linear_backward"}
     assert set(re.findall(r"^function (\w+)", source, re.MULTILINE)) <= {*expected, *extra}
     assert len(source.splitlines()) <= 350
@@ -80,7 +80,7 @@ def test_scripts_have_numpy_s_functions():
 
 def test_scripts_pass_the_check(process):
     backend, rows = javascript.backend(process), []
-    omitted = (machine.tensor, machine.set_eager, machine.chain_matmul, functions.make_exact)
+    omitted = (functions.tensor, functions.make_exact)
     checks = [check for check in runner.CHECKS["scratch"] if check not in omitted]
     for draw in draws.draw_all():
         if draw.options.dtype == "float64":
@@ -91,9 +91,9 @@ def test_scripts_pass_the_check(process):
 
 
 @pytest.mark.parametrize("cell", contract.CELLS)
-@pytest.mark.parametrize("more", [{}, {"num_layers": 2, "embedding": 5}])
-def test_influence_of_a_character_is_a_derivative(call, cell, more):
-    options = Options(9, 6, cell, dtype="float64", **more)
+@pytest.mark.parametrize("layers", [{}, {"num_layers": 2, "embedding": 5}])
+def test_influence_of_a_character_is_a_derivative(call, cell, layers):
+    options = Options(9, 6, cell, dtype="float64", **layers)
     numpy, arrays = registry.load("numpy"), initial(options, 0.5, 3)
     tokens, token, change = [1, 4, 4, 0, 8, 2], 5, 1e-6
 
@@ -115,7 +115,7 @@ def test_influence_of_a_character_is_a_derivative(call, cell, more):
 
 
 @pytest.mark.parametrize("sampling", ["sequential", "random"])
-def test_minibatches_and_masks_equal_the_core_s(call, sampling):
+def test_minibatches_and_masks_match_the_core(call, sampling):
     settings = Settings(sampling=sampling, num_hiddens=3, num_layers=2, dropout=0.3, seed=2**32 - 1)
     tokens = np.arange(5000)
     expected = list(minibatches.epoch_batches(tokens, settings, 2))
@@ -131,13 +131,13 @@ def test_minibatches_and_masks_equal_the_core_s(call, sampling):
 
 
 @pytest.mark.parametrize("length", [0, 1, 55, 56, 63, 64, 65, 1000])
-def test_sha256_equals_hashlib_s(call, length):
+def test_sha256_matches_hashlib(call, length):
     text = "".join(chr(33 + n % 90) for n in range(length))
     digest = call("(text) => sha256([new TextEncoder().encode(text)])", text)
     assert digest == hashlib.sha256(text.encode()).hexdigest()
 
 
-def test_texts_and_vocabularies_equal_the_core_s(call, tmp_path):
+def test_texts_and_vocabularies_match_the_core(call, tmp_path):
     for text in (STORY, OTHER, "\ufeffOne\r two\r\n\n  THREE 4! ﬁ🜚"):
         content = write(tmp_path, text).content
         for mode in ("chapter", "none"):
@@ -151,7 +151,7 @@ def test_texts_and_vocabularies_equal_the_core_s(call, tmp_path):
 @pytest.mark.parametrize(
     ("text", "seed"), [(STORY, 0), (OTHER, 0), (STORY, 2**32 - 1)], ids=["story", "other", "seed"]
 )
-def test_exact_mode_ends_with_numpy_s_digest(call, tmp_path, text, seed, cell, optimizer):
+def test_exact_training_ends_at_the_numpy_digest(call, tmp_path, text, seed, cell, optimizer):
     changes = {"cell": cell, "optimizer": optimizer, "seed": seed}
     changes["normalize"] = "chapter" if text is STORY else "none"
     settings = Settings(**changes, **FIXED)
@@ -161,7 +161,7 @@ def test_exact_mode_ends_with_numpy_s_digest(call, tmp_path, text, seed, cell, o
     assert call(TRAIN, page_settings(settings), text) == expected
 
 
-def test_recorded_digests_equal_numpy_s():
+def test_recorded_digests_match_numpy():
     record = json.loads(RECORD.read_text(encoding="utf-8"))
     assert record["offered"] == {name: [*values] for name, values in digests.OFFERED.items()}
     every = itertools.product(*digests.OFFERED.values())
@@ -171,7 +171,7 @@ def test_recorded_digests_equal_numpy_s():
     assert digests.digests(**values) == record["digests"][" ".join(map(str, values.values()))]
 
 
-def test_command_has_the_page_s_settings(call, monkeypatch):
+def test_command_matches_the_page_settings(call, monkeypatch):
     received = {}
     monkeypatch.setattr(api, "train", lambda **kwargs: received.update(kwargs))
     for changes in (
@@ -188,7 +188,7 @@ def test_command_has_the_page_s_settings(call, monkeypatch):
         assert {name: str(value) for name, value in text.items()} == expected
         assert received.pop("backend") == "numpy"
         for name in ("report", "workers", "run"):
-            del received[name]
+            received.pop(name, None)
         assert Settings(**received) == Settings(**{**page_settings(settings), "num_epochs": 7})
 
 

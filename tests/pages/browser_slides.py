@@ -1,4 +1,4 @@
-"""Slides of the lessons in a real browser: all content fits on its slide."""
+"""The slides of the lessons, in a real browser: the content of every slide fits."""
 
 import pytest
 from helpers import SITE
@@ -6,7 +6,7 @@ from make import slides
 
 from rnn_scratch import registry
 
-pytest_plugins = ["browser"]  # its fixtures
+pytest_plugins = ["browser"]  # defines the fixtures
 pytestmark = pytest.mark.usefixtures("_in_the_clone")
 MISFITS = """sections => sections.filter(section => {
     document.body.className = "";
@@ -30,8 +30,13 @@ def test_content_of_every_slide_fits(open_page, backend, lesson):
 def test_keys_change_the_slide_and_show_notes(open_page):
     page = open_page(slides.make("numpy-build").absolute())
     current, notes = page.locator("section.shown"), page.locator("aside:visible")
-    last = page.locator("section").count()
-    for key, slide in (("ArrowRight", 2), ("End", last), ("ArrowLeft", last - 1), ("Home", 1)):
+    num_slides = page.locator("section").count()
+    for key, slide in (
+        ("ArrowRight", 2),
+        ("End", num_slides),
+        ("ArrowLeft", num_slides - 1),
+        ("Home", 1),
+    ):
         page.keyboard.press(key)
         assert current.get_attribute("id") == str(slide)
     assert notes.count() == 0

@@ -1,4 +1,4 @@
-"""The page that trains a network, in a real browser and from a folder: `nox -s browser`."""
+"""Training on the play page, opened from a folder in a real browser: `nox -s browser`."""
 
 import json
 import re
@@ -18,10 +18,10 @@ MINUTES = 3 * 60_000  # milliseconds for a training run on a busy machine
 
 @pytest.fixture
 def open_page(open_page):
-    """Open the page, on which a training of few epochs can begin."""
+    """Return a function that opens the page and selects a small network and few epochs."""
 
-    def visit_page(*arguments, **more):
-        page = open_page("play", *arguments, **more)
+    def visit_page(*arguments, **kwargs):
+        page = open_page("play", *arguments, **kwargs)
         choose(page, Cell="rnn", Optimizer="sgd", Units="16", Epochs="5")
         return page
 
@@ -34,7 +34,7 @@ def choose(page, **options):
 
 
 def begin(page):
-    """Begin a long training, and wait for its first epoch."""
+    """Begin a long training run and wait for its first epoch."""
     choose(page, Epochs="100")
     page.get_by_role("button", name="Train").click()
     expect(page.locator("#train-samples li").first).to_be_visible(timeout=MINUTES)
@@ -45,8 +45,8 @@ def train(page):
     expect(page.locator("#train-status")).to_have_text("Trained for 5 epochs.", timeout=MINUTES)
 
 
-def own(page, text):
-    """Give the page a text of any length."""
+def enter_text(page, text):
+    """Select the user's own text and set it without typing, whatever its length."""
     page.get_by_label("your own").check()
     page.locator("#train-text").evaluate("(area, text) => { area.value = text; }", text)
 
@@ -54,32 +54,32 @@ def own(page, text):
 @pytest.mark.parametrize(
     ("cell", "optimizer", "sampling"), [("rnn", "sgd", "sequential"), ("lstm", "adam", "random")]
 )
-def test_a_training_on_the_story_ends_at_the_recorded_digest(open_page, cell, optimizer, sampling):
+def test_training_ends_at_the_recorded_digest(open_page, cell, optimizer, sampling):
     page = open_page()
     choose(page, Cell=cell, Optimizer=optimizer, Sampling=sampling)
     train(page)
     digest = DIGESTS[f"{cell} 16 {optimizer} {sampling}"][4]
     assert page.locator("#train-digest").text_content() == digest
-    recorded = f"NumPy's, in the project's records: {digest}, the same to the last bit."
+    recorded = f"NumPy's, in the project's records: {digest}, equal bit for bit."
     assert page.locator("#train-recorded").text_content() == recorded
     samples = page.locator("#train-samples li").all_text_contents()
-    assert [int(re.match(r"epoch (\d), perplexity \d+", each)[1]) for each in samples] == [
+    assert [int(re.match(r"epoch (\d), perplexity \d+", text)[1]) for text in samples] == [
         *(5, 4, 3, 2, 1)
     ]
-    assert all("the tide clock" in each for each in samples)
+    assert all("the tide clock" in text for text in samples)
     points = page.locator("#train-curve polyline").get_attribute("points").split()
-    heights = [float(each.split(",")[1]) for each in points]
+    heights = [float(text.split(",")[1]) for text in points]
     assert len(heights) == 5
-    assert heights == sorted(heights)  # the curve goes down because the perplexity falls
+    assert heights == sorted(heights)  # y increases downward: the perplexity falls
     for name in ("state", "value", "gradient"):
         assert page.locator(f"#train-{name}").evaluate("""canvas => canvas.getContext("2d")
             .getImageData(0, 0, canvas.width, canvas.height).data.some(each => each > 100)""")
     assert page.get_by_role("button", name="Go on").is_disabled()
 
 
-def test_the_command_for_a_text_of_ones_own_ends_at_its_digest(open_page, capsys):
+def test_command_reproduces_the_page_digest(open_page, capsys):
     page = open_page()
-    own(page, OTHER)
+    enter_text(page, OTHER)
     page.get_by_label("all its characters").check()
     choose(page, Cell="lstm")
     train(page)
@@ -93,11 +93,11 @@ def test_the_command_for_a_text_of_ones_own_ends_at_its_digest(open_page, capsys
     assert books.read_file("text.txt").content == OTHER.replace("\r\n", "\n")
 
 
-def test_it_stops_and_goes_on_with_another_learning_rate_and_weight(open_page):
+def test_training_resumes_with_changed_rate_and_weight(open_page):
     page = open_page()
     begin(page)
     page.get_by_role("button", name="Stop").click()
-    page.get_by_label("Parameter").select_option("b_q")  # the worker answers after the stop
+    page.get_by_label("Parameter").select_option("b_q")  # answered once training has stopped
     expect(page.locator("#train-value")).to_have_attribute("aria-label", "Values of b_q")
     stopped = page.locator("#train-status").text_content()
     page.wait_for_timeout(500)
@@ -117,42 +117,42 @@ def test_it_stops_and_goes_on_with_another_learning_rate_and_weight(open_page):
     expect(page.locator("#train-problem")).to_contain_text("training has diverged")
 
 
-def test_what_has_been_changed_is_said_in_place_of_the_command(open_page):
+def test_changes_replace_the_command(open_page):
     page = open_page()
     begin(page)
     page.get_by_label("Value", exact=True).fill("0.5")
     page.get_by_role("button", name="Change").click()
     page.get_by_label("Learning rate").fill("0.25")
-    page.get_by_label("Prefix of the samples").focus()  # the rate is entered now
-    number = page.locator("#train-samples li").count()
+    page.get_by_label("Prefix of the samples").focus()  # leave the field to apply the rate
+    num_samples = page.locator("#train-samples li").count()
     page.wait_for_function(
-        f"document.querySelectorAll('#train-samples li').length > {number}", timeout=MINUTES
+        f"document.querySelectorAll('#train-samples li').length > {num_samples}", timeout=MINUTES
     )
-    words = "No command trains this network: you have changed a weight and the learning rate."
-    assert page.locator("#train-same").text_content() == words
+    message = "No command trains this network: you have changed a weight and the learning rate."
+    assert page.locator("#train-same").text_content() == message
     assert page.locator("#train-command").is_hidden()
     assert page.locator("#train-recorded").text_content() == ""
 
 
-def test_what_it_cannot_use_gets_a_sentence_and_the_page_goes_on(open_page):
+def test_invalid_input_is_explained(open_page):
     page = open_page()
     problem = page.locator("#train-problem")
 
-    def refused(words):
+    def refused(message):
         page.get_by_role("button", name="Train").click()
-        expect(problem).to_contain_text(words)
+        expect(problem).to_contain_text(message)
 
-    own(page, "")
+    enter_text(page, "")
     refused("There is no text.")
     page.get_by_role("radio", name="the story").check()
     page.get_by_label("Prefix of the samples").fill("Ж")
     refused("The network does not know “Ж”")
     page.get_by_label("Prefix of the samples").fill("the ")
     for name, value in (("Learning rate", "fast"), ("Clipping θ", "-1")):
-        before = page.get_by_label(name).input_value()
+        default = page.get_by_label(name).input_value()
         page.get_by_label(name).fill(value)
         refused(f"is “{value}”; it must be a number above 0.")
-        page.get_by_label(name).fill(before)
+        page.get_by_label(name).fill(default)
     page.get_by_label("Learning rate").fill("1e308")
     page.get_by_label("Clipping θ").fill("none")
     page.get_by_label("exact mode").uncheck()
@@ -170,9 +170,9 @@ def test_what_it_cannot_use_gets_a_sentence_and_the_page_goes_on(open_page):
 
 
 @LOOKS
-def test_a_training_is_legible_and_accessible(open_page, width, scheme):
+def test_training_is_legible_and_accessible(open_page, width, scheme):
     page = open_page(width, color_scheme=scheme, has_touch=width < 500)
-    own(page, "")
+    enter_text(page, "")
     page.get_by_role("radio", name="the story").check()
     choose(page, Cell="lstm")
     train(page)

@@ -1,4 +1,4 @@
-"""The page's JavaScript as a backend: computed by Node, which Playwright brings along."""
+"""The page's JavaScript as a backend, executed by the Node.js that Playwright contains."""
 
 import base64
 import functools
@@ -22,14 +22,14 @@ SCRIPTS = (
 
 
 def start(scripts=SCRIPTS):
-    """Start a process that computes with these scripts."""
+    """Start a Node.js process that loads these scripts."""
     node = Path(playwright.__file__).parent / "driver" / "node"
     command = [str(node), str(CLONE / "tests" / "engine.js"), *map(str, scripts)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def call(process, name, *values, choose=None):
-    """Return a function's return value, and its arguments after the call."""
+    """Call a JavaScript function; return its result, and its arguments after the call."""
     _write(process, {"name": name, "values": values})
     while "logits" in (answer := _read(process)):
         _write(process, choose(answer["logits"]))
@@ -46,13 +46,13 @@ def _read(process):
 
 
 def _plain(value):
-    # A value of the contract as the scripts have it.
+    # Convert a value of the contract to JSON types in the form that the scripts use.
     if isinstance(value, Batch):
         return _plain({**value._asdict(), "masks": _masks(value.masks)})
     if isinstance(value, Options):
         return {**value._asdict(), "num_states": value.num_states}
     if isinstance(value, Model):
-        return _plain({each: getattr(value, each) for each in ("params", "options", "slots")})
+        return _plain({item: getattr(value, item) for item in ("params", "options", "slots")})
     if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim:
         data = base64.b64encode(value.astype("<f8").tobytes()).decode()
         return {"shape": value.shape, "data": data}
@@ -63,12 +63,12 @@ def _plain(value):
     if hasattr(value, "_asdict"):
         return _plain(value._asdict())
     if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
+        return {name: _plain(item) for name, item in value.items()}
     return list(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
 def _masks(masks):
-    # (T, L, B, H) as T lists of L arrays (B, H).
+    # Convert masks (T, L, B, H) to T lists of L arrays (B, H).
     return None if masks is None else [[*step] for step in masks]
 
 
@@ -77,30 +77,30 @@ def _arrays(value):
         array = np.frombuffer(base64.b64decode(value["data"]), "<f8")
         return array.reshape(value["shape"]).copy()
     if isinstance(value, dict):
-        return {name: _arrays(each) for name, each in value.items()}
+        return {name: _arrays(item) for name, item in value.items()}
     return list(map(_arrays, value)) if isinstance(value, list) else value
 
 
 def backend(process):
-    """Wrap the functions of `scratch.js` as a backend of the contract with NumPy arrays.
+    """Wrap the functions of `scratch.js` as a backend whose tensors are NumPy arrays.
 
-    The function `step` of `scratch.js` computes all networks.
+    The function `step` of `scratch.js` computes all networks, including deep networks.
     """
     numpy = registry.load("numpy")
     scratch, deep, exact = map(ModuleType, ("scratch", "deep", "exact"))
-    own = functools.partial(call, process)
+    call_script = functools.partial(call, process)
 
     def function(name):
-        return lambda *values: own(name, *values)[0]
+        return lambda *values: call_script(name, *values)[0]
 
     def encode(tokens, params):
         one_hot = {name: param for name, param in params.items() if name != "W_e"}
-        return own("encode", tokens.ravel(), one_hot)[0].reshape(*tokens.shape, -1)
+        return call_script("encode", tokens.ravel(), one_hot)[0].reshape(*tokens.shape, -1)
 
     def with_state(name, *values):
-        # The last return value is the state.
-        *others, state = own(name, *values)[0]
-        return *others, tuple(state)
+        # Convert the last return value, the state, to a tuple.
+        *results, state = call_script(name, *values)[0]
+        return *results, tuple(state)
 
     def step(x, state, params, options):
         return with_state("step", x, state, params, options)
@@ -115,52 +115,52 @@ def backend(process):
     def cell(name):
         options = {"cell": name}
         function = name.removesuffix("-relu").replace("-", "_")
-        return lambda x, state, params: tuple(own(function, x, state, params, options)[0])
+        return lambda x, state, params: tuple(call_script(function, x, state, params, options)[0])
 
     backward = functools.partial(with_state, "backward")
     gradients = functools.partial(with_state, "gradients")
 
     def changing(name):
-        # A function that changes the model, whose arrays are replaced.
+        # Wrap a function that changes the model; copy the changed arrays into the model.
         def change(model, *values):
-            values = [list(each) if hasattr(each, "__next__") else each for each in values]
-            result, (after, *_) = own(name, model, *values)
-            model.params.update(after["params"])
-            for slot, arrays in after["slots"].items():
+            values = [list(value) if hasattr(value, "__next__") else value for value in values]
+            result, (changed, *_) = call_script(name, model, *values)
+            model.params.update(changed["params"])
+            for slot, arrays in changed["slots"].items():
                 model.slots[slot].update(arrays)
             return result and (result[0], tuple(result[1]))
 
         return change
 
     def evaluate(model, minibatches):
-        total_loss, num_tokens = own("evaluate", model, list(minibatches))[0]
+        total_loss, num_tokens = call_script("evaluate", model, list(minibatches))[0]
         return float(total_loss), num_tokens
 
     def predict(model, prefix, num_preds, choose_token):
-        return own("predict", model, prefix, num_preds, "choose", choose=choose_token)[0]
+        return call_script("predict", model, prefix, num_preds, "choose", choose=choose_token)[0]
 
     def state(batch_size, options):
-        return tuple(own("state", batch_size, options)[0])
+        return tuple(call_script("state", batch_size, options)[0])
 
     def build(arrays, options):
-        params = own("build", arrays, options)[0]["params"]
+        params = call_script("build", arrays, options)[0]["params"]
         return bind(params, options, forward, state, numpy.machine.to_arrays, backward)
 
-    given = dict(locals())
+    functions = dict(locals())
     scratch.CELLS = {name: cell(name) for name in contract.CELLS}
     scratch.OPTIMIZERS = {name: changing(name) for name in contract.OPTIMIZERS}
-    given |= scratch.OPTIMIZERS
+    functions |= scratch.OPTIMIZERS
     scratch.OPTIMIZERS |= {
         f"exact {name}": changing(f"OPTIMIZERS['exact {name}']") for name in contract.OPTIMIZERS
     }
-    given |= {"deep_forward": forward}
+    functions |= {"deep_forward": forward}
     deep.deep_backward = backward
     for module in (scratch, deep, exact):
         for specification in contract.MODULES[module.__name__]:
             name = specification.__name__
             changes = name in ("train_minibatch", "train_epoch")
-            made = changing(name) if changes else given.get(name) or function(name)
-            setattr(module, name, functools.wraps(specification)(made))
+            wrapper = changing(name) if changes else functions.get(name) or function(name)
+            setattr(module, name, functools.wraps(specification)(wrapper))
     module = ModuleType("javascript")
     module.scratch, module.deep, module.exact = scratch, deep, exact
     module.machine = numpy.machine

@@ -1,4 +1,4 @@
-"""The drawings of the notebooks show their arrays."""
+"""The drawings in the notebooks show the arrays that they are given."""
 
 import drawings
 import numpy as np
@@ -10,7 +10,7 @@ from rnn_scratch.text import minibatches
 
 @pytest.fixture
 def figure(monkeypatch):
-    """Keep the last figure open instead of showing it."""
+    """Return a function that returns the last figure, which is kept open instead of shown."""
     saved = plt.rcParams.copy()
     monkeypatch.setattr(plt, "show", lambda: None)
     drawings.style()
@@ -41,15 +41,19 @@ def test_unrolled_network_labels_arrows_with_shapes(figure, T, steps):
 def test_shapes_drawing_shows_the_arrays_of_a_minibatch(figure):
     X, logits = np.array([[3, 1, 2], [0, 4, 4]]), np.random.RandomState(0).normal(size=(6, 5))
     drawings.shapes(X, np.eye(5)[X.T], logits)
-    left, middle, right = figure().axes
-    tokens = {(text.get_position(), text.get_text()) for text in left.texts}
+    tokens_axes, middle, logits_axes = figure().axes
+    tokens = {(text.get_position(), text.get_text()) for text in tokens_axes.texts}
     assert tokens == {((t, b), str(X[b, t])) for b in range(2) for t in range(3)}
     rows = middle.images[0].get_array().filled(np.nan)
     assert [int(np.nanargmax(row)) for row in rows if not np.isnan(row).any()] == [3, 0, 1, 4, 2, 4]
-    assert np.array_equal(right.images[0].get_array(), logits)
-    labels = [label.get_text() for label in right.get_yticklabels()]
+    assert np.array_equal(logits_axes.images[0].get_array(), logits)
+    labels = [label.get_text() for label in logits_axes.get_yticklabels()]
     assert labels[:3] == ["step 0, row 0", "step 0, row 1", "step 1, row 0"]
-    for axes, title in ((left, "X (2, 3)"), (middle, "vectors (3, 2, 5)"), (right, "(6, 5)")):
+    for axes, title in (
+        (tokens_axes, "X (2, 3)"),
+        (middle, "vectors (3, 2, 5)"),
+        (logits_axes, "(6, 5)"),
+    ):
         assert axes.get_title().endswith(title)
 
 
@@ -71,24 +75,13 @@ def test_arrows_connect_rows_that_continue(figure):
 def test_bars_show_likely_characters_and_highlight_the_target(figure):
     probabilities = np.array([[0.1, 0.6, 0.3], [0.5, 0.1, 0.4], [0.2, 0.2, 0.6]])
     drawings.next_characters("aba", probabilities, ["a", "b", " "], num_shown=2)
-    first, second = figure().axes
-    for axes, actual in ((first, "b"), (second, "a")):
+    first_axes, second = figure().axes
+    for axes, actual in ((first_axes, "b"), (second, "a")):
         labels = [label.get_text() for label in axes.get_yticklabels()]
         assert labels == ["\N{OPEN BOX}", actual]
         assert len({bar.get_facecolor() for bar in axes.patches}) == 2
-    assert [bar.get_width() for bar in first.patches] == [0.3, 0.6]
-    assert [axes.get_title() for axes in (first, second)] == ["a", "ab"]
-
-
-def test_growth_has_a_curve_per_cell_and_marks_equality(figure):
-    curves = {"rnn": [[1, 0.5], [2, 1e2], [4, 1e6]], "lstm": [[1, 1e-5], [2, 0.1], [4, 1e2]]}
-    equal = {"torch": [[2, 8, 8], [4, 8, 8]], "jax": [[2, 8, 8], [4, 3, 4]]}
-    drawings.growth(curves, equal)
-    (axes,) = figure().axes
-    drawn = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
-    assert all(drawn[cell] == curve for cell, curve in curves.items())
-    assert (drawn["rnn, all equal"], drawn["rnn, not all equal"]) == ([[2, 1e2]], [[4, 1e6]])
-    assert axes.get_yscale() == "log"
+    assert [bar.get_width() for bar in first_axes.patches] == [0.3, 0.6]
+    assert [axes.get_title() for axes in (first_axes, second)] == ["a", "ab"]
 
 
 def test_softmax_is_drawn_in_three_steps(figure):

@@ -1,84 +1,15 @@
-"""Measurements that lessons quote, and the statements about them."""
+"""Measurements that lessons quote: memory, counting, and training without detaching."""
 
 import json
-import math
 
 import numpy as np
 import pytest
 from experiments import perplexity_by_counting, recall_accuracy, recall_minibatches
-from helpers import RECORDS
-from make import readme
-from measure import gates
 from measure.exercises import train_epoch_not_detached
 from measure.measuring import write
 
 from rnn_scratch import parameters, registry
 from rnn_scratch.contract import Batch, Options, Update
-from rnn_scratch.settings import Settings
-from rnn_scratch.text import books, dataset
-
-
-def read(name):
-    return json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def perplexities(name, field="perplexity"):
-    return read("exercises")["runs"][name][field]
-
-
-def recalled(name, distance):
-    """Return the mean fraction of recalled symbols."""
-    return np.mean(read("memory")["accuracy"][name][str(distance)])
-
-
-def best_of_lengths(text):
-    return min(read("ngrams")[text]["perplexity"].values())
-
-
-def best_held_out(name):
-    ((_, _, history),) = (run for run in readme.recorded(RECORDS / "learn") if run[0].name == name)
-    return min(epoch.valid_perplexity for epoch in history)
-
-
-def minute_perplexity():
-    (run,) = read("presets")["presets"]["minute"]["trainings"]
-    return math.exp(min(run["held_out"]))
-
-
-# Statements in the lessons that a new record could contradict.
-STATEMENTS = {
-    "Counting beats the plain network on 10,000 characters.": lambda: (
-        best_of_lengths("tide-clock") < min(perplexities("tanh, seed 0", "held out"))
-    ),
-    "Counting beats the LSTM on 10,000 characters.": lambda: (
-        best_of_lengths("tide-clock") < best_held_out("two-layers")
-    ),
-    "The LSTM beats counting on the book.": lambda: (
-        minute_perplexity() < best_of_lengths("time-machine")
-    ),
-    "The plain cell recalls where an LSTM with a closed forget gate does not.": lambda: (
-        recalled("rnn, sigma 0.125", 10) > 0.8 > 0.4 > recalled("lstm, forget bias 0", 10)
-    ),
-    "An open forget gate helps up to 60 fillers.": lambda: (
-        recalled("lstm, forget bias 3", 60) > 0.9 > 0.4 > recalled("lstm, forget bias 1", 30)
-    ),
-}
-
-
-@pytest.mark.parametrize("statement", STATEMENTS)
-def test_statement_in_a_lesson_agrees_with_records(statement):
-    assert STATEMENTS[statement]()
-
-
-def test_gates_measures_the_reach_of_gradients(monkeypatch):
-    changes = {"BACKEND": "numpy", "SETTINGS": Settings(num_hiddens=4, num_epochs=2)}
-    for name, value in {**changes, "EPOCHS": (0, 2)}.items():
-        monkeypatch.setattr(gates, name, value)
-    text = dataset.prepare(books.load(books.BUILT_IN), gates.SETTINGS)
-    record = gates.run("gru", 0, 0, registry.start("numpy", threads=1)[0], text)
-    assert {*record["perplexity"]} == {"2"}
-    assert {name: len(norms) for name, norms in record["norms"].items()} == {"0": 100, "2": 100}
-    assert {*record["read as"]["2"]} == {"gru", "gru-after"}
 
 
 def test_written_record_equals_the_original(tmp_path):

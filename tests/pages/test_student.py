@@ -40,13 +40,13 @@ FREQUENT = {
     "sgd": ("parameters that do not change", "a step up the gradient instead of down"),
     "predict": ("the most likely token instead of the chosen one",),
 }
-# Functions that no backend has: a mistake in each function, and its explanation.
+# Functions that no backend defines, each with a mistake and the message that explains it.
 MADE_UP = {
     "best_run": ((".valid_loss", ".loss"), "has the lowest loss of the training text"),
     "seconds": (("perf_counter", "time"), "measure with `time.perf_counter`, not with `time.time`"),
 }
 NUMBERS = itertools.count()
-# Three updates with the notebook's functions.
+# Code that trains for three updates with the notebook's functions.
 TRAIN = """\
 losses, _ = train_epoch(build(small, double), [Batch(X, Y)] * 3, [Update()] * 3, True)"""
 
@@ -70,21 +70,21 @@ def execute(source, names):
 
 @functools.cache
 def cells(backend):
-    """Return the cells of a student notebook up to the training run."""
+    """Return the cells of the first student notebook up to its first training run."""
     parts = lessons.text_of("build")
-    last = next(n for n, part in enumerate(parts) if TRAINING in part.content)
-    return lessons.cells(parts[: last + 1], backend, student=True)
+    end = next(n for n, part in enumerate(parts) if TRAINING in part.content)
+    return lessons.cells(parts[: end + 1], backend, student=True)
 
 
 def run(backend, write):
     """Run a student notebook up to the training run; return outputs by cell, and the namespace.
 
-    With `write`, write its functions first.
+    If `write` is true, replace the stubs in its cells with the solutions first.
     """
     names, printed = {}, {}
     for source in (cell.source for cell in cells(backend) if cell.kind == "code"):
         source = source.split(f"\n{TRAINING}")[0]
-        # The number of threads of the test process is fixed.
+        # A test process can set its number of threads only once.
         source = source.replace("threads=1", "threads=None")
         printed[source] = execute(written(source, backend) if write else source, names)
     execute(TRAIN, names)
@@ -92,13 +92,13 @@ def run(backend, write):
 
 
 def grade(name, source, names):
-    """Run the function's cell and the cell that grades it; return the output."""
+    """Run `source`, which defines the function `name`; grade the function and return the output."""
     execute(source, names)
     return execute(f"{name} = {GRADING}installed, {name})", names)
 
 
 def functions_and_names(backend):
-    """Return all functions to write by name, and the namespace of a notebook of all lessons."""
+    """Return the solutions of all lessons by function name, and a namespace to grade them in."""
     installed, functions = registry.load(backend), {}
     names = {"installed": installed, "grading": grading, "time": time}
     for file in (installed.scratch, installed.cells, installed.deep):
@@ -109,14 +109,14 @@ def functions_and_names(backend):
 
 
 def mistaken(name, source, backend):
-    """Yield the source with each recognized mistake, and the message that grading prints."""
+    """Yield `source` with each recognized mistake in turn, and the message that grading prints."""
     if name in MADE_UP:
         change, message = MADE_UP[name]
         yield changed(source, change), message
         return
     for mistake in grading.recognized_mistakes(name):
         change = mistake.changes.get(backend)
-        if change and all(old in source for old in change[::2]):
+        if change and all(text in source for text in change[::2]):
             yield changed(source, change), f"a known mistake: {mistake.name}."
 
 
@@ -139,10 +139,10 @@ def test_written_functions_pass_and_edits_reach_the_curve(builtin_name):
         assert re.fullmatch(f"{equal}\nThe cells below use your {name}\\.", text), text
     losses = names["losses"]
     text = grade("rnn", functions["rnn"][1].replace(*EDIT), names)
-    first, mistake, last = text.splitlines()
+    result, mistake, notice = text.splitlines()
     assert mistake.endswith("a known mistake: the previous state left out of the step.")
-    assert re.search(r"The first is 'state' \(float64 rnn\): .+ is \S+ instead of \S+\.$", first)
-    assert last == "The cells below use your rnn, although it is not right yet."
+    assert re.search(r"The first is 'state' \(float64 rnn\): .+ is \S+ instead of \S+\.$", result)
+    assert notice == "The cells below use your rnn, although it is not right yet."
     assert inspect.unwrap(names["rnn"]).__code__.co_filename.startswith("<cell")
     execute(f"CELLS['rnn'] = rnn\n{TRAIN}", names)
     assert abs(names["losses"][-1] - losses[-1]) > 1e-3
@@ -150,7 +150,7 @@ def test_written_functions_pass_and_edits_reach_the_curve(builtin_name):
     assert grade("step", functions["step"][1], names).strip() == passed["step"]
 
 
-def test_each_mistake_is_named_without_warnings(builtin_name, monkeypatch):
+def test_mistakes_are_named_without_warnings(builtin_name, monkeypatch):
     functions, names = functions_and_names(builtin_name)
     installed, messages = names["installed"], {}
     for name, source in functions.items():
@@ -166,7 +166,7 @@ def test_each_mistake_is_named_without_warnings(builtin_name, monkeypatch):
         assert not raised, (name, [str(warning.message) for warning in raised])
         assert messages[name]
         if name in ("lstm", "adam"):
-            # The lesson assigns it in the project's table, which the NumPy reference uses, too.
+            # The lesson sets the function in the project's table, which the reference also uses.
             table = installed.scratch.CELLS if name == "lstm" else installed.scratch.OPTIMIZERS
             monkeypatch.setitem(table, name, names[name])
             assert message in grade(name, mistaken_source, names)
@@ -223,16 +223,7 @@ def test_result_of_the_wrong_form_is_explained(message):
     assert replaced == (f"The cells below use your {name}" not in text)
 
 
-def test_swapped_axes_are_named_and_points_are_displayed():
-    names = {**vars(registry.load("numpy").scratch), "grading": grading}
-    names["installed"] = registry.load("numpy")
-    source = changed(solutions("numpy")["rnn_backward"][1], ("h.T @ dz", "dz.T @ h"))
-    assert "a known mistake: axes swapped." in grade("rnn_backward", source, names)
-    points = grading.points("rnn_backward")  # a number for nbgrader
-    assert (repr(points), points._repr_html_()) == ("0", "0 of 1 point")
-
-
-def test_every_function_to_write_has_hint_and_points():
+def test_functions_to_write_have_hint_and_points():
     for backend in registry.BUILTIN_BACKENDS:
         functions, sources = {}, []
         for lesson in lessons.LESSONS:
@@ -260,13 +251,12 @@ def test_known_mistakes_match_the_backend_sources():
     for mistake in MISTAKES:
         for backend, change in mistake.changes.items():
             source = (CLONE / "backends" / backend / mistake.file).read_text(encoding="utf-8")
-            changed(source, change)  # raises ValueError if a text is missing
+            changed(source, change)  # raises ValueError if the old text is missing
 
 
-# nbgrader grades three submissions: one right, one wrong and one empty.
+# nbgrader grades three submissions: one correct, one wrong and one empty.
 
-# Functions with a mistake in the wrong submission.
-WRONG = ("encode", "rnn", "loss", "lstm", "adam", "seconds")
+WRONG = ("encode", "rnn", "loss", "lstm", "adam", "seconds")  # wrong in submission "wrong"
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -283,9 +273,10 @@ def unexecuted(name):
 
 
 def nbgrader(course, *arguments):
-    """Run nbgrader in a course's folder."""
+    """Run nbgrader in the folder `course`; check that it succeeds."""
     env = {**os.environ, **notebooks.ENVIRONMENT, **python_path(CLONE / "notebooks" / "support")}
-    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])  # finds alembic
+    # nbgrader must find the program alembic, which is installed next to Python.
+    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])
     program = ("-c", "from nbgrader.apps.nbgraderapp import main; main()")
     command = [sys.executable, *program, *arguments]
     result = subprocess.run(command, cwd=course, env=env, capture_output=True, text=True)
@@ -302,7 +293,7 @@ def test_three_submissions_are_graded(builtin_name, lesson, tmp_path):
 
     name = f"{builtin_name}-{lesson}{notebooks.STUDENT}"
     functions = solutions(builtin_name, lesson)
-    wrong = [name for name in functions if name in WRONG]
+    mistaken_functions = [name for name in functions if name in WRONG]
     shutil.copy(CLONE / "notebooks" / "support" / "nbgrader_config.py", tmp_path)
     source = tmp_path / "source" / lesson
     source.mkdir(parents=True)
@@ -318,7 +309,7 @@ def test_three_submissions_are_graded(builtin_name, lesson, tmp_path):
             text = "".join(cell["source"])
             if student != "empty" and cell["cell_type"] == "code":
                 text = written(text, builtin_name, lesson)
-                for function in wrong if student == "wrong" else ():
+                for function in mistaken_functions if student == "wrong" else ():
                     solution = functions[function][1]
                     source, _ = next(mistaken(function, solution, builtin_name))
                     text = text.replace(solution, source)
@@ -333,4 +324,4 @@ def test_three_submissions_are_graded(builtin_name, lesson, tmp_path):
     graded = tmp_path / "autograded" / "right" / lesson / released.name
     assert '"output_type": "error"' not in graded.read_text(encoding="utf-8")
     max_score = len(functions)
-    assert scores == {"right": max_score, "wrong": max_score - len(wrong), "empty": 0}
+    assert scores == {"right": max_score, "wrong": max_score - len(mistaken_functions), "empty": 0}

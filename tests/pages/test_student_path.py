@@ -1,4 +1,4 @@
-"""The README's path: an edit of `scratch.py` in a copy changes the next training."""
+"""The README's section "Change a line": an edit of `scratch.py` changes the next training run."""
 
 import itertools
 import math
@@ -21,13 +21,13 @@ COMMANDS = [line.strip() for line in PATH.splitlines() if line.startswith("    "
 CHANGE = re.search(r"replace `(.*?)` with `(.*?)`", PATH).groups()  # old, new
 
 
-def test_check_names_the_function_with_the_readme_s_edit(backend, builtin_name, tmp_path):
+def test_check_names_the_edited_function(backend, builtin_name, tmp_path):
     changed = load(mutated_copy(backend, tmp_path, CHANGE))
-    first = next(row for row in runner.check(builtin_name, changed) if not row.passed)
-    assert first.function == "rnn"
+    failure = next(row for row in runner.check(builtin_name, changed) if not row.passed)
+    assert failure.function == "rnn"
 
 
-def test_perplexities_in_the_readme_are_results_of_its_commands(backend_names, copy):
+def test_readme_commands_reach_the_quoted_perplexities(backend_names, copy):
     require_tested(backend_names, "torch")
     ends = re.findall(r"run\s+ends\s+at\s+(?:a\s+perplexity\s+of\s+)?(\d+\.\d)", PATH)
     train = next(command for command in COMMANDS if " train " in command)
@@ -42,13 +42,13 @@ def test_perplexities_in_the_readme_are_results_of_its_commands(backend_names, c
         )
         (perplexity,) = re.findall(r"^training text .* perplexity (\S+)$", result.out, re.MULTILINE)
         measured.append(float(perplexity))
-    # The README rounds, and processors differ in the last bits.
-    assert [float(number) for number in ends] == pytest.approx(measured, abs=0.11)
+    # The README rounds the perplexities, whose last bits depend on the processor.
+    assert [float(perplexity) for perplexity in ends] == pytest.approx(measured, abs=0.11)
 
 
-def test_table_of_letter_pairs_has_the_readme_s_perplexity():
+def test_letter_pairs_reach_the_quoted_perplexity():
     text = lesson.story()[: lesson.LESSON]
-    pairs, first = Counter(itertools.pairwise(text)), Counter(text[:-1])
-    loss = -sum(n * math.log(n / first[a]) for (a, _), n in pairs.items()) / (len(text) - 1)
+    pairs, letters = Counter(itertools.pairwise(text)), Counter(text[:-1])
+    loss = -sum(n * math.log(n / letters[a]) for (a, _), n in pairs.items()) / (len(text) - 1)
     quoted = re.search(r"letter\s+pairs,\s+which\s+reaches\s+(\d+\.\d)", PATH)[1]
     assert quoted == f"{math.exp(loss):.1f}"

@@ -1,4 +1,4 @@
-"""The page on weights: its code gives layers of each framework the logits of a run."""
+"""The page on weights: with its code, each framework's layers compute the logits of a run."""
 
 import re
 
@@ -21,20 +21,20 @@ TABLE = {
 CASES = [{}, {"num_layers": 2, "embedding": 5}]
 
 
-def gates(words):
-    """Return the gates in a table column, the last of its code; None if there is no layer."""
-    return None if words == "–" else re.findall("`(.*?)`", words)[-1]
+def gates(column):
+    """Return the gates in a table cell (its last code span), or None if there is no layer."""
+    return None if column == "–" else re.findall("`(.*?)`", column)[-1]
 
 
 @pytest.mark.parametrize("backend", CODES)
-def test_the_layers_of_a_framework_have_our_logits(backend_names, backend):
+def test_layers_of_a_framework_have_equal_logits(backend_names, backend):
     require_tested(backend_names, backend)
     column = 1 + list(CODES).index(backend)
     offered = {cell: gates(row[column]) for cell, row in TABLE.items() if gates(row[column])}
     assert {"rnn", "gru-after", "lstm"} <= {*offered}
     for cell in offered:
-        for number, settings in enumerate(CASES):
-            folder = f"{cell}-{number}"
+        for index, settings in enumerate(CASES):
+            folder = f"{cell}-{index}"
             run = rnn_scratch.train(
                 "numpy", run=folder, cell=cell, sigma=0.5, num_epochs=1, **SMALL, **settings
             )
@@ -47,10 +47,10 @@ def test_the_layers_of_a_framework_have_our_logits(backend_names, backend):
             logits = logits.detach().numpy() if backend == "torch" else np.array(logits)
             assert np.abs(expected).max() > 1
             np.testing.assert_allclose(logits, expected, rtol=0, atol=3e-6)
-    assert {name: each[1] for name, each in names["LAYERS"].items()} == offered
+    assert {name: layer[1] for name, layer in names["LAYERS"].items()} == offered
 
 
-def test_the_run_and_its_file_have_the_same_arrays():
+def test_run_and_file_have_equal_arrays():
     run, file = {}, {}
     exec(FROM_RUN, run)
     exec(FROM_FILE.replace('"checkpoint.', f'"{run["run"].folder}/checkpoint.'), file)
@@ -61,7 +61,7 @@ def test_the_run_and_its_file_have_the_same_arrays():
         assert np.array_equal(array, file["arrays"][name])
 
 
-def test_the_table_of_gates_has_those_of_the_contract():
+def test_table_lists_the_gates_of_the_contract():
     assert {cell: gates(row[0]) for cell, row in TABLE.items()} == {
         name: "".join(cell.gates) for name, cell in CELLS.items()
     }

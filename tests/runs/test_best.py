@@ -1,4 +1,4 @@
-"""The best epoch on held-out text, and training that ends when no epoch is better."""
+"""The best epoch on held-out text, and early stopping with `patience`."""
 
 import json
 import math
@@ -22,13 +22,13 @@ from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import checkpoint, run_folder
 from rnn_scratch.text import books
 
-# The held-out loss is lowest after epoch 7; epoch 14 is better again, and no later one.
+# Epoch 7 has the lowest held-out loss until epoch 14, which no later epoch beats.
 SETTINGS = {**SMALL, "lr": 2.0, "seed": 2, "valid_share": 0.2, "threads": 1}
 FIRST, SECOND, PATIENCE, MORE = 7, 14, 5, 8
 
 
 def best_of(run):
-    """Return the best epoch and the parameters after it."""
+    """Return the best epoch and the parameters after this epoch."""
     saved = checkpoint.load(run)
     return saved.best_epoch, saved.best
 
@@ -38,58 +38,58 @@ def losses(run):
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
-def test_the_best_checkpoint_is_that_of_the_epoch_with_the_lowest_held_out_loss(backend_name):
+def test_best_checkpoint_has_the_lowest_held_out_loss(backend_name):
     run = rnn_scratch.train(backend_name, num_epochs=12, run="r", **SETTINGS)
     epoch = losses("r").index(min(losses("r"))) + 1
     assert 1 < epoch < 12
     assert run.best == run.history[epoch - 1]
-    # Its parameters are those after this epoch, whose loss on the held-out text is in the history.
+    # The best parameters are the parameters after this epoch, and have its held-out loss.
     rnn_scratch.train(backend_name, num_epochs=epoch, run="until", **SETTINGS)
-    number, best = best_of("r")
-    assert number == epoch
+    best_epoch, best = best_of("r")
+    assert best_epoch == epoch
     assert_same(best, parameters("until"))
-    whole = books.load("tide-clock").content
-    letters = "".join(re.sub("[^A-Za-z]+", " ", line).strip() for line in whole.split("\n")).lower()
+    content = books.load("tide-clock").content
+    letters = "".join(
+        re.sub("[^A-Za-z]+", " ", line).strip() for line in content.split("\n")
+    ).lower()
     Path("end.txt").write_text(letters[320:400])
     held_out = rnn_scratch.evaluate(run, text="end.txt", best=True)
     assert held_out.loss == pytest.approx(min(losses("r")), rel=1e-6)
     assert held_out.loss < rnn_scratch.evaluate(run, text="end.txt").loss
     assert held_out.perplexity == math.exp(held_out.loss)
-    texts = [rnn_scratch.predict(each, "the ", 40) for each in ("r", "until")]
+    texts = [rnn_scratch.predict(run_name, "the ", 40) for run_name in ("r", "until")]
     assert rnn_scratch.predict("r", "the ", 40, best=True) == texts[1] != texts[0]
 
 
-def test_after_resuming_the_best_epoch_so_far_stays_the_best():
-    whole = rnn_scratch.train("numpy", num_epochs=SECOND + 4, run="whole", **SETTINGS)
+def test_best_epoch_survives_resuming():
+    uninterrupted = rnn_scratch.train("numpy", num_epochs=SECOND + 4, run="whole", **SETTINGS)
     rnn_scratch.train("numpy", num_epochs=3, run="r", **SETTINGS)
-    for last in (FIRST + 1, FIRST + 3, SECOND + 1, SECOND + 4):
-        run = rnn_scratch.resume("r", last)
-        assert best_of("r")[0] == run.best.epoch == (FIRST if last < SECOND else SECOND)
+    for num_epochs in (FIRST + 1, FIRST + 3, SECOND + 1, SECOND + 4):
+        run = rnn_scratch.resume("r", num_epochs)
+        assert best_of("r")[0] == run.best.epoch == (FIRST if num_epochs < SECOND else SECOND)
     assert history_without_times("r") == history_without_times("whole")
-    assert_same(best_of("r")[1], best_of(whole.folder)[1])
+    assert_same(best_of("r")[1], best_of(uninterrupted.folder)[1])
 
 
-@pytest.mark.frameworks(by_default=("numpy", "torch"))
-def test_patience(capsys, backend_name):
-    """Check that patience ends training, in one session and in several sessions."""
-    rnn_scratch.train(backend_name, num_epochs=40, run="whole", **SETTINGS)
-    settings = {**SETTINGS, "backend": backend_name, "num_epochs": 40, "patience": PATIENCE}
+def test_patience_ends_training_in_every_session(capsys):
+    rnn_scratch.train("numpy", num_epochs=40, run="whole", **SETTINGS)
+    settings = {**SETTINGS, "backend": "numpy", "num_epochs": 40, "patience": PATIENCE}
     result = run_in_process(capsys, "train", *options(run="r", **settings))
-    last = FIRST + PATIENCE
+    last_epoch = FIRST + PATIENCE
     reason = f"{PATIENCE} epochs no better than epoch {FIRST} (`patience` {PATIENCE})"
-    said, _, _, _, best, _ = result.out.splitlines()[2:]
-    assert said == f"training ends after epoch {last}: {reason}"
+    notice, _, _, _, best, _ = result.out.splitlines()[2:]
+    assert notice == f"training ends after epoch {last_epoch}: {reason}"
     loss = min(losses("r"))
-    numbers = f"{loss:.3f} nats, {loss / math.log(2):.3f} bits per character"
-    assert best == f"best: epoch {FIRST}  {numbers}, perplexity {math.exp(loss):.2f}"
+    metrics = f"{loss:.3f} nats, {loss / math.log(2):.3f} bits per character"
+    assert best == f"best: epoch {FIRST}  {metrics}, perplexity {math.exp(loss):.2f}"
     (session,) = run_folder.read(Path("r")).sessions
-    assert (session.outcome, session.reason, session.to_epoch) == ("finished", reason, last)
-    assert history_without_times("r") == history_without_times("whole")[:last]
+    assert (session.outcome, session.reason, session.to_epoch) == ("finished", reason, last_epoch)
+    assert history_without_times("r") == history_without_times("whole")[:last_epoch]
 
     # Resume with the same patience, more patience and unlimited patience.
     resume = ("train", "--resume", "r", "--num-epochs", 40)
     run_in_process(capsys, *resume).assert_exit()
-    assert len(history("r")) == last + 1
+    assert len(history("r")) == last_epoch + 1
     run_in_process(capsys, *resume, "--patience", MORE).assert_exit()
     assert len(history("r")) == SECOND + MORE
     run_in_process(capsys, *resume, "--patience", 0).assert_exit()
@@ -99,7 +99,7 @@ def test_patience(capsys, backend_name):
     assert best_of("r")[0] == SECOND
 
 
-def test_what_needs_held_out_text(capsys):
+def test_options_without_held_out_text_are_refused(capsys):
     rnn_scratch.train("numpy", num_epochs=1, run="r", **SMALL)
     for command in ("predict", "evaluate"):
         result = run_in_process(capsys, command, "r", "--best")
@@ -109,7 +109,7 @@ def test_what_needs_held_out_text(capsys):
     assert "patience" not in json.loads(Path("r/run.json").read_bytes())["sessions"][0]
 
 
-def test_of_equally_good_epochs_the_first_is_the_best():
+def test_first_of_equal_epochs_is_the_best():
     rows = [epoch_row(n, valid_loss=loss) for n, loss in enumerate((3.0, 2.0, None, 2.0), 1)]
     assert run_folder.best(rows) is rows[1]
     assert run_folder.best([None, rows[2]]) is None

@@ -1,4 +1,4 @@
-"""File systems without some features, text files that moved, and links in a received run."""
+"""File systems that lack features, text files that were moved, and links in a received run."""
 
 import errno
 import os
@@ -16,13 +16,13 @@ from rnn_scratch.runs.run_folder import RUN_FILE
 from rnn_scratch.system import files, records
 
 
-def train(**more):
-    return rnn_scratch.train("numpy", run="r", num_epochs=2, **{**SMALL, **more})
+def train():
+    return rnn_scratch.train("numpy", run="r", num_epochs=2, **SMALL)
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.EIO])
-def test_a_folder_that_cannot_be_synced_is_trained_in(monkeypatch, code):
-    """Fail like CIFS, and like a network drive in WSL."""
+def test_training_ignores_a_folder_that_cannot_be_synced(monkeypatch, code):
+    """Raise the errors that CIFS and a network drive in WSL raise when a folder is synced."""
     original = os.fsync
 
     def fsync(file):
@@ -34,6 +34,25 @@ def test_a_folder_that_cannot_be_synced_is_trained_in(monkeypatch, code):
     assert len(train().history) == 2
 
 
+def test_replacing_a_file_is_retried(monkeypatch):
+    """Raise the error that Windows raises while another program reads the old file."""
+    original, errors = os.replace, [PermissionError(), PermissionError()]
+
+    def replace_later(source, target):
+        if errors:
+            raise errors.pop()
+        original(source, target)
+
+    monkeypatch.setattr(files, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(os, "replace", replace_later)
+    files.replace(Path("file"), b"new")
+    assert Path("file").read_bytes() == b"new"
+    errors += [PermissionError(errno.EACCES, "Permission denied")] * 100
+    message = raised_message(files.replace, Path("file"), b"newer")
+    assert message.startswith("file could not be written: Permission denied.\nCopy the folder")
+    assert os.listdir() == ["file"]
+
+
 def test_training_without_locks_warns(monkeypatch):
     def acquire(lock):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
@@ -43,20 +62,21 @@ def test_training_without_locks_warns(monkeypatch):
         train()
 
 
-def test_a_moved_text_is_an_error_that_names_the_run(capsys):
+def test_error_of_a_moved_text_names_the_run(capsys):
     Path("t.txt").write_text("the clock and the tide. " * 60)
     rnn_scratch.train("numpy", run="r", text="t.txt", num_epochs=1, **SETTINGS)
     Path("t.txt").rename("new.txt")
     for command in (("evaluate", "r"), ("train", "--resume", "r", "--num-epochs", 2)):
         result = run_in_process(capsys, *command)
         result.assert_error(
-            f"run in r was trained on the text {Path('t.txt').absolute()}", "--text NEW"
+            f"run in r was trained on the text {Path('t.txt').absolute()}",
+            "pass its path as `text`",
         )
         run_in_process(capsys, *command, "--text", "new.txt").assert_exit()
 
 
 @pytest.mark.parametrize("origin", [r"\\host\share\t.txt", "//host/share/t.txt"])
-def test_a_text_on_another_computer_is_not_opened(monkeypatch, origin):
+def test_text_on_another_computer_is_not_opened(monkeypatch, origin):
     run = train()
     saved = checkpoint.load("r")
     text = replace(saved.text, corpus="file", origin=origin)
@@ -70,7 +90,7 @@ def test_a_text_on_another_computer_is_not_opened(monkeypatch, origin):
     assert len(rnn_scratch.resume("r", 3, corpus="tide-clock").history) == 3
 
 
-def test_a_link_in_a_received_run_is_not_followed():
+def test_link_in_a_received_run_is_not_followed():
     train()
     history, lock = Path("r", run_folder.HISTORY), Path("r", files.LOCK)
     content = history.read_bytes()
@@ -79,12 +99,12 @@ def test_a_link_in_a_received_run_is_not_followed():
     rnn_scratch.resume("r", 3)
     lock.unlink()
     lock.symlink_to("../victim")
-    assert f"{lock} is a link" in raised_message(rnn_scratch.resume, "r", 4)
+    assert "r cannot be locked" in raised_message(rnn_scratch.resume, "r", 4)
     assert Path("victim").read_bytes() == content
 
 
-def test_a_folder_without_a_run_is_used_for_a_new_run():
-    """Create a run after a kill has left a lock and a temporary file, but no record."""
+def test_folder_without_a_record_is_reused():
+    """Create a run where a killed process left a lock and a temporary file, but no record."""
     Path("r").mkdir()
     for name in (files.LOCK, f".run.json.1234{files.TEMPORARY}"):
         Path("r", name).touch()

@@ -19,14 +19,14 @@ BEGINNING = books.load("tide-clock").content[:1000]
 
 @pytest.fixture
 def story(tmp_path):
-    """Write a short English text that is evaluated quickly."""
+    """Write English text that is short enough to evaluate quickly; return the file name."""
     (tmp_path / "story.txt").write_text(BEGINNING)
     return "story.txt"
 
 
 @pytest.fixture
 def parrot(backend_name, tmp_path):
-    """Train a model until it has memorized TEXT."""
+    """Return a run whose model has memorized TEXT."""
     (tmp_path / "parrot.txt").write_text(TEXT)
     return rnn_scratch.train(
         backend_name,
@@ -40,7 +40,7 @@ def parrot(backend_name, tmp_path):
     )
 
 
-def test_from_training_to_evaluation(backend_name, device, story):
+def test_run_is_resumed_predicts_and_is_evaluated(backend_name, device, story):
     run = rnn_scratch.train(backend_name, num_epochs=3, device=device, **SMALL)
     assert run.perplexity == run.history[-1].perplexity < 28
     assert list(run.arrays) == list(Options(28, 12).shapes())
@@ -55,7 +55,7 @@ def test_from_training_to_evaluation(backend_name, device, story):
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
-def test_a_parrot_repeats_its_text(parrot):
+def test_memorized_text_is_predicted(parrot):
     assert rnn_scratch.predict(parrot, "ab", 23) == (TEXT * 2)[:25]
     pieces = []
     assert rnn_scratch.predict(parrot, "d", 1, stream=pieces.append) == "d "
@@ -71,7 +71,7 @@ def test_a_parrot_repeats_its_text(parrot):
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
-def test_characters_that_the_vocabulary_lacks(parrot, tmp_path):
+def test_unknown_characters_are_refused_or_skipped(parrot, tmp_path):
     assert "lacks the characters 'Ex'" in raised_message(rnn_scratch.predict, parrot, "abEx", 5)
     assert rnn_scratch.predict(parrot, "aEbx", 3, unknown="skip") == "abcd "
     (tmp_path / "t.txt").write_text("ab \u732bcd \u72ac")
@@ -81,8 +81,8 @@ def test_characters_that_the_vocabulary_lacks(parrot, tmp_path):
     assert (result.tokens, result.skipped) == (len("ab cd ") - 1, 2)
 
 
-def test_a_checkpoint_file_is_enough(small_run):
-    """Predict with the default, the last session's backend, and with another backend."""
+def test_checkpoint_file_suffices_for_inference(small_run):
+    """Predict with the last session's backend, which is the default, and with another backend."""
     text, result = rnn_scratch.predict(small_run, "the ", 8), rnn_scratch.evaluate(small_run)
     assert result.tokens == 396
     assert result.source == "the first 400 characters of tide-clock, which were trained on"
@@ -97,7 +97,7 @@ def test_a_checkpoint_file_is_enough(small_run):
 
 
 @pytest.mark.parametrize(("prefix", "unknown"), [("", "error"), ("", "skip"), ("XYZ", "skip")])
-def test_an_empty_prefix(small_run, prefix, unknown):
+def test_empty_prefix_is_refused(small_run, prefix, unknown):
     message = raised_message(rnn_scratch.predict, small_run, prefix, unknown=unknown)
     assert "The prefix is empty" in message
 
@@ -117,21 +117,21 @@ def test_weights_that_overflow_cause_no_warnings(small_run, backend_name, story,
     run_in_process(capsys, "evaluate", small_run, "--backend", backend_name).assert_exit(err="")
 
 
-def test_baselines(small_run, tmp_path):
+def test_baselines_match_hand_computed_values(small_run, tmp_path):
     (tmp_path / "t.txt").write_text("Aab!\nc aab\n")
     result = rnn_scratch.evaluate(small_run, text="t.txt")
-    # Normalized as the run's text was, "aabc aab": a 4/8, b 2/8, c 1/8, space 1/8.
+    # Normalized like the run's text: "aabc aab", with a 4/8, b 2/8, c 1/8 and space 1/8.
     assert result.unigram == pytest.approx(2**1.75)
     assert (result.uniform, result.tokens, result.skipped) == (28, 7, 0)
 
 
-def test_a_text_too_short_to_evaluate(small_run, tmp_path):
+def test_too_short_text_is_refused(small_run, tmp_path):
     (tmp_path / "t.txt").write_text("1 2 3 b 4")
     message = raised_message(rnn_scratch.evaluate, small_run, text="t.txt")
     assert "has 1 characters of the model's vocabulary" in message
 
 
-def test_a_text_that_has_changed_is_not_taken_for_the_run_s_own(tmp_path):
+def test_evaluation_refuses_a_changed_text(tmp_path):
     Path("t.txt").write_text("the clock and the tide. " * 60)
     run = rnn_scratch.train("numpy", text="t.txt", num_epochs=1, **SETTINGS)
     assert rnn_scratch.evaluate(run).source.endswith("t.txt, which were trained on")
@@ -143,17 +143,17 @@ def test_a_text_that_has_changed_is_not_taken_for_the_run_s_own(tmp_path):
 GREEK = "η μηχανή του χρόνου. " * 40
 
 
-def test_without_its_letters_the_most_frequent_character_is_the_default_prefix(tmp_path):
+def test_default_prefix_is_in_the_vocabulary(tmp_path):
     (tmp_path / "greek.txt").write_text(GREEK, encoding="utf-8")
     settings = {**SETTINGS, "normalize": "none", "num_epochs": 10}
     greek = rnn_scratch.train("numpy", text="greek.txt", **settings)
     (tmp_path / "greek.txt").unlink()  # prediction does not need the text
-    first, second = greek.history[-1].sample, greek.record.sessions[-1].predictions
-    assert [first] == second
-    assert rnn_scratch.predict(greek) == rnn_scratch.predict(greek, " ") == first
+    sample, predictions = greek.history[-1].sample, greek.record.sessions[-1].predictions
+    assert [sample] == predictions
+    assert rnn_scratch.predict(greek) == rnn_scratch.predict(greek, " ") == sample
 
 
-# In this order in one process: a framework may fix its number of threads when it first computes.
+# Program that makes calls in any order; some frameworks fix the thread count at the first call.
 IN_ONE_PROCESS = """
 import sys
 import rnn_scratch
@@ -166,9 +166,8 @@ for name in sys.argv[1:]:
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
-def test_predict_and_resume_in_one_process(backend_name):
+def test_one_process_can_predict_and_resume(backend_name):
     settings = {**SMALL, "num_epochs": 1, "run": "run"}
-    train = f"import rnn_scratch; rnn_scratch.train({backend_name!r}, threads=1, **{settings!r})"
-    run_subprocess(program=("-c", train)).assert_exit()
+    rnn_scratch.train(backend_name, threads=1, **settings)
     for calls in (("predict", "2"), ("3", "predict")):
         run_subprocess(*calls, program=("-c", IN_ONE_PROCESS)).assert_exit(err="")

@@ -1,4 +1,4 @@
-"""Runs that are killed, interrupted, or fill the disk can be resumed."""
+"""Runs that are killed or interrupted, or that fill the disk, can be resumed."""
 
 import errno
 import os
@@ -34,30 +34,30 @@ from rnn_scratch.runs import checkpoint, run_folder
 
 pytestmark = [posix, pytest.mark.faults(by_default=("numpy",))]
 
-# Epochs of a few milliseconds.
+# Each epoch takes a few milliseconds.
 SETTINGS = {**SMALL, "num_hiddens": 24, "max_tokens": 500, "batch_size": 8, "valid_share": 0.1}
 
 
 def limited(size, **settings):
-    """Train with a limit on the size of files."""
+    """Train in a process that cannot write files of more than `size` bytes."""
     return run_subprocess(size, "train", *options(**settings), program=("-c", LIMITED))
 
 
-@pytest.mark.timeout(1800)  # every session starts a framework
+@pytest.mark.timeout(1800)  # every session imports a framework
 @pytest.mark.parametrize("kills", [3, pytest.param(12, marks=pytest.mark.faults)])
-def test_a_run_killed_at_any_moment_and_resumed(backend_name, kills):
+def test_killed_run_resumes_exactly(backend_name, kills):
     seed = random.randrange(10**6)
     print("seed", seed)
-    run, chance, starts = Path("killed"), random.Random(seed), []
+    run, rng, starts = Path("killed"), random.Random(seed), []
     arguments = options(backend=backend_name, threads=1, run=run, **SETTINGS)
-    for number in range(kills):
-        is_early = number % 5 == 4  # a few kills strike the start of the process
-        # Some sessions save as often as a user's session, most as often as possible.
-        program = {} if number % 3 == 1 else {"program": ("-c", SAVING)}
+    for attempt in range(kills):
+        is_early = attempt % 5 == 4  # kill some processes while they start
+        # A third of the sessions save at the default rate; the others save after every chunk.
+        program = {} if attempt % 3 == 1 else {"program": ("-c", SAVING)}
         process = start("train", *arguments, "--num-epochs", 10**6, **program)
         if not is_early:
             wait_for_epochs(process, run, len(history_lines(run)) + 5)
-        time.sleep(chance.uniform(0, 3 if is_early else 0.1))
+        time.sleep(rng.uniform(0, 3 if is_early else 0.1))
         process.send_signal(signal.SIGKILL)
         assert finish(process).code == -signal.SIGKILL
         saved, epochs = checkpoint.load(run), [row["epoch"] for row in history(run)]
@@ -70,17 +70,19 @@ def test_a_run_killed_at_any_moment_and_resumed(backend_name, kills):
         assert sessions[-1].outcome == "running"
         starts = [session.from_epoch for session in sessions]
         arguments = ("--resume", run, "--threads", 1)
-    last = checkpoint.load(run).epoch + 5
-    run_subprocess("train", *arguments, "--num-epochs", last).assert_exit()
+    num_epochs = checkpoint.load(run).epoch + 5
+    run_subprocess("train", *arguments, "--num-epochs", num_epochs).assert_exit()
     assert starts == sorted(starts)
     assert starts[0] == 0 < starts[-1]
-    assert [s.from_epoch for s in run_folder.read(run).sessions] == [*starts, last - 5]
-    whole = rnn_scratch.train(backend_name, num_epochs=last, run="whole", threads=1, **SETTINGS)
-    assert_same_run(run, whole)
+    assert [s.from_epoch for s in run_folder.read(run).sessions] == [*starts, num_epochs - 5]
+    uninterrupted = rnn_scratch.train(
+        backend_name, num_epochs=num_epochs, run="whole", threads=1, **SETTINGS
+    )
+    assert_same_run(run, uninterrupted)
     assert hidden_files(run) == []
 
 
-def test_ctrl_c_keeps_the_checkpoint_and_the_printed_command_resumes(backend_name):
+def test_command_printed_after_ctrl_c_resumes_exactly(backend_name):
     settings = {"backend": backend_name, "threads": 1, **SETTINGS}
     many = options(run="with a space", num_epochs=10**6, **settings)
     process = start("train", *many, program=("-c", SAVING))
@@ -88,38 +90,38 @@ def test_ctrl_c_keeps_the_checkpoint_and_the_printed_command_resumes(backend_nam
     process.send_signal(signal.SIGINT)
     result = finish(process).assert_exit(130)
     assert result.err.strip() == ""
-    *_, kept, line = result.out.splitlines()
+    *_, notice, line = result.out.splitlines()
     saved = checkpoint.load("with a space")
     assert saved.epoch >= 4
     assert re.fullmatch(
         f"Interrupted. The checkpoint of epoch {saved.epoch}"
         "( and [0-9]+ minibatch(es)? of the next)? is kept. To resume from there:",
-        kept,
+        notice,
     )
     assert line == "rnn-scratch train --resume 'with a space' --num-epochs 1000000"
     (session,) = run_folder.read(Path("with a space")).sessions
     assert (session.outcome, session.to_epoch) == ("interrupted", saved.epoch)
     assert (Path("with a space") / "perplexity.png").exists()
 
-    # The printed line in a shell, but for the number of epochs.
-    last = saved.epoch + 5
-    line = line.replace("1000000", str(last))
+    # Run the printed command in a shell, but with fewer epochs.
+    num_epochs = saved.epoch + 5
+    line = line.replace("1000000", str(num_epochs))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(line, shell=True, check=True, env=environment(PATH=path), capture_output=True)
-    whole = rnn_scratch.train(num_epochs=last, run="whole", **settings)
-    assert_same_run("with a space", whole)
+    uninterrupted = rnn_scratch.train(num_epochs=num_epochs, run="whole", **settings)
+    assert_same_run("with a space", uninterrupted)
 
 
-def test_a_history_that_cannot_grow_stops_the_run(backend_name):
-    settings = {**SETTINGS, "backend": backend_name, "threads": 1, "num_epochs": 150}
-    whole = rnn_scratch.train(run="whole", **settings)
-    limit = 3 * whole.folder.joinpath("checkpoint.safetensors").stat().st_size // 2
-    assert limit < whole.folder.joinpath("history.jsonl").stat().st_size
+def test_full_disk_stops_a_run_that_resumes_exactly():
+    settings = {**SETTINGS, "backend": "numpy", "threads": 1, "num_epochs": 150}
+    uninterrupted = rnn_scratch.train(run="whole", **settings)
+    limit = 3 * uninterrupted.folder.joinpath("checkpoint.safetensors").stat().st_size // 2
+    assert limit < uninterrupted.folder.joinpath("history.jsonl").stat().st_size
     result = limited(limit, run="limited", **settings)
     result.assert_error("could not be written", os.strerror(errno.EFBIG), "limited")
     epoch = checkpoint.load("limited").epoch
     assert 0 < epoch < 150
-    # The epoch that could not be written is kept as all the minibatches of the next.
+    # The checkpoint has the epoch missing in the history, as a partial epoch with all minibatches.
     assert f"The checkpoint of epoch {epoch} and " in result.out
     assert "is kept. To resume from there:\n" in result.out
     assert hidden_files("limited") == []
@@ -130,12 +132,12 @@ def test_a_history_that_cannot_grow_stops_the_run(backend_name):
     assert text.count(b"\n") == epoch
     assert not text.endswith(b"\n"), "the last line should be incomplete"
     rnn_scratch.resume("limited", 150, threads=1)
-    assert_same_run("limited", whole)
+    assert_same_run("limited", uninterrupted)
 
 
-def test_a_full_disk_after_the_last_epoch_keeps_the_run():
-    other = rnn_scratch.train("numpy", num_epochs=2, run="other", **SETTINGS)
-    size = other.folder.joinpath("checkpoint.safetensors").stat().st_size + 1000
+def test_full_disk_after_training_keeps_the_run():
+    uninterrupted = rnn_scratch.train("numpy", num_epochs=2, run="other", **SETTINGS)
+    size = uninterrupted.folder.joinpath("checkpoint.safetensors").stat().st_size + 1000
     result = limited(size, backend="numpy", run="r", num_epochs=2, **SETTINGS)
     result.assert_error("perplexity.png could not be written")
     assert "The checkpoint of epoch 2, the last one, is kept in r.\n" in result.out
@@ -144,7 +146,7 @@ def test_a_full_disk_after_the_last_epoch_keeps_the_run():
     assert run_folder.read(Path("r")).sessions[0].outcome == "finished"
 
 
-def test_the_reader_of_the_output_exits():
+def test_closed_pipe_ends_training_with_a_checkpoint():
     settings = options(backend="numpy", run="r", num_epochs=10**6, **SMALL)
     with start("train", *settings) as process:
         assert process.stdout.readline().startswith("numpy (scratch) on cpu")

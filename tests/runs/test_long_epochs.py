@@ -1,4 +1,4 @@
-"""Long epochs: progress within them, and checkpoints from which training continues exactly."""
+"""Long epochs: progress within an epoch, and checkpoints from which training resumes exactly."""
 
 import contextlib
 import itertools
@@ -17,79 +17,85 @@ from rnn_scratch.training.events import Report
 
 pytestmark = pytest.mark.faults(by_default=("numpy", "torch"))
 
-# One epoch has 16 minibatches or 15, depending on its start in the text.
+# An epoch has 15 or 16 minibatches, depending on its offset in the text.
 LONG = {**SMALL, "cell": "lstm", "valid_tokens": 50, "num_layers": 2, "dropout": 0.3}
 LONG |= {"optimizer": "adam", "schedule": "cosine", "warmup": 5}
 
 
 @contextlib.contextmanager
-def stop_after(number):
-    """Request a stop, like a signal, in the minibatch with this number."""
+def stop_after(index):
+    """Request a stop, as a signal would, in minibatch `index`, counted from 1 over all epochs."""
     request, original, count = signals.Request(), schedule.each_update, itertools.count(1)
 
     def counted(*arguments):
         for batch in original(*arguments):
-            if next(count) == number:
+            if next(count) == index:
                 request.number = 15
             yield batch
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signals, "deferred", lambda: contextlib.nullcontext(request))
         patch.setattr(schedule, "each_update", counted)
-        patch.setattr(training, "CHUNK_SECONDS", 0.0)  # a minibatch per chunk
+        patch.setattr(training, "CHUNK_SECONDS", 0.0)  # one minibatch per chunk
         yield
 
 
-@pytest.mark.parametrize("sampling", ["sequential", "random"])
-@pytest.mark.parametrize("model", VARIANTS)
-def test_a_stop_within_an_epoch_is_resumed_exactly(backend_name, model, sampling):
+@pytest.mark.parametrize(
+    ("model", "sampling"),
+    [*((model, "sequential") for model in VARIANTS), ("scratch", "random")],
+)
+def test_stop_within_an_epoch_is_resumed_exactly(backend_name, model, sampling):
     if model not in variants(backend_name):
         pytest.skip(f"{backend_name} has no {model} model")
     settings = {**LONG, "model": model, "sampling": sampling}
-    whole = rnn_scratch.train(backend_name, num_epochs=3, run="whole", threads=1, **settings)
-    where = []
+    uninterrupted = rnn_scratch.train(
+        backend_name, num_epochs=3, run="whole", threads=1, **settings
+    )
+    positions = []
     with stop_after(20), pytest.raises(signals.Stopped):
         rnn_scratch.train(backend_name, num_epochs=3, run="r", threads=1, **settings)
     for minibatches_more in (1, 3, 1000):
         saved = checkpoint.load("r")
-        where.append((saved.epoch, len(saved.incomplete.losses)))
+        positions.append((saved.epoch, len(saved.incomplete.losses)))
         assert len(saved.incomplete.state) == (4 if sampling == "sequential" else 0)
         with stop_after(minibatches_more), contextlib.suppress(signals.Stopped):
             rnn_scratch.resume("r", 3)
-    (first, result), *others = where
-    assert first == 1
-    assert result > 0
-    assert others == [(1, result + 1), (1, result + 4)]
-    assert_same_run("r", whole)
+    (epoch, num_losses), *later_positions = positions
+    assert epoch == 1
+    assert num_losses > 0
+    assert later_positions == [(1, num_losses + 1), (1, num_losses + 4)]
+    assert_same_run("r", uninterrupted)
 
 
-def test_a_stop_in_the_last_minibatch_keeps_the_whole_epoch(backend_name):
-    whole = rnn_scratch.train(backend_name, num_epochs=2, run="whole", **LONG)
+def test_stop_in_the_last_minibatch_keeps_the_epoch():
+    uninterrupted = rnn_scratch.train("numpy", num_epochs=2, run="whole", **LONG)
     steps = LONG["batch_size"] * LONG["num_steps"]
-    first, second = (epoch.tokens // steps for epoch in whole.history)
-    for number, trained in ((1, first), (2, first + second)):
-        run = str(number)
+    first_count, second_count = (epoch.tokens // steps for epoch in uninterrupted.history)
+    for num_epochs, trained in ((1, first_count), (2, first_count + second_count)):
+        run = str(num_epochs)
         with stop_after(trained), pytest.raises(signals.Stopped):
-            rnn_scratch.train(backend_name, num_epochs=2, run=run, **LONG)
-        assert history_without_times(run) == history_without_times(whole.folder)[:number]
-        assert checkpoint.load(run).epoch == number
+            rnn_scratch.train("numpy", num_epochs=2, run=run, **LONG)
+        assert (
+            history_without_times(run) == history_without_times(uninterrupted.folder)[:num_epochs]
+        )
+        assert checkpoint.load(run).epoch == num_epochs
 
 
-def test_it_is_resumed_in_another_backend(backend_names):
-    first, *others = ["numpy", *backend_names]
+def test_incomplete_epoch_is_resumed_in_another_backend(backend_names):
+    backend_name, *other_names = ["numpy", *backend_names]
     exact = {**LONG, "exact": True}
-    whole = rnn_scratch.train(first, num_epochs=2, run="whole", **exact)
+    uninterrupted = rnn_scratch.train(backend_name, num_epochs=2, run="whole", **exact)
     with stop_after(7), pytest.raises(signals.Stopped):
-        rnn_scratch.train(first, num_epochs=2, run="r", **exact)
-    for name in others:
+        rnn_scratch.train(backend_name, num_epochs=2, run="r", **exact)
+    for name in other_names:
         with stop_after(2), pytest.raises(signals.Stopped):
             rnn_scratch.resume("r", 2, backend=name)
     rnn_scratch.resume("r", 2, backend="numpy")
-    assert_same(parameters("r"), parameters(whole))
+    assert_same(parameters("r"), parameters(uninterrupted))
 
 
 class Clock(Report):
-    """A clock on which an epoch takes a second and a checkpoint an eighth, and nothing else any."""
+    """A simulated clock: an epoch takes a second, and a checkpoint takes an eighth of a second."""
 
     def __init__(self, monkeypatch):
         self.now, self.saved = 0.0, []
@@ -110,29 +116,24 @@ class Clock(Report):
         self.now += 1
 
 
-def test_checkpoints_are_written_as_often_as_costs_little(monkeypatch):
+def test_checkpoints_take_a_small_fraction_of_time(monkeypatch):
     clock = Clock(monkeypatch)
     monkeypatch.setattr(sessions, "CHECKPOINT_TIME_FRACTION", 1 / 64)
     monkeypatch.setattr(training, "CHUNK_SECONDS", 1e9)
     rnn_scratch.train("numpy", num_epochs=35, run="r", report=clock, **SMALL)
-    # A checkpoint is written after the first minibatch, which is a separate part; then every
-    # eight seconds, 64 times the time for writing it; and at the end.
+    # A checkpoint is written after the first minibatch, which is a separate chunk; then every
+    # eight seconds, 64 times the duration of a write; and at the end.
     assert clock.saved == [0, 9, 17, 25, 33, 35]
     monkeypatch.setattr(sessions, "MAX_CHECKPOINT_INTERVAL", 4.0)
     rnn_scratch.resume("r", 43, report=clock)
     assert clock.saved[6:] == [35, 40, 43]
 
 
-def test_progress_within_an_epoch_is_printed_without_a_terminal(monkeypatch):
-    monkeypatch.setattr("rnn_scratch.runs.progress.QUIET", 0.0)
+def test_progress_within_an_epoch_is_printed(monkeypatch):
+    monkeypatch.setattr("rnn_scratch.runs.progress.MAX_SILENCE", 0.0)
     monkeypatch.setattr(training, "CHUNK_SECONDS", 0.0)
     lines = []
     rnn_scratch.train("numpy", num_epochs=2, report=lines.append, **LONG)
-    within = [line for line in lines if "minibatches" in line]
-    pattern = (
-        r"epoch [12]: (\d+) of 1\d minibatches  perplexity \d+\.\d+ so far  [\d,]+ tokens/s  "
-        r"time left \d:\d\d:\d\d"
-    )
-    result = [int(re.fullmatch(pattern, line)[1]) for line in within if " 0 of " not in line]
-    assert result[:10] == list(range(1, 11))
-    assert any(line.startswith("training text  ") for line in lines)
+    pattern = r"epoch 1: (\d+) of 1\d minibatches  perplexity .* time left \d:\d\d:\d\d"
+    matches = filter(None, (re.fullmatch(pattern, line) for line in lines))
+    assert [int(match[1]) for match in matches][:10] == list(range(1, 11))

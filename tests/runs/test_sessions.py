@@ -1,4 +1,4 @@
-"""Two sessions on one run, signals that stop one, and folders that are moved or vanish."""
+"""Simultaneous sessions on one run, and signals that stop a session."""
 
 import signal
 from functools import partial
@@ -24,15 +24,15 @@ from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import checkpoint, run_folder
 
 
-def training(run, **how):
-    """Start a training run and wait for three epochs."""
+def training(run, **kwargs):
+    """Start a training run; return its process after three epochs."""
     settings = options(run=run, num_epochs=10**6, **SMALL)
-    process = start("train", "--backend", "numpy", *settings, program=("-c", SAVING), **how)
+    process = start("train", "--backend", "numpy", *settings, program=("-c", SAVING), **kwargs)
     wait_for_epochs(process, run, 3)
     return process
 
 
-def test_a_second_session_is_refused_with_the_name_of_the_first(capsys):
+def test_second_session_on_a_run_is_refused(capsys):
     process = training("runs/r")
     try:
         run_in_process(capsys, "train", "--resume", "runs/r", "--num-epochs", 10**6).assert_error(
@@ -47,30 +47,30 @@ def test_a_second_session_is_refused_with_the_name_of_the_first(capsys):
     assert "killed" in run_in_process(capsys, "runs").out
     epochs = [row["epoch"] for row in history("runs/r")]
     assert epochs == list(range(1, len(epochs) + 1))
-    # Its death has released the lock.
-    last = len(epochs) + 2
-    run_in_process(capsys, "train", "--resume", "runs/r", "--num-epochs", last).assert_exit()
-    assert [row["epoch"] for row in history("runs/r")] == list(range(1, last + 1))
+    # The lock was released when the process ended.
+    num_epochs = len(epochs) + 2
+    run_in_process(capsys, "train", "--resume", "runs/r", "--num-epochs", num_epochs).assert_exit()
+    assert [row["epoch"] for row in history("runs/r")] == list(range(1, num_epochs + 1))
 
 
-def test_resumes_that_start_at_once(tmp_path):
-    whole = rnn_scratch.train("numpy", num_epochs=40, run="whole", **SMALL)
+def test_simultaneous_resumes_train_once(tmp_path):
+    uninterrupted = rnn_scratch.train("numpy", num_epochs=40, run="whole", **SMALL)
     rnn_scratch.train("numpy", num_epochs=2, run="r", **SMALL)
     results = run_in_threads([partial(rnn_scratch.resume, "r", 40)] * 4)
-    errors = [str(each) for each in results if isinstance(each, RNNScratchError)]
+    errors = [str(result) for result in results if isinstance(result, RNNScratchError)]
     assert len(errors) == 3
-    # Those that come after the first has finished find nothing left to train.
+    # A call that starts after the first call has finished finds nothing left to train.
     assert all("another session" in text or "Nothing left" in text for text in errors)
-    assert_same_run("r", whole)
+    assert_same_run("r", uninterrupted)
 
 
 @posix
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_each_signal_ends_a_training_as_ctrl_c_does(name):
-    number = getattr(signal, name)
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])  # `test_interruptions` sends SIGINT
+def test_signals_end_training_like_ctrl_c(name):
+    signum = getattr(signal, name)
     process = training("r")
-    process.send_signal(number)
-    result = finish(process).assert_exit(128 + number, err="")
+    process.send_signal(signum)
+    result = finish(process).assert_exit(128 + signum, err="")
     assert "Interrupted. The checkpoint of epoch" in result.out
     (session,) = run_folder.read(Path("r")).sessions
     assert (session.outcome, session.reason) == ("interrupted", f"Stopped('{name}')")
@@ -78,7 +78,7 @@ def test_each_signal_ends_a_training_as_ctrl_c_does(name):
 
 
 @posix
-def test_an_ignored_signal_stays_ignored():
+def test_ignored_signal_stays_ignored():
     process = training("r", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     process.send_signal(signal.SIGHUP)
     wait_for_epochs(process, "r", len(history("r")) + 3)
@@ -86,8 +86,8 @@ def test_an_ignored_signal_stays_ignored():
     assert finish(process).code == 128 + signal.SIGTERM
 
 
-# As a compiled module does that imports NumPy's interface: it prints the exception that it meets,
-# and raises another.
+# Module that prints one exception and raises another, as a compiled module does when it is
+# interrupted while it imports NumPy's C API.
 COMPILED = """
 import os, signal, traceback
 try:

@@ -1,4 +1,4 @@
-"""Training: a resumed run equals an uninterrupted one, and divergence stops with a message."""
+"""Training: a resumed run equals an uninterrupted run, and a diverging run stops with advice."""
 
 import re
 import shutil
@@ -30,12 +30,12 @@ from rnn_scratch.text import books
 STORY = books.load("tide-clock").content
 
 
-def train(backend_name, num_epochs, **more):
-    return rnn_scratch.train(backend_name, num_epochs=num_epochs, **{**SMALL, **more})
+def train(backend_name, num_epochs, **changes):
+    return rnn_scratch.train(backend_name, num_epochs=num_epochs, **{**SMALL, **changes})
 
 
 def assert_same_on(device, run, expected):
-    """Compare bit for bit on the CPU; other devices may add in another order."""
+    """Compare two runs: bit for bit on the CPU, within a tolerance on other devices."""
     if device == "cpu":
         assert_same_run(run, expected)
     else:
@@ -45,16 +45,16 @@ def assert_same_on(device, run, expected):
         )
 
 
-# By default NumPy and PyTorch do it in both ways.
+# The second case of a test below; by default, only NumPy and PyTorch run it.
 RANDOM = pytest.param(
     *("random", "float64"), marks=pytest.mark.frameworks(by_default=("numpy", "torch"))
 )
 
 
 @pytest.mark.parametrize(("sampling", "dtype"), [("sequential", "float32"), RANDOM])
-def test_two_epochs_and_two_more_are_four(backend, backend_name, device, sampling, dtype):
+def test_resumed_run_equals_an_uninterrupted_run(backend, backend_name, device, sampling, dtype):
     skip_without(backend, device, dtype)
-    # Many gradients are clipped: their norm depends on the order of the parameters.
+    # A small theta clips many gradients, whose norm depends on the order of the parameters.
     settings = {
         "sampling": sampling,
         "dtype": dtype,
@@ -66,27 +66,27 @@ def test_two_epochs_and_two_more_are_four(backend, backend_name, device, samplin
         "max_tokens": 1200,
         "theta": 0.1,
     }
-    whole = train(backend_name, 4, **settings)
+    uninterrupted = train(backend_name, 4, **settings)
     half = train(backend_name, 2, **settings)
     result = rnn_scratch.resume(half, 4, threads=1)
     assert result.folder == half.folder
-    assert_same_on(device, result, whole)
+    assert_same_on(device, result, uninterrupted)
     assert_same(result.arrays, parameters(result))
     assert len(result.history) == 4
     assert [s.to_epoch for s in result.record.sessions] == [2, 4]
     runtimes = [session.runtime for session in result.record.sessions]
-    assert [(each.device, each.threads) for each in runtimes] == [(device, 1)] * 2
-    predictions = [run.record.sessions[-1].predictions for run in (result, whole)]
+    assert [(runtime.device, runtime.threads) for runtime in runtimes] == [(device, 1)] * 2
+    predictions = [run.record.sessions[-1].predictions for run in (result, uninterrupted)]
     assert predictions[0] == predictions[1] or device != "cpu"
-    # Otherwise offsets and shuffles would not have been tested.
-    assert len({row["loss"] for row in history(whole.folder)}) == 4
+    # If the losses were equal, the offsets and shuffles would not have been tested.
+    assert len({row["loss"] for row in history(uninterrupted.folder)}) == 4
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
 @pytest.mark.parametrize("model", VARIANTS)
-def test_every_variant_can_run_uncompiled(request, backend, backend_name, model):
+def test_uncompiled_variants_train_equally(request, backend, backend_name, model):
     request.addfinalizer(lambda: backend.machine.set_eager(False))
-    # Few operations, because each operation takes JAX a millisecond uncompiled.
+    # Use few operations, because an uncompiled operation takes JAX a millisecond.
     small = {"model": model, "dtype": "float64", "sigma": 0.1, "num_steps": 3, "max_tokens": 60}
     try:
         compiled = train(backend_name, 2, **small)
@@ -97,32 +97,32 @@ def test_every_variant_can_run_uncompiled(request, backend, backend_name, model)
     assert_same(parameters(eager), parameters(compiled), 1e-12)
 
 
-def test_other_settings_are_refused(small_run):
-    others = {"lr": 0.5, "theta": None, "num_hiddens": 13, "cell": "lstm", "valid_tokens": 5}
-    others |= {"optimizer": "momentum", "dropout": 0.3}
-    before = {path.name: path.read_bytes() for path in small_run.iterdir()}
-    message = raised_message(rnn_scratch.resume, small_run, 4, **others)
+def test_changed_settings_are_refused(small_run):
+    changes = {"lr": 0.5, "theta": None, "num_hiddens": 13, "cell": "lstm", "valid_tokens": 5}
+    changes |= {"optimizer": "momentum", "dropout": 0.3}
+    contents = {path.name: path.read_bytes() for path in small_run.iterdir()}
+    message = raised_message(rnn_scratch.resume, small_run, 4, **changes)
     settings = checkpoint.load(small_run).settings
-    for name, value in others.items():
+    for name, value in changes.items():
         assert f"`{name}`: {getattr(settings, name)} before, {value} now" in message
-    assert {path.name: path.read_bytes() for path in small_run.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in small_run.iterdir()} == contents
 
 
-def test_a_text_that_moved_or_changed(tmp_path):
-    text, other = tmp_path / "text.txt", tmp_path / "other.txt"
+def test_resuming_with_a_changed_text_is_refused(tmp_path):
+    text, moved_text = tmp_path / "text.txt", tmp_path / "other.txt"
     text.write_text(STORY)
     run = rnn_scratch.train("numpy", text=text, num_epochs=2, **SETTINGS)
-    shutil.move(text, other)
+    shutil.move(text, moved_text)
     text.write_text(STORY + "!")  # normalization removes punctuation
-    other.write_text(STORY.lower())
-    for arguments in ({}, {"text": text}, {"text": other}):
+    moved_text.write_text(STORY.lower())
+    for arguments in ({}, {"text": text}, {"text": moved_text}):
         message = raised_message(rnn_scratch.resume, run, 4, **arguments)
         assert "not the text that the run was started with" in message
-    # The content counts, not the name.
+    # Only the content must be equal; the name may differ.
     assert len(rnn_scratch.resume(run, 3, corpus="tide-clock").history) == 3
 
 
-def test_a_checkpoint_file_is_not_a_run(small_run, tmp_path):
+def test_checkpoint_file_alone_is_not_resumed(small_run, tmp_path):
     for path in (small_run / "checkpoint.safetensors", tmp_path, tmp_path / "nowhere"):
         assert "is not the folder of a run" in raised_message(rnn_scratch.resume, path, 4)
 
@@ -135,20 +135,20 @@ DIVERGING = {"lr": 1e6, "cell": "rnn-relu", "sigma": 10.0}
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
 @without_warnings
 @pytest.mark.parametrize(
-    "more",
-    # In the second case the only minibatch has a finite loss, and its update diverges.
+    "case",
+    # In the second case, the only minibatch has a finite loss, but its update diverges.
     [{}, {"batch_size": 50, "valid_tokens": 100}],
     ids=["training text", "held-out text alone"],
 )
-def test_divergence_stops_with_what_to_try(capfd, backend_name, more):
-    settings = {**SMALL, **DIVERGING, **more, "num_epochs": 3, "theta": "none", "run": "r"}
+def test_divergence_stops_with_advice(capfd, backend_name, case):
+    settings = {**SMALL, **DIVERGING, **case, "num_epochs": 3, "theta": "none", "run": "r"}
     result = run_in_process(
         capfd, "train", "--backend", backend_name, *options(**settings)
     ).assert_exit(1)
     assert result.err.startswith("Error: The loss is not finite in epoch 1")
-    kept = f"The checkpoint of {checkpoint.load('r').position} is kept."
-    advice = ("`lr` (1e+06)", "omit `theta`", "`sigma` (10)", kept)
-    assert all(words in result.err for words in advice)
+    notice = f"The checkpoint of {checkpoint.load('r').position} is kept."
+    advice = ("`lr` (1e+06)", "omit `theta`", "`sigma` (10)", notice)
+    assert all(hint in result.err for hint in advice)
     assert checkpoint.load("r").epoch == len(history("r")) == 0
     (session,) = run_folder.read(Path("r")).sessions
     assert session.outcome == "failed"
@@ -157,8 +157,8 @@ def test_divergence_stops_with_what_to_try(capfd, backend_name, more):
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
 @without_warnings
-def test_the_last_good_checkpoint_is_kept(backend_name):
-    # Each epoch multiplies the parameters; a few are still finite.
+def test_divergence_keeps_a_finite_checkpoint(backend_name):
+    # Each epoch enlarges the parameters, which stay finite for a few epochs.
     settings = {**SMALL, "lr": 3e3, "cell": "rnn-relu", "sigma": 0.5, "batch_size": 30}
     with pytest.raises(RNNScratchError) as caught:
         rnn_scratch.train(backend_name, num_epochs=500, run="r", theta=None, **settings)

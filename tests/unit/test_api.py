@@ -1,20 +1,17 @@
-"""The Python interface: arguments of other types, errors that name the argument, and reports."""
+"""The Python interface: argument types, errors that name the argument, and reports."""
 
 import re
 import sys
 import types
-from io import BytesIO
 from pathlib import Path
 
-import matplotlib.image
 import numpy as np
 import pytest
-from helpers import SMALL, epoch_row, raised_message
+from helpers import SMALL, raised_message
 
 import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.errors import RNNScratchError
-from rnn_scratch.runs import curve
 from rnn_scratch.text import books
 from rnn_scratch.training.events import Report
 
@@ -84,7 +81,7 @@ def test_wrong_argument_is_named(name, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "suggestion"),
+    ("argument", "suggestion"),
     [
         ("epochs", "Did you mean `num_epochs`?"),
         ("layers", "Did you mean `num_layers`?"),
@@ -93,12 +90,12 @@ def test_wrong_argument_is_named(name, monkeypatch):
         ("bacthes", "rnn_scratch.Settings"),
     ],
 )
-def test_unknown_argument_gets_a_suggestion(wrong, suggestion):
+def test_unknown_argument_gets_a_suggestion(argument, suggestion):
     for call in (
-        lambda: rnn_scratch.train("numpy", **{wrong: 3}),
-        lambda: rnn_scratch.resume("r", 2, **{wrong: 3}),
+        lambda: rnn_scratch.train("numpy", **{argument: 3}),
+        lambda: rnn_scratch.resume("r", 2, **{argument: 3}),
     ):
-        assert raised_message(call).startswith(f"Unknown argument `{wrong}`.\n")
+        assert raised_message(call).startswith(f"Unknown argument `{argument}`.\n")
         assert suggestion in raised_message(call)
 
 
@@ -122,11 +119,11 @@ def no_books(monkeypatch):
 def test_report_function_receives_lines(no_books):
     lines, small = [], {**SMALL, "threads": 1}
     run = rnn_scratch.train("numpy", num_epochs=12, run="r", report=lines.append, **small)
-    start, tenth, last, results = lines
+    start, tenth, end, results = lines
     assert start == "numpy (scratch) on cpu, threads: 1, epochs 1 to 12, run folder: r"
     assert re.fullmatch(r"epoch 10  perplexity .*'", tenth)
     assert tenth.endswith(repr(run.history[9].sample))
-    assert last.startswith("epoch 12: ")
+    assert end.startswith("epoch 12: ")
     assert results.endswith(f", perplexity {run.perplexity:.2f}")
     rnn_scratch.resume(run, 13, report=lines.append)
     assert "epochs 13 to 13" in lines[4]
@@ -174,15 +171,3 @@ def test_notebook_shows_a_live_plot(monkeypatch):
     del shell.kernel  # IPython's terminal has no kernel
     rnn_scratch.resume(run, 4)
     assert not states
-
-
-@pytest.mark.parametrize("perplexities", [(20.0, 3.0), (None, 3.0), (1e299, 3.0), (1.0,), (None,)])
-def test_curve_suits_light_and_dark_pages(perplexities, recwarn):
-    rows = [epoch_row(n, perplexity=p, valid_perplexity=2.5) for n, p in enumerate(perplexities, 1)]
-    picture = matplotlib.image.imread(BytesIO(curve.picture({"numpy": rows})))
-    assert picture[0, 0, 3] == picture[100, 400, 3] == 0, "a background"
-    colors = np.ptp(picture[..., :3], axis=2)
-    assert (colors > 0.3).any()
-    gray = picture[..., :3][(colors == 0) & (picture[..., 3] == 1)]
-    assert np.unique(gray) == pytest.approx(int(curve.INK[1:3], 16) / 255, abs=0.01)
-    assert not recwarn.list

@@ -1,6 +1,5 @@
-"""Child processes that misbehave end with an error that names the reason."""
+"""Failing and silent child processes end with an error that names the reason."""
 
-import contextlib
 import os
 import signal
 import sys
@@ -21,15 +20,14 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the children ar
 ENVIRONMENT = python_path(Path(__file__).parent, CLONE / "tests", *sys.path)
 
 
-def ask(function, *arguments, timeout=60, python=sys.executable):
-    calls, pythons = {"": partial(function, *arguments)}, {"": python}
-    children = processes.ask(calls, timeout=timeout, pythons=pythons, environment=ENVIRONMENT)
-    with contextlib.closing(children):
-        for _, answer in children:
-            if not isinstance(answer, processes.Exited):
+def ask(function, *arguments, timeout=60):
+    calls = {"": partial(function, *arguments)}
+    with processes.start(calls, timeout, ENVIRONMENT) as (_, answers):
+        for _, answer in answers:
+            if isinstance(answer, RNNScratchError):
+                raise answer
+            if answer is not None:
                 yield answer
-            elif answer.error:
-                raise answer.error
 
 
 def square(*values: float) -> Iterator[tuple[str, float]]:
@@ -39,14 +37,14 @@ def square(*values: float) -> Iterator[tuple[str, float]]:
 
 
 @pytest.fixture
-def interpreter(tmp_path):
-    """Return a function that writes a shell script for use as an interpreter."""
+def python_script(tmp_path, monkeypatch):
+    """Return a function that makes child processes run a shell script instead of Python."""
 
-    def write(script, name="python"):
-        path = tmp_path / f"{name}.sh"
+    def write(script):
+        path = tmp_path / "python.sh"
         path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
         path.chmod(0o755)
-        return str(path)
+        monkeypatch.setattr(sys, "executable", str(path))
 
     return write
 
@@ -58,30 +56,28 @@ def test_arguments_and_answers_keep_their_types(length):
 
 
 @pytest.mark.parametrize(
-    ("script", "reason", "signum"),
+    ("script", "reason"),
     [
-        ("exit 0", "the process exited before it finished; is rnn-scratch installed", None),
-        (r"printf '\377\376\n'", "the process exited before it finished", None),
-        ("kill -SEGV $$", "killed by SIGSEGV", signal.SIGSEGV),
-        ("kill -KILL $$", "killed by SIGKILL (perhaps by the system, out of memory)", 9),
-        ("exit 3", "failed with exit code 3: no message", None),
+        ("exit 0", "failed with exit code 0: no message"),
+        (r"printf '\377\376\n'", "failed with exit code 0: no message"),
+        ("kill -SEGV $$", "killed by SIGSEGV"),
+        ("kill -KILL $$", "killed by SIGKILL (perhaps by the system, out of memory)"),
+        ("exit 3", "failed with exit code 3: no message"),
         (
             "head -c 1000000 /dev/zero >&2; echo >&2; echo 'the last word' >&2; exit 3",
             "failed with exit code 3: the last word",
-            None,
         ),
         (
             r"printf '\033]0;t\007 oops\n' >&2; exit 1",
             r"failed with exit code 1: \x1b]0;t\x07 oops",
-            None,
         ),
     ],
 )
-def test_crash_of_a_child_names_the_reason(interpreter, script, reason, signum):
+def test_crash_of_a_child_names_the_reason(python_script, script, reason):
+    python_script(script)
     with pytest.raises(processes.Crashed) as raised:
-        list(ask(square, python=interpreter(script)))
+        list(ask(square))
     assert raised.value.problem.startswith(reason)
-    assert raised.value.signum == signum
 
 
 @pytest.mark.parametrize("end", ["raise MemoryError('none left')", "os.kill(os.getpid(), 6)"])
@@ -97,10 +93,10 @@ def answer_and_crash(end: str) -> Iterator[int]:
     exec(end)
 
 
-def test_silent_child_is_stopped(interpreter):
-    python = interpreter("echo $$ > child; exec sleep 1000")
+def test_silent_child_is_stopped(python_script):
+    python_script("echo $$ > child; exec sleep 1000")
     values = [1.0] * 2**17  # exceeds the capacity of a pipe
-    error = raised_message(list, ask(square, *values, python=python, timeout=3))
+    error = raised_message(list, ask(square, *values, timeout=3))
     assert "no answer within 3 s" in error
     wait_until(lambda: not is_running(Path("child").read_text()))
 
@@ -114,7 +110,7 @@ def test_error_of_the_function_keeps_problem_and_hint(error):
 
 
 def fail(not_offered: bool) -> Iterator[int]:
-    """Raise an error for the user, after framework code has printed something."""
+    """Raise an error for the user, after output such as a framework might print."""
     print("from Python", flush=True)
     os.system("echo from another program; cat")  # `cat` ends at once, because its input is empty
     raise (NotOffered if not_offered else RNNScratchError)("two\nlines", "a hint")
@@ -129,39 +125,30 @@ def task() -> Iterator[int]:
     time.sleep(1000)
 """
 PARENT = """
-import sys
 from functools import partial
 from another import task
 from rnn_scratch.system import processes
-pythons = {"task": sys.argv[1]}
-for _, pid in processes.ask({"task": partial(task)}, timeout=600, pythons=pythons):
-    print(pid, flush=True)
+with processes.start({"task": partial(task)}) as (_, answers):
+    for _, pid in answers:
+        if pid:
+            print(pid, flush=True)
 """
 
 
-@pytest.fixture
-def parent(tmp_path):
-    """Return a function that starts a process that has a child with this interpreter."""
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
+def test_child_ends_with_its_parent(tmp_path, name):
     (tmp_path / "another.py").write_text(TASK)
     env = python_path(tmp_path)
-    return partial(start, program=("-c", PARENT), env=env, preexec_fn=os.setpgrp)
-
-
-@pytest.mark.parametrize("is_wrapped", [False, True])
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
-def test_child_ends_with_its_parent(parent, interpreter, name, is_wrapped):
-    # An interpreter may be a script that waits for Python instead of becoming it.
-    python = interpreter(f'{sys.executable} "$@"; exit $?') if is_wrapped else sys.executable
-    with parent(python) as process:
+    with start(program=("-c", PARENT), env=env, preexec_fn=os.setpgrp) as process:
         pid = process.stdout.readline()
-        process.send_signal(getattr(signal, name))  # the parent, not its process group
+        process.send_signal(getattr(signal, name))  # to the parent only, not to its process group
         process.communicate(timeout=60)
     wait_until(lambda: not is_running(pid))
 
 
-def test_backends_that_cannot_be_probed_are_skipped(interpreter):
+def test_backends_that_cannot_be_probed_are_skipped(python_script):
     log_lines = []
-    pythons = {name: interpreter("echo null", name) for name in registry.names()}
-    assert registry.loadable(log_lines.append, pythons) == []
+    python_script("echo null")
+    assert registry.loadable(log_lines.append) == []
     skipped = [line.partition(":")[0] for line in log_lines]
     assert skipped == [f"skipping {name}" for name in registry.names()]

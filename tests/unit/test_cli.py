@@ -21,10 +21,16 @@ from rnn_scratch.training import decoding
 TRAIN = ("train", "--backend", "numpy", "--epochs", "2")
 
 
+@pytest.fixture
+def command(capsys):
+    """Return a function that runs a command in this process and returns its result."""
+    return partial(run_in_process, capsys)
+
+
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
-def test_train_prints_epochs_results_and_a_sample(capsys, backend_name):
+def test_train_prints_epochs_results_and_a_sample(command, backend_name):
     settings = {"backend": backend_name, "num_epochs": 11, "valid_tokens": 50, **SMALL}
-    result = run_in_process(capsys, "train", *options(run="r", **settings)).assert_exit(err="")
+    result = command("train", *options(run="r", **settings)).assert_exit(err="")
     assert not {"\x1b", "\r"} & set(result.out)
     first, tenth, end, *results, sample = result.out.splitlines()
     assert re.fullmatch(
@@ -32,7 +38,7 @@ def test_train_prints_epochs_results_and_a_sample(capsys, backend_name):
     )
     metrics = r"perplexity \d+\.\d\d \(held out \d+\.\d\d\)"
     assert re.fullmatch(rf"epoch 10  {metrics}  'time traveller.{{50}}'", tenth)
-    assert re.fullmatch(r"epoch 11: [\d,]+ tokens/s on \w+", end)
+    assert re.fullmatch(r"epoch 11: [\d,]+ characters/s on \w+", end)
     last = history("r")[-1]
     for text, loss, line in (
         ("training", last["loss"], results[0]),
@@ -41,22 +47,18 @@ def test_train_prints_epochs_results_and_a_sample(capsys, backend_name):
         figures = f"{loss:.3f} nats, {loss / math.log(2):.3f} bits per character"
         assert line == f"{text} text  {figures}, perplexity {math.exp(loss):.2f}"
     # The sample is drawn at random: greedy decoding would soon repeat itself.
-    assert sample == run_in_process(
-        capsys, "predict", "r", "--best", *options(**SAMPLE)
-    ).out.rstrip("\n")
+    assert sample == command("predict", "r", "--best", *options(**SAMPLE)).out.rstrip("\n")
 
 
-def test_predict_prints_prefix_and_characters(capsys, small_run):
-    result = run_in_process(
-        capsys, "predict", small_run, "--prefix", "the ", "--length", "12"
-    ).assert_exit(err="")
+def test_predict_prints_prefix_and_characters(command, small_run):
+    result = command("predict", small_run, "--prefix", "the ", "--length", "12").assert_exit(err="")
     assert re.fullmatch(r"the [a-z ]{12}\n", result.out)
     hot = ("predict", f"{small_run}/checkpoint.safetensors", "--temperature", 9, "--seed")
-    first, repeated, other_seed = (run_in_process(capsys, *hot, seed).out for seed in (1, 1, 2))
+    first, repeated, other_seed = (command(*hot, seed).out for seed in (1, 1, 2))
     assert first == repeated != other_seed
     assert first.startswith("time traveller ")
     skip = ("--prefix", "The ", "--unknown", "skip", "--length", 1)
-    assert re.fullmatch("he .\n", run_in_process(capsys, "predict", small_run, *skip).out)
+    assert re.fullmatch("he .\n", command("predict", small_run, *skip).out)
 
 
 def test_terminal_shows_each_character_when_chosen(on_terminal, monkeypatch, small_run):
@@ -74,10 +76,8 @@ def test_terminal_shows_each_character_when_chosen(on_terminal, monkeypatch, sma
     assert output[7:] == "\n"
 
 
-def test_evaluate_prints_loss_and_baselines(capsys, small_run):
-    result = run_in_process(capsys, "evaluate", small_run, "--corpus", "tide-clock").assert_exit(
-        err=""
-    )
+def test_evaluate_prints_loss_and_baselines(command, small_run):
+    result = command("evaluate", small_run, "--corpus", "tide-clock").assert_exit(err="")
     model, text, first, loss, uniform, unigram = result.out.splitlines()
     assert model == "model      epoch 2"
     trained = json.loads(Path(small_run, "run.json").read_bytes())["text"]["train_tokens"]
@@ -88,10 +88,10 @@ def test_evaluate_prints_loss_and_baselines(capsys, small_run):
     assert unigram.startswith("unigram    16.60  ")
 
 
-def test_evaluate_splits_the_run_text_in_two_parts(capsys):
+def test_evaluate_splits_the_text_of_a_run(command):
     run = "held-out"
-    run_in_process(capsys, *TRAIN, *options(run=run, valid_tokens=60, **SMALL)).assert_exit()
-    result = run_in_process(capsys, "evaluate", run).assert_exit(err="")
+    command(*TRAIN, *options(run=run, valid_tokens=60, **SMALL)).assert_exit()
+    result = command("evaluate", run).assert_exit(err="")
     trained_on, held_out = result.out.split("\n\n")
     record, last = json.loads(Path(run, "run.json").read_bytes()), history(run)[-1]
     for part, size in ((trained_on, "train_tokens"), (held_out, "valid_tokens")):
@@ -104,19 +104,17 @@ def test_evaluate_splits_the_run_text_in_two_parts(capsys):
     assert result.held_out.loss == last["valid_loss"]
 
 
-def test_options_override_a_preset(capsys):
+def test_options_override_a_preset(command):
     small = {**SMALL, "num_epochs": 1, "backend": "numpy", "warmup": 2, "theta": "none"}
-    result = run_in_process(
-        capsys, "train", "--preset", "minute", *options(run="r", **small)
-    ).assert_exit()
+    result = command("train", "--preset", "minute", *options(run="r", **small)).assert_exit()
     expected = {**PRESETS["minute"], **small, "theta": None}
     settings = json.loads(Path("r", "run.json").read_bytes())["settings"]
     assert settings == {n: expected.get(n, value) for n, value in settings.items()}
     assert "preset minute: model=fast, cell=lstm, " in result.out
 
 
-def test_settings_are_options_with_short_aliases(capsys):
-    help_text = run_in_process(capsys, "train", "--help").assert_exit().out
+def test_settings_are_options_with_short_aliases(command):
+    help_text = command("train", "--help").assert_exit().out
     for name in Settings.__struct_fields__:
         assert f"--{name.replace('_', '-')}" in help_text
     headings = ["Data:", "Model:", "Training:", "Run:", "Other options:"]
@@ -124,13 +122,13 @@ def test_settings_are_options_with_short_aliases(capsys):
     assert max(map(len, help_text.splitlines())) <= 80
     small = {name: value for name, value in SMALL.items() if name != "num_hiddens"}
     aliases = ("--epochs", "1", "--layers", "2", "--num-hiddens", "3", "--run", "r")
-    run_in_process(capsys, "train", "--backend", "numpy", *aliases, *options(**small)).assert_exit()
+    command("train", "--backend", "numpy", *aliases, *options(**small)).assert_exit()
     settings = json.loads(Path("r", "run.json").read_bytes())["settings"]
     assert (settings["num_epochs"], settings["num_layers"]) == (1, 2)
 
 
-def test_unsupported_device_or_model_is_refused(capsys):
-    impossible = partial(run_in_process, capsys, *TRAIN, *options(**SMALL))
+def test_unsupported_device_or_model_is_refused(command):
+    impossible = partial(command, *TRAIN, *options(**SMALL))
     impossible("--device", "tpu").assert_error(
         "cannot use the device 'tpu' with float32 on this machine.\nChoose another `device`: cpu"
     )
@@ -141,28 +139,23 @@ def test_unsupported_device_or_model_is_refused(capsys):
 @pytest.mark.parametrize(
     "arguments", [("--model", "scratch"), ("--exact", "--corpus", "tide-clock")]
 )
-def test_check_refuses_a_device_without_a_backend(capsys, arguments):
-    run_in_process(capsys, "check", "numpy", "--device", "zz", *arguments).assert_error(
+def test_check_refuses_a_device_without_a_backend(command, arguments):
+    command("check", "numpy", "--device", "zz", *arguments).assert_error(
         "`device` must be auto or a device of this machine (got 'zz')", "numpy: cpu"
     )
 
 
-def test_exact_training_and_check_print_one_digest(capsys):
+def test_exact_training_and_check_print_one_digest(command):
     settings = options(optimizer="adam", num_epochs=2, **SMALL)
-    result = run_in_process(
-        capsys, "train", "--backend", "numpy", "--exact", "--run", "r", *settings
-    )
+    result = command("train", "--backend", "numpy", "--exact", "--run", "r", *settings)
     (digest,) = re.findall(r"^digest ([0-9a-f]{16})$", result.out, re.MULTILINE)
-    assert digest in run_in_process(capsys, "check", "numpy", "--exact", *settings).out
-    assert (
-        "digest"
-        not in run_in_process(capsys, "train", "--backend", "numpy", "--run", "s", *settings).out
-    )
+    assert digest in command("check", "numpy", "--exact", *settings).out
+    assert "digest" not in command("train", "--backend", "numpy", "--run", "s", *settings).out
 
 
-def test_play_writes_one_self_contained_file(capsys):
+def test_play_writes_one_self_contained_file(command):
     rnn_scratch.train("numpy", run="runs/<b>", num_epochs=1, **SMALL)
-    result = run_in_process(capsys, "play", "last", "--no-browser").assert_exit(err="")
+    result = command("play", "last", "--no-browser").assert_exit(err="")
     file = Path("runs/<b>/play.html")
     assert result.out == f"The network of runs/<b> is in {file.absolute()}\n"
     content = file.read_text(encoding="utf-8")
@@ -174,13 +167,13 @@ def test_play_writes_one_self_contained_file(capsys):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="folder names are Unicode on other platforms")
-def test_play_escapes_names_and_vocabularies(capsys):
+def test_play_escapes_names_and_vocabularies(command):
     story = "</script><script>alert(1)</script><!-- " * 40
     Path("story.txt").write_text(story, encoding="utf-8")
     folder = os.fsdecode(b"\xff<img src=x>")
     text = {"text": "story.txt", "normalize": "none", "max_tokens": 0}
     run = rnn_scratch.train("numpy", run=folder, num_epochs=1, **{**SMALL, "corpus": None, **text})
-    run_in_process(capsys, "play", folder, "--no-browser").assert_exit(err="")
+    command("play", folder, "--no-browser").assert_exit(err="")
     content = Path(folder, "play.html").read_text(encoding="utf-8")
     assert "<h1>\\udcff&lt;img src=x&gt;</h1>" in content
     (data,) = re.findall("const NETWORKS = (.*);\n", content)
@@ -189,8 +182,6 @@ def test_play_escapes_names_and_vocabularies(capsys):
     assert "<" in run.vocab
 
 
-def test_play_refuses_a_missing_run(capsys):
-    run_in_process(capsys, "play", "no-run", "--no-browser").assert_error("no-run")
-    rnn_scratch.train("numpy", run="r", num_epochs=1, **SMALL)
-    Path("r/play.html").mkdir()
-    run_in_process(capsys, "play", "r", "--no-browser").assert_error("could not be written")
+def test_play_reports_an_unwritable_file(command, small_run):
+    Path(small_run, "play.html").mkdir()
+    command("play", small_run, "--no-browser").assert_error("play.html could not be written")

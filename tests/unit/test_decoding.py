@@ -21,7 +21,7 @@ finite = {
 }
 
 
-def test_greedy_chooses_the_most_likely_token_and_the_first_on_a_tie():
+def test_greedy_chooses_the_most_likely_token():
     assert greedy(LOGITS) == 2
     assert greedy(np.array([1.0, 3.0, 2.0, 3.0])) == 1
     assert greedy(np.zeros(4, np.float32)) == 1
@@ -56,7 +56,7 @@ def test_frequencies_follow_softmax_to_the_power_of_alpha(temperature):
     ],
     ids=str,
 )
-def test_top_k_top_p_and_min_p_limit_the_choice(conditions, candidates):
+def test_conditions_limit_the_drawn_tokens(conditions, candidates):
     choose = sampler(1.0, 0, **conditions)
     assert {choose(np.log([0.9, 0.1, 0.4, 0.3, 0.2])) - 1 for _ in range(300)} == candidates
 
@@ -83,7 +83,7 @@ def test_sampler_returns_an_index_without_warnings(dtype, data):
     assert 1 <= greedy(logits) < len(logits)
 
 
-# Pinned random numbers: every version of NumPy must produce them for every backend.
+# Pinned random numbers, which must not depend on the version of NumPy or on the backend.
 
 
 def test_sampled_tokens_are_pinned():
@@ -94,10 +94,10 @@ def test_sampled_tokens_are_pinned():
     ]  # fmt: skip
 
 
-def test_each_purpose_seed_and_epoch_has_its_own_stream():
+def test_streams_of_random_numbers_differ():
     keys = [(seed, purpose, epoch) for seed in (0, 1) for purpose in randomness.PURPOSES
             for epoch in (0, 1)]  # fmt: skip
-    first = [randomness.generator(*key).random_sample() for key in keys]
-    assert len(set(first)) == len(keys)
-    assert [randomness.generator(*key).random_sample() for key in keys] == first
+    values = [randomness.generator(*key).random_sample() for key in keys]
+    assert len(set(values)) == len(keys)
+    assert [randomness.generator(*key).random_sample() for key in keys] == values
     randomness.generator(2**32 - 1, "offset", 2**32 - 1)

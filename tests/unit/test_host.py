@@ -1,4 +1,4 @@
-"""The machine: threads, memory, TF32 and the products that limit training."""
+"""The machine: threads, peak memory and TF32."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ def test_two_threads_give_the_same_numbers(backend_name):
 
 
 def allows_tf32(framework):
-    """Return whether an imported framework multiplies in TF32."""
+    """Return whether an imported framework may multiply matrices in TF32."""
     module = sys.modules[framework]
     if framework == "torch":
         return module.backends.cuda.matmul.allow_tf32 or module.backends.cudnn.allow_tf32
@@ -49,12 +49,12 @@ def test_peak_memory_is_the_maximum():
     # A new process, because this process may have used more memory earlier.
     program = """if True:
         import numpy as np
-        from rnn_scratch.system import host
-        initial = host.peak_memory()
+        from rnn_scratch.compare.tasks import peak_memory
+        initial = peak_memory()
         block = np.ones(2**26)  # half a GiB
-        with_block = host.peak_memory()
+        with_block = peak_memory()
         del block
-        print(initial, with_block, host.peak_memory())
+        print(initial, with_block, peak_memory())
     """
     initial, with_block, final = map(int, run_subprocess(program=("-c", program)).out.split())
     assert 2**28 < with_block - initial < 2**30

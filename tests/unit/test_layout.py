@@ -10,7 +10,7 @@ CORE = Path(rnn_scratch.__file__).parent
 REPOSITORY = CORE.parent
 FRAMEWORKS = {"torch", "tensorflow", "keras", "mxnet", "jax", "flax"}
 
-# Top-level modules and folders, in levels: they import only from earlier levels and their folder.
+# Top-level modules and folders by level: each imports only from earlier levels and from itself.
 ORDER = (
     ("errors",),
     ("randomness",),
@@ -34,7 +34,7 @@ LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 
 
 def name(path):
-    """Return the name of a module, or of a folder for its ``__init__``."""
+    """Return the dotted name of a module, or of its package for an ``__init__``."""
     return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
 
 
@@ -51,7 +51,7 @@ def sources():
 
 
 def imports(path):
-    """Yield the absolute names that a module imports, also within functions."""
+    """Yield the absolute names that a module imports, including imports within functions."""
     package = list(path.relative_to(REPOSITORY).parts[:-1])
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -59,7 +59,7 @@ def imports(path):
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             prefix = ".".join([*base, *([node.module] if node.module else [])])
-            for alias in node.names:  # each name is a module of a folder, or a name in a module
+            for alias in node.names:  # each name is a submodule or defined in `prefix`
                 full_name = f"{prefix}.{alias.name}"
                 yield full_name if full_name in MODULES else prefix
 
@@ -81,7 +81,7 @@ def test_modules_import_only_from_earlier_levels():
             )
 
 
-def test_each_module_has_a_level():
+def test_modules_have_a_level():
     assert {room(module) for module in MODULES} == set(LEVEL)
 
 
@@ -96,7 +96,7 @@ def test_core_imports_no_framework():
 
 
 def test_backends_import_only_allowed_modules():
-    # Backends may import NumPy's backend, because MXNet shares its workers.
+    # Backends may import the NumPy backend, because MXNet uses its workers.
     names = ("contract", "exact", "parameters", "system", "workers", "backends")
     allowed = {f"{CORE.name}.{name}" for name in names}
     for path in (REPOSITORY / "backends").rglob("*.py"):
@@ -105,6 +105,6 @@ def test_backends_import_only_allowed_modules():
 
 
 def test_module_names_are_unique():
-    # Python runs a folder as a program by the module `__main__`.
+    # Python requires the names `__init__` and `__main__`, so packages may share them.
     stems = Counter(path.stem for path in MODULES.values() if not path.stem.startswith("__"))
     assert [stem for stem, count in stems.items() if count > 1] == []

@@ -1,4 +1,4 @@
-"""Minibatches of a text: sequential partitioning, random sampling, the shortest text."""
+"""Minibatches of a text: sequential partitioning, random sampling, and the minimum text length."""
 
 import contextlib
 import itertools
@@ -37,7 +37,7 @@ def evaluation_batches(num_tokens, batch_size, num_steps):
     return list(minibatches.evaluation_batches(np.arange(num_tokens), settings))
 
 
-# In these tests, the value of a token is its position in the text.
+# In these tests, the value of each token is its position in the text.
 
 
 @given(sizes, sizes, st.integers(0, 60), st.sampled_from(SAMPLINGS), seeds, st.integers(1, 9))
@@ -64,7 +64,7 @@ def test_sequential_rows_continue_in_the_next_minibatch(B, T, num_more, data):
     assert batches[0][0][0, 0] == offset
     for (X, *_), (following, *_) in itertools.pairwise(batches):
         np.testing.assert_array_equal(following[:, 0], X[:, -1] + 1)
-    # The rows are equal parts of the text and are used completely.
+    # Each row is an equal part of the text, divided into as many minibatches as fit.
     length = (min_tokens(B, T) + num_more - offset - 1) // B
     np.testing.assert_array_equal(batches[0][0][:, 0], offset + length * np.arange(B))
     assert len(batches) == length // T
@@ -91,7 +91,7 @@ def test_shortest_text_makes_a_minibatch_at_every_offset(sampling, B, T):
     assert min(counts) == 0
 
 
-def test_offsets_range_from_0_to_num_steps_minus_1():
+def test_offsets_are_below_num_steps():
     assert {minibatches.draw_offset(5, 0, epoch) for epoch in range(1, 200)} == {0, 1, 2, 3, 4}
     assert {minibatches.draw_offset(1, 0, epoch) for epoch in range(1, 20)} == {0}
 

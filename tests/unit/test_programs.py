@@ -1,4 +1,4 @@
-"""The single-file programs are up to date, and equal `train` bit for bit."""
+"""The single-file programs are up to date, and train like `train`, bit for bit."""
 
 import ast
 import re
@@ -26,7 +26,7 @@ def source_of(backend, kind):
 @pytest.mark.usefixtures("_in_the_clone")
 @pytest.mark.parametrize("kind", programs.KINDS)
 @pytest.mark.parametrize("backend", registry.BUILTIN_BACKENDS)
-def test_program_is_up_to_date_short_and_self_contained(backend, kind):
+def test_program_is_up_to_date_and_self_contained(backend, kind):
     source = source_of(backend, kind)
     assert source == programs.program(backend, kind), "run: python -m make.programs"
     assert source.count("\n") <= 250
@@ -46,14 +46,14 @@ def test_program_has_the_losses_and_weights_of_train(
 ):
     settings, source = programs.KINDS[kind], source_of(builtin_name, kind)
     sizes = f"{settings.batch_size}, {settings.num_steps}, {settings.num_epochs}, "
-    for old, replacement in {
+    for text, replacement in {
         f" = {sizes}{settings.max_tokens}": " = 4, 6, 3, 500",
         f"num_hiddens={settings.num_hiddens}": "num_hiddens=12",
         'dtype="float32"': 'dtype="float64"',
         "num_epochs // 20": "1",
     }.items():
-        assert source.count(old) == 1, old
-        source = source.replace(old, replacement)
+        assert source.count(text) == 1, text
+        source = source.replace(text, replacement)
     script, book = tmp_path / "program.py", tmp_path / "book.txt"
     script.write_text(source, encoding="utf-8")
     book.write_text(BOOK, encoding="utf-8")

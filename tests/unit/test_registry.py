@@ -1,12 +1,12 @@
-"""Backends by name: missing backends, failing backends, and backends of other packages."""
+"""Backends by name: missing backends, failing backends, and backends from other packages."""
 
 import pytest
 from helpers import SMALL, install_packages, options, run_subprocess
 
 from rnn_scratch import registry
 
-# Packages with an entry point in a .dist-info folder, as pip would install them. Objects replace
-# modules: NumPy's modules with some functions replaced or missing.
+# Sources of packages to install with an entry point, as pip would. In some sources, objects stand
+# for modules: the NumPy modules with some functions replaced or missing.
 FOREIGN = {
     "healthy": """
         from types import SimpleNamespace
@@ -25,13 +25,11 @@ FOREIGN = {
         machine, scratch = SimpleNamespace(**vars(machine)), SimpleNamespace(**vars(scratch))
         del scratch.clip, scratch.predict, machine.tensor
     """,
-    "no_machine": "from rnn_scratch.backends.numpy import deep, exact, scratch",
     "own_words": """
         from rnn_scratch.contract import RNNScratchError
         raise RNNScratchError("Own Words needs its framework: pip install own-words")
     """,
     "segfault": "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
-    "exits": "import sys; sys.exit(3)",
     "raises": "raise RuntimeError('no such driver')",
     "needy": "import a_module_that_nobody_has",
     "breaks": """
@@ -46,7 +44,7 @@ FOREIGN = {
 
 @pytest.fixture
 def foreign(tmp_path):
-    """Return an environment in which other packages with backends are installed."""
+    """Return environment variables with which the packages in FOREIGN are installed."""
     return install_packages(tmp_path / "site", FOREIGN)
 
 
@@ -54,7 +52,7 @@ def test_backends_lists_crashing_backends(foreign):
     result = run_subprocess("backends", env=foreign).assert_exit(err="")
     head, *lines = result.out.splitlines()
     assert head.split("  ")[0].strip() == "backend"
-    # The first column of a message's second line is empty.
+    # In the continuation lines of a message, the first column is empty.
     rows = {line.split()[0]: " ".join(line.split()) for line in lines if not line.startswith("  ")}
     ours = [name for name in registry.BUILTIN_BACKENDS if name in rows]
     assert list(rows)[: len(ours)] == ours
@@ -63,10 +61,8 @@ def test_backends_lists_crashing_backends(foreign):
     assert rows["healthy"] == "healthy yes npu, cpu library 1.2.3"
     for name, reason in {
         "lacking": "lacks scratch.clip, scratch.predict, machine.tensor",
-        "no_machine": "machine.devices, machine.set_threads",
         "own_words": "Own Words needs its framework: pip install own-words",
         "segfault": "killed by SIGSEGV",
-        "exits": "The exits backend failed to load: SystemExit: 3",
         "raises": "The raises backend failed to load: RuntimeError: no such driver",
         "needy": "needs the Python module a_module_that_nobody_has",
         "breaks": "the device was removed",
@@ -82,7 +78,7 @@ def test_backends_lists_crashing_backends(foreign):
     result.assert_error("The raises backend failed to load: RuntimeError: no such driver")
 
 
-# Commands that do not compute import neither a framework nor a library for downloads.
+# Program that prints which frameworks and download libraries non-computing commands import.
 IMPORTED = """
 import sys
 from rnn_scratch import registry
@@ -137,7 +133,7 @@ main()
 """
 
 
-def test_train_uses_numpy_without_pytorch(copy):
+def test_train_uses_numpy_without_pytorch():
     small, program = options(**SMALL, num_epochs=1), ("-c", NO_TORCH)
     notice, first_line, *_ = (
         run_subprocess("train", *small, program=program).assert_exit(err="").out.splitlines()
@@ -145,9 +141,5 @@ def test_train_uses_numpy_without_pytorch(copy):
     assert notice.startswith("PyTorch is not installed, so training uses NumPy. Install it ")
     assert "in the folder of the clone: pip install -e '.[torch]'" in notice
     assert first_line.startswith("numpy (scratch) on cpu")
-    result = run_subprocess(
-        "train", "--backend", "torch", *small, program=program, env={"PYTHONPATH": copy}
-    )
-    result.assert_error(
-        "PyTorch, which is not installed", "Install it: pip install 'rnn-scratch[torch]'"
-    )
+    result = run_subprocess("train", "--backend", "torch", *small, program=program)
+    result.assert_error("PyTorch, which is not installed", "pip install -e '.[torch]'")

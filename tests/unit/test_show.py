@@ -1,19 +1,18 @@
-"""Function sources from the backends' files, and `show`, which prints them in columns."""
+"""Function sources from the backends' files, and the command `show`, which prints them."""
 
 from pathlib import Path
 
 import pytest
 from helpers import CLONE, install_packages, run_in_process, run_subprocess
-from rich.text import Text
 
 from rnn_scratch import contract, registry
-from rnn_scratch.show import alignment, columns, source_code
+from rnn_scratch.show import alignment, source_code
 
 
 @pytest.fixture
 def show_lines(on_terminal, _in_the_clone):
-    """Return a function that returns the lines of `show` on a terminal of this width."""
-    # Run in the clone: elsewhere, its long path would take two lines of a title.
+    """Return a function that runs `show` on a terminal of a given width and returns the lines."""
+    # Run in the clone: elsewhere, paths would be longer, and titles would take two lines.
     return lambda width, *names: on_terminal("show", *names, columns=width).out.splitlines()
 
 
@@ -22,11 +21,11 @@ def source_of(*arguments):
 
 
 @pytest.mark.parametrize("name", registry.BUILTIN_BACKENDS)
-def test_functions_of_the_contract_are_found_in_their_files(name):
+def test_contract_functions_are_found_in_their_files(name):
     for module in ("scratch", "deep", "machine", "workers"):
         for function in contract.MODULES[module]:
             if (name, function.__name__) in (("mxnet", f) for f in ("join", "leave")):
-                assert source_code.find(name, function.__name__) == []  # MXNet uses NumPy's
+                assert source_code.find(name, function.__name__) == []  # NumPy defines them
                 continue
             piece = source_code.find(name, function.__name__)[0]
             assert piece.file == CLONE / "backends" / name / f"{module}.py"
@@ -56,32 +55,16 @@ def test_helpers_follow_the_function_that_uses_them(capsys):
 
     assert names("numpy", "step") == {"step", "CELLS", "rnn"}
     assert names("torch", "lstm") == {"lstm", "gate"}
-    # NumPy's gradients call their backward pass as model.backward.
+    # The NumPy `gradients` calls its backward pass as `model.backward`.
     assert {"backward", "step_backward", "CELL_BACKWARD", "rnn_backward"} <= names(
         "numpy", "gradients"
     )
-    # Helpers in sibling files outside the contract.
+    # Helpers may be in sibling files that are not part of the contract.
     assert {"product", "split"} <= names("tensorflow", "forward", "fast")
     assert "tensor" not in names("torch", "state")
     result = run_in_process(capsys, "show", "rnn_backward", "--backends", "numpy,torch")
     assert result.out.count("def rnn_backward(") == 1
     assert result.err == "rnn_backward is not defined in: torch.\n"
-
-
-def test_nested_package_with_a_helper_file_is_shown(tmp_path):
-    env = install_packages(tmp_path, {"nested": ""})
-    (info,) = tmp_path.glob("*/entry_points.txt")
-    info.write_text("[rnn_scratch.backends]\nnested = nested_rnn.backend\n")
-    folder = tmp_path / "nested_rnn" / "backend"
-    folder.mkdir()
-    (folder / "__init__.py").write_text("raise RuntimeError('imported')")
-    source = "from .helpers import cell as own\n\n\ndef step(x):\n    return own(x), 'mine'\n"
-    (folder / "scratch.py").write_text(source)
-    (folder / "helpers.py").write_text("def cell(x):\n    return x\n")
-    out = run_subprocess("show", "step", "--backends", "nested,numpy", env=env).out
-    path = Path("nested_rnn", "backend", "scratch.py")
-    assert out.startswith(f"# nested: {path}:4\ndef step(x):")
-    assert "def cell(x):" in out
 
 
 def test_backend_without_source_is_skipped_unless_named(tmp_path):
@@ -101,9 +84,9 @@ def test_piped_output_is_plain_text(capsys):
     out = run_in_process(
         capsys, "show", "clip", "--backends", "torch, torch,numpy,numpy:scratch"
     ).out
-    first, second = out.removeprefix("# torch: ").split("\n\n\n# numpy: ")
-    assert first.split("\n", 1)[1] == source_of("torch", "clip")
-    assert second.split("\n", 1)[1] == source_of("numpy", "clip") + "\n"
+    torch_source, numpy_source = out.removeprefix("# torch: ").split("\n\n\n# numpy: ")
+    assert torch_source.split("\n", 1)[1] == source_of("torch", "clip")
+    assert numpy_source.split("\n", 1)[1] == source_of("numpy", "clip") + "\n"
     out = run_in_process(capsys, "show", "detach", "--diff", "numpy", "torch").out
     assert out.startswith("--- numpy: ")
     assert "\n+++ torch: " in out
@@ -121,7 +104,7 @@ def test_terminal_width_determines_the_number_of_columns(show_lines, width, rows
     assert [line.count("scratch.py:") for line in heads] == rows
     assert max(map(len, lines)) <= width
     assert all(name in " ".join(heads) for name in registry.BUILTIN_BACKENDS)
-    # The title gives the line number of the first displayed line, the start of the cell.
+    # A title gives the line number of the first line shown, where the cell function starts.
     assert f"scratch.py:{source_code.find('numpy', 'rnn')[0].line} " in heads[0] + " "
 
 
@@ -143,17 +126,6 @@ def test_folding_loses_nothing(show_lines, width):
     assert "".join("".join(lines).split()).endswith(source)
 
 
-def test_lines_with_one_changed_word_fold_at_the_same_word():
-    row = [
-        (Text(f"    h = {name}(x @ W_xh + h @ W_hh + b)  # (B, H)"), columns.HANG)
-        for name in ("tanh", "torch.tanh", "more.words of.tanh")
-    ]
-    for width in range(24, 60):
-        short, long, last = (text.plain.split("\n") for text in columns._fold(row[:3], width))
-        assert [len(line.split()) for line in short] == [len(line.split()) for line in long]
-        assert "".join("".join(last).split()) == "".join(row[2][0].plain.split())
-
-
 def test_differences_are_marked(show_lines):
     rows = show_lines(220, "gradients", "--diff", "torch", "tensorflow")
     assert any(" | " in row and "torch.autograd.grad" in row for row in rows)
@@ -166,9 +138,9 @@ def test_differences_are_marked(show_lines):
 
 
 def test_lines_are_aligned():
-    left = ["a = 1", "", "only here", "return f(x, 1)"]
-    right = ["a = 1", "", "return f(x, 2)", "xyz"]
-    assert alignment.align(left, right) == [
+    lines = ["a = 1", "", "only here", "return f(x, 1)"]
+    other_lines = ["a = 1", "", "return f(x, 2)", "xyz"]
+    assert alignment.align(lines, other_lines) == [
         ("a = 1", "a = 1"),
         ("", ""),
         ("only here", None),

@@ -11,6 +11,7 @@ from helpers import COMPARISONS, SMALL, options, run_in_process, run_subprocess
 import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.cli.main import main
+from rnn_scratch.cli.screen import wrapped
 from rnn_scratch.compare import report, tables
 from rnn_scratch.compare.record import read
 from rnn_scratch.errors import LONGEST, RNNScratchError
@@ -27,7 +28,7 @@ TRAIN = ("train", "--backend", "numpy", "--text", "t.txt", *options(**NORMAL))
 LINE = "αβγ :key: [red]x[/red] 猫 \N{CLOCK FACE ONE OCLOCK}\n"
 SETTINGS = {"normalize": "none", "num_hiddens": 30, "num_steps": 8, "batch_size": 4, "sigma": 0.1}
 RECORD = COMPARISONS / "speed"
-WIDTHS = pytest.mark.parametrize("columns", [60, 80])
+COLUMNS = 60  # width of a narrow terminal
 
 
 @pytest.mark.parametrize(
@@ -57,18 +58,13 @@ def text():
     Path("t.txt").write_text(f"{EVIL} and more\n" * 40, encoding="utf-8")
 
 
-# With these variables, Rich treats no stream as a terminal.
-@pytest.mark.parametrize("variable", [{}, {"FORCE_COLOR": ""}, {"TTY_COMPATIBLE": "0"}], ids=str)
 @pytest.mark.usefixtures("text")
-def test_commands_escape_names_and_texts_on_a_terminal(on_terminal, monkeypatch, variable):
-    for name, value in variable.items():
-        monkeypatch.setenv(name, value)
+def test_commands_escape_names_and_texts_on_a_terminal(on_terminal):
     output = on_terminal(*TRAIN, "--run", NAME).assert_exit().out
     assert f"run folder: r {ESCAPED}" in output
-    if not variable:
-        assert re.search(r"epoch \d+/10 ", output)
-        assert "\N{BOX DRAWINGS HEAVY HORIZONTAL}" in output, "the bar itself"
-    _, results = output.split(" tokens/s on cpu\n")
+    assert re.search(r"epoch \d+/10 ", output)
+    assert "\N{BOX DRAWINGS HEAVY HORIZONTAL}" in output, "the bar itself"
+    _, results = output.split(" characters/s on cpu\n")
     assert ESCAPED[:14] in results, "the model's text"
     for arguments in (
         ("predict", NAME, "--prefix", EVIL),
@@ -102,7 +98,7 @@ def test_long_lines_are_wrapped_except_commands_and_paths():
     path = "folder/" * 20
     text = f"It is kept:\n{command}\nnot-much is in {path} or so"
     lines = ["It is kept:", command, "not-much is in", f"  {path}", "  or so"]
-    assert terminal.wrapped(text, 20, "  ").split("\n") == lines
+    assert wrapped(text, 20).split("\n") == lines
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
@@ -117,9 +113,8 @@ def test_text_is_printed_unchanged(capsys, line_text, backend_name):
     assert result.out == LINE + "\n"
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
-def test_encoding_that_lacks_characters_does_not_stop_training(line_text, encoding):
-    env = {"PYTHONIOENCODING": encoding}
+def test_encoding_that_lacks_characters_does_not_stop_training(line_text):
+    env = {"PYTHONIOENCODING": "cp1252"}
     settings = {"backend": "numpy", "num_epochs": 40, **SETTINGS}
     result = run_subprocess(
         "train", *options(text=line_text, run="r", **settings), env=env
@@ -146,7 +141,7 @@ def test_output_is_only_json_even_with_forced_colors():
     assert json.loads(result.out)
 
 
-def test_error_has_a_problem_and_a_hint_of_limited_length():
+def test_error_message_has_limited_length():
     error = RNNScratchError(f"{'x' * 10**6} is no name.", "Choose another.")
     assert len(error.problem) <= LONGEST
     assert error.problem.startswith("xxx")
@@ -155,19 +150,16 @@ def test_error_has_a_problem_and_a_hint_of_limited_length():
 
 
 @pytest.fixture
-def run_at_width(on_terminal, columns):
-    """Return a function that runs a command on a terminal of this width and returns its output."""
+def narrow_output(on_terminal):
+    """Return a function that runs a command on a narrow terminal; its output must fit."""
 
     def run(*arguments, code=0):
-        output = on_terminal(*arguments, columns=columns).assert_exit(code).out
+        output = on_terminal(*arguments, columns=COLUMNS).assert_exit(code).out
         assert "…" not in output
+        assert max(map(len, output.splitlines())) <= COLUMNS
         return output
 
     return run
-
-
-def assert_fits(output, columns):
-    assert max(map(len, output.splitlines())) <= columns
 
 
 def assert_has(output, values):
@@ -176,32 +168,26 @@ def assert_has(output, values):
     assert [value for value in values if "".join(str(value).split()) not in text] == []
 
 
-@WIDTHS
-def test_list_of_commands_fits(run_at_width, columns):
-    output = run_at_width("--help")
-    assert_fits(output, columns)
+def test_list_of_commands_fits(narrow_output):
+    output = narrow_output("--help")
     assert "..." not in output.partition("Commands:")[2]
 
 
-@WIDTHS
-def test_runs_and_evaluate_fit(run_at_width, columns):
+def test_runs_and_evaluate_fit(narrow_output):
     folder = f"runs/{'a-very-long-name-' * 2}"
     settings = {"num_epochs": 1, "valid_share": 0.3, "cell": "gru-after", "num_layers": 2, **SMALL}
     run = rnn_scratch.train("numpy", run=folder, **settings)
     last = run.history[-1]
     figures = [f"{value:.2f}" for value in (last.perplexity, last.valid_perplexity)]
-    output = run_at_width("runs")
-    assert_fits(output, columns)
+    output = narrow_output("runs")
     assert_has(output, [folder, "numpy scratch", "gru-after 2 x 12", "tide-clock", "1/1"])
     assert_has(output, [*figures, "finished"])
-    assert_has(run_at_width("evaluate", 1), [figures[1], f"{last.valid_loss:.3f} nats"])
+    assert_has(narrow_output("evaluate", 1), [figures[1], f"{last.valid_loss:.3f} nats"])
 
 
-@WIDTHS
-def test_errors_fit(run_at_width, columns):
+def test_errors_fit(narrow_output):
     command = ("compare", "--backends", "numpy", "--corpus", "tide-clock", "--target", "1")
-    error = run_at_width(*command, code=2)
-    assert_fits(error, columns)
+    error = narrow_output(*command, code=2)
     assert "above 1 and below 1e300, and requires held-out text" in " ".join(error.split())
 
 
@@ -211,29 +197,23 @@ def probes():
     return registry.probes([*registry.names(), "nothing"])
 
 
-@WIDTHS
-def test_backends_fits(run_at_width, columns, probes, monkeypatch):
+def test_backends_fits(narrow_output, probes, monkeypatch):
     monkeypatch.setattr(registry, "probes", lambda names: probes)
-    output = run_at_width("backends")
-    assert_fits(output, columns)
+    output = narrow_output("backends")
     for name, probe in probes.items():
         versions = () if isinstance(probe, str) else probe.environment.items()
         assert_has(output, [name, *(f"{key} {version}" for key, version in versions)])
         assert_has(output, [probe] if isinstance(probe, str) else probe.devices)
 
 
-@WIDTHS
-def test_check_fits(run_at_width, columns):
-    output = run_at_width("check", "numpy", "--model", "concise")
-    assert_fits(output, columns)
+def test_check_fits(narrow_output):
+    output = narrow_output("check", "numpy", "--model", "concise")
     assert_has(output, ["not offered", "NumPy has no recurrent layer of its own"])
 
 
-@WIDTHS
-def test_comparison_fits(run_at_width, columns, tmp_path):  # `compare` prints it like `report`
+def test_comparison_fits(narrow_output, tmp_path):  # `compare` prints the same report
     shutil.copytree(RECORD, tmp_path / "speed")
-    output, record = run_at_width("report", "speed"), read(RECORD)
-    assert_fits(output, columns)
+    output, record = narrow_output("report", "speed"), read(RECORD)
     assert_has(output, [*report.lines("setting", record), *report.lines("notes", record)])
     for table in tables.tables(record):
         assert_has(output, [cell for row in table.cells() for cell in row])

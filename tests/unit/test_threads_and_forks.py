@@ -1,30 +1,33 @@
-"""Training in threads and in forked processes, which train or fail with a reason."""
+"""Training in threads and forked processes, which either succeeds or is refused with a reason."""
 
 import os
 import re
+import time
+from functools import partial
 
+import matplotlib
 import pytest
-from helpers import SMALL, run_subprocess
+from helpers import SMALL, epoch_row, run_in_threads, run_subprocess
 
 from rnn_scratch import registry
+from rnn_scratch.runs import curve
 
 pytestmark = pytest.mark.faults(by_default=("numpy", "torch"))
 
-# Trains in threads and processes, and prints a line per thread or process.
+# Program that trains in threads or forked processes, and prints a line about each.
 PROGRAM = f"""
 import os, signal, sys, threading
 import rnn_scratch
-from rnn_scratch import registry
 
-name, what, *threads = sys.argv[1:]
+name, mode = sys.argv[1:]
 settings = {SMALL!r}
 
 def train(run, threads=1, model="scratch"):
     try:
-        done = rnn_scratch.train(
+        result = rnn_scratch.train(
             name, run=run, model=model, device="cpu", threads=threads, num_epochs=1, **settings
         )
-        print(run, done.perplexity, flush=True)
+        print(run, result.perplexity, flush=True)
     except rnn_scratch.RNNScratchError as error:
         print(run, "refused:", error, flush=True)
 
@@ -41,39 +44,55 @@ def in_fork(*arguments):
         os._exit(0)
     print(arguments[0], "ended", os.waitpid(process, 0)[1], flush=True)
 
-if what == "threads":
+if mode == "threads":
     train("main")
-    for number, model in enumerate(("scratch", "fast")):
-        in_thread(f"thread-{{number}}", 1, model)
+    for model in ("scratch", "fast"):
+        in_thread(f"thread-{{model}}", 1, model)
 else:
-    registry.load(name)
-    train("parent", int(threads[0]))
-    in_fork("late", int(threads[0]))
+    train("parent", 2)
+    in_fork("fork", 2)
 """
 
 
-def lines_of(*arguments):
+def output_rows(*arguments):
     """Run the program; return (run name, value, remaining text) for every line."""
     result = run_subprocess(*arguments, program=("-c", PROGRAM)).assert_exit()
-    return re.findall(r"^([a-z]+(?:-\d)?) (\S+) ?(.*)$", result.out, re.MULTILINE)
+    return re.findall(r"^([a-z-]+) (\S+) ?(.*)$", result.out, re.MULTILINE)
 
 
 def test_every_thread_can_train(backend_name):
-    runs = {name: value for name, value, _ in lines_of(backend_name, "threads")}
-    assert runs.keys() == {"main", "thread-0", "thread-1"}
+    runs = {name: value for name, value, _ in output_rows(backend_name, "threads")}
+    assert runs.keys() == {"main", "thread-scratch", "thread-fast"}
     values = {name: float(value) for name, value in runs.items()}
-    assert values["thread-0"] == values["main"]
-    assert values["thread-1"] == pytest.approx(values["main"], rel=1e-4)
+    assert values["thread-scratch"] == values["main"]
+    assert values["thread-fast"] == pytest.approx(values["main"], rel=1e-4)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="requires os.fork")
 def test_forked_process_trains_or_is_refused(backend_name):
-    rows = lines_of(backend_name, "forks", 2)
-    assert ("late", "ended", "0") in rows, "a child that hangs is killed"
+    rows = output_rows(backend_name, "forks")
+    assert ("fork", "ended", "0") in rows, "a child that hangs is killed"
     refused = [reason for _, value, reason in rows if value == "refused:"]
     trained = {name: float(value) for name, value, _ in rows if value[0].isdigit()}
     if backend_name in registry.BUILTIN_BACKENDS:
         assert bool(refused) == (backend_name in ("torch", "tensorflow", "jax"))
-    assert trained.keys() == ({"parent"} if refused else {"parent", "late"})
-    assert trained.get("late", trained["parent"]) == pytest.approx(trained["parent"], rel=1e-4)
+    assert trained.keys() == ({"parent"} if refused else {"parent", "fork"})
+    assert trained.get("fork", trained["parent"]) == pytest.approx(trained["parent"], rel=1e-4)
     assert all("forked" in reason for reason in refused)
+
+
+def test_curves_in_threads_keep_the_global_style(monkeypatch):
+    original, style = curve.draw, dict(matplotlib.rcParams)
+
+    def draw_slowly(*arguments):
+        original(*arguments)
+        time.sleep(0.2)
+
+    def picture(delay):
+        time.sleep(delay)
+        return curve.picture({"numpy": [epoch_row(1)]})
+
+    monkeypatch.setattr(curve, "draw", draw_slowly)
+    first, second = run_in_threads([partial(picture, delay) for delay in (0, 0.1)])
+    assert first == second
+    assert dict(matplotlib.rcParams) == style

@@ -1,4 +1,4 @@
-"""Vocabularies: encoding and decoding, the normalizations, and the split of a text for a run."""
+"""Vocabularies: normalization, encoding and decoding, and training and held-out tokens."""
 
 import os
 import re
@@ -33,13 +33,13 @@ def test_normalization_modes_convert_an_example(mode, expected):
 
 
 @given(texts)
-def test_chapter_and_spaced_keep_the_same_lower_case_letters(text):
-    words = [word.lower() for word in re.findall("[A-Za-z]+", text)]
+def test_normalization_keeps_lower_case_letters(text):
+    expected_words = [word.lower() for word in re.findall("[A-Za-z]+", text)]
     spaced = vocabulary.normalize(text, "spaced")
-    assert spaced == " ".join(words)
+    assert spaced == " ".join(expected_words)
     chapter = vocabulary.normalize(text, "chapter")
     assert set(chapter) <= set("abcdefghijklmnopqrstuvwxyz ")
-    assert chapter.replace(" ", "") == "".join(words)
+    assert chapter.replace(" ", "") == "".join(expected_words)
     assert "  " not in chapter
     assert chapter == chapter.strip()
 
@@ -95,8 +95,8 @@ def test_missing_characters_are_named():
     message = raised_message(vocabulary.encode, "Tea, 猫!", vocabulary.build("a teapot"))
     assert message.startswith("The vocabulary lacks the characters '!,T猫'.\n")
     assert "has these characters: ' aeopt'." in message
-    assert "--unknown skip" in message
-    # A large vocabulary is truncated.
+    assert "`unknown` to skip" in message
+    # The message truncates a large vocabulary.
     large = [vocabulary.UNKNOWN, *map(chr, range(0x4E00, 0x9E00))]
     message = raised_message(vocabulary.encode, "a", large)
     assert re.search(r"has these characters: '.* \.\.\. .*'\.\n", message)
@@ -145,6 +145,6 @@ def test_held_out_tokens_follow_the_training_tokens(settings, train, end):
 
 def test_text_in_another_script_is_encoded():
     russian = FOX_TEXT._replace(content="привет 123\n" * 20)
-    with pytest.raises(RNNScratchError, match=r"has no letters from a to z.*\n.*--normalize none"):
+    with pytest.raises(RNNScratchError, match=r"no letters from a to z.*\n.*`normalize` to none"):
         prepare(russian)
     assert len(prepare(russian, normalize="none").train) == 220

