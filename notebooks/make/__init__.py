@@ -1,1 +1,1 @@
-"""Builds the notebooks, the site and the README from the lessons and the records; not installed."""
+"""Tools that build the notebooks, the site and the README; not part of the installed package."""

@@ -1,4 +1,4 @@
-"""The figures of the pages, each for a light and for a dark ground."""
+"""Figures for the pages, in versions for light and dark backgrounds."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,17 +8,17 @@ from typing import Any
 from rnn_scratch.compare.pictures import PICTURE_STYLE
 from rnn_scratch.runs.curve import INK
 
-FOLDER = "figures"  # the folder of the figures, relative to the pages
-DARK_INK = b"#a5a5a5"  # replaces the gray of letters and lines
+FOLDER = "figures"  # folder of the figures, relative to the folder of the pages
+DARK_INK = b"#a5a5a5"  # replaces INK, the gray of text and lines, in dark versions
 
 
 @contextmanager
 def chart(pictures: dict[str, bytes], place: str) -> Iterator[Any]:
-    """Yield axes to draw on, and then put the picture into `pictures` under its place."""
+    """Yield axes to draw on; on exit, store the figure as SVG in `pictures`, with key `place`."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context({**PICTURE_STYLE, "text.parse_math": True}):  # the labels have formulas
+    with rc_context({**PICTURE_STYLE, "text.parse_math": True}):  # labels contain formulas
         figure = Figure(figsize=(6, 3.6), layout="constrained")
         axes = figure.add_subplot()
         yield axes
@@ -30,7 +30,7 @@ def chart(pictures: dict[str, bytes], place: str) -> Iterator[Any]:
 
 
 def both(pictures: dict[str, bytes]) -> dict[str, bytes]:
-    """Return SVG pictures with copies for a dark ground, whose names end with "-dark"."""
+    """Return SVG pictures and copies for dark backgrounds, with names that end in "-dark.svg"."""
     dark = {
         place.replace(".svg", "-dark.svg"): picture.replace(INK.encode(), DARK_INK)
         for place, picture in pictures.items()

@@ -1,33 +1,33 @@
-"""Read the master texts of the lessons, and make the cells of each framework's notebooks.
+"""Parse the lessons' master texts, and make the cells of each framework's notebooks.
 
 A master text is Markdown with directives:
 
 ```` ```python ````              a code cell
 ```` ```python torch mxnet ````  a code cell for these backends only
-``::: piece encode``             a code cell with the source of a function, from a backend,
+``::: piece encode``             a code cell with the source of a function from a backend,
                                  ``solutions`` or ``experiments``
-``::: piece step without CELLS`` the function without this helper and the helper's own helpers
-``::: source build concise``     the source of a function of another variant, to read
-``::: core parameters.initial``  the source of a function of ``rnn_scratch``, to read
+``::: piece step without CELLS`` the function, but not ``CELLS`` and the helpers of ``CELLS``
+``::: source build concise``     the source of a function from another variant, not executed
+``::: core parameters.initial``  the source of a function from ``rnn_scratch``, not executed
 ``::: imports``                  the imports of ``scratch``
 ``::: imports deep``             the imports of another file
-``::: imports framework``        the imports of ``scratch`` from the framework and ``machine``
-``::: uses build encode``        an import of these functions, if the backend has them
-``::: bug MISTAKE``              a function with a mistake from ``mistakes``
-``::: fix MISTAKE``              the difference that the mistake makes
-``::: gains``                    a table of the measured gains of the optimizations
-``::: only torch`` ... ``:::``   for these backends only
-``::: notebook`` ... ``:::``     for the notebooks and not for the site; ``::: site`` the opposite
-``::: solution`` ... ``:::``     left out of the student's copy, which has cells for an answer
-``::: write encode`` ... ``:::`` for the student's copy only, below the function's piece, whose body
-    is omitted there, except for the first N statements if the directive ends with "after N". The
-    last paragraph is a hint, which unfolds. A cell that grades the function follows. The directive
-    is ignored if the backend does not have the function.
+``::: imports framework``        only the imports from the framework and ``machine``
+``::: uses build encode``        an import of those named functions that the backend defines
+``::: bug MISTAKE``              the function with this mistake from ``mistakes``
+``::: fix MISTAKE``              a diff that corrects this mistake
+``::: gains``                    a table with the measured gain of each optimization
+``::: only torch`` ... ``:::``   content for these backends only
+``::: notebook`` ... ``:::``     content for the notebooks only; ``::: site``: for the site only
+``::: solution`` ... ``:::``     content that student notebooks replace with cells to fill in
+``::: write encode`` ... ``:::`` a task, for student notebooks only, below the function's ``piece``.
+    There, the piece omits the function's body, except for the first N statements if the directive
+    ends with "after N". The last paragraph is a collapsible hint. A cell that grades the function
+    follows. The directive is ignored if the backend does not have the function.
 ``::: optimization NAME: A B`` ... ``:::``  for the backends whose ``fast`` has this optimization:
-    a text, and a diff against the function A or B of ``scratch`` that the optimized code replaces
+    prose, and a diff against the plain function, A or B, that the optimized code replaces
 
-The placeholders of ``prose`` are allowed everywhere. Slides show sentences that end with
-``<!--slide-->``, and the output of the code after ``<!--output-->``.
+The placeholders in ``prose`` may appear everywhere. Slides show sentences that end with
+``<!--slide-->``, and the output of code that follows ``<!--output-->``.
 """
 
 import ast
@@ -53,26 +53,26 @@ from rnn_scratch.show.source_code import Definition
 from . import optimizations, prose
 
 TEXTS = Path("notebooks")
-LESSONS = ("build", "gates", "learn", "fast")  # the order of reading
-# Directives of one line, and those that end with a line ":::".
+LESSONS = ("build", "gates", "learn", "fast")  # reading order
+# Single-line directives, and directives that open a block, which a line ":::" closes.
 LINES = ("piece", "source", "core", "imports", "uses", "bug", "fix", "gains")
 BLOCKS = ("only", "notebook", "site", "solution", "write", "optimization")
 CODE, ANSWER = "# Your code.", "*Your answer:*"  # cells that replace a solution
-STUDENT = "-student"  # suffix of the name of a student notebook
-MARKS = re.compile("<!--(?:slide|output)-->")  # sentences and outputs on slides
+STUDENT = "-student"  # suffix of the names of student notebooks
+MARKS = re.compile("<!--(?:slide|output)-->")  # marks for sentences and outputs that slides show
 
 
 class Part(NamedTuple):
-    """A section of the master text: prose, code, or a directive with its content."""
+    """A section of a master text: prose, code, or a directive with its content."""
 
-    kind: str  # "text", "code", or the directive's name
+    kind: str  # "text", "code", or a directive's name
     argument: str
     line: int
-    content: list[Any]  # lines of code; lines of prose, split at first-level headings; or parts
+    content: list[Any]  # lines of code or prose, or nested parts
 
 
 class Code(NamedTuple):
-    """A section of code, to run or only to read."""
+    """A section of code that notebooks execute or only display."""
 
     source: str
     language: str = "python"
@@ -88,7 +88,7 @@ class Cell(NamedTuple):
 
 
 def notebook_path(name: str) -> Path:
-    """Return the file of a notebook, such as torch/build.ipynb for the name torch-build."""
+    """Return the path of a notebook: notebooks/torch/build.ipynb for the name torch-build."""
     return TEXTS / f"{name.replace('-', '/', 1)}.ipynb"
 
 
@@ -98,7 +98,7 @@ def text_of(lesson: str) -> list[Part]:
 
 
 def parse(path: Path) -> list[Part]:
-    """Parse a master text; raise RNNScratchError, with the line, if it is invalid."""
+    """Parse a master text into parts; raise RNNScratchError, with the line, if it is invalid."""
     stack: list[Part] = [Part("whole", "", 0, [])]
     code: Part | None = None
     for line_number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -125,7 +125,7 @@ def parse(path: Path) -> list[Part]:
                 stack.append(stack[-1].content[-1])
         else:
             last = stack[-1].content[-1:]
-            if not last or last[0].kind != "text" or line.startswith("# "):
+            if not last or last[0].kind != "text":
                 stack[-1].content.append(Part("text", "", line_number, []))
             stack[-1].content[-1].content.append(line)
     if code is not None:
@@ -138,18 +138,18 @@ def parse(path: Path) -> list[Part]:
 def cells(
     parts: Sequence[Part], backend: str, student: bool = False, marked: bool = False
 ) -> list[Cell]:
-    """Return the cells of a backend's notebook, or of the student's copy.
+    """Return the cells of a backend's notebook, or of the student notebook if `student` is true.
 
-    With `marked`, the text keeps the marks of sentences and outputs on slides.
+    If `marked` is true, keep the marks for sentences and outputs that slides show.
     """
-    shown: set[str] = set()  # helpers appear only once, so that students edit the used version
+    shown: set[str] = set()  # show each helper once, so that students edit the one in use
     merged: list[Cell] = []
     for kind, source in _cells(parts, backend, writes(parts, backend) if student else None, shown):
         if kind == "markdown" and not marked:
             source = MARKS.sub("", source)
         source = source.strip("\n")
         is_prose = merged and kind == merged[-1].kind == "markdown"
-        # Keep the cell for an answer separate.
+        # Merge adjacent prose, but keep answer cells separate.
         if source and is_prose and ANSWER not in (source, merged[-1].source):
             merged[-1] = Cell(kind, f"{merged[-1].source}\n\n{source}")
         elif source:
@@ -158,7 +158,7 @@ def cells(
 
 
 def writes(parts: Sequence[Part], backend: str) -> dict[str, int]:
-    """Return the functions that a student writes, with their number of initial statements."""
+    """Map each function that students write to the number of statements already given."""
     num_statements: dict[str, int] = {}
     for part in parts:
         if part.kind == "write" and (name := _to_write(part, backend)):
@@ -169,7 +169,7 @@ def writes(parts: Sequence[Part], backend: str) -> dict[str, int]:
 
 
 def stub(piece: Definition, num_statements: int) -> str:
-    """Return a function with only its docstring and its first `num_statements` statements."""
+    """Return a function's source with only its docstring and first `num_statements` statements."""
     (node,) = ast.parse(piece.source).body
     assert isinstance(node, ast.FunctionDef)
     end = node.body[num_statements].end_lineno  # body[0] is the docstring
@@ -178,9 +178,9 @@ def stub(piece: Definition, num_statements: int) -> str:
 
 
 def applies(part: Part, backend: str) -> bool:
-    """Return whether a part is for this backend; raise RNNScratchError for an unknown backend.
+    """Return whether a part is for this backend; raise RNNScratchError for an unknown backend name.
 
-    Return False for a part that only the student's copy has.
+    Return False for a task, which only student notebooks have.
     """
     if part.kind in ("code", "only"):
         backends = part.argument.split()
@@ -190,13 +190,11 @@ def applies(part: Part, backend: str) -> bool:
         return not backends or backend in backends
     if part.kind == "optimization":
         return optimization(part)[0] in optimizations.names(backend)
-    return part.kind != "write" and (
-        backend in registry.BUILTIN_BACKENDS or part.kind not in ("bug", "fix")
-    )
+    return part.kind != "write"
 
 
 def optimization(part: Part) -> tuple[str, list[str]]:
-    """Return the name of an optimization's directive, and the functions that it may replace."""
+    """Return the name in an optimization directive, and the functions that its code may replace."""
     name, _, functions = part.argument.partition(": ")
     return name, functions.split()
 
@@ -204,17 +202,16 @@ def optimization(part: Part) -> tuple[str, list[str]]:
 def code_of(
     part: Part, backend: str, shown: set[str], stubs: Mapping[str, int] = {}
 ) -> Code | None:
-    """Return the code of a part, or None if it has no code or all of it is in `shown`.
+    """Return the code of a part, or None if it has no code or if `shown` has all of it.
 
-    Helpers in `shown` are not repeated; new helpers are added to it. For functions in `stubs`, only
-    this number of initial statements is shown. Raises RNNScratchError if a built-in backend does
-    not have a function that the text shows.
+    Helpers in `shown` are not repeated; new helpers are added to `shown`. `stubs` maps each
+    function to shorten to the number of initial statements to keep. Raise RNNScratchError if the
+    backend lacks a function that the text shows.
     """
     if part.kind == "code":
         return Code(prose.fill("\n".join(part.content), backend).strip("\n"))
     if part.kind == "imports":
-        imports = _imports(backend, part.argument)
-        return Code(imports) if imports else None
+        return Code(_imports(backend, part.argument))
     if part.kind == "uses":
         return _uses(backend, part.argument.split(), shown)
     if part.kind in ("piece", "source"):
@@ -244,7 +241,7 @@ def code_of(
 
 
 def find(backend: str, name: str, model: str = "scratch") -> list[Definition]:
-    """Return a function of a backend with its helpers, or of `solutions` or `experiments`."""
+    """Return a function from `solutions` or `experiments`, or from a backend with its helpers."""
     for module in (solutions, experiments):
         function = getattr(module, name, None)
         if inspect.isfunction(function) and function.__module__ == module.__name__:
@@ -255,19 +252,17 @@ def find(backend: str, name: str, model: str = "scratch") -> list[Definition]:
 
 
 def location(piece: Definition) -> str:
-    """Return a piece's file and line, relative to the clone or to another package's folder."""
-    clone, package = Path.cwd(), piece.file.parent.parent
-    folder = clone if piece.file.is_relative_to(clone) else package
-    return f"{piece.file.relative_to(folder)}, line {piece.line}"
+    """Return a piece's location: its file, relative to the clone, and its first line."""
+    return f"{piece.file.relative_to(Path.cwd())}, line {piece.line}"
 
 
 def _pieces(backend: str, argument: str, shown: set[str]) -> list[Definition]:
-    # Return a function and its helpers that are not in `shown` yet. The argument has the function,
-    # the variant if it is not ``scratch``, and after the word "without" helpers to omit.
+    # Return a function and its helpers, except those in `shown`. `argument` names the function,
+    # optionally a variant (default ``scratch``) and, after "without", helpers to omit.
     function, _, hidden = argument.partition(" without ")
     name, model = (*function.split(), "scratch")[:2]
     pieces = find(backend, name, model)
-    if not pieces and backend in registry.BUILTIN_BACKENDS:
+    if not pieces:
         raise RNNScratchError(
             f"The text shows {name}, which {model} of the {backend} backend does not have."
         )
@@ -280,11 +275,10 @@ def _pieces(backend: str, argument: str, shown: set[str]) -> list[Definition]:
 
 
 def _imports(backend: str, argument: str) -> str:
-    # Sibling files come first: ``machine`` changes settings before the framework is imported.
+    # Import sibling files first: ``machine`` configures the framework, and must precede it.
     name = "scratch" if argument == "framework" else argument or "scratch"
-    # Backends of other packages may lack a file.
-    paths = [path for path in source_code.files(backend) if path.stem == name]
-    nodes = [node for path in paths for node in ast.parse(path.read_text(encoding="utf-8")).body]
+    path = next(path for path in source_code.files(backend) if path.stem == name)
+    nodes = source_code.tree(path).body
     lines = [ast.unparse(node) for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
     if argument == "framework":
         ours = re.compile(r"from (rnn_scratch|[.](?!machine))")
@@ -295,7 +289,7 @@ def _imports(backend: str, argument: str) -> str:
 
 
 def _uses(backend: str, names: Sequence[str], shown: set[str]) -> Code | None:
-    # Return an import of these functions, which are then not shown as helpers.
+    # Return an import of these functions; add them to `shown`, so that no piece repeats them.
     pieces = [piece for name in names for piece in source_code.find(backend, name)[:1]]
     pieces = [piece for piece in pieces if piece.file.stem in (*optimizations.PLAIN, "machine")]
     shown |= {piece.name for piece in pieces}
@@ -313,7 +307,7 @@ def _uses(backend: str, names: Sequence[str], shown: set[str]) -> Code | None:
 def _cells(
     parts: Sequence[Part], backend: str, to_write: Mapping[str, int] | None, shown: set[str]
 ) -> Iterator[tuple[str, str]]:
-    # `to_write` is the result of `writes` for a student's copy, and None for the full notebook.
+    # `to_write` is the result of `writes` for a student notebook, or None for a full notebook.
     for part in parts:
         kind, content = part.kind, part.content
         if kind == "write" and to_write is not None and (name := _to_write(part, backend)):
@@ -339,20 +333,18 @@ def _cells(
 
 
 def _linked(text: str, backend: str, end: str) -> str:
-    # Links between pages, as links between the notebooks of this backend and other files.
+    # Replace links to pages with links to this backend's notebooks or to the site's files.
     def link(match: re.Match[str]) -> str:
         name = match[1]
         if name in LESSONS:
             return f"]({name}{end}.ipynb)"
-        if name == "bugs":
-            return "](#Spot-the-bug)"
         return f"](../site/{name}.md)"
 
     return re.sub(r"\]\((\w+)\.md(?:#[\w-]*)?\)", link, text)
 
 
 def _to_write(part: Part, backend: str) -> str:
-    # Return the function of a directive "write", or "" if the backend does not have it.
+    # Return the function that a "write" directive names, or "" if the backend lacks it.
     name = part.argument.partition(" after ")[0]
     if name not in (*grading.GRADED_BY, *grading.MADE_UP):
         raise RNNScratchError(
@@ -363,7 +355,7 @@ def _to_write(part: Part, backend: str) -> str:
 
 
 def _exercise(name: str, cells: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    # Yield the task with a hint that unfolds, and the cell that grades the function.
+    # Yield the task with a collapsible hint, and the cell that grades the function.
     *task, hint = "\n".join(text for _, text in cells).strip().split("\n\n")
     folded = f"<details>\n<summary>Hint</summary>\n\n{hint}\n\n</details>"
     yield "markdown", "\n\n".join([f"**Write `{name}`.**", *task, folded])
@@ -371,7 +363,7 @@ def _exercise(name: str, cells: Iterator[tuple[str, str]]) -> Iterator[tuple[str
 
 
 def _folded(cells: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    # Fold the text of a solution; code cells cannot be folded.
+    # Fold the prose of a solution; its code cells cannot be folded.
     for kind, group in itertools.groupby(cells, key=lambda cell: cell[0]):
         sources = [source.strip("\n") for _, source in group]
         text = "\n\n".join(filter(None, sources))
@@ -383,13 +375,13 @@ def _folded(cells: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 
 
 def _mistake(backend: str, name: str) -> tuple[str, str]:
-    # Return the function without and with the mistake, both renamed to `suspect`, so that they do
-    # not replace the function itself.
+    # Return the sources of the correct and the mistaken function, both renamed to `suspect`, so
+    # that executing them does not replace the function itself.
     mistake = next((mistake for mistake in MISTAKES if mistake.name == name), None)
     if mistake is None or backend not in mistake.changes:
         raise RNNScratchError(f"mistakes.py has no mistake {name!r} for {backend}.")
     change = mistake.changes[backend]
-    # The mistake may be in a helper: a step's mistake may be in the cell.
+    # The mistake may be in a helper, such as the cell that `step` calls.
     for piece in _pieces(backend, mistake.function, set()):
         if change[0] in piece.source:
             correct = piece.source.replace(f"def {piece.name}(", "def suspect(", 1)

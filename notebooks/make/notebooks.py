@@ -1,10 +1,9 @@
 """Make the notebooks from the master texts and the backends: `python -m make.notebooks`.
 
-It runs in the folder of the clone, with the names of the notebooks to make. Without names, it makes
+Run it in the folder of the clone, with the names of the notebooks to make. Without names, it makes
 all notebooks whose frameworks are installed.
 """
 
-import argparse
 import base64
 import hashlib
 import io
@@ -22,11 +21,11 @@ from rnn_scratch import registry
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.show import source_code
 
-from . import lessons, prose
+from . import lessons
 from .lessons import LESSONS, STUDENT, TEXTS, Cell, Part, notebook_path
 from .readme import RECORDS
 
-# Notebooks of several backends, which have separate master texts.
+# Notebooks that use several backends. Each has a separate master text.
 OWN = {"side_by_side": ("torch", "tensorflow"), "comparison": ("numpy", "torch")}
 ALL = (
     *(
@@ -37,37 +36,24 @@ ALL = (
     ),
     *OWN,
 )
-RECORD = re.compile(r'lesson\.record\(\\"([\w-]+)')  # a quoted one, in JSON
-STUB = re.compile(  # a function to write, up to the placeholder of its body
+RECORD = re.compile(r'lesson\.record\(\\"([\w-]+)')  # a quoted record, in cells written as JSON
+STUB = re.compile(  # a function to write, up to the placeholder for its body
     rf"^def (\w+)\((?:(?!^def ).)*raise NotImplementedError\(.{grading.TO_WRITE}.\)", re.M | re.S
 )
 GRADED = re.compile(r"^(\w+) = grading\.graded\(")
-# OWNER/NAME at GitHub. If it is set, lessons have a link that opens them in Colab.
-REPOSITORY = ""
-IN_COLAB = """\
-import site, subprocess, sys, sysconfig
-
-if "google.colab" in sys.modules:  # which has nothing but this notebook
-    clone = "/content/rnn-scratch"
-    subprocess.run(["git", "clone", "https://github.com/{repository}", clone], check=True)
-    pip = [sys.executable, "-m", "pip", "install", "-q", "-e", "{install}"]
-    subprocess.run(pip, check=True, cwd=clone)
-    site.addsitedir(sysconfig.get_paths()["purelib"])  # what was installed just now
-    sys.path.append(f"{clone}/notebooks/support")
-"""
-# The first code cell. A notebook that lies elsewhere needs the folder in PYTHONPATH.
+# The first code cell. If a notebook is moved, it needs `support` in PYTHONPATH instead.
 SUPPORT = """\
 import sys
 
 sys.path.append("{}support")  # the folder of lesson.py, drawings.py and grading.py
 """
-# One thread, so that sums are taken in the same order on every machine.
+# Use one thread, so that every machine adds numbers in the same order.
 VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC")
 ENVIRONMENT = dict.fromkeys(VARIABLES, "1") | {"PYTHONPATH": str((TEXTS / "support").absolute())}
 
 
 def backends_of(name: str) -> tuple[str, ...]:
-    """Return the backends that a notebook computes with."""
+    """Return the names of the backends that a notebook uses."""
     return OWN.get(name, (name.partition("-")[0],))
 
 
@@ -81,22 +67,17 @@ def parts_of(name: str) -> list[Part]:
 
 
 def cells(name: str) -> list[Cell]:
-    """Return the cells of a notebook, before anything is computed."""
+    """Return the cells of a notebook, without outputs."""
     backend = backends_of(name)[0]
-    first, *others = lessons.cells(parts_of(name), backend, name.endswith(STUDENT))
-    others.insert(0, Cell("code", SUPPORT.format("" if name in OWN else "../").strip()))
-    if not REPOSITORY or name in OWN:
-        return [first, *others]
-    place = f"github/{REPOSITORY}/blob/main/{notebook_path(name).as_posix()}"
-    link = f"[Open in Colab](https://colab.research.google.com/{place})"
-    install = Cell("code", prose.fill(IN_COLAB.replace("{repository}", REPOSITORY), backend))
-    return [first._replace(source=f"{first.source}\n\n{link}"), install, *others]
+    first, *rest = lessons.cells(parts_of(name), backend, name.endswith(STUDENT))
+    rest.insert(0, Cell("code", SUPPORT.format("" if name in OWN else "../").strip()))
+    return [first, *rest]
 
 
 def fingerprint(name: str) -> str:
-    """Return a digest of the sources of a notebook: cells, files that they use, quoted records.
+    """Return a digest of a notebook's sources: cells, backend files in use, and quoted records.
 
-    Times that the notebook measures do not count, because they differ in every run.
+    The digest excludes outputs, because measured times differ in every run.
     """
     text = json.dumps(cells(name))
     content = hashlib.sha256(text.encode())
@@ -120,7 +101,7 @@ def _is_used(name: str, path: Path) -> bool:
 
 
 def stale(name: str) -> bool:
-    """Return whether a notebook is missing, or was made from another text or other code."""
+    """Return whether a notebook is missing, or was made from sources that have changed since."""
     current = fingerprint(name)
     try:
         notebook = json.loads(notebook_path(name).read_text(encoding="utf-8"))
@@ -130,25 +111,25 @@ def stale(name: str) -> bool:
 
 
 def remedy(name: str) -> str:
-    """Return the command that makes a notebook again, with only its frameworks installed."""
+    """Return the command that remakes a notebook in an environment with its frameworks."""
     return f"nox -s 'notebooks({name if name in OWN else backends_of(name)[0]})'"
 
 
 def execute(name: str) -> str:
-    """Execute a notebook, and return the text of its file.
+    """Execute a notebook, and return the content of its file.
 
-    Raise RNNScratchError if a cell fails, or an output is not fit for publication.
+    Raise RNNScratchError if a cell fails, or if an output is unfit for publication.
     """
     import nbformat
 
-    # The first import of this on a machine prints a message: better here than in a notebook.
+    # The first import on a machine prints a message, which must not appear in a notebook.
     from matplotlib import font_manager  # noqa: F401
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
     from nbformat import v4
 
     kinds = {"markdown": v4.new_markdown_cell, "code": v4.new_code_cell}
-    # Numbered: random ids would differ in every commit.
+    # Number the cells: random ids would differ in every commit.
     parts = [
         kinds[kind](source, id=f"cell-{n}", metadata=metadata(source))
         for n, (kind, source) in enumerate(cells(name))
@@ -162,7 +143,7 @@ def execute(name: str) -> str:
     )
     os.environ.update(ENVIRONMENT)
     try:
-        with tempfile.TemporaryDirectory() as folder:  # a notebook runs in any folder
+        with tempfile.TemporaryDirectory() as folder:  # a notebook must run in any folder
             NotebookClient(
                 notebook,
                 timeout=600,
@@ -177,7 +158,7 @@ def execute(name: str) -> str:
         for output in cell.get("outputs", ()):
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = _with_a_palette(output.data["image/png"])
-    notebook.metadata["language_info"] = {"name": "python"}  # no version
+    notebook.metadata["language_info"] = {"name": "python"}  # omit the version
     if faults := unfit(json.loads(nbformat.writes(notebook)), name):
         raise RNNScratchError("\n".join(f"{name}.ipynb: {fault}" for fault in faults))
     nbformat.validate(notebook)
@@ -185,7 +166,7 @@ def execute(name: str) -> str:
 
 
 def metadata(source: str) -> dict[str, Any]:
-    """Return the metadata of a cell for nbgrader: written by students, or graded."""
+    """Return nbgrader's metadata for a cell to write or a grading cell; {} for other cells."""
     values: dict[str, Any] = {"schema_version": 3, "cell_type": "code", "task": False}
     if written := STUB.search(source):
         values["grade_id"] = f"write-{written[1]}"
@@ -197,7 +178,7 @@ def metadata(source: str) -> dict[str, Any]:
 
 
 def unfit(notebook: dict[str, Any], name: str) -> list[str]:
-    """List faults of a notebook's outputs: errors, warnings, paths of this machine."""
+    """Return the faults in a notebook's outputs, such as errors, warnings and local paths."""
     faults, text = [], ""
     for number, cell in enumerate(notebook["cells"]):
         if cell["cell_type"] == "code" and cell["execution_count"] is None:
@@ -218,13 +199,10 @@ def unfit(notebook: dict[str, Any], name: str) -> list[str]:
 
 
 def main() -> None:
-    """Make the notebooks named on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m make.notebooks")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(ALL))
-    chosen = parser.parse_args().names
-    loadable = set() if chosen else set(registry.loadable(print))
+    """Make the notebooks named on the command line, or all whose frameworks are installed."""
+    loadable = set() if sys.argv[1:] else {*registry.loadable(print)}
     try:
-        for name in chosen or (name for name in ALL if loadable.issuperset(backends_of(name))):
+        for name in sys.argv[1:] or [n for n in ALL if loadable.issuperset(backends_of(n))]:
             notebook_path(name).write_text(execute(name), encoding="utf-8")
             print(f"made {notebook_path(name)}")
     except RNNScratchError as error:
@@ -232,7 +210,7 @@ def main() -> None:
 
 
 def _with_a_palette(figure: str) -> str:
-    # Reduce a PNG to 64 colors: the size shrinks to a third, without a visible difference.
+    # Reduce a PNG to 64 colors, which shrinks it to a third without a visible difference.
     from PIL import Image  # installed with Matplotlib
 
     image, smaller = Image.open(io.BytesIO(base64.b64decode(figure))), io.BytesIO()

@@ -1,7 +1,7 @@
 """Write the pages in ``notebooks/site`` and the README's results: `python -m make.pages`.
 
-It runs in the folder of the clone. The pages are plain Markdown with numbers, tables and figures.
-Their templates are in ``notebooks/make/pages``, their data are the code and the records.
+Run it in the folder of the clone. The pages are plain Markdown with numbers, tables and figures.
+Their templates are in ``notebooks/make/pages``; their data come from the code and the records.
 """
 
 import shutil
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import grading
+from mistakes import MISTAKES
 
 from rnn_scratch.runs import run_folder
 from rnn_scratch.runs.presets import PRESETS
 from rnn_scratch.settings import Settings, annotations, declaration
-from rnn_scratch.show import source_code
 
 from . import (
     figures,
@@ -36,7 +36,7 @@ EPOCHS = (10, 150, 200, 500)
 
 
 def pages() -> dict[str, bytes]:
-    """Return the pages and their figures, by their place in the folder of the pages."""
+    """Return the content of the pages and figures, keyed by path in the folder of the pages."""
     texts: dict[str, str] = {}
     pictures: dict[str, bytes] = {}
     for name, (text, drawn) in {
@@ -64,16 +64,9 @@ def pages() -> dict[str, bytes]:
 
 
 def _mistakes() -> dict[str, list[str]]:
-    # The mistakes that grading recognizes, by the function whose NumPy code contains them.
-    names: dict[str, list[str]] = {}
-    for function in grading.GRADED_BY:
-        source = source_code.join(source_code.find("numpy", function)[:1])
-        names[function] = [
-            mistake.name
-            for mistake in grading.recognized_mistakes(function)
-            if all(old in source for old in mistake.changes["numpy"][::2])
-        ]
-    return names
+    # Return the names of the mistakes that grading recognizes, keyed by the function checked.
+    checked = dict.fromkeys(map(grading.checked_function, grading.GRADED_BY))
+    return {name: [m.name for m in MISTAKES if m.function == name] for name in checked}
 
 
 def _start_page() -> dict[str, Any]:

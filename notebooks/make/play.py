@@ -1,9 +1,9 @@
-"""Train the networks of the page to play with: `python -m make.play`, or `nox -s play`.
+"""Train the networks that the site's pages run: `python -m make.play`, or `nox -s play`.
 
-Run it in the clone's folder. It takes a quarter of an hour, mostly for the preset `long`, trained
-with PyTorch. With the folder of an existing run of this preset, it takes a few minutes. The weights
-and NumPy's results are written to a script that assigns them, because a page that is opened from a
-folder may load scripts, but not data.
+Run it in the clone's folder. It takes a quarter of an hour, mostly to train the preset `long`
+with PyTorch. Given the folder of an existing run of this preset, it takes a few minutes. It writes
+the weights and NumPy's results to a script, because a page opened from a folder may load scripts,
+but not data.
 """
 
 import base64
@@ -34,19 +34,19 @@ from .lessons import TEXTS
 
 SCRIPT = TEXTS / "site" / "play" / "weights.js"
 CORPUS, PREFIX, LENGTH = "tide-clock", "the tide clock ", 100
-HELD_OUT = 2000  # characters that the networks have not been trained on
+HELD_OUT = 2000  # number of held-out characters
 PASSAGE = 1500
 COMMON = Settings(num_hiddens=128, batch_size=16, max_tokens=0, valid_tokens=HELD_OUT)
 SETTINGS = (
     replace(COMMON, num_epochs=200),
     replace(COMMON, cell="lstm", num_epochs=40, lr=2.0, sigma=0.05),
 )
-LONG, LONG_PREFIX = "long", "ROMEO:"  # a preset; its weights are stored in half precision
+LONG, LONG_PREFIX = "long", "ROMEO:"  # preset whose weights are stored in half precision
 Networks = dict[str, dict[str, Any]]  # networks, keyed by cell or preset
 
 
 def train(settings: Settings) -> dict[str, Any]:
-    """Train a network on the story; return its data for the page."""
+    """Train a network on the story; return the network's data for the page."""
     with tempfile.TemporaryDirectory() as folder:
         run = rnn_scratch.train(
             "numpy",
@@ -56,7 +56,7 @@ def train(settings: Settings) -> dict[str, Any]:
             run=Path(folder, "run"),
             **asdict(settings),
         )
-        assert run is not None  # only other workers return None
+        assert run is not None  # only workers other than worker 0 return None
         saved = described(run.folder, PREFIX, "<f4")
     prepared = dataset.prepare(books.load(CORPUS), settings)
     passage = vocabulary.decode(prepared.valid[:PASSAGE].tolist(), run.vocab)
@@ -64,7 +64,7 @@ def train(settings: Settings) -> dict[str, Any]:
 
 
 def described(folder: Path, prefix: str, dtype: str) -> dict[str, Any]:
-    """Return the page's data of a run's network, with parameters of this dtype."""
+    """Return the data that pages need about a run's network, with parameters of this dtype."""
     _, saved = inference.load(folder, backend="numpy", model="scratch")
     settings, text = saved.settings, books.load(saved.text.corpus)
     arrays = {name: array.astype(dtype) for name, array in saved.arrays.items()}
@@ -91,14 +91,14 @@ def described(folder: Path, prefix: str, dtype: str) -> dict[str, Any]:
 
 
 def read(path: Path = SCRIPT) -> Networks:
-    """Read the networks of a script of weights."""
+    """Read the networks from the script that `main` writes."""
     text = path.read_text(encoding="utf-8")
     networks: Networks = json.loads(text[text.index("{") : text.rindex("}") + 1])
     return networks
 
 
 def arrays(saved: dict[str, Any]) -> Arrays:
-    """Return the parameters of a saved network, in float32."""
+    """Return the parameters of a saved network, decoded to float32 arrays."""
     arrays = {}
     for name, param in saved["params"].items():
         data = base64.b64decode(param["data"])
@@ -108,7 +108,7 @@ def arrays(saved: dict[str, Any]) -> Arrays:
 
 
 def main() -> None:
-    """Train the networks; with the folder of a run of the preset, only the story's networks."""
+    """Train the networks and write the script; reuse a run of `long` if its folder is given."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(sys.argv[1] if len(sys.argv) > 1 else f"{folder}/run")
         if not run.exists():

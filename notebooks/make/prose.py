@@ -1,15 +1,15 @@
-"""Prose: templates filled with values, links to lessons, formulas, and names of frameworks.
+"""Tools for prose: templates, links to lessons, formulas, and names of frameworks.
 
-The pages in ``pages`` are Jinja2 templates; ``templates`` has parts of several pages, the README's
-results and the interactive parts of the site. In lessons ``{backend}``, ``{framework}`` and
-``{install}`` stand for the names of the backend and its framework, and for the extras to install.
+``pages`` has a Jinja2 template for each page; ``templates`` has templates for parts of pages, for
+results in the README, and for interactive parts of the site. In lessons, ``{backend}``,
+``{framework}`` and ``{install}`` stand for a backend, its framework, and what pip must install.
 """
 
 import html
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,39 +22,34 @@ PAGES = Path(__file__).with_name("pages")
 LESSONS = Path("notebooks/lessons")
 PLACEHOLDER = re.compile(r"\{(backend|framework|install)\}")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-# Code between backticks, a displayed formula, a formula in a line; in this order.
-SPANS = re.compile(r"(`[^`]+`)|\$\$(.+?)\$\$|\$([^$]+)\$", re.DOTALL)
-# Glyphs for formulas: Latin, Greek, accents and punctuation; letterlike symbols, arrows and
-# operators; italic letters, Latin and Greek.
-GLYPHS = [
-    *((0x20, 0x7F), (0xA0, 0x180), (0x300, 0x340), (0x391, 0x3F6), (0x2010, 0x2040)),
-    *((0x2102, 0x2136), (0x2190, 0x2300), (0x1D434, 0x1D468), (0x1D6FC, 0x1D71C)),
-]
-Typeset = Callable[[str, str], str]  # LaTeX and "inline" or "block" to HTML
-Cells = Sequence[Sequence[str]]  # rows of a table; row 0 is its head
+CODE = re.compile(r"`([^`]+)`")
+# Code points of the glyphs in formulas: Latin, accents, Greek and punctuation; letterlike symbols,
+# arrows and operators; italic Latin and Greek letters.
+GLYPHS = "20-7E,A0-17F,300-33F,391-3F5,2010-203F,2102-2135,2190-22FF,1D434-1D467,1D6FC-1D71B"
+Cells = Sequence[Sequence[str]]  # rows of a table; row 0 is the header
 
 
 def framework(backend: str) -> str:
-    """Return the name of a backend's framework, or of the backend if it is another package's."""
+    """Return the name of a backend's framework, or the backend's name if it is not built in."""
     return {"numpy": "NumPy", **registry.FRAMEWORKS}.get(backend, backend)
 
 
 def fill(text: str, backend: str) -> str:
-    """Replace a text's placeholders for one backend."""
-    # Unlike the frameworks, NumPy has no built-in communication library.
+    """Return a text with its placeholders replaced with the values for one backend."""
+    # NumPy needs the `workers` extra, because it has no built-in communication library.
     extras = "[notebooks,workers]" if backend == "numpy" else f"[{backend},notebooks]"
     values = {"backend": backend, "framework": framework(backend), "install": f".{extras}"}
     return PLACEHOLDER.sub(lambda match: values[match.group(1)], text)
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return names as a sentence lists them: "A, B and C"."""
-    *others, last = names
-    return f"{', '.join(others)} and {last}" if others else last
+    """Join names for use in a sentence: "A, B and C"."""
+    *rest, last = names
+    return f"{', '.join(rest)} and {last}" if rest else last
 
 
 def table(cells: Cells) -> str:
-    """Return a table in Markdown."""
+    """Return a Markdown table of these cells."""
     head, *rows = ["| " + " | ".join(row) + " |" for row in cells]
     return "\n".join([head, "|" + "---|" * len(cells[0]), *rows])
 
@@ -68,52 +63,39 @@ TEMPLATES = Environment(
 TEMPLATES.filters |= {"framework": framework, "listed": listed, "table": table}
 
 
-def mathml(latex: str, display: str) -> str:
-    """Return a formula as MathML, which browsers display without a script."""
-    from latex2mathml import converter  # installed with the extra `site`
-
-    return str(converter.convert(latex, display=display))
-
-
 def formula_font() -> bytes:
-    """Return the font of the formulas, STIX Two Math, as WOFF with only the needed glyphs.
+    """Return the font of the formulas, STIX Two Math, as WOFF with only the glyphs needed.
 
-    With a text font, or a device without a font for mathematics, a browser lets no bracket grow.
+    Browsers stretch brackets only with a math font, which some devices lack.
     """
     from fontTools import subset  # installed with Matplotlib
 
-    whole = resources.files("ziamath.fonts") / "STIXTwoMath-Regular.ttf"  # extra `site`
-    options = subset.Options(flavor="woff", name_IDs=["*"])  # its licence is among its names
-    with resources.as_file(whole) as path:
-        font = subset.load_font(path, options)
-    subsetter = subset.Subsetter(options)
-    subsetter.populate(unicodes=[number for first, last in GLYPHS for number in range(first, last)])
-    subsetter.subset(font)
-    content = BytesIO()
-    subset.save_font(font, content, options)
-    return content.getvalue()
+    fonts = resources.files("ziamath.fonts") / "STIXTwoMath-Regular.ttf"  # part of the `site` extra
+    with resources.as_file(fonts) as path, tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "formulas.woff")
+        options = (f"--unicodes={GLYPHS}", "--flavor=woff", f"--output-file={file}")
+        subset.main([str(path), *options, "--name-IDs=*"])  # the font's names include the license
+        return file.read_bytes()
 
 
 def page(name: str, values: Mapping[str, Any]) -> str:
-    """Fill the template of a page with values."""
+    """Return the text of a page: its template, filled with values."""
     return TEMPLATES.get_template(name).render(values).strip("\n") + "\n"
 
 
 def linked(text: str) -> str:
-    """Replace links to the site's pages of lessons by links to notebooks, which GitHub displays."""
+    """Replace links to the site's lesson pages with links to notebooks, which GitHub displays."""
 
     def link(match: re.Match[str]) -> str:
         lesson, anchor = match[1], match[2] or ""
-        if lesson == "bugs":
-            lesson, anchor = "build", "spot-the-bug"
         fragment = f"#{heading_of(lesson, anchor).replace(' ', '-')}" if anchor else ""
         return f"](../torch/{lesson}.ipynb{fragment})"
 
-    return re.sub(r"\]\((build|gates|learn|fast|bugs)\.md(?:#([\w-]+))?\)", link, text)
+    return re.sub(r"\]\((build|gates|learn|fast)\.md(?:#([\w-]+))?\)", link, text)
 
 
 def heading_of(lesson: str, anchor: str) -> str:
-    """Return the heading of a lesson whose anchor this is; raise RNNScratchError without one."""
+    """Return the lesson's heading with this anchor; raise RNNScratchError if there is none."""
     text = (LESSONS / f"{lesson}.md").read_text(encoding="utf-8")
     for heading in re.findall(r"^#+ (.*)$", FENCE.sub("", text), re.MULTILINE):
         if slug(heading) == anchor:
@@ -122,17 +104,17 @@ def heading_of(lesson: str, anchor: str) -> str:
 
 
 def slug(heading: str) -> str:
-    """Return the anchor of a heading, as GitHub and the site make it."""
+    """Return the anchor that GitHub and the site generate for a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def render(text: str, backends: Sequence[str], typeset: Typeset) -> str:
-    """Render prose for these backends; fenced code stays as it is."""
-    return outside_fences(text, lambda part: _prose(part, backends, typeset))
+def render(text: str, backends: Sequence[str]) -> str:
+    """Render prose for these backends; leave fenced code unchanged."""
+    return outside_fences(text, lambda part: _prose(part, backends))
 
 
 def outside_fences(text: str, function: Callable[[str], str]) -> str:
-    """Apply a function to the parts of a text outside of fenced code."""
+    """Return `text` with `function` applied to all parts outside fenced code."""
     parts, end = [], 0
     for fence in FENCE.finditer(text):
         parts += [function(text[end : fence.start()]), fence.group()]
@@ -140,31 +122,25 @@ def outside_fences(text: str, function: Callable[[str], str]) -> str:
     return "".join([*parts, function(text[end:])])
 
 
-def _prose(text: str, backends: Sequence[str], typeset: Typeset) -> str:
+def _prose(text: str, backends: Sequence[str]) -> str:
     lines = []
     for line in text.split("\n"):
-        if line.startswith("#"):  # a heading is also an entry of the table of contents
+        if line.startswith("#"):  # the table of contents also shows headings
             line = re.sub(r", in \{framework\}$", "", line).replace("$", "")
             line = re.sub(r" ?\\cdot ?", "·", line)
         lines.append(line)
 
-    def span(match: re.Match[str]) -> str:
-        code, block, inline = match.groups()
-        if code:
-            if not PLACEHOLDER.search(code):
-                return str(code)
-            words = _names(html.escape(code[1:-1]), backends)
-            return f'<code class="docutils literal">{words}</code>'
-        if block:
-            return f'<span class="formula">{typeset(block.strip(), "block")}</span>'
-        # In a span: Markdown would end the paragraph at a line that begins with <math>.
-        return f"<span>{typeset(inline.strip(), 'inline')}</span>"
+    def code(match: re.Match[str]) -> str:
+        if not PLACEHOLDER.search(match[1]):
+            return match[0]
+        text = _names(html.escape(match[1]), backends)
+        return f'<code class="docutils literal">{text}</code>'
 
-    return _names(SPANS.sub(span, "\n".join(lines)), backends)
+    return _names(CODE.sub(code, "\n".join(lines)), backends)
 
 
 def _names(text: str, backends: Sequence[str]) -> str:
-    # A name that depends on the framework: all of them, of which a script leaves those on display.
+    # Insert the names for all backends; a script keeps those of the frameworks displayed.
     def name(match: re.Match[str]) -> str:
         terms = {backend: fill(match.group(), backend) for backend in backends}
         if len(terms) == 1:

@@ -1,6 +1,6 @@
-"""The README's results, between marks in its text, and the records that they come from.
+"""Results in the README, each between two marks, and the records that contain the results.
 
-Records of training runs are in ``notebooks/records``, records of comparisons in
+Records of training runs are in ``notebooks/records``; records of comparisons are in
 ``notebooks/comparisons``.
 """
 
@@ -16,7 +16,7 @@ from rnn_scratch.compare import record as comparison
 from rnn_scratch.compare import summary
 from rnn_scratch.contract import VARIANTS
 from rnn_scratch.runs import run_folder
-from rnn_scratch.runs.run import begun
+from rnn_scratch.runs.run import read_runs
 
 from .prose import TEMPLATES
 
@@ -25,10 +25,10 @@ COMPARISONS = Path("notebooks/comparisons")
 
 
 def speed() -> dict[str, Any]:
-    """Return the training speed of each variant, by backend: a table for each number of threads."""
+    """Return tables of speeds by backend and variant, a table per thread count, and the record."""
     record = comparison.read(COMPARISONS / "speed")
     speeds: dict[tuple[int, str], dict[str, str]] = {}
-    for row in summary.timed(record):
+    for row in summary.timed_rows(record):
         variants = speeds.setdefault((row.value or record.plan.threads, row.candidate.backend), {})
         variants[row.candidate.model] = f"{row.figures['train'].median:,.0f}"
         if row.candidate.model == VARIANTS[0]:
@@ -44,7 +44,7 @@ def speed() -> dict[str, Any]:
 
 
 def exact(folder: Path) -> dict[str, Any]:
-    """Return the record of exact mode: its models, their variants, and their last digests."""
+    """Return the record of exact mode: trained models, backends by variant, and final digests."""
     record = msgspec.json.decode((folder / "exact.json").read_bytes())
     trained = [model for model in record["models"] if model["outcome"] == "trained"]
     variants: dict[str, list[str]] = {}
@@ -57,19 +57,19 @@ def exact(folder: Path) -> dict[str, Any]:
 
 
 def presets() -> dict[str, Any]:
-    """Return the record of the presets of `train`, with samples."""
+    """Return the record of the presets of `train`, which includes samples."""
     record: dict[str, Any] = msgspec.json.decode((RECORDS / "presets.json").read_bytes())
     return record
 
 
 def recorded(folder: Path) -> Iterator[tuple[Path, run_folder.RunRecord, list[run_folder.Epoch]]]:
-    """Yield the recorded runs in a folder: path, record, history. They have no checkpoints."""
-    for path, record in begun(folder):
+    """Yield the path, record and history of each run in a folder; ignore checkpoints."""
+    for path, record in read_runs(folder):
         yield path, record, run_folder.history(path)
 
 
 def histories(folder: Path) -> dict[str, list[run_folder.Epoch]]:
-    """Return the epochs of ordinary training, with sequential partitioning, by backend."""
+    """Return histories of `scratch` runs with sequential partitioning, keyed by backend."""
     return {
         name: run_folder.history(folder / f"{name}-scratch-sequential")
         for name in registry.BUILTIN_BACKENDS
@@ -77,24 +77,20 @@ def histories(folder: Path) -> dict[str, list[run_folder.Epoch]]:
 
 
 def readme(text: str) -> str:
-    """Put the results of the records between their marks in a README."""
+    """Return a README's text with the recorded results between their marks."""
     for mark, values in {
         "sample": presets(),
         "speed": speed(),
         "presets": presets(),
         "exact": exact(RECORDS),
     }.items():
-        text = replace(text, mark, part(mark, values))
+        content = TEMPLATES.get_template(f"{mark}.md").render(values).strip()
+        text = replace(text, mark, content)
     return text
 
 
-def part(mark: str, values: dict[str, Any]) -> str:
-    """Fill the part of this name with values."""
-    return TEMPLATES.get_template(f"{mark}.md").render(values).strip()
-
-
 def replace(text: str, mark: str, content: str) -> str:
-    """Put content between the marks of this name in a README."""
+    """Put `content` between the marks named `mark`; raise ValueError unless they occur once."""
     start, end = f"<!-- {mark}: made from records -->", f"<!-- end of {mark} -->"
     between = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
     text, number = between.subn(lambda _: f"{start}\n{content}\n{end}", text)

@@ -1,25 +1,21 @@
 """Write the source of the site from the pages and the lessons: `python -m make.site`.
 
-It runs in the folder of the clone and writes ``build/pages``, from which `nox -s site` builds the
-site with Sphinx. The pages are those in ``notebooks/site`` and three files of the clone. Links to
-notebooks become links to the lessons' pages, and interactive parts replace the parts of a page
-between ``<!-- site: NAME -->`` and ``<!-- end of NAME -->``. With ``--backends numpy,torch,theirs``
-the lessons have the code of these backends, which may come from other packages.
+Run it in the folder of the clone; it writes ``build/pages``, from which `nox -s site` builds the
+site with Sphinx. The pages come from ``notebooks/site``, the lessons, and three files in the root
+folder. Links to notebooks become links to the lessons' pages, and interactive parts replace the
+text between ``<!-- site: NAME -->`` and ``<!-- end of NAME -->``.
 """
 
-import argparse
 import itertools
 import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from rnn_scratch import registry
-from rnn_scratch.errors import RNNScratchError
 
 from . import figures, prose, site_code, site_lessons, site_play
 from .lessons import LESSONS
@@ -27,7 +23,7 @@ from .pages import FOLDER
 from .site_code import STATIC
 
 BUILD = Path("build/pages")
-FILES = "files"  # the folder of linked files that are not pages
+FILES = "files"  # folder of linked files that are not pages
 ROOT_FILES = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
 WIDE = ("index.md", "play.md")  # pages without a table of contents at the side
 NO_CONTENTS = "---\nhtml_theme.sidebar_secondary.remove: true\n---\n\n"
@@ -39,15 +35,13 @@ PICTURE = re.compile(
 )
 
 
-def pages(
-    backends: Sequence[str] = registry.BUILTIN_BACKENDS, typeset: prose.Typeset = prose.mathml
-) -> dict[str, bytes]:
-    """Return all pages, pictures and scripts by place; raise RNNScratchError for a wrong text."""
-    texts = {f"{name}.md": text for name, text in site_lessons.render(backends, typeset).items()}
+def pages(backends: Sequence[str] = registry.BUILTIN_BACKENDS) -> dict[str, bytes]:
+    """Return the content of all pages, pictures, styles and scripts, keyed by path."""
+    texts = {f"{name}.md": text for name, text in site_lessons.render(backends).items()}
     files = site_play.scripts()
-    parts = site_play.parts(backends)
+    parts = site_play.parts()
     for path in (*sorted(FOLDER.glob("*.md")), *map(Path, ROOT_FILES)):
-        text = prose.render(path.read_text(encoding="utf-8"), backends, typeset)
+        text = prose.render(path.read_text(encoding="utf-8"), backends)
         link = partial(_link, folder=path.parent, files=files)
         text = prose.outside_fences(text, partial(LINK.sub, link))
         text = PICTURE.sub(_figure, text)
@@ -68,12 +62,11 @@ def pages(
 
 
 def _link(match: re.Match[str], folder: Path, files: dict[str, bytes]) -> str:
-    # Convert a link between files of the clone to a link between pages of the site.
+    # Convert a link in the clone to a link in the site; add targets that are not pages to `files`.
     target, fragment = Path(os.path.normpath(folder / match[1])), match[2] or ""
     if target.suffix == ".ipynb" and target.stem in LESSONS:
         anchor = prose.slug(fragment.removeprefix("#"))
-        name = "bugs" if anchor == "spot-the-bug" else target.stem
-        return f"]({name}.md{'#' + anchor if anchor and name != 'bugs' else ''})"
+        return f"]({target.stem}.md{'#' + anchor if anchor else ''})"
     if target.parent == FOLDER and target.suffix == ".md":
         return f"]({target.name}{fragment})"
     if target.name in ROOT_FILES:
@@ -86,48 +79,32 @@ def _link(match: re.Match[str], folder: Path, files: dict[str, bytes]) -> str:
 
 
 def _figure(match: re.Match[str]) -> str:
-    words, place, caption = match.groups()
+    alt, place, caption = match.groups()
     name = f"{STATIC}/figures/{Path(place).name}"
     below = f"<figcaption>{caption}</figcaption>" if caption else ""
-    return f'<figure><img src="{name}" alt="{words}">{below}</figure>'
+    return f'<figure><img src="{name}" alt="{alt}">{below}</figure>'
 
 
 def _part(match: re.Match[str], parts: dict[str, str], backends: Sequence[str]) -> str:
     name, function, _ = match.groups()
     if name == "code":
-        return site_code.group(site_code.of(backends, function), backends)
+        return site_code.group(site_code.find_code(backends, function), backends)
     if name == "step":
         pair = backends[:2]
-        return site_code.group(site_code.of(pair, "rnn", "step"), pair, kind="pair")
+        return site_code.group(site_code.find_code(pair, "rnn", "step"), pair, kind="pair")
     if name == "contents":
         return prose.TEMPLATES.get_template("toctree.md").render()
     return parts[name]
 
 
-def write(folder: Path, backends: Sequence[str]) -> None:
-    """Replace the folder's content by all pages and the font of their formulas."""
-    files = {**pages(backends), f"{STATIC}/formulas.woff": prose.formula_font()}
+def write(folder: Path = BUILD) -> None:
+    """Replace a folder's content with all files of the site and the font for formulas."""
+    files = {**pages(), f"{STATIC}/formulas.woff": prose.formula_font()}
     shutil.rmtree(folder, ignore_errors=True)
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
 
 
-def main() -> None:
-    """Write the source of the site for the backends named on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m make.site")
-    parser.add_argument(
-        "--backends",
-        metavar="A,B,...",
-        default=",".join(registry.BUILTIN_BACKENDS),
-        help="backends whose code the lessons show (default: %(default)s)",
-    )
-    backends = parser.parse_args().backends.split(",")
-    try:
-        write(BUILD, backends)
-    except RNNScratchError as error:
-        sys.exit(f"Error: {error}")
-
-
 if __name__ == "__main__":
-    main()
+    write()

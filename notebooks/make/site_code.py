@@ -1,8 +1,8 @@
 """Code and its outputs as HTML: a panel for each framework, with aligned lines.
 
-Without a script, the panels follow one another, with their names. Every line has the number of its
-row in a display with columns. This HTML contains entities instead of line breaks, so that Markdown
-does not change it.
+Without JavaScript, the panels appear one after another, under the names of their frameworks. Every
+line of code has a row number, by which columns are aligned. The HTML has entities instead of line
+breaks, so that Markdown does not change it.
 """
 
 import hashlib
@@ -21,19 +21,19 @@ from .lessons import Code, location
 from .prose import framework
 
 BREAK = "&#10;"
-FIGURE = re.compile(r"^# Figure ([\w-]+): (.*(?:\n# .*)*)", re.MULTILINE)  # a name, and its words
+FIGURE = re.compile(r"^# Figure ([\w-]+): (.*(?:\n# .*)*)", re.MULTILINE)  # name and alt text
 STATIC = "_static"  # folder of styles, scripts and pictures
 
 
 class Output(NamedTuple):
-    """An output of a cell: a text, or a picture."""
+    """An output of a cell: text or a PNG picture."""
 
     text: str = ""
     picture: bytes = b""
 
 
-def of(backends: Sequence[str], *names: str) -> dict[str, Code]:
-    """Return functions of each backend that has them, without their helpers, as code."""
+def find_code(backends: Sequence[str], *names: str) -> dict[str, Code]:
+    """Return the code of the named functions, without helpers, for each backend that has any."""
     codes = {}
     for backend in backends:
         pieces = [piece for name in names for piece in source_code.find(backend, name)[:1]]
@@ -44,36 +44,36 @@ def of(backends: Sequence[str], *names: str) -> dict[str, Code]:
 
 
 def rows(sources: Sequence[str]) -> list[list[int]]:
-    """Return the row of every line of each source, so that corresponding lines are aligned.
+    """Return a row number for each line of each source; corresponding lines share a number.
 
-    Functions with the same name share rows, and only their lines are aligned.
+    Only lines of functions with the same name are aligned.
     """
     texts = [source.split("\n\n\n") for source in sources]
     tables = alignment.functions(
         [[_name(text) for text in column] for column in texts],
         [[text.split("\n") for text in column] for column in texts],
     )
-    numbers: list[list[int]] = [[] for _ in sources]
+    line_numbers: list[list[int]] = [[] for _ in sources]
     start = 0
     for table in tables:
         end = start + len(table)
-        for rows_of_code, column in zip(numbers, zip(*table)):
+        for rows_of_code, column in zip(line_numbers, zip(*table)):
             lines = [start + number for number, line in enumerate(column) if line is not None]
-            rows_of_code += [*lines, end, end + 1] if lines else []  # two empty lines at its end
+            rows_of_code += [*lines, end, end + 1] if lines else []  # two empty lines
         start = end + 2
-    return [rows_of_code[:-2] for rows_of_code in numbers]  # drop final empty lines
+    return [rows_of_code[:-2] for rows_of_code in line_numbers]  # drop final empty lines
 
 
 def _name(text: str) -> str:
-    # The name by which a section of code is aligned.
+    # Return the name of the function or class that a section of code defines, or "" if none.
     match = re.search(r"^(?:def|class) (\w+)", text, re.MULTILINE)
     return match.group(1) if match else ""
 
 
 def block(code: Code, own_rows: Sequence[int] | None = None) -> str:
-    """Highlight one section of code, with a span for each line."""
+    """Return highlighted code as HTML, with a span per line; place spans in `own_rows` if given."""
     lexer = get_lexer_by_name(code.language, stripnl=False, ensurenl=False)
-    # The formatter closes its spans at the end of a line. The lexer of diffs needs a final newline.
+    # The formatter closes all spans at the end of a line. The diff lexer needs a final newline.
     text = highlight(f"{code.source}\n", lexer, HtmlFormatter(nowrap=True))
     lines = text.split("\n")[: len(code.source.split("\n"))]
     spans = []
@@ -84,13 +84,14 @@ def block(code: Code, own_rows: Sequence[int] | None = None) -> str:
 
 
 def group(codes: Mapping[str, Code], everyone: Sequence[str], kind: str = "pieces") -> str:
-    """Return the code of several backends as tabs or columns, or one panel for equal sources.
+    """Return the code of several backends as tabs or columns, or as one block if sources are equal.
 
-    The kind "pair" shows two columns, independent of the reader's selection.
+    The kind "pair" shows two columns regardless of the reader's selection.
     """
     if len(set(codes.values())) == 1:
-        one = block(next(iter(codes.values())))
-        return one if set(codes) == set(everyone) else _panels("same", {tuple(codes): one}, {})
+        shared = block(next(iter(codes.values())))
+        is_complete = set(codes) == set(everyone)
+        return shared if is_complete else _panels("same", {tuple(codes): shared}, {})
     aligned = rows([code.source for code in codes.values()])
     panels: dict[tuple[str, ...], str] = {
         (name,): block(code, code_rows) for (name, code), code_rows in zip(codes.items(), aligned)
@@ -99,7 +100,7 @@ def group(codes: Mapping[str, Code], everyone: Sequence[str], kind: str = "piece
 
 
 def outputs(results: Mapping[str, Sequence[Output]], everyone: Sequence[str], source: str) -> str:
-    """Return the outputs of the code `source`, once for all backends with equal outputs."""
+    """Return outputs of the code `source` as HTML; backends with equal outputs share a panel."""
     alike: dict[tuple[Output, ...], list[str]] = {}
     for name, result in results.items():
         if result:
@@ -118,33 +119,33 @@ def outputs(results: Mapping[str, Sequence[Output]], everyone: Sequence[str], so
 
 
 def panel(names: Sequence[str], content: str, place: str = "", markdown: bool = False) -> str:
-    """Return content for some frameworks, under their names."""
+    """Return content for some backends as a panel, under the names of the frameworks."""
     title = ", ".join(map(framework, names))
-    where = f" <span>{html.escape(place)}</span>" if place else ""
+    location = f" <span>{html.escape(place)}</span>" if place else ""
     gap = "\n\n" if markdown else ""
     return (
         f'<div class="panel" data-for="{" ".join(names)}">{gap}'
-        f'<p class="name"><b>{title}</b>{where}</p>{gap}{content}{gap}</div>'
+        f'<p class="name"><b>{title}</b>{location}</p>{gap}{content}{gap}</div>'
     )
 
 
 def figure_name(picture: bytes) -> str:
-    """Return the place of a picture in the site; its name is a digest."""
+    """Return the path of a picture in the site; the file's name is a digest of the picture."""
     return f"{STATIC}/figures/{hashlib.sha256(picture).hexdigest()[:16]}.png"
 
 
 def _panels(
     kind: str, panels: Mapping[tuple[str, ...], str], places: Mapping[tuple[str, ...], str]
 ) -> str:
-    content = "".join(panel(names, one, places.get(names, "")) for names, one in panels.items())
+    content = "".join(panel(names, code, places.get(names, "")) for names, code in panels.items())
     return f'<div class="{kind}">{content}</div>'
 
 
 def _output(output: Output, source: str) -> str:
     if output.picture:
         figure = FIGURE.search(source)
-        words = html.escape(figure[2].replace("\n# ", " ")) if figure else ""
+        alt = html.escape(figure[2].replace("\n# ", " ")) if figure else ""
         name = figure_name(output.picture)
-        return f'<figure><img src="{name}" loading="lazy" alt="{words}"></figure>'
+        return f'<figure><img src="{name}" loading="lazy" alt="{alt}"></figure>'
     text = html.escape(output.text.rstrip("\n"), quote=False).replace("\n", BREAK)
     return f'<pre class="output" tabindex="0">{text}</pre>'

@@ -1,4 +1,4 @@
-"""The page with the comparison of the frameworks, made from the records that exist."""
+"""The page that compares the frameworks, made from records of comparisons."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from rnn_scratch.compare.record import Comparison
 from . import figures, prose
 
 SPEED, START, QUALITY = "Speed", "Start and memory", "Quality"
-# The title of each comparison, and which of its pictures and tables the page includes.
+# For each comparison: its title, and the pictures and tables that the page includes.
 COMPARISONS = {
     "speed": ("Speed", ("speed",), (SPEED, START)),
     "curves": ("The same curves", ("perplexity",), (QUALITY,)),
@@ -22,19 +22,19 @@ COMPARISONS = {
 
 
 def render(folder: Path) -> tuple[str, dict[str, bytes]]:
-    """Return the page, and its pictures by place."""
+    """Return the page and a dict that maps each picture's path to the picture."""
     measured = {name: record.read(folder / name) for name in COMPARISONS}
     speed = measured["speed"]
-    timed = summary.timed(speed)
+    timed = summary.timed_rows(speed)
     rows = [row for row in timed if row.value == speed.plan.varied_values[0]]
     best = max(rows, key=lambda row: row.figures["train"].median)
-    # The method of all comparisons; each comparison lists its differences.
-    how = report.lines("method", speed)
+    # Lines about the method that the page shows once; sections show only additional lines.
+    common_method = report.lines("method", speed)
     images: dict[str, bytes] = {}
     values = {
         "units": speed.settings.num_hiddens,
         "best": best,
-        # Those whose processes are not all slower than all of the best.
+        # Models whose range of speeds overlaps that of the best model.
         "similar": [
             f"`{row.candidate.model}` in {prose.framework(row.candidate.backend)}"
             for row in rows
@@ -43,14 +43,14 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
         "baseline": speed.baseline,
         "ends": [row.figures["perplexity"].median for row in summary.qualities(measured["curves"])],
         "epochs": measured["curves"].settings.num_epochs,
-        "sections": [_section(name, one, how, images) for name, one in measured.items()],
-        "how": how,
+        "sections": [_section(n, measured[n], common_method, images) for n in COMPARISONS],
+        "common_method": common_method,
     }
     return prose.page("comparison.md", values), images
 
 
 def _section(
-    name: str, comparison: Comparison, how: list[str], images: dict[str, bytes]
+    name: str, comparison: Comparison, common_method: list[str], images: dict[str, bytes]
 ) -> dict[str, Any]:
     title, drawn, captioned = COMPARISONS[name]
     drawings = {}
@@ -58,7 +58,7 @@ def _section(
         place = f"{figures.FOLDER}/{name}-{picture}.svg"
         (images[place],) = pictures.draw(comparison, [picture]).values()
         drawings[place] = picture
-    method = [line for line in report.lines("method", comparison) if line not in how]
+    method = [line for line in report.lines("method", comparison) if line not in common_method]
     return {
         "title": title,
         "figures": drawings,

@@ -1,7 +1,7 @@
-"""The lessons for the site: the master texts for all frameworks at once.
+"""The lessons' pages on the site, for all frameworks at once, made from the master texts.
 
-Text that all frameworks share appears once; the rest is a group of panels for one framework or
-several. Code comes from the backends, and its outputs from the notebooks.
+Text that all frameworks share appears once; other content is in panels for one or more frameworks.
+Code comes from the backends, and its outputs come from the notebooks.
 """
 
 import base64
@@ -11,16 +11,13 @@ from typing import Any, NamedTuple
 
 from . import lessons, optimizations, prose, site_code
 from .lessons import TEXTS, Code, Part
-from .prose import Typeset
 from .site_code import Output
 
-BUGS = "# Spot the bug"  # the heading of a section that is a separate page of the site
-PAGES = (*lessons.LESSONS, "bugs")
-Results = Mapping[str, Mapping[str, Sequence[Output]]]  # keyed by backend and source
+Results = Mapping[str, Mapping[str, Sequence[Output]]]  # keyed by backend and cell source
 
 
 class Item(NamedTuple):
-    """A section of a page: prose, or the code or the notes of each backend."""
+    """A section of a page: prose, code by backend, or notes by group of backends."""
 
     prose: str = ""
     codes: Mapping[str, Code] = {}
@@ -28,29 +25,23 @@ class Item(NamedTuple):
 
 
 class Context(NamedTuple):
-    """Data for the rendering of all parts of a text."""
+    """Data for rendering all parts of a lesson."""
 
     results: Results
-    typeset: Typeset
-    used: dict[str, set[str]]  # helpers that are shown already, by backend
+    used: dict[str, set[str]]  # names of the definitions already shown, keyed by backend
 
 
-def render(backends: Sequence[str], typeset: Typeset = prose.mathml) -> dict[str, str]:
-    """Render the pages of the lessons by name, for these backends, as Markdown with HTML."""
+def render(backends: Sequence[str]) -> dict[str, str]:
+    """Return the lessons' pages for these backends as Markdown with HTML, keyed by lesson."""
     results, pages = read_results(backends), {}
     for lesson in lessons.LESSONS:
-        context = Context(results, typeset, {backend: set() for backend in backends})
-        parts = lessons.text_of(lesson)
-        starts = [n for n, part in enumerate(parts) if part.kind == "text" and BUGS in part.content]
-        end = starts[0] if starts else len(parts)
-        pages[lesson] = _page(parts[:end], backends, context)
-        if starts:
-            pages["bugs"] = _page(parts[end:], backends, context)
+        context = Context(results, {backend: set() for backend in backends})
+        pages[lesson] = _page(lessons.text_of(lesson), backends, context)
     return pages
 
 
 def read_results(backends: Sequence[str]) -> dict[str, dict[str, list[Output]]]:
-    """Read the outputs of all cells of the notebooks, by backend and by the cell's source."""
+    """Return the outputs of the notebooks' code cells, keyed by backend and cell source."""
     results: dict[str, dict[str, list[Output]]] = {}
     for backend in backends:
         paths = (TEXTS / f"{backend}/{lesson}.ipynb" for lesson in lessons.LESSONS)
@@ -77,7 +68,7 @@ def _page(parts: Sequence[Part], backends: Sequence[str], context: Context) -> s
 
 
 def _merge(parts: Sequence[Part], backends: Sequence[str], context: Context) -> list[Item]:
-    # Consecutive items that belong to different backends are one group.
+    # Merge consecutive items that belong to different backends into one group.
     merged: list[Item] = []
     for item in _items(parts, backends, context):
         last = merged[-1] if merged else Item()
@@ -97,7 +88,7 @@ def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
             continue
         if part.kind == "text":
             if text := lessons.MARKS.sub("", "\n".join(part.content)).strip("\n"):
-                yield Item(prose.render(text, backends, context.typeset))
+                yield Item(prose.render(text, backends))
         elif part.kind == "site":
             yield from _items(part.content, backends, context)
         elif part.kind == "solution":
@@ -107,14 +98,13 @@ def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
                 f"{content}\n\n</details>"
             )
         elif part.kind == "gains":
-            tables = {(name,): optimizations.gains_table(name) for name in names}
-            yield Item(notes={key: table for key, table in tables.items() if table})
+            yield Item(notes={(name,): optimizations.gains_table(name) for name in names})
         elif part.kind in lessons.BLOCKS:
             content = _page(part.content, names, context)
             yield Item(content) if names == list(backends) else Item(notes={tuple(names): content})
         codes = {name: lessons.code_of(part, name, context.used[name]) for name in names}
-        if there := {name: code for name, code in codes.items() if code}:
-            yield Item(codes=there)
+        if available := {name: code for name, code in codes.items() if code}:
+            yield Item(codes=available)
 
 
 def _html(item: Item, backends: Sequence[str], context: Context) -> str:

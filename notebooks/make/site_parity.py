@@ -20,7 +20,7 @@ Histories = dict[str, list[run_folder.Epoch]]  # histories, keyed by backend
 
 
 def render(folder: Path) -> tuple[str, dict[str, bytes]]:
-    """Return the page, and its pictures by place."""
+    """Return the page and a dict that maps each picture's path to the picture."""
     values = readme.exact(folder)
     exact = values["exact"]
     backends = list(dict.fromkeys(model["backend"] for model in exact["models"]))
@@ -57,12 +57,12 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
 
 
 def _power(grid: float) -> str:
-    # A power of two.
+    # Format a power of two, such as 2⁻¹⁶.
     return "2" + f"{np.log2(grid):.0f}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def _differences(histories: Histories) -> dict[str, list[float]]:
-    # The relative difference of each loss from NumPy's.
+    # Return, for each backend, the relative difference from NumPy's loss in each epoch.
     losses = {name: np.array([row.loss for row in rows]) for name, rows in histories.items()}
     numpy = losses.pop("numpy")
     return {name: (np.abs(loss - numpy) / numpy).tolist() for name, loss in losses.items()}

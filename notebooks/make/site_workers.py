@@ -1,161 +1,129 @@
-"""Make the page on several workers from its template and the record.
-
-`measure engines` writes the record. This module computes the bytes of an exchange from the shapes
-of the parameters, and when two workers are faster than one.
-"""
+"""The page on training with several workers, made from the record of `measure engines`."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jinja2 import UndefinedError
-
 from rnn_scratch import registry
 from rnn_scratch.compare import pictures
-from rnn_scratch.errors import RNNScratchError
-from rnn_scratch.runs import sessions
-from rnn_scratch.settings import Settings, option_name
-from rnn_scratch.text import books
-from rnn_scratch.training.runtime import Runtime
+from rnn_scratch.contract import Options
+from rnn_scratch.settings import Settings
 from rnn_scratch.workers import mpi, supervisor
 
-from . import exchange, figures, prose, site_code
-from .exchange import Exchange
+from . import figures, prose, site_code
 from .prose import framework
 
 RECORD = "workers.json"
 EXCHANGE = f"{figures.FOLDER}/exchange.svg"
-LARGE = 100  # parameter ratio of the page's large model to the chapter's model
-NETWORKS = (1, 10)  # Gbit/s, assumed
 H, B = Settings().num_hiddens, Settings().batch_size
 
 
 def render(folder: Path) -> tuple[str, dict[str, bytes]]:
-    """Return the page, and its plots by path; RNNScratchError if the record lacks a part."""
-    path = folder / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        measured, exact = record["workers"], record["workers-exact"]
-        engines = measured["engines"]
-        vocabulary = measured["settings"]["vocabulary"]
-        fits = {name: exchange.fit(exchange.points(engine)) for name, engine in engines.items()}
-        values = {
-            "all_gather": site_code.of(registry.BUILTIN_BACKENDS, "all_gather"),
-            "mpi": mpi,
-            "supervisor": supervisor,
-            "equal": _equal(),
-            "measured": measured,
-            "units": H,
-            "rows": B,
-            "exchange": exchange,
-            "vocabulary": vocabulary,
-            "costs": {name: _costs(each, vocabulary) for name, each in engines.items()},
-            "picture": EXCHANGE,
-            **_gains(measured, fits),
-            "times": LARGE,
-            "networks": NETWORKS,
-            "large": _large(measured, fits),
-            "engines": engines,
-            "trainings": [_digests(training) for training in exact["trainings"]],
-        }
-        page = prose.page("workers.md", values)
-    except (OSError, LookupError, UndefinedError) as error:
-        raise RNNScratchError(
-            f"The record {path} lacks what the page quotes: {error}.\nMake it again: "
-            "nox -s records -- workers workers-exact"
-        ) from error
+    """Return the page and a dict that maps the plot's path to the plot."""
+    record = json.loads((folder / RECORD).read_bytes())
+    measured = record["workers"]
+    engines = measured["engines"]
+    values = {
+        "all_gather": site_code.find_code(registry.BUILTIN_BACKENDS, "all_gather"),
+        "mpi": mpi,
+        "supervisor": supervisor,
+        "measured": measured,
+        "engines": engines,
+        "units": H,
+        "rows": B,
+        "parameters": parameters,
+        "vocabulary": measured["settings"]["vocabulary"],
+        "costs": {name: _costs(measured, name) for name in engines},
+        "picture": EXCHANGE,
+        **_speedups(measured),
+        "trainings": [_digests(training) for training in record["workers-exact"]["trainings"]],
+    }
     images: dict[str, bytes] = {}
     with figures.chart(images, EXCHANGE) as axes:
-        for name, line in fits.items():
-            points = exchange.points(engines[name])
-            sizes = np.geomspace(points[0][0], points[-1][0], 100)
-            color = pictures.COLORS[name]
-            axes.plot(*zip(*points), "o", markersize=4, color=color)
-            axes.plot(sizes, [line.of(s) for s in sizes], color=color, label=framework(name))
+        for name, engine in engines.items():
+            sizes, milliseconds = zip(*exchange_times(engine).items())
+            style = {"color": pictures.COLORS[name], "label": framework(name)}
+            axes.plot([4 * size for size in sizes], milliseconds, "o-", markersize=4, **style)
         axes.set(xlabel="bytes of a vector", ylabel="milliseconds", xscale="log", yscale="log")
-    return page, images
+    return prose.page("workers.md", values), images
 
 
-def _equal() -> list[str]:
-    # The versions, options and settings that the workers compare, the settings last.
-    text, runtime = books.Text("", "", "", ""), Runtime("numpy", "scratch")
-    job = sessions.Work(settings=Settings(), text=text, runtime=runtime, folder=None)
-    settings = [option_name(name) for name in Settings.__struct_fields__]
-    names = [name for name in supervisor.required_equal(job) if name not in settings]
-    names = [name.replace("numpy backend", "backend") for name in names]
-    words = [f"`{name}`" if name.startswith("--") else f"the {name}" for name in names]
-    return [*words, f"every setting, from `{settings[0]}` to `{settings[-1]}`"]
+def parameters(num_hiddens: int, vocabulary: int, cell: str = "rnn") -> int:
+    """Return the number of parameters of a model."""
+    shapes = Options(vocabulary, num_hiddens, cell).shapes().values()
+    return sum(math.prod(shape) for shape in shapes)
 
 
-def _costs(engine: Mapping[str, Any], vocabulary: int) -> list[str]:
-    exchanges = {each["numbers"]: each for each in engine["exchanges"]}
-    large, minibatches = (
-        exchanges[exchange.parameters(H, vocabulary) + 1],
-        exchange.minibatches(engine),
-    )
-    values = [
-        exchanges[1]["gather"]["median"],
-        *(large[what]["median"] for what in ("gather", "all_reduce", "own")),
-        minibatches[H, B],
-        minibatches[H, B // 2],
-    ]
-    return [f"{each:.3g}" if each < 1000 else f"{each:,.0f}" for each in values]
+def exchange_times(engine: Mapping[str, Any]) -> dict[int, float]:
+    """Return the milliseconds to exchange and add vectors, keyed by the vectors' length."""
+    return {row["numbers"]: row["all_reduce"]["median"] for row in engine["exchanges"]}
 
 
-def _gains(measured: Mapping[str, Any], fits: Mapping[str, Exchange]) -> dict[str, Any]:
-    gains = exchange.payoff(measured, fits)
-    sizes = sorted({rows for _, _, rows in gains})
+def minibatch_times(engine: Mapping[str, Any]) -> dict[tuple[int, int], float]:
+    """Return the milliseconds per minibatch, keyed by number of hidden units and of rows."""
+    return {(row["num_hiddens"], row["batch_size"]): row["median"] for row in engine["minibatches"]}
+
+
+def speedups(measured: Mapping[str, Any]) -> dict[tuple[str, int, int], float]:
+    """Return the speedups of two workers over one, keyed by backend, hidden units and rows.
+
+    Each worker computes half of the rows, and then the workers exchange their gradients.
+    """
+    result = {}
+    for name, engine in measured["engines"].items():
+        exchanges, minibatches = exchange_times(engine), minibatch_times(engine)
+        for (units, rows), milliseconds in minibatches.items():
+            if (units, rows // 2) in minibatches:
+                size = parameters(units, measured["settings"]["vocabulary"]) + 1
+                both = minibatches[units, rows // 2] + exchanges[size]
+                result[name, units, rows] = milliseconds / both
+    return result
+
+
+def _speedups(measured: Mapping[str, Any]) -> dict[str, Any]:
+    gains = speedups(measured)
     name, units, rows = best = max(gains, key=lambda key: gains[key])
+    sizes = sorted({rows for _, _, rows in gains})
     return {
         "batch_sizes": sizes,
         "gains": {
             (name, units): [f"{gains[name, units, rows]:.2f}" for rows in sizes]
             for name, units in dict.fromkeys(key[:2] for key in gains)
         },
-        "faster": sum(round(each, 2) > 1 for each in gains.values()),  # round like the table
+        "faster": sum(round(gain, 2) > 1 for gain in gains.values()),  # rounded as in the table
         "cases": len(gains),
         "best": {"gain": gains[best], "backend": name, "units": units, "rows": rows},
-        "chapter": {name: gains[name, H, B] for name in fits},
+        "chapter": {name: gains[name, H, B] for name in measured["engines"]},
     }
 
 
-def _large(
-    measured: Mapping[str, Any], fits: Mapping[str, Exchange]
-) -> list[tuple[str, float, list[int]]]:
-    # Return rows for a larger model: the gain, and the smallest gainful batch per network.
-    V = measured["settings"]["vocabulary"]
-    count = LARGE * exchange.parameters(H, V)
-    rows = []
-    for name, line in fits.items():
-        minibatches = exchange.minibatches(measured["engines"][name])
-        largest = max(minibatches)  # the most hidden units, and of them the most rows
-        per_row = minibatches[largest] / largest[1] * count / exchange.parameters(largest[0], V)
-        here = line.of(4 * count)
-        wire = exchange.received(count, 2, "float32")  # both directions at once
-        times = [here, *(here + wire * 8e-6 / each for each in NETWORKS)]
-        factor = exchange.gain(B * per_row, B / 2 * per_row, here)
-        rows.append((name, factor, [exchange.smallest(per_row, each) for each in times]))
-    return rows
+def _costs(measured: Mapping[str, Any], name: str) -> list[str]:
+    # Return a row of the cost table: milliseconds per exchange and per minibatch.
+    engine, vocabulary = measured["engines"][name], measured["settings"]["vocabulary"]
+    exchanges = {row["numbers"]: row for row in engine["exchanges"]}
+    gradients, minibatches = exchanges[parameters(H, vocabulary) + 1], minibatch_times(engine)
+    values = [
+        exchanges[1]["gather"]["median"],
+        *(gradients[kind]["median"] for kind in ("gather", "all_reduce", "own")),
+        *(minibatches[H, rows] for rows in (B, B // 2)),
+    ]
+    return [f"{value:.3g}" if value < 1000 else f"{value:,.0f}" for value in values]
 
 
 def _digests(training: Mapping[str, Any]) -> dict[str, Any]:
-    # Return the digests of models in exact mode, by backend, for each number of workers.
-    digests = {
-        (model["backend"], model["workers"]): model["digests"][-1]["digest"]
-        if model["outcome"] == "trained"
-        else model["outcome"]
-        for model in training["models"]
-    }
-    workers = sorted({number for _, number in digests})
-    names = dict.fromkeys(name for name, _ in digests)
+    # Return a summary of runs in exact mode, with a digest for each backend and worker count.
+    models = training["models"]
+    digests: dict[str, list[str]] = {}
+    for model in models:
+        digests.setdefault(model["backend"], []).append(model["digests"][-1]["digest"])
     return {
         "settings": training["settings"],
         "command": training["command"],
-        "last": training["models"][0]["digests"][-1],
-        "number": len(digests),
-        "different": len(set(digests.values())),
-        "workers": workers,
-        "digests": {name: [digests[name, number] for number in workers] for name in names},
+        "last": models[0]["digests"][-1],
+        "number": len(models),
+        "different": len({digest for row in digests.values() for digest in row}),
+        "workers": sorted({model["workers"] for model in models}),
+        "digests": digests,
     }

@@ -1,23 +1,23 @@
-"""Make slides of lessons from the cells of their notebooks: `python -m make.slides [NAME ...]`.
+"""Make slides from the cells of the lessons' notebooks: `python -m make.slides [NAME ...]`.
 
-Run it in the folder of the clone, with names such as numpy-build, or without names for all existing
-notebooks. It writes one self-contained HTML file per lesson to ``build/slides``. A section of the
-lesson becomes a slide, or several slides if its content does not fit. Slides show marked sentences
-and outputs, formulas, lists, tables, functions and figures. The full text is in the notes, which
-the key S shows.
+Run it in the folder of the clone, with names such as numpy-build, or without names for all
+lessons. It writes one self-contained HTML file per lesson to ``build/slides``. A section becomes a
+slide, or several slides if its content does not fit. Slides show marked sentences and outputs,
+formulas, lists, tables, functions and figures. The full text is in the notes, which the S key
+shows.
 """
 
-import argparse
 import ast
 import base64
+import functools
 import html
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader
 from markdown_it import MarkdownIt
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
@@ -28,13 +28,12 @@ from rnn_scratch import registry
 from . import lessons, prose
 from .lessons import LESSONS, MARKS, notebook_path
 
-SLIDES, TEMPLATES = Path("build/slides"), Path(__file__).parent / "templates"
-# Heights in pixels, for the fonts of the template.
+SLIDES = Path("build/slides")
+# Heights in pixels, with the template's fonts.
 ROOM, GAP, LINE, CODE_LINE, FORMULA, PICTURE = 585, 16, 40, 26, 75, 292
-WIDTH, LONG_LINE, LONG_FORMULA = 85, 100, 120  # characters: text, code and LaTeX
+WIDTH, LONG_LINE, LONG_FORMULA = 85, 100, 120  # lengths in characters: text, output, LaTeX
 SHORT_CODE = 9  # maximum number of lines of code that a slide shows above its output
 STRUCTURED = ("- ", "|", "1. ")  # prefixes of lists and tables
-MARKDOWN = MarkdownIt("commonmark").enable("table")
 
 
 class Part(NamedTuple):
@@ -53,7 +52,7 @@ class Slide(NamedTuple):
 
 
 def marked_notebook(name: str) -> dict[str, Any]:
-    """Read a lesson's notebook; add the marks of the master text to its cells."""
+    """Return a lesson's cells with marks from the master text and outputs from the notebook."""
     notebook = json.loads(notebook_path(name).read_text(encoding="utf-8"))
     outputs = {"".join(c["source"]): c["outputs"] for c in notebook["cells"] if "outputs" in c}
     backend, lesson = name.split("-")
@@ -67,7 +66,7 @@ def marked_notebook(name: str) -> dict[str, Any]:
 
 
 def slides(notebook: dict[str, Any]) -> list[Slide]:
-    """Return the slides of a notebook; a slide with a single sentence joins the previous slide."""
+    """Return the slides of a notebook; a slide with only text joins the previous one if it fits."""
     joined: list[Slide] = []
     for slide in _sections(notebook):
         is_sentence = len(slide.parts) == 1 and slide.parts[0].content.startswith("<p>")
@@ -86,7 +85,7 @@ def _sections(notebook: dict[str, Any]) -> Iterator[Slide]:
     title, parts, paragraphs, letter, previous = "", list[Part](), list[str](), "", ""
     for source, outputs in _blocks(notebook):
         heading = re.match("(#+) ", source) if outputs is None else None
-        if heading and re.fullmatch("#+ [A-Z]", source):  # a short subsection shares a slide
+        if heading and re.fullmatch("#+ [A-Z]", source):  # a subsection A, B, ... shares a slide
             letter = f"<h2>{source[-1]}</h2>"
         elif heading:
             yield from _packed(title, parts, paragraphs)
@@ -109,8 +108,8 @@ def _sections(notebook: dict[str, Any]) -> Iterator[Slide]:
 
 
 def _packed(title: str, parts: list[Part], paragraphs: list[str]) -> Iterator[Slide]:
-    # Distribute the parts of a section in order over the minimum number of slides.
-    if re.match(r"[0-9]\.", title):  # omit code and figures of an exercise: they are its solution
+    # Distribute the parts of a section, in order, over as few slides as possible.
+    if re.match(r"[0-9]\.", title):  # in an exercise, omit code and figures: they are the solution
         parts = [part for part in parts if part.content.startswith("<p>")]
     pages: list[list[Part]] = []
     for part in parts:
@@ -127,8 +126,8 @@ def _packed(title: str, parts: list[Part], paragraphs: list[str]) -> Iterator[Sl
 
 
 def _blocks(notebook: dict[str, Any]) -> Iterator[tuple[str, list[Any] | None]]:
-    # Yield code cells with their outputs, and blocks of text between empty lines. Fenced code is
-    # one block.
+    # Yield each code cell with its outputs, and each block of text with None. Empty lines separate
+    # blocks, except in fenced code.
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             yield "".join(cell["source"]), cell["outputs"]
@@ -144,7 +143,7 @@ def _blocks(notebook: dict[str, Any]) -> Iterator[tuple[str, list[Any] | None]]:
 
 
 def _code(source: str, outputs: list[Any], printed: bool) -> Iterator[Part]:
-    # Yield functions and figures. Other code is yielded only if it is short and prints.
+    # Yield functions, figures and, if `printed`, text outputs (with their code if it is short).
     functions = all(isinstance(node, ast.FunctionDef) for node in ast.parse(source).body)
     if functions:
         yield from map(_highlighted, source.split("\n\n\n"))
@@ -178,23 +177,26 @@ def _marked(text: str) -> list[Part]:
 
 def _html(text: str) -> str:
     """Convert Markdown to HTML, and formulas to MathML."""
-    formulas: list[str] = []
+    is_block = "\n" in text or text.startswith(("- ", "$$"))
+    return _markdown().render(text) if is_block else _markdown().renderInline(text)
 
-    def keep(match: re.Match[str]) -> str:
-        display = "block" if match[1] else "inline"
-        formulas.append(prose.mathml(match[1] or match[2], display))
-        return f"FORMULA{len(formulas) - 1}X"
 
-    marked = re.sub(r"\$\$(.+?)\$\$|\$(.+?)\$", keep, text, flags=re.DOTALL)
-    content = MARKDOWN.render(marked) if "\n" in text or text[:2] in STRUCTURED else ""
-    content = content or MARKDOWN.renderInline(marked)
-    return re.sub(r"FORMULA(\d+)X", lambda match: formulas[int(match[1])], content)
+@functools.cache
+def _markdown() -> MarkdownIt:
+    # These packages come with the `site` extra.
+    from latex2mathml import converter
+    from mdit_py_plugins.dollarmath import dollarmath_plugin
+
+    def formula(latex: str, options: dict[str, Any]) -> str:
+        display = "block" if options["display_mode"] else "inline"
+        return str(converter.convert(latex, display=display))
+
+    return MarkdownIt("commonmark").enable("table").use(dollarmath_plugin, renderer=formula)
 
 
 def make(name: str) -> Path:
-    """Write the slides of a lesson's notebook; return the file."""
-    templates = Environment(loader=FileSystemLoader(TEMPLATES), trim_blocks=True)
-    text = templates.get_template("slides.html").render(
+    """Write the slides of a lesson's notebook; return the path of the file."""
+    text = prose.TEMPLATES.get_template("slides.html").render(
         slides=slides(marked_notebook(name)),
         colors=HtmlFormatter(cssclass="code").get_style_defs(),
         font=base64.b64encode(prose.formula_font()).decode(),
@@ -206,12 +208,9 @@ def make(name: str) -> Path:
 
 
 def main() -> None:
-    """Make the slides of the notebooks named on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m make.slides")
+    """Make the slides of the notebooks named on the command line, or of all lessons."""
     names = [f"{backend}-{lesson}" for backend in registry.BUILTIN_BACKENDS for lesson in LESSONS]
-    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *names])
-    existing = [name for name in names if notebook_path(name).exists()]
-    for name in parser.parse_args().names or existing:
+    for name in sys.argv[1:] or names:
         print(f"made {make(name)}")
 
 

@@ -1,6 +1,6 @@
 """The README's picture of one time step in NumPy and PyTorch, in two columns.
 
-Docstrings and comments are left out, so that letters are large enough.
+Docstrings and comments are omitted, so that the code is large enough to read.
 """
 
 import html
@@ -14,7 +14,7 @@ from . import site_code
 from .prose import framework
 
 BACKENDS = ("numpy", "torch")
-LINE, CHARACTER, MARGIN = 20, 7.9, 14  # pixels; the widest of the usual fonts at 13 pixels
+LINE, CHARACTER, MARGIN = 20, 7.9, 14  # pixels, for the widest common font at 13 pixels
 STYLES = {
     "step.svg": {
         "ground": "#ffffff",
@@ -41,14 +41,14 @@ Styled = tuple[str, str, bool]  # text, style, and whether the other column lack
 
 
 def step_picture() -> dict[str, bytes]:
-    """Return the picture for a light and for a dark ground, as SVG by file name."""
-    codes = site_code.of(BACKENDS, "rnn", "step")
+    """Return the picture for light and for dark backgrounds, as SVG, keyed by file name."""
+    codes = site_code.find_code(BACKENDS, "rnn", "step")
     sources = [OMITTED.sub("", code.source) for code in codes.values()]
     rows = site_code.rows(sources)
-    words = [_names(source) for source in sources]
+    names = [_names(source) for source in sources]
     columns = [
-        [*zip(numbers, _lines(source, words[1 - number]))]
-        for number, (source, numbers) in enumerate(zip(sources, rows))
+        [*zip(line_numbers, _lines(source, names[1 - number]))]
+        for number, (source, line_numbers) in enumerate(zip(sources, rows))
     ]
     return {name: _svg(columns, style).encode() for name, style in STYLES.items()}
 
@@ -57,17 +57,17 @@ def _names(source: str) -> set[str]:
     return {text for kind, text in PythonLexer().get_tokens(source) if kind in Name}
 
 
-def _lines(source: str, others: set[str]) -> Iterator[list[Styled]]:
+def _lines(source: str, other_names: set[str]) -> Iterator[list[Styled]]:
     line: list[Styled] = []
     for kind, text in PythonLexer(stripnl=False, ensurenl=False).get_tokens(source):
         style = next((style for token, style in KINDS.items() if kind in token), "text")
-        differs = kind in Name and text not in others
-        first, *more = text.split("\n")
-        if line and line[-1][1:] == (style, differs):  # one element for all of them
+        differs = kind in Name and text not in other_names
+        first, *rest = text.split("\n")
+        if line and line[-1][1:] == (style, differs):  # merge text of the same style
             line[-1] = (line[-1][0] + first, style, differs)
         else:
             line.append((first, style, differs))
-        for part in more:
+        for part in rest:
             yield line
             line = [(part, style, differs)]
     yield line
@@ -105,8 +105,8 @@ def _svg(columns: list[list[tuple[int, list[Styled]]]], style: dict[str, str]) -
 
 
 def _text(x: float, y: float, text: str, color: str, bold: bool = False) -> str:
-    # The text has the width of its characters in every font.
+    # `textLength` makes the text equally wide in every font.
     weight = ' font-weight="bold"' if bold else ""
     size = "" if bold else f' textLength="{len(text) * CHARACTER:.1f}"'
-    words = html.escape(text, quote=False).replace(" ", "&#160;")
-    return f'<text x="{x:.1f}" y="{y:.1f}" fill="{color}"{size}{weight}>{words}</text>'
+    content = html.escape(text, quote=False).replace(" ", "&#160;")
+    return f'<text x="{x:.1f}" y="{y:.1f}" fill="{color}"{size}{weight}>{content}</text>'

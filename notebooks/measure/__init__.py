@@ -1,1 +1,1 @@
-"""Scripts that are run by hand."""
+"""Tools, to be run by hand, that take measurements and write records."""

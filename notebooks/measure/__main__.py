@@ -1,7 +1,7 @@
-"""Runs a tool by its name: `PYTHONPATH=notebooks python -m measure NAME [FILE ...]`.
+"""Run a tool by name: `PYTHONPATH=notebooks python -m measure NAME [FILE ...]`.
 
-Not the tool's file itself: other processes call the functions of most tools, and import their
-modules for that.
+A tool is imported instead of executed, because most tools run some of their functions in
+other processes, which must be able to import the tool's module by name.
 """
 
 import importlib

@@ -1,9 +1,9 @@
-"""Exact mode on two processor architectures: `nox -s arm`, on Debian or Ubuntu.
+"""Compare exact mode on two processor architectures: `nox -s arm`, on Debian or Ubuntu.
 
 Train every case on this machine and on ARM, in exact mode and in ordinary float64, and write the
-digests of the parameters to FILE. QEMU emulates ARM for a single program; arm64 packages of the
-system and wheels of the libraries go to a temporary folder. Nothing is installed, and only QEMU's
-installation needs root. It takes half an hour.
+digests of the parameters to FILE. QEMU emulates ARM for single programs; a temporary folder holds
+arm64 packages of the distribution and wheels of the libraries. Nothing else is installed, but QEMU
+must be installed beforehand, as root. It takes half an hour.
 """
 
 import json
@@ -45,12 +45,12 @@ CASES = (
 
 
 def cases(backend):
-    """Return the cases of a backend."""
+    """Return the cases that train with this backend."""
     return [case for case in CASES if case[0] == backend]
 
 
 def train(case, mode):
-    """Train a case in a mode, in a temporary folder; return the run."""
+    """Train a case in one of MODES, in a temporary folder; return the run."""
     backend, model, cell, units, epochs = case
     settings = {"cell": cell, "num_hiddens": units, "num_epochs": epochs, **COMMON, **MODES[mode]}
     with tempfile.TemporaryDirectory() as folder:
@@ -67,7 +67,7 @@ def answer(backend):
 
 
 def run(*command, log=None, **options):
-    """Run a command and return its output; exit this program if it fails."""
+    """Run a command and return its output; exit this program if the command fails."""
     if log:
         print(log, flush=True)
     result = subprocess.run(list(map(str, command)), capture_output=True, text=True, **options)
@@ -78,7 +78,7 @@ def run(*command, log=None, **options):
 
 
 def arm_python(folder, distribution):
-    """Unpack this system's Python for ARM in the folder; return the command that runs it."""
+    """Unpack this distribution's Python for ARM in `folder`; return the command that runs it."""
     root, source = folder / "root", folder / "sources.list"
     site = MIRRORS[distribution["ID"]]
     key = f"/usr/share/keyrings/{distribution['ID']}-archive-keyring.gpg"
@@ -87,7 +87,7 @@ def arm_python(folder, distribution):
     for name in ("lists/partial", "archives/partial"):
         (folder / name).mkdir(parents=True)
     (folder / "status").touch()
-    # Make apt use the folder as the state of an arm64 system without installed packages.
+    # Make apt treat `folder` as the state of an arm64 system without installed packages.
     apt = ["apt-get", "-q", "-o", f"Dir::Etc::SourceList={source}", "-o", "APT::Architecture=arm64"]
     apt += ["-o", "Dir::Etc::SourceParts=/dev/null", "-o", "APT::Architectures::=arm64"]
     apt += ["-o", f"Dir::State={folder}", "-o", f"Dir::State::status={folder / 'status'}"]
@@ -97,20 +97,20 @@ def arm_python(folder, distribution):
     run(*apt, "install", "--yes", "--download-only", "--no-install-recommends", *PACKAGES)
     for package in (folder / "archives").glob("*.deb"):
         run("dpkg", "-x", package, root)
-    for name in ("bin", "lib"):  # installing a package of the base system would make these links
+    for name in ("bin", "lib"):  # links that a package of the base system would create
         if not (root / name).exists():
             (root / name).symlink_to(f"usr/{name}")
     return [QEMU, "-cpu", PROCESSOR, "-L", root, root / "usr/bin/python3"]
 
 
 def libraries(folder, version):
-    """Install the project and the libraries that its cases need for ARM; return their folder."""
+    """Unpack the project and the cases' libraries for ARM in `folder`; return the import path."""
     wheels, site = folder / "wheels", folder / "site"
     pip = [sys.executable, "-m", "pip"]
     fetch = [*pip, "download", "--only-binary=:all:", "--python-version", version, "-d", wheels]
     fetch += [option for name in PLATFORMS for option in ("--platform", name)]
     run(*fetch, ".[jax]", log="Fetching the libraries for ARM")
-    shutil.rmtree("build/lib", ignore_errors=True)  # the wheel would contain its deleted modules
+    shutil.rmtree("build/lib", ignore_errors=True)  # otherwise, the wheel contains deleted modules
     run(*fetch, "--no-deps", *TORCH)
     run(*pip, "wheel", "--no-deps", "-w", wheels, ".")
     for wheel in wheels.glob("*.whl"):
@@ -119,7 +119,7 @@ def libraries(folder, version):
 
 
 def main(file):
-    """Train every case on both architectures; write the record."""
+    """Train every case on both architectures, and write the record to `file`."""
     distribution = platform.freedesktop_os_release() if sys.platform == "linux" else {}
     if distribution.get("ID") not in MIRRORS or platform.machine() != "x86_64":
         sys.exit("This program requires Debian or Ubuntu on x86-64.")
@@ -138,7 +138,7 @@ def main(file):
             for architecture, (command, site) in pythons.items():
                 paths = os.pathsep.join(map(str, [Path(__file__).parents[1], *site]))
                 environment = {"PATH": os.environ["PATH"], "PYTHONPATH": paths, "HOME": name}
-                environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # emulated as well
+                environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # emulation is slow
                 log = f"Training {backend} on {architecture}"
                 output = run(*command, "-c", ANSWER, backend, log=log, env=environment, cwd=folder)
                 answers = json.loads(output)

@@ -1,16 +1,16 @@
-"""The record ``exact.json`` of the parity page: digests in exact mode, and the safety factor.
+"""Make the record ``exact.json`` for the parity page: digests in exact mode, and a safety factor.
 
-Models stay equal as long as no midpoint between grid points lies between their values of a rounded
-element. Frameworks sum the clipped gradients and the carried states in different orders; from equal
-gradients, optimizers compute equal numbers. So two numbers determine the safety of an element of
-the gradients and states: its distance from a midpoint, and the difference between a model and the
-first model. The safety factor is the smallest ratio of these numbers, among the elements that the
-first model recorded in each update.
+Models stay equal as long as, for each rounded element, no midpoint between grid points lies between
+the models' values. In clipped gradients and carried states, frameworks add terms in different
+orders; from equal gradients, optimizers compute equal parameters. So two numbers determine how safe
+an element of a gradient or state is: its distance from the nearest midpoint, and the difference
+between its values in a model and in the first model. The safety factor is the smallest ratio of
+distance to difference among the elements that the first model recorded at each update.
 
-`train_minibatch`, which a framework may compile, does not return the clipped gradients. But they
-can be observed bit for bit: it is called with plain gradient descent and the learning rate 2**200.
-The parameters vanish in the rounding of such large steps, and a multiplication by a power of two is
-exact. Then the parameters are restored, and the update is made.
+`train_minibatch`, which a framework may compile, does not return the clipped gradients. To observe
+the gradients bit for bit, `Observer` calls it with plain gradient descent and learning rate 2**200:
+rounding removes the old parameters next to such large steps, and scaling by a power of two is
+exact. Then `Observer` restores the parameters and makes the actual update.
 """
 
 import math
@@ -22,19 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rnn_scratch import exact
+from rnn_scratch import contract, exact
 from rnn_scratch.check import exact_mode
-from rnn_scratch.check.exact_mode import AfterEpoch, ExactModel, carried
-from rnn_scratch.contract import (
-    OPTIMIZERS,
-    VARIANTS,
-    Arrays,
-    Batch,
-    Model,
-    State,
-    Update,
-    WorkerGroup,
-)
+from rnn_scratch.check.exact_mode import EpochDigest, ExactModel, carried
+from rnn_scratch.contract import OPTIMIZERS, VARIANTS, Arrays, Batch, State, Update
 from rnn_scratch.errors import NotOffered
 from rnn_scratch.parameters import trained_arrays
 from rnn_scratch.registry import BUILTIN_BACKENDS
@@ -50,15 +41,15 @@ from rnn_scratch.workers import groups
 NUM_DIGESTS = 20  # digests per model, plus the digest of the initial parameters
 GRADIENT = "gradient "  # prefix of the names of gradients
 LR = 2.0**200
-CLOSEST = 64  # recorded elements of a tensor in an update: those closest to a midpoint
-SAMPLE = 16  # further recorded elements, at equal indices in every update
+CLOSEST = 64  # number of elements recorded per tensor and update: those closest to a midpoint
+SAMPLE = 16  # number of further recorded elements, at the same indices at every update
 ELEMENT = np.dtype([("index", np.int64), ("value", np.float64)])
 
 
 class Closest(Record):
     """The element that came closest to being rounded differently."""
 
-    tensor: str  # gradient of a parameter, or a carried state
+    tensor: str  # name of a parameter's gradient or of a carried state
     index: list[int]
     update: int
     distance: float  # distance from the nearest midpoint
@@ -66,39 +57,38 @@ class Closest(Record):
 
     @property
     def factor(self) -> float | None:
-        """The distance, divided by the difference; None if the models do not differ."""
+        """The distance divided by the difference, or None if the models do not differ."""
         return self.distance / self.difference if self.difference else None
 
 
 class Certificate(Record):
-    """The observations of all updates."""
+    """A summary of the observations at all updates."""
 
     updates: int
-    clipped: int  # updates in which the gradient was clipped
-    kept: int  # recorded elements of each gradient and state in each update
+    clipped: int  # number of updates with clipped gradients
+    num_recorded: int  # number of elements recorded per gradient or state and update
     closest: Closest | None
     factor: float | None
-    divergence: None = None
     sentence: str = ""
 
 
 class Certified(Record):
-    """The record: models that ended equal, and their safety factor."""
+    """The record: models with equal digests, and their safety factor."""
 
     settings: Settings
-    text: str  # its sha256
+    text: str  # SHA-256 digest of the text
     models: list[ExactModel]
     equal: bool
     certificate: Certificate
 
 
-Observed = tuple[AfterEpoch, int, Closest | None]  # the number counts clipped updates
+Observed = tuple[EpochDigest, int, Closest | None]  # int: the number of clipped updates
 
 
 def certify(
     runtimes: Sequence[Runtime], settings: Settings, text: books.Text, every: int = 1
 ) -> Certified:
-    """Train these models, first the first model alone, and observe all updates."""
+    """Train the first model, then the others; observe all updates. Exit if digests differ."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
 
         def train(runtime: Runtime, compares: bool) -> tuple[ExactModel, int, Closest | None]:
@@ -109,7 +99,6 @@ def certify(
                 outcome="trained",
                 reason="",
                 digests=[],
-                cell=settings.cell,
             )
             task = runtime, settings, text, compares, folder
             try:
@@ -117,7 +106,7 @@ def certify(
             except NotOffered as error:
                 model.outcome, model.reason = "not offered", processes.one_line(error.problem)
                 return model, 0, None
-            model.digests = [after for after, _, _ in answers]
+            model.digests = [result for result, _, _ in answers]
             print(f"{runtime.backend} {runtime.model}: {model.digests[-1].digest}", flush=True)
             return model, *answers[-1][1:]
 
@@ -133,7 +122,7 @@ def certify(
     certificate = Certificate(
         updates=trained[0].digests[-1].updates,
         clipped=ends[0][1],
-        kept=CLOSEST + SAMPLE,
+        num_recorded=CLOSEST + SAMPLE,
         closest=first,
         factor=first.factor,
     )
@@ -151,7 +140,7 @@ def _order(closest: Closest) -> tuple[float, float]:
 
 
 def sentence(certificate: Certificate) -> str:
-    """Say which element came closest, and the safety factor."""
+    """Return a sentence that describes the closest element and the safety factor."""
     closest = certificate.closest
     assert closest is not None
     text = (
@@ -159,37 +148,33 @@ def sentence(certificate: Certificate) -> str:
         f"{closest.distance:.1e} from a rounding boundary"
     )
     reach = (
-        f"{certificate.kept} elements of each gradient and state in each of "
+        f"{certificate.num_recorded} elements of each gradient and state in each of "
         f"{certificate.updates:,} updates"
     )
-    if closest.difference is None:
-        return f"{text}. For a safety factor, name another model to compare with."
     if closest.factor is None:
         return f"{text}; the models do not differ in {reach}."
     text += f", and the models differ by {closest.difference:.1e} in it"
-    if closest.factor < 1:
-        return f"{text}, which is more: they are equal by luck."
     factor = f"{closest.factor:{',.0f' if closest.factor >= 10 else '.1f'}}"
     return f"{text}: a safety factor of {factor}, the smallest of {reach}."
 
 
 def observe(
-    group: WorkerGroup | None,
+    group: contract.WorkerGroup | None,
     runtime: Runtime,
     settings: Settings,
     text: books.Text,
     compares: bool,
     folder: str,
 ) -> Iterator[Observed]:
-    """Train a model in a child process; yield an answer before the first and after each epoch."""
+    """Train a model in a child process; yield observations before training and after each epoch."""
     observer = Observer(set_up(settings, runtime, text, group=group), Path(folder), compares)
 
     def answer(epoch: int, perplexity: float | None) -> Observed:
         digest = exact.digest(trained_arrays(observer.setup.model))
-        after = AfterEpoch(
+        result = EpochDigest(
             epoch=epoch, perplexity=perplexity, updates=observer.updates, digest=digest
         )
-        return after, observer.clipped, observer.closest
+        return result, observer.clipped, observer.closest
 
     yield answer(0, None)
     for epoch in training.epochs(observer.setup):
@@ -197,21 +182,21 @@ def observe(
 
 
 class Observer:
-    """Observes a model's updates by a replacement of its `train_minibatch`.
+    """An observer of a model's updates that replaces the backend's `train_minibatch`.
 
-    The first model writes elements to files in a folder, with which the other models compare.
+    The first model's observer writes elements to files in `folder`; other observers read the files.
     """
 
     def __init__(self, setup: Setup, folder: Path, compares: bool) -> None:
-        """Observe the updates from now on."""
+        """Replace `train_minibatch`, so that the observer sees all further updates."""
         self.setup, self.folder, self.compares = setup, folder, compares
         self.updates = self.clipped = 0
         self.closest: Closest | None = None
-        self.least = math.inf, math.inf  # ratio of distance and difference; distance
+        self.least = math.inf, math.inf  # ratio of distance to difference; distance
         scratch = setup.backend.scratch
         self.train_minibatch = scratch.train_minibatch
 
-        def observed(model: Model, batch: Batch, state: State, update: Update):
+        def observed(model, batch, state, update):
             self.updates += 1
             params = self._params()
             values = self._gradients_and_state(batch, state, update)
@@ -226,7 +211,7 @@ class Observer:
         scratch.train_minibatch = observed
 
     def _gradients_and_state(self, batch: Batch, state: State, update: Update) -> Arrays:
-        # The values that are rounded. The parameters become the gradients times -LR.
+        # Return the values to be rounded. This turns the parameters into the gradients times -LR.
         model, plain = self.setup.model, update._replace(optimizer="sgd", lr=LR)
         _, state = self.train_minibatch(model, batch, state, plain)
         arrays = model.to_arrays(model.params)
@@ -234,12 +219,12 @@ class Observer:
         return grads | carried(self.setup, state)
 
     def _params(self) -> Arrays:
-        # The parameters in the model's layout: a tensor may contain several parameters.
+        # Copy the parameters in the model's layout, where a tensor may contain several parameters.
         array = self.setup.backend.machine.array
         return {name: array(param).copy() for name, param in self.setup.model.params.items()}
 
     def _restore(self, params: Arrays) -> None:
-        # First zeros, because p - (p - a) is not always a.
+        # Set the parameters to zero first, because p - (p - a) is not always a.
         tensor, device = self.setup.backend.machine.tensor, self.setup.runtime.device
         for steps in (self._params(), {name: -array for name, array in params.items()}):
             tensors = {name: tensor(array, device) for name, array in steps.items()}
@@ -247,7 +232,7 @@ class Observer:
 
     def _compare(self, name: str, array: np.ndarray) -> None:
         # Record elements of a tensor, or compare them with the first model's elements. Keep the
-        # element with the smallest ratio of distance and difference, or with the smallest distance
+        # element with the smallest ratio of distance to difference, or with the smallest distance
         # if the models are equal.
         flat, path = array.ravel(), self.folder / name
         has_slots = bool(OPTIMIZERS[self.setup.settings.optimizer].slots)
@@ -278,14 +263,14 @@ class Observer:
 
 
 def distances(values: np.ndarray, grid: float) -> np.ndarray:
-    """Return the distances of values from the nearest midpoint between multiples of the grid."""
-    # These operations are exact: the grid is a power of two.
+    """Return each value's distance from the nearest midpoint between multiples of `grid`."""
+    # These operations are exact, because the grid is a power of two.
     multiples = np.abs(values) / grid
     return np.abs(multiples - np.floor(multiples) - 0.5) * grid
 
 
 def _select(flat: np.ndarray, grid: float) -> np.ndarray:
-    # The recorded elements of a tensor in an update: index and value.
+    # Return the indices and values of the elements of a tensor to record at one update.
     number = min(CLOSEST, flat.size)
     closest = np.argpartition(distances(flat, grid), number - 1)[:number]
     sample = np.linspace(0, flat.size - 1, min(SAMPLE, flat.size)).astype(np.int64)
@@ -296,7 +281,7 @@ def _select(flat: np.ndarray, grid: float) -> np.ndarray:
 
 
 def main(file: str, epochs: str = "500") -> None:
-    """Make the record of all models of all backends, with the chapter's settings."""
+    """Write the record of all variants of all backends, with the chapter's settings."""
     runtimes = [
         Runtime(name, model, "cpu", threads=1) for name in BUILTIN_BACKENDS for model in VARIANTS
     ]

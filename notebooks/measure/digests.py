@@ -1,7 +1,7 @@
-"""Digests of exact mode for the page that trains: `python -m measure digests FILE`.
+"""Record digests in exact mode for the page that trains networks: `python -m measure digests FILE`.
 
-NumPy trains on the built-in story with all settings that the page offers, except learning rates, θ
-and seeds. It takes some minutes.
+NumPy trains on the built-in story with all combinations of the settings that the page offers, but
+only with the default learning rate, θ and seed. It takes a few minutes.
 """
 
 import itertools
@@ -25,7 +25,7 @@ EPOCHS = 20
 
 
 def digests(**changes):
-    """Train, and return the digest after each epoch."""
+    """Train with settings that differ by `changes`; return the digests after each epoch."""
     settings = Settings(**changes, num_epochs=EPOCHS, exact=True)
     setup = set_up(settings, Runtime("numpy", threads=1), books.load(books.BUILT_IN))
     epochs = training.epochs(setup)
@@ -33,7 +33,7 @@ def digests(**changes):
 
 
 def main(file):
-    """Train with all settings, and write the record."""
+    """Train with all combinations of settings, and write the record to `file`."""
     record = {"offered": OFFERED, "digests": {}}
     for values in itertools.product(*OFFERED.values()):
         name = " ".join(map(str, values))

@@ -1,18 +1,19 @@
-"""Measure the exchange between several workers: `python -m measure engines FILE [PART ...]`.
+"""Measure the exchange between workers: `python -m measure engines FILE [PART ...]`.
 
-The site's page on several workers quotes the file. It has two parts. Named parts are measured, and
-the rest of the file is kept:
+The site's page on several workers quotes FILE, which has two parts. Only the named parts, or both
+by default, are measured; the rest of the file is kept:
 
 ``workers``        the communication libraries of all backends: milliseconds of an exchange between
-                   two workers and of the library's all-reduce, in turns; milliseconds of a
-                   minibatch without an exchange; the number of elements in which the library's sum
-                   differs from the sum in rank order
+                   two workers and of the library's all-reduce, measured in turns;
+                   milliseconds of a minibatch without an exchange; the number of elements in which
+                   the library's sum differs from the sum in rank order
 ``workers-exact``  digests in exact mode, with different numbers of workers
 
 Every worker uses one thread. Timings need an idle machine.
 """
 
 import json
+import os
 import shlex
 import statistics
 import subprocess
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from make.site_workers import parameters
 
 from measure.measuring import ask, rounded, write
 from rnn_scratch import registry
@@ -36,7 +38,7 @@ WORKERS = 2  # number of workers in a timed exchange
 SUMMED = (2, 4)  # numbers of workers for the bitwise comparison of sums
 ELEMENTS = 1000  # length of the compared sums
 VOCABULARY, STEPS = 28, Settings().num_steps
-LR = 1e-4  # small, because operations on the non-finite values of divergence may take longer
+LR = 1e-4  # small, to prevent divergence: operations on non-finite values may take longer
 TIMEOUT = 600.0  # seconds for one answer
 DTYPE = "float32"
 LIBRARIES = {  # communication library of each backend
@@ -46,17 +48,16 @@ LIBRARIES = {  # communication library of each backend
     "mxnet": "MPI through mpi4py",
     "jax": "Gloo of JAX",
 }
-
-
-HIDDENS = (128, 512, 1024)  # hidden units of the cell rnn
+MODEL = "fast"
+HIDDENS = (128, 512, 1024)  # hidden units of the `rnn` cell
 BATCH_SIZES = (16, 32, 64, 128, 256)
 TURNS = 15  # repetitions of an exchange; minibatches are repeated a third as often
-# The backends and the number of epochs of the runs in exact mode.
+# For each run in exact mode: the backends and the number of epochs.
 EXACT = (("numpy torch tensorflow mxnet jax", 5), ("numpy torch", 20))
 
 
 def mpi_sum(backend: Any, vector: Any) -> Callable[[], Any]:
-    """Return a function that reduces with MPI, on NumPy arrays converted from tensors."""
+    """Return a function that sums `vector` over all workers with MPI, via NumPy arrays."""
     from mpi4py import MPI
 
     def all_reduce():
@@ -69,7 +70,7 @@ def mpi_sum(backend: Any, vector: Any) -> Callable[[], Any]:
 
 
 def torch_sum(backend: Any, vector: Any) -> Callable[[], Any]:
-    """Return a function that reduces with torch.distributed, on a copy of the vector."""
+    """Return a function that sums a copy of `vector` over all workers with torch.distributed."""
     from torch import distributed
 
     def all_reduce():
@@ -81,7 +82,7 @@ def torch_sum(backend: Any, vector: Any) -> Callable[[], Any]:
 
 
 def tensorflow_sum(backend: Any, vector: Any) -> Callable[[], Any]:
-    """Return a function that reduces with TensorFlow's collective operation."""
+    """Return a function that sums `vector` over all workers with TensorFlow's collective op."""
     import tensorflow as tf
 
     def all_reduce():
@@ -101,7 +102,7 @@ def tensorflow_sum(backend: Any, vector: Any) -> Callable[[], Any]:
 
 
 def jax_sum(backend: Any, vector: Any) -> Callable[[], Any]:
-    """Return a function that reduces with JAX's `psum`; all workers execute it together."""
+    """Return a function that sums `vector` over all workers with JAX's `psum`."""
     import jax
 
     all_reduce = jax_compiled(backend, lambda part: jax.lax.psum(part, backend.workers.WORKERS))
@@ -109,14 +110,14 @@ def jax_sum(backend: Any, vector: Any) -> Callable[[], Any]:
 
 
 def tensorflow_compiled(backend: Any, function: Callable) -> Callable:
-    """Compile a function of a vector like `train_minibatch`."""
+    """Compile a function of a vector with `tf.function`, like `train_minibatch`."""
     import tensorflow as tf
 
     return tf.function(function)
 
 
 def jax_compiled(backend: Any, function: Callable) -> Callable:
-    """Compile a function of a vector for all workers together."""
+    """Compile a function of a vector as one program for all workers."""
     import jax
 
     workers = backend.workers
@@ -138,36 +139,34 @@ LIBRARY_SUMS = {
 COMPILED = {"tensorflow": tensorflow_compiled, "jax": jax_compiled}
 
 
-def exchange(
-    group: WorkerGroup, name: str, sizes: list[int], turns: int
-) -> Iterator[dict[str, Any]]:
-    """Time exchanges of vectors with these sizes in one worker.
+def exchange(group: WorkerGroup, name: str) -> Iterator[dict[str, Any]]:
+    """Time one worker's exchanges of a number, and of loss and gradients for each model size.
 
-    ``gather`` is the exchange alone, ``all_reduce`` also adds in rank order like training, and
+    ``gather`` is the exchange alone; ``all_reduce`` also adds in rank order, as in training;
     ``own`` is the library's all-reduce. A timing starts when all workers are ready.
     """
     backend = _join(group, name)
     machine = backend.machine
     scalar = machine.tensor(np.zeros(1, DTYPE), "cpu")
-    for size in sizes:
+    for size in (1, *(parameters(H, VOCABULARY) + 1 for H in HIDDENS)):
         values = np.random.RandomState(group.rank).normal(0, 1, size).astype(DTYPE)
         exchanges = _exchanges(backend, name, machine.tensor(values, "cpu"))
         milliseconds: dict[str, list[float]] = {kind: [] for kind in exchanges}
-        for turn in range(turns + 2):
+        for turn in range(TURNS + 2):
             for kind, function in exchanges.items():
                 # Wait until all workers are ready.
                 machine.synchronize(backend.workers.all_gather([scalar])[0], "cpu")
                 start = time.perf_counter()
                 machine.synchronize(function(), "cpu")
-                if turn > 1:  # the first two turns compile or connect
+                if turn > 1:  # the first two turns may compile or connect
                     milliseconds[kind].append(1000 * (time.perf_counter() - start))
-        yield {"numbers": size, **{kind: spread(values) for kind, values in milliseconds.items()}}
+        yield {"numbers": size, **{kind: median(values) for kind, values in milliseconds.items()}}
     yield {"engine": LIBRARIES[name], "environment": machine.environment()}
     backend.workers.leave()
 
 
 def _exchanges(backend: Any, name: str, vector: Any) -> dict[str, Callable[[], list[Any]]]:
-    # Return functions that return tensors, by name; compiled if the backend compiles training.
+    # Return the functions to time, keyed by name; compile them if the backend compiles training.
     def all_gather(vector):
         return backend.workers.all_gather([vector])[0]
 
@@ -204,20 +203,18 @@ def order(group: WorkerGroup, name: str) -> Iterator[dict[str, Any]]:
     backend.workers.leave()
 
 
-def compute(
-    name: str, model_name: str, hiddens: list[int], batch_sizes: list[int], turns: int
-) -> Iterator[dict[str, Any]]:
-    """Time minibatches of all sizes in a single worker with one thread."""
+def compute(name: str) -> Iterator[dict[str, Any]]:
+    """Time minibatches of all sizes in a process with one thread and without other workers."""
     backend, _ = registry.start(name, 1)
     rng = np.random.RandomState(0)
-    for num_hiddens in hiddens:
+    for num_hiddens in HIDDENS:
         options = Options(VOCABULARY, num_hiddens, dtype=DTYPE)
         arrays = initial(options, Settings().sigma, 0)
-        model = registry.build(name, backend, model_name, arrays, options)
-        for B in batch_sizes:
+        model = registry.build(name, backend, MODEL, arrays, options)
+        for B in BATCH_SIZES:
             batch = Batch(*rng.randint(0, VOCABULARY, (2, B, STEPS), "int64"))
             milliseconds = []
-            for turn in range(turns + 1):
+            for turn in range(TURNS // 3 + 1):
                 start = time.perf_counter()
                 _, state = backend.scratch.train_epoch(
                     model, [batch] * 2, [Update(lr=LR)] * 2, True
@@ -225,7 +222,7 @@ def compute(
                 backend.machine.synchronize([*state, *model.params.values()], "cpu")
                 if turn:  # the first turn compiles
                     milliseconds.append(1000 * (time.perf_counter() - start) / 2)
-            yield {"num_hiddens": num_hiddens, "batch_size": B, **spread(milliseconds)}
+            yield {"num_hiddens": num_hiddens, "batch_size": B, **median(milliseconds)}
 
 
 def _join(group: WorkerGroup, name: str) -> Any:
@@ -234,22 +231,17 @@ def _join(group: WorkerGroup, name: str) -> Any:
     return backend
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    """Return the median, the minimum and the maximum, rounded for pages."""
-    statistic = {"median": statistics.median(values), "low": min(values), "high": max(values)}
-    return {name: rounded(value) for name, value in statistic.items()}
+def median(values: list[float]) -> dict[str, float]:
+    """Return the median of `values`, rounded, as a dict for the record."""
+    return {"median": rounded(statistics.median(values))}
 
 
 def engines() -> dict[str, Any]:
-    """Make the part ``workers`` of the record."""
-    sizes = [1, *(parameters(H) + 1 for H in HIDDENS)]  # the gradients and the loss
-    model = "fast"
+    """Return the part ``workers`` of the record: measurements of the communication libraries."""
     answers: dict[str, Any] = {}
     for name in LIBRARY_SUMS:
-        task = name, sizes, TURNS
-        *timings, metadata = groups.ask(exchange, WORKERS, *task, timeout=TIMEOUT)
-        task = name, model, HIDDENS, BATCH_SIZES, TURNS // 3
-        minibatches = list(ask(compute, *task, timeout=TIMEOUT))
+        *timings, metadata = groups.ask(exchange, WORKERS, name, timeout=TIMEOUT)
+        minibatches = list(ask(compute, name, timeout=TIMEOUT))
         sums = [
             answer
             for num_workers in SUMMED
@@ -260,32 +252,24 @@ def engines() -> dict[str, Any]:
         print(name, json.dumps(timings[-1]), flush=True)
     settings = {"num_steps": STEPS, "vocabulary": VOCABULARY, "dtype": DTYPE, "cell": "rnn"}
     return {
-        "settings": {**settings, "model": model, "workers": WORKERS, "threads": 1},
+        "settings": {**settings, "model": MODEL, "workers": WORKERS, "threads": 1},
         "engines": answers,
     }
 
 
-def parameters(num_hiddens: int) -> int:
-    """Count the parameters of the cell rnn."""
-    return sum(int(np.prod(shape)) for shape in Options(VOCABULARY, num_hiddens).shapes().values())
-
-
 def exact() -> dict[str, Any]:
-    """Make the part ``workers-exact`` of the record."""
+    """Return the part ``workers-exact`` of the record: the output of `check --exact`."""
     runs = []
     for backends, epochs in EXACT:
-        options = f"--corpus time-machine --workers 1,2,4 --epochs {epochs} --every {epochs}"
+        options = f"--corpus time-machine --workers 1,2,4 --epochs {epochs}"
         command = f"check --exact {options} --json {backends}"
-        start = time.perf_counter()
         program = [sys.executable, "-m", "rnn_scratch.cli", *shlex.split(command)]
         # If parameters differ or a run fails, raise an error instead of writing the record.
         result = subprocess.run(
             program, stdout=subprocess.PIPE, text=True, encoding="utf-8", check=True
         )
-        seconds = round(time.perf_counter() - start)
-        print(command, f"{seconds} s", flush=True)
-        answer = json.loads(result.stdout)
-        runs.append({"command": f"rnn-scratch {command}", "seconds": seconds, **answer})
+        print(command, flush=True)
+        runs.append({"command": f"rnn-scratch {command}", **json.loads(result.stdout)})
     return {"trainings": runs}
 
 
@@ -293,10 +277,10 @@ PARTS = {"workers": engines, "workers-exact": exact}
 
 
 def main(file: str, *parts: str) -> None:
-    """Make the named parts, or all parts, of the record."""
+    """Measure the named parts, or all parts, and write them to `file`."""
     path = Path(file)
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for name in parts or PARTS:
-        metadata = {"command": f"nox -s records -- {name}", "load": host.load()}
+        metadata = {"command": f"nox -s records -- {name}", "load": os.getloadavg()[0]}
         record[name] = {**metadata, "machine": host.describe(), **PARTS[name]()}
         write(file, record)

@@ -1,7 +1,7 @@
-"""Measurements for the chapter's exercises: `python -m measure exercises FILE`.
+"""Make measurements for the chapter's exercises: `python -m measure exercises FILE`.
 
-The worked solutions quote the record. The runs use the NumPy backend with one thread and the
-built-in text, except two runs on downloaded books. It takes about twenty minutes.
+The solutions quote the record. Most runs use the NumPy backend with one thread and the built-in
+text; two runs use downloaded books. It takes about twenty minutes.
 """
 
 import dataclasses
@@ -40,10 +40,10 @@ RUNS = {
     "20,000 characters": {"max_tokens": 20_000},
 }
 CELLS = {"tanh": "rnn", "relu": "rnn-relu"}
-# The runs with one-hot vectors below have the same seeds.
+# Runs with embeddings, with the same seeds as the runs with one-hot vectors below.
 for size, seed in itertools.product((2, 8, 32), range(3)):
     RUNS[f"embedding {size}, seed {seed}"] = {"embedding": size, "seed": seed}
-# Without clipping, the result depends on the seed. The first run is BASE itself.
+# Without clipping, the result depends on the seed. The run "tanh, seed 0" uses BASE unchanged.
 for (activation, cell), seed in itertools.product(CELLS.items(), range(6)):
     settings = {"cell": cell, "seed": seed}
     if seed < 3:
@@ -56,11 +56,11 @@ for activation, cell in CELLS.items():
 BOOKS = ("time-machine", "war-of-the-worlds")
 READING = {"max_tokens": 100_000, "num_epochs": 20}
 UPDATE = Update()
-REACHES = (1, 2, 4, 8)  # number of minibatches that a gradient flows back through
+REACHES = (1, 2, 4, 8)  # numbers of minibatches that gradients flow back through
 
 
 def run(settings, book="tide-clock", other_book=None):
-    """Train; return settings, outcome and perplexities, and perplexities of `other_book`."""
+    """Train; return settings, outcome and perplexities, also on `other_book` if it is given."""
     evaluation = {}
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent, "run")
@@ -68,7 +68,7 @@ def run(settings, book="tide-clock", other_book=None):
         try:
             rnn_scratch.train("numpy", **options, **{**BASE, **settings})
         except RNNScratchError as error:
-            if error.exit_code != 1:  # only divergence is a result
+            if error.exit_code != 1:  # exit code 1 means divergence, which is a result
                 raise
         record = json.loads((folder / "run.json").read_bytes())
         history = [json.loads(line) for line in (folder / "history.jsonl").open("rb")]
@@ -93,8 +93,8 @@ def run(settings, book="tide-clock", other_book=None):
 def not_detached(name: str, reach: int) -> Iterator[dict[str, Any]]:
     """Train with gradients through the last `reach` minibatches; yield the result.
 
-    The subsequences of a row are contiguous, so the current parameters recompute these minibatches
-    from the state before the oldest minibatch.
+    Rows continue from minibatch to minibatch, so these minibatches are recomputed with the current
+    parameters from the state before the oldest minibatch.
     """
     settings = Settings(num_hiddens=128, num_epochs=60, num_steps=10)
     text = books.load("tide-clock")
@@ -115,7 +115,7 @@ def not_detached(name: str, reach: int) -> Iterator[dict[str, Any]]:
 
 
 def train_epoch_not_detached(backend, model, batches, reach, update=UPDATE):
-    """Train an epoch with gradients through the last `reach` minibatches; return its losses."""
+    """Train an epoch with gradients through the last `reach` minibatches; return the losses."""
     scratch, machine, losses = backend.scratch, backend.machine, []
     states = [model.state(len(batches[0].X))]
     for index, batch in enumerate(batches):
@@ -128,7 +128,7 @@ def train_epoch_not_detached(backend, model, batches, reach, update=UPDATE):
             return logits[-last:], state  # only the newest minibatch has a loss
 
         mean_loss, grads, state = scratch.gradients(
-            # The framework differentiates: a hand-written backward pass uses all losses.
+            # Differentiate automatically: a hand-written backward pass needs all logits.
             dataclasses.replace(model, forward=forward, backward=None),
             Batch(X, Y).map(machine.tensor, "cpu"),
             states[oldest],
@@ -141,9 +141,9 @@ def train_epoch_not_detached(backend, model, batches, reach, update=UPDATE):
 
 
 def main(file):
-    """Make all measurements and write the record."""
+    """Make all measurements, and write the record to `file`."""
     for book in BOOKS:
-        books.load(book)  # fail now if it is missing, not after all other runs
+        books.load(book)  # fail now if a book is missing, not after all other runs
     record = {"runs": {name: run(settings) for name, settings in RUNS.items()}}
     record["books"] = {
         book: run(READING, book, other_book) for book, other_book in (BOOKS, BOOKS[::-1])

@@ -1,8 +1,8 @@
-"""How far back gradients reach in each cell: `python -m measure gates FILE`.
+"""Measure how far back gradients reach in each cell: `python -m measure gates FILE`.
 
-*Gates* quotes the record. The networks train on the built-in text, with PyTorch on one thread.
-After some epochs, NumPy's backward passes compute the gradients step by step, in float64, from a
-copy of the parameters. It takes about ten minutes.
+The lesson *Gates* quotes the record. Networks train on the built-in text with PyTorch on one
+thread. After some epochs, NumPy's backward passes compute the gradients step by step, in float64,
+from a copy of the parameters. It takes about ten minutes.
 """
 
 import itertools
@@ -18,9 +18,9 @@ from rnn_scratch.settings import Settings, update_rule
 from rnn_scratch.text import books, dataset, minibatches
 from rnn_scratch.training import loop as training
 
-BACKEND, MODEL = "torch", "fast"  # the same numbers as scratch, in less time
+BACKEND, MODEL = "torch", "fast"  # computes the same numbers as scratch, in less time
 SETTINGS = Settings(num_hiddens=128, num_epochs=500)
-# The cell, and the initial value of the forget gate's bias.
+# For each run: the cell, the initial bias of the forget gate, and the seed.
 RUNS = {
     f"{name}, seed {seed}": (cell, bias, seed)
     for seed in range(3)
@@ -31,13 +31,13 @@ RUNS = {
         ("lstm, forget bias 1", "lstm", 1),
     )
 }
-GRUS = ("gru", "gru-after")  # parameters have the same names and shapes
+GRUS = ("gru", "gru-after")  # cells whose parameters have the same names and shapes
 EPOCHS = (0, 20, 50, 100, 200, 300, 400, 500)  # gradients are computed after these epochs
-ROWS, STEPS = 64, 100  # shape of the text for the gradients
+ROWS, STEPS = 64, 100  # shape of the inputs for the gradients
 
 
 def run(cell, bias, seed, backend, text):
-    """Train a network; return its perplexities, and norms of gradients after some epochs."""
+    """Train a network; return perplexities and gradient norms after the epochs in EPOCHS."""
     options = Options(len(text.vocab), SETTINGS.num_hiddens, cell)
     arrays = initial(options, SETTINGS.sigma, seed)
     if bias:
@@ -70,7 +70,7 @@ def run(cell, bias, seed, backend, text):
 
 
 def evaluated(arrays, options, backend, text):
-    """Return the perplexity of the training text with these parameters and options."""
+    """Return the perplexity of the model with these parameters and options on the training text."""
     model = registry.build(BACKEND, backend, MODEL, arrays, options)
     total, count = backend.scratch.evaluate(
         model, minibatches.evaluation_batches(text.train, SETTINGS)
@@ -79,9 +79,9 @@ def evaluated(arrays, options, backend, text):
 
 
 def reach(arrays, cell, tokens):
-    """Return the norms of the last step's gradient by the state 1, 2, ... steps back.
+    """Return the norms of the last loss's gradient with respect to the state 1, 2, ... steps back.
 
-    A norm is over all tensors of the state, and averaged over rows of the text.
+    Each norm is over all tensors of the state, and is averaged over the rows.
     """
     numpy = registry.load("numpy").scratch
     H, V = arrays["W_hq"].shape
@@ -94,7 +94,7 @@ def reach(arrays, cell, tokens):
     for x in inputs:
         logits, state = numpy.step(x, state, params, options)
         states.append(state)
-    d_logits = numpy.loss_backward(logits, Y) * ROWS  # the sum over rows, not their mean
+    d_logits = numpy.loss_backward(logits, Y) * ROWS  # for the sum over rows, not the mean
     d_state = (d_logits @ params["W_hq"].T, *(np.zeros_like(s) for s in state[1:]))
     norms = []
     for t in reversed(range(STEPS)):
@@ -105,12 +105,12 @@ def reach(arrays, cell, tokens):
 
 
 def main(file):
-    """Measure everything, and write the record."""
+    """Measure all runs, and write the record to `file`."""
     backend, _ = registry.start(BACKEND, threads=1)
     text = dataset.prepare(books.load("tide-clock"), SETTINGS)
     record = {
         "environment": backend.machine.environment(),
-        "settings": SETTINGS,  # the settings except cell and seed
+        "settings": SETTINGS,  # cell and seed depend on the run
         "model": f"{BACKEND}, {MODEL}",
         "runs": {},
     }

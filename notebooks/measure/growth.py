@@ -1,9 +1,8 @@
-"""Measure error growth, and whether frameworks stay equal, for larger weights.
+"""Measure how errors grow, and whether frameworks stay equal, with larger initial weights.
 
-`python -m measure growth FILE` writes the record that a lesson and a page draw. NumPy measures the
-growth of rounding errors before training. For equality, NumPy and every other framework train in
-exact mode on the same minibatches until their parameters differ, with tanh and with ReLU. It takes
-some minutes.
+`python -m measure growth FILE` writes the record that a lesson and a page plot. NumPy measures the
+growth of rounding errors before training. To test equality, NumPy and each other framework train in
+exact mode on the same minibatches until their parameters differ. It takes a few minutes.
 """
 
 import numpy as np
@@ -21,20 +20,21 @@ from rnn_scratch.training.setup import set_up
 CELLS = ("rnn", "gru", "lstm", "rnn-relu")
 UNITS = 128
 SCALES = (0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.3, 2.6, 3, 3.5, 4, 4.5, 5, 5.7)  # sigma sqrt(H)
-TRAINED = (1.5, 2.3, 3, 3.5, 4, 5, 5.7)  # scales of the comparisons between frameworks
+TRAINED = (1.5, 2.3, 3, 3.5, 4, 5, 5.7)  # scales at which frameworks are compared
 EPOCHS = 4
 NUMPY = Runtime("numpy", device="cpu", threads=1)
 
 
 def settings(cell, scale):
-    """Return the chapter's settings in exact mode, with fewer units and larger weights."""
+    """Return the chapter's settings in exact mode, with fewer units and larger initial weights."""
     sigma = round(scale / UNITS**0.5, 4)
     return Settings(exact=True, cell=cell, num_hiddens=UNITS, sigma=sigma, num_epochs=EPOCHS)
 
 
 def equal_updates(settings, name, text):
-    """Return the number of updates with equal parameters, and the number of all updates."""
-    setups = [set_up(settings, NUMPY.but(backend=backend), text) for backend in ("numpy", name)]
+    """Return how many updates gave both backends equal parameters, and how many were made."""
+    runtimes = [NUMPY.override(backend=backend) for backend in ("numpy", name)]
+    setups = [set_up(settings, runtime, text) for runtime in runtimes]
     updates = 0
     for epoch in range(1, settings.num_epochs + 1):
         states = [setup.model.state(settings.batch_size) for setup in setups]
@@ -57,7 +57,7 @@ def equal_updates(settings, name, text):
 
 
 def main(file):
-    """Make all measurements and write the record."""
+    """Make all measurements, and write the record to `file`."""
     text = books.load("time-machine")
     environment = {}
     for name in registry.BUILTIN_BACKENDS:
@@ -65,23 +65,16 @@ def main(file):
         environment |= backend.machine.environment()
     record = {
         "environment": environment,
-        "settings": settings("rnn", 1),  # an example: cell and scale vary
+        "settings": settings("rnn", 1),  # an example: cell and sigma vary
         "growth": {
             cell: [
-                [scale, rounded(growth.growth(set_up(settings(cell, scale), NUMPY, text)).errors)]
+                [scale, rounded(growth.growth(set_up(settings(cell, scale), NUMPY, text)))]
                 for scale in SCALES
             ]
             for cell in CELLS
         },
         "equal": {
             name: [[scale, *equal_updates(settings("rnn", scale), name, text)] for scale in TRAINED]
-            for name in registry.BUILTIN_BACKENDS[1:]
-        },
-        "equal_relu": {
-            name: [
-                [scale, *equal_updates(settings("rnn-relu", scale), name, text)]
-                for scale in TRAINED
-            ]
             for name in registry.BUILTIN_BACKENDS[1:]
         },
     }

@@ -1,4 +1,4 @@
-"""Functions that the measuring tools share: processes, copies of backends, and records."""
+"""Functions that the measuring tools share, for processes, copies of backends, and records."""
 
 import importlib
 import itertools
@@ -17,23 +17,24 @@ NUMBERS = itertools.count()
 
 
 def alone(function, *arguments, timeout=7200, **environment):
-    """Run a generator function in a separate process; return the only value that it yields."""
+    """Run a generator function in a separate process; return the single value that it yields."""
     (value,) = ask(function, *arguments, timeout=timeout, **environment)
     return value
 
 
 def ask(function, *arguments, timeout=7200, **environment):
-    """Run a generator function in a separate process; yield its values."""
+    """Run a generator function in a separate process; yield its values, or raise its error."""
     calls = {"": partial(function, *arguments)}
-    for _, answer in processes.ask(calls, timeout=timeout, environment=environment):
-        if not isinstance(answer, processes.Exited):
-            yield answer
-        elif answer.error:
-            raise answer.error
+    with processes.start(calls, timeout, environment) as (_, answers):
+        for _, answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+            if answer is not None:
+                yield answer
 
 
 def copy(backend, folder):
-    """Copy a backend to a package with a new name; return its folder."""
+    """Copy a backend to a package with a new name in `folder`; return the package's folder."""
     ignored = shutil.ignore_patterns("__pycache__")
     package = Path(folder, f"changed_{next(NUMBERS)}")
     return Path(shutil.copytree(Path(backend.__file__).parent, package, ignore=ignored))
@@ -54,7 +55,7 @@ def rounded(value):
 
 
 def write(path, record):
-    """Write a record and the machine as JSON, with innermost lists and objects on one line."""
+    """Write a record and this machine's description as JSON; keep innermost lists on one line."""
     innermost = re.compile(r"[\[{][^\[\]{}]*[\]}]")
     values = msgspec.to_builtins({"machine": host.describe(), **record})
     text = innermost.sub(lambda part: re.sub(r"\n\s*", " ", part[0]), json.dumps(values, indent=1))

@@ -1,6 +1,6 @@
 """Measure how long cells can learn to store a symbol: `python -m measure memory FILE`.
 
-*Gates* quotes the record. Every run takes seconds, with PyTorch on one thread.
+The lesson *Gates* quotes the record. Every run takes a few seconds with PyTorch on one thread.
 """
 
 import itertools
@@ -17,12 +17,12 @@ SETTINGS = {
     "gru": {"cell": "gru"},
     **{f"lstm, forget bias {bias}": {"cell": "lstm", "forget_bias": bias} for bias in (0, 1, 3, 5)},
 }
-DISTANCES = (10, 30, 60, 100)  # number of fillers
+DISTANCES = (10, 30, 60, 100)  # numbers of fillers between a symbol and its recall
 SEEDS = range(3)
 
 
 def main(file):
-    """Train all settings; write the record after every run, because the program may be stopped."""
+    """Train with all settings; write the record after every run, in case the program is stopped."""
     backend, _ = registry.start(BACKEND, threads=1)
     accuracy = {name: {str(n): [] for n in DISTANCES} for name in SETTINGS}
     for seed, distance, name in itertools.product(SEEDS, DISTANCES, SETTINGS):

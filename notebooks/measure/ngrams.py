@@ -1,6 +1,6 @@
-"""Measure n-gram models, the baseline of held-out text: `python -m measure ngrams FILE`.
+"""Measure n-gram models, the baseline on held-out text: `python -m measure ngrams FILE`.
 
-*Make it learn well* quotes the record. The long text is split as by the preset `minute`.
+The lesson *Make it learn well* quotes the record. The long text is split as in the preset `minute`.
 """
 
 import lesson
@@ -11,11 +11,11 @@ from rnn_scratch.runs.presets import PRESETS
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, dataset, vocabulary
 
-LENGTHS = range(1, 8)  # n of the n-grams
+LENGTHS = range(1, 8)  # values of n
 
 
 def measure(vocab, train, held_out):
-    """Return the held-out perplexity of each model and the sizes of both texts."""
+    """Return the lengths of both texts and, for each n, the perplexity of the held-out text."""
     corpora = [vocabulary.decode(tokens.tolist(), vocab) for tokens in (train, held_out)]
     return {
         "characters": [len(corpus) for corpus in corpora],
@@ -26,15 +26,8 @@ def measure(vocab, train, held_out):
 
 
 def main(file):
-    """Measure both texts and write the record."""
-    preset = PRESETS["minute"]
-    settings = Settings(
-        **{name: preset[name] for name in ("max_tokens", "valid_share", "normalize")}
-    )
-    write(
-        file,
-        {
-            "tide-clock": measure(*lesson.text()),
-            "time-machine": measure(*dataset.prepare(books.load("time-machine"), settings)),
-        },
-    )
+    """Measure n-gram models on the story and the long text, and write the record to `file`."""
+    names = ("max_tokens", "valid_share", "normalize")
+    settings = Settings(**{name: PRESETS["minute"][name] for name in names})
+    prepared = dataset.prepare(books.load("time-machine"), settings)
+    write(file, {"tide-clock": measure(*lesson.text()), "time-machine": measure(*prepared)})

@@ -2,8 +2,8 @@
 
 Each optimization is undone separately, in a copy of the backend. The copy and the original take
 turns in one process. The gain is the median, over the turns, of the time without the optimization
-divided by the time with it: rnn, one thread, float32, the chapter's sizes, unless a heading in
-`undo` differs. The record FILE gets the gains.
+divided by the time with it. The defaults, which headings in `undo` may change, are the `rnn` cell,
+one thread, float32 and the chapter's sizes. FILE is the record of the gains.
 """
 
 import re
@@ -31,7 +31,7 @@ UNDO = Path(__file__).parent / "undo"
 
 
 class Case(Gain):
-    """An optimization without its gain, and the edits that undo it: file, old lines, new lines."""
+    """An optimization to measure, and the edits that undo it: file, old lines, new lines."""
 
     edits: list[tuple[str, str, str]] = []
 
@@ -39,8 +39,8 @@ class Case(Gain):
 def cases(backend: str) -> list[Case]:
     """Read the optimizations of a backend from `undo/BACKEND.diff`.
 
-    A heading has the name, and the values that differ from the defaults. A part of its diff starts
-    with a file name and has no line numbers: it applies to every occurrence of the old lines.
+    A heading has the name and the values that differ from the defaults. Each part of the diff below
+    starts with a file name, without line numbers, and applies to all occurrences of the old lines.
     """
     optimizations = []
     text = Path(UNDO, f"{backend}.diff").read_text(encoding="utf-8")
@@ -57,7 +57,7 @@ def cases(backend: str) -> list[Case]:
 
 
 def undone(backend, case, folder):
-    """Load a copy of the backend without an optimization; the package has another name."""
+    """Load a copy of the backend without an optimization, as a package with another name."""
     package = copy(backend, Path(folder))
     for file, old, replacement in case.edits:
         text = "\n" + (package / file).read_text(encoding="utf-8")
@@ -68,13 +68,13 @@ def undone(backend, case, folder):
 
 
 def gain(backend, case, num_hiddens):
-    """Measure the time without the optimization relative to the time with it."""
+    """Return the time without the optimization, divided by the time with it."""
     random = np.random.RandomState(0)
     options = Options(case.vocabulary, num_hiddens, case.cell)
     arrays = parameters.initial(options, 0.01, 0)
     tokens = random.randint(0, case.vocabulary, (B, T + 1), "int64")
     batch = Batch(tokens[:, :-1], tokens[:, 1:]).map(np.ascontiguousarray)
-    batches = [batch] * max(1, 512 // num_hiddens)  # short turns, because other processes run, too
+    batches = [batch] * max(1, 512 // num_hiddens)  # keep turns short: other processes also run
     updates = [Update()] * len(batches)
     with tempfile.TemporaryDirectory() as folder:
         modules = (undone(backend, case, folder), backend)
@@ -82,7 +82,7 @@ def gain(backend, case, num_hiddens):
 
         def seconds(module, model):
             start = time.perf_counter()
-            if case.what == "training":
+            if case.workload == "training":
                 _, state = module.scratch.train_epoch(model, batches, updates, True)
                 module.machine.synchronize([*state, *model.params.values()], "cpu")
             else:
@@ -93,11 +93,11 @@ def gain(backend, case, num_hiddens):
         while len(ratios) < MIN_TURNS or time.perf_counter() - begin < MIN_SECONDS:
             without, with_it = (seconds(module, model) for module, model in pair)
             ratios.append(without / with_it)
-    return round(statistics.median(ratios[1:]), 3)  # the first turn warms up
+    return round(statistics.median(ratios[1:]), 3)  # the first turn is a warm-up
 
 
 def measure(name: str, index: int) -> Iterator[Gain]:
-    """Yield the gain of a backend's optimization; run this in a process with its threads."""
+    """Yield the gain of an optimization; the environment must set the case's number of threads."""
     case = cases(name)[index]
     backend, _ = registry.start(name, case.threads)
     gains = {size: gain(backend, case, size) for size in SIZES}
@@ -106,7 +106,7 @@ def measure(name: str, index: int) -> Iterator[Gain]:
 
 
 def main(file):
-    """Measure all optimizations and write the record."""
+    """Measure all optimizations, and write the record to `file`."""
     record = Gains()
     for name in registry.BUILTIN_BACKENDS:
         record.machines[name] = host.describe()

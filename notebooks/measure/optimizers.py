@@ -1,7 +1,7 @@
-"""Compare the frameworks' Adam with this project's: the place of ε, and weight decay.
+"""Compare the frameworks' versions of Adam with this project's: position of ε, and weight decay.
 
-`python -m measure optimizers FILE` writes a record, from which the page on equal numbers has a
-table: parameters after some updates in float64 with equal gradients. It takes a minute.
+`python -m measure optimizers FILE` writes the record for a table on the parity page: differences in
+parameters after some updates in float64 with equal gradients. It takes a minute.
 """
 
 import math
@@ -16,9 +16,9 @@ from measure.measuring import alone, write
 from rnn_scratch import registry
 from rnn_scratch.contract import Model, Options, Update
 
-LR = 2.0**-9  # a float32 number, because Keras and MXNet round to float32
+LR = 2.0**-9  # exact in float32, to which Keras and MXNet round it
 WEIGHT_DECAY = 0.125
-SIZES = (1.0, 1e-4, 1e-8)  # sizes of gradients; the last is as small as ε
+SIZES = (1.0, 1e-4, 1e-8)  # scales of gradients; the last scale is as small as ε
 UPDATES = 10
 START = np.array([0.5, -0.25, 1.0])
 GRADS = np.random.RandomState(0).normal(size=(UPDATES, 3)) * SIZES
@@ -26,7 +26,7 @@ UPDATE = Update(optimizer="adam")
 
 
 def torch(arrays, grads, update, lr=LR):
-    """Return the parameters after updates by PyTorch's optimizer."""
+    """Return the parameters after updates with a PyTorch optimizer."""
     import torch
 
     params = {name: torch.tensor(array) for name, array in arrays.items()}
@@ -45,7 +45,7 @@ def torch(arrays, grads, update, lr=LR):
 
 
 def tensorflow(arrays, grads, update, lr=LR):
-    """Return the parameters after updates by Keras's optimizer."""
+    """Return the parameters after updates with a Keras optimizer."""
     import keras
 
     params = {name: keras.Variable(array, dtype="float64") for name, array in arrays.items()}
@@ -61,7 +61,7 @@ def tensorflow(arrays, grads, update, lr=LR):
 
 
 def mxnet(arrays, grads, update, lr=LR):
-    """Return the parameters after updates by MXNet's Trainer; it adds weight decay to gradients."""
+    """Return parameters updated by a Gluon Trainer, which adds weight decay to the gradients."""
     from mxnet import autograd, gluon, np
 
     params = {
@@ -72,10 +72,10 @@ def mxnet(arrays, grads, update, lr=LR):
         param.set_data(np.array(arrays[name], dtype="float64"))
     adam = {"beta1": update.beta1, "beta2": update.beta2, "epsilon": update.epsilon}
     adam["wd"] = update.weight_decay
-    name, more = {"adam": ("adam", adam)}.get(update.optimizer, ("sgd", {"momentum": update.beta1}))
-    optimizer = gluon.Trainer(params, name, {"learning_rate": lr, **more})
+    name, args = {"adam": ("adam", adam)}.get(update.optimizer, ("sgd", {"momentum": update.beta1}))
+    optimizer = gluon.Trainer(params, name, {"learning_rate": lr, **args})
     for step_grads in grads:
-        with autograd.record():  # a sum with these gradients
+        with autograd.record():  # a sum whose gradients are `tensors`
             tensors = {n: np.array(grad, dtype="float64") for n, grad in step_grads.items()}
             total = sum((param.data() * tensors[n]).sum() for n, param in params.items())
         total.backward()
@@ -84,7 +84,7 @@ def mxnet(arrays, grads, update, lr=LR):
 
 
 def jax(arrays, grads, update, lr=LR):
-    """Return the parameters after updates by optax, which Flax recommends."""
+    """Return the parameters after updates with Optax, which Flax recommends."""
     import optax
 
     tensor = partial(registry.load("jax").machine.tensor, device="cpu")
@@ -103,10 +103,10 @@ def jax(arrays, grads, update, lr=LR):
 
 
 def train_adam(decay=0.0, name="torch"):
-    """Return the parameters after updates by this project's Adam, in the form of a framework's."""
+    """Return the parameters after updates with this project's Adam, adapted to a framework."""
     paper, coupled = OPTIMIZERS[name][2], name == "mxnet"
 
-    def constant(value, names=("mxnet",)):  # a float32 in these frameworks
+    def constant(value, names=("mxnet",)):  # frameworks that round `value` to float32
         return float(np.float32(value)) if name in names else value
 
     params, slots = {"w": START.copy()}, {slot: {"w": np.zeros(3)} for slot in "mv"}
@@ -117,7 +117,7 @@ def train_adam(decay=0.0, name="torch"):
     for t, grad in enumerate(GRADS, 1):
         c_m, c_v = (1 - constant(beta, ("tensorflow",)) ** t for beta in betas)
         update = update._replace(lr=LR, c_m=c_m, c_v=c_v)
-        if paper:  # the bias corrections are part of the learning rate, but not of the decay
+        if paper:  # the bias corrections change the learning rate, but not the decay
             update = update._replace(lr=constant(LR * math.sqrt(c_v) / c_m), c_m=1.0, c_v=1.0)
         if coupled:
             grad = grad + decay * params["w"]
@@ -127,8 +127,8 @@ def train_adam(decay=0.0, name="torch"):
     return params["w"]
 
 
-# For each framework, its optimizer, and whether its ε is the paper's ε̂. Some constants are float32:
-# all of MXNet's, and the betas of Keras's bias corrections. MXNet adds weight decay to gradients.
+# For each framework: its optimizer, a function that updates with it, and whether its ε is the
+# paper's ε̂. All of MXNet's constants, and the betas in Keras's bias corrections, are float32.
 OPTIMIZERS = {
     "torch": ("torch.optim.AdamW", torch, False),
     "tensorflow": ("keras.optimizers.AdamW", tensorflow, True),
@@ -138,7 +138,7 @@ OPTIMIZERS = {
 
 
 def measure(name: str) -> Iterator[dict[str, Any]]:
-    """Yield the differences of a framework's parameters, relative to the learning rate."""
+    """Yield differences between a framework's parameters and this project's, divided by LR."""
     optimizer, function, paper = OPTIMIZERS[name]
     backend, _ = registry.start(name, threads=1)
     library = {"tensorflow": "keras", "jax": "optax"}.get(name, name)
@@ -155,18 +155,15 @@ def measure(name: str) -> Iterator[dict[str, Any]]:
         "library": library,
         "paper": paper,
         "versions": versions,
-        "differences": (
-            np.abs(plain - train_adam()) / LR
-        ).tolist(),  # distances from this project's Adam, ordered like SIZES
-        "explained": float(
-            np.abs(plain - train_adam(name=name)).max() / LR
-        ),  # distance from Adam in the library's form
+        # Distances from this project's Adam, in the order of SIZES, and from its adapted form.
+        "differences": (np.abs(plain - train_adam()) / LR).tolist(),
+        "explained": float(np.abs(plain - train_adam(name=name)).max() / LR),
         "decayed": float(np.abs(decayed - train_adam(WEIGHT_DECAY, name)).max() / LR),
     }
 
 
 def main(file):
-    """Measure each framework in a separate process, and write the record."""
+    """Measure each framework in a separate process, and write the record to `file`."""
     constants = {"lr": LR, "epsilon": UPDATE.epsilon, "weight_decay": WEIGHT_DECAY}
     record = {**constants, "updates": UPDATES, "sizes": list(SIZES), "frameworks": {}}
     for name in OPTIMIZERS:

@@ -1,9 +1,9 @@
 """Measure losses and times of the presets: `python -m measure presets FILE [NANOGPT]`.
 
-Every preset trains on one thread with the options of `train --preset`: with PyTorch, and
-`shakespeare` with every backend. If NANOGPT is a clone of github.com/karpathy/nanoGPT, its recipe
-for a CPU is trained, too, on one thread and the same text. The README quotes FILE. It takes about
-half an hour.
+Every preset except `chapter` trains on one thread with the options of `train --preset`:
+`shakespeare` with every backend, the other presets with PyTorch. If NANOGPT, a clone of
+github.com/karpathy/nanoGPT, is given, it also trains with its recipe for a CPU, on one thread and
+the same text. The README quotes FILE. It takes about half an hour.
 """
 
 import os
@@ -24,15 +24,15 @@ from rnn_scratch import registry
 from rnn_scratch.runs.presets import PRESETS, SAMPLE
 from rnn_scratch.text import books
 
-TEXTS = {"corpus": "time-machine"}  # the default text of presets
-# Alternatives that were tried before `minute`: their differences from this preset.
+TEXTS = {"corpus": "time-machine"}  # the presets' default text
+# Alternatives tried before `minute` was chosen, as differences from `minute`.
 TRIED = (
     {"num_steps": 64, "dropout": 0.2, "lr": 0.004, "num_epochs": 12},
     {"num_steps": 24, "dropout": 0.2, "lr": 0.004, "num_epochs": 10},
     {"num_steps": 24, "num_epochs": 10},
 )
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-# The recipe for a computer without a GPU in the README of nanoGPT.
+# The recipe in nanoGPT's README for a computer without a GPU.
 RECIPE = (
     "config/train_shakespeare_char.py --device=cpu --compile=False --eval_iters=20 --log_interval=1"
     " --block_size=64 --batch_size=12 --n_layer=4 --n_head=4 --n_embd=128 --max_iters=2000"
@@ -55,14 +55,14 @@ def measure(arguments: dict[str, Any], backend: str) -> Iterator[dict[str, Any]]
             "best_epoch": run.best.epoch,
         }
         if backend == "torch":
-            # The last output of the command: three lines of results, and a text.
+            # The end of the command's output: three lines of results, and generated text.
             result["results"] = lines[-3:]
             result["sample"] = rnn_scratch.predict(run, best=True, **SAMPLE)
         yield result
 
 
 def peer(folder):
-    """Train nanoGPT's recipe; return its estimate of the held-out loss, and CPU seconds."""
+    """Train nanoGPT with its recipe; return its estimated held-out loss and its CPU seconds."""
     with tempfile.TemporaryDirectory() as parent:
         clone = shutil.copytree(folder, Path(parent, "nanoGPT"))
         data = clone / "data" / "shakespeare_char"
@@ -88,7 +88,7 @@ def peer(folder):
 
 
 def main(file, *folders):
-    """Train all presets and write the record."""
+    """Train with the presets and the alternatives tried, and write the record to `file`."""
     record = {"presets": {}, "temperature": SAMPLE["temperature"]}
     for folder in folders:
         record["nanogpt"] = peer(folder)

@@ -1,25 +1,30 @@
-"""Configuration of Sphinx, which builds the site from the pages that `make.site` writes."""
+"""Sphinx configuration for the site, which is built from the pages that `make.site` writes."""
+
+from docutils import nodes
+from latex2mathml import converter
 
 project = "rnn-scratch"
 extensions = ["myst_parser", "sphinx_copybutton"]
 
-# Sphinx verifies the Markdown links of the pages, with the headings that they lead to.
+# Sphinx verifies Markdown links between pages, including links to headings.
 myst_heading_anchors = 4
-smartquotes = False  # smart quotes would change the -- of options
+myst_enable_extensions = ["dollarmath"]
+html_math_renderer = "mathml"
+smartquotes = False  # smart quotes would turn the -- of options into a dash
 
 html_theme = "pydata_sphinx_theme"
 html_title = "rnn-scratch"
 html_static_path = ["../../build/pages/_static"]
 html_css_files = ["frameworks.css"]
-# Light or dark as the system is, unless the reader has chosen. Without a script a page is light.
+# Follow the system's light or dark mode unless the reader chose one; use light without a script.
 SYSTEM = 'document.documentElement.dataset.mode = localStorage.getItem("mode") || "auto";'
 html_js_files = [(None, {"body": SYSTEM}), ("frameworks.js", {"defer": "defer"})]
-html_sidebars: dict[str, list[str]] = {"**": []}  # all pages are in the navigation at the top
+html_sidebars: dict[str, list[str]] = {"**": []}  # the navigation at the top lists all pages
 html_copy_source = False
 html_use_index = False
 html_domain_indices = False
 html_show_sphinx = False
-html_show_search_summary = False  # it is loaded from the pages, which a page in a folder may not do
+html_show_search_summary = False  # summaries quote other pages, which local pages may not load
 html_context = {"default_mode": "light"}
 html_theme_options = {
     "header_links_before_dropdown": 7,
@@ -32,3 +37,18 @@ html_theme_options = {
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
 copybutton_selector = ".highlight pre"
+
+
+def setup(app):
+    """Render formulas as MathML, which browsers display without a script."""
+
+    def inline(self, node):
+        self.body.append(converter.convert(node.astext()))
+        raise nodes.SkipNode
+
+    def block(self, node):
+        formula = converter.convert(node.astext(), display="block")
+        self.body.append(f'<div class="formula">{formula}</div>')
+        raise nodes.SkipNode
+
+    app.add_html_math_renderer("mathml", (inline, None), (block, None))

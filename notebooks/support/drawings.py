@@ -1,4 +1,4 @@
-"""Drawings of a network and its data for the notebooks, from arrays.
+"""Functions that draw a network and its data in the notebooks, from arrays.
 
 Backgrounds are transparent and lines are gray, so that drawings suit light and dark pages.
 """
@@ -17,7 +17,7 @@ ROWS = "C0", "C1"  # colors of the rows of a minibatch
 
 
 def style() -> None:
-    """Set matplotlib's defaults for all figures that follow."""
+    """Set Matplotlib's defaults for all subsequent figures."""
     plt.rcParams.update({**STYLE, "text.parse_math": True})  # the labels of drawings contain math
     plt.rc("figure", figsize=(5, 3), dpi=80)
 
@@ -53,7 +53,7 @@ def shapes(X: np.ndarray, inputs: np.ndarray, logits: np.ndarray) -> None:
 
 
 def unrolled(inputs: Sequence[int], state: Sequence[int], logits: Sequence[int]) -> None:
-    """Draw the network unrolled in time, with the shapes of values along the arrows.
+    """Draw the network unrolled in time, with the shapes of the operands next to the arrows.
 
     The arguments are shapes: `inputs` (T, B, V), `state` (B, H), and `logits` (T*B, V).
     """
@@ -88,7 +88,7 @@ def unrolled(inputs: Sequence[int], state: Sequence[int], logits: Sequence[int])
 
 
 def softmax(logits: np.ndarray, vocab: Sequence[str], target: int) -> None:
-    """Draw a character's logits (V,), their exponentials, and the probabilities as bars."""
+    """Draw logits (V,) as bars, with their exponentials and probabilities; highlight `target`."""
     powers = np.exp(logits.astype("float64"))
     rows = {"logit": logits, "exponential": powers, "probability": powers / powers.sum()}
     _, all_axes = plt.subplots(3, 1, figsize=(8.5, 4.2), sharex=True, layout="constrained")
@@ -127,7 +127,7 @@ def backward(steps: int) -> None:
 
 
 def clipping(gradients: Sequence[tuple[float, float]], theta: float) -> None:
-    """Draw gradients of two parameters as arrows, before and after clipping to the norm theta."""
+    """Draw gradients of two parameters as arrows, before and after clipping to norm `theta`."""
     _, axes = plt.subplots(figsize=(5, 3.6), layout="constrained")
     angles = np.linspace(0, 2 * np.pi, 100)
     axes.plot(theta * np.cos(angles), theta * np.sin(angles), color=INK, linestyle=":")
@@ -162,7 +162,7 @@ def gru() -> None:
 
 
 def lstm() -> None:
-    """Draw one step of the LSTM: the path of its cell state, its gates and their inputs."""
+    """Draw one step of the LSTM: the path of its cell state, and its gates with their inputs."""
     nodes = {
         "$c_{t-1}$": (0, 3),
         r"$\odot$": (1.6, 3),
@@ -182,9 +182,9 @@ def lstm() -> None:
 
 
 def partitions(ways: Mapping[str, Sequence[Batch]], length: int) -> None:
-    """Draw the positions of minibatch rows in a text whose tokens are consecutive numbers.
+    """Draw the positions of minibatch rows in a text whose `length` tokens are consecutive numbers.
 
-    `ways` has the minibatches by sampling method. An arrow leads from a row to its continuation in
+    `ways` maps sampling methods to minibatches. An arrow leads from a row to its continuation in
     the next minibatch.
     """
     _, all_axes = plt.subplots(1, len(ways), figsize=(8.5, 2.4), sharey=True, layout="constrained")
@@ -214,9 +214,9 @@ def states(text: str, values: np.ndarray, num_units: int = 32) -> None:
 def next_characters(
     text: str, probabilities: np.ndarray, vocab: Sequence[str], num_shown: int = 5
 ) -> None:
-    """Draw the `num_shown` most likely next characters as bars, after all characters but the last.
+    """Draw the `num_shown` most likely next characters as bars, for each proper prefix of the text.
 
-    `probabilities` is (characters, V). The text's next character has another color.
+    `probabilities` has shape (characters, V). The color shows which character really follows.
     """
     count = len(text) - 1
     columns = -(-count // 2)
@@ -242,14 +242,14 @@ def next_characters(
 def growth(curves: Mapping[str, Sequence], equal: Mapping[str, Sequence]) -> None:
     """Draw the growth of a difference in the state, and the scales at which frameworks stay equal.
 
-    `curves` has (scale, growth) pairs by cell. `equal` describes the first cell: by framework,
-    tuples (scale, number of updates with equal results, total number of updates).
+    `curves` maps cells to (scale, growth) pairs. `equal` maps frameworks to tuples for the first
+    cell: (scale, number of updates with equal results, total number of updates).
     """
     _, axes = plt.subplots(figsize=(8.5, 3.8), layout="constrained")
     for index, (cell, curve) in enumerate(curves.items()):
         axes.plot(*zip(*curve), color=f"C{index}", marker=".", label=cell)
     first = dict(next(iter(curves.values())))
-    fates: dict[float, bool] = {}  # whether all frameworks stayed equal
+    fates: dict[float, bool] = {}  # keyed by scale: whether all frameworks stayed equal
     for rows in equal.values():
         for scale, equal_updates, updates in rows:
             fates[scale] = fates.get(scale, True) and equal_updates == updates
@@ -308,7 +308,7 @@ def _cell(
     positions = list(nodes.values())
     for path in paths:
         for start, end in itertools.pairwise(path):
-            # Horizontal arrows need larger gaps, because boxes are wider than high.
+            # Horizontal arrows need larger gaps, because boxes are wider than they are high.
             is_horizontal = positions[start][1] == positions[end][1]
             _arrow(axes, positions[start], positions[end], gap=34 if is_horizontal else 18)
     axes.set(xlim=(-0.9, 7.3), ylim=(-0.4, height - 0.6), title=title)

@@ -1,4 +1,4 @@
-"""Functions that lessons show and that the measuring tools use."""
+"""Functions that lessons show and that measuring tools use."""
 
 import math
 from collections import Counter, defaultdict

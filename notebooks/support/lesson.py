@@ -1,6 +1,6 @@
-"""Functions that the lessons' notebooks call first: load the backend, the story, and records.
+"""Functions that notebooks call to load the backend, the story, and records.
 
-They import modules only after checking that the modules are installed.
+The functions import modules only after `start` has checked that the modules are installed.
 """
 
 import importlib.util
@@ -14,7 +14,7 @@ LESSON = 10_000  # training characters of the story; the next 5000 are held out
 
 
 def start(backend: str) -> Any:
-    """Load the backend with one thread and set the style of figures; exit if it is missing."""
+    """Load the backend with one thread; set the style of figures. Exit if a module is missing."""
     extras = "notebooks,workers" if backend == "numpy" else f"{backend},notebooks"
     for module in ("rnn_scratch", "matplotlib", backend):
         if importlib.util.find_spec(module) is None:
@@ -31,14 +31,14 @@ def start(backend: str) -> Any:
 
 
 def story() -> str:
-    """Return the story that comes with the project, in lower-case letters and spaces."""
+    """Return the built-in story, reduced to lowercase letters and spaces."""
     from rnn_scratch.text import books, vocabulary
 
     return vocabulary.normalize(books.load(books.BUILT_IN).content, "chapter")
 
 
 def text() -> tuple[list[str], Any, Any]:
-    """Return the story's vocabulary, its first tokens to train on, and 5,000 held-out tokens."""
+    """Return the story's vocabulary, 10,000 tokens to train on, and 5,000 held-out tokens."""
     from rnn_scratch.text import vocabulary
 
     vocab = vocabulary.build(story())
@@ -47,7 +47,7 @@ def text() -> tuple[list[str], Any, Any]:
 
 
 def train(backend: str, **arguments: Any) -> Any:
-    """Train on the story with `rnn_scratch.train`, without keeping the folder; return the run."""
+    """Train on the story with `rnn_scratch.train`, in a temporary folder; return the run."""
     import rnn_scratch
     from rnn_scratch.training.events import Report
 
@@ -69,7 +69,7 @@ def record(name: str) -> Any:
 
 
 def run(name: str) -> tuple[Any, Any]:
-    """Read the history and the record of a run of `nox -s records`."""
+    """Read the history and the record of a run that `nox -s records` made."""
     from rnn_scratch.runs import run_folder
 
     path = NOTEBOOKS / "records" / name

@@ -1,10 +1,10 @@
-"""nbgrader's configuration for a class: copy it to the folder of the course.
+"""nbgrader's configuration for a class: copy this file to the folder of the course.
 
-Functions are to be written where their bodies are missing already, so that nothing is removed from
-the cells of an assignment.
+Student notebooks already lack the bodies of the functions to write, so nbgrader need not remove
+solutions from the cells of an assignment.
 """
 
-c = get_config()  # noqa: F821 - which nbgrader defines
+c = get_config()  # noqa: F821 - nbgrader defines this function
 
 c.CourseDirectory.course_id = "rnn-scratch"
 c.GenerateAssignment.preprocessors = [
@@ -13,4 +13,4 @@ c.GenerateAssignment.preprocessors = [
     "nbgrader.preprocessors.SaveCells",
     "nbgrader.preprocessors.CheckCellMetadata",
 ]
-c.Execute.timeout = 600  # seconds for a cell: one trains
+c.Execute.timeout = 600  # seconds per cell; some cells train a network

@@ -1,4 +1,4 @@
-"""Solutions of exercises whose functions no backend has, for comparison in `grading`."""
+"""Solutions to exercises about functions that no backend has, for use in `grading`."""
 
 import time
 
