@@ -1,7 +1,7 @@
 """A recurrent language model in JAX, from scratch: `python jax_rnn.py book.txt`.
 
-It trains on a text in UTF-8 and prints generated text. Begin reading at `step`.
-B batch, T steps, V vocabulary, H hidden units.
+It trains on a UTF-8 text file and prints generated text. Begin reading at `step`.
+B: batch size, T: time steps, V: vocabulary size, H: hidden units.
 """
 
 import sys
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-B, T, num_epochs, max_tokens = 32, 35, 500, 10000  # train on the text's first characters
+B, T, num_epochs, max_tokens = 32, 35, 500, 10000  # max_tokens: number of characters to train on
 sigma, seed = 0.01, 0  # standard deviation of the initial weights, random seed
 options = SimpleNamespace(cell="rnn", num_hiddens=512, num_states=1, dtype="float32", device="cpu")
 Batch = namedtuple("Batch", "X Y extras")
@@ -24,7 +24,7 @@ changing = ["lr"]  # fields of the rule that change from update to update
 
 
 class Model:
-    """Parameters, the state of the optimizer, and functions of the parameters."""
+    """Parameters, optimizer state, and functions that use the parameters."""
 
     def __init__(self, params, slots):
         self.params, self.slots, self.options = params, slots, options
@@ -33,22 +33,22 @@ class Model:
 
 
 def device_of(device):
-    """Return JAX's object for the device."""
+    """Return the JAX device with this name."""
     return jax.devices(device)[0]
 
 
 def jit_update(train_minibatch):
-    """Compile `train_minibatch` as a pure function of all that changes."""
+    """Compile `train_minibatch` as a pure function of all values that change."""
 
     @jax.jit
-    def pure(params, slots, batch, state, numbers):
+    def pure(params, slots, batch, state, scalars):
         model = Model(params, slots)
-        result = train_minibatch(model, batch, state, rule._replace(**numbers))
+        result = train_minibatch(model, batch, state, rule._replace(**scalars))
         return result, model.params, model.slots
 
     def train(model, batch, state, update):
-        numbers = {name: getattr(update, name) for name in changing}
-        result, params, slots = pure(model.params, model.slots, batch, state, numbers)
+        scalars = {name: getattr(update, name) for name in changing}
+        result, params, slots = pure(model.params, model.slots, batch, state, scalars)
         model.params.update(params)
         model.slots.update(slots)
         return result
@@ -57,10 +57,10 @@ def jit_update(train_minibatch):
 
 
 def tensor(array, device):
-    """Convert an array to a tensor of the same dtype on the device."""
+    """Convert a NumPy array to a tensor of the same dtype on `device`."""
     if array.dtype == np.float64:
-        # Without this process-wide setting, JAX truncates float64 to float32. It is enabled when
-        # first needed rather than on import, so importing the backend does not change it.
+        # Without this process-wide setting, JAX converts float64 to float32. Set it only when
+        # needed, so that importing this module does not change the user's setting.
         jax.config.update("jax_enable_x64", True)
     return jax.device_put(array, device_of(device))
 
@@ -72,13 +72,13 @@ def params(arrays, options):
 
 
 def state(batch_size, options):
-    """Return the initial state: zeros (B, H)."""
+    """Return the initial state: a tuple of zero tensors (B, H)."""
     shape, device = (batch_size, options.num_hiddens), device_of(options.device)
     return tuple(jnp.zeros(shape, options.dtype, device=device) for _ in range(options.num_states))
 
 
 def encode(tokens, params):
-    """One-hot encode tokens: (...) to (..., V)."""
+    """Encode tokens (...) as one-hot vectors (..., V)."""
     return jax.nn.one_hot(tokens, len(params["b_q"]), dtype=params["b_q"].dtype)
 
 
@@ -99,38 +99,38 @@ def step(x, state, params, options):
 
 
 def forward(tokens, state, params, options):
-    """Run all time steps on tokens (B, T); return logits (T*B, V), time-major, and last state."""
+    """Run all time steps on tokens (B, T); return time-major logits (T*B, V) and the last state."""
     outputs = []
-    for x in encode(tokens.T, params):  # T times (B, V)
+    for x in encode(tokens.T, params):  # x: (B, V)
         logits, state = step(x, state, params, options)
         outputs.append(logits)
     return jnp.concatenate(outputs), state
 
 
 def loss(logits, targets):
-    """Return the mean cross-entropy of time-major logits (T*B, V) and targets (B, T)."""
-    labels = targets.T.reshape(-1)  # (T*B,), in the order of the logits
+    """Return the mean cross-entropy between time-major logits (T*B, V) and targets (B, T)."""
+    labels = targets.T.reshape(-1)  # (T*B,), in the same order as the logits
     return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1).mean()
 
 
 def detach(state):
-    """Return the state detached from its gradient history."""
-    return tuple(jax.lax.stop_gradient(s) for s in state)  # though an array has no history here
+    """Return the state detached from the graph, so that no gradient flows back through it."""
+    return tuple(jax.lax.stop_gradient(s) for s in state)  # has no effect outside jax.grad
 
 
 def gradients(model, batch, state):
-    """Return the loss of a minibatch, the gradient of each parameter, and the detached state."""
+    """Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state."""
 
-    def objective(params):  # the function to differentiate: of the parameters alone
-        logits, last = model.forward(batch.X, state, params=params, **batch.extras)
-        return loss(logits, batch.Y), last
+    def objective(params):  # JAX differentiates with respect to this argument
+        logits, last_state = model.forward(batch.X, state, params=params, **batch.extras)
+        return loss(logits, batch.Y), last_state
 
-    (mean_loss, last), grads = jax.value_and_grad(objective, has_aux=True)(model.params)
-    return mean_loss, {name: grads[name] for name in model.params}, detach(last)  # JAX sorts a dict
+    (mean_loss, state), grads = jax.value_and_grad(objective, has_aux=True)(model.params)
+    return mean_loss, {name: grads[name] for name in model.params}, detach(state)  # JAX sorts keys
 
 
 def clip(grads, theta):
-    """Clip gradients to the global norm theta; return them and the norm before clipping."""
+    """Clip gradients to global norm theta; return the clipped gradients and the original norm."""
     norm = jnp.sqrt(sum((grad * grad).sum() for grad in grads.values()))
     scale = jnp.minimum(theta / norm, 1)
     return {name: grad * scale for name, grad in grads.items()}, norm
@@ -138,14 +138,14 @@ def clip(grads, theta):
 
 def sgd(model, grads, update):
     """Apply one gradient-descent step in place."""
-    for name, param in model.params.items():  # an array cannot change: it is replaced
+    for name, param in model.params.items():  # JAX arrays are immutable: replace them
         model.params[name] = param - update.lr * grads[name]
 
 
 OPTIMIZERS = {"sgd": sgd}
 
 
-@jit_update  # by jax.jit as one pure function, for each model and shape of a minibatch
+@jit_update  # compiled by jax.jit once per model and minibatch shape
 def train_minibatch(model, batch, state, update):
     """Train on one minibatch; return its loss and the detached state."""
     mean_loss, grads, state = gradients(model, batch, state)
@@ -155,18 +155,18 @@ def train_minibatch(model, batch, state, update):
 
 
 def predict(model, prefix, num_preds, choose_token):
-    """Return prefix plus num_preds tokens, each chosen by `choose_token` from the logits (V,)."""
+    """Return `prefix` plus `num_preds` tokens, each chosen by `choose_token` from logits (V,)."""
     state, outputs = model.state(1), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
         token = jnp.array([outputs[-1:]], device=device_of(model.options.device))  # B = T = 1
         logits, state = model.forward(token, state)
-        # Warm-up: as long as the prefix lasts, it provides the next token.
+        # Warm-up: take the next token from the prefix until it is exhausted.
         outputs.append(prefix[t] if t < len(prefix) else choose_token(np.asarray(logits)[0]))
     return outputs
 
 
 def sample(logits, temperature=0.5):
-    """Draw a token from softmax(logits / temperature), but not <unk>, which is token 0."""
+    """Draw a token from softmax(logits / temperature), excluding token 0, <unk>."""
     sums = np.exp((logits[1:].astype("float64") - logits.max()) / temperature).cumsum()
     return 1 + int(np.searchsorted(sums, rng.random_sample() * sums[-1]))
 
@@ -180,7 +180,7 @@ tokens = np.array([vocab.index(character) for character in text[:max_tokens]], "
 if len(tokens) < (B + 1) * T:
     sys.exit(f"The text has {len(tokens)} characters; {(B + 1) * T} are needed.")
 
-# Initial parameters: normal weights W, biases of zero.
+# Initial parameters: normally distributed weights W, and zero biases.
 V, H, rng = len(vocab), options.num_hiddens, np.random.RandomState([seed, 1, 0])
 shapes = {"W_xh": (V, H), "W_hh": (H, H), "b_h": (H,), "W_hq": (H, V), "b_q": (V,)}
 zeros = {name: np.zeros(shape) for name, shape in shapes.items()}
@@ -194,8 +194,8 @@ for epoch in range(1, num_epochs + 1):
     last, epoch_losses = model.state(B), []
     for s in range(0, width - T + 1, T):
         x, y = (tensor(array[:, s : s + T], options.device) for array in (X, Y))
-        mean, last = train_minibatch(model, Batch(x, y, {}), last, rule)
-        epoch_losses.append(mean)
+        mean_loss, last = train_minibatch(model, Batch(x, y, {}), last, rule)
+        epoch_losses.append(mean_loss)
     losses.append(sum(map(float, epoch_losses)) / len(epoch_losses))
     if epoch % max(1, num_epochs // 20) == 0:
         print(f"epoch {epoch}  perplexity {np.exp(losses[-1]):.2f}")

@@ -1,7 +1,7 @@
 """An LSTM language model in MXNet, from scratch: `python mxnet_lstm.py book.txt`.
 
-It trains on a text in UTF-8 and prints generated text. Begin reading at `step`.
-B batch, T steps, V vocabulary, H hidden units.
+It trains on a UTF-8 text file and prints generated text. Begin reading at `step`.
+B: batch size, T: time steps, V: vocabulary size, H: hidden units.
 """
 
 import sys
@@ -19,7 +19,7 @@ from mxnet import autograd, np, npx  # noqa: E402
 
 npx.set_np()
 
-B, T, num_epochs, max_tokens = 32, 35, 100, 10000  # train on the text's first characters
+B, T, num_epochs, max_tokens = 32, 35, 100, 10000  # max_tokens: number of characters to train on
 sigma, seed = 0.01, 0  # standard deviation of the initial weights, random seed
 options = SimpleNamespace(cell="lstm", num_hiddens=256, num_states=2, dtype="float32", device="cpu")
 Batch = namedtuple("Batch", "X Y extras")
@@ -28,12 +28,13 @@ rule = Rule(0.005, "adam", 1.0, 0.9, 0.999, 1e-08, 0.0, 1.0, 1.0)  # c_m, c_v: b
 
 
 class Model:
-    """Parameters, the state of the optimizer, and functions of the parameters."""
+    """Parameters, optimizer state, and functions that use the parameters."""
 
     def __init__(self, params, slots):
         self.params, self.slots, self.options = params, slots, options
         self.state = partial(state, options=options)
         self.forward = partial(forward, params=params, options=options)
+        self.backward = None
 
 
 def context(device):
@@ -47,7 +48,7 @@ def prefer_backward(gradients):
 
 
 def tensor(array, device):
-    """Convert an array to a tensor of the same dtype on the device."""
+    """Convert a NumPy array to a tensor of the same dtype on `device`."""
     return np.array(array, dtype=array.dtype, ctx=context(device))
 
 
@@ -61,26 +62,26 @@ def params(arrays, options):
 
 
 def state(batch_size, options):
-    """Return the initial state: zeros (B, H)."""
+    """Return the initial state: a tuple of zero tensors (B, H)."""
     shape, ctx = (batch_size, options.num_hiddens), context(options.device)
     return tuple(np.zeros(shape, options.dtype, ctx=ctx) for _ in range(options.num_states))
 
 
 def encode(tokens, params):
-    """One-hot encode tokens: (...) to (..., V)."""
+    """Encode tokens (...) as one-hot vectors (..., V)."""
     return npx.one_hot(tokens, len(params["b_q"]), dtype=params["b_q"].dtype)
 
 
 def gate(x, h, name, params):
-    """Compute a gate (B, H), with values between 0 and 1, from x (B, V) and h (B, H)."""
+    """Compute the gate `name` (B, H), with values between 0 and 1, from x (B, V) and h (B, H)."""
     z = x @ params[f"W_x{name}"] + h @ params[f"W_h{name}"] + params[f"b_{name}"]
     return npx.sigmoid(z)
 
 
 def lstm(x, state, params):
-    """Compute one LSTM step; the state is the pair of hidden state h and cell state c."""
+    """Compute one LSTM step; the state consists of the hidden state h and the cell state c."""
     h, c = state
-    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget and output gate (B, H)
+    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget, output gates (B, H)
     c_tilde = np.tanh(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"])
     c = f * c + i * c_tilde
     return o * np.tanh(c), c
@@ -96,44 +97,44 @@ def step(x, state, params, options):
 
 
 def forward(tokens, state, params, options):
-    """Run all time steps on tokens (B, T); return logits (T*B, V), time-major, and last state."""
+    """Run all time steps on tokens (B, T); return time-major logits (T*B, V) and the last state."""
     outputs = []
-    for x in encode(tokens.T, params):  # T times (B, V)
+    for x in encode(tokens.T, params):  # x: (B, V)
         logits, state = step(x, state, params, options)
         outputs.append(logits)
     return np.concatenate(outputs), state
 
 
 def loss(logits, targets):
-    """Return the mean cross-entropy of time-major logits (T*B, V) and targets (B, T)."""
-    labels = targets.T.reshape(-1)  # (T*B,), in the order of the logits
+    """Return the mean cross-entropy between time-major logits (T*B, V) and targets (B, T)."""
+    labels = targets.T.reshape(-1)  # (T*B,), in the same order as the logits
     return -npx.pick(npx.log_softmax(logits), labels).mean()
 
 
 def detach(state):
-    """Return the state detached from its gradient history."""
+    """Return the state detached from the graph, so that no gradient flows back through it."""
     return tuple(s.detach() for s in state)  # the next backward pass must not reach a freed graph
 
 
-@prefer_backward  # to autograd, if the model has its own backward pass
+@prefer_backward  # calls model.backward instead if it is not None
 def gradients(model, batch, state):
-    """Return the loss of a minibatch, the gradient of each parameter, and the detached state."""
-    with autograd.record():  # only operations in such a block are recorded
+    """Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state."""
+    with autograd.record():  # autograd records only operations in this block
         logits, state = model.forward(batch.X, state, **batch.extras)
         mean_loss = loss(logits, batch.Y)
-    mean_loss.backward()  # overwrites param.grad: hence the copies
+    mean_loss.backward()  # overwrites param.grad, so copy the gradients below
     return mean_loss.detach(), {n: p.grad.copy() for n, p in model.params.items()}, detach(state)
 
 
 def clip(grads, theta):
-    """Clip gradients to the global norm theta; return them and the norm before clipping."""
+    """Clip gradients to global norm theta; return the clipped gradients and the original norm."""
     norm = np.sqrt(sum((grad * grad).sum() for grad in grads.values()))
     scale = np.minimum(theta / norm, 1)
     return {name: grad * scale for name, grad in grads.items()}, norm
 
 
 def adam(model, grads, update):
-    """Apply Adam (Kingma and Ba, 2015, Algorithm 1): moving averages m of g and v of g squared."""
+    """Apply Adam (Kingma and Ba, 2015): moving averages m of the gradient and v of its square."""
     m, v = model.slots["m"], model.slots["v"]
     for name, param in model.params.items():
         grad = grads[name]
@@ -155,18 +156,18 @@ def train_minibatch(model, batch, state, update):
 
 
 def predict(model, prefix, num_preds, choose_token):
-    """Return prefix plus num_preds tokens, each chosen by `choose_token` from the logits (V,)."""
+    """Return `prefix` plus `num_preds` tokens, each chosen by `choose_token` from logits (V,)."""
     state, outputs = model.state(1), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
         token = np.array([outputs[-1:]], "int64", ctx=context(model.options.device))  # B = T = 1
         logits, state = model.forward(token, state)
-        # Warm-up: as long as the prefix lasts, it provides the next token.
+        # Warm-up: take the next token from the prefix until it is exhausted.
         outputs.append(prefix[t] if t < len(prefix) else choose_token(logits.asnumpy()[0]))
     return outputs
 
 
 def sample(logits, temperature=0.5):
-    """Draw a token from softmax(logits / temperature), but not <unk>, which is token 0."""
+    """Draw a token from softmax(logits / temperature), excluding token 0, <unk>."""
     sums = numpy.exp((logits[1:].astype("float64") - logits.max()) / temperature).cumsum()
     return 1 + int(numpy.searchsorted(sums, rng.random_sample() * sums[-1]))
 
@@ -180,7 +181,7 @@ tokens = numpy.array([vocab.index(character) for character in text[:max_tokens]]
 if len(tokens) < (B + 1) * T:
     sys.exit(f"The text has {len(tokens)} characters; {(B + 1) * T} are needed.")
 
-# Initial parameters: normal weights W, biases of zero.
+# Initial parameters: normally distributed weights W, and zero biases.
 V, H, rng = len(vocab), options.num_hiddens, numpy.random.RandomState([seed, 1, 0])
 shapes = {}
 for name in "ifoc":
@@ -200,8 +201,8 @@ for epoch in range(1, num_epochs + 1):
         x, y = (tensor(array[:, s : s + T], options.device) for array in (X, Y))
         t += 1
         update = rule._replace(c_m=1 - rule.beta1**t, c_v=1 - rule.beta2**t)
-        mean, last = train_minibatch(model, Batch(x, y, {}), last, update)
-        epoch_losses.append(mean)
+        mean_loss, last = train_minibatch(model, Batch(x, y, {}), last, update)
+        epoch_losses.append(mean_loss)
     losses.append(sum(map(float, epoch_losses)) / len(epoch_losses))
     if epoch % max(1, num_epochs // 20) == 0:
         print(f"epoch {epoch}  perplexity {numpy.exp(losses[-1]):.2f}")

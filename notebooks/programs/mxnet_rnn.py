@@ -1,7 +1,7 @@
 """A recurrent language model in MXNet, from scratch: `python mxnet_rnn.py book.txt`.
 
-It trains on a text in UTF-8 and prints generated text. Begin reading at `step`.
-B batch, T steps, V vocabulary, H hidden units.
+It trains on a UTF-8 text file and prints generated text. Begin reading at `step`.
+B: batch size, T: time steps, V: vocabulary size, H: hidden units.
 """
 
 import sys
@@ -19,7 +19,7 @@ from mxnet import autograd, np, npx  # noqa: E402
 
 npx.set_np()
 
-B, T, num_epochs, max_tokens = 32, 35, 500, 10000  # train on the text's first characters
+B, T, num_epochs, max_tokens = 32, 35, 500, 10000  # max_tokens: number of characters to train on
 sigma, seed = 0.01, 0  # standard deviation of the initial weights, random seed
 options = SimpleNamespace(cell="rnn", num_hiddens=512, num_states=1, dtype="float32", device="cpu")
 Batch = namedtuple("Batch", "X Y extras")
@@ -28,12 +28,13 @@ rule = Rule(1.0, "sgd", 1.0)  # theta: clip gradients to this norm
 
 
 class Model:
-    """Parameters, the state of the optimizer, and functions of the parameters."""
+    """Parameters, optimizer state, and functions that use the parameters."""
 
     def __init__(self, params, slots):
         self.params, self.slots, self.options = params, slots, options
         self.state = partial(state, options=options)
         self.forward = partial(forward, params=params, options=options)
+        self.backward = None
 
 
 def context(device):
@@ -47,7 +48,7 @@ def prefer_backward(gradients):
 
 
 def tensor(array, device):
-    """Convert an array to a tensor of the same dtype on the device."""
+    """Convert a NumPy array to a tensor of the same dtype on `device`."""
     return np.array(array, dtype=array.dtype, ctx=context(device))
 
 
@@ -61,13 +62,13 @@ def params(arrays, options):
 
 
 def state(batch_size, options):
-    """Return the initial state: zeros (B, H)."""
+    """Return the initial state: a tuple of zero tensors (B, H)."""
     shape, ctx = (batch_size, options.num_hiddens), context(options.device)
     return tuple(np.zeros(shape, options.dtype, ctx=ctx) for _ in range(options.num_states))
 
 
 def encode(tokens, params):
-    """One-hot encode tokens: (...) to (..., V)."""
+    """Encode tokens (...) as one-hot vectors (..., V)."""
     return npx.one_hot(tokens, len(params["b_q"]), dtype=params["b_q"].dtype)
 
 
@@ -88,37 +89,37 @@ def step(x, state, params, options):
 
 
 def forward(tokens, state, params, options):
-    """Run all time steps on tokens (B, T); return logits (T*B, V), time-major, and last state."""
+    """Run all time steps on tokens (B, T); return time-major logits (T*B, V) and the last state."""
     outputs = []
-    for x in encode(tokens.T, params):  # T times (B, V)
+    for x in encode(tokens.T, params):  # x: (B, V)
         logits, state = step(x, state, params, options)
         outputs.append(logits)
     return np.concatenate(outputs), state
 
 
 def loss(logits, targets):
-    """Return the mean cross-entropy of time-major logits (T*B, V) and targets (B, T)."""
-    labels = targets.T.reshape(-1)  # (T*B,), in the order of the logits
+    """Return the mean cross-entropy between time-major logits (T*B, V) and targets (B, T)."""
+    labels = targets.T.reshape(-1)  # (T*B,), in the same order as the logits
     return -npx.pick(npx.log_softmax(logits), labels).mean()
 
 
 def detach(state):
-    """Return the state detached from its gradient history."""
+    """Return the state detached from the graph, so that no gradient flows back through it."""
     return tuple(s.detach() for s in state)  # the next backward pass must not reach a freed graph
 
 
-@prefer_backward  # to autograd, if the model has its own backward pass
+@prefer_backward  # calls model.backward instead if it is not None
 def gradients(model, batch, state):
-    """Return the loss of a minibatch, the gradient of each parameter, and the detached state."""
-    with autograd.record():  # only operations in such a block are recorded
+    """Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state."""
+    with autograd.record():  # autograd records only operations in this block
         logits, state = model.forward(batch.X, state, **batch.extras)
         mean_loss = loss(logits, batch.Y)
-    mean_loss.backward()  # overwrites param.grad: hence the copies
+    mean_loss.backward()  # overwrites param.grad, so copy the gradients below
     return mean_loss.detach(), {n: p.grad.copy() for n, p in model.params.items()}, detach(state)
 
 
 def clip(grads, theta):
-    """Clip gradients to the global norm theta; return them and the norm before clipping."""
+    """Clip gradients to global norm theta; return the clipped gradients and the original norm."""
     norm = np.sqrt(sum((grad * grad).sum() for grad in grads.values()))
     scale = np.minimum(theta / norm, 1)
     return {name: grad * scale for name, grad in grads.items()}, norm
@@ -142,18 +143,18 @@ def train_minibatch(model, batch, state, update):
 
 
 def predict(model, prefix, num_preds, choose_token):
-    """Return prefix plus num_preds tokens, each chosen by `choose_token` from the logits (V,)."""
+    """Return `prefix` plus `num_preds` tokens, each chosen by `choose_token` from logits (V,)."""
     state, outputs = model.state(1), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
         token = np.array([outputs[-1:]], "int64", ctx=context(model.options.device))  # B = T = 1
         logits, state = model.forward(token, state)
-        # Warm-up: as long as the prefix lasts, it provides the next token.
+        # Warm-up: take the next token from the prefix until it is exhausted.
         outputs.append(prefix[t] if t < len(prefix) else choose_token(logits.asnumpy()[0]))
     return outputs
 
 
 def sample(logits, temperature=0.5):
-    """Draw a token from softmax(logits / temperature), but not <unk>, which is token 0."""
+    """Draw a token from softmax(logits / temperature), excluding token 0, <unk>."""
     sums = numpy.exp((logits[1:].astype("float64") - logits.max()) / temperature).cumsum()
     return 1 + int(numpy.searchsorted(sums, rng.random_sample() * sums[-1]))
 
@@ -167,7 +168,7 @@ tokens = numpy.array([vocab.index(character) for character in text[:max_tokens]]
 if len(tokens) < (B + 1) * T:
     sys.exit(f"The text has {len(tokens)} characters; {(B + 1) * T} are needed.")
 
-# Initial parameters: normal weights W, biases of zero.
+# Initial parameters: normally distributed weights W, and zero biases.
 V, H, rng = len(vocab), options.num_hiddens, numpy.random.RandomState([seed, 1, 0])
 shapes = {"W_xh": (V, H), "W_hh": (H, H), "b_h": (H,), "W_hq": (H, V), "b_q": (V,)}
 zeros = {name: numpy.zeros(shape) for name, shape in shapes.items()}
@@ -181,8 +182,8 @@ for epoch in range(1, num_epochs + 1):
     last, epoch_losses = model.state(B), []
     for s in range(0, width - T + 1, T):
         x, y = (tensor(array[:, s : s + T], options.device) for array in (X, Y))
-        mean, last = train_minibatch(model, Batch(x, y, {}), last, rule)
-        epoch_losses.append(mean)
+        mean_loss, last = train_minibatch(model, Batch(x, y, {}), last, rule)
+        epoch_losses.append(mean_loss)
     losses.append(sum(map(float, epoch_losses)) / len(epoch_losses))
     if epoch % max(1, num_epochs // 20) == 0:
         print(f"epoch {epoch}  perplexity {numpy.exp(losses[-1]):.2f}")

@@ -1,7 +1,7 @@
 """An LSTM language model in NumPy, from scratch: `python numpy_lstm.py book.txt`.
 
-It trains on a text in UTF-8 and prints generated text. Begin reading at `step`.
-B batch, T steps, V vocabulary, H hidden units.
+It trains on a UTF-8 text file and prints generated text. Begin reading at `step`.
+B: batch size, T: time steps, V: vocabulary size, H: hidden units.
 """
 
 import sys
@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-B, T, num_epochs, max_tokens = 32, 35, 100, 10000  # train on the text's first characters
+B, T, num_epochs, max_tokens = 32, 35, 100, 10000  # max_tokens: number of characters to train on
 sigma, seed = 0.01, 0  # standard deviation of the initial weights, random seed
 options = SimpleNamespace(cell="lstm", num_hiddens=256, num_states=2, dtype="float32", device="cpu")
 Batch = namedtuple("Batch", "X Y step_extras")
@@ -21,7 +21,7 @@ rule = Rule(0.005, "adam", 1.0, 0.9, 0.999, 1e-08, 0.0, 1.0, 1.0)  # c_m, c_v: b
 
 
 class Model:
-    """Parameters, the state of the optimizer, and functions of the parameters."""
+    """Parameters, optimizer state, and functions that use the parameters."""
 
     def __init__(self, params, slots):
         self.params, self.slots, self.options = params, slots, options
@@ -36,26 +36,26 @@ def params(arrays, options):
 
 
 def state(batch_size, options):
-    """Return the initial state: zeros (B, H)."""
+    """Return the initial state: a tuple of zero tensors (B, H)."""
     shape = batch_size, options.num_hiddens
     return tuple(np.zeros(shape, options.dtype) for _ in range(options.num_states))
 
 
 def encode(tokens, params):
-    """One-hot encode tokens: (...) to (..., V)."""
+    """Encode tokens (...) as one-hot vectors (..., V)."""
     return np.eye(len(params["b_q"]), dtype=params["b_q"].dtype)[tokens]
 
 
 def gate(x, h, name, params):
-    """Compute a gate (B, H), with values between 0 and 1, from x (B, V) and h (B, H)."""
+    """Compute the gate `name` (B, H), with values between 0 and 1, from x (B, V) and h (B, H)."""
     z = x @ params[f"W_x{name}"] + h @ params[f"W_h{name}"] + params[f"b_{name}"]
     return 1 / (1 + np.exp(-z))
 
 
 def lstm(x, state, params):
-    """Compute one LSTM step; the state is the pair of hidden state h and cell state c."""
+    """Compute one LSTM step; the state consists of the hidden state h and the cell state c."""
     h, c = state
-    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget and output gate (B, H)
+    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget, output gates (B, H)
     c_tilde = np.tanh(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"])
     c = f * c + i * c_tilde
     return o * np.tanh(c), c
@@ -94,9 +94,9 @@ def step(x, state, params, options):
 
 
 def step_backward(d_logits, d_next_state, next_state, x, state, params, options):
-    """Backpropagate through `step`; return the gradients of state and parameters."""
+    """Backpropagate through `step`; return gradients w.r.t. the state and parameters."""
     grads = {"W_hq": next_state[0].T @ d_logits, "b_q": d_logits.sum(0)}
-    d_h, *d_rest = d_next_state  # from the next time step
+    d_h, *d_rest = d_next_state  # gradients from the next time step
     d_next_state = d_h + d_logits @ params["W_hq"].T, *d_rest
     cell_backward = CELL_BACKWARD[options.cell]
     _, d_state, cell_grads = cell_backward(d_next_state, next_state, x, state, params)
@@ -104,22 +104,22 @@ def step_backward(d_logits, d_next_state, next_state, x, state, params, options)
 
 
 def forward(tokens, state, params, options):
-    """Run all time steps on tokens (B, T); return logits (T*B, V), time-major, and last state."""
+    """Run all time steps on tokens (B, T); return time-major logits (T*B, V) and the last state."""
     outputs = []
-    for x in encode(tokens.T, params):  # T times (B, V)
+    for x in encode(tokens.T, params):  # x: (B, V)
         logits, state = step(x, state, params, options)
         outputs.append(logits)
     return np.concatenate(outputs), state
 
 
 def loss(logits, targets):
-    """Return the mean cross-entropy of time-major logits (T*B, V) and targets (B, T)."""
-    labels = targets.T.reshape(-1)  # (T*B,), in the order of the logits
+    """Return the mean cross-entropy between time-major logits (T*B, V) and targets (B, T)."""
+    labels = targets.T.reshape(-1)  # (T*B,), in the same order as the logits
     return -log_softmax(logits)[np.arange(len(labels)), labels].mean()
 
 
 def loss_backward(logits, targets):
-    """Backpropagate through `loss`: the gradient of logits is (softmax - one-hot) / (T*B)."""
+    """Return the gradient of `loss` w.r.t. the logits: (softmax - one-hot) / (T*B)."""
     labels = targets.T.reshape(-1)  # (T*B,)
     d_logits = np.exp(log_softmax(logits))  # (T*B, V)
     d_logits[np.arange(len(labels)), labels] -= 1
@@ -127,36 +127,36 @@ def loss_backward(logits, targets):
 
 
 def log_softmax(logits):
-    """Return the logarithms of the probabilities (T*B, V) from logits (T*B, V)."""
+    """Convert logits (T*B, V) to log-probabilities (T*B, V)."""
     shifted = logits - logits.max(1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
 
 
 def detach(state):
-    """Return the state detached from its gradient history."""
-    return state  # NumPy records no gradient history
+    """Return the state detached from the graph, so that no gradient flows back through it."""
+    return state  # NumPy does not record a graph
 
 
 def gradients(model, batch, state):
-    """Return the loss of a minibatch, the gradient of each parameter, and the detached state."""
+    """Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state."""
     return model.backward(batch, state)  # NumPy has no automatic differentiation
 
 
 def backward(batch, state, params, options):
-    """Compute `gradients` with a hand-written backward pass."""
+    """Compute the results of `gradients` with a hand-written backward pass."""
     return bptt(step, step_backward, batch, state, params, options)
 
 
 def bptt(step, step_backward, batch, state, params, options):
-    """Backpropagate through time with `step` and `step_backward`; return loss, grads, state."""
-    inputs, extras = encode(batch.X.T, params), batch.step_extras  # T times (B, V)
+    """Backpropagate through time with `step` and `step_backward`; return loss, grads and state."""
+    inputs, extras = encode(batch.X.T, params), batch.step_extras  # (T, B, V)
     states, outputs = [state], []
     for t, x in enumerate(inputs):
         logits, state = step(x, state, params, options, **extras[t])
         outputs.append(logits)
         states.append(state)
     logits = np.concatenate(outputs)  # (T*B, V)
-    d_outputs = np.split(loss_backward(logits, batch.Y), len(inputs))  # T times (B, V)
+    d_outputs = np.split(loss_backward(logits, batch.Y), len(inputs))  # T arrays (B, V)
     grads = {name: np.zeros_like(param) for name, param in params.items()}
     d_state = tuple(np.zeros_like(s) for s in state)
     for t in reversed(range(len(inputs))):
@@ -168,14 +168,14 @@ def bptt(step, step_backward, batch, state, params, options):
 
 
 def clip(grads, theta):
-    """Clip gradients to the global norm theta; return them and the norm before clipping."""
+    """Clip gradients to global norm theta; return the clipped gradients and the original norm."""
     norm = np.sqrt(sum((grad * grad).sum() for grad in grads.values()))
     scale = np.minimum(theta / norm, 1)
     return {name: grad * scale for name, grad in grads.items()}, norm
 
 
 def adam(model, grads, update):
-    """Apply Adam (Kingma and Ba, 2015, Algorithm 1): moving averages m of g and v of g squared."""
+    """Apply Adam (Kingma and Ba, 2015): moving averages m of the gradient and v of its square."""
     m, v = model.slots["m"], model.slots["v"]
     for name, param in model.params.items():
         grad = grads[name]
@@ -197,18 +197,18 @@ def train_minibatch(model, batch, state, update):
 
 
 def predict(model, prefix, num_preds, choose_token):
-    """Return prefix plus num_preds tokens, each chosen by `choose_token` from the logits (V,)."""
+    """Return `prefix` plus `num_preds` tokens, each chosen by `choose_token` from logits (V,)."""
     state, outputs = model.state(1), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
         token = np.array([outputs[-1:]])  # B = T = 1
         logits, state = model.forward(token, state)
-        # Warm-up: as long as the prefix lasts, it provides the next token.
+        # Warm-up: take the next token from the prefix until it is exhausted.
         outputs.append(prefix[t] if t < len(prefix) else choose_token(logits[0]))
     return outputs
 
 
 def sample(logits, temperature=0.5):
-    """Draw a token from softmax(logits / temperature), but not <unk>, which is token 0."""
+    """Draw a token from softmax(logits / temperature), excluding token 0, <unk>."""
     sums = np.exp((logits[1:].astype("float64") - logits.max()) / temperature).cumsum()
     return 1 + int(np.searchsorted(sums, rng.random_sample() * sums[-1]))
 
@@ -222,7 +222,7 @@ tokens = np.array([vocab.index(character) for character in text[:max_tokens]], "
 if len(tokens) < (B + 1) * T:
     sys.exit(f"The text has {len(tokens)} characters; {(B + 1) * T} are needed.")
 
-# Initial parameters: normal weights W, biases of zero.
+# Initial parameters: normally distributed weights W, and zero biases.
 V, H, rng = len(vocab), options.num_hiddens, np.random.RandomState([seed, 1, 0])
 shapes = {}
 for name in "ifoc":
@@ -242,8 +242,8 @@ for epoch in range(1, num_epochs + 1):
         x, y = X[:, s : s + T], Y[:, s : s + T]
         t += 1
         update = rule._replace(c_m=1 - rule.beta1**t, c_v=1 - rule.beta2**t)
-        mean, last = train_minibatch(model, Batch(x, y, [{}] * T), last, update)
-        epoch_losses.append(mean)
+        mean_loss, last = train_minibatch(model, Batch(x, y, [{}] * T), last, update)
+        epoch_losses.append(mean_loss)
     losses.append(sum(map(float, epoch_losses)) / len(epoch_losses))
     if epoch % max(1, num_epochs // 20) == 0:
         print(f"epoch {epoch}  perplexity {np.exp(losses[-1]):.2f}")

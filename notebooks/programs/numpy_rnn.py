@@ -1,7 +1,7 @@
 """A recurrent language model in NumPy, from scratch: `python numpy_rnn.py book.txt`.
 
-It trains on a text in UTF-8 and prints generated text. Begin reading at `step`.
-B batch, T steps, V vocabulary, H hidden units.
+It trains on a UTF-8 text file and prints generated text. Begin reading at `step`.
+B: batch size, T: time steps, V: vocabulary size, H: hidden units.
 """
 
 import sys
@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-B, T, num_epochs, max_tokens = 32, 35, 500, 10000  # train on the text's first characters
+B, T, num_epochs, max_tokens = 32, 35, 500, 10000  # max_tokens: number of characters to train on
 sigma, seed = 0.01, 0  # standard deviation of the initial weights, random seed
 options = SimpleNamespace(cell="rnn", num_hiddens=512, num_states=1, dtype="float32", device="cpu")
 Batch = namedtuple("Batch", "X Y step_extras")
@@ -21,7 +21,7 @@ rule = Rule(1.0, "sgd", 1.0)  # theta: clip gradients to this norm
 
 
 class Model:
-    """Parameters, the state of the optimizer, and functions of the parameters."""
+    """Parameters, optimizer state, and functions that use the parameters."""
 
     def __init__(self, params, slots):
         self.params, self.slots, self.options = params, slots, options
@@ -36,13 +36,13 @@ def params(arrays, options):
 
 
 def state(batch_size, options):
-    """Return the initial state: zeros (B, H)."""
+    """Return the initial state: a tuple of zero tensors (B, H)."""
     shape = batch_size, options.num_hiddens
     return tuple(np.zeros(shape, options.dtype) for _ in range(options.num_states))
 
 
 def encode(tokens, params):
-    """One-hot encode tokens: (...) to (..., V)."""
+    """Encode tokens (...) as one-hot vectors (..., V)."""
     return np.eye(len(params["b_q"]), dtype=params["b_q"].dtype)[tokens]
 
 
@@ -54,9 +54,9 @@ def rnn(x, state, params):
 
 
 def rnn_backward(d_next_state, next_state, x, state, params):
-    """Backpropagate through `rnn`; return the gradients of x, state and the cell's parameters."""
+    """Backpropagate through `rnn`; return gradients w.r.t. x, state and the cell's parameters."""
     (d_h,), (next_h,), (h,) = d_next_state, next_state, state
-    dz = d_h * (1 - next_h * next_h)  # times the slope of tanh
+    dz = d_h * (1 - next_h * next_h)  # the derivative of tanh is 1 - tanh**2
     grads = {"W_xh": x.T @ dz, "W_hh": h.T @ dz, "b_h": dz.sum(0)}
     return dz @ params["W_xh"].T, (dz @ params["W_hh"].T,), grads
 
@@ -72,9 +72,9 @@ def step(x, state, params, options):
 
 
 def step_backward(d_logits, d_next_state, next_state, x, state, params, options):
-    """Backpropagate through `step`; return the gradients of state and parameters."""
+    """Backpropagate through `step`; return gradients w.r.t. the state and parameters."""
     grads = {"W_hq": next_state[0].T @ d_logits, "b_q": d_logits.sum(0)}
-    d_h, *d_rest = d_next_state  # from the next time step
+    d_h, *d_rest = d_next_state  # gradients from the next time step
     d_next_state = d_h + d_logits @ params["W_hq"].T, *d_rest
     cell_backward = CELL_BACKWARD[options.cell]
     _, d_state, cell_grads = cell_backward(d_next_state, next_state, x, state, params)
@@ -82,22 +82,22 @@ def step_backward(d_logits, d_next_state, next_state, x, state, params, options)
 
 
 def forward(tokens, state, params, options):
-    """Run all time steps on tokens (B, T); return logits (T*B, V), time-major, and last state."""
+    """Run all time steps on tokens (B, T); return time-major logits (T*B, V) and the last state."""
     outputs = []
-    for x in encode(tokens.T, params):  # T times (B, V)
+    for x in encode(tokens.T, params):  # x: (B, V)
         logits, state = step(x, state, params, options)
         outputs.append(logits)
     return np.concatenate(outputs), state
 
 
 def loss(logits, targets):
-    """Return the mean cross-entropy of time-major logits (T*B, V) and targets (B, T)."""
-    labels = targets.T.reshape(-1)  # (T*B,), in the order of the logits
+    """Return the mean cross-entropy between time-major logits (T*B, V) and targets (B, T)."""
+    labels = targets.T.reshape(-1)  # (T*B,), in the same order as the logits
     return -log_softmax(logits)[np.arange(len(labels)), labels].mean()
 
 
 def loss_backward(logits, targets):
-    """Backpropagate through `loss`: the gradient of logits is (softmax - one-hot) / (T*B)."""
+    """Return the gradient of `loss` w.r.t. the logits: (softmax - one-hot) / (T*B)."""
     labels = targets.T.reshape(-1)  # (T*B,)
     d_logits = np.exp(log_softmax(logits))  # (T*B, V)
     d_logits[np.arange(len(labels)), labels] -= 1
@@ -105,36 +105,36 @@ def loss_backward(logits, targets):
 
 
 def log_softmax(logits):
-    """Return the logarithms of the probabilities (T*B, V) from logits (T*B, V)."""
+    """Convert logits (T*B, V) to log-probabilities (T*B, V)."""
     shifted = logits - logits.max(1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
 
 
 def detach(state):
-    """Return the state detached from its gradient history."""
-    return state  # NumPy records no gradient history
+    """Return the state detached from the graph, so that no gradient flows back through it."""
+    return state  # NumPy does not record a graph
 
 
 def gradients(model, batch, state):
-    """Return the loss of a minibatch, the gradient of each parameter, and the detached state."""
+    """Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state."""
     return model.backward(batch, state)  # NumPy has no automatic differentiation
 
 
 def backward(batch, state, params, options):
-    """Compute `gradients` with a hand-written backward pass."""
+    """Compute the results of `gradients` with a hand-written backward pass."""
     return bptt(step, step_backward, batch, state, params, options)
 
 
 def bptt(step, step_backward, batch, state, params, options):
-    """Backpropagate through time with `step` and `step_backward`; return loss, grads, state."""
-    inputs, extras = encode(batch.X.T, params), batch.step_extras  # T times (B, V)
+    """Backpropagate through time with `step` and `step_backward`; return loss, grads and state."""
+    inputs, extras = encode(batch.X.T, params), batch.step_extras  # (T, B, V)
     states, outputs = [state], []
     for t, x in enumerate(inputs):
         logits, state = step(x, state, params, options, **extras[t])
         outputs.append(logits)
         states.append(state)
     logits = np.concatenate(outputs)  # (T*B, V)
-    d_outputs = np.split(loss_backward(logits, batch.Y), len(inputs))  # T times (B, V)
+    d_outputs = np.split(loss_backward(logits, batch.Y), len(inputs))  # T arrays (B, V)
     grads = {name: np.zeros_like(param) for name, param in params.items()}
     d_state = tuple(np.zeros_like(s) for s in state)
     for t in reversed(range(len(inputs))):
@@ -146,7 +146,7 @@ def bptt(step, step_backward, batch, state, params, options):
 
 
 def clip(grads, theta):
-    """Clip gradients to the global norm theta; return them and the norm before clipping."""
+    """Clip gradients to global norm theta; return the clipped gradients and the original norm."""
     norm = np.sqrt(sum((grad * grad).sum() for grad in grads.values()))
     scale = np.minimum(theta / norm, 1)
     return {name: grad * scale for name, grad in grads.items()}, norm
@@ -170,18 +170,18 @@ def train_minibatch(model, batch, state, update):
 
 
 def predict(model, prefix, num_preds, choose_token):
-    """Return prefix plus num_preds tokens, each chosen by `choose_token` from the logits (V,)."""
+    """Return `prefix` plus `num_preds` tokens, each chosen by `choose_token` from logits (V,)."""
     state, outputs = model.state(1), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
         token = np.array([outputs[-1:]])  # B = T = 1
         logits, state = model.forward(token, state)
-        # Warm-up: as long as the prefix lasts, it provides the next token.
+        # Warm-up: take the next token from the prefix until it is exhausted.
         outputs.append(prefix[t] if t < len(prefix) else choose_token(logits[0]))
     return outputs
 
 
 def sample(logits, temperature=0.5):
-    """Draw a token from softmax(logits / temperature), but not <unk>, which is token 0."""
+    """Draw a token from softmax(logits / temperature), excluding token 0, <unk>."""
     sums = np.exp((logits[1:].astype("float64") - logits.max()) / temperature).cumsum()
     return 1 + int(np.searchsorted(sums, rng.random_sample() * sums[-1]))
 
@@ -195,7 +195,7 @@ tokens = np.array([vocab.index(character) for character in text[:max_tokens]], "
 if len(tokens) < (B + 1) * T:
     sys.exit(f"The text has {len(tokens)} characters; {(B + 1) * T} are needed.")
 
-# Initial parameters: normal weights W, biases of zero.
+# Initial parameters: normally distributed weights W, and zero biases.
 V, H, rng = len(vocab), options.num_hiddens, np.random.RandomState([seed, 1, 0])
 shapes = {"W_xh": (V, H), "W_hh": (H, H), "b_h": (H,), "W_hq": (H, V), "b_q": (V,)}
 zeros = {name: np.zeros(shape) for name, shape in shapes.items()}
@@ -209,8 +209,8 @@ for epoch in range(1, num_epochs + 1):
     last, epoch_losses = model.state(B), []
     for s in range(0, width - T + 1, T):
         x, y = X[:, s : s + T], Y[:, s : s + T]
-        mean, last = train_minibatch(model, Batch(x, y, [{}] * T), last, rule)
-        epoch_losses.append(mean)
+        mean_loss, last = train_minibatch(model, Batch(x, y, [{}] * T), last, rule)
+        epoch_losses.append(mean_loss)
     losses.append(sum(map(float, epoch_losses)) / len(epoch_losses))
     if epoch % max(1, num_epochs // 20) == 0:
         print(f"epoch {epoch}  perplexity {np.exp(losses[-1]):.2f}")

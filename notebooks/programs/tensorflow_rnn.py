@@ -1,7 +1,7 @@
 """A recurrent language model in TensorFlow, from scratch: `python tensorflow_rnn.py book.txt`.
 
-It trains on a text in UTF-8 and prints generated text. Begin reading at `step`.
-B batch, T steps, V vocabulary, H hidden units.
+It trains on a UTF-8 text file and prints generated text. Begin reading at `step`.
+B: batch size, T: time steps, V: vocabulary size, H: hidden units.
 """
 
 import sys
@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import tensorflow as tf
 
-B, T, num_epochs, max_tokens = 32, 35, 500, 10000  # train on the text's first characters
+B, T, num_epochs, max_tokens = 32, 35, 500, 10000  # max_tokens: number of characters to train on
 sigma, seed = 0.01, 0  # standard deviation of the initial weights, random seed
 options = SimpleNamespace(cell="rnn", num_hiddens=512, num_states=1, dtype="float32", device="cpu")
 Batch = namedtuple("Batch", "X Y extras")
@@ -23,7 +23,7 @@ changing = ["lr"]  # fields of the rule that change from update to update
 
 
 class Model:
-    """Parameters, the state of the optimizer, and functions of the parameters."""
+    """Parameters, optimizer state, and functions that use the parameters."""
 
     def __init__(self, params, slots):
         self.params, self.slots, self.options = params, slots, options
@@ -32,24 +32,24 @@ class Model:
 
 
 def device_scope(device):
-    """Return the context in which TensorFlow computes on the device."""
+    """Return a context manager that makes TensorFlow compute on the device."""
     return tf.device("/GPU:0" if device == "cuda" else "/CPU:0")
 
 
 def compile_update(train_minibatch):
-    """Compile `train_minibatch` as a graph, in which numbers that change are tensors."""
+    """Compile `train_minibatch` to a graph, in which the scalars that change are tensors."""
     graph = tf.function(train_minibatch)
 
     def train(model, batch, state, update):
         with device_scope(options.device):
-            numbers = {n: tf.constant(getattr(update, n), options.dtype) for n in changing}
-            return graph(model, batch, state, rule._replace(**numbers))
+            scalars = {n: tf.constant(getattr(update, n), options.dtype) for n in changing}
+            return graph(model, batch, state, rule._replace(**scalars))
 
     return train
 
 
 def run_on_model_device(function):
-    """Run a function on the device of the options."""
+    """Decorate a function to compute on the device in `options`."""
 
     def on_device(*args, **kwargs):
         with device_scope(options.device):
@@ -66,13 +66,13 @@ def params(arrays, options):
 
 @run_on_model_device
 def state(batch_size, options):
-    """Return the initial state: zeros (B, H)."""
+    """Return the initial state: a tuple of zero tensors (B, H)."""
     shape = batch_size, options.num_hiddens
     return tuple(tf.zeros(shape, options.dtype) for _ in range(options.num_states))
 
 
 def encode(tokens, params):
-    """One-hot encode tokens: (...) to (..., V)."""
+    """Encode tokens (...) as one-hot vectors (..., V)."""
     return tf.one_hot(tokens, params["b_q"].shape[0], dtype=params["b_q"].dtype)
 
 
@@ -92,40 +92,40 @@ def step(x, state, params, options):
     return state[0] @ params["W_hq"] + params["b_q"], state
 
 
-@run_on_model_device  # TensorFlow would prefer a GPU to the CPU that the tensors are on
+@run_on_model_device  # TensorFlow would prefer a GPU even if all tensors are on the CPU
 def forward(tokens, state, params, options):
-    """Run all time steps on tokens (B, T); return logits (T*B, V), time-major, and last state."""
+    """Run all time steps on tokens (B, T); return time-major logits (T*B, V) and the last state."""
     outputs = []
-    for x in tf.unstack(encode(tf.transpose(tokens), params)):  # T times (B, V)
+    for x in tf.unstack(encode(tf.transpose(tokens), params)):  # x: (B, V)
         logits, state = step(x, state, params, options)
         outputs.append(logits)
     return tf.concat(outputs, 0), state
 
 
 def loss(logits, targets):
-    """Return the mean cross-entropy of time-major logits (T*B, V) and targets (B, T)."""
-    labels = tf.reshape(tf.transpose(targets), [-1])  # (T*B,), in the order of the logits
+    """Return the mean cross-entropy between time-major logits (T*B, V) and targets (B, T)."""
+    labels = tf.reshape(tf.transpose(targets), [-1])  # (T*B,), in the same order as the logits
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
 
 
 def detach(state):
-    """Return the state detached from its gradient history."""
-    return tuple(tf.stop_gradient(s) for s in state)  # though each minibatch has its own tape
+    """Return the state detached from the graph, so that no gradient flows back through it."""
+    return tuple(tf.stop_gradient(s) for s in state)  # optional: each minibatch has its own tape
 
 
 @run_on_model_device
 def gradients(model, batch, state):
-    """Return the loss of a minibatch, the gradient of each parameter, and the detached state."""
+    """Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state."""
     with tf.GradientTape() as tape:
         logits, state = model.forward(batch.X, state, **batch.extras)
         mean_loss = loss(logits, batch.Y)
-    grads = tape.gradient(mean_loss, model.params)  # sparse where rows were gathered
+    grads = tape.gradient(mean_loss, model.params)  # sparse for parameters that tf.gather reads
     return mean_loss, {n: tf.convert_to_tensor(grad) for n, grad in grads.items()}, detach(state)
 
 
 def clip(grads, theta):
-    """Clip gradients to the global norm theta; return them and the norm before clipping."""
-    # Not clip_by_global_norm, which takes the norm of sparse gradients before it adds equal rows.
+    """Clip gradients to global norm theta; return the clipped gradients and the original norm."""
+    # Don't use clip_by_global_norm, which does not sum duplicate rows of sparse gradients.
     norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for grad in grads.values()))
     scale = tf.minimum(theta / norm, 1)
     return {name: grad * scale for name, grad in grads.items()}, norm
@@ -140,7 +140,7 @@ def sgd(model, grads, update):
 OPTIMIZERS = {"sgd": sgd}
 
 
-@compile_update  # by tf.function as one graph, for each model and shape of a minibatch
+@compile_update  # compiled by tf.function once per model and minibatch shape
 def train_minibatch(model, batch, state, update):
     """Train on one minibatch; return its loss and the detached state."""
     mean_loss, grads, state = gradients(model, batch, state)
@@ -151,18 +151,18 @@ def train_minibatch(model, batch, state, update):
 
 @run_on_model_device
 def predict(model, prefix, num_preds, choose_token):
-    """Return prefix plus num_preds tokens, each chosen by `choose_token` from the logits (V,)."""
+    """Return `prefix` plus `num_preds` tokens, each chosen by `choose_token` from logits (V,)."""
     state, outputs = model.state(1), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
         token = tf.constant([outputs[-1:]])  # B = T = 1
         logits, state = model.forward(token, state)
-        # Warm-up: as long as the prefix lasts, it provides the next token.
+        # Warm-up: take the next token from the prefix until it is exhausted.
         outputs.append(prefix[t] if t < len(prefix) else choose_token(logits.numpy()[0]))
     return outputs
 
 
 def sample(logits, temperature=0.5):
-    """Draw a token from softmax(logits / temperature), but not <unk>, which is token 0."""
+    """Draw a token from softmax(logits / temperature), excluding token 0, <unk>."""
     sums = np.exp((logits[1:].astype("float64") - logits.max()) / temperature).cumsum()
     return 1 + int(np.searchsorted(sums, rng.random_sample() * sums[-1]))
 
@@ -176,7 +176,7 @@ tokens = np.array([vocab.index(character) for character in text[:max_tokens]], "
 if len(tokens) < (B + 1) * T:
     sys.exit(f"The text has {len(tokens)} characters; {(B + 1) * T} are needed.")
 
-# Initial parameters: normal weights W, biases of zero.
+# Initial parameters: normally distributed weights W, and zero biases.
 V, H, rng = len(vocab), options.num_hiddens, np.random.RandomState([seed, 1, 0])
 shapes = {"W_xh": (V, H), "W_hh": (H, H), "b_h": (H,), "W_hq": (H, V), "b_q": (V,)}
 zeros = {name: np.zeros(shape) for name, shape in shapes.items()}
@@ -190,8 +190,8 @@ for epoch in range(1, num_epochs + 1):
     last, epoch_losses = model.state(B), []
     for s in range(0, width - T + 1, T):
         x, y = X[:, s : s + T], Y[:, s : s + T]
-        mean, last = train_minibatch(model, Batch(x, y, {}), last, rule)
-        epoch_losses.append(mean)
+        mean_loss, last = train_minibatch(model, Batch(x, y, {}), last, rule)
+        epoch_losses.append(mean_loss)
     losses.append(sum(map(float, epoch_losses)) / len(epoch_losses))
     if epoch % max(1, num_epochs // 20) == 0:
         print(f"epoch {epoch}  perplexity {np.exp(losses[-1]):.2f}")

@@ -1,7 +1,7 @@
 """An LSTM language model in PyTorch, from scratch: `python torch_lstm.py book.txt`.
 
-It trains on a text in UTF-8 and prints generated text. Begin reading at `step`.
-B batch, T steps, V vocabulary, H hidden units.
+It trains on a UTF-8 text file and prints generated text. Begin reading at `step`.
+B: batch size, T: time steps, V: vocabulary size, H: hidden units.
 """
 
 import sys
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-B, T, num_epochs, max_tokens = 32, 35, 100, 10000  # train on the text's first characters
+B, T, num_epochs, max_tokens = 32, 35, 100, 10000  # max_tokens: number of characters to train on
 sigma, seed = 0.01, 0  # standard deviation of the initial weights, random seed
 options = SimpleNamespace(cell="lstm", num_hiddens=256, num_states=2, dtype="float32", device="cpu")
 Batch = namedtuple("Batch", "X Y extras")
@@ -23,7 +23,7 @@ rule = Rule(0.005, "adam", 1.0, 0.9, 0.999, 1e-08, 0.0, 1.0, 1.0)  # c_m, c_v: b
 
 
 class Model:
-    """Parameters, the state of the optimizer, and functions of the parameters."""
+    """Parameters, optimizer state, and functions that use the parameters."""
 
     def __init__(self, params, slots):
         self.params, self.slots, self.options = params, slots, options
@@ -32,7 +32,7 @@ class Model:
 
 
 def tensor(array, device):
-    """Convert an array to a tensor of the same dtype on the device."""
+    """Convert a NumPy array to a tensor of the same dtype on `device`."""
     return torch.as_tensor(array, device=device)
 
 
@@ -44,27 +44,27 @@ def params(arrays, options):
 
 
 def state(batch_size, options):
-    """Return the initial state: zeros (B, H)."""
+    """Return the initial state: a tuple of zero tensors (B, H)."""
     factory_kwargs = {"dtype": getattr(torch, options.dtype), "device": options.device}
     shape = batch_size, options.num_hiddens
     return tuple(torch.zeros(shape, **factory_kwargs) for _ in range(options.num_states))
 
 
 def encode(tokens, params):
-    """One-hot encode tokens: (...) to (..., V)."""
+    """Encode tokens (...) as one-hot vectors (..., V)."""
     return F.one_hot(tokens, len(params["b_q"])).to(params["b_q"].dtype)
 
 
 def gate(x, h, name, params):
-    """Compute a gate (B, H), with values between 0 and 1, from x (B, V) and h (B, H)."""
+    """Compute the gate `name` (B, H), with values between 0 and 1, from x (B, V) and h (B, H)."""
     z = x @ params[f"W_x{name}"] + h @ params[f"W_h{name}"] + params[f"b_{name}"]
     return torch.sigmoid(z)
 
 
 def lstm(x, state, params):
-    """Compute one LSTM step; the state is the pair of hidden state h and cell state c."""
+    """Compute one LSTM step; the state consists of the hidden state h and the cell state c."""
     h, c = state
-    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget and output gate (B, H)
+    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget, output gates (B, H)
     c_tilde = torch.tanh(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"])
     c = f * c + i * c_tilde
     return o * torch.tanh(c), c
@@ -80,27 +80,27 @@ def step(x, state, params, options):
 
 
 def forward(tokens, state, params, options):
-    """Run all time steps on tokens (B, T); return logits (T*B, V), time-major, and last state."""
+    """Run all time steps on tokens (B, T); return time-major logits (T*B, V) and the last state."""
     outputs = []
-    for x in encode(tokens.T, params):  # T times (B, V)
+    for x in encode(tokens.T, params):  # x: (B, V)
         logits, state = step(x, state, params, options)
         outputs.append(logits)
     return torch.cat(outputs), state
 
 
 def loss(logits, targets):
-    """Return the mean cross-entropy of time-major logits (T*B, V) and targets (B, T)."""
-    labels = targets.T.reshape(-1)  # (T*B,), in the order of the logits
+    """Return the mean cross-entropy between time-major logits (T*B, V) and targets (B, T)."""
+    labels = targets.T.reshape(-1)  # (T*B,), in the same order as the logits
     return F.cross_entropy(logits, labels)
 
 
 def detach(state):
-    """Return the state detached from its gradient history."""
+    """Return the state detached from the graph, so that no gradient flows back through it."""
     return tuple(s.detach() for s in state)  # the next backward pass must not reach a freed graph
 
 
 def gradients(model, batch, state):
-    """Return the loss of a minibatch, the gradient of each parameter, and the detached state."""
+    """Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state."""
     logits, state = model.forward(batch.X, state, **batch.extras)
     mean_loss = loss(logits, batch.Y)
     grads = torch.autograd.grad(mean_loss, list(model.params.values()))
@@ -108,8 +108,8 @@ def gradients(model, batch, state):
 
 
 def clip(grads, theta):
-    """Clip gradients to the global norm theta; return them and the norm before clipping."""
-    # Not clip_grad_norm_, which divides by norm + 1e-6.
+    """Clip gradients to global norm theta; return the clipped gradients and the original norm."""
+    # Don't use clip_grad_norm_, which divides by norm + 1e-6.
     norm = torch.sqrt(sum((grad * grad).sum() for grad in grads.values()))
     scale = torch.clamp(theta / norm, max=1)
     return {name: grad * scale for name, grad in grads.items()}, norm
@@ -117,7 +117,7 @@ def clip(grads, theta):
 
 @torch.no_grad()
 def adam(model, grads, update):
-    """Apply Adam (Kingma and Ba, 2015, Algorithm 1): moving averages m of g and v of g squared."""
+    """Apply Adam (Kingma and Ba, 2015): moving averages m of the gradient and v of its square."""
     m, v = model.slots["m"], model.slots["v"]
     for name, param in model.params.items():
         grad = grads[name]
@@ -140,18 +140,18 @@ def train_minibatch(model, batch, state, update):
 
 @torch.no_grad()  # otherwise, the graph would grow with every token
 def predict(model, prefix, num_preds, choose_token):
-    """Return prefix plus num_preds tokens, each chosen by `choose_token` from the logits (V,)."""
+    """Return `prefix` plus `num_preds` tokens, each chosen by `choose_token` from logits (V,)."""
     state, outputs = model.state(1), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
         token = torch.tensor([outputs[-1:]], device=model.options.device)  # B = T = 1
         logits, state = model.forward(token, state)
-        # Warm-up: as long as the prefix lasts, it provides the next token.
+        # Warm-up: take the next token from the prefix until it is exhausted.
         outputs.append(prefix[t] if t < len(prefix) else choose_token(logits.cpu().numpy()[0]))
     return outputs
 
 
 def sample(logits, temperature=0.5):
-    """Draw a token from softmax(logits / temperature), but not <unk>, which is token 0."""
+    """Draw a token from softmax(logits / temperature), excluding token 0, <unk>."""
     sums = np.exp((logits[1:].astype("float64") - logits.max()) / temperature).cumsum()
     return 1 + int(np.searchsorted(sums, rng.random_sample() * sums[-1]))
 
@@ -165,7 +165,7 @@ tokens = np.array([vocab.index(character) for character in text[:max_tokens]], "
 if len(tokens) < (B + 1) * T:
     sys.exit(f"The text has {len(tokens)} characters; {(B + 1) * T} are needed.")
 
-# Initial parameters: normal weights W, biases of zero.
+# Initial parameters: normally distributed weights W, and zero biases.
 V, H, rng = len(vocab), options.num_hiddens, np.random.RandomState([seed, 1, 0])
 shapes = {}
 for name in "ifoc":
@@ -185,8 +185,8 @@ for epoch in range(1, num_epochs + 1):
         x, y = (tensor(array[:, s : s + T], options.device) for array in (X, Y))
         t += 1
         update = rule._replace(c_m=1 - rule.beta1**t, c_v=1 - rule.beta2**t)
-        mean, last = train_minibatch(model, Batch(x, y, {}), last, update)
-        epoch_losses.append(mean)
+        mean_loss, last = train_minibatch(model, Batch(x, y, {}), last, update)
+        epoch_losses.append(mean_loss)
     losses.append(sum(map(float, epoch_losses)) / len(epoch_losses))
     if epoch % max(1, num_epochs // 20) == 0:
         print(f"epoch {epoch}  perplexity {np.exp(losses[-1]):.2f}")

@@ -1,7 +1,7 @@
 """A recurrent language model in PyTorch, from scratch: `python torch_rnn.py book.txt`.
 
-It trains on a text in UTF-8 and prints generated text. Begin reading at `step`.
-B batch, T steps, V vocabulary, H hidden units.
+It trains on a UTF-8 text file and prints generated text. Begin reading at `step`.
+B: batch size, T: time steps, V: vocabulary size, H: hidden units.
 """
 
 import sys
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-B, T, num_epochs, max_tokens = 32, 35, 500, 10000  # train on the text's first characters
+B, T, num_epochs, max_tokens = 32, 35, 500, 10000  # max_tokens: number of characters to train on
 sigma, seed = 0.01, 0  # standard deviation of the initial weights, random seed
 options = SimpleNamespace(cell="rnn", num_hiddens=512, num_states=1, dtype="float32", device="cpu")
 Batch = namedtuple("Batch", "X Y extras")
@@ -23,7 +23,7 @@ rule = Rule(1.0, "sgd", 1.0)  # theta: clip gradients to this norm
 
 
 class Model:
-    """Parameters, the state of the optimizer, and functions of the parameters."""
+    """Parameters, optimizer state, and functions that use the parameters."""
 
     def __init__(self, params, slots):
         self.params, self.slots, self.options = params, slots, options
@@ -32,7 +32,7 @@ class Model:
 
 
 def tensor(array, device):
-    """Convert an array to a tensor of the same dtype on the device."""
+    """Convert a NumPy array to a tensor of the same dtype on `device`."""
     return torch.as_tensor(array, device=device)
 
 
@@ -44,14 +44,14 @@ def params(arrays, options):
 
 
 def state(batch_size, options):
-    """Return the initial state: zeros (B, H)."""
+    """Return the initial state: a tuple of zero tensors (B, H)."""
     factory_kwargs = {"dtype": getattr(torch, options.dtype), "device": options.device}
     shape = batch_size, options.num_hiddens
     return tuple(torch.zeros(shape, **factory_kwargs) for _ in range(options.num_states))
 
 
 def encode(tokens, params):
-    """One-hot encode tokens: (...) to (..., V)."""
+    """Encode tokens (...) as one-hot vectors (..., V)."""
     return F.one_hot(tokens, len(params["b_q"])).to(params["b_q"].dtype)
 
 
@@ -72,27 +72,27 @@ def step(x, state, params, options):
 
 
 def forward(tokens, state, params, options):
-    """Run all time steps on tokens (B, T); return logits (T*B, V), time-major, and last state."""
+    """Run all time steps on tokens (B, T); return time-major logits (T*B, V) and the last state."""
     outputs = []
-    for x in encode(tokens.T, params):  # T times (B, V)
+    for x in encode(tokens.T, params):  # x: (B, V)
         logits, state = step(x, state, params, options)
         outputs.append(logits)
     return torch.cat(outputs), state
 
 
 def loss(logits, targets):
-    """Return the mean cross-entropy of time-major logits (T*B, V) and targets (B, T)."""
-    labels = targets.T.reshape(-1)  # (T*B,), in the order of the logits
+    """Return the mean cross-entropy between time-major logits (T*B, V) and targets (B, T)."""
+    labels = targets.T.reshape(-1)  # (T*B,), in the same order as the logits
     return F.cross_entropy(logits, labels)
 
 
 def detach(state):
-    """Return the state detached from its gradient history."""
+    """Return the state detached from the graph, so that no gradient flows back through it."""
     return tuple(s.detach() for s in state)  # the next backward pass must not reach a freed graph
 
 
 def gradients(model, batch, state):
-    """Return the loss of a minibatch, the gradient of each parameter, and the detached state."""
+    """Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state."""
     logits, state = model.forward(batch.X, state, **batch.extras)
     mean_loss = loss(logits, batch.Y)
     grads = torch.autograd.grad(mean_loss, list(model.params.values()))
@@ -100,8 +100,8 @@ def gradients(model, batch, state):
 
 
 def clip(grads, theta):
-    """Clip gradients to the global norm theta; return them and the norm before clipping."""
-    # Not clip_grad_norm_, which divides by norm + 1e-6.
+    """Clip gradients to global norm theta; return the clipped gradients and the original norm."""
+    # Don't use clip_grad_norm_, which divides by norm + 1e-6.
     norm = torch.sqrt(sum((grad * grad).sum() for grad in grads.values()))
     scale = torch.clamp(theta / norm, max=1)
     return {name: grad * scale for name, grad in grads.items()}, norm
@@ -127,18 +127,18 @@ def train_minibatch(model, batch, state, update):
 
 @torch.no_grad()  # otherwise, the graph would grow with every token
 def predict(model, prefix, num_preds, choose_token):
-    """Return prefix plus num_preds tokens, each chosen by `choose_token` from the logits (V,)."""
+    """Return `prefix` plus `num_preds` tokens, each chosen by `choose_token` from logits (V,)."""
     state, outputs = model.state(1), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
         token = torch.tensor([outputs[-1:]], device=model.options.device)  # B = T = 1
         logits, state = model.forward(token, state)
-        # Warm-up: as long as the prefix lasts, it provides the next token.
+        # Warm-up: take the next token from the prefix until it is exhausted.
         outputs.append(prefix[t] if t < len(prefix) else choose_token(logits.cpu().numpy()[0]))
     return outputs
 
 
 def sample(logits, temperature=0.5):
-    """Draw a token from softmax(logits / temperature), but not <unk>, which is token 0."""
+    """Draw a token from softmax(logits / temperature), excluding token 0, <unk>."""
     sums = np.exp((logits[1:].astype("float64") - logits.max()) / temperature).cumsum()
     return 1 + int(np.searchsorted(sums, rng.random_sample() * sums[-1]))
 
@@ -152,7 +152,7 @@ tokens = np.array([vocab.index(character) for character in text[:max_tokens]], "
 if len(tokens) < (B + 1) * T:
     sys.exit(f"The text has {len(tokens)} characters; {(B + 1) * T} are needed.")
 
-# Initial parameters: normal weights W, biases of zero.
+# Initial parameters: normally distributed weights W, and zero biases.
 V, H, rng = len(vocab), options.num_hiddens, np.random.RandomState([seed, 1, 0])
 shapes = {"W_xh": (V, H), "W_hh": (H, H), "b_h": (H,), "W_hq": (H, V), "b_q": (V,)}
 zeros = {name: np.zeros(shape) for name, shape in shapes.items()}
@@ -166,8 +166,8 @@ for epoch in range(1, num_epochs + 1):
     last, epoch_losses = model.state(B), []
     for s in range(0, width - T + 1, T):
         x, y = (tensor(array[:, s : s + T], options.device) for array in (X, Y))
-        mean, last = train_minibatch(model, Batch(x, y, {}), last, rule)
-        epoch_losses.append(mean)
+        mean_loss, last = train_minibatch(model, Batch(x, y, {}), last, rule)
+        epoch_losses.append(mean_loss)
     losses.append(sum(map(float, epoch_losses)) / len(epoch_losses))
     if epoch % max(1, num_epochs // 20) == 0:
         print(f"epoch {epoch}  perplexity {np.exp(losses[-1]):.2f}")

@@ -1,21 +1,21 @@
-// One selection of a framework for every page, and the switch between tabs and columns.
-// Without this script a page shows the code of all frameworks, one below the other.
+// Selection of a framework, which all pages share, and switching between tabs and columns. Without
+// this script, a page shows the code of all frameworks, one after another.
 "use strict";
 (() => {
   const panels = [...document.querySelectorAll(".panel[data-for]")].filter((each) => !each.closest(".pair"));
   const KEY = "rnn-scratch.selection";
-  const NAMES = {frameworks}; // by backend, filled in when the pages are written
+  const NAMES = {frameworks}; // names of frameworks, by backend; make.site fills them in
   const ALL = Object.keys(NAMES);
-  // The layouts with columns, each where the window is wide enough for them. With two, lines of 88
-  // characters fit; with all, a reader scrolls.
+  // Media queries for layouts with columns. Two columns must fit lines of 88 characters; if all
+  // frameworks have columns, readers scroll.
   const wide = { 2: matchMedia("(min-width: 80em)"), all: matchMedia(`(min-width: ${18 * ALL.length}em)`) };
   const of = (panel) => panel.dataset.for.split(" ");
 
-  // The framework, the columns ("1", "2" or "all"), and the framework in the second column.
+  // The framework, the number of columns ("1", "2" or "all"), and the second column's framework.
   const selection = { framework: ALL[0], columns: "1", beside: ALL[1] ?? ALL[0], ...stored() };
   const address = new URL(location.href);
   const how = performance.getEntriesByType("navigation")[0]?.type;
-  // Going back to a page keeps what was selected meanwhile.
+  // Select the framework in the address, but not when the reader goes back or forward.
   if (how !== "back_forward" && ALL.includes(address.searchParams.get("framework"))) {
     select({ framework: address.searchParams.get("framework") });
   }
@@ -26,7 +26,7 @@
       const valid = ALL.includes(value.framework) && ALL.includes(value.beside);
       return valid && ["1", "2", "all"].includes(value.columns) ? value : {};
     } catch {
-      return {}; // a browser that stores nothing, or something else
+      return {}; // storage is unavailable or its content is invalid
     }
   }
 
@@ -37,12 +37,12 @@
     }
     try {
       localStorage.setItem(KEY, JSON.stringify(selection));
-    } catch {} // then it lasts as long as the page
+    } catch {} // without storage, the selection lasts until the page is left
     if (address.searchParams.has("framework")) {
       address.searchParams.set("framework", selection.framework);
       try {
         history.replaceState(history.state, "", address);
-      } catch {} // not from a folder, in some browsers
+      } catch {} // some browsers forbid this for local files
     }
   }
 
@@ -84,15 +84,14 @@
     fit();
   }
 
-  // The panels of a group in columns, or not.
+  // Show the panels of a group in columns or as tabs.
   function sideBySide(group, columns) {
     group.classList.toggle("side-by-side", columns);
     mark(group);
   }
 
-  // What really differs: the words of a line that most other columns do not have in that line, and
-  // lines that a column lacks. Comments and documentation are no code, and lines of a diff speak for
-  // themselves.
+  // Mark differences: words that most other columns lack in the same row, and lines that another
+  // column lacks. Skip comments, docstrings and diffs.
   function mark(group) {
     const columns = [...group.querySelectorAll(":scope > .panel:not([hidden])")];
     const rows = new Map();
@@ -115,7 +114,7 @@
 
   const SCROLLING = ".pst-scrollable-table-container, .formula, .pieces, .pair, .bd-content figure";
 
-  // A table that is wider than the page becomes a list; boxes that scroll can do so with the keyboard.
+  // Turn tables that are wider than the page into lists; make scrollable boxes focusable.
   function fit() {
     for (const table of document.querySelectorAll("table.table")) {
       table.classList.remove("cards");
@@ -134,14 +133,14 @@
     }
   }
 
-  // What a reader clicks keeps its place on the screen, though the length of what is above changes.
+  // Keep an element's position on the screen while `action` changes the height of content above it.
   function inPlace(element, action) {
     const before = element.getBoundingClientRect().top;
     action();
     scrollBy({ top: element.getBoundingClientRect().top - before, behavior: "instant" });
   }
 
-  // The first element of the page that is not above the window, of the largest such ones.
+  // Return the first visible block of the article whose top is not hidden, or the first block.
   function top() {
     const edge = document.querySelector(".switch").getBoundingClientRect().bottom;
     const all = [...document.querySelectorAll(".bd-article :is(p, h1, h2, h3, .pieces, figure)")];
@@ -193,7 +192,7 @@
       const change = { framework: { framework: value }, columns: { columns: value } }[name];
       inPlace(top(), () => { select(change ?? { beside: value }); show(); });
     };
-    document.querySelector(".bd-header").after(form); // and it stays there when the page is scrolled
+    document.querySelector(".bd-header").after(form); // stays visible when the page is scrolled
   }
 
   if (panels.length) {
@@ -205,7 +204,7 @@
     });
     show();
   }
-  // Two frameworks that are beside each other whatever is selected.
+  // Mark the differences in pairs, which show the same frameworks regardless of the selection.
   function pairs() {
     for (const pair of document.querySelectorAll(".pair")) {
       pair.style.setProperty("--columns", pair.children.length);
@@ -215,7 +214,7 @@
   }
   wide[2].addEventListener("change", pairs);
   pairs();
-  // On paper every page is light.
+  // Print every page in the light theme.
   const { dataset } = document.documentElement;
   let theme = dataset.theme;
   matchMedia("print").onchange = ({ matches }) => {

@@ -1,11 +1,11 @@
-// The random numbers of the core, which are NumPy's: `RandomState`, whose streams never change. It
-// is a Mersenne Twister (Matsumoto and Nishimura, 1998) and, for normal numbers, Marsaglia's polar
-// method.
+// The random numbers of the core, which come from NumPy's `RandomState`, whose streams never change:
+// a Mersenne Twister (Matsumoto and Nishimura, 1998) and, for normally distributed numbers,
+// Marsaglia's polar method.
 "use strict";
 
-const PURPOSES = { initial: 1, offset: 2, shuffle: 3, dropout: 6 }; // those of randomness.py
+const PURPOSES = { initial: 1, offset: 2, shuffle: 3, dropout: 6 }; // PURPOSES of randomness.py
 
-// The generator of a purpose in an epoch, or in one of its minibatches: 32 random bits at a time.
+// Return a function that draws 32 random bits, for a purpose and an epoch or a minibatch.
 function generator(seed, purpose, epoch = 0, ...minibatch) {
   const [N, M] = [624, 397], x = new Uint32Array(N);
   const mix = (n, factor) => Math.imul(x[n - 1] ^ (x[n - 1] >>> 30), factor);
@@ -40,13 +40,13 @@ function generator(seed, purpose, epoch = 0, ...minibatch) {
   };
 }
 
-// A number from 0 to below 1, of 53 random bits.
+// Draw a number in [0, 1) from 53 random bits.
 function uniform(bits) {
   const [high, low] = [bits() >>> 5, bits() >>> 6];
   return (high * 2 ** 26 + low) / 2 ** 53;
 }
 
-// A whole number from 0 to `most`: of as many bits as that has, until one is not larger.
+// Draw an integer from 0 to `most`: draw numbers with as many bits until one is small enough.
 function whole(bits, most) {
   const length = 32 - Math.clz32(most);
   for (;;) {
@@ -64,7 +64,7 @@ function permutation(bits, length) {
   return order;
 }
 
-// A function that draws normal numbers of variance 1, two from each point of the unit disc.
+// Return a function that draws standard normal numbers, two from each point in the unit disc.
 function normals(bits) {
   let second = null;
   return () => {
@@ -83,7 +83,7 @@ function normals(bits) {
   };
 }
 
-// 16 random bits for each, of which two are drawn at a time.
+// Draw 16 random bits for each element: two elements from each draw of 32 bits.
 function sixteens(bits, length) {
   let pair;
   return Array.from({ length }, (_, n) => (pair = n % 2 ? pair >>> 16 : bits()) & 0xffff);

@@ -1,8 +1,8 @@
-// The start page's network, which writes as soon as its weights are there.
+// The network on the start page generates text as soon as its weights are loaded.
 "use strict";
 (() => {
   const find = (name) => document.getElementById(`start-${name}`);
-  const [BARS, LONGEST, TEMPERATURE] = [6, 700, 0.5]; // LONGEST: characters, then it starts again
+  const [BARS, LONGEST, TEMPERATURE] = [6, 700, 0.5]; // LONGEST: characters before the text starts again
   const NAMES = { " ": "space", "\n": "line" };
   const model = load(NETWORKS[find("play").dataset.network]);
   let last, timer;
@@ -12,7 +12,7 @@
     find("text").textContent = model.expected.prefix;
   }
 
-  // One more character, drawn from the probabilities, of which the largest are shown.
+  // Show the largest probabilities, then draw the next character and append it to the text.
   function go() {
     if (find("text").textContent.length > LONGEST) start();
     const shares = softmax(last.logits, TEMPERATURE);

@@ -1,14 +1,14 @@
-// What the page shows of a training in its worker, and what its controls do.
+// The view and the controls of a training run, which a worker thread executes.
 "use strict";
 (() => {
   const find = (name) => document.getElementById(`train-${name}`);
   const { elements } = find("settings"), weight = find("weight").elements;
-  const [LEFT, TOP, RIGHT, BOTTOM] = [40, 10, 590, 190]; // of the curve
-  const HIGHEST = Math.log(1000); // of the losses that it shows as they are
+  const [LEFT, TOP, RIGHT, BOTTOM] = [40, 10, 590, 190]; // edges of the curve, in pixels
+  const HIGHEST = Math.log(1000); // larger losses are drawn at this height
   const perplexity = ({ loss }) => Math.exp(loss).toFixed(2);
   let worker, settings, epochs, latest, changed, running;
 
-  // The settings that the visitor has chosen; an Error with a sentence for a number that is none.
+  // Return the settings that the visitor chose; throw an Error for an invalid number.
   function chosen() {
     const own = elements.text.value === "own";
     const clips = elements.theta.value.trim() !== "none";
@@ -41,7 +41,7 @@
     throw Error(`${name} is “${value.slice(0, 50)}”; it must be a number above 0.`);
   }
 
-  // Calls a function; what an Error says is for the visitor.
+  // Call a function, and show the message of an Error to the visitor.
   function guarded(function_of) {
     find("problem").textContent = "";
     try {
@@ -54,7 +54,7 @@
   function begin() {
     settings = chosen();
     worker?.terminate();
-    // A page in a folder may load no script into a worker: its source is in `data.js`.
+    // A local page may not load scripts into a worker, so `data.js` contains the scripts' source.
     const address = URL.createObjectURL(new Blob([WORKER], { type: "text/javascript" }));
     worker = new Worker(address);
     URL.revokeObjectURL(address);
@@ -84,7 +84,7 @@
     runs(!running);
   }
 
-  // What the worker tells.
+  // Handlers for messages from the worker, by kind.
   const TOLD = {
     begun({ names }) {
       weight.name.replaceChildren(...Object.keys(names).map((name) => new Option(name)));
@@ -131,11 +131,11 @@
     const recorded_rate = lr === LEARNING_RATES[optimizer];
     const usual = corpus && recorded_rate && theta === DEFAULTS.theta && seed === DEFAULTS.seed;
     const name = [cell, num_hiddens, optimizer, sampling].join(" ");
-    const recorded = RECORDED.digests[name][epoch - 1]; // of the first epochs only
+    const recorded = RECORDED.digests[name][epoch - 1]; // undefined after the recorded epochs
     find("exact").hidden = false;
     find("epoch").textContent = epoch;
     find("digest").textContent = digest;
-    const compared = recorded === digest ? "the same to the last bit" : "different";
+    const compared = recorded === digest ? "equal bit for bit" : "different";
     find("recorded").textContent = usual && recorded && !changed.length
       ? `NumPy's, in the project's records: ${recorded}, ${compared}.` : "";
     find("same").textContent = changed.length
@@ -169,7 +169,7 @@
     if (document.activeElement !== weight.value) show_value();
   }
 
-  // A matrix as a picture with a pixel for each number, which the style sheet enlarges.
+  // Draw a matrix with a pixel for each number; the style sheet enlarges the picture.
   function draw(canvas, [rows, columns], values, label) {
     Object.assign(canvas, { width: columns, height: rows });
     canvas.setAttribute("aria-label", label);
@@ -184,7 +184,7 @@
     canvas.getContext("2d").putImageData(image, 0, 0);
   }
 
-  // Row and column of the weight that is selected; an Error if there is none.
+  // Return the row and the column of the selected weight; throw an Error if they are invalid.
   function place() {
     const { name, value: { shape } } = latest;
     const index = shape.length > 1 ? [weight.row, weight.column] : [weight.column];

@@ -1,17 +1,17 @@
-// A training in the page as `rnn-scratch train` does it: text, vocabulary, starting values,
-// minibatches and their order, learning rates, exact mode's digest. Settings have the core's names.
+// Training as in `rnn-scratch train`: text, vocabulary, initial parameters, order of minibatches,
+// learning rates, and digests in exact mode. Settings have the same names as in the core.
 "use strict";
 
-// Exact mode: grids of parameters, of gradients that enter slots, and of states; smallest slot.
+// Exact mode: grids of parameters, gradients that enter slots, and states; smallest slot value.
 const [GRID, FINE_GRID, STATE_GRID, SMALLEST] = [2 ** -16, 2 ** -20, 2 ** -10, 2 ** -100];
 const GATES = { rnn: "h", gru: "zrh", "gru-after": "zrh", lstm: "ifoc" };
 const SLOTS = { sgd: "", momentum: "m", adam: "mv" };
 const LEARNING_RATES = { sgd: 1, momentum: 0.1, adam: 0.002 };
-// The settings that a visitor cannot choose, as the command has them by default.
+// Settings that visitors cannot choose, with the command's defaults.
 const FIXED = {
   batch_size: 32, num_steps: 35, num_layers: 1, embedding: 0, dropout: 0, sigma: 0.01, max_tokens: 10000,
 };
-// The options of the others, and their defaults besides the learning rate.
+// Options for the settings that visitors choose, and their defaults except the learning rate.
 const OPTIONS = {
   cell: "--cell", num_hiddens: "--num-hiddens", num_epochs: "--epochs", optimizer: "--optimizer",
   lr: "--lr", theta: "--theta", sampling: "--sampling", normalize: "--normalize",
@@ -30,7 +30,7 @@ function normalize(text, how) {
   return lines.join("").toLowerCase();
 }
 
-// `<unk>`, then the characters by falling frequency, ties by code point.
+// Return `<unk>` and the characters by decreasing frequency; ties are ordered by code point.
 function vocabulary(text) {
   const counts = new Map();
   for (const each of text) counts.set(each, (counts.get(each) ?? 0) + 1);
@@ -43,7 +43,7 @@ function tokens_of(text, vocab) {
   return [...text].map((each) => index.get(each));
 }
 
-// The shapes of the parameters by name, in the order in which they are drawn.
+// Return the shapes of the parameters by name, in the order of their random draws.
 function shapes({ cell, num_hiddens: H, num_layers, embedding: N, vocab_size: V }) {
   const found = N ? { W_e: [V, N] } : {};
   for (let layer = 0; layer < num_layers; layer++) {
@@ -56,24 +56,25 @@ function shapes({ cell, num_hiddens: H, num_layers, embedding: N, vocab_size: V 
   return { ...found, W_hq: [H, V], b_q: [V] };
 }
 
-// Starting values: weights normal with standard deviation sigma, rounded to 32 bits, in which the
-// last bit of a logarithm is lost, as it differs between machines; the rest zero.
+// Return initial parameters: normally distributed weights with standard deviation sigma, and zeros
+// for other parameters. Rounding to 32 bits hides the last bit of logarithms, which machines compute
+// differently.
 function initial(options, sigma, seed) {
   const draw = normals(generator(seed, "initial")), weight = () => Math.fround(sigma * draw());
   return by_name(shapes(options), (shape, name) =>
     name.startsWith("W") ? map(weight, zeros(...shape)) : zeros(...shape));
 }
 
-// The minibatches of one epoch: X and Y, both (B, T), and masks of dropout.
+// Return the minibatches of an epoch: X (B, T), Y (B, T) and dropout masks.
 function of_epoch(tokens, settings, epoch) {
   const { batch_size: B, num_steps: T, seed, sampling } = settings;
   const offset = whole(generator(seed, "offset", epoch), T - 1);
   const available = tokens.length - offset - 1;
-  const length = Math.floor(available / B); // of a row, in sequential partitioning
+  const length = Math.floor(available / B); // length of a row in sequential partitioning
   const shuffle = generator(seed, "shuffle", epoch);
   const order = sampling === "random" ? permutation(shuffle, Math.floor(available / T)) : null;
   return Array.from({ length: Math.floor(available / (B * T)) }, (_, n) => {
-    // Where each row starts: at some subsequence, or where it ended in the minibatch before.
+    // Starts of the rows: of shuffled subsequences, or where the previous minibatch's rows end.
     const start = (b) => offset + (order ? T * order[n * B + b] : b * length + n * T);
     const starts = Array.from({ length: B }, (_, b) => start(b));
     const cut = (shift) => starts.map((each) => tokens.slice(each + shift, each + shift + T));
@@ -81,12 +82,12 @@ function of_epoch(tokens, settings, epoch) {
   });
 }
 
-// The masks of dropout of a minibatch, T lists of L arrays (B, H): 0, or 1 / (1 - dropout).
+// Return a minibatch's dropout masks, T lists of L arrays (B, H): 0, or 1 / (1 - dropout).
 function masks(settings, epoch, n) {
   const { batch_size: B, num_steps: T, num_layers: L, num_hiddens: H, dropout, seed } = settings;
   if (!dropout) return null;
   const dropped = Math.round(dropout * 2 ** 16);
-  const drawn = sixteens(generator(seed, "dropout", epoch, n), B * T * L * H); // of (B, T, L, H)
+  const drawn = sixteens(generator(seed, "dropout", epoch, n), B * T * L * H); // shape (B, T, L, H)
   const kept = drawn.map((each) => (each >= dropped ? 2 ** 16 / (2 ** 16 - dropped) : 0));
   return Array.from({ length: T }, (_, t) => Array.from({ length: L }, (_, layer) => {
     const mask = zeros(B, H);
@@ -111,7 +112,7 @@ function round_to_float32(values) {
   return map((value) => (Math.abs(value) < SMALLEST ? 0 : Math.fround(value)), values);
 }
 
-// Return the optimizer with rounded gradients, parameters and slots.
+// Return the optimizer with rounding of gradients, parameters and slots.
 function make_exact(optimizer) {
   return (model, grads, update) => {
     const slots = Object.values(model.slots), grid = slots.length ? FINE_GRID : GRID;
@@ -125,7 +126,7 @@ for (const [name, optimizer] of Object.entries({ ...OPTIMIZERS })) {
   OPTIMIZERS[`exact ${name}`] = make_exact(optimizer);
 }
 
-// The hyperparameters of an update, by its number from 1. Exact mode has float32 numbers.
+// Return the rule of update `number`, counted from 1. Exact mode uses float32 numbers.
 function update_rule({ lr, theta, optimizer, exact }, number = 1) {
   const numbers = { lr, weight_decay: 0, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
   if (exact) for (const name in numbers) numbers[name] = Math.fround(numbers[name]);
@@ -134,8 +135,7 @@ function update_rule({ lr, theta, optimizer, exact }, number = 1) {
   return { ...numbers, ...corrections, theta, optimizer: exact ? `exact ${optimizer}` : optimizer };
 }
 
-// A training before its first epoch; an Error with a sentence where it cannot begin. `text` is what
-// the visitor gave.
+// Create a training run; throw an Error if it cannot begin. `text` is the visitor's text.
 function begin(settings, text) {
   const { normalize: how, batch_size, num_steps } = settings;
   const counted = (number) => number.toLocaleString("en");
@@ -180,7 +180,7 @@ function begin_epoch(training) {
   return Object.assign(training, { epoch, batches, losses: [], last: null });
 }
 
-// Train with the next minibatch; whether the epoch has ended with it. An Error if it has diverged.
+// Train on the next minibatch; return whether the epoch has ended. Throw an Error on divergence.
 function advance(training) {
   const { model, batches, losses, settings } = training;
   const update = update_rule(settings, (training.num_updates += 1));
@@ -196,8 +196,8 @@ function advance(training) {
   return losses.length === batches.length;
 }
 
-// The tokens of the prefix, which is the visitor's; an Error with a sentence if it has none, or
-// characters that the vocabulary lacks.
+// Return the tokens of the visitor's prefix; throw an Error if it is empty or has characters that
+// the vocabulary lacks.
 function prefix_of(text, vocab) {
   const lacking = [...new Set(text)].filter((each) => vocab.indexOf(each) < 1);
   if (lacking.length) {
@@ -208,7 +208,7 @@ function prefix_of(text, vocab) {
   return tokens_of(text, vocab);
 }
 
-// The command that trains the same network to the end of this epoch.
+// Return the command that trains the same network to the end of this epoch.
 function command({ corpus, ...settings }, epoch) {
   const usual = { lr: LEARNING_RATES[settings.optimizer], ...DEFAULTS };
   const options = [["--backend", "numpy"], corpus ? ["--corpus", corpus] : ["--text", "text.txt"]];
@@ -219,9 +219,9 @@ function command({ corpus, ...settings }, epoch) {
   return ["rnn-scratch train --exact", ...options.flat()].join(" ");
 }
 
-// All that training changes; a number so small that it is no normal one is zero.
+// Return all arrays that training changes; replace subnormal numbers in slots by zero.
 function everything(model) {
-  const arrays = by_name(model.params, (param) => map((x) => x + 0, param)); // no negative zeros
+  const arrays = by_name(model.params, (param) => map((x) => x + 0, param)); // x + 0 removes negative zeros
   for (const [slot, own] of Object.entries(model.slots)) {
     for (const name in model.params) {
       arrays[`${slot}.${name}`] = map((x) => (Math.abs(x) < 2 ** -1022 ? 0 : x), own[name]);
@@ -230,19 +230,19 @@ function everything(model) {
   return arrays;
 }
 
-// 16 hexadecimal digits; they are equal only if every bit of every array is.
+// Return a digest of 16 hexadecimal digits over every bit of every array.
 function digest(arrays) {
   const parts = Object.keys(arrays).sort().flatMap((name) => {
     const { shape, values } = arrays[name];
     const axes = shape.length === 1 ? `${shape[0]},` : shape.join(", ");
-    const view = new DataView(new ArrayBuffer(8 * values.length)); // the lowest byte first
+    const view = new DataView(new ArrayBuffer(8 * values.length)); // little-endian
     values.forEach((value, n) => view.setFloat64(8 * n, value, true));
     return [new TextEncoder().encode(`${name} <f8 (${axes}) `), new Uint8Array(view.buffer)];
   });
   return sha256(parts).slice(0, 16);
 }
 
-// The SHA-256 of these bytes, in hexadecimal digits: `crypto.subtle` is not there for every page.
+// Return the SHA-256 digest of bytes in hexadecimal digits; some pages lack `crypto.subtle`.
 function sha256(parts) {
   const length = parts.reduce((sum, part) => sum + part.length, 0);
   const bytes = new Uint8Array(64 * Math.ceil((length + 9) / 64));
@@ -250,7 +250,7 @@ function sha256(parts) {
   parts.reduce((start, part) => (bytes.set(part, start), start + part.length), 0);
   bytes[length] = 0x80;
   view.setBigUint64(bytes.length - 8, BigInt(8 * length));
-  // The first 32 bits of the fractional parts of the roots of the first primes.
+  // Return the first 32 bits of the fractional part of x; SHA-256 takes them from primes' roots.
   const fraction = (x) => Math.floor((x - Math.floor(x)) * 2 ** 32);
   const primes = [];
   for (let n = 2; primes.length < 64; n++) if (primes.every((prime) => n % prime)) primes.push(n);

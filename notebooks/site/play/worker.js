@@ -1,17 +1,17 @@
-// The training in a thread of its own: does what the page asks for, and tells how far it has come.
+// Training in a separate thread: handle the page's requests, and report progress.
 "use strict";
 
 const SAMPLE_LENGTH = 50; // characters
-const OFTEN = 250; // milliseconds between two pictures of the training
+const OFTEN = 250; // milliseconds between two reports of progress
 let training, prefix, shown, last_epoch;
-let loop = 0; // which of the loops may go on: none after a stop
+let loop = 0; // identifier of the active loop; a stop increases it
 
 const ASKED = {
   begin({ settings, text, prefix: own, usual, name }) {
     training = begin(settings, text);
     [shown, last_epoch] = [name, settings.num_epochs];
     const known = [...own].every((each) => training.vocab.includes(each));
-    // In place of the usual prefix the most frequent character, as `train` does.
+    // Replace the default prefix by the most frequent character, as `train` does.
     prefix = own === usual && !known ? [1] : prefix_of(own, training.vocab);
     postMessage({ begun: { names: shapes(training.model.options), vocab: training.vocab } });
     return go();
@@ -32,7 +32,7 @@ const ASKED = {
 
 onmessage = ({ data: { ask, ...more } }) => guarded(() => ASKED[ask](more));
 
-// Calls a function; what an Error says is for the visitor.
+// Call a function, and send the message of an Error to the page.
 async function guarded(function_of) {
   try {
     await function_of();
@@ -50,8 +50,8 @@ async function go() {
     if (ended) end_epoch();
     if (ended || performance.now() - pictured > OFTEN) {
       picture();
-      pictured = performance.now(); // for speed: a picture takes as long as a minibatch
-      await new Promise((resolve) => setTimeout(resolve)); // until what was asked for is done
+      pictured = performance.now(); // excludes the drawing, which takes as long as a minibatch
+      await new Promise((resolve) => setTimeout(resolve)); // let pending requests run
     }
   }
 }
@@ -69,8 +69,8 @@ function end_epoch() {
   postMessage({ ended: true });
 }
 
-// How far the epoch has come, and what the next minibatch will do: the state of its first row at
-// its end, and the gradient of a parameter.
+// Return the progress of the epoch and a preview of the next minibatch: the final state of its first
+// row, and the gradient of a parameter.
 function picture() {
   const { epoch, batches, losses, model, settings } = training;
   const batch = batches[losses.length];
