@@ -30,7 +30,7 @@ from .lessons import LESSONS, MARKS, notebook_path
 
 SLIDES = Path("build/slides")
 # Heights in pixels, with the template's fonts.
-ROOM, GAP, LINE, CODE_LINE, FORMULA, PICTURE = 585, 16, 40, 26, 75, 292
+ROOM, GAP, LINE, HEADING, CODE_LINE, FORMULA, PICTURE = 585, 16, 40, 80, 26, 75, 292
 WIDTH, LONG_LINE, LONG_FORMULA = 85, 100, 120  # lengths in characters: text, output, LaTeX
 SHORT_CODE = 9  # maximum number of lines of code that a slide shows above its output
 STRUCTURED = ("- ", "|", "1. ")  # prefixes of lists and tables
@@ -71,12 +71,12 @@ def slides(notebook: dict[str, Any]) -> list[Slide]:
     for slide in _sections(notebook):
         is_sentence = len(slide.parts) == 1 and slide.parts[0].content.startswith("<p>")
         last = joined[-1].parts if joined else []
-        height = sum(part.height + GAP for part in last) + slide.parts[0].height + LINE
+        height = sum(part.height + GAP for part in last) + slide.parts[0].height + HEADING
         if not (is_sentence and joined and height <= ROOM):
             joined.append(slide)
             continue
         heading = "" if slide.title == joined[-1].title else f"<h2>{slide.title}</h2>"
-        last.append(Part(heading + slide.parts[0].content, slide.parts[0].height + LINE))
+        last.append(Part(heading + slide.parts[0].content, slide.parts[0].height + HEADING))
         joined[-1].notes.extend(slide.notes)
     return joined
 
