@@ -35,8 +35,8 @@ def trained_arrays(model: Model) -> Arrays:
         slot_arrays = model.to_arrays(tensors)
         for name in params:  # in the order of the parameters
             array = slot_arrays[name]
-            # A moving average of zero gradients shrinks until it is subnormal. Only some frameworks
-            # flush subnormals to zero.
+            # If gradients stay zero, their moving average decays until it is subnormal. Only some
+            # frameworks flush subnormals to zero.
             array[np.abs(array) < np.finfo(array.dtype).tiny] = 0
             arrays[f"{slot}.{name}"] = array
     return arrays

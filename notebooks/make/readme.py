@@ -77,7 +77,7 @@ def histories(folder: Path) -> dict[str, list[run_folder.Epoch]]:
 
 
 def readme(text: str) -> str:
-    """Return a README's text with the recorded results between their marks."""
+    """Return a README's text with the recorded results inserted between the markers."""
     for mark, values in {
         "sample": presets(),
         "speed": speed(),

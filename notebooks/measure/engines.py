@@ -237,7 +237,7 @@ def median(values: list[float]) -> dict[str, float]:
 
 
 def engines() -> dict[str, Any]:
-    """Return the part ``workers`` of the record: measurements of the communication libraries."""
+    """Return the ``workers`` part of the record: measurements of the communication libraries."""
     answers: dict[str, Any] = {}
     for name in LIBRARY_SUMS:
         *timings, metadata = groups.ask(exchange, WORKERS, name, timeout=TIMEOUT)
@@ -258,7 +258,7 @@ def engines() -> dict[str, Any]:
 
 
 def exact() -> dict[str, Any]:
-    """Return the part ``workers-exact`` of the record: the output of `check --exact`."""
+    """Return the ``workers-exact`` part of the record: the output of `check --exact`."""
     runs = []
     for backends, epochs in EXACT:
         options = f"--corpus time-machine --workers 1,2,4 --epochs {epochs}"

@@ -115,7 +115,7 @@ class Result(NamedTuple):
     expected: Any = None  # None: the output of the reference
     tolerance: float = ROUNDING  # float64 tolerance; see `scale_tolerance`
     tensors: Any = None  # tensors that `value` was converted from
-    function: str = ""  # name of the function, unless it is the check's
+    function: str = ""  # name of the function, if it differs from the check's name
 
 
 class Worst(NamedTuple):

@@ -21,7 +21,7 @@ from .options import option, separated, settings_options, specified, text_option
 from .screen import Screen
 
 DEFAULT_EPOCHS = 5
-TARGET_EPOCHS, HELD_OUT = 500, 20_000  # maximum epochs and held-out characters with a target
+TARGET_EPOCHS, HELD_OUT = 500, 20_000  # maximum epochs, held-out characters of `--target`
 MODELS = "Variants: " + ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS) + "."
 
 

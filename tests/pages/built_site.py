@@ -1,6 +1,6 @@
-"""The files of the built site: `nox -s site` builds the site and runs these tests.
+"""Test the files of the built site; `nox -s site` builds the site and runs these tests.
 
-Tests in a browser verify that pages load nothing from other origins.
+Browser tests verify that pages load nothing from other origins.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 from helpers import run_subprocess
 
-# Program that trains 15 small models, of which the first three load libraries and fill caches.
+# Program that trains 15 small models; the first three are a warm-up that fills caches.
 PROGRAM = """
 import gc, resource, sys
 from pathlib import Path
