@@ -1,9 +1,8 @@
 """Train the networks that the site's pages run: `python -m make.play`, or `nox -s play`.
 
-Run it in the clone's folder. It takes a quarter of an hour, mostly to train the preset `long`
-with PyTorch. Given the folder of an existing run of this preset, it takes a few minutes. It writes
-the weights and NumPy's results to a script, because a page opened from a folder may load scripts,
-but not data.
+Run it in the clone's folder. It takes several minutes, or fewer with the folder of an existing run
+of the preset `shakespeare`. It writes the weights and NumPy's results to a script, because a page
+opened from a folder may load scripts, but not data.
 """
 
 import base64
@@ -41,7 +40,7 @@ SETTINGS = (
     replace(COMMON, num_epochs=200),
     replace(COMMON, cell="lstm", num_epochs=40, lr=2.0, sigma=0.05),
 )
-LONG, LONG_PREFIX = "long", "ROMEO:"  # preset whose weights are stored in half precision
+PLAYS, PLAYS_PREFIX = "shakespeare", "ROMEO:"  # preset whose weights are stored in half precision
 Networks = dict[str, dict[str, Any]]  # networks, keyed by cell or preset
 
 
@@ -108,12 +107,12 @@ def arrays(saved: dict[str, Any]) -> Arrays:
 
 
 def main() -> None:
-    """Train the networks and write the script; reuse a run of `long` if its folder is given."""
+    """Train the networks and write the script; reuse a run of `shakespeare` if its folder is given."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(sys.argv[1] if len(sys.argv) > 1 else f"{folder}/run")
         if not run.exists():
-            rnn_scratch.train("torch", threads=1, run=run, **PRESETS[LONG])
-        networks = {LONG: described(run, LONG_PREFIX, "<f2")}
+            rnn_scratch.train("torch", threads=1, run=run, **PRESETS[PLAYS])
+        networks = {PLAYS: described(run, PLAYS_PREFIX, "<f2")}
     for settings in SETTINGS:
         networks[settings.cell] = train(settings)
     for name, saved in networks.items():

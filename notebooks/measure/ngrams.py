@@ -1,12 +1,14 @@
 """Measure n-gram models, the baseline on held-out text: `python -m measure ngrams FILE`.
 
-The lesson *Make it learn well* quotes the record. The long text is split as in the preset `minute`.
+The lesson *Make it learn well* quotes the record. The long text is split as for the presets: its
+first 90 % are for training, and its last 5 % are for the test.
 """
 
 import lesson
 from experiments import perplexity_by_counting
 
 from measure.measuring import rounded, write
+from measure.presets import CORPUS, split
 from rnn_scratch.runs.presets import PRESETS
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, dataset, vocabulary
@@ -29,5 +31,6 @@ def main(file):
     """Measure n-gram models on the story and the long text, and write the record to `file`."""
     names = ("max_tokens", "valid_share", "normalize")
     settings = Settings(**{name: PRESETS["minute"][name] for name in names})
-    prepared = dataset.prepare(books.load("time-machine"), settings)
-    write(file, {"tide-clock": measure(*lesson.text()), "time-machine": measure(*prepared)})
+    vocab, train, held_out = dataset.prepare(books.load(CORPUS), settings)
+    test = held_out[-len(split(CORPUS)[1]) :]
+    write(file, {"tide-clock": measure(*lesson.text()), CORPUS: measure(vocab, train, test)})

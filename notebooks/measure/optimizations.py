@@ -36,14 +36,14 @@ class Case(Gain):
     edits: list[tuple[str, str, str]] = []
 
 
-def cases(backend: str) -> list[Case]:
-    """Read the optimizations of a backend from `undo/BACKEND.diff`.
+def cases(backend: str, folder: Path = UNDO) -> list[Case]:
+    """Read the optimizations of a backend from `BACKEND.diff` in `folder`.
 
     A heading has the name and the values that differ from the defaults. Each part of the diff below
     starts with a file name, without line numbers, and applies to all occurrences of the old lines.
     """
     optimizations = []
-    text = Path(UNDO, f"{backend}.diff").read_text(encoding="utf-8")
+    text = Path(folder, f"{backend}.diff").read_text(encoding="utf-8")
     for section in re.split(r"(?m)^# ", text)[1:]:
         heading, *parts = re.split(r"(?m)^@@ ", section)
         name, *changes = heading.strip().split(", ")

@@ -1,9 +1,11 @@
 """Measure losses and times of the presets: `python -m measure presets FILE [NANOGPT]`.
 
-Every preset except `chapter` trains on one thread with the options of `train --preset`:
+Each text is split in three: the first 95 % are for training and validation, the rest is for the
+test. Epochs and presets were chosen on the validation text; the figures that pages quote are of the
+test text. Every preset except `chapter` trains on one thread with the options of `train --preset`:
 `shakespeare` with every backend, the other presets with PyTorch. If NANOGPT, a clone of
 github.com/karpathy/nanoGPT, is given, it also trains with its recipe for a CPU, on one thread and
-the same text. The README quotes FILE. It takes about half an hour.
+the same parts of the text. The README quotes FILE. It takes about half an hour.
 """
 
 import os
@@ -18,13 +20,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import rnn_scratch
 from measure.measuring import alone, rounded, write
 from rnn_scratch import registry
 from rnn_scratch.runs.presets import PRESETS, SAMPLE
 from rnn_scratch.text import books
 
-TEXTS = {"corpus": "time-machine"}  # the presets' default text
+CORPUS = "time-machine"  # the presets' default text
+SHAKESPEARE = "tiny-shakespeare"
+TEST_SHARE = VALIDATION_SHARE = 0.05  # shares of the whole text
 # Alternatives tried before `minute` was chosen, as differences from `minute`.
 TRIED = (
     {"num_steps": 64, "dropout": 0.2, "lr": 0.004, "num_epochs": 12},
@@ -32,6 +38,7 @@ TRIED = (
     {"num_steps": 24, "num_epochs": 10},
 )
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+CONTEXT = 64  # block_size in the recipe
 # The recipe in nanoGPT's README for a computer without a GPU.
 RECIPE = (
     "config/train_shakespeare_char.py --device=cpu --compile=False --eval_iters=20 --log_interval=1"
@@ -40,34 +47,53 @@ RECIPE = (
 )
 
 
+def split(corpus: str) -> tuple[str, str]:
+    """Return a text for training and validation, and the test text."""
+    content = books.load(corpus).content
+    start = len(content) - int(len(content) * TEST_SHARE)
+    return content[:start], content[start:]
+
+
 def measure(arguments: dict[str, Any], backend: str) -> Iterator[dict[str, Any]]:
-    """Train; yield held-out losses in nats, CPU seconds and, for PyTorch, a sample."""
+    """Train; yield losses in nats on validation and test text, and the model's size."""
+    with tempfile.TemporaryDirectory() as parent:
+        files = [Path(parent, f"{name}.txt") for name in ("train", "test")]
+        for file, part in zip(files, split(arguments["corpus"])):
+            file.write_text(part, encoding="utf-8")
+        options = {name: value for name, value in arguments.items() if name != "corpus"}
+        options |= {"text": files[0], "valid_share": VALIDATION_SHARE / (1 - TEST_SHARE)}
+        start = time.process_time()
+        run = rnn_scratch.train(backend, **options, threads=1, run=Path(parent, "run"))
+        seconds = time.process_time() - start
+        yield {
+            "backend": backend,
+            "cpu_seconds": round(seconds),
+            # Names of optimizer slots have a prefix, such as "m.".
+            "parameters": sum(a.size for name, a in run.arrays.items() if "." not in name),
+            "validation": [rounded(epoch.valid_loss) for epoch in run.history],
+            "best_epoch": run.best.epoch,
+            "test": rounded(rnn_scratch.evaluate(run, text=files[1], best=True).loss),
+        }
+
+
+def command(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Train with PyTorch as the README's command does; yield its last lines and a sample."""
     with tempfile.TemporaryDirectory() as parent:
         start = time.process_time()
         lines: list[str] = []
         report = {"report": lines.append, "run": Path(parent, "run")}
-        run = rnn_scratch.train(backend, **arguments, threads=1, **report)
-        seconds = time.process_time() - start
-        result = {
-            "backend": backend,
-            "cpu_seconds": round(seconds),
-            "held_out": [rounded(epoch.valid_loss) for epoch in run.history],
-            "best_epoch": run.best.epoch,
-        }
-        if backend == "torch":
-            # The end of the command's output: three lines of results, and generated text.
-            result["results"] = lines[-3:]
-            result["sample"] = rnn_scratch.predict(run, best=True, **SAMPLE)
-        yield result
+        run = rnn_scratch.train("torch", **arguments, threads=1, **report)
+        seconds = round(time.process_time() - start)
+        sample = rnn_scratch.predict(run, best=True, **SAMPLE)
+        yield {"cpu_seconds": seconds, "results": lines[-2:], "sample": sample}
 
 
-def peer(folder):
-    """Train nanoGPT with its recipe; return its estimated held-out loss and its CPU seconds."""
+def peer(folder: str) -> dict[str, Any]:
+    """Train nanoGPT with its recipe; return its losses, its size and its CPU seconds."""
     with tempfile.TemporaryDirectory() as parent:
-        clone = shutil.copytree(folder, Path(parent, "nanoGPT"))
+        clone = Path(shutil.copytree(folder, Path(parent, "nanoGPT")))
         data = clone / "data" / "shakespeare_char"
-        text = books.load("tiny-shakespeare").content
-        (data / "input.txt").write_text(text, encoding="utf-8")
+        (data / "input.txt").write_text(books.load(SHAKESPEARE).content, encoding="utf-8")
         env = {**os.environ, **ONE_THREAD}
 
         def run(*command):
@@ -75,16 +101,44 @@ def peer(folder):
                 [sys.executable, *command], cwd=clone, env=env, text=True
             )
 
-        run(data / "prepare.py")
-        start = resource.getrusage(resource.RUSAGE_CHILDREN)
+        run(data / "prepare.py")  # stores the last tenth in val.bin: validation and test text
+        tokens = np.fromfile(data / "val.bin", np.uint16)
+        start = len(tokens) - len(split(SHAKESPEARE)[1])
+        tokens[:start].tofile(data / "val.bin")
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         output = run("train.py", *RECIPE.split())
-        end = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = sum(getattr(end, t) - getattr(start, t) for t in ("ru_utime", "ru_stime"))
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        evaluation = alone(evaluate_peer, clone, tokens[start - CONTEXT // 2 - 1 :], **ONE_THREAD)
+    seconds = sum(getattr(after, t) - getattr(before, t) for t in ("ru_utime", "ru_stime"))
     return {
         "recipe": RECIPE,
         "cpu_seconds": round(seconds),
-        "held_out": float(re.findall(r"val loss ([\d.]+)", output)[-1]),
+        "validation": float(re.findall(r"val loss ([\d.]+)", output)[-1]),
+        **evaluation,
     }
+
+
+def evaluate_peer(clone: Path, tokens: np.ndarray) -> Iterator[dict[str, Any]]:
+    """Yield nanoGPT's size and its test loss; it predicts each token from 32 to 63 tokens."""
+    import torch
+
+    sys.path.insert(0, str(clone))
+    from model import GPT, GPTConfig
+
+    checkpoint = torch.load(clone / "out-shakespeare-char" / "ckpt.pt", weights_only=False)
+    model = GPT(GPTConfig(**checkpoint["model_args"])).eval()
+    model.load_state_dict(checkpoint["model"])
+    total, count = 0.0, 0
+    windows = torch.tensor(tokens.astype(np.int64)).unfold(0, CONTEXT + 1, CONTEXT // 2)
+    with torch.no_grad():
+        for window in windows.split(100):
+            logits, _ = model(window[:, :-1], window[:, 1:])
+            labels = window[:, 1 + CONTEXT // 2 :].flatten()  # the second half of each window
+            logits = logits[:, CONTEXT // 2 :].flatten(0, 1)
+            total += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
+            count += len(labels)
+    size = sum(parameter.numel() for parameter in model.parameters())
+    yield {"parameters": size, "test": rounded(total / count), "characters": count}
 
 
 def main(file, *folders):
@@ -92,12 +146,14 @@ def main(file, *folders):
     record = {"presets": {}, "temperature": SAMPLE["temperature"]}
     for folder in folders:
         record["nanogpt"] = peer(folder)
+    minute = {"corpus": CORPUS, **PRESETS["minute"]}
+    record["command"] = alone(command, minute, **ONE_THREAD)
     for name in list(PRESETS)[1:]:  # the first preset, `chapter`, has separate records
         backends = registry.BUILTIN_BACKENDS if name == "shakespeare" else ("torch",)
-        arguments = {**TEXTS, **PRESETS[name]}
+        arguments = {"corpus": CORPUS, **PRESETS[name]}
         results = [alone(measure, arguments, backend, **ONE_THREAD) for backend in backends]
         record["presets"][name] = {"arguments": arguments, "trainings": results}
-    tried = [{**TEXTS, **PRESETS["minute"], **changes} for changes in TRIED]
+    tried = [{**minute, **changes} for changes in TRIED]
     record["tried"] = [
         {"arguments": arguments, **alone(measure, arguments, "torch", **ONE_THREAD)}
         for arguments in tried

@@ -9,7 +9,6 @@ from ..runs import run_folder
 from ..runs.progress import format_perplexity
 from ..runs.run import listing
 from ..runs.run_folder import Epoch, RunRecord
-from ..system import files
 from .screen import Screen
 
 HEADING = ["run", "folder", "backend", "model", "text", "epochs", "perplexity", "held-out", "state"]
@@ -54,7 +53,6 @@ def _cells(folder: Path, record: RunRecord, history: list[Epoch]) -> list[str]:
     last = history[-1] if history else None
     is_held_out = last is not None and last.valid_loss is not None
     layers = f"{settings.num_layers} x " if settings.num_layers > 1 else ""
-    is_killed = session.outcome == "running" and not files.is_locked(folder)
     return [
         str(folder),
         f"{session.runtime.backend} {session.runtime.model}",
@@ -63,5 +61,5 @@ def _cells(folder: Path, record: RunRecord, history: list[Epoch]) -> list[str]:
         f"{last.epoch if last else 0}/{settings.num_epochs}",
         format_perplexity(last.perplexity) if last else "",
         format_perplexity(last.valid_perplexity) if last and is_held_out else "",
-        "killed" if is_killed else session.outcome,
+        "running or killed" if session.outcome == "running" else session.outcome,
     ]

@@ -103,15 +103,6 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def is_locked(folder: Path) -> bool:
-    """Return whether the folder's lock is held, or cannot be tested for lack of permission."""
-    try:
-        with locked(folder):
-            return False
-    except RNNScratchError:
-        return True
-
-
 @contextlib.contextmanager
 def _named_in_errors(path: Path) -> Iterator[None]:
     # Replace an OSError with an RNNScratchError that names the file.

@@ -23,18 +23,18 @@ LastEpoch = Annotated[int, Meta(ge=0, le=2**31)]  # 0: no epoch is complete
 Result = TypeVar("Result")
 
 
-class Epoch(Record, tag=True):
+class Epoch(Record, tag=True, kw_only=True):
     """The metrics of an epoch, one line of the history; losses are in nats per character."""
 
     epoch: Count  #: number of the epoch, from 1
     loss: float  #: mean training loss
     perplexity: AboveZero | None  #: exp(loss), or None if it is too large for a float
-    valid_loss: float | None  #: mean loss on the held-out text, or None if there is none
-    valid_perplexity: AboveZero | None  #: exp(valid_loss), or None if missing or too large
+    valid_loss: float | None = None  #: mean loss on the held-out text, or None if there is none
+    valid_perplexity: AboveZero | None = None  #: exp(valid_loss), or None if missing or too large
     tokens: Count  #: number of characters trained on
     seconds: Annotated[float, Meta(ge=0)]  #: training time, without evaluation
     backend: Line  #: name of the backend
-    sample: str | None  #: text generated after every tenth epoch, else None
+    sample: str | None = None  #: text generated after every tenth epoch, else None
 
 
 class Incomplete(NamedTuple):

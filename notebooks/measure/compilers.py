@@ -1,0 +1,82 @@
+"""Measure the plain loop under each framework's compiler: `python -m measure compilers FILE`.
+
+A copy of the backend gets the compiler by the patch in `compile/BACKEND.diff`. The plain model, its
+compiled copy, `fast` and the framework's own layer take turns in one process, with the `rnn` cell,
+float32 and the chapter's sizes. FILE gets milliseconds per minibatch, and the seconds by which the
+first minibatch takes longer than later minibatches. It takes about ten minutes.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from measure import optimizations
+from measure.measuring import alone, rounded, write
+from rnn_scratch import parameters, registry
+from rnn_scratch.contract import Batch, Options, Update
+
+VOCABULARY = 28
+MIN_SECONDS, MIN_TURNS = 12.0, 7  # minimum duration and number of turns of a measurement
+FOLDER = Path(__file__).parent / "compile"
+
+
+def measure(name: str, num_hiddens: int, threads: int) -> Iterator[dict[str, Any]]:
+    """Yield milliseconds per minibatch and compilation seconds, keyed by variant."""
+    backend, _ = registry.start(name, threads)
+    options = Options(VOCABULARY, num_hiddens)
+    arrays = parameters.initial(options, 0.01, 0)
+    B, T = optimizations.B, optimizations.T
+    tokens = np.random.RandomState(0).randint(0, VOCABULARY, (B, T + 1), "int64")
+    batch = Batch(tokens[:, :-1], tokens[:, 1:]).map(np.ascontiguousarray)
+
+    def seconds(package: Any, model: Any, number: int) -> float:
+        start = time.perf_counter()
+        updates = [Update(lr=1.0)] * number
+        _, state = package.scratch.train_epoch(model, [batch] * number, updates, True)
+        package.machine.synchronize([*state, *model.params.values()], "cpu")
+        return (time.perf_counter() - start) / number
+
+    with tempfile.TemporaryDirectory() as folder:
+        (case,) = optimizations.cases(name, FOLDER)
+        compiled = optimizations.undone(backend, case, folder)
+        models = {
+            "scratch": (backend, backend.scratch.build(arrays, options)),
+            "compiled": (compiled, compiled.scratch.build(arrays, options)),
+            "fast": (backend, backend.fast.build(arrays, options)),
+            "concise": (backend, backend.concise.build(arrays, options)),
+        }
+        first = {variant: seconds(*pair, 1) for variant, pair in models.items()}
+        times: dict[str, list[float]] = {variant: [] for variant in models}
+        number, begin = max(1, 512 // num_hiddens), time.perf_counter()
+        while len(times["fast"]) < MIN_TURNS or time.perf_counter() - begin < MIN_SECONDS:
+            for variant, pair in models.items():
+                times[variant].append(seconds(*pair, number))
+    medians = {variant: statistics.median(values[1:]) for variant, values in times.items()}
+    yield {
+        "milliseconds": {variant: rounded(1e3 * value) for variant, value in medians.items()},
+        "compilation": {variant: rounded(first[variant] - medians[variant]) for variant in medians},
+    }
+
+
+def main(file: str) -> None:
+    """Measure all frameworks that have a compiler, and write the record to `file`."""
+    record: dict[str, Any] = {"versions": {}, "compiler": {}, "frameworks": {}}
+    for name in registry.BUILTIN_BACKENDS[1:]:
+        record["versions"][name] = registry.probes([name])[name].environment
+        record["compiler"][name] = optimizations.cases(name, FOLDER)[0].name
+        record["frameworks"][name] = [
+            {
+                "num_hiddens": size,
+                "threads": threads,
+                **alone(measure, name, size, threads, OMP_NUM_THREADS=str(threads)),
+            }
+            for size in optimizations.SIZES
+            for threads in (1, 2)
+        ]
+        print(name, record["frameworks"][name], flush=True)
+    write(file, record)
