@@ -369,7 +369,7 @@ def slides(session: nox.Session) -> None:
 
 @nox.session
 def play(session: nox.Session) -> None:
-    """Train the networks of the site's playground; `-- RUN` reuses a run of the preset `long`."""
+    """Train the networks of the play page; `-- RUN` reuses a run of the preset `shakespeare`."""
     session.install("-e", ".[torch]")
     session.run("python", "-m", "make.play", *session.posargs, env={**ENVIRONMENT, **TOOLS})
 
