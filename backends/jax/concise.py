@@ -1,4 +1,4 @@
-"""The model, built from Flax's layers ``nnx.RNN``, which repeats a cell, and ``nnx.Linear``.
+"""The model, built from Flax's layers ``nnx.RNN``, which runs a cell over time, and ``nnx.Linear``.
 
 Flax recommends ``nnx`` for new programs and keeps the older ``linen`` for existing programs. Only
 `build` imports Flax, because the other variants don't need it.
@@ -15,7 +15,7 @@ from rnn_scratch.parameters import add_layer_suffix, split_by_layer
 from . import scratch
 from .machine import array
 
-# For each cell: class, arguments, order of the gates, and the sublayer that has the bias.
+# For each cell: class, arguments, order of the gates, and the sublayer with the bias.
 LAYERS = {
     "rnn": ("SimpleCell", {}, "h", "dense_i"),
     "gru-after": ("GRUCell", {}, "rzh", "dense_i"),

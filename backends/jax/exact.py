@@ -17,7 +17,7 @@ def round_to_grid(values, grid):
 
 
 def round_to_float32(values):
-    """Round float64 values to the nearest float32 values; flush those below SMALLEST to zero."""
+    """Round float64 values to the nearest float32 values; flush magnitudes below SMALLEST to 0."""
     nearest = jax.lax.reduce_precision(values, 8, 23)  # XLA could remove a cast to float32 and back
     return jnp.where(jnp.abs(nearest) < SMALLEST, 0, nearest)
 

@@ -1,7 +1,7 @@
-"""The model of ``scratch``, optimized by hand; the results of both agree up to rounding.
+"""The model of ``scratch``, optimized by hand; its results agree with ``scratch`` up to rounding.
 
 Each optimization has a name; a comment that starts with the name, here or in a sibling module,
-explains the optimization. The site lists the speedups.
+explains the optimization. The project's site lists the speedups.
 """
 
 from functools import partial

@@ -1,7 +1,7 @@
 """Loops over time for the gated cells of ``fast``.
 
-Gates are concatenated in the order of their parameters: G gates in (B, G*H), so a single product
-with W_h (H, G*H) computes all gates.
+A tensor (B, G*H) holds all G gates, in the order of their parameters, so a single product with W_h
+(H, G*H) computes all gates.
 """
 
 import jax
@@ -68,7 +68,7 @@ gru.defvjp(gru_forward, gru_backward)
 
 @jax.custom_vjp
 def gru_after(inputs, h_0, W_h):
-    """Run the GRU like `gru`, but with the reset gate after the product."""
+    """Run the GRU like `gru`, but apply the reset gate after the product."""
     result, _ = gru_after_forward(inputs, h_0, W_h)
     return result
 

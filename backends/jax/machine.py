@@ -19,7 +19,7 @@ from rnn_scratch.contract import VERBOSE, RNNScratchError
 
 from .products import num_threads
 
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # default: most GPU memory
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # default: reserve most GPU memory
 if not os.environ.get(VERBOSE):
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
 
@@ -86,7 +86,7 @@ def environment():
 
 
 def peak_memory(device):
-    """Return the peak memory of tensors on `device`, in bytes, or None if unknown."""
+    """Return the peak memory used by tensors on `device`, in bytes, or None if unknown."""
     return device_of(device).memory_stats()["peak_bytes_in_use"] if device == "cuda" else None
 
 

@@ -63,11 +63,11 @@ def loss(logits, targets):
 
 def detach(state):
     """Return the state detached from the graph, so that no gradient flows back through it."""
-    return tuple(jax.lax.stop_gradient(s) for s in state)  # has no effect outside jax.grad
+    return tuple(jax.lax.stop_gradient(s) for s in state)  # a no-op outside jax.grad
 
 
 def gradients(model, batch, state):
-    """Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state."""
+    """Return a minibatch's loss, the gradient w.r.t. each parameter, and the detached state."""
 
     def objective(params):  # JAX differentiates with respect to this argument
         logits, last_state = model.forward(batch.X, state, params=params, **batch.extras)
@@ -85,7 +85,7 @@ def clip(grads, theta):
 
 
 def sgd(model, grads, update):
-    """Apply one gradient-descent step in place."""
+    """Apply one gradient-descent step to the model's parameters, in place."""
     for name, param in model.params.items():  # JAX arrays are immutable: replace them
         model.params[name] = param - update.lr * grads[name]
 
@@ -103,7 +103,7 @@ def train_minibatch(model, batch, state, update):
 
 
 def train_epoch(model, minibatches, updates, carry, state=None):
-    """Train on all minibatches, starting at `state` or zeros; return the losses and last state."""
+    """Train on minibatches, starting from `state` or zeros; return the losses and last state."""
     losses = []
     for batch, update in zip(minibatches, updates):
         if state is None or not carry:
@@ -115,7 +115,7 @@ def train_epoch(model, minibatches, updates, carry, state=None):
 
 
 def evaluate(model, minibatches):
-    """Return the total loss and the number of tokens in sequential minibatches."""
+    """Evaluate sequential minibatches; return the total loss and the number of tokens."""
     total_loss, num_tokens, state = 0.0, 0, None
     for batch in minibatches:
         state = state or model.state(len(batch.X))

@@ -1,4 +1,4 @@
-"""Communication between workers, with Gloo on CPUs and NCCL on GPUs."""
+"""Communication between workers via Gloo on CPUs and NCCL on GPUs."""
 
 import atexit
 import functools
@@ -32,15 +32,15 @@ def join(group):
         group.addresses[0],
         len(group.addresses),
         group.rank,
-        cluster_detection_method="deactivate",  # `workers.mpi` has detected the cluster
+        cluster_detection_method="deactivate",  # `workers.mpi` has already detected it
         initialization_timeout=mpi.CONNECT_TIMEOUT,
         heartbeat_timeout_seconds=mpi.HEARTBEAT_TIMEOUT,
         coordinator_bind_address=group.addresses[0],
     )
     # JAX installs a SIGTERM handler that does not exit, but a worker must exit on SIGTERM.
     signal.signal(signal.SIGTERM, terminate)
-    # A worker that exits without `leave` has failed. At exit, JAX would wait for other workers,
-    # which wait for this worker's gradients.
+    # A worker that exits without calling `leave` has failed. At exit, JAX would wait for the other
+    # workers, which wait for this worker's gradients.
     atexit.register(os._exit, 1)
     all_gather([tensor(np.zeros(1, "float32"), "cpu")])  # connects the workers to each other
 
@@ -61,7 +61,7 @@ def all_gather(tensors):
 
 def all_reduce(mean_loss, grads):
     """Average the loss and each gradient over all workers, adding in rank order."""
-    # Hide the constant divisor N from XLA, which would multiply by the rounded value of 1 / N.
+    # Hide the constant divisor N from XLA, which would instead multiply by a rounded 1 / N.
     mean_loss, *mean_grads = (
         sum(parts) / jax.lax.optimization_barrier(jnp.full_like(parts[0], len(parts)))
         for parts in all_gather([mean_loss, *grads.values()])
@@ -72,7 +72,7 @@ def all_reduce(mean_loss, grads):
 def shard_over_workers(function, device):
     """Compile the pure `function` as one program that all workers execute together.
 
-    Each worker computes on its own rows, and `all_gather` is an operation in the program.
+    Each worker computes on its own rows, and `all_gather` is an operation of the program.
     """
     mesh = workers_mesh(device)
 

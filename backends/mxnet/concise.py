@@ -27,7 +27,7 @@ def build(arrays, options):
     V, (N, H) = len(arrays["b_q"]), arrays[f"W_x{gates[0]}"].shape  # N is V for one-hot inputs
     embedding = gluon.nn.Embedding(V, N, dtype=options.dtype) if "W_e" in arrays else None
     # An MXNet block can stack layers, but its dropout would draw different masks. With dropout, use
-    # blocks with a single layer, and multiply the blocks' outputs by the core's masks. In float64,
+    # blocks with a single layer, and multiply the blocks' outputs by `masks`. In float64,
     # use single layers, too, because the gradients of a stack's lower layers are wrong (measured).
     is_stacked = not options.dropout and options.dtype == "float32"
     height = options.num_layers if is_stacked else 1  # number of layers per block

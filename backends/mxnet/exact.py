@@ -17,9 +17,9 @@ def round_to_grid(values, grid):
 
 
 def round_to_float32(values):
-    """Round float64 values to the nearest float32 values; flush those below SMALLEST to zero."""
+    """Round float64 values to the nearest float32 values; flush magnitudes below SMALLEST to 0."""
     nearest = values.astype("float32").astype("float64")
-    # Use an array, because MXNet passes Python numbers as text, which may be off by one bit.
+    # Use an array, because MXNet passes Python numbers as text, which can change the last bit.
     smallest = np.array(SMALLEST, dtype="float64", ctx=nearest.ctx)
     return np.where(np.abs(nearest) < smallest, np.zeros_like(nearest), nearest)
 

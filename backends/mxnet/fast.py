@@ -1,7 +1,7 @@
-"""The model of ``scratch``, optimized by hand; the results of both agree up to rounding.
+"""The model of ``scratch``, optimized by hand; its results agree with ``scratch`` up to rounding.
 
 Each optimization has a name; a comment that starts with the name, here or in a sibling module,
-explains the optimization. The site lists the speedups.
+explains the optimization. The project's site lists the speedups.
 """
 
 from mxnet import autograd, np, npx
@@ -85,7 +85,7 @@ def lookup_inputs(tokens, params):
 
 @graph
 def recurrence(inputs, h_0, W_T, options):
-    """Run the RNN over inputs (T*B, H); return all h ((T+1)*B, H), with h_0, and the last h."""
+    """Run the RNN over inputs (T*B, H); return h_0 and all h ((T+1)*B, H), and the last h."""
     hiddens, activation = [h_0], "relu" if options.cell == "rnn-relu" else "tanh"
     for x in split(inputs, len(h_0)):
         hiddens.append(npx.activation(x + product(hiddens[-1], W_T), activation))  # (B, H)

@@ -1,4 +1,4 @@
-"""Fused operations, which read memory once; equivalent operations would read it repeatedly."""
+"""Fused operations, which read memory once instead of once per elementary operation."""
 
 import mxnet
 

@@ -1,12 +1,11 @@
 """Loops over time for the gated cells of ``fast``.
 
-Gates are concatenated in the order of their parameters: G gates in (B, G*H), so a single product
-with W_h (H, G*H) computes all gates; W_T is the transpose of W_h. Apart from W_h, all factors in
-the backward pass depend only on forward values. They are computed for all time steps at once, so a
-step of the backward loop takes one matrix product (two for ``gru``) and a few multiplications.
-
-A loop returns the hidden states ((T+1)*B, H), starting with the initial state, then the last state,
-and then the values that its backward pass needs.
+A tensor (B, G*H) holds all G gates, in the order of their parameters, so a single product with W_h
+(H, G*H) computes all gates; W_T is the transpose of W_h. Except for W_h, all factors in the
+backward pass depend only on values from the forward pass. They are computed for all time steps at
+once, so each step of the backward loop takes one matrix product (two for ``gru``) and a few
+multiplications. Each loop returns the hidden states ((T+1)*B, H), which include the initial state;
+the last state; and the values that its backward pass needs.
 """
 
 from mxnet import np, npx
@@ -27,7 +26,7 @@ def sigmoid(z):
 
 @graph
 def gru(inputs, h_0, W_T, options):
-    """Run the GRU over inputs (T*B, 3H) from h_0 (B, H); return hidden states and gates."""
+    """Run the GRU over inputs (T*B, 3H) from h_0 (B, H); return all h, the last h and gates."""
     size = h_0.shape[1]
     W_zr, W_candidate = W_T[: 2 * size], W_T[2 * size :]
     hiddens, gates = [h_0], []
@@ -63,7 +62,7 @@ def gru_backward(d_hiddens, previous, hiddens, z, r, h_tilde, h_0, W_T, options)
 
 @graph
 def gru_after(inputs, h_0, W_T, options):
-    """Run the GRU like `gru`, but with the reset gate after the product; also return products."""
+    """Run the GRU like `gru`, but apply the reset gate after the product; also return products."""
     size, hiddens, gates = h_0.shape[1], [h_0], []
     for x in split(inputs, len(h_0)):
         h, y = hiddens[-1], product(hiddens[-1], W_T)  # (B, 3H)

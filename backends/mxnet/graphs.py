@@ -1,4 +1,4 @@
-"""Compiled graphs: record the operations of a function once, and execute them as a whole."""
+"""Compiled graphs, which record a function's operations once and execute them as a whole."""
 
 import functools
 
@@ -9,10 +9,10 @@ eager = False  # set by `machine.set_eager`
 
 
 def graph(function):
-    """Compile a function of tensors and options: one graph for each pair of options and shapes.
+    """Compile a function of tensors and options: one graph per combination of options and shapes.
 
-    The options are the last argument. The memory of a graph is allocated in advance. The results
-    of the graph and of the function are identical, bit for bit.
+    The options are the last argument. A graph's memory is allocated in advance. The graph and the
+    function return the same results, bit for bit.
     """
     graphs = {}
 

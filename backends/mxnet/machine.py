@@ -44,8 +44,8 @@ with warnings.catch_warnings():
 if _OMP_NUM_THREADS is not None:
     os.environ["OMP_NUM_THREADS"] = _OMP_NUM_THREADS
 
-# Use arrays with NumPy semantics instead of legacy arrays. The two flags mark MXNet's messages
-# about these arrays as logged, because logging them would install a handler in the root logger.
+# Use arrays with NumPy semantics instead of legacy arrays. The two flags suppress MXNet's
+# messages about these arrays, because logging them would install a handler on the root logger.
 mxnet.util._set_np_shape_logged = mxnet.util._set_np_array_logged = True
 npx.set_np()
 
@@ -115,10 +115,10 @@ def environment():
 
 
 def peak_memory(device):
-    """Return the peak memory of tensors on `device`, in bytes, or None if unknown."""
+    """Return the peak memory used by tensors on `device`, in bytes, or None if unknown."""
     if device != "cuda":
         return None
-    free, total = mxnet.context.gpu_memory_info()  # the peak: MXNet never frees memory
+    free, total = mxnet.context.gpu_memory_info()  # equals the peak: MXNet never frees memory
     return total - free
 
 
@@ -154,7 +154,7 @@ def to_arrays(params):
 
 
 def update_as_arrays(update, options):
-    """Convert the numbers of an update to arrays, because MXNet would pass numbers as text."""
+    """Convert the numbers in `update` to arrays, because MXNet would pass plain numbers as text."""
     factory_kwargs = {"dtype": options.dtype, "ctx": context(options.device)}
     return type(update)(
         *(
@@ -165,7 +165,7 @@ def update_as_arrays(update, options):
 
 
 def prefer_backward(gradients):
-    """Decorate `gradients` to call `model.backward` instead if it is not None."""
+    """Decorate `gradients` to call `model.backward` instead, unless that is None."""
 
     @functools.wraps(gradients)
     def compute(model, batch, state):
@@ -175,5 +175,5 @@ def prefer_backward(gradients):
 
 
 def context(device):
-    """Return MXNet's context for a device."""
+    """Return the MXNet context for `device`."""
     return mxnet.gpu(0) if device == "cuda" else mxnet.cpu()

@@ -52,5 +52,5 @@ def chunk(x, num_parts):
 
 
 def join(*parts):
-    """Concatenate parts (N, H) along the columns, faster than np.concatenate does."""
+    """Concatenate parts (N, H) along the column axis; this is faster than np.concatenate."""
     return mxnet.nd.concat(*(part.as_nd_ndarray() for part in parts), dim=1).as_np_ndarray()

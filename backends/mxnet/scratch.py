@@ -69,7 +69,7 @@ def detach(state):
 
 @prefer_backward  # calls model.backward instead if it is not None
 def gradients(model, batch, state):
-    """Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state."""
+    """Return a minibatch's loss, the gradient w.r.t. each parameter, and the detached state."""
     with autograd.record():  # autograd records only operations in this block
         logits, state = model.forward(batch.X, state, **batch.extras)
         mean_loss = loss(logits, batch.Y)
@@ -85,7 +85,7 @@ def clip(grads, theta):
 
 
 def sgd(model, grads, update):
-    """Apply one gradient-descent step in place."""
+    """Apply one gradient-descent step to the model's parameters, in place."""
     for name, param in model.params.items():
         param -= update.lr * grads[name]
 
@@ -102,7 +102,7 @@ def train_minibatch(model, batch, state, update):
 
 
 def train_epoch(model, minibatches, updates, carry, state=None):
-    """Train on all minibatches, starting at `state` or zeros; return the losses and last state."""
+    """Train on minibatches, starting from `state` or zeros; return the losses and last state."""
     losses = []
     for batch, update in zip(minibatches, updates):
         if state is None or not carry:
@@ -114,7 +114,7 @@ def train_epoch(model, minibatches, updates, carry, state=None):
 
 
 def evaluate(model, minibatches):
-    """Return the total loss and the number of tokens in sequential minibatches."""
+    """Evaluate sequential minibatches; return the total loss and the number of tokens."""
     total_loss, num_tokens, state = 0.0, 0, None
     for batch in minibatches:
         state = state or model.state(len(batch.X))

@@ -1,12 +1,12 @@
-"""Communication between workers, with MPI as in the NumPy backend.
+"""Communication between workers via MPI, as in the NumPy backend.
 
-MXNet's built-in library, a parameter server, adds vectors in their order of arrival and rounds
-float64 to float32.
+MXNet's built-in parameter server is unsuitable, because it adds vectors in order of arrival and
+rounds float64 to float32.
 """
 
 from mxnet import np
 from rnn_scratch.backends.numpy import workers
-from rnn_scratch.backends.numpy.workers import join, leave  # noqa: F401 - the same functions
+from rnn_scratch.backends.numpy.workers import join, leave  # noqa: F401 - re-exported
 
 from .machine import array
 from .scratch import OPTIMIZERS, clip, gradients

@@ -12,7 +12,7 @@ def gate(x, h, name, params):
 
 
 def gates_backward(d_gates, x, h, params):
-    """Backpropagate through x W_xg + h W_hg + b_g for all gates g; return d_x, d_h and grads."""
+    """Backpropagate through x W_xg + h W_hg + b_g for each gate g; return d_x, d_h and grads."""
     grads = {}
     for name, dz in d_gates.items():
         grads |= {f"W_x{name}": x.T @ dz, f"W_h{name}": h.T @ dz, f"b_{name}": dz.sum(0)}
@@ -21,7 +21,7 @@ def gates_backward(d_gates, x, h, params):
 
 
 def gru(x, state, params):
-    """Compute one GRU step with the reset gate before the matrix product."""
+    """Compute one GRU step; apply the reset gate before the matrix product."""
     (h,) = state
     z, r = (gate(x, h, name, params) for name in "zr")  # update and reset gates (B, H)
     h_tilde = np.tanh(x @ params["W_xh"] + (r * h) @ params["W_hh"] + params["b_h"])
@@ -40,7 +40,7 @@ def gru_backward(d_next_state, next_state, x, state, params):
 
 
 def gru_after(x, state, params):
-    """Compute one GRU step with the reset gate after the product, as in most built-in layers."""
+    """Compute one GRU step; apply the reset gate after the product, as most built-in layers do."""
     (h,) = state
     z, r = (gate(x, h, name, params) for name in "zr")
     h_tilde = np.tanh(x @ params["W_xh"] + r * (h @ params["W_hh"]) + params["b_h"])
@@ -64,7 +64,7 @@ def gru_after_backward(d_next_state, next_state, x, state, params):
 def lstm(x, state, params):
     """Compute one LSTM step; the state consists of the hidden state h and the cell state c."""
     h, c = state
-    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget, output gates (B, H)
+    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget and output gates (B, H)
     c_tilde = np.tanh(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"])
     c = f * c + i * c_tilde
     return o * np.tanh(c), c
@@ -84,7 +84,7 @@ def lstm_backward(d_next_state, next_state, x, state, params):
 
 
 def rnn_relu(x, state, params):
-    """Compute one RNN step with ReLU instead of tanh; the derivative of ReLU at 0 is 0."""
+    """Compute one RNN step with ReLU instead of tanh; ReLU's derivative at 0 is taken to be 0."""
     (h,) = state
     return (np.maximum(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"], 0),)
 

@@ -19,7 +19,7 @@ def deep_step(x, state, params, options, masks=None):
 
 
 def deep_step_backward(d_logits, d_next_state, next_state, x, state, params, options, masks=None):
-    """Backpropagate through `deep_step`; return gradients w.r.t. the state and parameters."""
+    """Backpropagate through `deep_step`; return gradients w.r.t. `state` and `params`."""
     states, next_states = split_by_layer(state, options), split_by_layer(next_state, options)
     scales = [1] * options.num_layers if masks is None else masks
     outputs = [next_states[layer][0] * scales[layer] for layer in range(options.num_layers)]
@@ -53,7 +53,7 @@ def deep_backward(batch, state, params, options):
 
 
 def momentum(model, grads, update):
-    """Apply SGD with momentum: m is an exponentially decaying sum of past gradients."""
+    """Apply SGD with momentum: m is an exponentially weighted sum of the gradients so far."""
     m = model.slots["m"]
     for name, param in model.params.items():
         m[name] = update.beta1 * m[name] + grads[name]
@@ -61,7 +61,7 @@ def momentum(model, grads, update):
 
 
 def adam(model, grads, update):
-    """Apply Adam (Kingma and Ba, 2015): moving averages m of the gradient and v of its square."""
+    """Apply Adam (Kingma & Ba, 2015) with moving averages m of the gradient and v of its square."""
     m, v = model.slots["m"], model.slots["v"]
     for name, param in model.params.items():
         grad = grads[name]

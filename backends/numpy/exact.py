@@ -16,7 +16,7 @@ def round_to_grid(values, grid):
 
 
 def round_to_float32(values):
-    """Round float64 values to the nearest float32 values; flush those below SMALLEST to zero."""
+    """Round float64 values to the nearest float32 values; flush magnitudes below SMALLEST to 0."""
     nearest = values.astype("float32").astype("float64")
     return np.where(np.abs(nearest) < SMALLEST, 0, nearest)
 

@@ -1,7 +1,7 @@
-"""The model of ``scratch``, optimized by hand; the results of both agree up to rounding.
+"""The model of ``scratch``, optimized by hand; its results agree with ``scratch`` up to rounding.
 
 Each optimization has a name; a comment that starts with the name, here or in a sibling module,
-explains the optimization. The site lists the speedups.
+explains the optimization. The project's site lists the speedups.
 """
 
 from functools import partial
@@ -35,7 +35,7 @@ def forward(tokens, state, params, options, masks=None):
 
 
 def layers(tokens, state, params, options, masks):
-    """Run all layers on tokens (T, B); return the outputs per layer, next state, and caches."""
+    """Run all layers on tokens (T, B); return each layer's outputs, the next state and caches."""
     (loop, _), outputs, next_state, caches = CELLS[options.cell], [], (), []
     for layer, layer_state in enumerate(split_by_layer(state, options)):
         layer_params = select_layer(params, layer)
@@ -69,7 +69,7 @@ def lookup_inputs(tokens, params):
 
 
 def lookup_inputs_backward(d_rows, tokens, size):
-    """Sum the gradients `d_rows` (T*B, G*H) of each token; return the sums (size, G*H)."""
+    """Sum gradients `d_rows` (T*B, G*H) over the occurrences of each token; return (size, G*H)."""
     if size <= 100:  # small vocabulary: a product with one-hot vectors is faster
         return np.eye(size, dtype=d_rows.dtype)[tokens].T @ d_rows
     # Sums of sorted rows: a product with one-hot vectors would take time proportional to `size`.

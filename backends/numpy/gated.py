@@ -1,9 +1,9 @@
 """Loops over time for the gated cells of ``fast``.
 
-Gates are concatenated in the order of their parameters: G gates in (B, G*H), so a single product
-with W_h (H, G*H) computes all gates. Apart from W_h, all factors in the backward pass depend only
-on forward values. They are computed for all time steps at once, so a step of the backward loop
-takes one matrix product (two for ``gru``) and a few multiplications.
+A tensor (B, G*H) holds all G gates, in the order of their parameters, so a single product with W_h
+(H, G*H) computes all gates. Except for W_h, all factors in the backward pass depend only on values
+from the forward pass. They are computed for all time steps at once, so each step of the backward
+loop takes one matrix product (two for ``gru``) and a few multiplications.
 """
 
 import numpy as np
@@ -64,7 +64,7 @@ def gru_backward(d_hiddens, cache, W_h):
 
 
 def gru_after(inputs, h_0, W_h):
-    """Run the GRU like `gru`, but with the reset gate after the product."""
+    """Run the GRU like `gru`, but apply the reset gate after the product."""
     size, gates, products = h_0.shape[1], np.empty_like(inputs), np.empty_like(inputs)
     hiddens, h = np.empty((len(inputs), *h_0.shape), h_0.dtype), h_0
     for t, x in enumerate(inputs):
@@ -103,7 +103,7 @@ def gru_after_backward(d_hiddens, cache, W_h):
 
 
 def lstm(inputs, h_0, c_0, W_h):
-    """Run the LSTM over inputs (T, B, 4H) from h_0 and c_0; return all h, last c and a cache."""
+    """Run the LSTM over inputs (T, B, 4H) from h_0, c_0; return all h, the last c and a cache."""
     size, gates = h_0.shape[1], np.empty_like(inputs)  # i, f, o and the candidate
     hiddens, cells, outputs = (np.empty((len(inputs), *h_0.shape), h_0.dtype) for _ in range(3))
     h, c = h_0, c_0

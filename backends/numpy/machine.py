@@ -42,7 +42,7 @@ def environment():
 
 
 def peak_memory(device):
-    """Return the peak memory of tensors on `device`, in bytes, or None if unknown."""
+    """Return the peak memory used by tensors on `device`, in bytes, or None if unknown."""
     return None  # NumPy has no device with separate memory
 
 

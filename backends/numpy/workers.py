@@ -1,4 +1,4 @@
-"""Communication between workers, with MPI (MPICH and mpi4py).
+"""Communication between workers via MPI (MPICH and mpi4py).
 
 MPI (MPICH 5.0) connects only processes that its launcher has started. On one machine, the workers
 are child processes of the `train` command instead. Therefore, worker 0 starts a launcher with idle

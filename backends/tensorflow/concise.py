@@ -56,7 +56,7 @@ def build(arrays, options):
             params["W_e"] = embedding.embeddings.value
         for index, layer in enumerate(layers):
             if options.device == "cpu":
-                layer.use_cudnn = False  # otherwise, GRU and LSTM would use any GPU
+                layer.use_cudnn = False  # otherwise, GRU and LSTM would use a GPU if available
             layer.build((None, None, H if index else N))
             cell = layer.cell
             # With the reset gate after the product, the layer has a second, redundant bias: keep it

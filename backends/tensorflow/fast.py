@@ -1,7 +1,7 @@
-"""The model of ``scratch``, optimized by hand; the results of both agree up to rounding.
+"""The model of ``scratch``, optimized by hand; its results agree with ``scratch`` up to rounding.
 
 Each optimization has a name; a comment that starts with the name, here or in a sibling module,
-explains the optimization. The site lists the speedups.
+explains the optimization. The project's site lists the speedups.
 """
 
 from functools import partial
@@ -25,7 +25,7 @@ def params(arrays, options):
 def forward(tokens, state, params, options, masks=None):
     """Process tokens (B, T) with optional masks (T, L, B, H); return logits (T*B, V) and state."""
     loop = CELLS[options.cell]
-    tokens, next_state, outputs = tf.transpose(tokens), (), None  # tokens (T, B)
+    tokens, next_state, outputs = tf.transpose(tokens), (), None  # tokens: (T, B)
     for layer, layer_state in enumerate(split_by_layer(state, options)):
         layer_params = select_layer(params, layer)
         if layer == 0:

@@ -1,9 +1,9 @@
 """Loops over time for the gated cells of ``fast``.
 
-Gates are concatenated in the order of their parameters: G gates in (B, G*H), so a single product
-with W_h (H, G*H) computes all gates. Apart from W_h, all factors in the backward pass depend only
-on forward values. They are computed for all time steps at once, so a step of the backward loop
-takes one matrix product (two for ``gru``) and a few multiplications.
+A tensor (B, G*H) holds all G gates, in the order of their parameters, so a single product with W_h
+(H, G*H) computes all gates. Except for W_h, all factors in the backward pass depend only on values
+from the forward pass. They are computed for all time steps at once, so each step of the backward
+loop takes one matrix product (two for ``gru``) and a few multiplications.
 """
 
 import tensorflow as tf
@@ -17,12 +17,12 @@ def flatten(x):
 
 
 def blocks(W, inputs, options):
-    """Split W into column blocks, unless W is used in a single product."""
+    """Split W into column blocks, unless W is used in only one product."""
     return split(W, options.device) if len(inputs) > 1 else [W]
 
 
 def split_transposed(W, options):
-    """Split the transpose of W into column blocks; `recurrence` explains tf.einsum."""
+    """Split the transpose of W into column blocks; `fast.recurrence` explains tf.einsum."""
     return split(tf.einsum("ij->ji", W), options.device)
 
 
@@ -87,7 +87,7 @@ def gru(inputs, h_0, W_h, options):
 
 
 def gru_after(inputs, h_0, W_h, options):
-    """Run the GRU like `gru`, but with the reset gate after the product."""
+    """Run the GRU like `gru`, but apply the reset gate after the product."""
     parts = [2 * h_0.shape[1], h_0.shape[1]]
 
     @tf.custom_gradient

@@ -32,7 +32,7 @@ def _silence():
         os.close(stderr)
 
 
-os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # default: all GPU memory
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # default: allocate all GPU memory
 if _QUIET:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # overwrite it, because JAX sets a lower level
 with _silence() if _QUIET and sys.stderr else contextlib.nullcontext():
@@ -110,7 +110,7 @@ def environment():
 
 
 def peak_memory(device):
-    """Return the peak memory of tensors on `device`, in bytes, or None if unknown."""
+    """Return the peak memory used by tensors on `device`, in bytes, or None if unknown."""
     return tf.config.experimental.get_memory_info("GPU:0")["peak"] if device == "cuda" else None
 
 
@@ -165,7 +165,7 @@ def _has_computed():
 
 
 def compile_update(train_minibatch):
-    """Compile `train_minibatch` with tf.function, so that it runs on the model's device."""
+    """Compile `train_minibatch` with tf.function, and run it on the model's device."""
 
     def make_graph(model):  # takes a weak reference: a graph must not keep its model alive
         return tf.function(lambda *arguments: train_minibatch(model(), *arguments))

@@ -68,7 +68,7 @@ def detach(state):
 
 @run_on_model_device
 def gradients(model, batch, state):
-    """Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state."""
+    """Return a minibatch's loss, the gradient w.r.t. each parameter, and the detached state."""
     with tf.GradientTape() as tape:
         logits, state = model.forward(batch.X, state, **batch.extras)
         mean_loss = loss(logits, batch.Y)
@@ -85,7 +85,7 @@ def clip(grads, theta):
 
 
 def sgd(model, grads, update):
-    """Apply one gradient-descent step in place."""
+    """Apply one gradient-descent step to the model's parameters, in place."""
     for name, param in model.params.items():
         param.assign_sub(update.lr * grads[name])
 
@@ -103,7 +103,7 @@ def train_minibatch(model, batch, state, update):
 
 
 def train_epoch(model, minibatches, updates, carry, state=None):
-    """Train on all minibatches, starting at `state` or zeros; return the losses and last state."""
+    """Train on minibatches, starting from `state` or zeros; return the losses and last state."""
     losses = []
     for batch, update in zip(minibatches, updates):
         if state is None or not carry:
@@ -116,7 +116,7 @@ def train_epoch(model, minibatches, updates, carry, state=None):
 
 @run_on_model_device
 def evaluate(model, minibatches):
-    """Return the total loss and the number of tokens in sequential minibatches."""
+    """Evaluate sequential minibatches; return the total loss and the number of tokens."""
     total_loss, num_tokens, state = 0.0, 0, None
     for batch in minibatches:
         state = state or model.state(len(batch.X))

@@ -1,4 +1,4 @@
-"""Communication between workers, with TensorFlow's collective operations over gRPC.
+"""Communication between workers via TensorFlow's collective operations over gRPC.
 
 `tf.distribute.MultiWorkerMirroredStrategy` uses these operations, too. However, it also starts a
 coordination service, which can wait forever for other workers while ignoring SIGTERM, and its

@@ -12,7 +12,7 @@ def gate(x, h, name, params):
 
 
 def gru(x, state, params):
-    """Compute one GRU step with the reset gate before the matrix product."""
+    """Compute one GRU step; apply the reset gate before the matrix product."""
     (h,) = state
     z, r = (gate(x, h, name, params) for name in "zr")  # update and reset gates (B, H)
     h_tilde = torch.tanh(x @ params["W_xh"] + (r * h) @ params["W_hh"] + params["b_h"])
@@ -20,7 +20,7 @@ def gru(x, state, params):
 
 
 def gru_after(x, state, params):
-    """Compute one GRU step with the reset gate after the product, as in most built-in layers."""
+    """Compute one GRU step; apply the reset gate after the product, as most built-in layers do."""
     (h,) = state
     z, r = (gate(x, h, name, params) for name in "zr")
     h_tilde = torch.tanh(x @ params["W_xh"] + r * (h @ params["W_hh"]) + params["b_h"])
@@ -30,14 +30,14 @@ def gru_after(x, state, params):
 def lstm(x, state, params):
     """Compute one LSTM step; the state consists of the hidden state h and the cell state c."""
     h, c = state
-    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget, output gates (B, H)
+    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget and output gates (B, H)
     c_tilde = torch.tanh(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"])
     c = f * c + i * c_tilde
     return o * torch.tanh(c), c
 
 
 def rnn_relu(x, state, params):
-    """Compute one RNN step with ReLU instead of tanh; the derivative of ReLU at 0 is 0."""
+    """Compute one RNN step with ReLU instead of tanh; ReLU's derivative at 0 is taken to be 0."""
     (h,) = state
     return (torch.relu(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"]),)
 

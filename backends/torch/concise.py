@@ -30,7 +30,7 @@ def build(arrays, options):
     factory_kwargs = {"dtype": getattr(torch, options.dtype), "device": options.device}
     embedding = nn.Embedding(V, N, **factory_kwargs) if "W_e" in arrays else None
     # A PyTorch module can stack layers, but its dropout would draw different masks. With dropout,
-    # use modules with a single layer, and multiply the modules' outputs by the core's masks.
+    # use modules with a single layer, and multiply the modules' outputs by `masks`.
     height = 1 if options.dropout else options.num_layers  # number of layers per module
     sizes = [N, *[H] * (options.num_layers // height - 1)]
     stacks = [layer(size, H, height, **factory_kwargs) for size in sizes]

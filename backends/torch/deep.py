@@ -30,7 +30,7 @@ def deep_forward(tokens, state, params, options, masks=None):
 
 @torch.no_grad()
 def momentum(model, grads, update):
-    """Apply SGD with momentum: m is an exponentially decaying sum of past gradients."""
+    """Apply SGD with momentum: m is an exponentially weighted sum of the gradients so far."""
     m = model.slots["m"]
     for name, param in model.params.items():
         m[name] = update.beta1 * m[name] + grads[name]
@@ -39,7 +39,7 @@ def momentum(model, grads, update):
 
 @torch.no_grad()
 def adam(model, grads, update):
-    """Apply Adam (Kingma and Ba, 2015): moving averages m of the gradient and v of its square."""
+    """Apply Adam (Kingma & Ba, 2015) with moving averages m of the gradient and v of its square."""
     m, v = model.slots["m"], model.slots["v"]
     for name, param in model.params.items():
         grad = grads[name]

@@ -1,7 +1,7 @@
-"""The model of ``scratch``, optimized by hand; the results of both agree up to rounding.
+"""The model of ``scratch``, optimized by hand; its results agree with ``scratch`` up to rounding.
 
 Each optimization has a name; a comment that starts with the name, here or in a sibling module,
-explains the optimization. The site lists the speedups.
+explains the optimization. The project's site lists the speedups.
 """
 
 from functools import partial
@@ -61,13 +61,13 @@ def lookup_inputs(tokens, params):
 
 
 class Recurrence(torch.autograd.Function):
-    """The RNN over time: maps inputs (T, B, H) and h_0 (B, H) to hidden states (T, B, H)."""
+    """The RNN loop over time, from inputs (T, B, H) and h_0 (B, H) to hidden states (T, B, H)."""
 
     # Hand-written backward pass: autograd would compute W_h's gradient at every time step.
 
     @staticmethod
     def forward(ctx, inputs, h_0, W_h, relu):
-        """Compute the hidden states in the memory of the inputs."""
+        """Compute the hidden states, overwriting the inputs."""
         # In place: hidden states overwrite inputs, because allocation takes longer than addition.
         hiddens, h = inputs, h_0
         product = make_matmul(W_h, len(inputs))

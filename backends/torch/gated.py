@@ -1,9 +1,9 @@
 """Loops over time for the gated cells of ``fast``.
 
-Gates are concatenated in the order of their parameters: G gates in (B, G*H), so a single product
-with W_h (H, G*H) computes all gates. Apart from W_h, all factors in the backward pass depend only
-on forward values. They are computed for all time steps at once, so a step of the backward loop
-takes one matrix product (two for ``gru``) and a few multiplications.
+A tensor (B, G*H) holds all G gates, in the order of their parameters, so a single product with W_h
+(H, G*H) computes all gates. Except for W_h, all factors in the backward pass depend only on values
+from the forward pass. They are computed for all time steps at once, so each step of the backward
+loop takes one matrix product (two for ``gru``) and a few multiplications.
 """
 
 import torch
@@ -39,7 +39,7 @@ def unbind_time(*tensors):
 
 
 def allocate_states(state, num_steps):
-    """Allocate states (T+1, B, H), the first a copy of `state`; return all states and the first."""
+    """Allocate states (T+1, B, H); copy `state` to the first; return all states and the first."""
     states = state.new_empty(num_steps + 1, *state.shape)
     return states, states[0].copy_(state)
 
@@ -50,7 +50,7 @@ def recurrent_weight_grad(h, dz):
 
 
 class GRU(torch.autograd.Function):
-    """The GRU over time: maps inputs (T, B, 3H) and h_0 (B, H) to hidden states (T, B, H)."""
+    """The GRU loop over time, from inputs (T, B, 3H) and h_0 (B, H) to hidden states (T, B, H)."""
 
     @staticmethod
     def forward(ctx, inputs, h_0, W_h):
@@ -98,7 +98,7 @@ class GRU(torch.autograd.Function):
 
 
 class GRUAfter(torch.autograd.Function):
-    """The GRU over time like `GRU`, but with the reset gate after the product."""
+    """A variant of `GRU` that applies the reset gate after the product."""
 
     @staticmethod
     def forward(ctx, inputs, h_0, W_h):
@@ -142,7 +142,7 @@ class GRUAfter(torch.autograd.Function):
 
 
 class LSTM(torch.autograd.Function):
-    """The LSTM over time: maps inputs (T, B, 4H), h_0 and c_0 to all h and the last c."""
+    """The LSTM loop over time, from inputs (T, B, 4H), h_0 and c_0 to all h and the last c."""
 
     # Hand-written backward pass of gates: autograd would differentiate every operation of the
     # gates, and compute W_h's gradient, at every time step.

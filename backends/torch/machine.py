@@ -35,7 +35,7 @@ def devices(dtype):
 def set_threads(threads):
     """Set the number of threads (None: the framework's default); return the number in use."""
     if os.getpid() != _owner_pid:
-        # If the parent computed with several threads, OpenMP expects these threads here, too.
+        # If the parent computed with several threads, OpenMP expects those threads to exist here.
         if threads is not None and threads > 1:
             raise RNNScratchError(
                 f"Cannot use {threads} threads: this process was forked after PyTorch was imported "
@@ -82,7 +82,7 @@ def environment():
 
 
 def peak_memory(device):
-    """Return the peak memory of tensors on `device`, in bytes, or None if unknown."""
+    """Return the peak memory used by tensors on `device`, in bytes, or None if unknown."""
     return torch.cuda.max_memory_allocated() if device == "cuda" else None
 
 

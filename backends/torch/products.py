@@ -6,7 +6,7 @@ import torch
 
 
 def make_matmul(W, num_calls):
-    """Return a function (h, z=None) that computes z + h @ W, to be called `num_calls` times."""
+    """Return a function (h, z=None) that computes z + h @ W, optimized for `num_calls` calls."""
     # Packed weights: oneDNN multiplies faster by large weights after packing them into blocks.
     if num_calls > 1 and should_pack(W, W.numel()):
         return make_packed_matmul(W)
@@ -19,7 +19,7 @@ def linear(h, W, b):
 
 
 class Linear(torch.autograd.Function):
-    """The function `linear` with oneDNN in the forward and backward passes."""
+    """A version of `linear` that uses oneDNN in the forward and backward passes."""
 
     @staticmethod
     def forward(ctx, h, W, b):
@@ -38,7 +38,7 @@ class Linear(torch.autograd.Function):
 def weight_grad(h, dz):
     """Return the gradient w.r.t. W (K, M) for the input h (N, K) and output gradient dz (N, M)."""
     if len(h) and should_pack(h, h.shape[1] * dz.shape[1]):  # oneDNN needs at least one row
-        # Copy dz, because oneDNN is slow if there are gaps between rows.
+        # Make dz contiguous, because oneDNN is slow if there are gaps between rows.
         return onednn_linear(h.T, dz.contiguous())
     if dz.shape[1] < h.shape[1]:  # narrow layer: this form takes half the time
         return (dz.T @ h).T
@@ -58,7 +58,7 @@ def onednn_linear(h, W, b=None):
 
 
 def make_packed_matmul(W):
-    """Return a function like that of `make_matmul`, but with weights packed for oneDNN."""
+    """Return a function (h, z=None) that computes z + h @ W with weights packed for oneDNN."""
     weights = torch.ops.mkldnn._reorder_linear_weight(W.T.contiguous(), None)
     linear = torch.ops.mkldnn._linear_pointwise
 

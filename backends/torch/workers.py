@@ -1,4 +1,4 @@
-"""Communication between workers, with Gloo on CPUs and NCCL on GPUs."""
+"""Communication between workers via Gloo on CPUs and NCCL on GPUs."""
 
 import os
 import socket
@@ -65,7 +65,7 @@ def train_minibatch_distributed(model, batch, state, update):
 
 def leave():
     """Disconnect from the other workers after training; every worker must call this."""
-    # After this exchange, no worker needs worker 0's store any more.
+    # After this exchange, the workers no longer need worker 0's store.
     all_gather([torch.zeros(1)])
     distributed.destroy_process_group()
 

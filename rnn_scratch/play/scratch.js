@@ -64,7 +64,7 @@ function gate(x, h, name, params) {
   return map((z) => 1 / (1 + Math.exp(-z)), z);
 }
 
-// Compute one GRU step with the reset gate before the matrix product.
+// Compute one GRU step; apply the reset gate before the matrix product.
 function gru(x, state, params, options) {
   const [h] = state;
   const [z, r] = [..."zr"].map((name) => gate(x, h, name, params)); // update and reset, (B, H)
@@ -90,7 +90,7 @@ function gru_backward(d_next_state, next_state, x, state, params, options) {
   return [add(d_x_h, d_x_z, d_x_r), [add(direct, d_h_z, d_h_r)], grads];
 }
 
-// Compute one GRU step with the reset gate after the product, as in most built-in layers.
+// Compute one GRU step; apply the reset gate after the product, as most built-in layers do.
 function gru_after(x, state, params, options) {
   const [h] = state;
   const [z, r] = [..."zr"].map((name) => gate(x, h, name, params));
@@ -223,7 +223,7 @@ function detach(state) {
   return state; // arrays have no graph
 }
 
-// Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state.
+// Return a minibatch's loss, the gradient w.r.t. each parameter, and the detached state.
 function gradients(model, batch, state) {
   return backward(batch, state, model.params, model.options); // JavaScript has no automatic differentiation
 }
@@ -269,7 +269,7 @@ function sgd(model, grads, { lr }) {
   }
 }
 
-// Apply SGD with momentum: m is an exponentially decaying sum of past gradients.
+// Apply SGD with momentum: m is an exponentially weighted sum of the gradients so far.
 function momentum(model, grads, { lr, beta1, weight_decay }) {
   const { m } = model.slots;
   for (const [name, param] of Object.entries(model.params)) {
@@ -278,7 +278,7 @@ function momentum(model, grads, { lr, beta1, weight_decay }) {
   }
 }
 
-// Apply Adam (Kingma and Ba, 2015): moving averages m of the gradient and v of its square.
+// Apply Adam (Kingma & Ba, 2015) with moving averages m of the gradient and v of its square.
 function adam(model, grads, { lr, beta1, beta2, epsilon, c_m, c_v, weight_decay }) {
   const { m, v } = model.slots;
   for (const [name, param] of Object.entries(model.params)) {
@@ -309,7 +309,7 @@ function train_epoch(model, minibatches, updates, carry, last = null) {
   return [losses, last];
 }
 
-// Return the total loss and the number of tokens in sequential minibatches.
+// Evaluate sequential minibatches; return the total loss and the number of tokens.
 function evaluate(model, minibatches) {
   let [total_loss, num_tokens, last, logits] = [0, 0, null, null];
   for (const { X, Y } of minibatches) {
