@@ -86,7 +86,7 @@ def recurrence_forward(relu, inputs, h_0, W_h):
 
 
 def recurrence_backward(relu, saved, d_result):
-    """Compute the pre-activation gradients dz, from the last time step to the first."""
+    """Backpropagate through `recurrence`; return gradients w.r.t. inputs (T, B, H), h_0 and W_h."""
     # Hand-written backward pass: JAX would compute W_h's gradient at every time step.
     (d_hiddens,), (hiddens, h_0, W_h) = d_result, saved
     # Transposed once: transpose before the loop, because products with a transposed matrix are

@@ -42,7 +42,7 @@ def gru_forward(inputs, h_0, W_h):
 
 
 def gru_backward(saved, d_result):
-    """Compute the pre-activation gradients dz, from the last time step to the first."""
+    """Backpropagate through `gru`; return gradients w.r.t. inputs (T, B, 3H), h_0 and W_h."""
     (d_hiddens,), ((previous, z, r, h_tilde, resets), W_h) = d_result, saved
     W_T_zr, W_T_h = jnp.split(W_h.T, [2 * z.shape[2]])  # transpose once, before the loop
 
@@ -89,7 +89,7 @@ def gru_after_forward(inputs, h_0, W_h):
 
 
 def gru_after_backward(saved, d_result):
-    """Compute the gradients dz w.r.t. the products, from the last step to the first."""
+    """Backpropagate through `gru_after`; return gradients w.r.t. inputs, h_0 and W_h."""
     (d_hiddens,), ((previous, z, r, h_tilde, products), W_h) = d_result, saved
     W_T = W_h.T
 
@@ -112,13 +112,13 @@ gru_after.defvjp(gru_after_forward, gru_after_backward)
 
 @jax.custom_vjp
 def lstm(inputs, h_0, c_0, W_h):
-    """Run the LSTM over inputs (T, B, 4H) from h_0 and c_0; return all h and the last c."""
+    """Run the LSTM over inputs (T, B, 4H) from h_0 and c_0; return hidden states and the last c."""
     result, _ = lstm_forward(inputs, h_0, c_0, W_h)
     return result
 
 
 def lstm_forward(inputs, h_0, c_0, W_h):
-    """Compute the gates i, f and o, the candidate, and both states."""
+    """Compute the gates i, f and o, the candidate, and the hidden and cell states."""
 
     def step(state, x):
         h, c = state
@@ -134,7 +134,7 @@ def lstm_forward(inputs, h_0, c_0, W_h):
 
 
 def lstm_backward(saved, d_result):
-    """Compute the pre-activation gradients dz, from the last time step to the first."""
+    """Backpropagate through `lstm`; return gradients w.r.t. inputs (T, B, 4H), h_0, c_0 and W_h."""
     # Hand-written backward pass of gates: JAX would differentiate every operation of the gates,
     # and compute W_h's gradient, at every time step.
     (d_hiddens, d_c), ((previous, cells, i, f, o, c_tilde, outputs), W_h) = d_result, saved

@@ -37,7 +37,7 @@ def join(group):
         heartbeat_timeout_seconds=mpi.HEARTBEAT_TIMEOUT,
         coordinator_bind_address=group.addresses[0],
     )
-    # JAX installs a SIGTERM handler that does not exit, but a worker must exit on SIGTERM.
+    # Restore the SIGTERM handler: JAX's handler does not exit, but a worker must exit on SIGTERM.
     signal.signal(signal.SIGTERM, terminate)
     # A worker that exits without calling `leave` has failed. At exit, JAX would wait for the other
     # workers, which wait for this worker's gradients.

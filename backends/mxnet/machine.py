@@ -165,7 +165,7 @@ def update_as_arrays(update, options):
 
 
 def prefer_backward(gradients):
-    """Decorate `gradients` to call `model.backward` instead, unless that is None."""
+    """Decorate `gradients` to call `model.backward` instead if the model has one."""
 
     @functools.wraps(gradients)
     def compute(model, batch, state):

@@ -67,7 +67,7 @@ def detach(state):
     return tuple(s.detach() for s in state)  # the next backward pass must not reach a freed graph
 
 
-@prefer_backward  # calls model.backward instead if it is not None
+@prefer_backward  # calls model.backward instead if the model has one
 def gradients(model, batch, state):
     """Return a minibatch's loss, the gradient w.r.t. each parameter, and the detached state."""
     with autograd.record():  # autograd records only operations in this block

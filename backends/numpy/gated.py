@@ -78,7 +78,7 @@ def gru_after(inputs, h_0, W_h):
 
 
 def gru_after_backward(d_hiddens, cache, W_h):
-    """Backpropagate through `gru_after`; return the gradients w.r.t. inputs and W_h."""
+    """Backpropagate through `gru_after`; return gradients w.r.t. inputs (T, B, 3H) and W_h."""
     gates, hiddens, products, h_0 = cache
     size, previous = h_0.shape[1], np.concatenate((h_0[None], hiddens[:-1]))  # (T, B, H)
     z, r, h_tilde = np.split(gates, 3, 2)  # (T, B, H)

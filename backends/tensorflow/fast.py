@@ -75,7 +75,7 @@ def recurrence(inputs, h_0, W_h, options):
         hiddens = tf.stack(hiddens)  # (T+1, B, H)
 
         def backward(d_hiddens):
-            """Compute the pre-activation gradients dz, from the last time step to the first."""
+            """Backpropagate through the loop; return gradients w.r.t. inputs, h_0 and W_h."""
             # Transposed once: TensorFlow would merge tf.transpose into all T products, and products
             # with a transposed matrix are slower. TensorFlow does not merge tf.einsum.
             blocks = split(tf.einsum("ij->ji", W_h), options.device)
@@ -115,8 +115,8 @@ def build(arrays, options):
     def to_arrays(params):
         return split_gates(machine.to_arrays(params), options)
 
-    # Graphs: generating a token takes one call to TensorFlow instead of one per operation. Only
-    # tokens and state are arguments, because TensorFlow inspects all arguments at every call.
+    # Graphs: generating a token takes one call to TensorFlow instead of one per operation. The
+    # parameters are not arguments, because TensorFlow inspects all arguments at every call.
     @machine.device_scope(options.device)
     @tf.function
     def graph(tokens, state, masks=None):

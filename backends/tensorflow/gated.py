@@ -55,7 +55,7 @@ def gru(inputs, h_0, W_h, options):
         previous, z, r, h_tilde, resets = map(tf.stack, zip(*steps))  # (T, B, H)
 
         def backward(d_hiddens):
-            """Compute the pre-activation gradients dz, from the last time step to the first."""
+            """Backpropagate through the loop; return gradients w.r.t. inputs, h_0 and W_h."""
             W_zr, W_candidate = (split_transposed(W, options) for W in tf.split(W_h, parts, 1))
             factors = (
                 z,
@@ -105,7 +105,7 @@ def gru_after(inputs, h_0, W_h, options):
         previous, z, r, h_tilde, products = map(tf.stack, zip(*steps))  # (T, B, H)
 
         def backward(d_hiddens):
-            """Compute the gradients dz w.r.t. the products, from the last step to the first."""
+            """Backpropagate through the loop; return gradients w.r.t. inputs, h_0 and W_h."""
             W = split_transposed(W_h, options)
             coef_candidate = (1 - z) * (1 - h_tilde * h_tilde)
             factors = (
@@ -123,7 +123,7 @@ def gru_after(inputs, h_0, W_h, options):
                 dx.append(tf.concat([d_z, d_r, d_h_tilde], 1))
                 dz.append(tf.concat([d_z, d_r, d_h_tilde * r_t], 1))
                 d_h = d_h * z_t + product(dz[-1], W)
-            dx, dz = tf.stack(dx[::-1]), tf.stack(dz[::-1])  # (T, B, 3H)
+            dx, dz = tf.stack(dx[::-1]), tf.stack(dz[::-1])  # (T, B, 3H), for inputs and products
             return dx, d_h, recurrent_weight_grad(previous, dz, options)
 
         return tf.concat([previous[1:], h[None]], 0), backward
@@ -132,13 +132,13 @@ def gru_after(inputs, h_0, W_h, options):
 
 
 def lstm(inputs, h_0, c_0, W_h, options):
-    """Run the LSTM over inputs (T, B, 4H) from h_0 and c_0; return all h and the last c."""
+    """Run the LSTM over inputs (T, B, 4H) from h_0 and c_0; return hidden states and the last c."""
 
     # Hand-written backward pass of gates: the tape would differentiate every operation of the
     # gates, and compute W_h's gradient, at every time step.
     @tf.custom_gradient
     def loop(inputs, h_0, c_0, W_h):
-        """Compute the gates i, f and o, the candidate, and both states."""
+        """Compute the gates i, f and o, the candidate, and the hidden and cell states."""
         W = blocks(W_h, inputs, options)
         h, c, steps = h_0, c_0, []
         for x in tf.unstack(inputs):
@@ -152,7 +152,7 @@ def lstm(inputs, h_0, c_0, W_h, options):
         previous, cells, i, f, o, c_tilde, outputs = map(tf.stack, zip(*steps))  # (T, B, H)
 
         def backward(d_hiddens, d_c):
-            """Compute the pre-activation gradients dz, from the last time step to the first."""
+            """Backpropagate through the loop; return gradients w.r.t. inputs, h_0, c_0 and W_h."""
             W = split_transposed(W_h, options)
             # Coefficients at once: a few operations for all time steps take less time than many
             # small operations.

@@ -82,7 +82,7 @@ class Recurrence(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, d_hiddens):
-        """Compute the pre-activation gradients dz, from the last time step to the first."""
+        """Backpropagate through the loop; return gradients w.r.t. inputs, h_0 and W_h."""
         hiddens, h_0, W_h = ctx.saved_tensors
         product = make_matmul(W_h.T, len(hiddens))
         slope = (hiddens > 0).to(hiddens.dtype) if ctx.relu else tanh_slope(hiddens)

@@ -72,7 +72,7 @@ class GRU(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, d_hiddens):
-        """Compute the pre-activation gradients dz, from the last time step to the first."""
+        """Backpropagate through the loop; return gradients w.r.t. inputs, h_0 and W_h."""
         gates, hiddens, resets, W_h = ctx.saved_tensors
         size, previous = hiddens.shape[2], hiddens[:-1]  # (T, B, H)
         z, r, h_tilde = gates.chunk(3, 2)  # (T, B, H)
@@ -118,7 +118,7 @@ class GRUAfter(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, d_hiddens):
-        """Compute the gradients dz w.r.t. the products, from the last step to the first."""
+        """Backpropagate through the loop; return gradients w.r.t. inputs, h_0 and W_h."""
         gates, hiddens, products, W_h = ctx.saved_tensors
         size, previous = hiddens.shape[2], hiddens[:-1]  # (T, B, H)
         z, r, h_tilde = gates.chunk(3, 2)  # (T, B, H)
@@ -142,14 +142,14 @@ class GRUAfter(torch.autograd.Function):
 
 
 class LSTM(torch.autograd.Function):
-    """The LSTM loop over time, from inputs (T, B, 4H), h_0 and c_0 to all h and the last c."""
+    """The LSTM loop over time, from inputs (T, B, 4H), h_0 and c_0 to hidden states and last c."""
 
     # Hand-written backward pass of gates: autograd would differentiate every operation of the
     # gates, and compute W_h's gradient, at every time step.
 
     @staticmethod
     def forward(ctx, inputs, h_0, c_0, W_h):
-        """Compute the gates i, f and o, the candidate, and both states."""
+        """Compute the gates i, f and o, the candidate, and the hidden and cell states."""
         size, gates, product = h_0.shape[1], inputs, make_matmul(W_h, len(inputs))
         (hiddens, h), (cells, c) = (
             allocate_states(h_0, len(inputs)),
@@ -169,7 +169,7 @@ class LSTM(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, d_hiddens, d_c):
-        """Compute the pre-activation gradients dz, from the last time step to the first."""
+        """Backpropagate through the loop; return gradients w.r.t. inputs, h_0, c_0 and W_h."""
         gates, hiddens, cells, outputs, W_h = ctx.saved_tensors
         i, f, o, c_tilde = gates.chunk(4, 2)  # (T, B, H)
         # Coefficients at once: a few operations for all time steps take less time than many small

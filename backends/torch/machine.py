@@ -70,7 +70,7 @@ def synchronize(tensors, device):
 
 
 def environment():
-    """Return the versions of PyTorch and its libraries, the instruction set, and the GPU name."""
+    """Return the versions of PyTorch and its libraries, the instruction set, and the GPU's name."""
     versions = {"torch": str(torch.__version__)}
     names = {"Math Kernel Library": "mkl", "MKL-DNN": "onednn", "oneDNN": "onednn"}
     for name, version in re.findall(f"({'|'.join(names)})\\D*([\\d.]+)", torch.__config__.show()):
