@@ -20,9 +20,9 @@ if "bool" not in vars(numpy):
     # restored it, but MXNet does not support NumPy 2.)
     numpy.bool = bool
 
-# OpenMP threads spin while they wait for work. On a busy machine, spinning takes longer than the
-# matrix products (measured: 1.5 to 50 times slower with two threads). This small spin count is
-# OpenMP's default if there are more threads than cores.
+# OpenMP threads spin while they wait for work. On a busy machine, spinning costs more time than the
+# matrix products themselves (measured: 1.5 to 50 times slower with two threads). This small spin
+# count is OpenMP's default if there are more threads than cores.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # MXNet's elementwise kernels are slower with several threads (measured: 35 ms per minibatch with

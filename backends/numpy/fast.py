@@ -69,7 +69,7 @@ def lookup_inputs(tokens, params):
 
 
 def lookup_inputs_backward(d_rows, tokens, size):
-    """Sum gradients `d_rows` (T*B, G*H) over the occurrences of each token; return (size, G*H)."""
+    """Sum gradients `d_rows` (T*B, G*H) over each token's occurrences; return sums (size, G*H)."""
     if size <= 100:  # small vocabulary: a product with one-hot vectors is faster
         return np.eye(size, dtype=d_rows.dtype)[tokens].T @ d_rows
     # Sums of sorted rows: a product with one-hot vectors would take time proportional to `size`.

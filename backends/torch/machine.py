@@ -11,10 +11,10 @@ import numpy as np
 
 from rnn_scratch.contract import RNNScratchError
 
-# OpenMP threads spin while they wait for work. On a busy machine, spinning takes longer than the
-# operations (measured: up to 5 times slower with two threads; no progress alongside ten other
-# processes). This small spin count is enough to bridge the single-threaded operations between two
-# matrix products.
+# OpenMP threads spin while they wait for work. On a busy machine, spinning costs more time than the
+# operations themselves (measured: up to 5 times slower with two threads; no progress alongside ten
+# other processes). This small spin count is enough to bridge the single-threaded operations between
+# two matrix products.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 import torch
