@@ -7,7 +7,7 @@ Functions:
     evaluate: Compute the loss of a run's model on a text.
 
 Classes and constants:
-    Run: A run: its history, settings, vocabulary and parameters.
+    Run: The result of training: history, settings, vocabulary and parameters.
     Evaluation: The loss and perplexity that `evaluate` returns.
     Settings: The hyperparameters, which are keyword arguments of `train`.
     PRESETS: Named sets of arguments for `train`.

@@ -58,9 +58,9 @@ def train(
     Args:
         backend: Name of the backend. Default: "torch", or "numpy" if PyTorch is not installed.
         corpus: Name of a built-in or downloadable text. Default: *The Time Machine*, or the
-            built-in text if it is unavailable.
+            built-in text if the book is unavailable.
         text: Text file (UTF-8) to use instead of `corpus`.
-        model: Variant: "scratch", "fast" or "concise".
+        model: Model variant: "scratch", "fast" or "concise".
         device: "cpu", "cuda", "mps", or "auto" for the best available device.
         threads: Number of threads. Default: 1 for small networks, else the framework's default.
         eager: Whether to run functions uncompiled, for debugging.
@@ -125,13 +125,13 @@ def resume(
     report: Report | Callable[[str], object] | None = None,
     **settings: Any,
 ) -> Run | None:
-    """Resume a run, with the same results, bit for bit, as without the interruption.
+    """Resume a run; the results equal an uninterrupted run's results, bit for bit.
 
     Args:
         run: A run, its folder, or its short name, such as "last".
-        num_epochs: Total number of epochs.
+        num_epochs: Total number of epochs, including the epochs already trained.
         corpus: Name of a text, which must be the run's text. Default: the run's text.
-        text: File with the run's text, for example if the file was moved.
+        text: File with the run's text, for example if the original file was moved.
         backend: Name of the backend. Default: the last session's backend. With another backend,
             only `model` and `patience` default to the last session's values.
         model: Variant. Default: the last session's variant.
@@ -256,7 +256,7 @@ def evaluate(
         run: A run, its folder, its short name, such as "last", or a checkpoint file.
         corpus: Name of a text. Default: the run's text; the result then covers its training part
             and, in the field `held_out`, its held-out part.
-        text: Text file (UTF-8) to use instead of `corpus`. The text is normalized like the run's.
+        text: Text file (UTF-8) to use instead of `corpus`. It is normalized like the run's text.
         unknown: How to treat unknown characters, as in `predict`.
         best: Whether to use the parameters after the best epoch, as in `predict`.
         backend: Name of the backend, as in `predict`.

@@ -12,7 +12,7 @@ registered under the entry-point group ``rnn_scratch.backends``, with these modu
 ``machine``  devices, threads and array conversion, from `devices` to `array`
 ``workers``  communication between the processes of a training run, from `join` to `leave`
 
-Italics give the title of the lesson on a module. A backend from another package may omit ``fast``,
+Italics give the title of each module's lesson. A backend from another package may omit ``fast``,
 ``concise`` and ``workers``. `rnn-scratch check` compares a backend with this specification.
 
 To read a backend, start with `step` in ``scratch``. Three arguments recur: `options` is the
@@ -55,8 +55,8 @@ class Cell(NamedTuple):
 
     Attributes:
         gates: Names of the gates; gate g has the parameters W_xg, W_hg and b_g.
-        products: Number of gates that each successive matrix product of a time step computes.
-        num_states: Number of tensors (B, H) in the state; the first is the output.
+        products: For each successive matrix product of a time step, the number of gates computed.
+        num_states: Number of tensors (B, H) in the state; the first tensor is the output.
     """
 
     gates: tuple[str, ...]
@@ -108,7 +108,7 @@ class Options(NamedTuple):
 
     @property
     def deep(self) -> bool:
-        """Whether the network needs ``deep``, for several layers, an embedding or dropout."""
+        """Whether the network needs ``deep``: it has several layers, an embedding or dropout."""
         return self.num_layers > 1 or self.embedding > 0 or self.dropout > 0
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -130,7 +130,7 @@ class Optimizer(NamedTuple):
         lr: Default learning rate.
         slots: Names of the slots in the optimizer's state; a slot has one tensor per parameter.
         corrects: Whether the optimizer uses the bias corrections `c_m` and `c_v` of `Update`.
-        decays: Whether the optimizer applies weight decay.
+        decays: Whether the optimizer supports weight decay.
     """
 
     lr: float
@@ -208,7 +208,7 @@ class Batch(NamedTuple):
         return [{"masks": step_masks} for step_masks in self.masks]
 
     def map(self, function: Callable[..., Any], *arguments: Any) -> "Batch":
-        """Apply `function`, with `arguments` after the array, to every array in the minibatch."""
+        """Return a minibatch with `function(array, *arguments)` in place of each array."""
         return Batch(*(None if x is None else function(x, *arguments) for x in self))
 
 
@@ -326,7 +326,7 @@ def step(x: Tensor, state: State, params: Params, options: Options) -> tuple[Ten
 
 
 def forward(tokens: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
-    """Run all time steps: loop over ``step(encode(...))``, or do an equivalent computation.
+    """Run all time steps with a loop over ``step(encode(...))`` or an equivalent computation.
 
     Args:
         tokens: Integers (B, T).
@@ -565,9 +565,8 @@ def set_threads(threads: int | None) -> int:
         The number of threads in use.
 
     Raises:
-        RNNScratchError: If the framework can no longer change the number, or if this process was
-            forked after its parent process had computed with the framework, and could wait forever
-            for the parent's threads.
+        RNNScratchError: If the framework can no longer change the number, or if this process could
+            deadlock because it was forked after its parent had computed with the framework.
     """
 
 
@@ -642,8 +641,8 @@ def all_gather(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
     """Gather each tensor from all workers.
 
     The function can be called outside and inside a training step, compiled or not. It blocks until
-    all workers have called it. If a worker has ended, the call may block forever, and the process
-    that started the workers must end them.
+    all workers have called it. If a worker has ended, the call may block forever; the process that
+    started the workers must then end them.
 
     Args:
         tensors: Tensors, with equal shapes and dtypes in all workers.

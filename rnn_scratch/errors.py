@@ -1,6 +1,6 @@
 """Errors for the user, and functions that shorten the text and values quoted in errors."""
 
-LONGEST = 4000  # maximum number of characters of text that an error quotes
+LONGEST = 4000  # maximum number of characters in a problem or in a hint
 
 
 class RNNScratchError(Exception):

@@ -43,7 +43,7 @@ def update(rule: Update) -> Update:
 
 
 def digest(arrays: Arrays) -> str:
-    """Return 16 hexadecimal digits of a SHA-256 of the arrays' names, dtypes, shapes and values."""
+    """Return 16 hex digits of the SHA-256 of the arrays' names, dtypes, shapes and values."""
     content = hashlib.sha256()
     for name in sorted(arrays):
         values = np.ascontiguousarray(arrays[name])

@@ -196,7 +196,7 @@ def _build_deep(backend: Backend, arrays: Arrays, options: Options) -> Model:
 
 
 def workers(name: str, backend: Backend) -> ModuleType:
-    """Return the backend's module ``workers``; raise NotOffered if the backend lacks it."""
+    """Return the backend's ``workers`` module; raise NotOffered if the backend lacks it."""
     if not hasattr(backend, "workers"):
         raise NotOffered(f"The {name} backend does not support several workers.", "Use 1 worker.")
     return backend.workers

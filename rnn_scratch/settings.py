@@ -183,7 +183,7 @@ def annotations(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def validate(name: str, value: Any, annotation: Any) -> Any:
-    """Convert a value, such as a NumPy scalar, to a type; raise RNNScratchError if invalid."""
+    """Convert a value, such as a NumPy scalar, to the annotated type, or raise RNNScratchError."""
     plain = value.item() if isinstance(value, np.generic) else value
     try:
         converted = msgspec.convert(plain, annotation)
@@ -203,7 +203,7 @@ def validate(name: str, value: Any, annotation: Any) -> Any:
 
 
 def validate_arguments(function: Callable[..., Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Validate and convert a function's arguments of ``Annotated`` types; return all arguments."""
+    """Validate and convert the arguments that have ``Annotated`` types; return all arguments."""
     converted = dict(values)
     for name, annotation in annotations(function).items():
         if optional := get_args(annotation)[1:] == (NoneType,):

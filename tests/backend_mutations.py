@@ -39,7 +39,7 @@ class Mutation(NamedTuple):
     Attributes:
         name: A description of the mistake.
         function: The function that the check must name first.
-        output: Text that the output or location of the failure must contain; "" accepts any.
+        output: Text that the output or location of the failure must contain; "" accepts any text.
         changes: For each backend, old and new texts, alternating.
         file: The file to change.
         model: The variant to check.
@@ -56,7 +56,7 @@ class Mutation(NamedTuple):
 
 
 def of_lesson(mistake: mistakes.Mistake) -> Mutation:
-    """Convert a lesson's mistake to a mutation; check a mistake in a cell with this cell."""
+    """Convert a lesson's mistake to a mutation; check a mistake in a cell with that cell."""
     cell = {"step": "gru"}.get(mistake.function, mistake.function)
     options = PLAIN._replace(cell=cell) if cell in CELLS else PLAIN
     name, function, changes, file = mistake

@@ -31,7 +31,7 @@ if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_I
 
 # Control characters that a terminal would interpret, except tabs and line ends.
 CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]")
-# Variable that names JAX's cache of compiled programs; set before the xdist workers start.
+# Environment variable for JAX's cache of compiled programs; set before the xdist workers start.
 JAX_CACHE = "JAX_COMPILATION_CACHE_DIR"
 
 
@@ -116,7 +116,7 @@ def reported_devices(names):
 
 def devices_to_test(config):
     names, selection = tuple(backends_to_test(config)), config.getoption("--devices")
-    if selection == "cpu":  # every backend supports the CPU, so load none
+    if selection == "cpu":  # every backend supports the CPU, so load no backend
         return {name: ["cpu"] for name in names}
     devices_by_name = reported_devices(names)
     if selection == "all":
@@ -173,7 +173,7 @@ def backend_names(request):
 
 @pytest.fixture
 def emulated(request, tmp_path):
-    """Return environment variables that give each framework the device emu as well as the CPU."""
+    """Return environment variables that give each framework the device "emu" as well as the CPU."""
     if "torch" in request.node.callspec.params.values():
         registration = pytest.importorskip("torch").utils.backend_registration
         if not hasattr(registration, "_setup_privateuseone_for_python_backend"):
@@ -214,7 +214,7 @@ def small_run():
 
 @pytest.fixture
 def on_terminal(monkeypatch):
-    """Return a function that runs a command here, with a simulated terminal as stdout and stderr.
+    """Return a function that runs a command in this process, on a simulated terminal.
 
     The returned output omits colors and Rich's status line.
     """

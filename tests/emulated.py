@@ -13,7 +13,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 DEVICE = "emu"
-transfers = Counter()  # "to device" and "to host"
+transfers = Counter()  # numbers of copies "to device" and "to host"
 explicit = contextlib.nullcontext  # context in which JAX forbids implicit copies to the host
 
 
@@ -52,13 +52,13 @@ def counted(function, direction):
 
 
 def count_conversions(machine):
-    """Count the copies that the functions `tensor` and `array` of a backend make."""
+    """Count the copies that a backend's `tensor` and `array` functions make."""
     machine.tensor = counted(machine.tensor, "to device")
     machine.array = counted(machine.array, "to host")
 
 
 def jax(machine):
-    """Emulate the device with a second CPU; JAX does not combine arrays of different devices."""
+    """Emulate the device with a second CPU; JAX does not combine arrays on different devices."""
     from jax._src.array import ArrayImpl
 
     global explicit
@@ -79,7 +79,7 @@ def mxnet(machine):
 
 
 def tensorflow(machine):
-    """Emulate the device with a second logical CPU, made the default device, as a GPU would be."""
+    """Emulate the device with a second logical CPU, which is the default, as a GPU would be."""
     tf = machine.tf
     (cpu,), config = tf.config.list_physical_devices("CPU"), tf.config.experimental
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -152,7 +152,7 @@ def torch(machine):
     """
     torch = machine.torch
     torch.utils.backend_registration._setup_privateuseone_for_python_backend(DEVICE)
-    torch._C._set_only_lift_cpu_tensors(True)  # lets the mode see copies by torch.tensor
+    torch._C._set_only_lift_cpu_tensors(True)  # so that the mode sees copies by torch.tensor
 
     def compute(owner, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}

@@ -347,7 +347,7 @@ CONTRIBUTING = (CLONE / "notebooks" / "site" / "extending.md").read_text(encodin
 
 
 def lion(name):
-    """Return the source of the optimizer in extending.md, adapted to a backend as the page says."""
+    """Return the optimizer's source from extending.md, adapted to a backend as described there."""
     (source,) = re.findall(r"```python\n(@torch.no_grad.*?\n)```", CONTRIBUTING, re.DOTALL)
     if name == "torch":
         return source

@@ -5,7 +5,7 @@ import functools
 from make import lessons
 
 GRADING = "grading.graded("
-# The README's edit, which removes the network's memory.
+# The edit from the README, which removes the network's memory.
 EDIT = ('"W_xh"] + h', '"W_xh"] + 0 * h')
 TRAINING = "model, curve = train()"  # line that starts the first training run
 

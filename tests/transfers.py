@@ -34,7 +34,7 @@ def result(copies, expected):
 
 
 def train_epoch(case):
-    """Check that each minibatch goes to the device once, and only losses come back, at the end."""
+    """Check that minibatches are copied to the device once, and losses to the host at the end."""
     (model, batches), copies = model_and_batches(case), []
 
     def watched():

@@ -1,4 +1,4 @@
-"""Render a network as a single HTML file, with its weights and the scripts that compute it.
+"""Render a network as a single HTML file, with its weights and the scripts that run it.
 
 The file needs no server and loads no other files. The project's site uses the same scripts.
 """
@@ -21,7 +21,7 @@ STYLE, CONTROLS = "play.css", "network.html"
 
 
 def network(saved: Checkpoint) -> dict[str, Any]:
-    """Return the data from a checkpoint that the scripts need."""
+    """Extract the data that the scripts need from a checkpoint."""
     options = model_options(saved.settings, len(saved.vocab))
     return {
         "options": {**options._asdict(), "num_states": options.num_states},

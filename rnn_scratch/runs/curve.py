@@ -23,7 +23,7 @@ _STYLE_LOCK = threading.Lock()  # `rc_context` changes settings that all threads
 
 
 def draw(axes: Any, histories: Mapping[str, Sequence[Epoch]]) -> None:
-    """Plot perplexity by epoch: a solid line for each name, and a dashed one for held-out text.
+    """Plot perplexity by epoch: a solid line for each name, and a dashed line for held-out text.
 
     Perplexities of HIGHEST or more are omitted.
     """

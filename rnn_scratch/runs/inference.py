@@ -25,7 +25,7 @@ class Evaluation(NamedTuple):
 
     tokens: int  #: number of evaluated tokens
     loss: float  #: mean loss per character in nats; divide by log(2) for bits
-    perplexity: float | None  #: None if it is too large for a float
+    perplexity: float | None  #: exp(loss), or None if it is too large for a float
     uniform: float  #: perplexity of a uniform model, which equals the vocabulary size
     unigram: float  #: perplexity of a unigram model with this text's character frequencies
     skipped: int  #: number of characters omitted because the vocabulary lacks them
@@ -72,8 +72,8 @@ def predict(
 ) -> str:
     """Return the prefix and the `length` characters that a run's model generates after it.
 
-    Characters are sampled from softmax(logits / temperature), except those that `top_k`, `top_p`
-    and `min_p` exclude. Without these four arguments, the most likely character is chosen.
+    Characters are sampled from softmax(logits / temperature), restricted by `top_k`, `top_p` and
+    `min_p`. Without these four arguments, the most likely character is chosen.
     `stream` is called with the prefix, and with each character as soon as it is chosen.
     """
     setup, saved = load(resolve_run(run), best, **runtime)

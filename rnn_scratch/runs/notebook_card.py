@@ -30,7 +30,7 @@ class Live(LineReport):
         self.handle = sys.modules["IPython"].display.display(data, raw=True, display_id=True)
 
     def progress(self, event: Progress) -> None:
-        """Update the curve, the metrics and the time left, at most every MIN_SECONDS seconds."""
+        """Update the curve, the metrics and the time left, at most once every MIN_SECONDS."""
         if time.monotonic() - self.update_time >= MIN_SECONDS:
             text = f"epoch {event.epoch} of {self.num_epochs}  {within_epoch(event)}"
             self.handle.update(self._data(f"{text}{time_left(event.left)}".rstrip()), raw=True)

@@ -14,5 +14,5 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
 }
 
-# Arguments with which the `train` command calls `predict` for the text that it prints at its end.
+# Arguments of the `predict` call that generates the text printed at the end of the `train` command.
 SAMPLE: dict[str, Any] = {"length": 300, "temperature": 0.5, "seed": 1}

@@ -72,7 +72,7 @@ def listing(
 
 
 def next_number(parent: Path) -> int:
-    """Return the number for a new run in a folder: one more than the largest in use."""
+    """Return the number for a new run in a folder: one more than the largest number in use."""
     return max((record.number for _, record in read_runs(parent)), default=0) + 1
 
 
@@ -80,7 +80,7 @@ def resolve_run(run: Run | str | Path) -> Path:
     """Return the folder of a `Run` or of a run with a short name; return a path unchanged.
 
     A short name is a run's number, or `last` for the run with the most recently started session.
-    An existing path takes precedence. Raises RNNScratchError unless the name fits exactly one run.
+    An existing path takes precedence. Raises RNNScratchError unless exactly one run matches.
     """
     if isinstance(run, Run):
         return run.folder

@@ -46,7 +46,7 @@ class RunRecord(Record):
     format: Annotated[int, Meta(ge=RUN_FORMAT, le=RUN_FORMAT)]  #: format number of the file
     settings: Settings  #: settings of the run
     text: TextRecord  #: the text's location and digest
-    number: Annotated[int, Meta(ge=1)]  #: the run's number, a short name
+    number: Annotated[int, Meta(ge=1)]  #: the run's number, usable as a short name
     sessions: Annotated[list[Session], Meta(min_length=1)]  #: all sessions, in order
 
 

@@ -1,9 +1,9 @@
 """Sessions of a run: the first session, sessions that resume the run, and their records.
 
-A session holds the lock of the run's folder. It appends each epoch to the history. It writes a
-checkpoint at its end, and at intervals so long that checkpoints take 1 % of the training time. The
-history is synced to disk before the checkpoint: after a kill or a power cut at any moment, the run
-can be resumed from the checkpoint, and later lines of the history are dropped.
+A session holds the lock of the run's folder. It appends each epoch to the history. It writes
+checkpoints at intervals that limit their cost to about 1 % of the training time, and a last
+checkpoint at its end. The history is synced to disk before each checkpoint: after a kill or a power
+cut at any moment, the run can be resumed from the checkpoint; later history lines are dropped.
 """
 
 import contextlib
@@ -70,7 +70,7 @@ def resumed_settings(folder: Path, record: RunRecord, values: dict[str, Any]) ->
 
 
 def require_held_out(settings: Settings, patience: int) -> None:
-    """Raise RNNScratchError if patience requires held-out text that the settings lack."""
+    """Raise RNNScratchError if `patience` is positive, but the settings hold out no text."""
     if patience and not settings.holds_out:
         raise RNNScratchError(
             f"`patience` {patience} needs held-out text to compare epochs on.",
@@ -79,7 +79,7 @@ def require_held_out(settings: Settings, patience: int) -> None:
 
 
 def train(work: Work, group: WorkerGroup | None = None) -> Generator[Event, None, Run]:
-    """Train a new model, or resume a run with the same results as without the interruption.
+    """Train a new model, or resume a run; the results equal an uninterrupted run's results.
 
     Invalid arguments raise an error before the folder is created. With several workers, only worker
     0 calls this function; the other workers call `follow`.
@@ -225,7 +225,7 @@ class _RunWriter:
         self.size, self.sha256 = len(lines), hashlib.sha256(lines)
         self.setup = setup
         checkpoint.save(folder / checkpoint.FILE, latest)
-        self.saved = latest  # checkpoint on the disk
+        self.saved = latest  # latest checkpoint on disk
         self.due = 0.0  # earliest time of the next periodic checkpoint
 
     @property
@@ -255,7 +255,7 @@ class _RunWriter:
         self.latest = replace(self.latest, incomplete=NOTHING, **progress)
 
     def early_stop_reason(self) -> str | None:
-        """Return why training ends after the latest epoch, or None if it continues."""
+        """Return the reason to end training after the latest epoch, or None to continue."""
         epoch, patience = self.latest.epoch, self.session.patience
         if self.best is None or not 0 < patience <= epoch - self.best.epoch:
             return None
@@ -263,7 +263,7 @@ class _RunWriter:
         return f"{reason} (`patience` {patience})"
 
     def save(self, if_due: bool = False) -> None:
-        """Save the latest state unless it is saved; with `if_due`, only if a checkpoint is due."""
+        """Save the latest state if unsaved and, with `if_due`, only if a checkpoint is due."""
         start = time.perf_counter()
         if self.latest is self.saved or (if_due and start < self.due):
             return

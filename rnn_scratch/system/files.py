@@ -1,4 +1,4 @@
-"""Read, replace and lock files; a kill or a power cut leaves either the old file or the new one."""
+"""Read, replace and lock files; a kill or a power cut leaves either the old or the new file."""
 
 import contextlib
 import errno
@@ -17,7 +17,7 @@ RENAME_RETRIES, RETRY_SECONDS = 5, 0.1
 
 
 class Damaged(RNNScratchError):  # noqa: N818 - a state, as a file's reader sees it
-    """A file has been changed, or was only partly written."""
+    """The error for a file that has been changed or was only partly written."""
 
 
 def read(path: Path, max_size: int, missing_error: RNNScratchError) -> bytes:
@@ -35,7 +35,7 @@ def read(path: Path, max_size: int, missing_error: RNNScratchError) -> bytes:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Write a temporary file in the same folder, sync it, and rename it to `path`.
+    """Write `data` to a temporary file in the same folder, sync it, and rename it to `path`.
 
     Raises RNNScratchError if the file cannot be written; after any error, the old file remains.
     """

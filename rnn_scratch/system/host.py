@@ -1,4 +1,4 @@
-"""Describe the machine in records and messages: its processor, cores and versions."""
+"""Describe the machine for records and messages: its processor, cores and versions."""
 
 import os
 import platform

@@ -1,7 +1,7 @@
 """Call functions in child processes, so that a framework's crash raises an error.
 
 A child receives a pickled call, ``partial(function, *arguments)``, through its standard input, and
-sends the values that the function yields, pickled, through its standard output. In contrast to
+sends the values that the function yields, pickled, through its standard output. Unlike with
 `multiprocessing`, children don't execute the parent's script. A child exits when its standard input
 closes, which happens even if the parent crashes. It stays in the parent's process group, so that
 Ctrl-C and Ctrl-Z reach it.
@@ -29,11 +29,11 @@ POLL_INTERVAL = 0.1  # seconds
 
 
 class Crashed(RNNScratchError):  # noqa: N818 - a state, as the parent sees it
-    """A child was killed or failed; `problem` names the signal, or the exit code and a message."""
+    """The error for a child that was killed or failed: a signal, or an exit code and message."""
 
 
 class Aborted(Crashed):
-    """A library aborted the child with SIGABRT."""
+    """The error for a child that a library aborted with SIGABRT."""
 
 
 @contextlib.contextmanager
@@ -42,7 +42,7 @@ def start(
     timeout: float = math.inf,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[dict[Any, Popen[bytes]], Iterator[tuple[Any, Any]]]]:
-    """Start a child process for each call, and kill the children at the end of the context.
+    """Start a child process for each call, and kill the children when the context exits.
 
     The iterator yields the name of a call and an answer, or (None, None) after POLL_INTERVAL
     without an answer. A call's last answer is None or, if the call fails, an RNNScratchError: the
@@ -127,7 +127,7 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     parent = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
-    signal.signal(signal.SIGINT, lambda *_: None)  # the parent also gets it, and decides what to do
+    signal.signal(signal.SIGINT, lambda *_: None)  # the parent gets SIGINT and decides what to do
     call = pickle.load(parent)
 
     def exit_with_parent() -> None:

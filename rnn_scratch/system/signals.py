@@ -1,4 +1,4 @@
-"""Signals that stop a command: Ctrl-C, and those that batch systems and closing terminals send.
+"""Signals that stop a command: Ctrl-C, and signals of batch systems and closing terminals.
 
 Signals that the process ignores, as under ``nohup``, stay ignored.
 """
@@ -18,7 +18,7 @@ DEBOUNCE_SECONDS = 1.0  # `timeout` signals the process, and then its group
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal has asked the command to stop."""
+    """The exception that a signal raises to stop the command."""
 
     def __init__(self, number: int) -> None:
         """Store the signal's number."""

@@ -52,7 +52,7 @@ BOOKS = {
 }
 BUILT_IN = "tide-clock"
 NAMES = (*BOOKS, BUILT_IN)
-# The text between the start and end notices of a Project Gutenberg file.
+# Pattern for the text between the start and end notices of a Project Gutenberg file.
 FRAME = re.compile(
     r"^\*\*\* START OF TH\w+ PROJECT GUTENBERG[^\n]*(.*?)^\*\*\* END OF TH",
     re.MULTILINE | re.DOTALL,
@@ -135,7 +135,7 @@ def _load_book(name: str) -> Text:
                 path.unlink()  # pooch itself removes only files with a wrong SHA-256
                 raise ValueError
             content = match[1].strip("\n") + "\n"
-    except (OSError, ValueError) as error:  # OSError includes the exceptions of requests
+    except (OSError, ValueError) as error:  # the exceptions of requests are OSErrors
         reason = getattr(error, "strerror", None) or type(error).__name__
         if isinstance(error, ValueError):
             reason = "the file is damaged or contains another text"

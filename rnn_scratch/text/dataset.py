@@ -90,7 +90,7 @@ def prepare(text: books.Text, settings: Settings) -> Dataset:
 
 
 def reload_and_verify(original: TextRecord | books.Text, text: books.Text | None) -> books.Text:
-    """Return `text`, or the original if None; raise RNNScratchError if the text has changed."""
+    """Return `text`, or the original text if None; raise RNNScratchError if the text differs."""
     if text is None:
         is_file = original.corpus == "file"
         text = books.read_file(original.origin) if is_file else books.load(original.corpus)

@@ -1,1 +1,1 @@
-"""Training: setup, schedule, the loop over minibatches, and its events. No module writes files."""
+"""Training: setup, schedule, the loop over minibatches, and events. No module here writes files."""

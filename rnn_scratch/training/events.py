@@ -51,16 +51,16 @@ NOTHING = Incomplete()
 class Session(Record):
     """A training session of a run: its machine, time and result."""
 
-    started: Time  #: time of the start
+    started: Time  #: start time
     process: Count  #: process ID
     from_epoch: LastEpoch  #: last epoch completed before this session started
     runtime: Runtime  #: backend, device and threads in use
-    machine: Machine  #: the computer that trains
+    machine: Machine  #: machine on which the session runs
     environment: Versions  #: versions of the framework and its libraries
     outcome: Literal["running", "finished", "interrupted", "failed"]  #: still "running" if killed
     patience: LastEpoch = 0  #: epochs without improvement after which training ends; 0: no limit
     reason: str | None = None  #: reason for ending before the last epoch, or None
-    ended: Time | None = None  #: time of the end
+    ended: Time | None = None  #: end time; None before the end
     to_epoch: LastEpoch | None = None  #: last complete epoch in the checkpoint
     predictions: Annotated[list[str], Meta(max_length=2)] = []  #: text generated after each prefix
 
@@ -108,7 +108,7 @@ Event = Message | Started | Progress | Epoch | Ended
 
 
 class Report:
-    """A receiver of training events; this base class ignores them."""
+    """A receiver of training events; this base class ignores all events."""
 
     def log(self, line: str) -> None:
         """Receive a line for the user."""
@@ -123,10 +123,10 @@ class Report:
         """Receive the metrics of an epoch that has been appended to the history."""
 
     def ended(self, event: Ended) -> None:
-        """Receive the end of the session; if it failed, an exception follows."""
+        """Receive the end of the session; an exception follows if the session failed."""
 
     def receive(self, event: Event) -> None:
-        """Call the method for the type of the event."""
+        """Call the method for the event's type."""
         match event:
             case Message():
                 self.log(event.text)

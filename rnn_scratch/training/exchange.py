@@ -1,4 +1,4 @@
-"""Exchange values other than gradients between the workers of a training run.
+"""Exchange values other than gradients among the workers of a training run.
 
 All workers call these functions in the same order and get equal results; a single worker gets its
 input back. Integers are sent in the model's dtype, so float32 must represent them exactly.
@@ -57,7 +57,7 @@ def all_gather_integers(
 def agree(
     group: WorkerGroup, backend: Backend, options: Options, size: int, request: int | None
 ) -> tuple[int, int | None]:
-    """Return worker 0's `size`, and a signal that any worker has received, or None."""
+    """Return worker 0's `size`, and the signal that a worker has received, or None."""
     values = min(size, MAX_INTEGER), request or 0
     rows = all_gather_integers(group, backend, options, *values)
     return rows[0][0], next((signal for _, signal in rows if signal), None)

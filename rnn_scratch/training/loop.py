@@ -137,7 +137,7 @@ def each_update(setup: Setup, num_skipped: int) -> Iterator[Update]:
 def predictions(setup: Setup) -> list[str]:
     """Return the text generated after each of the chapter's prefixes that can be encoded.
 
-    If the vocabulary can encode neither, the prefix is its most frequent character.
+    If the vocabulary can encode neither prefix, its most frequent character is used instead.
     """
     vocab = setup.dataset.vocab
     texts = [prefix for prefix in PREFIXES if set(prefix) <= set(vocab)]
@@ -166,7 +166,7 @@ def _common_start(setup: Setup, last_epoch: int, incomplete: Incomplete) -> tupl
 def _train_chunk(
     setup: Setup, batches: Iterable[Batch], updates: Iterator[Update], incomplete: Incomplete
 ) -> Incomplete:
-    # Train this worker's rows of the minibatches after `incomplete` in the same epoch.
+    # Train on this worker's rows of the minibatches that follow `incomplete` in the same epoch.
     model, machine, device = setup.model, setup.backend.machine, setup.model.options.device
     rows = exchange.share(setup.settings.batch_size, setup.group)
     batches = (exchange.select_batch_rows(batch, rows) for batch in batches)

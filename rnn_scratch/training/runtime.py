@@ -8,7 +8,7 @@ from ..system.records import Count, Line, Record
 
 
 class Runtime(Record, omit_defaults=False):
-    """A backend, a model variant, and the device, threads and workers that compute the model."""
+    """A backend, a model variant, a device, and the numbers of threads and workers."""
 
     backend: Line = "torch"
     model: Line = "scratch"

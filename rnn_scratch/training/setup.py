@@ -51,10 +51,10 @@ def set_up(
 ) -> Setup:
     """Prepare the text, start the backend, draw the parameters and build the model.
 
-    `arrays`, if passed, contains the parameters, and the text may be None. Several workers connect
-    to each other and start from worker 0's parameters. Raises RNNScratchError if, checked in this
-    order, the text does not fit the settings, the backend does not start, the workers cannot
-    connect, or the backend does not support the device or the model.
+    If `arrays` is passed, it contains the parameters, and `text` may be None. Several workers
+    connect to each other and start from worker 0's parameters. Raises RNNScratchError if, checked
+    in this order, the text does not fit the settings, the backend does not start, the workers
+    cannot connect, or the backend does not support the device or the model.
     """
     data = None if text is None else dataset.prepare(text, settings)
     threads, weights = runtime.threads, len(CELLS[settings.cell].gates) * settings.num_hiddens**2

@@ -1,1 +1,1 @@
-"""Training with several workers: starting, connecting and ending them."""
+"""Training with several workers: starting, connecting and ending the workers."""

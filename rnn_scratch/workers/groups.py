@@ -10,7 +10,7 @@ from ..system import processes
 from . import mpi
 
 Answer = TypeVar("Answer")
-# Errors of a worker that another worker's failure may have caused.
+# Errors in a worker that may be consequences of another worker's failure.
 CONSEQUENCES = mpi.PeerLost, processes.Aborted
 
 

@@ -1,4 +1,4 @@
-"""Detect how to launch workers: as child processes, or with an MPI launcher."""
+"""Detect how workers are launched: as child processes, or by an MPI launcher."""
 
 import os
 from typing import NamedTuple

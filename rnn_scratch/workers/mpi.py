@@ -33,7 +33,7 @@ class PeerLost(RNNScratchError):  # noqa: N818 - a consequence of another worker
 
 
 def forget_launcher() -> None:
-    """Delete a launcher's variables, so that child processes do not use its MPI connections."""
+    """Delete launchers' environment variables, so that children don't use their MPI connections."""
     for name in [name for name in os.environ if name.startswith(VARIABLES)]:
         del os.environ[name]
 
@@ -85,7 +85,7 @@ def finalize(seconds: float = EXIT_TIMEOUT) -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process after printing all output, without the exit handlers of libraries."""
+    """Print all buffered output, and end the process without running libraries' exit handlers."""
     with contextlib.suppress(OSError):
         print(end="", flush=True)
     os._exit(code)

@@ -1,4 +1,4 @@
-"""Metrics and tables of a comparison, verified on records small enough to compute by hand."""
+"""Metrics and tables of small comparisons, checked against hand-computed values."""
 
 import re
 

@@ -104,7 +104,7 @@ def test_link_in_a_received_run_is_not_followed():
 
 
 def test_folder_without_a_record_is_reused():
-    """Create a run where a killed process left a lock and a temporary file, but no record."""
+    """Train in a folder where a killed process left a lock and a temporary file, but no record."""
     Path("r").mkdir()
     for name in (files.LOCK, f".run.json.1234{files.TEMPORARY}"):
         Path("r", name).touch()

@@ -52,7 +52,7 @@ def test_killed_run_resumes_exactly(backend_name, kills):
     arguments = options(backend=backend_name, threads=1, run=run, **SETTINGS)
     for attempt in range(kills):
         is_early = attempt % 5 == 4  # kill some processes while they start
-        # A third of the sessions save at the default rate; the others save after every chunk.
+        # A third of the sessions save at the default rate; the rest save after every chunk.
         program = {} if attempt % 3 == 1 else {"program": ("-c", SAVING)}
         process = start("train", *arguments, "--num-epochs", 10**6, **program)
         if not is_early:
@@ -121,7 +121,7 @@ def test_full_disk_stops_a_run_that_resumes_exactly():
     result.assert_error("could not be written", os.strerror(errno.EFBIG), "limited")
     epoch = checkpoint.load("limited").epoch
     assert 0 < epoch < 150
-    # The checkpoint has the epoch missing in the history, as a partial epoch with all minibatches.
+    # The checkpoint has the epoch that the history lacks, as a partial epoch with all minibatches.
     assert f"The checkpoint of epoch {epoch} and " in result.out
     assert "is kept. To resume from there:\n" in result.out
     assert hidden_files("limited") == []

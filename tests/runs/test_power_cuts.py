@@ -86,7 +86,7 @@ class File:
         self.written = self.synced = b""
 
     def may_be(self):
-        """Return possible contents: all, or the synced part alone, half completed or padded."""
+        """Return possible contents: all; or the synced part alone, plus half the rest, or zeros."""
         length, num_synced = len(self.written), len(self.synced)
         zeros = bytes(length - num_synced)
         return (
@@ -98,8 +98,8 @@ class File:
 
 
 def remains(calls):
-    """Yield numbers of calls before a power cut, with files that may be on the disk after it."""
-    names, synced_names = {}, {}  # files by path: now, and certainly on the disk
+    """Yield the number of calls before a power cut, and files that may be on the disk after it."""
+    names, synced_names = {}, {}  # files by path: current, and certainly on the disk
     for num_calls, (kind, path, *arguments) in enumerate(calls, 1):
         if kind == "create":
             names[path] = File()

@@ -236,7 +236,7 @@ def test_commands_find_runs_by_number(capsys):
     run_in_process(capsys, "predict", "3").assert_error(
         "runs has 0 runs with the number 3", "`rnn-scratch runs`"
     )
-    # A folder called "last" takes precedence, also as the folder of a new run.
+    # A folder called "last" takes precedence over the short name, even as a new run's folder.
     run = rnn_scratch.train("numpy", run="last", num_epochs=1, seed=3, **SMALL)
     assert run.folder == Path("last")
     assert written("last") == written(run.folder.absolute()) != written("2")

@@ -15,7 +15,7 @@ from rnn_scratch import registry
 from rnn_scratch.contract import CELLS, MODULES
 
 LESSONS = ("scratch", "cells", "deep")
-# Maximum number of lines in scratch.py, and in all three files. NumPy has no automatic
+# Maximum numbers of lines in scratch.py, and in all three files. NumPy has no automatic
 # differentiation, so its files also contain backward passes.
 MAX_LINES = {"numpy": (190, 365)}
 CELL_NAMES = [cell.replace("-", "_") for cell in CELLS]

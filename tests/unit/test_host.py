@@ -8,7 +8,7 @@ from helpers import SMALL, history, options, run_subprocess
 
 from rnn_scratch import registry
 
-# Wide enough that TensorFlow distributes the columns of W_hh over the threads.
+# A network wide enough for TensorFlow to distribute the columns of W_hh among threads.
 WIDE = {**SMALL, "num_hiddens": 256, "dtype": "float64", "num_epochs": 2}
 
 
@@ -46,7 +46,7 @@ def test_tf32_is_off_by_default(backend, backend_name):
 
 
 def test_peak_memory_is_the_maximum():
-    # A new process, because this process may have used more memory earlier.
+    # Use a new process, because this process may have used more memory earlier.
     program = """if True:
         import numpy as np
         from rnn_scratch.compare.tasks import peak_memory

@@ -1,4 +1,4 @@
-"""Every setting is validated against its declared type; errors name the setting and value."""
+"""Every setting is validated against its declared type; errors name the setting and the value."""
 
 import math
 

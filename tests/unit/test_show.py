@@ -1,4 +1,4 @@
-"""Function sources from the backends' files, and the command `show`, which prints them."""
+"""Function sources from the backends' files, and the `show` command, which prints them."""
 
 from pathlib import Path
 

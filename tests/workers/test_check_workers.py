@@ -18,7 +18,7 @@ REVERSED = "sum(parts[::-1]) / len(parts) for"
 
 @pytest.fixture(autouse=True)
 def _engine(request):
-    """Skip a test if the backend has no workers here; MPI, for example, is an optional extra."""
+    """Skip a test if the backend does not support workers here; MPI, for example, is optional."""
     if "backend_name" in request.fixturenames:
         require_engine(request.getfixturevalue("backend_name"))
 

@@ -1,4 +1,4 @@
-"""Workers launched with the option `--workers`, with `mpiexec` or with `srun`."""
+"""Workers launched with the `--workers` option, with `mpiexec` or with `srun`."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from rnn_scratch.workers.launch import Launch
 
 PATH = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
 MPIEXEC = (shutil.which("mpiexec", path=PATH) or "mpiexec", "-n")
-# Prints with a single call, so that the output of several processes does not mix.
+# Program that prints with a single call, so that the output of several processes does not mix.
 DETECT = """
 import os
 from rnn_scratch.workers import launch, mpi

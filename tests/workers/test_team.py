@@ -54,7 +54,7 @@ def command(backend, epochs, **settings):
 
 @pytest.fixture
 def name(backend_names):
-    """Return the name of the backend whose workers the tests make fail."""
+    """Return the name of the backend in whose workers the tests cause failures."""
     for candidate in ("torch", "numpy"):
         if candidate in backend_names and has_engine(candidate):
             return candidate
