@@ -212,7 +212,7 @@ def predict(
             choose the most likely character.
         top_k: Sample only from the k most likely characters.
         top_p: Sample only from the smallest set of most likely characters whose probabilities add
-            up to this value.
+            up to at least this value.
         min_p: Sample only from characters whose probability is at least this fraction of the
             highest probability.
         seed: Random seed for sampling.

@@ -40,7 +40,7 @@ class Mutation(NamedTuple):
         name: A description of the mistake.
         function: The function that the check must name first.
         output: Text that the output or location of the failure must contain; "" accepts any text.
-        changes: For each backend, old and new texts, alternating.
+        changes: For each backend, alternating old and new texts.
         file: The file to change.
         model: The variant to check.
         options: The options of the fixed draws to check; None for the draws of `check`.

@@ -105,7 +105,7 @@ def history(folder: Path, size: int | None = None, sha256: str | None = None) ->
     absence = Damaged(f"{path} does not exist.", BACKUP)
     data = files.read(path, MAX_HISTORY, absence)[:size] if path.exists() else b""
     try:
-        for line in io.BytesIO(data[: data.rfind(b"\n") + 1]):  # reads line by line
+        for line in io.BytesIO(data[: data.rfind(b"\n") + 1]):  # yields one line at a time
             epochs.append(msgspec.json.decode(line, type=Epoch))
     except (ValueError, RecursionError) as error:
         problem = f"Line {len(epochs) + 1} of {path} is damaged: {format_value(str(error), 200)}."

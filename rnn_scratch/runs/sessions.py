@@ -40,7 +40,7 @@ MAX_CHECKPOINT_INTERVAL = 300.0  # seconds
 
 
 class Work(Record):
-    """The task of a training session, for one worker or several workers."""
+    """The task of a training session, with one worker or several workers."""
 
     settings: Settings
     text: books.Text

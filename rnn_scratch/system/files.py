@@ -74,7 +74,7 @@ def _rename(source: Path, target: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Sync the names in a folder to disk, if the file system can sync folders."""
+    """Sync a folder's entries to disk, if the file system can sync folders."""
     with contextlib.suppress(OSError):
         folder = os.open(path, os.O_RDONLY)
         try:

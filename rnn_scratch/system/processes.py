@@ -120,7 +120,7 @@ def one_line(text: str) -> str:
 
 
 def main() -> None:
-    """Receive a call from the parent, make it in this child, and send its answers."""
+    """Receive a call from the parent, execute it in this child, and send its answers."""
     # A framework's output must not mix with the answers, and programs that the framework starts
     # must not read the data that the parent sends.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")

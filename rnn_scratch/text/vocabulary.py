@@ -17,7 +17,7 @@ def normalize(text: str, mode: str) -> str:
 
     ``chapter``: lower-case letters and spaces, each line stripped, lines joined without a
     separator. ``spaced``: like ``chapter``, with a space between lines. ``none``: unchanged,
-    for other scripts, capitals, punctuation and newlines.
+    to keep other scripts, capitals, punctuation and newlines.
     """
     if mode == "none":
         return text

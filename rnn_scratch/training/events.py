@@ -66,7 +66,7 @@ class Session(Record):
 
 
 class Message(Record, tag=True):
-    """A line for the user."""
+    """A line of text for the user."""
 
     text: str
 

@@ -36,5 +36,5 @@ def each_update(settings: Settings, num_skipped: int, total: int) -> Iterator[Up
 
 
 def correct_bias(update: Update, t: int) -> Update:
-    """Return update t (counted from 1) with its bias corrections."""
+    """Return `update` with the bias corrections for update number t, counted from 1."""
     return update._replace(c_m=1 - update.beta1**t, c_v=1 - update.beta2**t)

@@ -86,7 +86,7 @@ class File:
         self.written = self.synced = b""
 
     def may_be(self):
-        """Return possible contents: all; or the synced part alone, plus half the rest, or zeros."""
+        """Return possible contents: all, or synced data plus nothing, half the rest, or zeros."""
         length, num_synced = len(self.written), len(self.synced)
         zeros = bytes(length - num_synced)
         return (
