@@ -1,4 +1,4 @@
-"""Comparison records, small enough to compute their statistics by hand."""
+"""Comparison records that are small enough to compute their statistics by hand."""
 
 from rnn_scratch.compare.record import (
     COMPARISON_FORMAT,

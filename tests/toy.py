@@ -1,7 +1,7 @@
 """A toy framework for the guide to writing a backend: NumPy with the rules of a larger framework.
 
 Tensors are computed by another thread and are immutable. `value_and_grad` differentiates a function
-with respect to its argument; all other values that the function uses are constants.
+with respect to its argument; all other values that the function uses are treated as constants.
 """
 
 import concurrent.futures

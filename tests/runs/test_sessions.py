@@ -1,4 +1,4 @@
-"""Simultaneous sessions on one run, and signals that stop a session."""
+"""Simultaneous sessions of one run, and signals that stop a session."""
 
 import signal
 from functools import partial

@@ -44,7 +44,7 @@ FOREIGN = {
 
 @pytest.fixture
 def foreign(tmp_path):
-    """Return environment variables with which the packages in FOREIGN are installed."""
+    """Install the packages in FOREIGN; return environment variables that let Python find them."""
     return install_packages(tmp_path / "site", FOREIGN)
 
 

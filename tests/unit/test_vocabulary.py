@@ -1,4 +1,4 @@
-"""Vocabularies: normalization, encoding and decoding, and training and held-out tokens."""
+"""Vocabularies: normalization, encoding, decoding, and training and held-out tokens."""
 
 import os
 import re
