@@ -120,7 +120,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(name="all")
 def all_backends(session: nox.Session) -> None:
-    """Test all backends that this platform supports in a single environment."""
+    """In a single environment, test all backends that this platform supports."""
     run_tests(session, "all", *session.posargs)
 
 
@@ -289,7 +289,7 @@ def site(session: nox.Session) -> None:
 
 @nox.session
 def browser(session: nox.Session) -> None:
-    """Test pages in an installed Chromium, or Playwright's (`playwright install chromium`)."""
+    """Test pages in an installed Chromium, or in Playwright's (`playwright install chromium`)."""
     session.install("-e", ".[site,test]", "playwright", "axe-playwright-python")
     build_site(session)
     names = ("site", "play", "run", "train", "scratch", "slides")
@@ -299,7 +299,7 @@ def browser(session: nox.Session) -> None:
 
 @nox.session
 def records(session: nox.Session) -> None:
-    """Make the records that the README and pages quote (takes hours), or only those after `--`."""
+    """Make the records that the README and pages quote (takes hours), or those named after `--`."""
     session.install("-e", ".[all]")
 
     def is_selected(name: str) -> bool:
@@ -362,7 +362,7 @@ def notebooks(session: nox.Session, name: str) -> None:
 
 @nox.session
 def slides(session: nox.Session) -> None:
-    """Make slides of all lessons (or those after `--`) from the notebooks, in build/slides."""
+    """Make slides from all lessons' notebooks (or from those named after `--`), in build/slides."""
     session.install("-e", ".[site]")
     session.run("python", "-m", "make.slides", *session.posargs, env=TOOLS)
 

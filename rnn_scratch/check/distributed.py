@@ -41,7 +41,7 @@ def all_gather(case: Case) -> Iterator[Result]:
 
 
 def all_reduce(case: Case) -> Iterator[Result]:
-    """Compare the mean loss with the loss on all rows, and mean gradients with gathered ones."""
+    """Compare the mean loss with the loss on all rows, and mean gradients with gathered means."""
     part, model = _part(case), case.model()
     loss, grads, _ = part.scratch.gradients(model, *part.minibatch())
     mean_loss, mean_grads = case.backend.workers.all_reduce(loss, grads)
@@ -55,7 +55,7 @@ def all_reduce(case: Case) -> Iterator[Result]:
 
 
 def train_minibatch_distributed(case: Case) -> Iterator[Result]:
-    """Check that the workers compute the parameters of a single process that trains on all rows."""
+    """Check that the workers end with the parameters of one process that trains on all rows."""
     model, (batches, updates), losses = case.model(), case.epoch(0), []
     train = case.scratch.train_minibatch
     if not case.is_reference:

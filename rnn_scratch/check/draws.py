@@ -1,6 +1,6 @@
 """Draw, from seeds, the cases in which a backend is compared with the reference.
 
-A seed determines a draw. Any eight consecutive seeds cover each special case once: one row, one
+Each seed determines a draw. Any eight consecutive seeds cover each special case once: one row, one
 time step, many updates, a large vocabulary, many time steps, equal sizes, and large weights.
 """
 
@@ -33,8 +33,8 @@ from .results import CheckResult, Result
 
 LEARNING_RATES = {"sgd": 0.5, "momentum": 0.1, "adam": 0.01}  # divided by 1, 2 and 3 in turn
 SIZES = 7, 9, 3, 2  # V, H, B, T of the first draws
-N = 6  # size of an embedding
-MIN_TOLERANCE = 1e-12  # tolerance of weighted sums, whose terms round differently on other machines
+N = 6  # embedding size
+MIN_TOLERANCE = 1e-12  # for weighted sums, whose terms are rounded differently on other machines
 
 
 class Draw(NamedTuple):
@@ -78,7 +78,7 @@ class Draw(NamedTuple):
         return " ".join(parts + ["large weights"] * self.is_steep)
 
 
-# Settings for consecutive draws, which override the randomly drawn settings.
+# Settings that override randomly drawn settings; consecutive draws use consecutive entries.
 STRATA: tuple[dict[str, Any], ...] = (
     # The plain model comes first, so that the first failure is easy to read.
     {"num_layers": 1, "embedding": 0, "dropout": 0, "optimizer": "sgd"},
@@ -102,8 +102,8 @@ def draw(seed: int, cells: Sequence[str] = (), device: str = "cpu") -> Draw:
     def pick(*values: Any) -> Any:
         return values[rng.randint(len(values))]
 
-    # The draws of a group share sizes except in special cases, because compiling for each new size
-    # takes long. In the first group, all sizes differ, so that confusing two axes shows.
+    # The draws in a group share sizes except in special cases, because compiling for each new size
+    # is slow. In the first group, all sizes differ, so that mixing up two axes shows.
     V, H, B, T = (pick(5, 7, 28), pick(1, 9, 13), pick(1, 3, 12), pick(1, 4)) if group else SIZES
     rng = np.random.RandomState(1000 + seed)
     cells = list(cells or CELLS)
@@ -174,11 +174,11 @@ class Case(NamedTuple):
 
     @property
     def scratch(self) -> ModuleType:
-        """The backend's module ``scratch``."""
+        """The backend's ``scratch`` module."""
         return self.backend.scratch
 
     def model(self, arrays: Arrays | None = None, optimizer: str = "") -> Model:
-        """Build a model with the parameters `arrays` and this optimizer (default: the case's)."""
+        """Build a model from `arrays` for `optimizer`; both default to those of the case."""
         arrays, optimizer = arrays or self.arrays, optimizer or self.draw.optimizer
         name, backend, variant = self.name, self.backend, self.variant
         return registry.build(name, backend, variant, arrays, self.options, optimizer)
@@ -188,7 +188,7 @@ class Case(NamedTuple):
         return self.scratch.params(self.arrays, self.options)
 
     def step(self, x: Tensor, state: State, params: Params, t: int) -> tuple[Tensor, State]:
-        """Call the backend's `step`, or `deep_step` with the dropout masks of time step t."""
+        """Call the backend's `step` or, for deep models, `deep_step` with the masks of step t."""
         if not self.options.deep:
             return self.scratch.step(x, state, params, self.options)
         masks = None if self.batch.masks is None else self.tensor(self.batch.masks[t])
@@ -219,7 +219,7 @@ class Case(NamedTuple):
         return loss, model.to_arrays(grads), state
 
     def epoch(self, number: int) -> tuple[list[Batch], list[Update]]:
-        """Return the minibatches and updates of epoch `number`, which counts from 0."""
+        """Return the minibatches and updates of epoch `number`, counted from 0."""
         draw, optimizer = self.draw, OPTIMIZERS[self.draw.optimizer]
         rng = np.random.RandomState([draw.seed or 0, 1 + number])
         decay = 0.02 * optimizer.decays
@@ -276,7 +276,7 @@ class Case(NamedTuple):
         tolerance = results.scale_tolerance(
             result.tolerance, self.options.dtype, self.options.device
         )
-        if tolerance and worst.expected is not None:  # relative to values larger than 1
+        if tolerance and worst.expected is not None:  # relative if any value exceeds 1
             tolerance *= max(1.0, float(np.abs(results.flatten(expected)).max(initial=0)))
             tolerance *= 1e4 if self.draw.is_steep else 1
         if devices := devices_of((result.value, result.tensors)):
@@ -298,7 +298,7 @@ class Case(NamedTuple):
 
 
 def devices_of(value: Any) -> set[str]:
-    """Return the framework's names for the devices of tensors, which may be in dicts or tuples."""
+    """Return the framework's device names of a tensor, or of all tensors in a dict or tuple."""
     if isinstance(value, dict | tuple):
         tensors = value.values() if isinstance(value, dict) else value
         return set().union(*map(devices_of, tensors))
@@ -306,7 +306,7 @@ def devices_of(value: Any) -> set[str]:
     return set() if device is None or isinstance(value, np.ndarray | np.generic) else {str(device)}
 
 
-# Calls a function of the contract, and yields its outputs.
+# A check calls a function of the contract and yields its outputs.
 FunctionCheck = Callable[..., Iterator[Result]]
 
 
@@ -320,9 +320,9 @@ def make_case(
         if parameter.startswith("b_"):  # zero biases would hide a missing bias
             arrays[parameter] = rng.normal(0, min(draw.sigma, 1), arrays[parameter].shape)
     if "W_e" in arrays:
-        arrays["W_e"] *= 8  # row norms above 1, so that a limit on the norms shows
+        arrays["W_e"] *= 8  # row norms above 1, so that a limit on row norms shows
     batch, shape = draw_batch(draw, rng), (draw.batch_size, options.num_hiddens)
-    # Many states are large, so that limiting the range of the state shows.
+    # Make many elements of the state large, so that clamping them shows.
     largest = 1 if options.num_hiddens > 200 else 12
     states = [rng.uniform(-largest, largest, shape) for _ in range(options.num_states)]
     arrays = {parameter: array.astype(options.dtype) for parameter, array in arrays.items()}

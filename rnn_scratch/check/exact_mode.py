@@ -21,7 +21,7 @@ from ..training.setup import Setup, set_up
 from ..workers import groups
 from .growth import UNTRAINED, describe, growth, is_untrained
 
-EPOCH_TIMEOUT = 24 * 3600.0  # seconds for one epoch
+EPOCH_TIMEOUT = 24 * 3600.0  # seconds to wait for one epoch
 NUM_DIGESTS = 10  # about this many per model, plus the digest of the initial parameters
 
 Digests = dict[str, str]  # digests, keyed by the name of a parameter, optimizer slot or state
@@ -135,8 +135,8 @@ def _train(
     first: str,
     expected: list[Digests],
 ) -> Iterator[tuple[EpochDigest, list[Digests], str, str]]:
-    # In a child, before the first epoch and after each epoch, yield the epoch's digest, the new
-    # digests, the outcome and its reason. Compare digests with the expected digests, if any.
+    # Run in a child process. Before the first epoch and after each epoch, yield the epoch's digest,
+    # the new digests, the outcome and its reason. Compare digests with those expected, if any.
     setup = set_up(settings, runtime, text, group=group)
     start, digests, num_sent = trained_arrays(setup.model), list[Digests](), 0
     divergence = ""
@@ -174,7 +174,7 @@ def _train(
 
 
 def carried(setup: Setup, state: State) -> Arrays:
-    """Return the carried state by name, with the rows of all workers and with 0 in place of -0."""
+    """Return the carried state's arrays by name, with all workers' rows and 0 in place of -0."""
     if not state or not minibatches.carries(setup.settings.sampling):
         return {}
     arrays = [setup.backend.machine.array(tensor) + 0.0 for tensor in state]

@@ -1,4 +1,4 @@
-"""Checks that compare each function of the contract with the reference, in isolation.
+"""Checks that compare each function of the contract, in isolation, with the reference.
 
 Each function receives inputs that the reference has computed, so that the first failing result
 names the faulty function.
@@ -20,13 +20,13 @@ from ..training import schedule
 from .draws import NUM_DRAWS, Case, FunctionCheck, devices_of
 from .results import ROUNDING, Result
 
-LR = 0.3  # float32 cannot represent 0.3, so incorrect rounding shows
-GRADIENT_FACTORS = (3.0, 0.01, 2.0)  # the small second gradient makes v shrink, unlike in AMSGrad
+LR = 0.3  # float32 cannot represent 0.3 exactly, so incorrect rounding shows
+GRADIENT_FACTORS = (3.0, 0.01, 2.0)  # the small second gradient shrinks v, unlike in AMSGrad
 
 
 def tensor(case: Case) -> Iterator[Result]:
     """Check that converting an array to a tensor and back preserves its values and dtype."""
-    tokens = case.batch.X * (2 * 10**9 // case.options.vocab_size)  # 32 bits suffice
+    tokens = case.batch.X * (2 * 10**9 // case.options.vocab_size)  # large, but below 2**31
     for name, array in (("numbers", case.arrays["W_hq"]), ("tokens", tokens)):
         converted = case.tensor(array)
         values = case.to_arrays(converted)
@@ -38,10 +38,10 @@ def tensor(case: Case) -> Iterator[Result]:
 
 
 def params(case: Case) -> Iterator[Result]:
-    """Compare the parameters with their arrays, and check that the two do not share memory."""
+    """Compare the parameters with the initial arrays, and check that the two share no memory."""
     arrays = {}
     for name, array in case.arrays.items():
-        # Whole pages, because some frameworks share memory only at addresses divisible by 64.
+        # Use whole pages, because some frameworks share memory only at addresses divisible by 64.
         pages = np.frombuffer(mmap.mmap(-1, array.nbytes), array.dtype)
         arrays[name] = pages.reshape(array.shape)
         arrays[name][...] = array
@@ -100,10 +100,10 @@ def loss(case: Case) -> Iterator[Result]:
 def detach(case: Case) -> Iterator[Result]:
     """Check that no gradient flows back through a detached state."""
     # If one graph contains two minibatches and the state is detached between them, the gradients
-    # must equal those of the second minibatch alone, from the same state.
+    # must equal those of the second minibatch alone, started from the same state.
     batch, start = case.minibatch()
     if isinstance(batch.X, np.ndarray) or (case.draw.seed or 0) % NUM_DRAWS:
-        return  # arrays have no graph, and compiling each model takes long
+        return  # arrays have no graph, and compiling each model is slow
     model, reference = case.model(), case.reference
     _, _, states = reference.gradients()
     _, expected, _ = reference._replace(states=states).gradients()
@@ -121,7 +121,7 @@ def detach(case: Case) -> Iterator[Result]:
 
 
 def clip(case: Case) -> Iterator[Result]:
-    """Compare the norm and the clipped gradients for θ below and above the norm, and for no θ."""
+    """Compare the norm and the clipped gradients for θ below and above the norm, and without θ."""
     _, grads, _ = case.reference.gradients()
     norm = float(case.reference.scratch.clip(grads, math.inf)[1])
     inputs = {  # the factor that scales the gradients, and θ
@@ -136,7 +136,7 @@ def clip(case: Case) -> Iterator[Result]:
             clipped, clipped_norm = case.scratch.clip(tensors, theta)
         yield Result(f"norm, {name}", clipped_norm)
         yield Result(f"result, {name}", clipped)
-    # The framework's gradients may not be dense: for instance, only some rows of a matrix.
+    # The framework may return sparse gradients, for instance only some rows of a matrix.
     _, grads, _ = case.scratch.gradients(case.model(), *case.minibatch())
     yield Result("norm, its own gradients", case.scratch.clip(grads, math.inf)[1])
 
@@ -197,14 +197,14 @@ def _updated(
 
 
 def _gradients(case: Case) -> Arrays:
-    # Return the reference's gradients, scaled so that the largest element is 4 and a clamp shows.
+    # Return the reference's gradients, scaled to a largest element of 4, so that clamping shows.
     _, grads, _ = case.reference.gradients()
     largest = max(np.abs(grad).max() for grad in grads.values())
     return {name: (grad * (4 / largest)).astype(grad.dtype) for name, grad in grads.items()}
 
 
 def forward(case: Case) -> Iterator[Result]:
-    """Compare all time steps with the reference and with a loop that calls the backend's `step`."""
+    """Compare the outputs with the reference, and with a loop that calls the backend's `step`."""
     model, (batch, start) = case.model(), case.minibatch()
     logits, state = model.forward(batch.X, start, **batch.extras)
     yield Result("logits", logits)
@@ -242,7 +242,7 @@ def gradients(case: Case) -> Iterator[Result]:
 
 
 def finite_differences(case: Case, grads: Arrays) -> Iterator[Result]:
-    """Compare a directional derivative of the loss in each parameter with a central difference."""
+    """For each parameter, compare a directional derivative of the loss with finite differences."""
     rng = np.random.RandomState(0)
     batch, state = case.minibatch()
     distance = 1e-7 if case.options.cell == "rnn-relu" else 1e-5  # ReLU has a kink

@@ -18,8 +18,8 @@ from ..text import books, minibatches
 from ..training.runtime import Runtime
 from ..training.setup import Setup, set_up
 
-DISTANCE = 1e-6  # relative distance between states: above rounding errors, but tanh is still linear
-MAX_GROWTH = 1e3  # in runs whose final digests differed between frameworks, it was at least 8e3
+DISTANCE = 1e-6  # relative distance of states: above rounding errors, but tanh stays nearly linear
+MAX_GROWTH = 1e3  # growth was at least 8e3 in runs whose final digests differed between frameworks
 UNTRAINED = (
     "No parameter has changed: each step was below half of the grid of exact mode. "
     "Use a larger `lr`."
@@ -38,7 +38,7 @@ def growth(setup: Setup) -> float:
     direction. The distance is DISTANCE times the root mean square of the state, but at least
     DISTANCE. The factor of a step is the norm of the difference after the step, divided by the norm
     before the step. After each step, the difference is rescaled to the distance. Rounding errors
-    are proportional to the state, so its largest element is another factor if it exceeds 1.
+    are proportional to the state, so the state's largest element, if above 1, is another factor.
     """
     model, machine, device = setup.model, setup.backend.machine, setup.runtime.device
     X = next(minibatches.epoch_batches(setup.dataset.train, setup.settings, 1)).X

@@ -19,7 +19,7 @@ FILES = {
 }
 FILES |= {cell.replace("-", "_"): "cells.py" for cell in CELLS} | {"rnn": "scratch.py"}
 
-# Tolerance for rounding in float64, on any device. Float32 has 29 bits fewer, so on the CPU its
+# Tolerance for rounding in float64, on any device. Float32 has 29 fewer bits, so on the CPU its
 # tolerance is 2**29 times as large, but at most 0.0005. On a GPU the factor is larger, because
 # float32 functions are less accurate and sums are computed in other orders.
 ROUNDING = 1e-14
@@ -177,7 +177,7 @@ def flatten(output: Any) -> np.ndarray:
 def weighted_sum(output: Any) -> float:
     """Return a weighted sum of all elements of an output."""
     values = flatten(output)
-    # Distinct weights, so that a wrong order or sign changes the sum; + 1, so that a zero counts.
+    # The weights differ, so that a wrong order or sign changes the sum; + 1 makes zeros count.
     return float((values + 1) @ np.cos(np.arange(1, len(values) + 1)))
 
 

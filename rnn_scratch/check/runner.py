@@ -41,7 +41,7 @@ def run(
     runtime, workers, task = runtimes[0], runtimes[0].workers, (runtimes, cells, seeds)
     environments = {1: QUICK_COMPILATION, 2: {}} if workers == 1 else {1: QUICK_COMPILATION}
     try:
-        # Frameworks in separate processes cannot disturb each other.
+        # Use separate processes, so that frameworks cannot interfere with each other.
         for threads, environment in environments.items():
             answers = groups.ask(
                 _run, workers, threads, *task, timeout=TIMEOUT, environment=environment
@@ -61,7 +61,7 @@ def _run(
     cells: Sequence[str],
     seeds: Sequence[int],
 ) -> Iterator[tuple[Runtime, CheckResult]]:
-    # Check all variants in one process, because importing and compiling take long.
+    # Check all variants in one process, because importing and compiling are slow.
     name, (backend, _) = runtimes[0].backend, registry.start(runtimes[0].backend, threads)
     if group is not None:
         registry.workers(name, backend).join(group)
@@ -97,7 +97,7 @@ def check(
         name: Name of the backend.
         backend: The backend.
         model: Variant of the model.
-        cases: Draws to compare; by default, those of the command `check`.
+        cases: Draws to compare; by default, those of the `check` command.
 
     Yields:
         The comparisons: first function by function, then a sequence of training and prediction. A
@@ -151,7 +151,7 @@ def _guarded(case: Case, check: FunctionCheck) -> Iterator[CheckResult]:
 
 
 def signatures(backend: Backend, model: str) -> Iterator[CheckResult]:
-    """Check that all functions (or a variant's `build`) have the parameters in the contract."""
+    """Check that all functions (or a variant's `build`) have the contract's parameters."""
     modules = ["scratch", "deep", "exact", "machine", "workers"] if model == "scratch" else [model]
     for module in filter(partial(hasattr, backend), modules):  # ``workers`` is optional
         for specification in MODULES[module]:
@@ -171,7 +171,7 @@ def _parameters(function: Any) -> str:
     return f"({', '.join(str(param.replace(annotation=param.empty)) for param in parameters)})"
 
 
-# A function is checked before the functions that call it, so that the first failure
+# Each function is checked before the functions that call it, so that the first failure
 # names the function to correct.
 CHECKS: dict[str, tuple[FunctionCheck, ...]] = {
     **dict.fromkeys(VARIANTS, (*functions.MODEL_FUNCTIONS, *training.TRAINING)),

@@ -1,4 +1,4 @@
-"""Checks of training and prediction: a sequence of epochs, resuming, evaluating and predicting.
+"""Checks of training and prediction in sequence: train, evaluate, resume, train again, predict.
 
 The sequence reveals bugs that single calls do not show, such as a state that is lost after many
 minibatches. In exact mode, parameters and slots must equal the reference's bit for bit.
@@ -14,9 +14,9 @@ from ..parameters import trained_arrays
 from .draws import NUM_DRAWS, Case, FunctionCheck
 from .results import Result
 
-TOLERANCE = 1e-9  # tolerance of losses, states, logits after updates, which amplify rounding errors
-FLOAT32_TOLERANCE = 1e-12  # tolerance of parameters after a few updates, before scaling to float32
-# Indices in draws.STRATA of the draws for a sequence: for ``scratch``, and for other variants.
+TOLERANCE = 1e-9  # for losses, states and logits after updates, which amplify rounding errors
+FLOAT32_TOLERANCE = 1e-12  # for parameters after a few updates, before scaling to float32
+# Indices in draws.STRATA of the draws for `sequence`, for ``scratch`` and for other variants.
 SEQUENCES, VARIANT_SEQUENCES = (0, 1, 2, 4, 5), (2, 5)
 FIRST_PART = 2  # updates in the first part of an epoch
 PREFIX_LENGTH, NUM_TOKENS, MANY_TOKENS = 7, 12, 300
@@ -78,7 +78,7 @@ def evaluate(case: Case, model: Model | None = None) -> Iterator[Result]:
 
 
 def predict(case: Case, model: Model | None = None) -> Iterator[Result]:
-    """Compare the logits that `predict` computes, with tokens that are chosen in advance."""
+    """Compare the logits that `predict` computes when the tokens are chosen in advance."""
     model, draw = model or case.model(), case.draw
     rng, expected = np.random.RandomState(draw.seed or 0), trained_arrays(model)
     number = MANY_TOKENS if draw.seed is None or draw.num_updates > 100 else NUM_TOKENS
@@ -100,7 +100,7 @@ def predict(case: Case, model: Model | None = None) -> Iterator[Result]:
 
 
 def sequence(case: Case) -> Iterator[Result]:
-    """Train for two epochs, evaluate and, in some draws, resume between them, and predict."""
+    """Train for two epochs; between them, evaluate and, in some draws, resume; finally, predict."""
     seeds, seed = SEQUENCES if case.variant == "scratch" else VARIANT_SEQUENCES, case.draw.seed
     if seed is not None and seed % NUM_DRAWS not in seeds:
         return  # rounding errors grow too much, or compilation takes too long
@@ -108,7 +108,7 @@ def sequence(case: Case) -> Iterator[Result]:
     yield from _named(train_minibatch, train_minibatch(case, model))
     yield from _named(train_epoch, train_epoch(case, model))
     yield from _named(evaluate, evaluate(case, model))
-    if seed is not None and seed % NUM_DRAWS == 1:  # only here: compiling takes long
+    if seed is not None and seed % NUM_DRAWS == 1:  # only here, because compiling is slow
         model = case.model(trained_arrays(model))
     yield from _named(train_epoch, train_epoch(case, model, 1))
     yield from _named(predict, predict(case, model))

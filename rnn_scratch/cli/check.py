@@ -62,7 +62,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> list[int
 @click.option(
     "--draws",
     type=click.IntRange(1, 1_000_000),
-    help=f"Number of drawn cases, with seeds from --seed on.  [default: {NUM_DRAWS}]",
+    help=f"Number of drawn cases; their seeds start at --seed.  [default: {NUM_DRAWS}]",
 )
 @json_option
 @text_options()
@@ -81,14 +81,14 @@ def check(
 ) -> None:
     """Compare backends with the NumPy reference, function by function.
 
-    Each function has a line: ok, or DIFFERS and the first number that differs. Sizes, cells and
-    values are drawn from seeds: --seed N --draws 1 repeats draw N. If a comparison fails, the last
-    lines name the function to look at first, and the seed of its draw. NumPy itself is compared
-    with recorded values, and its gradients with finite differences.
+    The command prints a line for each function: ok, or DIFFERS and the first number that differs.
+    Sizes, cells and values are drawn from seeds: --seed N --draws 1 repeats draw N. If a comparison
+    fails, the last lines name the function to look at first, and the seed of its draw. NumPy itself
+    is compared with recorded values, and its gradients with finite differences.
 
-    With --exact, train the backends in exact mode instead, with the settings of `train` (by default
-    50 epochs), and compare all parameters bit for bit after every update. If they differ, the
-    command names the first update and the parameters, and the growth of rounding errors.
+    With --exact, train in exact mode instead, with the settings of `train` (by default, 50 epochs),
+    and compare all parameters bit for bit after every update. If any differ, the command names the
+    first update at which they differ, these parameters, and the growth of rounding errors.
 
     The exit code is 1 if anything differs.
     """
@@ -188,7 +188,7 @@ def _train(
         if model.reason:
             screen.print_line(f"{model.title}: {model.outcome}: {model.reason}")
     if len(trained) == 1:
-        screen.print("Only one model was trained: there is nothing to compare it with.")
+        screen.print("Only one model was trained, so there is nothing to compare it with.")
     elif result.equal:
         names, end = ", ".join(model.title for model in trained), trained[0].digests[-1]
         screen.print(f"{names}: equal after {end.updates:,} updates, digest {end.digest}.")

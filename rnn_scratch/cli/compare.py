@@ -21,7 +21,7 @@ from .options import option, separated, settings_options, specified, text_option
 from .screen import Screen
 
 DEFAULT_EPOCHS = 5
-TARGET_EPOCHS, HELD_OUT = 500, 20_000  # maximum epochs, held-out characters of `--target`
+TARGET_EPOCHS, HELD_OUT = 500, 20_000  # with `--target`: maximum epochs, held-out characters
 MODELS = "Variants: " + ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS) + "."
 
 
@@ -61,7 +61,7 @@ MODELS = "Variants: " + ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model i
 @click.option(
     "--vary", metavar="NAME=A,B,...", help=f"Time several values of one of: {', '.join(VARIED)}."
 )
-@click.option("--output", metavar="FOLDER", help="Folder to write.  [default: a new one in runs/]")
+@click.option("--output", metavar="FOLDER", help="Output folder.  [default: a new one in runs/]")
 @text_options()
 @settings_options(num_epochs=DEFAULT_EPOCHS)
 def compare(
@@ -74,7 +74,7 @@ def compare(
     text: str | None,
     **options: Any,
 ) -> None:
-    """Run the same training in several backends and report speed and results.
+    """Run the same training in several backends, and report speeds and results.
 
     By default, train for 5 epochs, or with --target for at most 500. The exit code is 1 if anything
     failed.
@@ -113,7 +113,7 @@ def compare(
 @click.command()
 @click.argument("folder")
 def report(folder: str) -> None:
-    """Make the report of a comparison again from its record in FOLDER."""
+    """Regenerate the report of a comparison from its record in FOLDER."""
     record = read(Path(folder))
     _show(Path(folder), record, Screen())
 

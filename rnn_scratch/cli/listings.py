@@ -19,8 +19,8 @@ HEADING = ["run", "folder", "backend", "model", "text", "epochs", "perplexity", 
 def runs(folder: str) -> None:
     """List the runs in FOLDER, newest first.
 
-    Every command accepts the short names of the runs in runs/: a number, which counts up from 1,
-    and `last` for the run whose session started last. Perplexities are the last epoch's.
+    Commands also accept short names for the runs in runs/: numbers, which count up from 1, and
+    `last` for the run whose session started last. Perplexities are those of the last epoch.
     """
     parent = Path(folder)
     entries = listing(parent, Screen(stderr=True).print_line)
@@ -34,7 +34,7 @@ def runs(folder: str) -> None:
 
 @click.command()
 def backends() -> None:
-    """List the backends with their devices and versions, or the reason why one fails."""
+    """List the backends with their devices and versions, or the reason why a backend fails."""
     screen = Screen()
     with screen.status("loading the frameworks ..."):
         probes = registry.probes(registry.names())

@@ -53,7 +53,7 @@ def options(*decorators: Decorator) -> Decorator:
 
 
 def settings_options(omit: Sequence[str] = (), **defaults: Any) -> Decorator:
-    """Return a decorator that adds an option for each setting; `defaults` overrides defaults."""
+    """Return a decorator that adds an option per setting; `defaults` overrides default values."""
     defaults = {**structs.asdict(Settings()), **defaults}
     fields = annotations(Settings).items()
     return options(*(_setting(n, kind, defaults[n]) for n, kind in fields if n not in omit))

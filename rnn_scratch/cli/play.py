@@ -17,13 +17,13 @@ from .screen import Screen
 @best_option
 @click.option("--no-browser", is_flag=True, help="Write the page without opening it.")
 def play(run: str, best: bool, no_browser: bool) -> None:
-    """Open RUN's network in the browser, in an HTML file that you can share.
+    """Open RUN's network in the browser, as an HTML file that you can share.
 
     RUN is the folder of a run, its short name, or a checkpoint file (see `predict`).
 
     The page generates text, and shows the state, the probabilities of the next character, and the
-    earlier characters that they depend on. The file contains the weights and all code, so it works
-    without a connection.
+    earlier characters on which these probabilities depend. The file contains the weights and all
+    code, so it works offline.
     """
     path = resolve_run(run)
     _, saved = inference.load(path, best, backend="numpy", model="scratch")
@@ -33,4 +33,4 @@ def play(run: str, best: bool, no_browser: bool) -> None:
     screen = Screen()
     screen.print_line(f"The network of {path} is in {file}")
     if not no_browser and not webbrowser.open(file.as_uri()):
-        screen.print_line("Cannot open a browser. Open the file in a browser.")
+        screen.print_line("Cannot open a browser. Open this file yourself.")

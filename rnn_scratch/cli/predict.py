@@ -55,11 +55,11 @@ def predict(run: str, **options: Any) -> None:
 @text_options("the run's, the training part and the held-out part separately")
 @inference_options
 def evaluate(run: str, **options: Any) -> None:
-    """Compute the loss of RUN's model on a text, and the perplexity of two baselines.
+    """Compute the loss of RUN's model on a text, and the perplexities of two baselines.
 
     RUN is the folder of a run, its short name, or a checkpoint file (see `predict`).
 
-    The loss is the mean cross-entropy of a character: in nats, with the natural logarithm, and in
+    The loss is the mean cross-entropy per character: in nats, with the natural logarithm, and in
     bits, with the logarithm to base 2. The perplexity is exp(loss in nats), the number of equally
     likely characters that would be as hard to predict.
     """

@@ -29,7 +29,7 @@ def show(function: str, backends: str | None, model: str, diff: tuple[str, str] 
 
     FUNCTION is step, forward, clip, predict, or any other function of a backend. On a narrow
     terminal, other backends are shown as differences from the first backend. Names may include the
-    variant: `show forward --diff torch torch:fast` compares the optimized with the plain code.
+    variant: `show forward --diff torch torch:fast` compares optimized with plain code.
     """
     if backends is not None and diff:
         raise RNNScratchError(
@@ -53,7 +53,7 @@ def show(function: str, backends: str | None, model: str, diff: tuple[str, str] 
 
 
 def _choose(names: Sequence[str], model: str) -> list[str]:
-    # Return the named variants, such as torch:fast; without names, all with source code here.
+    # Return the named variants, such as torch:fast; without names, all backends with source code.
     variants = []
     for name in names or registry.names():
         backend, _, variant = name.partition(":")

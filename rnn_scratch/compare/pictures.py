@@ -44,7 +44,7 @@ def draw(record: Comparison, titles: Sequence[str] = ("speed", "perplexity")) ->
 
 
 def speed(figure: Any, record: Comparison) -> bool:
-    """Plot training speeds, in a panel per varied value; return whether the record has any."""
+    """Plot training speeds, one panel per value of the varied setting; return whether any exist."""
     rows = summary.timed_rows(record)
     if not rows:
         return False
@@ -75,7 +75,7 @@ def speed(figure: Any, record: Comparison) -> bool:
 
 
 def perplexity(figure: Any, record: Comparison) -> bool:
-    """Plot each training run's perplexity by epoch, if below HIGHEST; return whether any is."""
+    """Plot each training run's perplexities below HIGHEST by epoch; return whether any exist."""
     axes = figure.add_subplot()
     for candidate in record.candidates:
         curves = [[epoch.perplexity for epoch in trial.epochs] for trial in candidate.trials]

@@ -60,7 +60,7 @@ def new_record(
         )
     replace(settings, seed=settings.seed + plan.seeds - 1)  # validates the largest seed
     for value in plan.varied_values:
-        dataset.prepare(text, settings_at(plan, settings, value)[0])  # raises if too short
+        dataset.prepare(text, settings_at(plan, settings, value)[0])  # raises if text is too short
     prepared = dataset.prepare(text, settings)
     record = Comparison(
         format=COMPARISON_FORMAT,

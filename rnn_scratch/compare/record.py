@@ -182,7 +182,7 @@ class Comparison(Record, kw_only=True):
 
     @property
     def offered(self) -> list[Candidate]:
-        """The candidates that their backends offer."""
+        """The candidates that are offered by their backends."""
         return [candidate for candidate in self.candidates if candidate.is_offered]
 
     @property

@@ -39,7 +39,7 @@ def spread(values: Iterable[float]) -> Spread | None:
 def speeds(record: Comparison) -> list[Row]:
     """Return each offered candidate's speeds and any failure, by value of the varied setting.
 
-    A row without timings lacks the metric ``train``.
+    A row without timings lacks the ``train`` metric.
     """
     rows = []
     for value in record.plan.varied_values:

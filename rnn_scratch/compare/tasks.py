@@ -66,7 +66,7 @@ def train(
 
 
 def _check(setup: Setup) -> Generator[None, None, int]:
-    # Compare with the NumPy backend; return the number of comparisons, or raise RNNScratchError.
+    # Return the number of comparisons with the NumPy backend; raise RNNScratchError if any fails.
     runtime = setup.runtime
     options = model_options(setup.settings, 11, runtime.device)._replace(num_hiddens=13)
     rows = []

@@ -131,7 +131,7 @@ def _helpers(path: Path, name: str) -> Iterator[tuple[Path, str]]:
 
 
 def _imported_helpers(path: Path) -> dict[str, tuple[Path, str]]:
-    # Map the local name of each helper from a sibling file to that file, and its name there.
+    # Map the local name of each helper imported from a sibling file to the file and original name.
     helpers: dict[str, tuple[Path, str]] = {}
     for node in tree(path).body:
         if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module not in MODULES:

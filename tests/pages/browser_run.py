@@ -1,4 +1,4 @@
-"""The page that `rnn-scratch play RUN` writes, in a real browser: `nox -s browser`."""
+"""The page that `rnn-scratch play RUN` writes, opened in a real browser: `nox -s browser`."""
 
 import pytest
 from browser import SHOTS, assert_accessible

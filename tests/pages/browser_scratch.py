@@ -72,7 +72,7 @@ def test_scripts_define_the_numpy_functions():
     files = (folder / f"{name}.py" for name in ("scratch", "cells", "deep"))
     numpy = "".join(path.read_text(encoding="utf-8") for path in files)
     expected = re.findall(r"^def (\w+)", numpy, re.MULTILINE)
-    # Helper functions of `step`, which computes all networks.
+    # Helper functions of `step`, which handles all networks.
     extra = {"activation", "slope", "linear_backward"}
     assert set(re.findall(r"^function (\w+)", source, re.MULTILINE)) <= {*expected, *extra}
     assert len(source.splitlines()) <= 350

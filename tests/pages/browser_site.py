@@ -1,4 +1,4 @@
-"""The site, opened from a folder in a real browser without a network: `nox -s browser`."""
+"""The site, opened from a folder in a real browser without network access: `nox -s browser`."""
 
 import shutil
 
@@ -118,7 +118,7 @@ def test_columns_align_lines_and_mark_differences(open_page, label, columns):
     assert marked > 50
     assert page.evaluate("document.documentElement.scrollWidth") <= 1440
     page.screenshot(path=SHOTS / f"build-{columns}-columns.png")
-    page.set_viewport_size({"width": 800, "height": 900})  # too narrow for columns: tabs
+    page.set_viewport_size({"width": 800, "height": 900})  # too narrow for columns, so tabs appear
     assert selected(page) == {"NumPy"}
     shown = page.locator(".pieces:not([hidden]) > .panel:not([hidden])")
     assert shown.count() == page.locator(TABS).count()
@@ -223,7 +223,7 @@ def test_printed_page_shows_the_selected_framework_only(open_page):
     for selector in (".switch", ".bd-header", ".tabs", ".bd-sidebar-secondary"):
         assert not page.locator(selector).first.is_visible(), selector
     assert page.locator(".pieces > .panel:visible .name b").first.text_content() == "PyTorch"
-    page.set_viewport_size({"width": 700, "height": 900})  # about A4: long lines wrap
+    page.set_viewport_size({"width": 700, "height": 900})  # as wide as A4 paper: long lines wrap
     assert max(over for over, _ in page.evaluate(OVERFLOW, ".highlight pre")) <= 0
 
 

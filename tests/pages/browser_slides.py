@@ -1,4 +1,4 @@
-"""The slides of the lessons, in a real browser: the content of every slide fits."""
+"""The slides of the lessons, opened in a real browser: the content of every slide fits."""
 
 import pytest
 from helpers import SITE

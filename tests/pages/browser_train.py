@@ -97,7 +97,7 @@ def test_training_resumes_with_changed_rate_and_weight(open_page):
     page = open_page()
     begin(page)
     page.get_by_role("button", name="Stop").click()
-    page.get_by_label("Parameter").select_option("b_q")  # answered once training has stopped
+    page.get_by_label("Parameter").select_option("b_q")  # takes effect once training has stopped
     expect(page.locator("#train-value")).to_have_attribute("aria-label", "Values of b_q")
     stopped = page.locator("#train-status").text_content()
     page.wait_for_timeout(500)

@@ -84,7 +84,7 @@ def _arrays(value):
 def backend(process):
     """Wrap the functions of `scratch.js` as a backend whose tensors are NumPy arrays.
 
-    The function `step` of `scratch.js` computes all networks, including deep networks.
+    The `step` function of `scratch.js` computes a step of any network, including deep networks.
     """
     numpy = registry.load("numpy")
     scratch, deep, exact = map(ModuleType, ("scratch", "deep", "exact"))

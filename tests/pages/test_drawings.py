@@ -10,7 +10,7 @@ from rnn_scratch.text import minibatches
 
 @pytest.fixture
 def figure(monkeypatch):
-    """Return a function that returns the last figure, which is kept open instead of shown."""
+    """Return a function that returns the last figure, which is kept open instead of being shown."""
     saved = plt.rcParams.copy()
     monkeypatch.setattr(plt, "show", lambda: None)
     drawings.style()

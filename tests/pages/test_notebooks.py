@@ -18,8 +18,8 @@ from rnn_scratch.show import source_code
 TAUGHT = [f.__name__ for file in ("scratch", "deep") for f in contract.MODULES[file]]
 TAUGHT += [name.replace("-", "_") for name in contract.CELLS]
 
-# For each notebook, code fragments and replacements, alternating, that shorten the test by training
-# on part of the text, or with fewer epochs and repetitions.
+# For each notebook, alternating code fragments and replacements. The replacements shorten the test:
+# notebooks train on part of the text, or with fewer epochs and repetitions.
 SMALLER = {
     "build": ("[:10_000]", "[:3_000]"),
     "gates": ("num_epochs=40", "num_epochs=1", "updates=300", "updates=3"),
@@ -211,7 +211,7 @@ def test_student_copy_omits_only_the_solutions(backend, lesson, num_functions, n
     text = "\n".join(cell.source for cell in student)
     assert answer in "\n".join(cell.source for cell in solved)
     assert answer not in text
-    if lesson != "fast":  # lesson fast shows optimizations as diffs
+    if lesson != "fast":  # the lesson `fast` shows optimizations as diffs
         assert "```diff" not in text  # a diff would show a solution
     code = [written(cell.source, backend, lesson) for cell in student if cell.kind == "code"]
     unchanged = [source for source in code if source != lessons.CODE and GRADING not in source]

@@ -161,5 +161,5 @@ def test_speedup_of_two_workers_includes_the_exchange():
     exchanges = [{"numbers": size, "all_reduce": {"median": size / 4}} for size in (1, 22)]
     engines = {"torch": {"minibatches": minibatches, "exchanges": exchanges}}
     measured = {"settings": {"vocabulary": 3}, "engines": engines}
-    # The gradients and the loss are 22 numbers.
+    # The gradients and the loss consist of 22 numbers.
     assert site_workers.speedups(measured) == {("torch", 2, 32): 11 / (6 + 5.5)}

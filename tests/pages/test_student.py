@@ -79,7 +79,7 @@ def cells(backend):
 def run(backend, write):
     """Run a student notebook up to the training run; return outputs by cell, and the namespace.
 
-    If `write` is true, replace the stubs in its cells with the solutions first.
+    If `write` is true, first replace the stubs in the cells with the solutions.
     """
     names, printed = {}, {}
     for source in (cell.source for cell in cells(backend) if cell.kind == "code"):
@@ -166,7 +166,7 @@ def test_mistakes_are_named_without_warnings(builtin_name, monkeypatch):
         assert not raised, (name, [str(warning.message) for warning in raised])
         assert messages[name]
         if name in ("lstm", "adam"):
-            # The lesson sets the function in the project's table, which the reference also uses.
+            # The lesson puts the function into the project's table, which the reference also uses.
             table = installed.scratch.CELLS if name == "lstm" else installed.scratch.OPTIMIZERS
             monkeypatch.setitem(table, name, names[name])
             assert message in grade(name, mistaken_source, names)

@@ -22,7 +22,7 @@ CASES = [{}, {"num_layers": 2, "embedding": 5}]
 
 
 def gates(column):
-    """Return the gates in a table cell (its last code span), or None if there is no layer."""
+    """Return the gates in the last code span of a table cell, or None if there is no layer."""
     return None if column == "–" else re.findall("`(.*?)`", column)[-1]
 
 

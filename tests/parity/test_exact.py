@@ -205,7 +205,7 @@ def test_two_threads_end_with_equal_bits(backend_name):
 
 
 def check_exact(capsys, *arguments):
-    """Run `check --exact` on a text too long for a command line; return the code and the JSON."""
+    """Run `check --exact` on a text too long for a command line; return the exit code and JSON."""
     Path("long.txt").write_text("it was a long and quiet winter. " * 8_000, encoding="utf-8")
     small = ["--text", "long.txt", "--num-hiddens", "16", "--epochs", "20"]
     result = run_in_process(capsys, "check", *arguments, "--exact", "--json", *small)

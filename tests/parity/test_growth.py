@@ -1,4 +1,4 @@
-"""Growth of a small difference in the state, and the warning that exact mode may not hold."""
+"""Growth of a small difference in the state, and the warning that exact mode may fail."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_each_step_from_zeros_multiplies_a_difference_by_the_weights(backend_nam
     assert growth(small(backend_name, arrays=arrays)) == pytest.approx(expected, rel=1e-6)
 
 
-# (Not rnn-relu: the slope of ReLU jumps at 0, and so does the growth factor of a time step.)
+# Omit rnn-relu: the slope of ReLU jumps at 0, and so does the growth factor of a time step.
 @pytest.mark.parametrize("cell", [cell for cell in CELLS if cell != "rnn-relu"])
 def test_growth_is_equal_in_all_backends_and_changes_no_parameter(backend_name, cell):
     setup = small(backend_name, cell, sigma=0.3)

@@ -73,7 +73,7 @@ def test_compiled_function_is_traced_once_per_shape(jax, monkeypatch):
         return step(x, *others)
 
     monkeypatch.setattr(jax.scratch, "step", recorded_step)
-    for lr in (1.0, 0.5, 0.25):  # an argument, so a new value needs no new trace
+    for lr in (1.0, 0.5, 0.25):  # `lr` is an argument, so a new value needs no new trace
         jax.scratch.train_minibatch(model, batch, model.state(3), Update(lr=lr))
     assert len(types) == 4  # one trace, with one call per time step
     assert all(name.endswith("Tracer") for name in types)

@@ -112,7 +112,7 @@ PROGRAM = """if True:
     machine = importlib.import_module(sys.argv[1]).machine
     print(*(machine.set_threads(number) for number in (2, 1, 1)))
 """
-# Variables for the initial number of threads: a number other than those that PROGRAM sets.
+# Variables that set the initial number of threads, here to a number that PROGRAM never sets.
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTEROP_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC")
 
 

@@ -44,5 +44,5 @@ def test_record_code_and_patches_list_equal_optimizations(builtin_name):
     recorded = read(RECORDS / "optimizations.json").backends[builtin_name]
     assert [gain.name for gain in recorded] == names
     assert sorted(names_in_code(builtin_name)) == sorted(names)
-    # Each optimization speeds up at least one of the two network sizes by 3 % or more.
+    # Each optimization speeds up at least one of the two network sizes by 3% or more.
     assert [gain.name for gain in recorded if max(gain.num_hiddens.values()) < 1.03] == []
