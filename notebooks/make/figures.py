@@ -14,7 +14,7 @@ DARK_INK = b"#a5a5a5"  # replaces INK, the gray of text and lines, in dark versi
 
 @contextmanager
 def chart(pictures: dict[str, bytes], place: str) -> Iterator[Any]:
-    """Yield axes to draw on; on exit, store the figure as SVG in `pictures`, with key `place`."""
+    """Yield axes to draw on; on exit, store the figure as SVG in `pictures[place]`."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -30,7 +30,7 @@ def chart(pictures: dict[str, bytes], place: str) -> Iterator[Any]:
 
 
 def both(pictures: dict[str, bytes]) -> dict[str, bytes]:
-    """Return SVG pictures and copies for dark backgrounds, with names that end in "-dark.svg"."""
+    """Return SVG pictures and copies for dark backgrounds, whose names end in "-dark.svg"."""
     dark = {
         place.replace(".svg", "-dark.svg"): picture.replace(INK.encode(), DARK_INK)
         for place, picture in pictures.items()

@@ -6,28 +6,28 @@ A master text is Markdown with directives:
 ```` ```python torch mxnet ````  a code cell for these backends only
 ``::: piece encode``             a code cell with the source of a function from a backend,
                                  ``solutions`` or ``experiments``
-``::: piece step without CELLS`` the function, but not ``CELLS`` and the helpers of ``CELLS``
+``::: piece step without CELLS`` the function without ``CELLS`` and the helpers of ``CELLS``
 ``::: source build concise``     the source of a function from another variant, not executed
 ``::: core parameters.initial``  the source of a function from ``rnn_scratch``, not executed
 ``::: imports``                  the imports of ``scratch``
-``::: imports deep``             the imports of another file
+``::: imports deep``             the imports of another file, here ``deep``
 ``::: imports framework``        only the imports from the framework and ``machine``
-``::: uses build encode``        an import of those named functions that the backend defines
-``::: bug MISTAKE``              the function with this mistake from ``mistakes``
+``::: uses build encode``        imports of the listed functions that the backend defines
+``::: bug MISTAKE``              a function with this mistake from ``mistakes``
 ``::: fix MISTAKE``              a diff that corrects this mistake
 ``::: gains``                    a table with the measured gain of each optimization
 ``::: only torch`` ... ``:::``   content for these backends only
 ``::: notebook`` ... ``:::``     content for the notebooks only; ``::: site``: for the site only
 ``::: solution`` ... ``:::``     content that student notebooks replace with cells to fill in
 ``::: write encode`` ... ``:::`` a task, for student notebooks only, below the function's ``piece``.
-    There, the piece omits the function's body, except for the first N statements if the directive
-    ends with "after N". The last paragraph is a collapsible hint. A cell that grades the function
-    follows. The directive is ignored if the backend does not have the function.
+    In student notebooks, the piece omits the function's body, or keeps its first N statements if
+    the directive ends with "after N". The last paragraph is a collapsible hint. A cell that grades
+    the function follows. The directive is ignored if the backend does not have the function.
 ``::: optimization NAME: A B`` ... ``:::``  for the backends whose ``fast`` has this optimization:
-    prose, and a diff against the plain function, A or B, that the optimized code replaces
+    prose, and a diff against A or B, the plain function that the optimized code replaces
 
-The placeholders in ``prose`` may appear everywhere. Slides show sentences that end with
-``<!--slide-->``, and the output of code that follows ``<!--output-->``.
+The placeholders that ``prose`` defines may appear anywhere. Slides show sentences that end
+with ``<!--slide-->``, and the output of code that follows ``<!--output-->``.
 """
 
 import ast
@@ -54,7 +54,7 @@ from . import optimizations, prose
 
 TEXTS = Path("notebooks")
 LESSONS = ("build", "gates", "learn", "fast")  # reading order
-# Single-line directives, and directives that open a block, which a line ":::" closes.
+# Single-line directives, and directives that open a block; a line ":::" closes the block.
 LINES = ("piece", "source", "core", "imports", "uses", "bug", "fix", "gains")
 BLOCKS = ("only", "notebook", "site", "solution", "write", "optimization")
 CODE, ANSWER = "# Your code.", "*Your answer:*"  # cells that replace a solution
@@ -98,7 +98,7 @@ def text_of(lesson: str) -> list[Part]:
 
 
 def parse(path: Path) -> list[Part]:
-    """Parse a master text into parts; raise RNNScratchError, with the line, if it is invalid."""
+    """Parse a master text into parts; raise RNNScratchError, with the line number, if invalid."""
     stack: list[Part] = [Part("whole", "", 0, [])]
     code: Part | None = None
     for line_number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -142,7 +142,7 @@ def cells(
 
     If `marked` is true, keep the marks for sentences and outputs that slides show.
     """
-    shown: set[str] = set()  # show each helper once, so that students edit the one in use
+    shown: set[str] = set()  # show each helper once, so that students edit the active copy
     merged: list[Cell] = []
     for kind, source in _cells(parts, backend, writes(parts, backend) if student else None, shown):
         if kind == "markdown" and not marked:
@@ -158,7 +158,7 @@ def cells(
 
 
 def writes(parts: Sequence[Part], backend: str) -> dict[str, int]:
-    """Map each function that students write to the number of statements already given."""
+    """Map each function that students write to the number of statements that its stub keeps."""
     num_statements: dict[str, int] = {}
     for part in parts:
         if part.kind == "write" and (name := _to_write(part, backend)):
@@ -194,7 +194,7 @@ def applies(part: Part, backend: str) -> bool:
 
 
 def optimization(part: Part) -> tuple[str, list[str]]:
-    """Return the name in an optimization directive, and the functions that its code may replace."""
+    """Return the name of a part's optimization, and the functions that its code may replace."""
     name, _, functions = part.argument.partition(": ")
     return name, functions.split()
 
@@ -202,11 +202,11 @@ def optimization(part: Part) -> tuple[str, list[str]]:
 def code_of(
     part: Part, backend: str, shown: set[str], stubs: Mapping[str, int] = {}
 ) -> Code | None:
-    """Return the code of a part, or None if it has no code or if `shown` has all of it.
+    """Return a part's code, or None if the part has no code or `shown` has all its functions.
 
-    Helpers in `shown` are not repeated; new helpers are added to `shown`. `stubs` maps each
-    function to shorten to the number of initial statements to keep. Raise RNNScratchError if the
-    backend lacks a function that the text shows.
+    Helpers in `shown` are not repeated; new helpers are added to `shown`. For each function
+    to be replaced by a stub, `stubs` has the number of statements to keep. Raise RNNScratchError
+    if the backend lacks a function that the text shows.
     """
     if part.kind == "code":
         return Code(prose.fill("\n".join(part.content), backend).strip("\n"))
@@ -241,7 +241,7 @@ def code_of(
 
 
 def find(backend: str, name: str, model: str = "scratch") -> list[Definition]:
-    """Return a function from `solutions` or `experiments`, or from a backend with its helpers."""
+    """Return `name` from `solutions` or `experiments`, or a backend's function and its helpers."""
     for module in (solutions, experiments):
         function = getattr(module, name, None)
         if inspect.isfunction(function) and function.__module__ == module.__name__:
@@ -275,7 +275,7 @@ def _pieces(backend: str, argument: str, shown: set[str]) -> list[Definition]:
 
 
 def _imports(backend: str, argument: str) -> str:
-    # Import sibling files first: ``machine`` configures the framework, and must precede it.
+    # Import sibling files first: ``machine`` must configure the framework before it is imported.
     name = "scratch" if argument == "framework" else argument or "scratch"
     path = next(path for path in source_code.files(backend) if path.stem == name)
     nodes = source_code.tree(path).body
@@ -344,7 +344,7 @@ def _linked(text: str, backend: str, end: str) -> str:
 
 
 def _to_write(part: Part, backend: str) -> str:
-    # Return the function that a "write" directive names, or "" if the backend lacks it.
+    # Return the name of the function in a "write" directive, or "" if the backend lacks it.
     name = part.argument.partition(" after ")[0]
     if name not in (*grading.GRADED_BY, *grading.MADE_UP):
         raise RNNScratchError(

@@ -36,12 +36,12 @@ ALL = (
     ),
     *OWN,
 )
-RECORD = re.compile(r'lesson\.record\(\\"([\w-]+)')  # a quoted record, in cells written as JSON
+RECORD = re.compile(r'lesson\.record\(\\"([\w-]+)')  # name of a quoted record, in JSON cells
 STUB = re.compile(  # a function to write, up to the placeholder for its body
     rf"^def (\w+)\((?:(?!^def ).)*raise NotImplementedError\(.{grading.TO_WRITE}.\)", re.M | re.S
 )
 GRADED = re.compile(r"^(\w+) = grading\.graded\(")
-# The first code cell. If a notebook is moved, it needs `support` in PYTHONPATH instead.
+# The first code cell. A notebook that has been moved needs `support` in PYTHONPATH instead.
 SUPPORT = """\
 import sys
 
@@ -77,7 +77,7 @@ def cells(name: str) -> list[Cell]:
 def fingerprint(name: str) -> str:
     """Return a digest of a notebook's sources: cells, backend files in use, and quoted records.
 
-    The digest excludes outputs, because measured times differ in every run.
+    The digest excludes outputs, because measured times differ from run to run.
     """
     text = json.dumps(cells(name))
     content = hashlib.sha256(text.encode())
@@ -101,7 +101,7 @@ def _is_used(name: str, path: Path) -> bool:
 
 
 def stale(name: str) -> bool:
-    """Return whether a notebook is missing, or was made from sources that have changed since."""
+    """Return whether a notebook is missing, or its sources have changed since it was made."""
     current = fingerprint(name)
     try:
         notebook = json.loads(notebook_path(name).read_text(encoding="utf-8"))
@@ -111,18 +111,18 @@ def stale(name: str) -> bool:
 
 
 def remedy(name: str) -> str:
-    """Return the command that remakes a notebook in an environment with its frameworks."""
+    """Return the command that remakes a notebook in an environment that has its frameworks."""
     return f"nox -s 'notebooks({name if name in OWN else backends_of(name)[0]})'"
 
 
 def execute(name: str) -> str:
-    """Execute a notebook, and return the content of its file.
+    """Execute a notebook and return the content of its file.
 
     Raise RNNScratchError if a cell fails, or if an output is unfit for publication.
     """
     import nbformat
 
-    # The first import on a machine prints a message, which must not appear in a notebook.
+    # The first import on a machine prints a message that must not appear in a notebook.
     from matplotlib import font_manager  # noqa: F401
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
@@ -166,7 +166,7 @@ def execute(name: str) -> str:
 
 
 def metadata(source: str) -> dict[str, Any]:
-    """Return nbgrader's metadata for a cell to write or a grading cell; {} for other cells."""
+    """Return nbgrader's metadata for a cell that has a stub or grades a function, or else {}."""
     values: dict[str, Any] = {"schema_version": 3, "cell_type": "code", "task": False}
     if written := STUB.search(source):
         values["grade_id"] = f"write-{written[1]}"

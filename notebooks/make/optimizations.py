@@ -1,7 +1,7 @@
-"""Optimizations in the backends' ``fast``: names, code and gains.
+"""Optimizations in the backends' ``fast`` files: names, code and gains.
 
 In ``fast``, or in a sibling file that only ``fast`` uses, an optimization begins with a comment
-that has a name and a colon: ``# In place: new memory costs more than the additions.`` The
+that starts with a name and a colon: ``# In place: new memory costs more than the additions.`` The
 optimization extends to the end of the block. A record contains the measured gains.
 """
 
@@ -31,7 +31,7 @@ class Optimization(NamedTuple):
     """A comment that names an optimization, with the code below it."""
 
     name: str
-    function: str  # definition around the comment; at top level, the definition below
+    function: str  # name of the enclosing definition or, at top level, of the next one
     source: str
 
 
@@ -39,7 +39,7 @@ class Gain(Record):
     """The gain of an optimization: time without the optimization, divided by time with it."""
 
     name: str  # name from the comment in the backend's code
-    num_hiddens: dict[int, float] = {}  # gains, keyed by number of hidden units
+    num_hiddens: dict[int, float] = {}  # gains, keyed by the number of hidden units
     workload: Literal["training", "generation"] = "training"
     cell: str = "rnn"
     threads: int = 1
@@ -75,9 +75,9 @@ def names(backend: str) -> list[str]:
 def difference(backend: str, name: str, replaces: Sequence[str], shown: set[str]) -> str:
     """Return an optimization's code as a diff against the plain function that it replaces.
 
-    `replaces` names candidates for the plain function: the function that contains the code if it is
-    a candidate, otherwise the first candidate that the backend defines. A function in `shown` is
-    left out of the diff; a new one is added to `shown`.
+    `replaces` names candidates for the plain function. If the function that contains the code is a
+    candidate, choose it; otherwise, choose the first candidate that the backend defines. If the
+    function is in `shown`, leave it out of the diff; otherwise, add it to `shown`.
     """
     diffs = []
     for optimization in find(backend):
@@ -93,7 +93,7 @@ def difference(backend: str, name: str, replaces: Sequence[str], shown: set[str]
 
 
 def gains_table(backend: str) -> str:
-    """Return a Markdown table of a backend's gains, with the machine and versions below it."""
+    """Return a Markdown table of a backend's gains, followed by the machine and the versions."""
     record = read()
     measurements = record.backends[backend]
     sizes = sorted({size for gain in measurements for size in gain.num_hiddens})
@@ -154,7 +154,7 @@ def _end(lines: list[str], start: int, indent: int) -> int:
 
 
 def _body(backend: str, function: str) -> list[str]:
-    # Return a plain function's lines after its docstring, or [] if the backend lacks it.
+    # Return a plain function's lines after its docstring, or [] if the backend lacks the function.
     pieces = source_code.find(backend, function)
     if not pieces or pieces[0].file.stem not in PLAIN:
         return []
@@ -169,7 +169,7 @@ def _body(backend: str, function: str) -> list[str]:
 
 
 def diff(old: Sequence[str], replacement: Sequence[str], context: int) -> str:
-    """Return the diff of two lists of lines, with up to `context` lines around each change."""
+    """Return the diff between two lists of lines, with up to `context` lines around each change."""
     lines = difflib.unified_diff(old, replacement, lineterm="", n=context)
     # Omit file names and line numbers.
     changes = [line.rstrip() for line in lines if not line.startswith("@@")][2:]

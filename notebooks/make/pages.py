@@ -36,7 +36,7 @@ EPOCHS = (10, 150, 200, 500)
 
 
 def pages() -> dict[str, bytes]:
-    """Return the content of the pages and figures, keyed by path in the folder of the pages."""
+    """Return the content of the pages and figures, keyed by path relative to FOLDER."""
     texts: dict[str, str] = {}
     pictures: dict[str, bytes] = {}
     for name, (text, drawn) in {
@@ -64,7 +64,7 @@ def pages() -> dict[str, bytes]:
 
 
 def _mistakes() -> dict[str, list[str]]:
-    # Return the names of the mistakes that grading recognizes, keyed by the function checked.
+    # Return the names of the mistakes that grading recognizes, keyed by checked function.
     checked = dict.fromkeys(map(grading.checked_function, grading.GRADED_BY))
     return {name: [m.name for m in MISTAKES if m.function == name] for name in checked}
 

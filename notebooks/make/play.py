@@ -63,7 +63,7 @@ def train(settings: Settings) -> dict[str, Any]:
 
 
 def described(folder: Path, prefix: str, dtype: str) -> dict[str, Any]:
-    """Return the data that pages need about a run's network, with parameters of this dtype."""
+    """Return the data about a run's network that pages need, with parameters of this dtype."""
     _, saved = inference.load(folder, backend="numpy", model="scratch")
     settings, text = saved.settings, books.load(saved.text.corpus)
     arrays = {name: array.astype(dtype) for name, array in saved.arrays.items()}

@@ -2,7 +2,7 @@
 
 Run it in the folder of the clone; it writes ``notebooks/programs/``. Functions are copied from the
 backends. In ``templates``, ``program.txt`` has the settings, the definitions that the functions
-refer to, and the main part; a file for each framework has simple versions of some helpers.
+refer to, and the main part; files named after backends have simple versions of some helpers.
 """
 
 import ast
@@ -35,7 +35,7 @@ def program(backend: str, kind: str) -> str:
     scratch = next(path for path in source_code.files(backend) if path.stem == "scratch")
     settings = KINDS[kind]
     text = "\n\n\n".join(_functions(backend, scratch, settings))
-    text = re.sub(r"(?m)^(\w+ = .*)\n\n\n(?=\w+ = )", r"\1\n", text)  # no gap between constants
+    text = re.sub(r"(?m)^(\w+ = .*)\n\n\n(?=\w+ = )", r"\1\n", text)  # join consecutive constants
     np = "numpy" if backend == "mxnet" else "np"
     fields = ["X", "Y", *(name for name in ("extras", "step_extras") if f"batch.{name}" in text)]
     values = {"X": "x", "Y": "y", "extras": "{}", "step_extras": "[{}] * T"}

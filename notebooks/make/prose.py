@@ -2,7 +2,7 @@
 
 ``pages`` has a Jinja2 template for each page; ``templates`` has templates for parts of pages, for
 results in the README, and for interactive parts of the site. In lessons, ``{backend}``,
-``{framework}`` and ``{install}`` stand for a backend, its framework, and what pip must install.
+``{framework}`` and ``{install}`` stand for a backend, its framework, and the requirement for pip.
 """
 
 import html
@@ -35,8 +35,8 @@ def framework(backend: str) -> str:
 
 
 def fill(text: str, backend: str) -> str:
-    """Return a text with its placeholders replaced with the values for one backend."""
-    # NumPy needs the `workers` extra, because it has no built-in communication library.
+    """Return `text` with its placeholders replaced by the values for `backend`."""
+    # The NumPy backend needs the `workers` extra, because NumPy has no communication library.
     extras = "[notebooks,workers]" if backend == "numpy" else f"[{backend},notebooks]"
     values = {"backend": backend, "framework": framework(backend), "install": f".{extras}"}
     return PLACEHOLDER.sub(lambda match: values[match.group(1)], text)
@@ -64,7 +64,7 @@ TEMPLATES.filters |= {"framework": framework, "listed": listed, "table": table}
 
 
 def formula_font() -> bytes:
-    """Return the font of the formulas, STIX Two Math, as WOFF with only the glyphs needed.
+    """Return the font of the formulas, STIX Two Math, as a WOFF file with only the glyphs needed.
 
     Browsers stretch brackets only with a math font, which some devices lack.
     """
@@ -95,7 +95,7 @@ def linked(text: str) -> str:
 
 
 def heading_of(lesson: str, anchor: str) -> str:
-    """Return the lesson's heading with this anchor; raise RNNScratchError if there is none."""
+    """Return the lesson's heading with this anchor; raise RNNScratchError if no heading has it."""
     text = (LESSONS / f"{lesson}.md").read_text(encoding="utf-8")
     for heading in re.findall(r"^#+ (.*)$", FENCE.sub("", text), re.MULTILINE):
         if slug(heading) == anchor:
@@ -125,7 +125,7 @@ def outside_fences(text: str, function: Callable[[str], str]) -> str:
 def _prose(text: str, backends: Sequence[str]) -> str:
     lines = []
     for line in text.split("\n"):
-        if line.startswith("#"):  # the table of contents also shows headings
+        if line.startswith("#"):  # simplify headings: the table of contents shows them, too
             line = re.sub(r", in \{framework\}$", "", line).replace("$", "")
             line = re.sub(r" ?\\cdot ?", "·", line)
         lines.append(line)
@@ -140,7 +140,7 @@ def _prose(text: str, backends: Sequence[str]) -> str:
 
 
 def _names(text: str, backends: Sequence[str]) -> str:
-    # Insert the names for all backends; a script keeps those of the frameworks displayed.
+    # Insert the names for all backends; a script keeps the displayed frameworks' names.
     def name(match: re.Match[str]) -> str:
         terms = {backend: fill(match.group(), backend) for backend in backends}
         if len(terms) == 1:

@@ -1,4 +1,4 @@
-"""Results in the README, each between two marks, and the records that contain the results.
+"""Results in the README, each between two markers, and the records that contain the results.
 
 Records of training runs are in ``notebooks/records``; records of comparisons are in
 ``notebooks/comparisons``.
@@ -25,7 +25,7 @@ COMPARISONS = Path("notebooks/comparisons")
 
 
 def speed() -> dict[str, Any]:
-    """Return tables of speeds by backend and variant, a table per thread count, and the record."""
+    """Return tables of speeds by backend and variant, one per thread count, and the record."""
     record = comparison.read(COMPARISONS / "speed")
     speeds: dict[tuple[int, str], dict[str, str]] = {}
     for row in summary.timed_rows(record):
@@ -44,7 +44,7 @@ def speed() -> dict[str, Any]:
 
 
 def exact(folder: Path) -> dict[str, Any]:
-    """Return the record of exact mode: trained models, backends by variant, and final digests."""
+    """Return the record of exact mode, trained backends by variant, and the final digests."""
     record = msgspec.json.decode((folder / "exact.json").read_bytes())
     trained = [model for model in record["models"] if model["outcome"] == "trained"]
     variants: dict[str, list[str]] = {}
@@ -57,7 +57,7 @@ def exact(folder: Path) -> dict[str, Any]:
 
 
 def presets() -> dict[str, Any]:
-    """Return the record of the presets of `train`, which includes samples."""
+    """Return the record of runs with the presets of `train`, including generated samples."""
     record: dict[str, Any] = msgspec.json.decode((RECORDS / "presets.json").read_bytes())
     return record
 
@@ -69,7 +69,7 @@ def recorded(folder: Path) -> Iterator[tuple[Path, run_folder.RunRecord, list[ru
 
 
 def histories(folder: Path) -> dict[str, list[run_folder.Epoch]]:
-    """Return histories of `scratch` runs with sequential partitioning, keyed by backend."""
+    """Return the histories of the `scratch` runs with sequential partitioning, keyed by backend."""
     return {
         name: run_folder.history(folder / f"{name}-scratch-sequential")
         for name in registry.BUILTIN_BACKENDS
@@ -90,7 +90,7 @@ def readme(text: str) -> str:
 
 
 def replace(text: str, mark: str, content: str) -> str:
-    """Put `content` between the marks named `mark`; raise ValueError unless they occur once."""
+    """Put `content` between the markers named `mark`; raise ValueError unless they occur once."""
     start, end = f"<!-- {mark}: made from records -->", f"<!-- end of {mark} -->"
     between = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
     text, number = between.subn(lambda _: f"{start}\n{content}\n{end}", text)

@@ -25,7 +25,7 @@ from .site_code import STATIC
 BUILD = Path("build/pages")
 FILES = "files"  # folder of linked files that are not pages
 ROOT_FILES = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
-WIDE = ("index.md", "play.md")  # pages without a table of contents at the side
+WIDE = ("index.md", "play.md")  # pages without a table of contents in the sidebar
 NO_CONTENTS = "---\nhtml_theme.sidebar_secondary.remove: true\n---\n\n"
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
 PART = re.compile(r"<!-- site: (\w+)(?: (\w+))? -->\n(.*?)<!-- end of \1 -->", re.DOTALL)

@@ -1,7 +1,7 @@
 """Code and its outputs as HTML: a panel for each framework, with aligned lines.
 
 Without JavaScript, the panels appear one after another, under the names of their frameworks. Every
-line of code has a row number, by which columns are aligned. The HTML has entities instead of line
+line of code has a row number, which aligns the columns. The HTML has entities instead of line
 breaks, so that Markdown does not change it.
 """
 
@@ -33,7 +33,7 @@ class Output(NamedTuple):
 
 
 def find_code(backends: Sequence[str], *names: str) -> dict[str, Code]:
-    """Return the code of the named functions, without helpers, for each backend that has any."""
+    """Return the code of the named functions without helpers, for each backend that defines any."""
     codes = {}
     for backend in backends:
         pieces = [piece for name in names for piece in source_code.find(backend, name)[:1]]
@@ -71,7 +71,7 @@ def _name(text: str) -> str:
 
 
 def block(code: Code, own_rows: Sequence[int] | None = None) -> str:
-    """Return highlighted code as HTML, with a span per line; place spans in `own_rows` if given."""
+    """Return highlighted code as HTML, with a span per line, in the rows `own_rows` if given."""
     lexer = get_lexer_by_name(code.language, stripnl=False, ensurenl=False)
     # The formatter closes all spans at the end of a line. The diff lexer needs a final newline.
     text = highlight(f"{code.source}\n", lexer, HtmlFormatter(nowrap=True))
@@ -119,7 +119,7 @@ def outputs(results: Mapping[str, Sequence[Output]], everyone: Sequence[str], so
 
 
 def panel(names: Sequence[str], content: str, place: str = "", markdown: bool = False) -> str:
-    """Return content for some backends as a panel, under the names of the frameworks."""
+    """Return content for some backends as a panel, under the names of their frameworks."""
     title = ", ".join(map(framework, names))
     location = f" <span>{html.escape(place)}</span>" if place else ""
     gap = "\n\n" if markdown else ""

@@ -28,13 +28,13 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     timed = summary.timed_rows(speed)
     rows = [row for row in timed if row.value == speed.plan.varied_values[0]]
     best = max(rows, key=lambda row: row.figures["train"].median)
-    # Lines about the method that the page shows once; sections show only additional lines.
+    # Lines about the method, which the page shows once; sections show only additional lines.
     common_method = report.lines("method", speed)
     images: dict[str, bytes] = {}
     values = {
         "units": speed.settings.num_hiddens,
         "best": best,
-        # Models whose range of speeds overlaps that of the best model.
+        # Models whose range of speeds overlaps the best model's range.
         "similar": [
             f"`{row.candidate.model}` in {prose.framework(row.candidate.backend)}"
             for row in rows

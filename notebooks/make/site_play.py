@@ -8,10 +8,10 @@ from rnn_scratch.text import books
 from . import play, prose, site_code
 from .readme import RECORDS
 
-SOURCES = play.SCRIPT.parent  # folder of scripts that the site has but `rnn-scratch play` lacks
+SOURCES = play.SCRIPT.parent  # folder of scripts for the site only, not for `rnn-scratch play`
 TRAINING = ("training.js", "train.js")
-# Scripts that run in the training thread. A page opened from a folder cannot load scripts into a
-# thread, so another script contains them as a string.
+# Scripts that run in the training thread. A page opened as a local file cannot load scripts into
+# a thread, so another script contains them as a string.
 WORKER = (
     *(page.FOLDER / name for name in ("arrays.js", "scratch.js")),
     *(SOURCES / name for name in ("random.js", "training.js", "worker.js")),
@@ -44,7 +44,7 @@ def scripts() -> dict[str, bytes]:
 
 
 def data() -> str:
-    """Return a script that defines the story, recorded digests, and the training thread's code."""
+    """Return a script with the story, the recorded digests, and the code of the training thread."""
     values = {
         "CORPUS": play.CORPUS,
         "STORY": books.load(play.CORPUS).content,

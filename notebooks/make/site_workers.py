@@ -57,17 +57,17 @@ def parameters(num_hiddens: int, vocabulary: int, cell: str = "rnn") -> int:
 
 
 def exchange_times(engine: Mapping[str, Any]) -> dict[int, float]:
-    """Return the milliseconds to exchange and add vectors, keyed by the vectors' length."""
+    """Return the times in milliseconds to exchange and add vectors, keyed by vector length."""
     return {row["numbers"]: row["all_reduce"]["median"] for row in engine["exchanges"]}
 
 
 def minibatch_times(engine: Mapping[str, Any]) -> dict[tuple[int, int], float]:
-    """Return the milliseconds per minibatch, keyed by number of hidden units and of rows."""
+    """Return the times in milliseconds per minibatch, keyed by (hidden units, rows)."""
     return {(row["num_hiddens"], row["batch_size"]): row["median"] for row in engine["minibatches"]}
 
 
 def speedups(measured: Mapping[str, Any]) -> dict[tuple[str, int, int], float]:
-    """Return the speedups of two workers over one, keyed by backend, hidden units and rows.
+    """Return the speedups of two workers over one, keyed by (backend, hidden units, rows).
 
     Each worker computes half of the rows, and then the workers exchange their gradients.
     """
@@ -113,7 +113,7 @@ def _costs(measured: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _digests(training: Mapping[str, Any]) -> dict[str, Any]:
-    # Return a summary of runs in exact mode, with a digest for each backend and worker count.
+    # Summarize runs in exact mode, with the final digest for each backend and worker count.
     models = training["models"]
     digests: dict[str, list[str]] = {}
     for model in models:

@@ -85,7 +85,7 @@ def _sections(notebook: dict[str, Any]) -> Iterator[Slide]:
     title, parts, paragraphs, letter, previous = "", list[Part](), list[str](), "", ""
     for source, outputs in _blocks(notebook):
         heading = re.match("(#+) ", source) if outputs is None else None
-        if heading and re.fullmatch("#+ [A-Z]", source):  # a subsection A, B, ... shares a slide
+        if heading and re.fullmatch("#+ [A-Z]", source):  # subsections A, B, ... share a slide
             letter = f"<h2>{source[-1]}</h2>"
         elif heading:
             yield from _packed(title, parts, paragraphs)
@@ -109,7 +109,7 @@ def _sections(notebook: dict[str, Any]) -> Iterator[Slide]:
 
 def _packed(title: str, parts: list[Part], paragraphs: list[str]) -> Iterator[Slide]:
     # Distribute the parts of a section, in order, over as few slides as possible.
-    if re.match(r"[0-9]\.", title):  # in an exercise, omit code and figures: they are the solution
+    if re.match(r"[0-9]\.", title):  # omit code and figures of exercises: they show the solution
         parts = [part for part in parts if part.content.startswith("<p>")]
     pages: list[list[Part]] = []
     for part in parts:
@@ -176,7 +176,7 @@ def _marked(text: str) -> list[Part]:
 
 
 def _html(text: str) -> str:
-    """Convert Markdown to HTML, and formulas to MathML."""
+    """Convert Markdown to HTML, and its formulas to MathML."""
     is_block = "\n" in text or text.startswith(("- ", "$$"))
     return _markdown().render(text) if is_block else _markdown().renderInline(text)
 

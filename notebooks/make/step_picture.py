@@ -41,7 +41,7 @@ Styled = tuple[str, str, bool]  # text, style, and whether the other column lack
 
 
 def step_picture() -> dict[str, bytes]:
-    """Return the picture for light and for dark backgrounds, as SVG, keyed by file name."""
+    """Return the picture as SVG for light and dark backgrounds, keyed by file name."""
     codes = site_code.find_code(BACKENDS, "rnn", "step")
     sources = [OMITTED.sub("", code.source) for code in codes.values()]
     rows = site_code.rows(sources)

@@ -1,1 +1,1 @@
-"""Tools, to be run by hand, that take measurements and write records."""
+"""Tools that take measurements and write records, to be run by hand."""

@@ -1,6 +1,6 @@
 """Run a tool by name: `PYTHONPATH=notebooks python -m measure NAME [FILE ...]`.
 
-A tool is imported instead of executed, because most tools run some of their functions in
+A tool is imported, not run as a script, because most tools run some of their functions in
 other processes, which must be able to import the tool's module by name.
 """
 

@@ -1,9 +1,9 @@
 """Compare exact mode on two processor architectures: `nox -s arm`, on Debian or Ubuntu.
 
 Train every case on this machine and on ARM, in exact mode and in ordinary float64, and write the
-digests of the parameters to FILE. QEMU emulates ARM for single programs; a temporary folder holds
-arm64 packages of the distribution and wheels of the libraries. Nothing else is installed, but QEMU
-must be installed beforehand, as root. It takes half an hour.
+digests of the parameters to FILE. QEMU emulates ARM for individual programs; a temporary folder
+holds arm64 packages of the distribution and wheels of the libraries. Nothing else is installed, but
+QEMU must be installed beforehand, as root. The comparison takes half an hour.
 """
 
 import json
@@ -110,7 +110,7 @@ def libraries(folder, version):
     fetch = [*pip, "download", "--only-binary=:all:", "--python-version", version, "-d", wheels]
     fetch += [option for name in PLATFORMS for option in ("--platform", name)]
     run(*fetch, ".[jax]", log="Fetching the libraries for ARM")
-    shutil.rmtree("build/lib", ignore_errors=True)  # otherwise, the wheel contains deleted modules
+    shutil.rmtree("build/lib", ignore_errors=True)  # else the wheel would contain deleted modules
     run(*fetch, "--no-deps", *TORCH)
     run(*pip, "wheel", "--no-deps", "-w", wheels, ".")
     for wheel in wheels.glob("*.whl"):

@@ -1,7 +1,7 @@
 """Record digests in exact mode for the page that trains networks: `python -m measure digests FILE`.
 
 NumPy trains on the built-in story with all combinations of the settings that the page offers, but
-only with the default learning rate, θ and seed. It takes a few minutes.
+only with the default learning rate, θ and seed. All runs take a few minutes.
 """
 
 import itertools
@@ -25,7 +25,7 @@ EPOCHS = 20
 
 
 def digests(**changes):
-    """Train with settings that differ by `changes`; return the digests after each epoch."""
+    """Train with `changes` to the default settings; return the digest after each epoch."""
     settings = Settings(**changes, num_epochs=EPOCHS, exact=True)
     setup = set_up(settings, Runtime("numpy", threads=1), books.load(books.BUILT_IN))
     epochs = training.epochs(setup)

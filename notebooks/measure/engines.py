@@ -1,12 +1,12 @@
 """Measure the exchange between workers: `python -m measure engines FILE [PART ...]`.
 
-The site's page on several workers quotes FILE, which has two parts. Only the named parts, or both
-by default, are measured; the rest of the file is kept:
+The site's page on several workers quotes FILE. Only the named parts, by default both, are measured;
+the rest of the file is kept. The parts are:
 
-``workers``        the communication libraries of all backends: milliseconds of an exchange between
-                   two workers and of the library's all-reduce, measured in turns;
-                   milliseconds of a minibatch without an exchange; the number of elements in which
-                   the library's sum differs from the sum in rank order
+``workers``        the communication libraries of all backends: times in milliseconds of an
+                   exchange between two workers and of the library's all-reduce, measured in turns,
+                   and of a minibatch without an exchange; the number of elements in which the
+                   library's sum differs from the sum in rank order
 ``workers-exact``  digests in exact mode, with different numbers of workers
 
 Every worker uses one thread. Timings need an idle machine.

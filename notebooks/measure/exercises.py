@@ -1,7 +1,7 @@
 """Make measurements for the chapter's exercises: `python -m measure exercises FILE`.
 
 The solutions quote the record. Most runs use the NumPy backend with one thread and the built-in
-text; two runs use downloaded books. It takes about twenty minutes.
+text; two runs use downloaded books. All runs take about twenty minutes.
 """
 
 import dataclasses
@@ -60,7 +60,7 @@ REACHES = (1, 2, 4, 8)  # numbers of minibatches that gradients flow back throug
 
 
 def run(settings, book="tide-clock", other_book=None):
-    """Train; return settings, outcome and perplexities, also on `other_book` if it is given."""
+    """Train a model; return settings, outcome and perplexities, also on `other_book` if given."""
     evaluation = {}
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent, "run")
@@ -125,7 +125,7 @@ def train_epoch_not_detached(backend, model, batches, reach, update=UPDATE):
 
         def forward(inputs, state, last=Y.size, **params):
             logits, state = model.forward(inputs, state, **params)
-            return logits[-last:], state  # only the newest minibatch has a loss
+            return logits[-last:], state  # only the newest minibatch contributes to the loss
 
         mean_loss, grads, state = scratch.gradients(
             # Differentiate automatically: a hand-written backward pass needs all logits.

@@ -1,8 +1,8 @@
 """Measure how far back gradients reach in each cell: `python -m measure gates FILE`.
 
 The lesson *Gates* quotes the record. Networks train on the built-in text with PyTorch on one
-thread. After some epochs, NumPy's backward passes compute the gradients step by step, in float64,
-from a copy of the parameters. It takes about ten minutes.
+thread. After certain epochs, the backward passes of the NumPy backend compute the gradients step by
+step, in float64, from a copy of the parameters. All runs take about ten minutes.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from rnn_scratch.settings import Settings, update_rule
 from rnn_scratch.text import books, dataset, minibatches
 from rnn_scratch.training import loop as training
 
-BACKEND, MODEL = "torch", "fast"  # computes the same numbers as scratch, in less time
+BACKEND, MODEL = "torch", "fast"  # equivalent to `scratch`, but faster
 SETTINGS = Settings(num_hiddens=128, num_epochs=500)
 # For each run: the cell, the initial bias of the forget gate, and the seed.
 RUNS = {
@@ -79,9 +79,9 @@ def evaluated(arrays, options, backend, text):
 
 
 def reach(arrays, cell, tokens):
-    """Return the norms of the last loss's gradient with respect to the state 1, 2, ... steps back.
+    """Return the norms of the last loss's gradients with respect to the state 1, 2, ... steps back.
 
-    Each norm is over all tensors of the state, and is averaged over the rows.
+    Each norm is taken over all tensors of the state and averaged over the rows.
     """
     numpy = registry.load("numpy").scratch
     H, V = arrays["W_hq"].shape

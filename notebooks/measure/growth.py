@@ -1,8 +1,8 @@
 """Measure how errors grow, and whether frameworks stay equal, with larger initial weights.
 
-`python -m measure growth FILE` writes the record that a lesson and a page plot. NumPy measures the
-growth of rounding errors before training. To test equality, NumPy and each other framework train in
-exact mode on the same minibatches until their parameters differ. It takes a few minutes.
+`python -m measure growth FILE` writes the record that a lesson and a page quote. NumPy measures the
+growth of rounding errors before training. To test for equality, NumPy and each other framework
+train in exact mode on the same minibatches until their parameters differ. All runs take minutes.
 """
 
 import numpy as np
@@ -32,7 +32,7 @@ def settings(cell, scale):
 
 
 def equal_updates(settings, name, text):
-    """Return how many updates gave both backends equal parameters, and how many were made."""
+    """Return the number of updates with parameters equal to NumPy's, and the total number."""
     runtimes = [NUMPY.override(backend=backend) for backend in ("numpy", name)]
     setups = [set_up(settings, runtime, text) for runtime in runtimes]
     updates = 0

@@ -55,7 +55,7 @@ def rounded(value):
 
 
 def write(path, record):
-    """Write a record and this machine's description as JSON; keep innermost lists on one line."""
+    """Write a record and this machine's description as JSON, with innermost lists on one line."""
     innermost = re.compile(r"[\[{][^\[\]{}]*[\]}]")
     values = msgspec.to_builtins({"machine": host.describe(), **record})
     text = innermost.sub(lambda part: re.sub(r"\n\s*", " ", part[0]), json.dumps(values, indent=1))

@@ -2,8 +2,8 @@
 
 Each optimization is undone separately, in a copy of the backend. The copy and the original take
 turns in one process. The gain is the median, over the turns, of the time without the optimization
-divided by the time with it. The defaults, which headings in `undo` may change, are the `rnn` cell,
-one thread, float32 and the chapter's sizes. FILE is the record of the gains.
+divided by the time with it. Headings in `undo` may override the defaults: the `rnn` cell, one
+thread, float32 and the chapter's sizes. FILE is the record of the gains.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Compare the frameworks' versions of Adam with this project's: position of ε, and weight decay.
 
-`python -m measure optimizers FILE` writes the record for a table on the parity page: differences in
-parameters after some updates in float64 with equal gradients. It takes a minute.
+`python -m measure optimizers FILE` writes the record for a table on the parity page: differences
+between parameters after ten updates in float64 with equal gradients. The comparison takes a minute.
 """
 
 import math

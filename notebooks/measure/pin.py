@@ -1,8 +1,8 @@
-"""Record the golden values for `check numpy`, from the reference: `python -m measure pin FILE`.
+"""Record golden values for `check numpy` from the reference: `python -m measure pin FILE`.
 
-Run it after an intended change to the reference or the draws. The golden values are only as correct
-as the reference, whose gradients `check` compares with finite differences, and whose losses in
-whole training runs test_epoch.py compares with literals.
+Run it after an intended change to the reference or the random inputs. The golden values are only as
+correct as the reference, whose gradients `check` compares with finite differences, and whose losses
+in whole training runs test_epoch.py compares with literals.
 """
 
 import json

@@ -1,13 +1,13 @@
-// Selection of a framework, which all pages share, and switching between tabs and columns. Without
+// Selection of a framework, shared by all pages, and switching between tabs and columns. Without
 // this script, a page shows the code of all frameworks, one after another.
 "use strict";
 (() => {
   const panels = [...document.querySelectorAll(".panel[data-for]")].filter((each) => !each.closest(".pair"));
   const KEY = "rnn-scratch.selection";
-  const NAMES = {frameworks}; // names of frameworks, by backend; make.site fills them in
+  const NAMES = {frameworks}; // names of frameworks, keyed by backend; make.site inserts them
   const ALL = Object.keys(NAMES);
   // Media queries for layouts with columns. Two columns must fit lines of 88 characters; if all
-  // frameworks have columns, readers scroll.
+  // frameworks have columns, readers may have to scroll.
   const wide = { 2: matchMedia("(min-width: 80em)"), all: matchMedia(`(min-width: ${18 * ALL.length}em)`) };
   const of = (panel) => panel.dataset.for.split(" ");
 

@@ -1,4 +1,4 @@
-"""Functions that draw a network and its data in the notebooks, from arrays.
+"""Functions with which notebooks draw a network and its data from arrays.
 
 Backgrounds are transparent and lines are gray, so that drawings suit light and dark pages.
 """
@@ -146,7 +146,7 @@ def clipping(gradients: Sequence[tuple[float, float]], theta: float) -> None:
 
 
 def gru() -> None:
-    """Draw one step of the GRU: the path of its state, and its gates."""
+    """Draw one step of the GRU: the path of its state and its gates."""
     nodes = {
         "$h_{t-1}$": (0, 2),
         r"$\odot\ z_t$": (3.2, 2),
@@ -216,7 +216,7 @@ def next_characters(
 ) -> None:
     """Draw the `num_shown` most likely next characters as bars, for each proper prefix of the text.
 
-    `probabilities` has shape (characters, V). The color shows which character really follows.
+    `probabilities` has shape (characters, V). A color marks the character that actually follows.
     """
     count = len(text) - 1
     columns = -(-count // 2)
@@ -242,14 +242,14 @@ def next_characters(
 def growth(curves: Mapping[str, Sequence], equal: Mapping[str, Sequence]) -> None:
     """Draw the growth of a difference in the state, and the scales at which frameworks stay equal.
 
-    `curves` maps cells to (scale, growth) pairs. `equal` maps frameworks to tuples for the first
-    cell: (scale, number of updates with equal results, total number of updates).
+    `curves` maps cells to (scale, growth) pairs. `equal` maps frameworks to lists of tuples for
+    the first cell: (scale, number of updates with equal results, total number of updates).
     """
     _, axes = plt.subplots(figsize=(8.5, 3.8), layout="constrained")
     for index, (cell, curve) in enumerate(curves.items()):
         axes.plot(*zip(*curve), color=f"C{index}", marker=".", label=cell)
     first = dict(next(iter(curves.values())))
-    fates: dict[float, bool] = {}  # keyed by scale: whether all frameworks stayed equal
+    fates: dict[float, bool] = {}  # whether all frameworks stayed equal, keyed by scale
     for rows in equal.values():
         for scale, equal_updates, updates in rows:
             fates[scale] = fates.get(scale, True) and equal_updates == updates
@@ -308,7 +308,7 @@ def _cell(
     positions = list(nodes.values())
     for path in paths:
         for start, end in itertools.pairwise(path):
-            # Horizontal arrows need larger gaps, because boxes are wider than they are high.
+            # Horizontal arrows need larger gaps, because boxes are wider than they are tall.
             is_horizontal = positions[start][1] == positions[end][1]
             _arrow(axes, positions[start], positions[end], gap=34 if is_horizontal else 18)
     axes.set(xlim=(-0.9, 7.3), ylim=(-0.4, height - 0.6), title=title)

@@ -1,4 +1,4 @@
-"""Functions that lessons show and that measuring tools use."""
+"""Functions that the lessons show and the measuring tools use."""
 
 import math
 from collections import Counter, defaultdict

@@ -1,9 +1,9 @@
 """Grade a function that a student wrote in a notebook.
 
-The checks of `rnn_scratch.check` compare the function with the NumPy reference, in isolation: the
-function calls the project's versions of other functions. If values are wrong, each known mistake is
-made in the reference; a mistake that produces equal values explains the wrong values. Functions
-that no backend has are tested on made-up inputs.
+The checks of `rnn_scratch.check` compare the function with the NumPy reference in isolation:
+the student's function calls the project's versions of other functions. If values are wrong, known
+mistakes are made in the reference, one at a time; a mistake that produces equal values explains the
+wrong values. Functions that no backend has are tested on made-up inputs.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ def predict(case: Case) -> Iterator[Result]:
         yield from training.predict(case)
 
 
-# The check that grades each function to write, keyed by the function's name.
+# Checks that grade the functions to write, keyed by function name.
 GRADED_BY: dict[str, FunctionCheck] = {
     "encode": functions.encode,
     "rnn": functions.cell,
@@ -94,7 +94,7 @@ def _replaced(namespace: dict[str, Any], tables: Mapping[str, Any]) -> Iterator[
 
 @contextlib.contextmanager
 def _without_warnings() -> Iterator[None]:
-    # Ignore overflow, which mistakes may cause, in the student's function and in the reference.
+    # Suppress warnings: mistakes may cause overflow in the student's function or the reference.
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         yield
@@ -124,7 +124,7 @@ def graded(installed: Backend, function: Callable) -> Callable:
     error: Exception | None = None
     try:
         for row in _rows(installed, function):
-            rows.append(row)  # keep the rows before an error
+            rows.append(row)  # keep the rows that precede an error
     except Exception as raised:
         error = raised
     failures = [row for row in rows if not row.passed]
@@ -214,7 +214,7 @@ def _options(name: str) -> tuple[Options, ...]:
 
 
 def _diagnose(installed: Backend, function: Callable) -> str:
-    # Return the known mistake that makes the reference compute the function's values, or "".
+    # Return the name of the mistake that reproduces the function's values, or "" if none does.
     check = GRADED_BY[function.__name__]
     cases = list(_cases(installed, function, DTYPES[:1]))
     try:
@@ -264,7 +264,7 @@ def _numbers(case: Case, check: FunctionCheck) -> list[Result]:
 
 
 def _finite(value: Any) -> Any:
-    # Replace NaN and infinity with finite numbers, so that results of equal mistakes are equal.
+    # Replace NaN and infinity with finite numbers, so that equal results compare as equal.
     if isinstance(value, dict):
         return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, tuple):
@@ -293,7 +293,7 @@ def _close(expected: Any, written: Any, tolerance: float) -> bool:
 
 
 def checked_function(function: str) -> str:
-    """Return the contract function whose results the check compares when it grades `function`."""
+    """Return the name of the contract function whose results are compared to grade `function`."""
     draw = Draw(_options(function)[0])
     case = make_case("numpy", registry.load("numpy"), "scratch", draw)
     return case.function_name(GRADED_BY[function])
@@ -310,9 +310,9 @@ def recognized_mistakes(function: str) -> list[Mistake]:
 
 
 def _reference_with(mistake: Mistake) -> Any:
-    # Return the reference with this mistake.
+    # Return a copy of the reference that makes this mistake.
     reference, changes = registry.load("numpy"), mistake.changes["numpy"]
-    if mistake.file != "scratch.py":  # the function is an entry of a table
+    if mistake.file != "scratch.py":  # the function is called through a table
         function = _project_function(reference, mistake.function)
         namespace = dict(function.__globals__)
         exec(changed(inspect.getsource(function), changes), namespace)
@@ -334,8 +334,8 @@ def _complete_tables(scratch: types.ModuleType, installed: Backend) -> None:
 def _guarded(
     function: Callable, project_function: Callable | None = None, array: Callable = np.asarray
 ) -> Callable:
-    # Return a function that raises _UnusableError for an error inside `function`, or for a result
-    # whose form differs from the form of the project function's result.
+    # Wrap `function`; the wrapper raises _UnusableError if `function` raises an error, or if the
+    # form of its result differs from the form of the project function's result.
     @functools.wraps(function)
     def guarded(*arguments: Any, **keywords: Any) -> Any:
         try:
@@ -395,8 +395,8 @@ def _form(value: Any) -> str:
 
 
 def _backend_with(installed: Backend, functions: Mapping[str, Callable]) -> Any:
-    # Return the backend with these functions. Execute `scratch` again, because functions look up
-    # each other in the namespace of their module.
+    # Return a copy of the backend with these functions. Execute `scratch` again, because functions
+    # look each other up in the namespace of their module.
     spec = installed.scratch.__spec__
     scratch = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(scratch)
@@ -426,7 +426,7 @@ def _rebound(function: Callable, namespace: dict[str, Any]) -> Callable:
 
 
 def _with_tables(function: Callable, tables: Mapping[str, Any]) -> Callable:
-    # Wrap the function, so that its module has these tables during every call.
+    # Wrap the function so that its module has these tables during every call.
     return _replaced(inspect.unwrap(function).__globals__, tables)(function)
 
 

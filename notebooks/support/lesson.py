@@ -64,12 +64,12 @@ def train(backend: str, **arguments: Any) -> Any:
 
 
 def record(name: str) -> Any:
-    """Read the record of measurements that `nox -s records -- NAME` makes."""
+    """Read the record of measurements that `nox -s records -- NAME` writes."""
     return json.loads((NOTEBOOKS / "records" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def run(name: str) -> tuple[Any, Any]:
-    """Read the history and the record of a run that `nox -s records` made."""
+    """Return the history and the record of a run that `nox -s records` made."""
     from rnn_scratch.runs import run_folder
 
     path = NOTEBOOKS / "records" / name

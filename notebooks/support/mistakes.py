@@ -1,7 +1,7 @@
 """Known mistakes in the lessons' functions, defined by changes to a backend's source.
 
 `grading` names a mistake if a student's wrong values equal the values that the mistake produces.
-The lessons show some mistakes as bugs to find.
+The lessons show some of the mistakes as bugs for students to find.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ class Mistake(NamedTuple):
     Attributes:
         name: The description that students read.
         function: The contract function whose results the mistake changes.
-        changes: For each backend, source texts, each followed by its replacement.
-        file: The file that contains the source texts.
+        changes: For each backend, old and new source texts in alternation.
+        file: The file that contains the old source texts.
     """
 
     name: str

@@ -1,11 +1,11 @@
-// The random numbers of the core, which come from NumPy's `RandomState`, whose streams never change:
+// Random numbers as in the core, from the algorithms of NumPy's `RandomState`, which never change:
 // a Mersenne Twister (Matsumoto and Nishimura, 1998) and, for normally distributed numbers,
 // Marsaglia's polar method.
 "use strict";
 
 const PURPOSES = { initial: 1, offset: 2, shuffle: 3, dropout: 6 }; // PURPOSES of randomness.py
 
-// Return a function that draws 32 random bits, for a purpose and an epoch or a minibatch.
+// Return a function that draws 32 random bits, for a purpose in an epoch or a minibatch.
 function generator(seed, purpose, epoch = 0, ...minibatch) {
   const [N, M] = [624, 397], x = new Uint32Array(N);
   const mix = (n, factor) => Math.imul(x[n - 1] ^ (x[n - 1] >>> 30), factor);
@@ -46,7 +46,7 @@ function uniform(bits) {
   return (high * 2 ** 26 + low) / 2 ** 53;
 }
 
-// Draw an integer from 0 to `most`: draw numbers with as many bits until one is small enough.
+// Draw an integer from 0 to `most`: draw numbers of the same bit length until one is small enough.
 function whole(bits, most) {
   const length = 32 - Math.clz32(most);
   for (;;) {
@@ -64,7 +64,7 @@ function permutation(bits, length) {
   return order;
 }
 
-// Return a function that draws standard normal numbers, two from each point in the unit disc.
+// Return a function that draws standard normal numbers, two from each point in the unit disk.
 function normals(bits) {
   let second = null;
   return () => {
@@ -83,7 +83,7 @@ function normals(bits) {
   };
 }
 
-// Draw 16 random bits for each element: two elements from each draw of 32 bits.
+// Draw 16 random bits for each element; each draw of 32 bits provides two elements.
 function sixteens(bits, length) {
   let pair;
   return Array.from({ length }, (_, n) => (pair = n % 2 ? pair >>> 16 : bits()) & 0xffff);

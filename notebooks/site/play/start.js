@@ -2,7 +2,7 @@
 "use strict";
 (() => {
   const find = (name) => document.getElementById(`start-${name}`);
-  const [BARS, LONGEST, TEMPERATURE] = [6, 700, 0.5]; // LONGEST: characters before the text starts again
+  const [BARS, LONGEST, TEMPERATURE] = [6, 700, 0.5]; // LONGEST: characters before a restart
   const NAMES = { " ": "space", "\n": "line" };
   const model = load(NETWORKS[find("play").dataset.network]);
   let last, timer;

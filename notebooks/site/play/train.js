@@ -3,7 +3,7 @@
 (() => {
   const find = (name) => document.getElementById(`train-${name}`);
   const { elements } = find("settings"), weight = find("weight").elements;
-  const [LEFT, TOP, RIGHT, BOTTOM] = [40, 10, 590, 190]; // edges of the curve, in pixels
+  const [LEFT, TOP, RIGHT, BOTTOM] = [40, 10, 590, 190]; // edges of the plot, in pixels
   const HIGHEST = Math.log(1000); // larger losses are drawn at this height
   const perplexity = ({ loss }) => Math.exp(loss).toFixed(2);
   let worker, settings, epochs, latest, changed, running;
@@ -41,7 +41,7 @@
     throw Error(`${name} is “${value.slice(0, 50)}”; it must be a number above 0.`);
   }
 
-  // Call a function, and show the message of an Error to the visitor.
+  // Call a function; if it throws an Error, show the message to the visitor.
   function guarded(function_of) {
     find("problem").textContent = "";
     try {
@@ -84,7 +84,7 @@
     runs(!running);
   }
 
-  // Handlers for messages from the worker, by kind.
+  // Handlers for messages from the worker, keyed by kind.
   const TOLD = {
     begun({ names }) {
       weight.name.replaceChildren(...Object.keys(names).map((name) => new Option(name)));
@@ -131,7 +131,7 @@
     const recorded_rate = lr === LEARNING_RATES[optimizer];
     const usual = corpus && recorded_rate && theta === DEFAULTS.theta && seed === DEFAULTS.seed;
     const name = [cell, num_hiddens, optimizer, sampling].join(" ");
-    const recorded = RECORDED.digests[name][epoch - 1]; // undefined after the recorded epochs
+    const recorded = RECORDED.digests[name][epoch - 1]; // undefined after the last recorded epoch
     find("exact").hidden = false;
     find("epoch").textContent = epoch;
     find("digest").textContent = digest;

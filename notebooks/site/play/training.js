@@ -2,16 +2,16 @@
 // learning rates, and digests in exact mode. Settings have the same names as in the core.
 "use strict";
 
-// Exact mode: grids of parameters, gradients that enter slots, and states; smallest slot value.
+// Exact mode: grids for parameters, gradients that enter slots, and states; smallest slot value.
 const [GRID, FINE_GRID, STATE_GRID, SMALLEST] = [2 ** -16, 2 ** -20, 2 ** -10, 2 ** -100];
 const GATES = { rnn: "h", gru: "zrh", "gru-after": "zrh", lstm: "ifoc" };
 const SLOTS = { sgd: "", momentum: "m", adam: "mv" };
 const LEARNING_RATES = { sgd: 1, momentum: 0.1, adam: 0.002 };
-// Settings that visitors cannot choose, with the command's defaults.
+// Settings that visitors cannot choose, with the defaults of the command.
 const FIXED = {
   batch_size: 32, num_steps: 35, num_layers: 1, embedding: 0, dropout: 0, sigma: 0.01, max_tokens: 10000,
 };
-// Options for the settings that visitors choose, and their defaults except the learning rate.
+// Command-line options for the settings that visitors choose; defaults, except learning rates.
 const OPTIONS = {
   cell: "--cell", num_hiddens: "--num-hiddens", num_epochs: "--epochs", optimizer: "--optimizer",
   lr: "--lr", theta: "--theta", sampling: "--sampling", normalize: "--normalize",
@@ -30,7 +30,7 @@ function normalize(text, how) {
   return lines.join("").toLowerCase();
 }
 
-// Return `<unk>` and the characters by decreasing frequency; ties are ordered by code point.
+// Return `<unk>`, then the characters by decreasing frequency, with ties ordered by code point.
 function vocabulary(text) {
   const counts = new Map();
   for (const each of text) counts.set(each, (counts.get(each) ?? 0) + 1);
@@ -43,7 +43,7 @@ function tokens_of(text, vocab) {
   return [...text].map((each) => index.get(each));
 }
 
-// Return the shapes of the parameters by name, in the order of their random draws.
+// Return the shapes of the parameters, keyed by name, in the order in which they are drawn.
 function shapes({ cell, num_hiddens: H, num_layers, embedding: N, vocab_size: V }) {
   const found = N ? { W_e: [V, N] } : {};
   for (let layer = 0; layer < num_layers; layer++) {
@@ -57,8 +57,8 @@ function shapes({ cell, num_hiddens: H, num_layers, embedding: N, vocab_size: V 
 }
 
 // Return initial parameters: normally distributed weights with standard deviation sigma, and zeros
-// for other parameters. Rounding to 32 bits hides the last bit of logarithms, which machines compute
-// differently.
+// for other parameters. Rounding to 32 bits hides the last bit of logarithms, which differs between
+// machines.
 function initial(options, sigma, seed) {
   const draw = normals(generator(seed, "initial")), weight = () => Math.fround(sigma * draw());
   return by_name(shapes(options), (shape, name) =>
@@ -74,7 +74,7 @@ function of_epoch(tokens, settings, epoch) {
   const shuffle = generator(seed, "shuffle", epoch);
   const order = sampling === "random" ? permutation(shuffle, Math.floor(available / T)) : null;
   return Array.from({ length: Math.floor(available / (B * T)) }, (_, n) => {
-    // Starts of the rows: of shuffled subsequences, or where the previous minibatch's rows end.
+    // Each row is a shuffled subsequence, or starts where the previous minibatch's row ends.
     const start = (b) => offset + (order ? T * order[n * B + b] : b * length + n * T);
     const starts = Array.from({ length: B }, (_, b) => start(b));
     const cut = (shift) => starts.map((each) => tokens.slice(each + shift, each + shift + T));
@@ -82,7 +82,7 @@ function of_epoch(tokens, settings, epoch) {
   });
 }
 
-// Return a minibatch's dropout masks, T lists of L arrays (B, H): 0, or 1 / (1 - dropout).
+// Return a minibatch's dropout masks, T lists of L arrays (B, H) of 0 and 1 / (1 - dropout).
 function masks(settings, epoch, n) {
   const { batch_size: B, num_steps: T, num_layers: L, num_hiddens: H, dropout, seed } = settings;
   if (!dropout) return null;
@@ -99,7 +99,7 @@ function masks(settings, epoch, n) {
   }));
 }
 
-// Round to the nearest multiple of the grid, ties to even.
+// Round values to the nearest multiples of `grid`, and ties to even multiples.
 function round_to_grid(values, grid) {
   return map((value) => {
     const whole = Math.round(value / grid); // rounds ties up
@@ -107,12 +107,12 @@ function round_to_grid(values, grid) {
   }, values);
 }
 
-// Round to the nearest float32 number; replace tiny numbers by zero.
+// Round values to the nearest float32 numbers; replace tiny values with zero.
 function round_to_float32(values) {
   return map((value) => (Math.abs(value) < SMALLEST ? 0 : Math.fround(value)), values);
 }
 
-// Return the optimizer with rounding of gradients, parameters and slots.
+// Return an optimizer that also rounds gradients, parameters and slots.
 function make_exact(optimizer) {
   return (model, grads, update) => {
     const slots = Object.values(model.slots), grid = slots.length ? FINE_GRID : GRID;
@@ -126,7 +126,7 @@ for (const [name, optimizer] of Object.entries({ ...OPTIMIZERS })) {
   OPTIMIZERS[`exact ${name}`] = make_exact(optimizer);
 }
 
-// Return the rule of update `number`, counted from 1. Exact mode uses float32 numbers.
+// Return the rule for update `number`, counted from 1. In exact mode, its values are float32.
 function update_rule({ lr, theta, optimizer, exact }, number = 1) {
   const numbers = { lr, weight_decay: 0, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
   if (exact) for (const name in numbers) numbers[name] = Math.fround(numbers[name]);
@@ -135,7 +135,7 @@ function update_rule({ lr, theta, optimizer, exact }, number = 1) {
   return { ...numbers, ...corrections, theta, optimizer: exact ? `exact ${optimizer}` : optimizer };
 }
 
-// Create a training run; throw an Error if it cannot begin. `text` is the visitor's text.
+// Create a training run; throw an Error if it cannot begin. `text` is the story or another text.
 function begin(settings, text) {
   const { normalize: how, batch_size, num_steps } = settings;
   const counted = (number) => number.toLocaleString("en");
@@ -219,7 +219,7 @@ function command({ corpus, ...settings }, epoch) {
   return ["rnn-scratch train --exact", ...options.flat()].join(" ");
 }
 
-// Return all arrays that training changes; replace subnormal numbers in slots by zero.
+// Return all arrays that training changes; replace subnormal numbers in slots with zero.
 function everything(model) {
   const arrays = by_name(model.params, (param) => map((x) => x + 0, param)); // x + 0 removes negative zeros
   for (const [slot, own] of Object.entries(model.slots)) {
@@ -242,7 +242,7 @@ function digest(arrays) {
   return sha256(parts).slice(0, 16);
 }
 
-// Return the SHA-256 digest of bytes in hexadecimal digits; some pages lack `crypto.subtle`.
+// Compute SHA-256 without `crypto.subtle`, which some pages lack; return hexadecimal digits.
 function sha256(parts) {
   const length = parts.reduce((sum, part) => sum + part.length, 0);
   const bytes = new Uint8Array(64 * Math.ceil((length + 9) / 64));
@@ -250,7 +250,7 @@ function sha256(parts) {
   parts.reduce((start, part) => (bytes.set(part, start), start + part.length), 0);
   bytes[length] = 0x80;
   view.setBigUint64(bytes.length - 8, BigInt(8 * length));
-  // Return the first 32 bits of the fractional part of x; SHA-256 takes them from primes' roots.
+  // Return the first 32 bits of the fractional part of x. SHA-256 uses roots of primes.
   const fraction = (x) => Math.floor((x - Math.floor(x)) * 2 ** 32);
   const primes = [];
   for (let n = 2; primes.length < 64; n++) if (primes.every((prime) => n % prime)) primes.push(n);

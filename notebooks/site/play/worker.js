@@ -2,16 +2,16 @@
 "use strict";
 
 const SAMPLE_LENGTH = 50; // characters
-const OFTEN = 250; // milliseconds between two reports of progress
+const OFTEN = 250; // milliseconds between reports of progress within an epoch
 let training, prefix, shown, last_epoch;
-let loop = 0; // identifier of the active loop; a stop increases it
+let loop = 0; // identifier of the active loop; a stop increments it
 
 const ASKED = {
   begin({ settings, text, prefix: own, usual, name }) {
     training = begin(settings, text);
     [shown, last_epoch] = [name, settings.num_epochs];
     const known = [...own].every((each) => training.vocab.includes(each));
-    // Replace the default prefix by the most frequent character, as `train` does.
+    // If the vocabulary lacks the default prefix, use the most frequent character, as `train` does.
     prefix = own === usual && !known ? [1] : prefix_of(own, training.vocab);
     postMessage({ begun: { names: shapes(training.model.options), vocab: training.vocab } });
     return go();
@@ -32,7 +32,7 @@ const ASKED = {
 
 onmessage = ({ data: { ask, ...more } }) => guarded(() => ASKED[ask](more));
 
-// Call a function, and send the message of an Error to the page.
+// Call a function; if it throws an Error, send the message to the page.
 async function guarded(function_of) {
   try {
     await function_of();
@@ -51,7 +51,7 @@ async function go() {
     if (ended || performance.now() - pictured > OFTEN) {
       picture();
       pictured = performance.now(); // excludes the drawing, which takes as long as a minibatch
-      await new Promise((resolve) => setTimeout(resolve)); // let pending requests run
+      await new Promise((resolve) => setTimeout(resolve)); // let the thread handle pending requests
     }
   }
 }
@@ -69,8 +69,8 @@ function end_epoch() {
   postMessage({ ended: true });
 }
 
-// Return the progress of the epoch and a preview of the next minibatch: the final state of its first
-// row, and the gradient of a parameter.
+// Post the epoch's progress and a preview of the next minibatch: the final state of its first row,
+// and the gradient of a parameter.
 function picture() {
   const { epoch, batches, losses, model, settings } = training;
   const batch = batches[losses.length];
