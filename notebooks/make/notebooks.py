@@ -111,7 +111,7 @@ def stale(name: str) -> bool:
 
 
 def remedy(name: str) -> str:
-    """Return the command that remakes a notebook in an environment that has its frameworks."""
+    """Return the command that remakes a notebook where its frameworks are installed."""
     return f"nox -s 'notebooks({name if name in OWN else backends_of(name)[0]})'"
 
 
@@ -129,7 +129,7 @@ def execute(name: str) -> str:
     from nbformat import v4
 
     kinds = {"markdown": v4.new_markdown_cell, "code": v4.new_code_cell}
-    # Number the cells: random ids would differ in every commit.
+    # Number the cells: random ids would change with every commit.
     parts = [
         kinds[kind](source, id=f"cell-{n}", metadata=metadata(source))
         for n, (kind, source) in enumerate(cells(name))

@@ -21,7 +21,7 @@ from rnn_scratch.system.records import Record
 
 from . import prose
 
-PLAIN = ("scratch", "cells", "deep")  # the files of the plain code
+PLAIN = ("scratch", "cells", "deep")  # files with the plain, unoptimized code
 V = 28  # vocabulary size of the lessons' text
 RECORD = Path("notebooks/records/optimizations.json")
 NAME = re.compile(r"( *)# ([A-Za-z][A-Za-z-]+(?: [a-z-]+){0,4})(?:[,(][^:]*)?: ")

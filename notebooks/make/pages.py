@@ -64,7 +64,7 @@ def pages() -> dict[str, bytes]:
 
 
 def _mistakes() -> dict[str, list[str]]:
-    # Return the names of the mistakes that grading recognizes, keyed by checked function.
+    # Return the names of the mistakes that grading recognizes, keyed by the function checked.
     checked = dict.fromkeys(map(grading.checked_function, grading.GRADED_BY))
     return {name: [m.name for m in MISTAKES if m.function == name] for name in checked}
 

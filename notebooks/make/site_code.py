@@ -1,7 +1,7 @@
 """Code and its outputs as HTML: a panel for each framework, with aligned lines.
 
 Without JavaScript, the panels appear one after another, under the names of their frameworks. Every
-line of code has a row number, which aligns the columns. The HTML has entities instead of line
+line of code has a row number, which aligns it across columns. The HTML has entities instead of line
 breaks, so that Markdown does not change it.
 """
 
@@ -21,7 +21,7 @@ from .lessons import Code, location
 from .prose import framework
 
 BREAK = "&#10;"
-FIGURE = re.compile(r"^# Figure ([\w-]+): (.*(?:\n# .*)*)", re.MULTILINE)  # name and alt text
+FIGURE = re.compile(r"^# Figure ([\w-]+): (.*(?:\n# .*)*)", re.MULTILINE)  # groups: name, alt text
 STATIC = "_static"  # folder of styles, scripts and pictures
 
 

@@ -1,7 +1,7 @@
 """Record digests in exact mode for the page that trains networks: `python -m measure digests FILE`.
 
 NumPy trains on the built-in story with all combinations of the settings that the page offers, but
-only with the default learning rate, θ and seed. All runs take a few minutes.
+only with the default learning rate, θ and seed. The runs take a few minutes in total.
 """
 
 import itertools

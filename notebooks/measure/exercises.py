@@ -1,7 +1,7 @@
 """Make measurements for the chapter's exercises: `python -m measure exercises FILE`.
 
 The solutions quote the record. Most runs use the NumPy backend with one thread and the built-in
-text; two runs use downloaded books. All runs take about twenty minutes.
+text; two runs use downloaded books. The runs take about twenty minutes in total.
 """
 
 import dataclasses

@@ -2,7 +2,7 @@
 
 The lesson *Gates* quotes the record. Networks train on the built-in text with PyTorch on one
 thread. After certain epochs, the backward passes of the NumPy backend compute the gradients step by
-step, in float64, from a copy of the parameters. All runs take about ten minutes.
+step, in float64, from a copy of the parameters. The runs take about ten minutes in total.
 """
 
 import itertools

@@ -2,7 +2,7 @@
 
 `python -m measure growth FILE` writes the record that a lesson and a page quote. NumPy measures the
 growth of rounding errors before training. To test for equality, NumPy and each other framework
-train in exact mode on the same minibatches until their parameters differ. All runs take minutes.
+train in exact mode on the same minibatches until their parameters differ. Allow a few minutes.
 """
 
 import numpy as np

@@ -67,7 +67,7 @@ CHANGING = ("predict", *OPTIMIZERS)  # functions whose side effects are also gra
 
 
 class Points(int):
-    """A number of points for nbgrader, which a notebook displays as a phrase."""
+    """Points for nbgrader; notebooks display the number as a phrase."""
 
     def _repr_html_(self) -> str:
         return f"{int(self)} of 1 point"
@@ -431,7 +431,7 @@ def _with_tables(function: Callable, tables: Mapping[str, Any]) -> Callable:
 
 
 def _best_run(function: Callable) -> Iterator[CheckResult]:
-    losses = (  # for each run, training losses and held-out losses by epoch
+    losses = (  # training losses and held-out losses by epoch, for each run
         ((3.0, 2.0, 1.0), (3.0, 2.4, 2.9)),
         ((3.0, 2.2, 1.5), (3.0, 2.1, 2.7)),  # the best run
         ((3.0, 2.5, 2.0), (3.1, 2.6, 2.3)),
