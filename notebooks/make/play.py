@@ -107,7 +107,7 @@ def arrays(saved: dict[str, Any]) -> Arrays:
 
 
 def main() -> None:
-    """Train the networks and write the script; reuse a run of `shakespeare` if its folder is given."""
+    """Train the networks, or reuse a given run of `shakespeare`, and write the script."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(sys.argv[1] if len(sys.argv) > 1 else f"{folder}/run")
         if not run.exists():

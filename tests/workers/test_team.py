@@ -259,10 +259,6 @@ def test_workers_end_when_the_command_is_killed(name):
     process.kill()
     process.wait()  # until its last thread has released the lock
     wait_until(lambda: not any(is_running(worker.pid) for worker in family))
-<<<<<<< HEAD
-=======
-    wait_until(lambda: not files.is_locked(Path("r")))  # a dying worker may still hold the lock
->>>>>>> 196de92c (Name the things that comments of core and tests refer to)
     assert_undisturbed()
 
 
