@@ -143,7 +143,7 @@ def jit_update(train_minibatch, wrap=None):
         return wrap(pure, model().options.device) if wrap else pure
 
     # JAX caches compiled programs as long as their function exists. If all models shared one
-    # function, the cache would only grow; after a hundred models, Linux would refuse to map memory.
+    # function, the cache would only grow; after a hundred models, Linux would map no more memory.
     programs = weakref.WeakKeyDictionary()
 
     @functools.wraps(train_minibatch)

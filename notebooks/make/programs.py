@@ -67,7 +67,7 @@ def _imports(backend: str, scratch: Path) -> list[str]:
 
 
 def _functions(backend: str, scratch: Path, settings: Settings) -> list[str]:
-    # Return the sources of functions in `scratch`, with the cell and optimizer of the settings.
+    # Return the code of the functions in `scratch`, for the cell and optimizer of the settings.
     replacements = {"rnn": settings.cell, "sgd": settings.optimizer}
     replacements["rnn_backward"] = f"{settings.cell}_backward"
     sources = []

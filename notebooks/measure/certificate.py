@@ -62,7 +62,10 @@ def observe(setups: Sequence[Setup]) -> Iterator[tuple[list[Arrays], bool]]:
 
 
 def closest_call(expected: Arrays, actual: Arrays, gradient_grid: float) -> dict[str, Any]:
-    """Return the element with the smallest ratio of distance to difference; ratio inf if equal."""
+    """Return the element whose distance from a midpoint is smallest relative to its difference.
+
+    If all elements are equal, only the ratio is returned, as inf.
+    """
     closest = {"ratio": np.inf}
     for name, array in expected.items():
         grid = gradient_grid if name.startswith(GRADIENT) else exact.STATE_GRID

@@ -32,7 +32,7 @@ def settings(cell, scale):
 
 
 def equal_updates(settings, name, text):
-    """Return the number of updates with parameters equal to NumPy's, and the total number."""
+    """Return the number of updates after which parameters equal NumPy's, and the total number."""
     runtimes = [NUMPY.override(backend=backend) for backend in ("numpy", name)]
     setups = [set_up(settings, runtime, text) for runtime in runtimes]
     updates = 0

@@ -91,7 +91,7 @@ def gate(x, h, name, params):
 def lstm(x, state, params):
     """Compute one LSTM step; the state consists of the hidden state h and the cell state c."""
     h, c = state
-    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget, output gates (B, H)
+    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget and output gates (B, H)
     c_tilde = jnp.tanh(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"])
     c = f * c + i * c_tilde
     return o * jnp.tanh(c), c
@@ -123,11 +123,11 @@ def loss(logits, targets):
 
 def detach(state):
     """Return the state detached from the graph, so that no gradient flows back through it."""
-    return tuple(jax.lax.stop_gradient(s) for s in state)  # has no effect outside jax.grad
+    return tuple(jax.lax.stop_gradient(s) for s in state)  # a no-op outside jax.grad
 
 
 def gradients(model, batch, state):
-    """Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state."""
+    """Return a minibatch's loss, the gradient w.r.t. each parameter, and the detached state."""
 
     def objective(params):  # JAX differentiates with respect to this argument
         logits, last_state = model.forward(batch.X, state, params=params, **batch.extras)
@@ -145,7 +145,7 @@ def clip(grads, theta):
 
 
 def adam(model, grads, update):
-    """Apply Adam (Kingma and Ba, 2015): moving averages m of the gradient and v of its square."""
+    """Apply Adam (Kingma & Ba, 2015) with moving averages m of the gradient and v of its square."""
     m, v = model.slots["m"], model.slots["v"]
     for name, param in model.params.items():
         grad = grads[name]

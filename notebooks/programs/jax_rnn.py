@@ -115,11 +115,11 @@ def loss(logits, targets):
 
 def detach(state):
     """Return the state detached from the graph, so that no gradient flows back through it."""
-    return tuple(jax.lax.stop_gradient(s) for s in state)  # has no effect outside jax.grad
+    return tuple(jax.lax.stop_gradient(s) for s in state)  # a no-op outside jax.grad
 
 
 def gradients(model, batch, state):
-    """Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state."""
+    """Return a minibatch's loss, the gradient w.r.t. each parameter, and the detached state."""
 
     def objective(params):  # JAX differentiates with respect to this argument
         logits, last_state = model.forward(batch.X, state, params=params, **batch.extras)
@@ -137,7 +137,7 @@ def clip(grads, theta):
 
 
 def sgd(model, grads, update):
-    """Apply one gradient-descent step in place."""
+    """Apply one gradient-descent step to the model's parameters in place."""
     for name, param in model.params.items():  # JAX arrays are immutable: replace them
         model.params[name] = param - update.lr * grads[name]
 

@@ -38,7 +38,7 @@ class Model:
 
 
 def context(device):
-    """Return MXNet's context for a device."""
+    """Return the MXNet context for `device`."""
     return mxnet.gpu(0) if device == "cuda" else mxnet.cpu()
 
 
@@ -81,7 +81,7 @@ def gate(x, h, name, params):
 def lstm(x, state, params):
     """Compute one LSTM step; the state consists of the hidden state h and the cell state c."""
     h, c = state
-    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget, output gates (B, H)
+    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget and output gates (B, H)
     c_tilde = np.tanh(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"])
     c = f * c + i * c_tilde
     return o * np.tanh(c), c
@@ -116,9 +116,9 @@ def detach(state):
     return tuple(s.detach() for s in state)  # the next backward pass must not reach a freed graph
 
 
-@prefer_backward  # calls model.backward instead if it is not None
+@prefer_backward  # calls model.backward instead if the model has one
 def gradients(model, batch, state):
-    """Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state."""
+    """Return a minibatch's loss, the gradient w.r.t. each parameter, and the detached state."""
     with autograd.record():  # autograd records only operations in this block
         logits, state = model.forward(batch.X, state, **batch.extras)
         mean_loss = loss(logits, batch.Y)
@@ -134,7 +134,7 @@ def clip(grads, theta):
 
 
 def adam(model, grads, update):
-    """Apply Adam (Kingma and Ba, 2015): moving averages m of the gradient and v of its square."""
+    """Apply Adam (Kingma & Ba, 2015) with moving averages m of the gradient and v of its square."""
     m, v = model.slots["m"], model.slots["v"]
     for name, param in model.params.items():
         grad = grads[name]

@@ -38,7 +38,7 @@ class Model:
 
 
 def context(device):
-    """Return MXNet's context for a device."""
+    """Return the MXNet context for `device`."""
     return mxnet.gpu(0) if device == "cuda" else mxnet.cpu()
 
 
@@ -108,9 +108,9 @@ def detach(state):
     return tuple(s.detach() for s in state)  # the next backward pass must not reach a freed graph
 
 
-@prefer_backward  # calls model.backward instead if it is not None
+@prefer_backward  # calls model.backward instead if the model has one
 def gradients(model, batch, state):
-    """Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state."""
+    """Return a minibatch's loss, the gradient w.r.t. each parameter, and the detached state."""
     with autograd.record():  # autograd records only operations in this block
         logits, state = model.forward(batch.X, state, **batch.extras)
         mean_loss = loss(logits, batch.Y)
@@ -126,7 +126,7 @@ def clip(grads, theta):
 
 
 def sgd(model, grads, update):
-    """Apply one gradient-descent step in place."""
+    """Apply one gradient-descent step to the model's parameters in place."""
     for name, param in model.params.items():
         param -= update.lr * grads[name]
 

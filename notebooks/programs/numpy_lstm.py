@@ -55,14 +55,14 @@ def gate(x, h, name, params):
 def lstm(x, state, params):
     """Compute one LSTM step; the state consists of the hidden state h and the cell state c."""
     h, c = state
-    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget, output gates (B, H)
+    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget and output gates (B, H)
     c_tilde = np.tanh(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"])
     c = f * c + i * c_tilde
     return o * np.tanh(c), c
 
 
 def gates_backward(d_gates, x, h, params):
-    """Backpropagate through x W_xg + h W_hg + b_g for all gates g; return d_x, d_h and grads."""
+    """Backpropagate through x W_xg + h W_hg + b_g for each gate g; return d_x, d_h and grads."""
     grads = {}
     for name, dz in d_gates.items():
         grads |= {f"W_x{name}": x.T @ dz, f"W_h{name}": h.T @ dz, f"b_{name}": dz.sum(0)}
@@ -94,7 +94,7 @@ def step(x, state, params, options):
 
 
 def step_backward(d_logits, d_next_state, next_state, x, state, params, options):
-    """Backpropagate through `step`; return gradients w.r.t. the state and parameters."""
+    """Backpropagate through `step`; return gradients w.r.t. `state` and `params`."""
     grads = {"W_hq": next_state[0].T @ d_logits, "b_q": d_logits.sum(0)}
     d_h, *d_rest = d_next_state  # gradients from the next time step
     d_next_state = d_h + d_logits @ params["W_hq"].T, *d_rest
@@ -138,7 +138,7 @@ def detach(state):
 
 
 def gradients(model, batch, state):
-    """Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state."""
+    """Return a minibatch's loss, the gradient w.r.t. each parameter, and the detached state."""
     return model.backward(batch, state)  # NumPy has no automatic differentiation
 
 
@@ -175,7 +175,7 @@ def clip(grads, theta):
 
 
 def adam(model, grads, update):
-    """Apply Adam (Kingma and Ba, 2015): moving averages m of the gradient and v of its square."""
+    """Apply Adam (Kingma & Ba, 2015) with moving averages m of the gradient and v of its square."""
     m, v = model.slots["m"], model.slots["v"]
     for name, param in model.params.items():
         grad = grads[name]

@@ -72,7 +72,7 @@ def step(x, state, params, options):
 
 
 def step_backward(d_logits, d_next_state, next_state, x, state, params, options):
-    """Backpropagate through `step`; return gradients w.r.t. the state and parameters."""
+    """Backpropagate through `step`; return gradients w.r.t. `state` and `params`."""
     grads = {"W_hq": next_state[0].T @ d_logits, "b_q": d_logits.sum(0)}
     d_h, *d_rest = d_next_state  # gradients from the next time step
     d_next_state = d_h + d_logits @ params["W_hq"].T, *d_rest
@@ -116,7 +116,7 @@ def detach(state):
 
 
 def gradients(model, batch, state):
-    """Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state."""
+    """Return a minibatch's loss, the gradient w.r.t. each parameter, and the detached state."""
     return model.backward(batch, state)  # NumPy has no automatic differentiation
 
 
@@ -153,7 +153,7 @@ def clip(grads, theta):
 
 
 def sgd(model, grads, update):
-    """Apply one gradient-descent step in place."""
+    """Apply one gradient-descent step to the model's parameters in place."""
     for name, param in model.params.items():
         param -= update.lr * grads[name]
 

@@ -64,7 +64,7 @@ def gate(x, h, name, params):
 def lstm(x, state, params):
     """Compute one LSTM step; the state consists of the hidden state h and the cell state c."""
     h, c = state
-    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget, output gates (B, H)
+    i, f, o = (gate(x, h, name, params) for name in "ifo")  # input, forget and output gates (B, H)
     c_tilde = torch.tanh(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"])
     c = f * c + i * c_tilde
     return o * torch.tanh(c), c
@@ -100,7 +100,7 @@ def detach(state):
 
 
 def gradients(model, batch, state):
-    """Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state."""
+    """Return a minibatch's loss, the gradient w.r.t. each parameter, and the detached state."""
     logits, state = model.forward(batch.X, state, **batch.extras)
     mean_loss = loss(logits, batch.Y)
     grads = torch.autograd.grad(mean_loss, list(model.params.values()))
@@ -117,7 +117,7 @@ def clip(grads, theta):
 
 @torch.no_grad()
 def adam(model, grads, update):
-    """Apply Adam (Kingma and Ba, 2015): moving averages m of the gradient and v of its square."""
+    """Apply Adam (Kingma & Ba, 2015) with moving averages m of the gradient and v of its square."""
     m, v = model.slots["m"], model.slots["v"]
     for name, param in model.params.items():
         grad = grads[name]

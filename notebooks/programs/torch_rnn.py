@@ -92,7 +92,7 @@ def detach(state):
 
 
 def gradients(model, batch, state):
-    """Return a minibatch's loss, its gradient w.r.t. each parameter, and the detached state."""
+    """Return a minibatch's loss, the gradient w.r.t. each parameter, and the detached state."""
     logits, state = model.forward(batch.X, state, **batch.extras)
     mean_loss = loss(logits, batch.Y)
     grads = torch.autograd.grad(mean_loss, list(model.params.values()))
@@ -109,7 +109,7 @@ def clip(grads, theta):
 
 @torch.no_grad()
 def sgd(model, grads, update):
-    """Apply one gradient-descent step in place."""
+    """Apply one gradient-descent step to the model's parameters in place."""
     for name, param in model.params.items():
         param -= update.lr * grads[name]
 

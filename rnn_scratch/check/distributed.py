@@ -41,7 +41,7 @@ def all_gather(case: Case) -> Iterator[Result]:
 
 
 def all_reduce(case: Case) -> Iterator[Result]:
-    """Compare the mean loss with the loss on all rows, and mean gradients with gathered means."""
+    """Compare the averaged loss and gradients with the loss and the means over all workers."""
     part, model = _part(case), case.model()
     loss, grads, _ = part.scratch.gradients(model, *part.minibatch())
     mean_loss, mean_grads = case.backend.workers.all_reduce(loss, grads)

@@ -121,7 +121,7 @@ def detach(case: Case) -> Iterator[Result]:
 
 
 def clip(case: Case) -> Iterator[Result]:
-    """Compare the norm and the clipped gradients for θ below and above the norm, and without θ."""
+    """Compare the norm, and the clipped gradients for θ below and above the norm and without θ."""
     _, grads, _ = case.reference.gradients()
     norm = float(case.reference.scratch.clip(grads, math.inf)[1])
     inputs = {  # the factor that scales the gradients, and θ

@@ -112,7 +112,7 @@ def definitions(path: Path) -> dict[str, ast.stmt]:
 
 def _with_helpers(path: Path, name: str) -> list[Definition]:
     locations = [(path, name)]
-    for location in locations:  # the list grows in the loop, because helpers have helpers
+    for location in locations:  # the list grows, because helpers call helpers
         locations += [helper for helper in _helpers(*location) if helper not in locations]
     return [cut(*location) for location in locations]
 

@@ -151,8 +151,8 @@ def predictions(setup: Setup) -> list[str]:
 
 
 def _common_start(setup: Setup, last_epoch: int, incomplete: Incomplete) -> tuple[int, Incomplete]:
-    # Return worker 0's last epoch, and the trained part of its next epoch. Only worker 0 needs the
-    # losses; the other workers get zeros.
+    # Return worker 0's last epoch, and the completed part of its next epoch. Only worker 0 needs
+    # the losses; the other workers get zeros.
     group, backend, options = setup.group, setup.backend, setup.model.options
     counts = last_epoch, len(incomplete.losses), len(incomplete.state)
     epoch, num_losses, size = exchange.all_gather_integers(group, backend, options, *counts)[0]

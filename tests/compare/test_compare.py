@@ -192,7 +192,7 @@ def test_clock_stops_after_all_results_are_computed(monkeypatch):
     )
     clock = SimpleNamespace(perf_counter=lambda: events.append("clock") or 0.0)
     monkeypatch.setattr(tasks, "time", clock)
-    # With an asynchronous framework, the clock must wait for the parameters of the last update.
+    # An asynchronous framework must have computed the last update's parameters before the end.
     tasks._seconds(setup, partial(tasks._updates, setup, batches))
     assert (events[0], events[1], events[3:]) == ([], "clock", ["clock"])
     assert {*map(id, params.values())} <= {*map(id, events[2])}

@@ -28,7 +28,7 @@ FIRST, SECOND, PATIENCE, MORE = 7, 14, 5, 8
 
 
 def best_of(run):
-    """Return the best epoch and the parameters after this epoch."""
+    """Return the best epoch and the parameters after that epoch."""
     saved = checkpoint.load(run)
     return saved.best_epoch, saved.best
 

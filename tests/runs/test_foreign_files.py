@@ -1,4 +1,4 @@
-"""Files of another run, changed files and crafted files in a run folder."""
+"""Run folders with files of another run, changed files or crafted files."""
 
 import json
 import os

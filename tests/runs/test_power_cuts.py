@@ -136,7 +136,7 @@ def saved(calls, num_calls):
 
 
 def write_files(contents, folder):
-    """Empty the folder, and write the files that a power cut leaves."""
+    """Empty the folder, and write the files that a power cut would leave behind."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for name, data in contents.items():

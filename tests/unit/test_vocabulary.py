@@ -1,4 +1,4 @@
-"""Vocabularies: normalization, encoding, decoding, and training and held-out tokens."""
+"""Vocabularies: normalization, encoding, decoding, and the split into two texts."""
 
 import os
 import re

@@ -17,7 +17,7 @@ from rnn_scratch.workers.launch import Launch
 
 PATH = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
 MPIEXEC = (shutil.which("mpiexec", path=PATH) or "mpiexec", "-n")
-# Program that prints with a single call, so that the output of several processes does not mix.
+# Program that prints with a single call, so that several processes' output is not interleaved.
 DETECT = """
 import os
 from rnn_scratch.workers import launch, mpi

@@ -257,7 +257,7 @@ def test_workers_end_when_the_command_is_killed(name):
     wait_for_epochs(process, "r", STRIKE)
     family = psutil.Process(process.pid).children(recursive=True)
     process.kill()
-    process.wait()  # until its last thread has released the lock
+    process.wait()  # Its threads hold the lock until the last thread ends.
     wait_until(lambda: not any(is_running(worker.pid) for worker in family))
     assert_undisturbed()
 
