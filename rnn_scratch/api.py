@@ -35,7 +35,6 @@ from .text import books, dataset
 from .training.events import Report, drive
 from .training.runtime import Runtime
 from .workers import launch, supervisor
-from .workers.launch import Launch
 
 
 def train(
@@ -91,22 +90,22 @@ def train(
         backend = registry.default(reporter.log)
     requested = Settings(**settings)
     source = books.find(corpus, text, reporter.log)
-    launched = launch.detect(arguments["workers"])
+    num_workers, rank = launch.detect(arguments["workers"])
     runtime = {name: arguments[name] for name in ("model", "device", "threads", "eager")}
     work = Work(
         settings=dataset.adapt_normalization(
             requested, source, "normalize" in settings, reporter.log
         ),
         text=source,
-        runtime=Runtime(backend, workers=launched.workers, **runtime),
+        runtime=Runtime(backend, workers=num_workers, **runtime),
         folder=None if run is None else os.fspath(run),
         patience=arguments["patience"],
     )
-    if work.settings.exact and not launched.rank:
+    if work.settings.exact and not rank:
         with contextlib.suppress(RNNScratchError):  # training raises the error again
             for sentence in growth.doubts(work.settings, work.text):
                 reporter.log(sentence)
-    return _train(work, launched, reporter)
+    return _train(work, rank, reporter)
 
 
 def resume(
@@ -158,8 +157,8 @@ def resume(
     has_text = corpus is not None or text is not None
     new_text = books.find(corpus, text, reporter.log) if has_text else None
     overrides = {name: arguments[name] for name in ("model", "device", "threads", "eager")}
-    launched = launch.detect(arguments["workers"])
-    if launched.rank:
+    num_workers, rank = launch.detect(arguments["workers"])
+    if rank:
         runtime = {"backend": backend, **overrides}
         return drive(supervisor.follow(runtime), reporter)
     folder = resolve_run(run)
@@ -168,17 +167,17 @@ def resume(
     last_runtime = session.runtime
     if backend not in (None, last_runtime.backend):
         last_runtime = Runtime(backend, last_runtime.model)
-    elif workers is None and launched.rank is None:
-        launched = Launch(last_runtime.workers)
+    elif workers is None and rank is None:
+        num_workers = last_runtime.workers
     work = Work(
         settings=resumed_settings(folder, record, settings | {"num_epochs": num_epochs}),
         text=run_folder.reload_text(folder, record.text, new_text),
-        runtime=last_runtime.override(**overrides, workers=launched.workers),
+        runtime=last_runtime.override(**overrides, workers=num_workers),
         folder=str(folder),
         resumes=True,
         patience=session.patience if patience is None else patience,
     )
-    return _train(work, launched, reporter)
+    return _train(work, rank, reporter)
 
 
 def predict(
@@ -275,13 +274,13 @@ def evaluate(
     return inference.evaluate(**validate_arguments(evaluate, locals()))
 
 
-def _train(work: Work, launched: Launch, report: Report) -> Run | None:
+def _train(work: Work, rank: int | None, report: Report) -> Run | None:
     # Train in this process, or start a process for each worker.
     require_held_out(work.settings, work.patience)
-    launch.require_shares(work.settings.batch_size, launched.workers)
-    if launched.workers == 1:
+    launch.require_shares(work.settings.batch_size, work.runtime.workers)
+    if work.runtime.workers == 1:
         return drive(sessions.train(work), report)
-    return drive(supervisor.train(work, launched), report)
+    return drive(supervisor.train(work, rank), report)
 
 
 def _reporter(report: Report | Callable[[str], object] | None) -> Report:

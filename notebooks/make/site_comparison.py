@@ -33,6 +33,7 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     images: dict[str, bytes] = {}
     values = {
         "units": speed.settings.num_hiddens,
+        "timed": timed,
         "best": best,
         # Models whose range of speeds overlaps the best model's range.
         "similar": [

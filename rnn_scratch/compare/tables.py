@@ -8,13 +8,7 @@ from typing import Any, NamedTuple
 from .record import Comparison, Plan
 from .summary import Row, Spread, qualities, speeds
 
-
-class Column(NamedTuple):
-    """A column: the name of a metric, a heading, and a number format."""
-
-    name: str
-    heading: str
-    form: str = ""
+Columns = dict[str, tuple[str, str]]  # headings and number formats, keyed by metric
 
 
 class Table(NamedTuple):
@@ -22,50 +16,55 @@ class Table(NamedTuple):
 
     title: str
     vary: str | None
-    columns: Sequence[Column]
+    columns: Columns
     rows: Sequence[Row]
     names: dict[str, str]  # values of the placeholders in headings
 
     def cells(self) -> list[list[str]]:
         """Return the headings and rows as strings, without empty rows and columns."""
-        rows = [row for row in self.rows if any(row.figures.get(c.name) for c in self.columns)]
-        columns = [c for c in self.columns if any(row.figures.get(c.name) for row in rows)]
+        rows = [row for row in self.rows if any(row.figures.get(name) for name in self.columns)]
+        columns = {
+            name: column
+            for name, column in self.columns.items()
+            if any(row.figures.get(name) for row in rows)
+        }
         keys = ["", *([self.vary] if self.vary else [])]
-        cells = [[*keys, *(c.heading.format(**self.names) for c in columns)]]
+        cells = [[*keys, *(heading.format(**self.names) for heading, _ in columns.values())]]
         for row in rows:
             keys = [row.candidate.name, *([str(row.value)] if self.vary else [])]
-            cells.append([*keys, *(_format(row.figures.get(c.name), c.form) for c in columns)])
+            figures = (_format(row.figures.get(n), form) for n, (_, form) in columns.items())
+            cells.append([*keys, *figures])
         return cells
 
 
 MAX_ROWS = 14  # a table with more rows is split by the varied setting
-FAILURE = Column("failure", "failed")
-SPEED = [
-    Column("train", "characters/s", ",.0f"),
-    Column("ratio", "× {baseline}", ".2f"),
-    Column("own_layer", "× built-in layer", ".2f"),
-    Column("of_own_limit", "of own limit", ".0%"),
-    Column("generate", "generated characters/s", ",.0f"),
-    FAILURE,
-]
-START = [
-    Column("importing", "import s", ".2f"),
-    Column("first", "first minibatch s", ".3f"),
-    Column("memory", "memory MiB", ",.0f"),
-    Column("device_memory", "device memory MiB", ",.0f"),
-]
-QUALITY = [
-    Column("checks_passed", "checks passed"),
-    Column("seeds", "seeds"),
-    Column("perplexity", "perplexity", ".4g"),
-    Column("held_out", "held out", ".4g"),
-    Column("bits", "bits/character", ".3f"),
-    Column("reached", "reached {target}"),
-    Column("target_seconds", "seconds", ".1f"),
-    Column("target_epochs", "epochs", "g"),
-    Column("sample", "generated text"),
-    FAILURE,
-]
+FAILURE = {"failure": ("failed", "")}
+SPEED: Columns = {
+    "train": ("characters/s", ",.0f"),
+    "ratio": ("× {baseline}", ".2f"),
+    "own_layer": ("× built-in layer", ".2f"),
+    "of_own_limit": ("of own limit", ".0%"),
+    "generate": ("generated characters/s", ",.0f"),
+    **FAILURE,
+}
+START: Columns = {
+    "importing": ("import s", ".2f"),
+    "first": ("first minibatch s", ".3f"),
+    "memory": ("memory MiB", ",.0f"),
+    "device_memory": ("device memory MiB", ",.0f"),
+}
+QUALITY: Columns = {
+    "checks_passed": ("checks passed", ""),
+    "seeds": ("seeds", ""),
+    "perplexity": ("perplexity", ".4g"),
+    "held_out": ("held out", ".4g"),
+    "bits": ("bits/character", ".3f"),
+    "reached": ("reached {target}", ""),
+    "target_seconds": ("seconds", ".1f"),
+    "target_epochs": ("epochs", "g"),
+    "sample": ("generated text", ""),
+    **FAILURE,
+}
 
 
 def tables(record: Comparison) -> list[Table]:

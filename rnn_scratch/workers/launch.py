@@ -1,7 +1,6 @@
 """Detect how workers are launched: as child processes, or by an MPI launcher."""
 
 import os
-from typing import NamedTuple
 
 from ..errors import RNNScratchError
 from . import mpi
@@ -10,22 +9,15 @@ from . import mpi
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
-class Launch(NamedTuple):
-    """The number of workers, and the rank of this process if a launcher has started it."""
-
-    workers: int
-    rank: int | None = None  # None if this process starts all workers, on this machine
-
-
-def detect(workers: int | None) -> Launch:
-    """Return the number of workers, and the rank of this process if a launcher started it.
+def detect(workers: int | None) -> tuple[int, int | None]:
+    """Return the number of workers, and this process's rank, or None without a launcher.
 
     `workers` is the number that the user requests, or None. Raises RNNScratchError if it differs
     from the launcher's number, or if MPI does not connect the launched processes.
     """
     launched = next((int(os.environ[name]) for name in SIZES if name in os.environ), 1)
     if launched == 1:
-        return Launch(workers or 1)
+        return workers or 1, None
     size = mpi.world().size
     if size != launched or workers not in (None, size):
         request = f", and `workers` is {workers}" if workers else ""
@@ -34,7 +26,7 @@ def detect(workers: int | None) -> Launch:
             "Use the `mpiexec` of mpi4py's MPI, `srun --mpi=pmi2` or `srun --mpi=pmix`, and omit "
             "`workers`.",
         )
-    return Launch(size, mpi.world().rank)
+    return size, mpi.world().rank
 
 
 def require_shares(batch_size: int, workers: int) -> None:

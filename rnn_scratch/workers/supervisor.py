@@ -30,7 +30,6 @@ from ..system import host, processes, signals
 from ..training.events import Ended, Event, Started
 from ..training.loop import Diverged
 from . import groups, mpi
-from .launch import Launch
 
 FAILURE_GRACE = 5.0  # seconds for the other workers to end after a worker has failed
 SIGNAL_GRACE = 30.0  # seconds for all workers to end after a signal
@@ -40,9 +39,9 @@ class StoppedBySignal(RNNScratchError):  # noqa: N818 - a request, not an error 
     """The error of a worker that a signal has stopped; the problem is the signal's name."""
 
 
-def train(job: Work, launch: Launch) -> Generator[Event, None, Run | None]:
-    """Train with several workers; return the run, or None if this process is not worker 0."""
-    if launch.rank is None:
+def train(job: Work, rank: int | None) -> Generator[Event, None, Run | None]:
+    """Train with several workers; return the run, or None if `rank` is not None or 0."""
+    if rank is None:
         return (yield from _supervise(job))
     mpi.broadcast(job)
     group = mpi.rendezvous(required_equal(job))

@@ -13,7 +13,6 @@ from helpers import CLONE, finish, python_path, require_engine, start
 
 from rnn_scratch.cli.train import train
 from rnn_scratch.workers import groups, launch, mpi
-from rnn_scratch.workers.launch import Launch
 
 PATH = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
 MPIEXEC = (shutil.which("mpiexec", path=PATH) or "mpiexec", "-n")
@@ -47,8 +46,8 @@ def environment(monkeypatch):
 )
 def test_process_without_launcher_starts_all_workers(environment, variables):
     environment(**variables)
-    assert launch.detect(None) == Launch(1, None)
-    assert launch.detect(3) == Launch(3, None)
+    assert launch.detect(None) == (1, None)
+    assert launch.detect(3) == (3, None)
 
 
 def test_children_do_not_inherit_the_launcher(environment):
