@@ -191,9 +191,10 @@ MUTATIONS = [
         "mxnet": ("p.grad.copy()", "p.grad"),
     }),
     Mutation("the first update's settings used for all updates", "train_epoch", "", in_all_backends(
-        "    mean_loss, grads, state = gradients(model, batch, state)\n",
-        "    update = train_minibatch.__dict__.setdefault(model.options, update)\n"
-        "    mean_loss, grads, state = gradients(model, batch, state)\n")),
+        "        batch = batch.map(tensor, model.options.device)\n        mean_loss, state",
+        "        batch = batch.map(tensor, model.options.device)\n"
+        "        update = train_epoch.__dict__.setdefault(model.options, update)\n"
+        "        mean_loss, state")),
     Mutation("exact mode forgotten in training", "train_minibatch", "parameters",
              in_all_backends("OPTIMIZERS[update.optimizer]",
                         "OPTIMIZERS[update.optimizer.split()[-1]]")),
@@ -396,9 +397,9 @@ MUTATIONS = [
     Mutation("gradients not rounded in exact mode", "make_exact", "", in_all_backends(
         "{name: round_to_grid(grad, grid) for name, grad in grads.items()}", "dict(grads)"),
         "exact.py"),
-    Mutation("slots that never leave the compiled function", "train_minibatch", "slots",
+    Mutation("slots that never leave the compiled function", "train_minibatch", "m.",
              {"jax": (
-        "model.slots.update(slots)", "pass")}, "machine.py"),
+        "model.slots.update(slots)", "pass")}, "machine.py", options=None),
 
     # The optimized model.
     Mutation("input bias left out", "forward", "logits", {
@@ -629,14 +630,13 @@ OF_DEVICES = [
     }),
     Mutation("the norm computed on the host in a compiled function", "train_minibatch", "raised", {
         "tensorflow": ("tf.sqrt(sum(", "(lambda x: tf.sqrt(x.numpy()))(sum("),
+    }),
+    Mutation("the norm computed on the host", "clip", "raised", {
         "jax": ("jnp.sqrt(sum(", "(lambda x: tensor(to_arrays({0: x})[0] ** 0.5, 'cpu'))(sum("),
     }),
-    *(Mutation(f"{name} where TensorFlow would compute it", name, "device",
-              {"tensorflow": ( f"@run_on_model_device\n{line}", line)}, file)
-      for name, line, file in (
-          ("deep_forward", "def deep_forward", "deep.py"),
-          ("gradients", "def gradients", "scratch.py"),
-      )),
+    # The check notices it where a gradient flows through two minibatches.
+    Mutation("gradients where TensorFlow would compute it", "detach", "device", {
+        "tensorflow": ("@run_on_model_device\ndef gradients", "def gradients")}),
 ]  # fmt: skip
 
 
