@@ -388,8 +388,8 @@ def student(session: nox.Session, backend: str) -> None:
     run_tests(session, f"{framework},notebooks", *options)
 
 
-@nox.session(venv_backend="none")
-def everything(session: nox.Session) -> None:
+@nox.session(name="everything", venv_backend="none")
+def run_all(session: nox.Session) -> None:
     """Run the default sessions and the additional test sessions, one after another."""
     for name in (
         *("lint", "all", "lowest", "frameworks", "mutations", "faults", "team"),

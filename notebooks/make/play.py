@@ -74,7 +74,7 @@ def described(folder: Path, prefix: str, dtype: str) -> dict[str, Any]:
     logits, _ = model.forward(tokens[None], model.state(1))
     written = scratch.predict(model, tokens.tolist(), LENGTH, decoding.greedy)
     held_out = minibatches.evaluation_batches(dataset.prepare(text, settings).valid, settings)
-    summed, count = setup.backend.deep.evaluate(model, held_out)
+    summed, count = scratch.evaluate(model, held_out)
     return {
         **page.network(saved),
         "settings": asdict(settings),

@@ -95,9 +95,9 @@ def certify(backends: Sequence[str], settings: Settings, text: books.Text) -> di
     has_slots = bool(OPTIMIZERS[settings.optimizer].slots)
     gradient_grid = exact.FINE_GRID if has_slots else exact.GRID
     least, updates, clipped = {"ratio": np.inf}, 0, 0
-    for (expected, *others), is_clipped in observe(setups):
+    for (expected, *arrays), is_clipped in observe(setups):
         updates, clipped = updates + 1, clipped + is_clipped
-        for backend, actual in zip(backends[1:], others):
+        for backend, actual in zip(backends[1:], arrays):
             call = closest_call(expected, actual, gradient_grid)
             if call["ratio"] < least["ratio"]:
                 least = {**call, "backend": backend, "update": updates}

@@ -51,12 +51,12 @@ def measure(name: str, num_hiddens: int, threads: int) -> Iterator[dict[str, Any
             "concise": (backend, backend.concise.build(arrays, options)),
         }
         first = {variant: seconds(*pair, 1) for variant, pair in models.items()}
-        times: dict[str, list[float]] = {variant: [] for variant in models}
+        durations: dict[str, list[float]] = {variant: [] for variant in models}
         number, begin = max(1, 512 // num_hiddens), time.perf_counter()
-        while len(times["fast"]) < MIN_TURNS or time.perf_counter() - begin < MIN_SECONDS:
+        while len(durations["fast"]) < MIN_TURNS or time.perf_counter() - begin < MIN_SECONDS:
             for variant, pair in models.items():
-                times[variant].append(seconds(*pair, number))
-    medians = {variant: statistics.median(values[1:]) for variant, values in times.items()}
+                durations[variant].append(seconds(*pair, number))
+    medians = {variant: statistics.median(values[1:]) for variant, values in durations.items()}
     yield {
         "milliseconds": {variant: rounded(1e3 * value) for variant, value in medians.items()},
         "compilation": {variant: rounded(first[variant] - medians[variant]) for variant in medians},

@@ -105,11 +105,11 @@ def peer(folder: str) -> dict[str, Any]:
         tokens = np.fromfile(data / "val.bin", np.uint16)
         start = len(tokens) - len(split(SHAKESPEARE)[1])
         tokens[:start].tofile(data / "val.bin")
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        start_usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         output = run("train.py", *RECIPE.split())
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        end_usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         evaluation = alone(evaluate_peer, clone, tokens[start - CONTEXT // 2 - 1 :], **ONE_THREAD)
-    seconds = sum(getattr(after, t) - getattr(before, t) for t in ("ru_utime", "ru_stime"))
+    seconds = sum(getattr(end_usage, t) - getattr(start_usage, t) for t in ("ru_utime", "ru_stime"))
     return {
         "recipe": RECIPE,
         "cpu_seconds": round(seconds),
@@ -132,7 +132,7 @@ def evaluate_peer(clone: Path, tokens: np.ndarray) -> Iterator[dict[str, Any]]:
     windows = torch.tensor(tokens.astype(np.int64)).unfold(0, CONTEXT + 1, CONTEXT // 2)
     with torch.no_grad():
         for window in windows.split(100):
-            logits, _ = model(window[:, :-1], window[:, 1:])
+            logits, _ = model(*(part.contiguous() for part in (window[:, :-1], window[:, 1:])))
             labels = window[:, 1 + CONTEXT // 2 :].flatten()  # the second half of each window
             logits = logits[:, CONTEXT // 2 :].flatten(0, 1)
             total += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))

@@ -65,8 +65,8 @@ def growth(setup: Setup) -> float:
 
 def describe(factor: float) -> str:
     """Describe the growth of rounding errors, and whether digests may differ between frameworks."""
-    known = math.isfinite(factor)
-    size = f"grow {factor:.0e}-fold" if known else "grow by an unknown factor"
+    is_finite = math.isfinite(factor)
+    size = f"grow {factor:.0e}-fold" if is_finite else "grow by an unknown factor"
     sentence = f"Within a minibatch, rounding errors in the state {size}."
     if factor < MAX_GROWTH:
         return sentence
