@@ -76,8 +76,9 @@ def closest_call(expected: Arrays, actual: Arrays, gradient_grid: float) -> dict
         np.divide(distance, difference, out=ratio, where=difference > 0)
         index = np.unravel_index(ratio.argmin(), ratio.shape)
         if ratio[index] < closest["ratio"]:
-            closest = {"tensor": name, "index": [int(i) for i in index], "ratio": ratio[index]}
-            closest |= {"distance": distance[index], "difference": difference[index]}
+            closest = {"tensor": name, "index": [int(i) for i in index]}
+            values = {"ratio": ratio, "distance": distance, "difference": difference}
+            closest |= {name: float(array[index]) for name, array in values.items()}
     return closest
 
 
