@@ -102,9 +102,8 @@ def describe_error(error: Exception) -> str:
 
 def pass_fail_result(output: str, passed: bool, problem: str, function: str = "") -> CheckResult:
     """Return a pass/fail result without a case; `problem` is the message on failure."""
-    difference, location = (0, "") if passed else (None, problem)
-    file = FILES.get(function, "")
-    return CheckResult(function, output, "", difference, location, 0, file=file)
+    worst = Worst(0, "") if passed else Worst(None, problem)
+    return CheckResult(function, output, "", *worst[:2], 0, file=FILES.get(function, ""))
 
 
 class Result(NamedTuple):
@@ -132,9 +131,8 @@ def find_worst(expected: Any, actual: Any) -> Worst:
     if isinstance(actual, Exception):
         return Worst(None, describe_error(actual))
     if isinstance(expected, str):
-        return (
-            Worst(0, "") if actual == expected else Worst(None, f"{actual} instead of {expected}")
-        )
+        problem = f"{actual} instead of {expected}"
+        return Worst(0, "") if actual == expected else Worst(None, problem)
     if isinstance(expected, tuple):
         if len(expected) == len(actual) == 1:
             return find_worst(*expected, *actual)

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from .. import registry
@@ -17,8 +18,8 @@ from .draws import NUM_DRAWS, Case, Draw, FunctionCheck, make_case
 from .results import CheckResult, Result, pass_fail_result
 
 TIMEOUT = 600.0  # seconds to wait for each result
-# Makes JAX compile many small programs quickly; other frameworks ignore the variable.
-QUICK_COMPILATION = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+# Environment by number of threads. The variable makes JAX compile many small programs quickly.
+ENVIRONMENTS: dict[int, dict[str, str]] = {1: {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}, 2: {}}
 
 
 def run(
@@ -39,15 +40,17 @@ def run(
         are several workers, large tensors with two threads.
     """
     runtime, workers, task = runtimes[0], runtimes[0].workers, (runtimes, cells, seeds)
-    environments = {1: QUICK_COMPILATION, 2: {}} if workers == 1 else {1: QUICK_COMPILATION}
     try:
         # Use separate processes, so that frameworks cannot interfere with each other.
-        for threads, environment in environments.items():
-            answers = groups.ask(
-                _run, workers, threads, *task, timeout=TIMEOUT, environment=environment
-            )
-            for runtime, row in answers:
-                yield runtime, row
+        streams = [
+            groups.ask(_run, workers, threads, *task, timeout=TIMEOUT, environment=environment)
+            for threads, environment in ENVIRONMENTS.items()
+            if workers == 1 or threads == 1
+        ]
+        for stream in streams:
+            next(stream)  # starts the process, so that the processes run at the same time
+        for runtime, row in chain.from_iterable(streams):
+            yield runtime, row
     except NotOffered as error:
         yield runtime, CheckResult(runtime.model, "", "", 0, error.problem, 0, supported=False)
     except RNNScratchError as error:
@@ -60,8 +63,9 @@ def _run(
     runtimes: Sequence[Runtime],
     cells: Sequence[str],
     seeds: Sequence[int],
-) -> Iterator[tuple[Runtime, CheckResult]]:
-    # Check all variants in one process, because importing and compiling are slow.
+) -> Iterator[Any]:
+    # Yield a first answer at once. Check all variants in one process, because importing is slow.
+    yield "started"
     name, (backend, _) = runtimes[0].backend, registry.start(runtimes[0].backend, threads)
     if group is not None:
         registry.workers(name, backend).join(group)
@@ -131,8 +135,7 @@ def compare(
             except Exception:
                 pass  # the `params` check reports the error
         if reason:
-            reason = reason.splitlines()[0]
-            yield CheckResult(model, "", draw.label, 0, reason, 0, supported=False)
+            yield CheckResult(model, "", draw.label, 0, reason.splitlines()[0], 0, supported=False)
         else:
             cases.append(case)
     for check in checks:

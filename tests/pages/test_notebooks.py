@@ -68,10 +68,9 @@ def test_notebook_is_up_to_date_and_publishable(name):
         assert line == f"pip install -e '.[{extras_of(name)}]'"
 
 
-# Notebooks that are executed by default: the NumPy notebooks, and `side_by_side`.
-BY_DEFAULT = ("numpy", "side_by_side")
+# By default, only the NumPy notebooks are executed.
 EXECUTED = [
-    pytest.param(name, marks=() if name.startswith(BY_DEFAULT) else pytest.mark.notebooks)
+    pytest.param(name, marks=() if name.startswith("numpy") else pytest.mark.notebooks)
     for name in notebooks.ALL
     if notebooks.STUDENT not in name
 ]

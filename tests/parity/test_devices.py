@@ -36,6 +36,7 @@ def framework(builtin_name):
     return builtin_name
 
 
+@pytest.mark.frameworks(by_default=("torch",))
 def test_functions_stay_on_the_device(framework, emulated):
     package, arguments = f"rnn_scratch.backends.{framework}", BY_DEFAULT[framework]
     program = ("-m", "transfers")
@@ -56,7 +57,7 @@ def test_variants_pass_the_check_on_the_device(framework, cell, emulated):
         assert failures == []
 
 
-@pytest.mark.frameworks(by_default=("torch",))
+@pytest.mark.frameworks
 def test_runs_move_between_devices(framework, emulated):
     small = options(**SMALL, optimizer="adam", layers=2, dropout=0.2)
     train = ("train", "--backend", framework, *small)

@@ -1,5 +1,6 @@
 """Freeing a model releases its memory and graphs, so a process can train any number of models."""
 
+import pytest
 from helpers import run_subprocess
 
 # Program that trains 15 small models; the first three are a warm-up that fills caches.
@@ -28,6 +29,7 @@ print("MiB", resident() - start)
 """
 
 
+@pytest.mark.frameworks(by_default=("numpy", "jax"))
 def test_freed_models_leave_little_memory(builtin_name):
     result = run_subprocess(builtin_name, program=("-c", PROGRAM)).assert_exit()
     (growth,) = (float(line.split()[1]) for line in result.out.splitlines() if line[:3] == "MiB")
