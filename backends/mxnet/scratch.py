@@ -79,7 +79,7 @@ def gradients(model, batch, state):
 
 def clip(grads, theta):
     """Clip gradients to global norm theta; return the clipped gradients and the original norm."""
-    norm = np.sqrt(sum((grad * grad).sum() for grad in grads.values()))
+    norm = np.sqrt(sum(np.vdot(grad, grad) for grad in grads.values()))
     scale = np.minimum(theta / norm, 1)
     return {name: grad * scale for name, grad in grads.items()}, norm
 
