@@ -23,7 +23,7 @@ from rnn_scratch.check import draws, results, runner
 from rnn_scratch.check.results import find_worst
 from rnn_scratch.contract import Update
 
-pytestmark = pytest.mark.mutations(by_default=("numpy", "torch"))
+pytestmark = pytest.mark.mutations(by_default=("numpy",))
 
 
 def first_failure(rows):

@@ -13,7 +13,7 @@ from backend_mutations import mutate_file as make
 from helpers import CONTRIBUTING, SETTINGS, assert_same, environment, in_one_process, lion, options
 from safetensors.numpy import load_file
 
-pytestmark = pytest.mark.student(by_default=("numpy", "torch"))
+pytestmark = pytest.mark.student(by_default=("numpy",))
 
 DECLARATION = 'CELLS = {\n    "mgu": Cell(gates=("f", "h"), products=(1, 1)),\n'
 # The minimal gated unit has a single gate, which serves as both forget gate and reset gate.
