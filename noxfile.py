@@ -324,6 +324,7 @@ def records(session: nox.Session) -> None:
     for name in filter(
         is_selected,
         (
+            "checks",
             "compilers",
             "digests",
             "exercises",

@@ -28,6 +28,8 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     differences = _differences({name: float64[name] for name in backends if name in float64})
     float32 = readme.histories(folder)
     size = msgspec.convert(exact["settings"], Settings)
+    for name in ("arm", "checks", "optimizers"):
+        values[name] = json.loads((folder / f"{name}.json").read_bytes())
     values |= {
         "backends": backends,
         "updates": 100 * ((size.max_tokens - 1) // size.batch_size // size.num_steps),
@@ -40,9 +42,7 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
         "grid": _power(GRID),
         "state_grid": _power(STATE_GRID),
         "fine_grid": _power(FINE_GRID),
-        "optimizers": json.loads((folder / "optimizers.json").read_bytes()),
         "ends": list(zip(*(model["digests"] for model in exact["models"]))),
-        "arm": json.loads((folder / "arm.json").read_bytes()),
         "runs": sorted(readme.recorded(folder)),
     }
     images: dict[str, bytes] = {}
