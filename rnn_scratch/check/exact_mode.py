@@ -119,12 +119,8 @@ def compare(
         else:
             if not first:
                 first, expected = model.title, digests
-    return ExactResult(
-        settings=settings,
-        text=text.sha256,
-        models=models,
-        equal=bool(first) and all(m.outcome in ("trained", "not offered") for m in models),
-    )
+    equal = bool(first) and all(m.outcome in ("trained", "not offered") for m in models)
+    return ExactResult(settings=settings, text=text.sha256, models=models, equal=equal)
 
 
 def _train(

@@ -40,13 +40,13 @@ def run(
         are several workers, large tensors with two threads.
     """
     runtime, workers, task = runtimes[0], runtimes[0].workers, (runtimes, cells, seeds)
+    # Use separate processes, so that frameworks cannot interfere with each other.
+    streams = [
+        groups.ask(_run, workers, threads, *task, timeout=TIMEOUT, environment=environment)
+        for threads, environment in ENVIRONMENTS.items()
+        if workers == 1 or threads == 1
+    ]
     try:
-        # Use separate processes, so that frameworks cannot interfere with each other.
-        streams = [
-            groups.ask(_run, workers, threads, *task, timeout=TIMEOUT, environment=environment)
-            for threads, environment in ENVIRONMENTS.items()
-            if workers == 1 or threads == 1
-        ]
         for stream in streams:
             next(stream)  # starts the process, so that the processes run at the same time
         for runtime, row in chain.from_iterable(streams):
@@ -55,6 +55,9 @@ def run(
         yield runtime, CheckResult(runtime.model, "", "", 0, error.problem, 0, supported=False)
     except RNNScratchError as error:
         yield runtime, pass_fail_result("", False, one_line(str(error)), "backend")
+    finally:
+        for stream in streams:
+            stream.close()  # ends the processes
 
 
 def _run(

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import matplotlib
 import pytest
-from helpers import CLONE, run_subprocess
+from helpers import CLONE, require_tested, run_subprocess
 from make import pages, prose, readme, step_picture
 
 import rnn_scratch
@@ -94,8 +94,10 @@ def test_python_example_of_the_usage_page_runs(tmp_path, capsys):
     assert lines[1].startswith("the clock ")
 
 
-def test_tensorboard_example_writes_all_losses():
-    tf = pytest.importorskip("tensorflow")
+def test_tensorboard_example_writes_all_losses(backend_names):
+    require_tested(backend_names, "tensorflow")
+    import tensorflow as tf
+
     exec(compile(TENSORBOARD, "usage.md", "exec"), {"rnn_scratch": rnn_scratch})
     (file,) = Path("runs").glob("*/events*")
     written = {
