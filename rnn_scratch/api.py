@@ -61,7 +61,7 @@ def train(
         text: Text file (UTF-8) to use instead of `corpus`.
         model: Model variant: "scratch", "fast" or "concise".
         device: "cpu", "cuda", "mps", or "auto" for the best available device.
-        threads: Number of threads. Default: 1 for small networks, else the framework's default.
+        threads: Number of threads per worker. Default: depends on backend, network and `workers`.
         eager: Whether to run functions uncompiled, for debugging.
         workers: Number of data-parallel workers on this machine. Default: 1, or the number of
             processes that ``mpiexec`` or ``srun`` started.
@@ -133,7 +133,7 @@ def resume(
         text: File with the run's text, for example if the original file was moved.
         backend: Name of the backend. Default: the last session's backend. With another backend,
             only `model` and `patience` default to the last session's values.
-        model: Variant. Default: the last session's variant.
+        model: Variant. Default: the last session's variant; with another backend, "scratch".
         device: Device. Default: the last session's device.
         threads: Number of threads. Default: the last session's number, because it may determine
             the order of additions.
@@ -221,9 +221,9 @@ def predict(
             of the latest parameters.
         stream: Function that is called with the prefix, and with each character when it is chosen.
         backend: Name of the backend. Default: the last session's backend.
-        model: Variant. Default: the last session's variant.
+        model: Variant. Default: the last session's variant; with another backend, "scratch".
         device: Device. Default: the best available device.
-        threads: Number of threads. Default: the last session's number.
+        threads: Number of threads. Default: the last session's number; see `train`.
         eager: Whether to run functions uncompiled.
 
     Returns:
@@ -259,9 +259,9 @@ def evaluate(
         unknown: How to treat unknown characters, as in `predict`.
         best: Whether to use the parameters after the best epoch, as in `predict`.
         backend: Name of the backend, as in `predict`.
-        model: Variant. Default: the last session's variant.
+        model: Variant. Default: the last session's variant; with another backend, "scratch".
         device: Device. Default: the best available device.
-        threads: Number of threads. Default: the last session's number.
+        threads: Number of threads. Default: the last session's number; see `train`.
         eager: Whether to run functions uncompiled.
 
     Returns:

@@ -41,7 +41,7 @@ def all_gather(case: Case) -> Iterator[Result]:
 
 
 def all_reduce(case: Case) -> Iterator[Result]:
-    """Compare the averaged loss and gradients with the loss and the means over all workers."""
+    """Compare the averaged loss with the reference's, and averaged gradients with gathered ones."""
     part, model = _part(case), case.model()
     loss, grads, _ = part.scratch.gradients(model, *part.minibatch())
     mean_loss, mean_grads = case.backend.workers.all_reduce(loss, grads)

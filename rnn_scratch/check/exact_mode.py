@@ -50,7 +50,7 @@ class ExactModel(Record):
         backend: Name of the backend.
         model: Variant of the model.
         workers: Number of workers.
-        outcome: "trained", "diverged", "failed" or "not offered".
+        outcome: "trained", "different", "failed" or "not offered".
         reason: Reason for an outcome other than "trained", or a note that no parameter changed.
         digests: Digests of selected epochs, from epoch 0 onward.
     """
@@ -77,7 +77,7 @@ class ExactResult(Record):
         settings: Settings of the training runs.
         text: SHA-256 digest of the text.
         models: Outcomes of the models.
-        equal: Whether all trained models had equal parameters after every update.
+        equal: Whether models were trained, none failed, and all were equal after every update.
     """
 
     settings: Settings
@@ -114,7 +114,7 @@ def compare(
         except NotOffered as error:
             model.outcome, model.reason = "not offered", one_line(error.problem)
         except RNNScratchError as error:
-            if model.outcome != "diverged":  # the divergence probably caused the failure
+            if model.outcome != "different":  # the difference probably caused the failure
                 model.outcome, model.reason = "failed", one_line(str(error))
         else:
             if not first:
@@ -135,18 +135,18 @@ def _train(
     # the new digests, the outcome and its reason. Compare digests with those expected, if any.
     setup = set_up(settings, runtime, text, group=group)
     start, digests, num_sent = trained_arrays(setup.model), list[Digests](), 0
-    divergence = ""
+    difference = ""
 
     def watch(state: State) -> None:
-        nonlocal divergence
+        nonlocal difference
         arrays, update = trained_arrays(setup.model) | carried(setup, state), len(digests)
         digests.append({name: exact.digest({name: array}) for name, array in arrays.items()})
-        if not divergence and update < len(expected):
+        if not difference and update < len(expected):
             pairs = ((name, expected[update].get(name)) for name in digests[update])
             names = [name for name, digest in pairs if digest not in (None, digests[-1][name])]
             if names:
                 when = f"after update {update:,}" if update else "from the start"
-                divergence = (
+                difference = (
                     f"It differs from {first} {when}, in {', '.join(names)}. "
                     f"{describe(growth(setup))} "
                     f"To check each function, run: rnn-scratch check {runtime.backend}"
@@ -161,8 +161,8 @@ def _train(
     for epoch, perplexity in epochs():
         arrays = trained_arrays(setup.model)
         epoch_digest = EpochDigest(epoch, perplexity, len(digests) - 1, exact.digest(arrays))
-        reason = divergence or (UNTRAINED if is_untrained(start, arrays) else "")
-        outcome = "diverged" if divergence else "trained"
+        reason = difference or (UNTRAINED if is_untrained(start, arrays) else "")
+        outcome = "different" if difference else "trained"
         yield epoch_digest, digests[num_sent:], outcome, reason
         num_sent = len(digests)
     if group is not None:

@@ -21,7 +21,7 @@ from ..training.setup import Setup, set_up
 DISTANCE = 1e-6  # relative distance of states: above rounding errors, but tanh stays nearly linear
 MAX_GROWTH = 1e3  # growth was at least 8e3 in runs whose final digests differed between frameworks
 UNTRAINED = (
-    "No parameter has changed: each step was below half of the grid of exact mode. "
+    "No parameter has changed: each step was smaller than half the grid spacing of exact mode. "
     "Use a larger `lr`."
 )
 
@@ -72,7 +72,7 @@ def describe(factor: float) -> str:
         return sentence
     return (
         f"{sentence} Therefore, frameworks may end with different digests in exact mode. "
-        "A smaller `sigma`, fewer `num_steps` or the cell lstm reduce this growth."
+        "To reduce this growth, use a smaller `sigma` or `num_steps`, or the cell lstm."
     )
 
 

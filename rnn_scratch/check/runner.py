@@ -129,7 +129,7 @@ def compare(
     for draw in drawn:
         case, reason = make_case(name, backend, model, draw, group), ""
         if draw.options.device not in backend.machine.devices(draw.options.dtype):
-            reason = f"There is no {draw.options.dtype} on the device {draw.options.device}."
+            reason = f"The device {draw.options.device} does not support {draw.options.dtype}."
         else:
             try:
                 case.model()

@@ -81,7 +81,7 @@ def check(
 ) -> None:
     """Compare backends with the NumPy reference, function by function.
 
-    The command prints a line for each function: ok, or DIFFERS and the first number that differs.
+    The command prints a line for each function: ok, or DIFFERS and the number that differs most.
     Sizes, cells and values are drawn from seeds: --seed N --draws 1 repeats draw N. If a comparison
     fails, the last lines name the function to look at first, and the seed of its draw. NumPy itself
     is compared with recorded values, and its gradients with finite differences.
@@ -95,14 +95,14 @@ def check(
     settings, cells = specified(options), list(dict.fromkeys(cells))
     exact = settings.pop("exact", False)
     if exact and (len(cells) > 1 or draws):
-        raise RNNScratchError("`--exact` trains one cell on a text: omit `--draws` and more cells.")
+        raise RNNScratchError("`--exact` trains one cell: omit `--draws`, and pass `--cell` once.")
     seed = 0 if exact else settings.pop("seed", 0)
     seeds = range(seed, seed + (draws or NUM_DRAWS))
-    stray = settings | specified({"corpus": corpus, "text": text})
-    if stray and not exact:
+    exact_options = settings | specified({"corpus": corpus, "text": text})
+    if exact_options and not exact:
         raise RNNScratchError(
-            f"`{'`, `'.join(map(option_name, stray))}` requires `--exact`.",
-            "Without `--exact`, `check` draws its inputs: omit the option.",
+            f"Without `--exact`, omit `{'`, `'.join(map(option_name, exact_options))}`.",
+            "In this case, `check` draws its inputs.",
         )
     screen = Screen(stderr=as_json)  # stdout is reserved for JSON
     if exact:

@@ -54,8 +54,8 @@ MODELS = "Variants: " + ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model i
 @option(
     "--target",
     Positive,
-    "Train until the held-out perplexity is at most this value, and report seconds and epochs. By "
-    f"default, train on all but the last {HELD_OUT:,} characters for at most {TARGET_EPOCHS} "
+    "Train until the held-out perplexity is at most this value, and report seconds and epochs. The "
+    f"defaults are then {HELD_OUT:,} held-out characters at the end and at most {TARGET_EPOCHS} "
     "epochs.",
 )
 @click.option(

@@ -87,7 +87,7 @@ class TrainCommand(click.Command):
     type=click.Choice([*PRESETS]),
     help="Use a named set of options and print it. Other options override it. "
     "chapter: the defaults; minute: readable text in a minute or two; shakespeare: a good network "
-    "for --corpus tiny-shakespeare in a few minutes; long: a better network in 15 minutes.",
+    "for --corpus tiny-shakespeare in a few minutes.",
 )
 @text_options()
 @click.option("--eager", is_flag=True, help="Run functions uncompiled, for debugging.")

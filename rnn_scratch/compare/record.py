@@ -70,7 +70,7 @@ class Plan(Record, omit_defaults=False):
 
 
 class Failure(Record):
-    """The reason why a candidate has no results in a phase, for one value of the varied setting."""
+    """The reason why a phase ended early for a candidate, at one value of the varied setting."""
 
     reason: Line
     kind: Literal["failed", "not offered"] = "failed"

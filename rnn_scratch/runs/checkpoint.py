@@ -99,7 +99,7 @@ def load(run: str | Path, arrays: bool = True) -> Checkpoint:
             if arrays:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 if _digest(metadata["checkpoint"], tensors) != metadata["sha256"]:
-                    raise ValueError("its SHA-256 does not match its metadata")
+                    raise ValueError("its contents do not match its SHA-256 digest")
                 _fill(checkpoint, tensors)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RNNScratchError(

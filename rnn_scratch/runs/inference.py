@@ -38,7 +38,7 @@ def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[Setup, Ch
     """Build a model from a run's folder or a checkpoint file; return the setup and the checkpoint.
 
     The model has the latest parameters or, with `best`, the parameters after the epoch with the
-    lowest loss on held-out text. The last session's backend, variant and threads are the defaults.
+    lowest held-out loss. The last backend is the default; with it, also its variant and threads.
     """
     saved = checkpoint.load(run)
     if best:

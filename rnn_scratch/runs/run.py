@@ -95,6 +95,6 @@ def resolve_run(run: Run | str | Path) -> Path:
         return max(runs, key=lambda run: (run[1].sessions[-1].started, run[1].number))[0]
     folders = [folder for folder, record in runs if record.number == int(name)]
     if len(folders) != 1:  # a copy of a run has the same number
-        problem = f"{PARENT} has {len(folders)} runs with the number {name}."
+        problem = f"The folder {PARENT} contains {len(folders)} runs with the number {name}."
         raise RNNScratchError(problem, "Pass the folder of a run; `rnn-scratch runs` lists them.")
     return folders[0]

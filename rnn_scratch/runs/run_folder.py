@@ -59,7 +59,7 @@ def create(folder: Path | None, backend: str) -> Path:
         if all(path.name.endswith((files.LOCK, files.TEMPORARY)) for path in folder.iterdir()):
             return folder
         raise RNNScratchError(
-            f"The run folder {folder} exists already.",
+            f"The run folder {folder} already exists.",
             "Choose another folder with `run`, or resume the run in it:\n"
             f"rnn-scratch train --resume {folder} --num-epochs N",
         )
@@ -70,7 +70,7 @@ def create(folder: Path | None, backend: str) -> Path:
         return folder
     except OSError as error:
         problem = f"The run folder {folder or PARENT} could not be created: {error.strerror}."
-        hint = "Choose a folder that you may write: rnn-scratch train --run FOLDER"
+        hint = "Choose a folder that you can write to: rnn-scratch train --run FOLDER"
         raise RNNScratchError(problem, hint) from error
 
 

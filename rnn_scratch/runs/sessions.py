@@ -35,7 +35,7 @@ from .checkpoint import Checkpoint
 from .run import Run, next_number
 from .run_folder import CURVE, HISTORY, RUN_FILE, RunRecord
 
-CHECKPOINT_TIME_FRACTION = 0.01  # maximum fraction of the training time that checkpoints take
+CHECKPOINT_TIME_FRACTION = 0.01  # target fraction of the training time that checkpoints take
 MAX_CHECKPOINT_INTERVAL = 300.0  # seconds
 
 
@@ -46,7 +46,7 @@ class Work(Record):
     text: books.Text
     runtime: Runtime
     folder: str | None  #: folder of the run; None for a new folder
-    resumes: bool = False  #: whether the run exists already
+    resumes: bool = False  #: whether the run already exists
     patience: int = 0  #: end after this many epochs without a lower held-out loss; 0: never
 
 

@@ -96,7 +96,7 @@ def locked(folder: Path) -> Iterator[None]:
         if getattr(error, "errno", errno.ENOSYS) not in (errno.ENOSYS, errno.ENOLCK):
             hint = "Copy the folder and use the copy."
             raise RNNScratchError(f"{folder} cannot be locked: {error}.", hint) from error
-        warnings.warn(f"{folder} has no locks: use it in one command at a time.", stacklevel=1)
+        warnings.warn(f"{folder} cannot be locked: use it in one command at a time.", stacklevel=1)
     try:
         yield
     finally:

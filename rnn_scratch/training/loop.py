@@ -226,7 +226,7 @@ def _require_finite(settings: Settings, epoch: int, arrays: Arrays, *losses: flo
     values = [f"`{name}` ({getattr(settings, name):g})" for name in names]
     clipping = "" if settings.theta else " Clip the gradients (omit `theta`)."
     raise Diverged(
-        f"The loss is not finite in epoch {epoch}: training has diverged and stops.",
+        f"The loss or a parameter is not finite in epoch {epoch}: training has diverged and stops.",
         f"Try a smaller {', '.join(values[:-1])} or {values[-1]}.{clipping}",
     )
 

@@ -13,7 +13,7 @@ class Runtime(Record, omit_defaults=False):
     backend: Line = "torch"
     model: Line = "scratch"
     device: Line = "auto"
-    threads: Count | None = None  # None: 1 for a small network, else the framework's default
+    threads: Count | None = None  # per worker; None: depends on backend, network and workers
     eager: bool = False  # whether to run functions uncompiled, for debugging
     workers: Count = 1  # number of processes that share every minibatch
 

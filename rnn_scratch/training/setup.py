@@ -69,7 +69,7 @@ def set_up(
     vocab_size = len(data.vocab if data is not None else (arrays or {})["b_q"])
     options = model_options(settings, vocab_size, device)
     arrays = arrays or initial(options, settings.sigma, settings.seed, settings.optimizer)
-    # Use worker 0's values, because other processors may draw values that differ in the last bit.
+    # Use worker 0's values: if a run is resumed, only worker 0 has read the checkpoint.
     initial_arrays = [array.astype(settings.dtype) for array in arrays.values()]
     gathered = exchange.all_gather(group, backend, device, initial_arrays)
     arrays = {name: copies[0] for name, copies in zip(arrays, gathered)}

@@ -20,9 +20,9 @@ def detect(workers: int | None) -> tuple[int, int | None]:
         return workers or 1, None
     size = mpi.world().size
     if size != launched or workers not in (None, size):
-        request = f", and `workers` is {workers}" if workers else ""
+        request = f", but `workers` is {workers}" if workers else ""
         raise RNNScratchError(
-            f"The launcher started {launched} workers, but MPI connects {size} of them{request}.",
+            f"The launcher started {launched} workers, of which MPI connects {size}{request}.",
             "Use the `mpiexec` of mpi4py's MPI, `srun --mpi=pmi2` or `srun --mpi=pmix`, and omit "
             "`workers`.",
         )

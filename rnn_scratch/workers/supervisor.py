@@ -40,7 +40,7 @@ class StoppedBySignal(RNNScratchError):  # noqa: N818 - a request, not an error 
 
 
 def train(job: Work, rank: int | None) -> Generator[Event, None, Run | None]:
-    """Train with several workers; return the run, or None if `rank` is not None or 0."""
+    """Train with several workers; return the run, or None if `rank` is greater than 0."""
     if rank is None:
         return (yield from _supervise(job))
     mpi.broadcast(job)

@@ -295,7 +295,7 @@ scratch.{function} = off
             "clip",
             "arguments[0]['W_hh'][2] *= 1.01 if num_calls > 5 else 1",
             "numpy",
-            "off: diverged: It differs from numpy after update 6, in W_hh. Within a minibatch, "
+            "off: different: It differs from numpy after update 6, in W_hh. Within a minibatch, "
             "rounding errors in the state grow ",
         ),
         (
@@ -308,7 +308,7 @@ scratch.{function} = off
             "build",
             "arguments[0]['b_q'] += 1",
             "numpy",
-            "off: diverged: It differs from numpy from the start, in b_q.",
+            "off: different: It differs from numpy from the start, in b_q.",
         ),
     ],
 )

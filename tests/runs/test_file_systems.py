@@ -58,7 +58,7 @@ def test_training_without_locks_warns(monkeypatch):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
-    with pytest.warns(UserWarning, match="r has no locks"):
+    with pytest.warns(UserWarning, match="r cannot be locked"):
         train()
 
 
@@ -112,4 +112,4 @@ def test_folder_without_a_record_is_reused():
     Path("mine").mkdir()
     Path("mine", "notes.txt").touch()
     message = raised_message(rnn_scratch.train, "numpy", run="mine", num_epochs=1, **SMALL)
-    assert "exists already" in message
+    assert "already exists" in message

@@ -94,7 +94,7 @@ def test_run_folder_contains_record_history_and_checkpoint(backend_name, device)
 def test_existing_folder_is_not_changed(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("x")
-    with pytest.raises(RNNScratchError, match=r"exists already.\n.*\n.*--resume mine "):
+    with pytest.raises(RNNScratchError, match=r"already exists.\n.*\n.*--resume mine "):
         rnn_scratch.train("numpy", run="mine", num_epochs=1, **SMALL)
     assert os.listdir("mine") == ["file"]
 
@@ -234,7 +234,7 @@ def test_commands_find_runs_by_number(capsys):
     assert [row["epoch"] for row in history("runs/b")] == [1, 2]
     assert rnn_scratch.predict("last", "the ") == rnn_scratch.predict("runs/a", "the ")
     run_in_process(capsys, "predict", "3").assert_error(
-        "runs has 0 runs with the number 3", "`rnn-scratch runs`"
+        "The folder runs contains 0 runs with the number 3", "`rnn-scratch runs`"
     )
     # A folder called "last" takes precedence over the short name, even as a new run's folder.
     run = rnn_scratch.train("numpy", run="last", num_epochs=1, seed=3, **SMALL)

@@ -145,7 +145,7 @@ def test_divergence_stops_with_advice(capfd, backend_name, case):
     result = run_in_process(
         capfd, "train", "--backend", backend_name, *options(**settings)
     ).assert_exit(1)
-    assert result.err.startswith("Error: The loss is not finite in epoch 1")
+    assert result.err.startswith("Error: The loss or a parameter is not finite in epoch 1")
     notice = f"The checkpoint of {checkpoint.load('r').position} is kept."
     advice = ("`lr` (1e+06)", "omit `theta`", "`sigma` (10)", notice)
     assert all(hint in result.err for hint in advice)

@@ -75,9 +75,9 @@ COMMANDS = [
     (RESUME, "requires `--num-epochs`"),
     ((*RESUME, "--epochs", "2", "--run", "r"), "`--preset` or `--run`"),
     ((*RESUME, "--preset", "minute"), "`--resume` cannot be used together"),
-    (("check", "numpy", "--lr", "1", "--text", "x"), "`--lr`, `--text` requires `--exact`"),
+    (("check", "numpy", "--lr", "1", "--text", "x"), "Without `--exact`, omit `--lr`, `--text`"),
     (("check", "numpy", "--corpus", "tide-clock"), "--exact"),
-    ((*CHECK, "--cell", "gru", "--cell", "rnn"), "trains one cell on a text"),
+    ((*CHECK, "--cell", "gru", "--cell", "rnn"), "trains one cell: omit"),
     (("show", "step", "--backends", "numpy", "--diff", "numpy", "torch"), "cannot be used"),
     ((*CHECK, "--workers", "1,3"), "multiple of 3"),
     # Missing or wrong files and folders.

@@ -69,8 +69,8 @@ COMMAND = ("train", "--backend", "numpy", "--corpus", "tide-clock", "--epochs", 
     ("prefix", "variables", "options", "messages"),
     [
         ((), {"SLURM_STEP_NUM_TASKS": "2"}, (), ("srun --mpi=pmi2", "srun --mpi=pmix")),
-        ((), {"OMPI_COMM_WORLD_SIZE": "4"}, (), ("started 4 workers, but MPI connects 1",)),
-        ((*MPIEXEC, "2"), {}, ("--workers", "4"), ("and `workers` is 4",)),
+        ((), {"OMPI_COMM_WORLD_SIZE": "4"}, (), ("started 4 workers, of which MPI connects 1",)),
+        ((*MPIEXEC, "2"), {}, ("--workers", "4"), ("of which MPI connects 2, but `workers` is 4",)),
     ],
     ids=["srun without PMI", "mpiexec of another MPI", "another number of workers"],
 )
