@@ -33,20 +33,13 @@ TOOLS = {"PYTHONPATH": os.pathsep.join(("notebooks", "notebooks/support"))}
 
 BACKENDS = ("numpy", "torch", "tensorflow", "mxnet", "jax")
 VARIANTS = ("scratch", "fast", "concise")
-GATED = ("gru", "gru-after", "lstm")
+# Training runs with the settings of the book's chapter.
 RECORDS = {
-    f"{backend}-{model}-{sampling}": f"--backend {backend} --model {model} --sampling {sampling}"
-    for model, sampling in (
-        ("scratch", "sequential"),
-        ("scratch", "random"),
-        ("concise", "sequential"),
-    )
-    for backend in (BACKENDS[1:] if model == "concise" else BACKENDS)
+    "chapter/sequential": "--backend numpy",
+    "chapter/random": "--backend numpy --sampling random",
 }
 for backend in BACKENDS:
     RECORDS[f"float64/{backend}"] = f"--backend {backend} --dtype float64 --epochs 100"
-    for cell in GATED:
-        RECORDS[f"{backend}-fast-{cell}"] = f"--backend {backend} --model fast --cell {cell}"
 # Training runs that the lesson *Make it learn well* compares.
 SMALL = "--backend numpy --model fast --corpus tide-clock --valid-tokens 5000"
 SMALL += " --cell lstm --optimizer adam"
@@ -59,29 +52,14 @@ for name, options in {
 }.items():
     RECORDS[f"learn/{name}"] = f"{SMALL} {options}"
 
-# Options for three network sizes, which `COMPARISONS` measures with a small and a large minibatch.
-SIZES = (
-    "--models",
-    "fast",
-    "--epochs",
-    "2",
-    "--repeats",
-    "3",
-    "--vary",
-    "num_hiddens=128,512,1024",
-)
-CURVES = ("--models", "fast", "--repeats", "1", "--epochs")
+SIZES = ("--epochs", "2", "--repeats", "3", "--vary", "num_hiddens=128,512,1024")
 # With 128 units, an LSTM learns the whole book in a minute.
-SEEDS = ("--seeds", "3", "--repeats", "1")
-TARGET = ("--models", "fast", "--num-hiddens", "128", "--target", "7", *SEEDS)
+LSTM = ("--cell", "lstm", "--num-hiddens", "128")
 COMPARISONS = {
     "speed": ("--models", ",".join(VARIANTS), "--vary", "threads=1,2", "--repeats", "7"),
-    "curves": (*CURVES, "500"),
-    "curves-story": (*CURVES, "250", "--corpus", "tide-clock"),
-    "sizes-32": (*SIZES, "--batch-size", "32"),
-    "sizes-128": (*SIZES, "--batch-size", "128"),
-    "target-rnn": TARGET,
-    "target-lstm": (*TARGET, "--cell", "lstm"),
+    "curves": ("--models", "fast", "--repeats", "1", "--epochs", "500"),
+    "sizes": ("--models", "fast", *SIZES),
+    "target": ("--models", "fast", *LSTM, "--target", "7", "--seeds", "3", "--repeats", "1"),
 }
 
 
@@ -310,14 +288,14 @@ def records(session: nox.Session) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         command = ("train", "--corpus", "time-machine", "--threads", "1", "--run", folder)
         session.run("rnn-scratch", *command, *options.split())
-        for file in Path(folder).glob("*.safetensors"):
-            file.unlink()  # pages don't use checkpoints, each of which takes a megabyte
+        for file in Path(folder).iterdir():
+            if not file.match("*.json*"):
+                file.unlink()  # pages don't use checkpoints, each of which takes a megabyte
     for name, options in filter(lambda item: is_selected(item[0]), COMPARISONS.items()):
         folder = f"notebooks/comparisons/{name}"
         shutil.rmtree(folder, ignore_errors=True)
-        corpus = () if "--corpus" in options else ("--corpus", "time-machine")
-        command = ("compare", "--backends", ",".join(BACKENDS), *corpus, *options)
-        session.run("rnn-scratch", *command, "--output", folder)
+        command = ("compare", "--backends", ",".join(BACKENDS), "--corpus", "time-machine")
+        session.run("rnn-scratch", *command, *options, "--output", folder)
     if is_selected("exact"):
         command = ("python", "-m", "measure", "certificate", "notebooks/records/exact.json")
         session.run(*command, env=TOOLS)

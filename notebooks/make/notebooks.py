@@ -85,8 +85,8 @@ def fingerprint(name: str) -> str:
     files = [path for path in files if _is_used(name, path)]
     files += [RECORDS / f"{record}.json" for record in sorted({*RECORD.findall(text)})]
     if "lesson.run(" in text:
-        for runs in (f"{backends_of(name)[0]}-scratch-*", "learn/*"):
-            files += sorted(RECORDS.glob(f"{runs}/*.json*"))
+        for folder in ("chapter", "learn"):
+            files += sorted(RECORDS.glob(f"{folder}/*/*.json*"))
     for path in files:
         content.update(path.read_text(encoding="utf-8").encode())
     return content.hexdigest()

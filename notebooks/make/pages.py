@@ -31,7 +31,7 @@ from .step_picture import step_picture
 FOLDER = Path("notebooks/site")
 README = Path("README.md")
 STEP = Path("notebooks/figures")
-RUN = "numpy-scratch-sequential"  # the run whose samples the start page shows
+RUN = "chapter/sequential"  # the run whose samples the start page shows
 EPOCHS = (10, 150, 200, 500)
 
 

@@ -5,18 +5,14 @@ Records of training runs are in ``notebooks/records``; records of comparisons ar
 """
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from rnn_scratch import registry
 from rnn_scratch.compare import record as comparison
 from rnn_scratch.compare import summary
 from rnn_scratch.contract import VARIANTS
-from rnn_scratch.runs import run_folder
-from rnn_scratch.runs.run import read_runs
 
 from .prose import TEMPLATES
 
@@ -60,20 +56,6 @@ def presets() -> dict[str, Any]:
     """Return the record of runs with the presets of `train`, including generated samples."""
     record: dict[str, Any] = msgspec.json.decode((RECORDS / "presets.json").read_bytes())
     return record
-
-
-def recorded(folder: Path) -> Iterator[tuple[Path, run_folder.RunRecord, list[run_folder.Epoch]]]:
-    """Yield the path, record and history of each run in a folder; ignore checkpoints."""
-    for path, record in read_runs(folder):
-        yield path, record, run_folder.history(path)
-
-
-def histories(folder: Path) -> dict[str, list[run_folder.Epoch]]:
-    """Return the histories of the `scratch` runs with sequential partitioning, keyed by backend."""
-    return {
-        name: run_folder.history(folder / f"{name}-scratch-sequential")
-        for name in registry.BUILTIN_BACKENDS
-    }
 
 
 def readme(text: str) -> str:

@@ -13,11 +13,8 @@ SPEED, START, QUALITY = "Speed", "Start and memory", "Quality"
 COMPARISONS = {
     "speed": ("Speed", ("speed",), (SPEED, START)),
     "curves": ("The same curves", ("perplexity",), (QUALITY,)),
-    "curves-story": ("The same curves on another text", ("perplexity",), ()),
-    "sizes-32": ("Three sizes, 32 rows", ("speed",), (SPEED,)),
-    "sizes-128": ("Three sizes, 128 rows", ("speed",), (SPEED,)),
-    "target-rnn": ("Time to a held-out perplexity", (), (QUALITY,)),
-    "target-lstm": ("Time to it, with an LSTM", (), (QUALITY,)),
+    "sizes": ("Three sizes", ("speed",), (SPEED,)),
+    "target": ("Time to a held-out perplexity, with an LSTM", (), (QUALITY,)),
 }
 
 
@@ -28,8 +25,6 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     timed = summary.timed_rows(speed)
     rows = [row for row in timed if row.value == speed.plan.varied_values[0]]
     best = max(rows, key=lambda row: row.figures["train"].median)
-    # Lines about the method, which the page shows once; sections show only additional lines.
-    common_method = report.lines("method", speed)
     images: dict[str, bytes] = {}
     values = {
         "units": speed.settings.num_hiddens,
@@ -44,31 +39,37 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
         "baseline": speed.baseline,
         "ends": [row.figures["perplexity"].median for row in summary.qualities(measured["curves"])],
         "epochs": measured["curves"].settings.num_epochs,
-        "sections": [_section(n, measured[n], common_method, images) for n in COMPARISONS],
-        "common_method": common_method,
+        "sections": [_section(n, measured[n], speed, images) for n in COMPARISONS],
+        "method": report.lines("method", speed),
     }
     return prose.page("comparison.md", values), images
 
 
 def _section(
-    name: str, comparison: Comparison, common_method: list[str], images: dict[str, bytes]
+    name: str, comparison: Comparison, first: Comparison, images: dict[str, bytes]
 ) -> dict[str, Any]:
+    # Return the content of a section. The page shows the lines about the method once, at the end;
+    # and only the first section shows settings that other sections have in common with it.
     title, drawn, captioned = COMPARISONS[name]
     drawings = {}
     for picture in drawn:
         place = f"{figures.FOLDER}/{name}-{picture}.svg"
         (images[place],) = pictures.draw(comparison, [picture]).values()
         drawings[place] = picture
-    method = [line for line in report.lines("method", comparison) if line not in common_method]
+    shown = report.lines("method", first)
+    if comparison is not first:
+        shown += report.lines("setting", first)
+    lines = [
+        line
+        for part in ("setting", "notes", "method")
+        for line in report.lines(part, comparison)
+        if line not in shown
+    ]
     return {
         "title": title,
         "figures": drawings,
         "tables": [
             table for table in tables.tables(comparison) if table.title.split(",")[0] in captioned
         ],
-        "lines": [
-            *report.lines("setting", comparison),
-            *report.lines("notes", comparison),
-            *method,
-        ],
+        "lines": lines,
     }

@@ -6,16 +6,17 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from rnn_scratch.compare import pictures
+from rnn_scratch.compare import pictures, summary
+from rnn_scratch.compare import record as comparison
 from rnn_scratch.exact import FINE_GRID, GRID, STATE_GRID
-from rnn_scratch.runs import curve, run_folder
+from rnn_scratch.runs import run_folder
 from rnn_scratch.settings import Settings
 
 from . import figures, prose, readme
 from .prose import framework
 
 FLOAT64 = f"{figures.FOLDER}/float64.svg"
-PERPLEXITY = f"{figures.FOLDER}/perplexity.svg"
+PERPLEXITY = f"{figures.FOLDER}/curves-perplexity.svg"  # also on the comparison page
 Histories = dict[str, list[run_folder.Epoch]]  # histories, keyed by backend
 
 
@@ -24,9 +25,9 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     values = readme.exact(folder)
     exact = values["exact"]
     backends = list(dict.fromkeys(model["backend"] for model in exact["models"]))
-    float64 = {path.name: history for path, _, history in readme.recorded(folder / "float64")}
-    differences = _differences({name: float64[name] for name in backends if name in float64})
-    float32 = readme.histories(folder)
+    float64 = {name: run_folder.history(folder / "float64" / name) for name in backends}
+    differences = _differences(float64)
+    curves = comparison.read(readme.COMPARISONS / "curves")
     size = msgspec.convert(exact["settings"], Settings)
     for name in ("arm", "checks", "optimizers"):
         values[name] = json.loads((folder / f"{name}.json").read_bytes())
@@ -36,18 +37,17 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
         "largest": [f"{framework(name)} {max(ratios):.0e}" for name, ratios in differences.items()],
         "float64": FLOAT64,
         "perplexity": PERPLEXITY,
+        "epochs": curves.settings.num_epochs,
         "perplexities": [
-            f"{framework(name)} {history[-1].perplexity:.3f}" for name, history in float32.items()
+            f"{framework(row.candidate.backend)} {row.figures['perplexity'].median:.3f}"
+            for row in summary.qualities(curves)
         ],
         "grid": _power(GRID),
         "state_grid": _power(STATE_GRID),
         "fine_grid": _power(FINE_GRID),
         "ends": list(zip(*(model["digests"] for model in exact["models"]))),
-        "runs": sorted(readme.recorded(folder)),
     }
     images: dict[str, bytes] = {}
-    with figures.chart(images, PERPLEXITY) as axes:
-        curve.draw(axes, {framework(name): history for name, history in float32.items()})
     with figures.chart(images, FLOAT64) as axes:
         for name, ratios in differences.items():
             points = [(epoch, value) for epoch, value in enumerate(ratios, 1) if value > 0]

@@ -60,13 +60,7 @@ def run(cell, bias, seed, backend, text):
                     name: evaluated(trained, options._replace(cell=name), backend, text)
                     for name in GRUS
                 }
-    return {
-        "cell": cell,
-        "forget bias": bias,
-        "perplexity": perplexities,
-        "norms": norms,
-        **({"read as": read_as} if read_as else {}),
-    }
+    return {"perplexity": perplexities, "norms": norms, **({"read as": read_as} if read_as else {})}
 
 
 def evaluated(arrays, options, backend, text):
@@ -108,12 +102,7 @@ def main(file):
     """Measure all runs, and write the record to `file`."""
     backend, _ = registry.start(BACKEND, threads=1)
     text = dataset.prepare(books.load("tide-clock"), SETTINGS)
-    record = {
-        "environment": backend.machine.environment(),
-        "settings": SETTINGS,  # cell and seed depend on the run
-        "model": f"{BACKEND}, {MODEL}",
-        "runs": {},
-    }
+    record = {"runs": {}}
     for name, settings in RUNS.items():
         record["runs"][name] = run(*settings, backend, text)
     write(file, record)

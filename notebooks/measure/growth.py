@@ -59,13 +59,7 @@ def equal_updates(settings, name, text):
 def main(file):
     """Make all measurements, and write the record to `file`."""
     text = books.load("time-machine")
-    environment = {}
-    for name in registry.BUILTIN_BACKENDS:
-        backend, _ = registry.start(name, threads=1)
-        environment |= backend.machine.environment()
     record = {
-        "environment": environment,
-        "settings": settings("rnn", 1),  # an example: cell and sigma vary
         "growth": {
             cell: [
                 [scale, rounded(growth.growth(set_up(settings(cell, scale), NUMPY, text)))]

@@ -71,7 +71,6 @@ def measure(arguments: dict[str, Any], backend: str) -> Iterator[dict[str, Any]]
             # Names of optimizer slots have a prefix, such as "m.".
             "parameters": sum(a.size for name, a in run.arrays.items() if "." not in name),
             "validation": [rounded(epoch.valid_loss) for epoch in run.history],
-            "best_epoch": run.best.epoch,
             "test": rounded(rnn_scratch.evaluate(run, text=files[1], best=True).loss),
         }
 
