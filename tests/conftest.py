@@ -195,7 +195,7 @@ def copy(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _empty_folder(monkeypatch, tmp_path):
-    """Start every test in its own empty working directory, without a terminal."""
+    """Start every test in a new working directory, without variables that simulate a terminal."""
     monkeypatch.chdir(tmp_path)
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)

@@ -40,6 +40,7 @@ SETTINGS = {"num_hiddens": 12, "num_steps": 6, "batch_size": 4, "max_tokens": 40
 SMALL = {"corpus": "tide-clock", **SETTINGS}
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
 
 
 def options(**settings):
@@ -202,7 +203,7 @@ main()
 """
 
 
-# Program that simulates a full disk by limiting file sizes; the history reaches the limit first.
+# Program that simulates a full disk by limiting the sizes of files to `sys.argv[1]` bytes.
 LIMITED = """
 import resource, sys
 from rnn_scratch.cli.main import main

@@ -15,12 +15,12 @@ def solutions(backend, lesson="build"):
     """Return the stub and the solution of each function to write, by function name."""
     parts = lessons.text_of(lesson)
     pieces = {
-        name: (lessons.find(backend, name)[0], next_function)
-        for name, next_function in lessons.writes(parts, backend).items()
+        name: (lessons.find(backend, name)[0], num_statements)
+        for name, num_statements in lessons.writes(parts, backend).items()
     }
     return {
-        name: (lessons.stub(piece, next_function), piece.source)
-        for name, (piece, next_function) in pieces.items()
+        name: (lessons.stub(piece, num_statements), piece.source)
+        for name, (piece, num_statements) in pieces.items()
     }
 
 

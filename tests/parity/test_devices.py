@@ -18,9 +18,9 @@ from helpers import (
 
 from rnn_scratch.contract import CELLS, VARIANTS
 
-# Devices and variants to check for each framework: a subset, to save time. TensorFlow is checked on
-# the CPU, too, because by default it would use the emulated device.
-BY_DEFAULT = {
+# Devices, and the variants to check on them: only one of TensorFlow and JAX, to save time.
+# TensorFlow is also checked on the CPU, because by default it would use the emulated device.
+CHECKED = {
     "torch": (DEVICE, *VARIANTS),
     "tensorflow": (f"{DEVICE},cpu", "fast"),
     "mxnet": (DEVICE, *VARIANTS),
@@ -38,7 +38,7 @@ def framework(builtin_name):
 
 @pytest.mark.frameworks(by_default=("torch",))
 def test_functions_stay_on_the_device(framework, emulated):
-    package, arguments = f"rnn_scratch.backends.{framework}", BY_DEFAULT[framework]
+    package, arguments = f"rnn_scratch.backends.{framework}", CHECKED[framework]
     program = ("-m", "transfers")
     result = run_subprocess(
         package, framework, *arguments, program=program, env=emulated
@@ -49,7 +49,6 @@ def test_functions_stay_on_the_device(framework, emulated):
 @pytest.mark.frameworks
 @pytest.mark.parametrize("cell", CELLS)
 def test_variants_pass_the_check_on_the_device(framework, cell, emulated):
-    # TensorFlow is also checked on the CPU, because by default it would use the emulated device.
     for device in (DEVICE, "cpu") if framework == "tensorflow" else (DEVICE,):
         command = ("check", framework, "--device", device, "--cell", cell, "--json")
         result = run_subprocess(*command, env=emulated)

@@ -4,11 +4,17 @@ import json
 import os
 import shutil
 import struct
-import sys
 from pathlib import Path
 
 import pytest
-from helpers import SMALL, history_lines, history_without_times, run_in_process, run_subprocess
+from helpers import (
+    SMALL,
+    history_lines,
+    history_without_times,
+    linux,
+    run_in_process,
+    run_subprocess,
+)
 
 import rnn_scratch
 from rnn_scratch.runs import checkpoint
@@ -112,7 +118,7 @@ print((peak_memory() - initial) // 2**20)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="unknown on other systems")
+@linux
 @pytest.mark.parametrize(
     ("file", "content"),
     [

@@ -24,14 +24,14 @@ LONG |= {"optimizer": "adam", "schedule": "cosine", "warmup": 5}
 
 @contextlib.contextmanager
 def stop_after(index):
-    """Request a stop, as a signal would, in minibatch `index`, counted from 1 over all epochs."""
+    """Request a stop, as a signal would, at update `index` of a session, counted from 1."""
     request, original, count = signals.Request(), schedule.each_update, itertools.count(1)
 
     def counted(*arguments):
-        for batch in original(*arguments):
+        for update in original(*arguments):
             if next(count) == index:
                 request.number = 15
-            yield batch
+            yield update
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signals, "deferred", lambda: contextlib.nullcontext(request))

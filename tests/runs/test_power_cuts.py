@@ -1,7 +1,8 @@
 """Resume exactly from the files that a power cut at any moment leaves on the disk.
 
-A simulated disk replays the system calls of a training run. Synced data are on the disk. Unsynced
-data and unsynced names may independently be on the disk or not, because file systems differ.
+A simulated disk replays the system calls of a training run. Synced data are on the disk. After a
+cut, all or none of the unsynced names are there, and the unsynced data of all files are kept, lost,
+cut in half or replaced by zeros, because file systems differ.
 """
 
 import contextlib
@@ -85,7 +86,7 @@ class File:
     def __init__(self):
         self.written = self.synced = b""
 
-    def may_be(self):
+    def possible_contents(self):
         """Return possible contents: all, or synced data plus nothing, half the rest, or zeros."""
         length, num_synced = len(self.written), len(self.synced)
         zeros = bytes(length - num_synced)
@@ -97,7 +98,7 @@ class File:
         )
 
 
-def remains(calls):
+def possible_disks(calls):
     """Yield the number of calls before a power cut, and files that may be on the disk after it."""
     names, synced_names = {}, {}  # files by path: current, and certainly on the disk
     for num_calls, (kind, path, *arguments) in enumerate(calls, 1):
@@ -116,7 +117,10 @@ def remains(calls):
             }
         for mapping in (names, synced_names):
             for choice in range(4):
-                yield num_calls, {name: file.may_be()[choice] for name, file in mapping.items()}
+                yield (
+                    num_calls,
+                    {name: file.possible_contents()[choice] for name, file in mapping.items()},
+                )
 
 
 @pytest.fixture
@@ -124,7 +128,7 @@ def uninterrupted():
     return rnn_scratch.train("numpy", run="whole", num_epochs=EPOCHS, **SETTINGS)
 
 
-def saved(calls, num_calls):
+def count_checkpoints(calls, num_calls):
     """Return the number of checkpoints that are certainly on the disk after `num_calls` calls."""
     count, renamed = 0, False
     for kind, *rest in calls[:num_calls]:
@@ -143,7 +147,7 @@ def write_files(contents, folder):
         (folder / Path(name).name).write_bytes(data)
 
 
-def assert_one_truth(folder, latest):
+def assert_consistent(folder, latest):
     """Check that all commands use the `latest` state, before and after `resume` repairs files."""
     texts = set()
     for _ in range(2):
@@ -159,29 +163,29 @@ def assert_one_truth(folder, latest):
     assert len(texts) == 1
 
 
-@pytest.mark.parametrize("share", [sessions.CHECKPOINT_TIME_FRACTION, 1e9], ids=["few", "many"])
-def test_power_cut_after_any_call_is_survived(monkeypatch, tmp_path, uninterrupted, share):
-    monkeypatch.setattr(sessions, "CHECKPOINT_TIME_FRACTION", share)
+@pytest.mark.parametrize("fraction", [sessions.CHECKPOINT_TIME_FRACTION, 1e9], ids=["few", "many"])
+def test_power_cut_after_any_call_is_survived(monkeypatch, tmp_path, uninterrupted, fraction):
+    monkeypatch.setattr(sessions, "CHECKPOINT_TIME_FRACTION", fraction)
     with recorded() as calls:
         rnn_scratch.train("numpy", run="r", num_epochs=EPOCHS, **SETTINGS)
     kinds = {kind for kind, *_ in calls}
     assert kinds == {"create", "write", "sync", "rename", "sync folder"}
     seen, cases, earlier, folder = set(), set(), {}, tmp_path / "runs" / "cut"
     folder.parent.mkdir()
-    for num_calls, contents in remains(calls):
+    for num_calls, contents in possible_disks(calls):
         has_started = any(
             kind == "rename" and rest[1].endswith(run_folder.RUN_FILE)
             for kind, *rest in calls[: num_calls - 1]
         )
         if not has_started:
             continue  # no guarantee before the first session begins
-        case = (saved(calls, num_calls), *sorted(contents.items()))
+        case = (count_checkpoints(calls, num_calls), *sorted(contents.items()))
         if case in cases:
             continue  # many power cuts leave the same files
         cases.add(case)
         write_files(contents, folder)
         if not (folder / checkpoint.FILE).exists():
-            assert not saved(calls, num_calls)
+            assert not count_checkpoints(calls, num_calls)
             assert run_folder.history(folder) == []
             if "record alone" not in seen:  # the run restarts from its record
                 seen.add("record alone")
@@ -192,7 +196,7 @@ def test_power_cut_after_any_call_is_survived(monkeypatch, tmp_path, uninterrupt
             continue
         # The files are complete and consistent, and not older than the last synced checkpoint.
         latest = checkpoint.load(folder)
-        at_least = earlier.setdefault(saved(calls, num_calls), latest)
+        at_least = earlier.setdefault(count_checkpoints(calls, num_calls), latest)
         positions = [(state.epoch, len(state.incomplete.losses)) for state in (at_least, latest)]
         assert positions == sorted(positions)
         rows = run_folder.history(folder, latest.history_size, latest.history_sha256)
@@ -203,7 +207,7 @@ def test_power_cut_after_any_call_is_survived(monkeypatch, tmp_path, uninterrupt
             continue  # this state has been resumed
         seen.add(key)
         if latest.epoch:
-            assert_one_truth(folder, latest)
+            assert_consistent(folder, latest)
         if latest.epoch < EPOCHS:
             write_files(contents, folder)
             rnn_scratch.resume(folder, EPOCHS)
@@ -212,4 +216,4 @@ def test_power_cut_after_any_call_is_survived(monkeypatch, tmp_path, uninterrupt
     assert "record alone" in seen
     epochs = {epoch for epoch, *_ in seen - {"record alone"}}
     assert {0, EPOCHS} <= epochs
-    assert share < 1 or epochs == set(range(EPOCHS + 1))
+    assert fraction < 1 or epochs == set(range(EPOCHS + 1))

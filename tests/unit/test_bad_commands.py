@@ -109,7 +109,7 @@ def _nothing_starts(monkeypatch):
 @pytest.mark.parametrize(("arguments", "word"), COMMANDS)
 def test_wrong_command_is_refused(capsys, arguments, word):
     run_in_process(capsys, *arguments).assert_error(word)
-    assert not list(Path().rglob("*")), "nothing is written"
+    assert not list(Path().rglob("*")), "a refused command wrote files"
 
 
 # Python refuses to convert 5,000 digits to an integer.

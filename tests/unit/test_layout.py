@@ -44,12 +44,6 @@ MODULES = {name(path): path for path in CORE.rglob("*.py") if path.parent != COR
 del MODULES[CORE.name], MODULES[f"{CORE.name}.__main__"]
 
 
-def sources():
-    """Return all Python files of the package, the backends and `notebooks/make`."""
-    folders = (REPOSITORY / "backends", REPOSITORY / "notebooks" / "make")
-    return [*MODULES.values(), *(path for folder in folders for path in folder.rglob("*.py"))]
-
-
 def imports(path):
     """Yield the absolute names that a module imports, including imports within functions."""
     package = list(path.relative_to(REPOSITORY).parts[:-1])
@@ -86,13 +80,10 @@ def test_modules_have_a_level():
 
 
 def test_core_imports_no_framework():
-    for path in sources():
-        roots = {imported.split(".")[0] for imported in imports(path)}
-        assert "make" not in roots or "make" in path.parts, path
-        if path.is_relative_to(CORE):
-            assert not roots & {*FRAMEWORKS, "backends"}, path
-            backends = f"{CORE.name}.backends"
-            assert not any(imported.startswith(backends) for imported in imports(path)), path
+    for path in MODULES.values():
+        names = list(imports(path))
+        assert not {name.split(".")[0] for name in names} & {*FRAMEWORKS, "backends", "make"}, path
+        assert not any(name.startswith(f"{CORE.name}.backends") for name in names), path
 
 
 def test_backends_import_only_allowed_modules():

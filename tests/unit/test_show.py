@@ -130,11 +130,11 @@ def test_differences_are_marked(show_lines):
     rows = show_lines(220, "gradients", "--diff", "torch", "tensorflow")
     assert any(" | " in row and "torch.autograd.grad" in row for row in rows)
     assert any(" > " in row and "tf.GradientTape()" in row for row in rows)
-    assert any(row.startswith("def gradients") and "|" not in row for row in rows), "equal"
+    assert any(row.startswith("def gradients") and "|" not in row for row in rows), "marked lines"
     rows = show_lines(220, "forward", "--diff", "torch", "torch:fast")
     assert "torch:fast  " in rows[1]
     rows = show_lines(220, "step", "--diff", "torch", "jax")
-    assert not any(row.strip() in ("<", ">", "|") for row in rows), "between two functions"
+    assert not any(row.strip() in ("<", ">", "|") for row in rows), "marked gaps"
 
 
 def test_lines_are_aligned():

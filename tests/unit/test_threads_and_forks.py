@@ -71,7 +71,7 @@ def test_every_thread_can_train(backend_name):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="requires os.fork")
 def test_forked_process_trains_or_is_refused(backend_name):
     rows = output_rows(backend_name, "forks")
-    assert ("fork", "ended", "0") in rows, "a child that hangs is killed"
+    assert ("fork", "ended", "0") in rows, "the child hung and was killed"
     refused = [reason for _, value, reason in rows if value == "refused:"]
     trained = {name: float(value) for name, value, _ in rows if value[0].isdigit()}
     if backend_name in registry.BUILTIN_BACKENDS:
