@@ -152,7 +152,7 @@ def frameworks(session: nox.Session) -> None:
 
 @nox.session
 def mutations(session: nox.Session) -> None:
-    """Run the mutation tests: the check must detect a bug in each function of every backend."""
+    """Run the mutation tests: the check must detect the bugs inserted into each backend."""
     run_tests(session, "all", "-m", "mutations", *session.posargs)
 
 
@@ -160,11 +160,11 @@ def mutations(session: nox.Session) -> None:
 def draws(session: nox.Session) -> None:
     """Check each backend with a thousand new random draws, whose seeds depend on the date."""
     session.install("-e", ".[all]")
-    seed = str(int(time.time()) // 86_400 * 1_000)
-    for backend in ("numpy", "torch", "tensorflow", "mxnet", "jax"):
+    seed = int(time.time()) // 86_400 * 1_000
+    for backend in BACKENDS:
         # Use 50 draws per process, because compiled programs accumulate in memory.
         for first in range(0, 1_000, 50):
-            options = ("--seed", str(int(seed) + first), "--draws", "50")
+            options = ("--seed", str(seed + first), "--draws", "50")
             session.run("rnn-scratch", "check", backend, *options)
 
 
@@ -253,7 +253,7 @@ def build_site(session: nox.Session) -> None:
 
 @nox.session
 def site(session: nox.Session) -> None:
-    """Build the site and check every link; with `-- serve`, also serve the site on this machine."""
+    """Build the site and check its links; with `-- serve`, also serve the site on this machine."""
     session.install("-e", ".[site,test]")
     build_site(session)
     options = [option for option in session.posargs if option != "serve"]
@@ -369,9 +369,9 @@ def student(session: nox.Session, backend: str) -> None:
 
 @nox.session(name="everything", venv_backend="none")
 def run_all(session: nox.Session) -> None:
-    """Run the default sessions and the additional test sessions, one after another."""
+    """Run the sessions that check a release, one after another; this remakes the notebooks."""
     for name in (
-        *("lint", "all", "lowest", "frameworks", "mutations", "faults", "team"),
+        *("lint", "all", "lowest", "frameworks", "mutations", "draws", "faults", "team"),
         *("site", "browser", "wheel"),
         *(f"student({backend})" for backend in BACKENDS),
         *(f"notebooks({name})" for name in (*BACKENDS, *TOGETHER)),

@@ -18,6 +18,7 @@ from .runs.run import Run, resolve_run
 from .runs.sessions import Work, require_held_out, resumed_settings
 from .settings import (
     Epochs,
+    Flag,
     Length,
     Natural,
     Positive,
@@ -45,7 +46,7 @@ def train(
     model: Variant = "scratch",
     device: str = "auto",
     threads: Threads | None = None,
-    eager: bool = False,
+    eager: Flag = False,
     workers: Workers | None = None,
     patience: Natural = 0,
     run: str | Path | None = None,
@@ -88,6 +89,7 @@ def train(
     reporter = _reporter(report)
     if backend is None:
         backend = registry.default(reporter.log)
+    registry.find(backend)  # report an unknown name before downloading a text
     requested = Settings(**settings)
     source = books.find(corpus, text, reporter.log)
     num_workers, rank = launch.detect(arguments["workers"])
@@ -118,7 +120,7 @@ def resume(
     model: Variant | None = None,
     device: str | None = None,
     threads: Threads | None = None,
-    eager: bool | None = None,
+    eager: Flag | None = None,
     workers: Workers | None = None,
     patience: Natural | None = None,
     report: Report | Callable[[str], object] | None = None,
@@ -133,7 +135,7 @@ def resume(
         text: File with the run's text, for example if the original file was moved.
         backend: Name of the backend. Default: the last session's backend. With another backend,
             only `model` and `patience` default to the last session's values.
-        model: Variant. Default: the last session's variant; with another backend, "scratch".
+        model: Variant. Default: the last session's variant.
         device: Device. Default: the last session's device.
         threads: Number of threads. Default: the last session's number, because it may determine
             the order of additions.
@@ -197,7 +199,7 @@ def predict(
     model: Variant | None = None,
     device: str | None = None,
     threads: Threads | None = None,
-    eager: bool | None = None,
+    eager: Flag | None = None,
 ) -> str:
     """Generate text with a run's model.
 
@@ -247,7 +249,7 @@ def evaluate(
     model: Variant | None = None,
     device: str | None = None,
     threads: Threads | None = None,
-    eager: bool | None = None,
+    eager: Flag | None = None,
 ) -> Evaluation:
     """Compute the loss of a run's model on a text, and the perplexities of two baselines.
 

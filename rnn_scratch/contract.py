@@ -13,7 +13,9 @@ registered under the entry-point group ``rnn_scratch.backends``, with these modu
 ``workers``  communication between the processes of a training run, from `join` to `leave`
 
 Italics give the title of each module's lesson. A backend from another package may omit ``fast``,
-``concise`` and ``workers``. `rnn-scratch check` compares a backend with this specification.
+``concise`` and ``workers``. If the scratch model computes its gradients with a function `backward`,
+``deep`` also has `deep_backward`, with the same arguments. `rnn-scratch check` compares a backend
+with this specification.
 
 To read a backend, start with `step` in ``scratch``. Three arguments recur: `options` is the
 configuration of a model, `model` holds its parameters and the functions bound to them, and `update`
@@ -129,20 +131,20 @@ class Optimizer(NamedTuple):
     Attributes:
         lr: Default learning rate.
         slots: Names of the slots in the optimizer's state; a slot has one tensor per parameter.
-        corrects: Whether the optimizer uses the bias corrections `c_m` and `c_v` of `Update`.
-        decays: Whether the optimizer supports weight decay.
+        bias_correction: Whether the optimizer uses `c_m` and `c_v` of `Update`.
+        weight_decay: Whether the optimizer supports weight decay.
     """
 
     lr: float
     slots: tuple[str, ...] = ()
-    corrects: bool = False
-    decays: bool = True
+    bias_correction: bool = False
+    weight_decay: bool = True
 
 
 OPTIMIZERS = {  # the first optimizer is the default
-    "sgd": Optimizer(lr=1.0, decays=False),
+    "sgd": Optimizer(lr=1.0, weight_decay=False),
     "momentum": Optimizer(lr=0.1, slots=("m",)),
-    "adam": Optimizer(lr=0.002, slots=("m", "v"), corrects=True),
+    "adam": Optimizer(lr=0.002, slots=("m", "v"), bias_correction=True),
 }
 
 
@@ -574,13 +576,6 @@ def set_eager(eager: bool) -> None:
     """Disable (True) or enable (False) compilation; call before building a model."""
 
 
-def set_tf32(allowed: bool) -> None:
-    """Allow or forbid TF32 matrix products on NVIDIA GPUs (10 of 23 mantissa bits).
-
-    Every backend initially forbids TF32, so that the results of all backends agree.
-    """
-
-
 def synchronize(tensors: Sequence[Tensor], device: str) -> None:
     """Block until the device has computed these tensors and finished all other work.
 
@@ -626,8 +621,9 @@ def array(tensor: Tensor) -> np.ndarray:
 def join(group: WorkerGroup) -> None:
     """Connect to the other workers; return when all workers have joined.
 
-    Call this function once, after `set_threads` and before the first computation. The communication
-    library listens only on the hosts of the group: on one machine, only on the loopback interface.
+    Call this function once, after `set_threads` and before the first computation. If the
+    communication library allows it, it listens only on the hosts of the group: on one machine, only
+    on the loopback interface.
 
     Args:
         group: Group of workers, with the rank of this worker.

@@ -1,6 +1,6 @@
 """Errors for the user, and functions that shorten the text and values quoted in errors."""
 
-LONGEST = 4000  # maximum number of characters in a problem or in a hint
+MAX_LENGTH = 4000  # maximum number of characters in a problem or in a hint
 
 
 class RNNScratchError(Exception):
@@ -27,7 +27,7 @@ class NotOffered(RNNScratchError):  # noqa: N818 - a limitation, not an error
     """An error for a variant or options that the backend does not support."""
 
 
-def truncate(text: str, length: int = LONGEST) -> str:
+def truncate(text: str, length: int = MAX_LENGTH) -> str:
     """Return `text` or, if it is longer than `length` characters, its beginning and end."""
     end = length // 4
     return text if len(text) <= length else f"{text[: length - end - 5]} ... {text[-end:]}"

@@ -4,8 +4,9 @@ Frameworks add the terms of a matrix product in different orders. In float64, an
 gradient therefore differs between frameworks by a rounding error of about 1e-17. In ordinary
 training, this error enters the parameters and, if the loss surface is steep, grows to several
 percent in the first two hundred epochs of the chapter's training. In exact mode, each update rounds
-the parameters to multiples of GRID. Rounding maps two values that differ by 1e-17 to the same
-multiple, unless a midpoint between two multiples separates the values.
+the parameters to a grid: to multiples of GRID, or of FINE_GRID if the optimizer has slots. Rounding
+maps two values that differ by 1e-17 to the same multiple, unless a midpoint between two multiples
+separates the values.
 
 The state that is carried to the next minibatch also differs. If the weights are large, the network
 is chaotic: each time step amplifies the difference. Therefore, the carried state is rounded to
@@ -17,10 +18,10 @@ come to a midpoint. Coarser grids would make failures rarer. With GRID and STATE
 training is as good as without rounding. With a much coarser GRID and a small learning rate,
 rounding would undo every update.
 
-Clipped gradients are rounded before the optimizer uses them: to GRID, or to FINE_GRID if the
-optimizer has slots, because Adam divides a gradient by its magnitude. Slots and the hyperparameters
-of an update are rounded to float32. Products of float32 values are exact in float64, so it does not
-matter whether a processor rounds a product before adding it or uses fused multiply-add.
+Clipped gradients are rounded to the same grid before the optimizer uses them. FINE_GRID is finer,
+because Adam divides a gradient by its magnitude. Slots, learning rate, weight decay, β1, β2 and ε
+are rounded to float32. Products of float32 values are exact in float64, so it does not matter
+whether a processor rounds a product before adding it or uses fused multiply-add.
 """
 
 import hashlib
@@ -29,14 +30,14 @@ import numpy as np
 
 from .contract import Arrays, Update
 
-GRID = 2.0**-16  # grid of parameters, and of clipped gradients if the optimizer has no slots
-FINE_GRID = 2.0**-20  # grid of clipped gradients if the optimizer has slots
+GRID = 2.0**-16  # grid of clipped gradients and parameters if the optimizer has no slots
+FINE_GRID = 2.0**-20  # grid of clipped gradients and parameters if the optimizer has slots
 STATE_GRID = 2.0**-10  # grid of the carried state
-SMALLEST = 2.0**-100  # smaller slot values become 0, because some frameworks flush subnormals
+MIN_VALUE = 2.0**-100  # smaller slot values become 0, because some frameworks flush subnormals
 
 
 def update(rule: Update) -> Update:
-    """Return `rule` for exact mode: the exact optimizer, and hyperparameters rounded to float32."""
+    """Return `rule` for exact mode: the exact optimizer, and constants rounded to float32."""
     names = "lr", "weight_decay", "beta1", "beta2", "epsilon"
     constants = {name: float(np.float32(getattr(rule, name))) for name in names}
     return rule._replace(optimizer=f"exact {rule.optimizer}", **constants)

@@ -43,8 +43,8 @@ def names() -> list[str]:
 
 def find(name: str) -> str:
     """Return the name of a backend's module; raise RNNScratchError for an unknown backend."""
-    if name not in (registered := _entry_points()):
-        suggestion = closest(name, registered)
+    if not isinstance(name, str) or name not in (registered := _entry_points()):
+        suggestion = closest(str(name), names())
         raise RNNScratchError(
             f"Unknown backend {name!r}." + (f" Did you mean {suggestion}?" if suggestion else ""),
             f"The backends are: {', '.join(names())}.",

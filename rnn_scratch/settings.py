@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 else:
     CellName, OptimizerName = Literal[tuple(CELLS)], Literal[tuple(OPTIMIZERS)]
     Variant = Annotated[Literal[VARIANTS], Meta()]
+Flag = Annotated[bool, Meta()]
 Positive = Annotated[float, Meta(gt=0)]
 Probability = Annotated[float, Meta(gt=0, le=1)]
 Natural = Annotated[int, Meta(ge=0, le=MAX_SEED)]
@@ -84,7 +85,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Natural, meta("Raise the learning rate linearly from zero over the first N updates.")
     ] = 0
     weight_decay: Annotated[
-        float, meta("Each update shrinks all parameters by lr times this value.", ge=0)
+        float, meta("Each update also multiplies parameters by 1 - lr * this value.", ge=0)
     ] = 0.0
     # With a larger sigma, some initial weights would be infinite in float32.
     sigma: Annotated[float, meta("Standard deviation σ of initial weights.", gt=0, le=1e30)] = 0.01
@@ -128,8 +129,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             structs.force_setattr(self, "dtype", "float64" if self.exact else "float32")
         if self.exact and self.dtype != "float64":
             raise RNNScratchError(f"`dtype` must be float64 in exact mode (got {self.dtype}).")
-        if self.weight_decay and not OPTIMIZERS[self.optimizer].decays:
-            decaying = [name for name, rule in OPTIMIZERS.items() if rule.decays]
+        if self.weight_decay and not OPTIMIZERS[self.optimizer].weight_decay:
+            decaying = [name for name, rule in OPTIMIZERS.items() if rule.weight_decay]
             raise RNNScratchError(
                 f"`weight_decay` does not apply to the optimizer {self.optimizer} "
                 f"(got {self.weight_decay:g}).",
@@ -196,6 +197,7 @@ def validate(name: str, value: Any, annotation: Any) -> Any:
         text = "an integer" if base is int else "a finite number"
         text += "".join(f" {LIMITS[limit]} {bound:,}" for limit, bound in limits.items())
         text = text.replace(" to ", " and at most ") if "gt" in limits else text
+        text = text.replace(" from ", " of at least ") if [*limits] == ["ge"] else text
     else:
         text = "True or False" if base is bool else "one of " + ", ".join(get_args(base))
     text += ", or None" * optional
@@ -226,9 +228,8 @@ def closest(name: str, names: Iterable[str]) -> str | None:
 
 def require_settings(names: Iterable[str], arguments: Iterable[str]) -> None:
     """Raise RNNScratchError for an unknown name, and suggest a similar setting or argument."""
-    accepted_names = [*Settings.__struct_fields__, *arguments]
-    for name in set(names).difference(accepted_names):
-        suggestion = closest(name, accepted_names)
+    for name in set(names).difference(Settings.__struct_fields__):
+        suggestion = closest(name, {*Settings.__struct_fields__, *arguments} - {"settings"})
         hint = f"Did you mean `{suggestion}`?" if suggestion else "See rnn_scratch.Settings."
         raise RNNScratchError(f"Unknown argument `{name}`.", hint)
 

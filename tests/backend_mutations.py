@@ -55,7 +55,7 @@ class Mutation(NamedTuple):
     options: Options | None = PLAIN
 
 
-def of_lesson(mistake: mistakes.Mistake) -> Mutation:
+def from_lesson(mistake: mistakes.Mistake) -> Mutation:
     """Convert a lesson's mistake to a mutation; check a mistake in a cell with that cell."""
     cell = {"step": "gru"}.get(mistake.function, mistake.function)
     options = PLAIN._replace(cell=cell) if cell in CELLS else PLAIN
@@ -77,7 +77,7 @@ MAXIMUM = {"numpy": "np.maximum", "torch": "torch.maximum", "jax": "jnp.maximum"
 CLAMP = {"numpy": "np.clip", "torch": "torch.clamp", "jax": "jnp.clip"}
 
 MUTATIONS = [
-    *map(of_lesson, mistakes.MISTAKES),
+    *map(from_lesson, mistakes.MISTAKES),
     Mutation("targets stored as bytes, modulo 256", "loss", "", {
         **in_all_backends("labels = targets.T.reshape(-1)", "labels = targets.T.reshape(-1) % 256"),
         "tensorflow": ("tf.reshape(tf.transpose(targets), [-1])",
@@ -539,7 +539,7 @@ MUTATIONS = [
             "jax": ("model.params[name] = round_to_grid(param, grid)", "pass"),
         }, "exact.py"),
         ("subnormal numbers not flushed to zero", "round_to_float32", "", {
-            "numpy": ("np.where(np.abs(nearest) < SMALLEST, 0, nearest)", "nearest"),
+            "numpy": ("np.where(np.abs(nearest) < MIN_VALUE, 0, nearest)", "nearest"),
         }, "exact.py"),
         ("dropout scaled at evaluation", "evaluate", "", in_all_backends(
             "float(loss(logits, tensors.Y))",
@@ -559,8 +559,8 @@ MUTATIONS = [
     )),
 ]  # fmt: skip
 
-# Mutations that can be detected only in a process that has not computed anything yet.
-OF_THREADS = [
+# Mutations that the check cannot detect, because it never changes the number of threads.
+THREAD_MUTATIONS = [
     Mutation("number of threads ignored", "set_threads", "returned", {
         "numpy": ("threadpoolctl.threadpool_limits(limits=threads or _DEFAULT_THREADS, "
                   'user_api="blas")',
@@ -575,7 +575,7 @@ OF_THREADS = [
 # Mutations that can be detected only on a device other than the CPU.
 MAP = "batch = batch.map(tensor, model.options.device)"
 SQUARES = "sum((grad * grad).sum() for grad in grads.values())"
-OF_DEVICES = [
+DEVICE_MUTATIONS = [
     Mutation("parameters and slots on the CPU", "params", "device", {
         "torch": ('"device": options.device', '"device": "cpu"'),
         "tensorflow": ("with device_scope(options.device):", 'with device_scope("cpu"):'),
@@ -596,9 +596,9 @@ OF_DEVICES = [
     Mutation("a loss on the CPU", "loss", "device", in_all_backends(
         "def detach(", "there = loss\n\n\ndef loss(logits, targets):\n"
         '    return tensor(to_arrays({0: there(logits, targets)})[0], "cpu")\n\n\ndef detach(')),
-    *(Mutation(f"{name} on the CPU", piece, "device", in_all_backends(
+    *(Mutation(f"{name} on the CPU", function, "device", in_all_backends(
         f"{before}{name}{after}", f'{before}tensor(to_arrays({{0: {name}}})[0], "cpu"){after}'))
-      for name, piece, before, after in (
+      for name, function, before, after in (
           ("h", "rnn", "return (", ",)"),
           ('state[0] @ params["W_hq"] + params["b_q"]', "step", "return ", ", state"),
           ("norm", "clip", "}, ", ""),
@@ -614,9 +614,8 @@ OF_DEVICES = [
         "mxnet": ("ctx=context(device))", 'ctx=context("cpu"))'),
         "jax": ("device_of(device))", 'device_of("cpu"))'),
     }, "machine.py"),
-    *(Mutation(f"{name} on the CPU", "train_epoch", "", in_all_backends(
-        MAP, f'{MAP}._replace(\n            {name}=batch.map(tensor, "cpu").{name})'))
-      for name in ("masks",)),
+    Mutation("masks on the CPU", "train_epoch", "", in_all_backends(
+        MAP, f'{MAP}._replace(\n            masks=batch.map(tensor, "cpu").masks)')),
     Mutation("a slot on the CPU", "momentum", "", {
         "torch": ("= update.beta1", "= torch.zeros(param.shape) + update.beta1"),
         "mxnet": ("= update.beta1", "= np.zeros(param.shape) + update.beta1"),

@@ -37,7 +37,8 @@ def build(arrays, options):
 
     cell_class, arguments, gates, bias_layer = LAYERS[options.cell]
     V, (N, H) = len(arrays["b_q"]), arrays[f"W_x{gates[0]}"].shape  # N is V for one-hot inputs
-    # Initialize with zeros, so that the layers draw no random numbers. The seed is not used.
+    # Initialize with zeros, so that the layers draw no random numbers from `rngs`, which Flax
+    # requires.
     zeros = nnx.initializers.zeros
     common = {"dtype": options.dtype, "param_dtype": options.dtype, "rngs": nnx.Rngs(0)}
     layers = nnx.Dict(output=nnx.Linear(H, V, kernel_init=zeros, **common))

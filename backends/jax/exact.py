@@ -6,7 +6,7 @@
 import jax
 import jax.numpy as jnp
 
-from rnn_scratch.exact import FINE_GRID, GRID, SMALLEST
+from rnn_scratch.exact import FINE_GRID, GRID, MIN_VALUE
 
 from .deep import OPTIMIZERS
 
@@ -17,9 +17,9 @@ def round_to_grid(values, grid):
 
 
 def round_to_float32(values):
-    """Round float64 values to the nearest float32 values; flush magnitudes below SMALLEST to 0."""
+    """Round float64 values to the nearest float32 values; flush magnitudes below MIN_VALUE to 0."""
     nearest = jax.lax.reduce_precision(values, 8, 23)  # XLA could remove a cast to float32 and back
-    return jnp.where(jnp.abs(nearest) < SMALLEST, 0, nearest)
+    return jnp.where(jnp.abs(nearest) < MIN_VALUE, 0, nearest)
 
 
 def make_exact(optimizer):

@@ -42,9 +42,9 @@ def forward(tokens, state, params, options, masks=None):
 
 
 def transpose_barrier(W):
-    """Return W (H, V), arranged so that its gradient is computed faster if V is small."""
-    # The gradient of the transpose is d.T @ x, which is 4 times faster than x.T @ d (measured with
-    # V = 28). Without the barrier, XLA would compute x.T @ d anyway.
+    """Return W (H, V), arranged so that its gradient is computed faster if V < H."""
+    # For outputs x and gradients d of the logits, the gradient of W.T is d.T @ x, which is 4 times
+    # faster than x.T @ d (measured with V = 28). Without the barrier, XLA would compute x.T @ d.
     return jax.lax.optimization_barrier(W.T).T if W.shape[1] < W.shape[0] else W
 
 

@@ -1,7 +1,7 @@
 """Loops over time for the gated cells of ``fast``.
 
 A tensor (B, G*H) holds all G gates, in the order of their parameters, so a single product with W_h
-(H, G*H) computes all gates.
+(H, G*H) computes all gates (two products for ``gru``, because of its reset gate).
 """
 
 import jax
@@ -44,13 +44,13 @@ def gru_forward(inputs, h_0, W_h):
 def gru_backward(saved, d_result):
     """Backpropagate through `gru`; return gradients w.r.t. inputs (T, B, 3H), h_0 and W_h."""
     (d_hiddens,), ((previous, z, r, h_tilde, resets), W_h) = d_result, saved
-    W_T_zr, W_T_h = jnp.split(W_h.T, [2 * z.shape[2]])  # transpose once, before the loop
+    W_T_zr, W_T_candidate = jnp.split(W_h.T, [2 * z.shape[2]])  # transpose once, before the loop
 
     def step(d_h, values):
         d, h, z, r, h_tilde = values
         d_h = d_h + d
         d_h_tilde = d_h * (1 - z) * (1 - h_tilde * h_tilde)
-        d_reset = d_h_tilde @ W_T_h
+        d_reset = d_h_tilde @ W_T_candidate
         d_z, d_r = d_h * (h - h_tilde) * z * (1 - z), d_reset * h * r * (1 - r)
         d_zr = jnp.concatenate((d_z, d_r), 1)
         d_h = d_h * z + d_reset * r + d_zr @ W_T_zr

@@ -1,7 +1,7 @@
 """JAX's devices (CPU or CUDA), threads, compilation and array conversion.
 
-Importing this module makes JAX allocate GPU memory on demand, and hides the warnings that JAX logs
-when it starts, unless the environment variable named by `contract.VERBOSE` is set.
+Importing this module forbids TF32, makes JAX allocate GPU memory on demand, and hides the warnings
+that JAX logs when it starts, unless the environment variable named by `contract.VERBOSE` is set.
 """
 
 import contextlib
@@ -22,6 +22,10 @@ from .products import num_threads
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # default: reserve most GPU memory
 if not os.environ.get(VERBOSE):
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
+
+# Forbid TF32 on NVIDIA GPUs: with 10 instead of 23 mantissa bits, its results would differ from
+# other backends' results.
+jax.config.update("jax_default_matmul_precision", "float32")
 
 _owner_pid = os.getpid()  # process that computes with JAX
 
@@ -59,14 +63,6 @@ def set_threads(threads):
 def set_eager(eager):
     """Disable (True) or enable (False) compilation; call before building a model."""
     jax.config.update("jax_disable_jit", eager)
-
-
-def set_tf32(allowed):
-    """Allow or forbid TF32 matrix products on NVIDIA GPUs (10 instead of 23 mantissa bits)."""
-    jax.config.update("jax_default_matmul_precision", "tensorfloat32" if allowed else "float32")
-
-
-set_tf32(False)  # TF32 is faster, but its results would differ from other backends' results
 
 
 def synchronize(tensors, device):
@@ -108,7 +104,7 @@ def tensor(array, device):
     """Convert a NumPy array to a tensor of the same dtype on `device`."""
     if array.dtype == np.float64:
         # Without this process-wide setting, JAX converts float64 to float32. Set it only when
-        # needed, so that importing this module does not change the user's setting.
+        # needed, so that importing this module does not change it.
         jax.config.update("jax_enable_x64", True)
     return jax.device_put(array, device_of(device))
 
@@ -132,12 +128,12 @@ def jit_update(train_minibatch, wrap=None):
     """
 
     def make_program(model):  # takes a weak reference: a program must not keep its model alive
-        @functools.partial(jax.jit, static_argnames="rule")
-        def pure(replicated, sharded, rule):
+        @functools.partial(jax.jit, static_argnames="constants")
+        def pure(replicated, sharded, constants):
             (params, slots, scalars), (batch, state) = replicated, sharded
             # The optimizer replaces the tracers in the dicts `params` and `slots`.
             traced = dataclasses.replace(model(), params=params, slots=slots)
-            result = train_minibatch(traced, batch, state, rule._replace(**scalars))
+            result = train_minibatch(traced, batch, state, constants._replace(**scalars))
             return result, (traced.params, traced.slots)
 
         return wrap(pure, model().options.device) if wrap else pure
@@ -150,10 +146,10 @@ def jit_update(train_minibatch, wrap=None):
     def train(model, batch, state, update):
         if model not in programs:
             programs[model] = make_program(weakref.ref(model))
-        # The rule is a constant of the program; values that change between updates are arguments.
-        rule, scalars = update.split_static()
+        # Constants are part of the program; values that change between updates are arguments.
+        constants, scalars = update.split_static()
         replicated, sharded = (model.params, model.slots, scalars), (batch, state)
-        result, (params, slots) = programs[model](replicated, sharded, rule)
+        result, (params, slots) = programs[model](replicated, sharded, constants)
         model.params.update(params)
         model.slots.update(slots)
         return result
@@ -169,7 +165,8 @@ def device_of(device, rank=None):
 
 
 def _has_started():
-    # JAX refuses to change the number of devices once it has started.
+    # JAX refuses to change the number of devices once it has started. The default number is -1, so
+    # adding 2 gives a valid number.
     num_devices = jax.config.jax_num_cpu_devices
     try:
         jax.config.update("jax_num_cpu_devices", num_devices + 2)

@@ -1,4 +1,4 @@
-"""Multithreaded matrix products."""
+"""Numbers of threads and row blocks for matrix products."""
 
 import os
 

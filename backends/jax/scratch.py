@@ -85,7 +85,7 @@ def clip(grads, theta):
 
 
 def sgd(model, grads, update):
-    """Apply one gradient-descent step to the model's parameters in place."""
+    """Apply one gradient-descent step to `model.params`."""
     for name, param in model.params.items():  # JAX arrays are immutable: replace them
         model.params[name] = param - update.lr * grads[name]
 

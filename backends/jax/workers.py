@@ -25,7 +25,7 @@ def join(group):
     """Connect to the other workers; return when all workers have joined."""
     if not os.environ.get(VERBOSE):
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # show only XLA's fatal errors
-    # Workers connect to each other directly, even if the environment sets a proxy.
+    # Bypass the environment's HTTP proxy, which gRPC would use to reach worker 0.
     os.environ["no_grpc_proxy"] = group.addresses[0].rpartition(":")[0]  # noqa: SIM112
     terminate = signal.getsignal(signal.SIGTERM)
     jax.distributed.initialize(
@@ -76,24 +76,24 @@ def shard_over_workers(function, device):
     """
     mesh = workers_mesh(device)
 
-    @functools.partial(jax.jit, static_argnames="rule")
-    def program(replicated, sharded, rule):
-        local = functools.partial(function, rule=rule)
+    @functools.partial(jax.jit, static_argnames="constants")
+    def program(replicated, sharded, constants):
+        local = functools.partial(function, constants=constants)
         specs = {
             "in_specs": (REPLICATED, SHARDED),
             "out_specs": ((REPLICATED, SHARDED), REPLICATED),
         }
-        # JAX cannot verify that `all_gather` makes results equal in all workers. Without the check,
-        # a gradient depends only on the worker's rows, as `gradients` requires.
+        # JAX cannot verify that `all_gather` makes results equal in all workers. With
+        # check_vma=False, a gradient depends only on the worker's rows, as `gradients` requires.
         return jax.shard_map(local, mesh=mesh, **specs, check_vma=False)(replicated, sharded)
 
-    def call(replicated, sharded, rule):
+    def call(replicated, sharded, constants):
         if jax.config.jax_disable_jit:
-            return function(replicated, sharded, rule)
+            return function(replicated, sharded, constants)
         *tensors, scalars = replicated
         replicated = *to_global_arrays(tensors, REPLICATED, mesh), scalars
         sharded = to_global_arrays(sharded, SHARDED, mesh)
-        return local_shards(program(replicated, sharded, rule))
+        return local_shards(program(replicated, sharded, constants))
 
     return call
 

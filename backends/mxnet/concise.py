@@ -92,8 +92,8 @@ def check_supported(options):
 def _to_arrays(params, order):
     arrays = {}
     for names, param in params.items():
-        gates = _transpose(names, array(param)), len(names.split())
-        arrays.update(zip(names.split(), numpy.split(*gates, axis=-1)))
+        values = _transpose(names, array(param))
+        arrays.update(zip(names.split(), numpy.split(values, len(names.split()), axis=-1)))
     return {name: arrays[name].copy() for name in order}
 
 

@@ -5,7 +5,7 @@
 
 from mxnet import np
 
-from rnn_scratch.exact import FINE_GRID, GRID, SMALLEST
+from rnn_scratch.exact import FINE_GRID, GRID, MIN_VALUE
 
 from .deep import OPTIMIZERS
 from .machine import update_as_arrays
@@ -17,10 +17,10 @@ def round_to_grid(values, grid):
 
 
 def round_to_float32(values):
-    """Round float64 values to the nearest float32 values; flush magnitudes below SMALLEST to 0."""
+    """Round float64 values to the nearest float32 values; flush magnitudes below MIN_VALUE to 0."""
     nearest = values.astype("float32").astype("float64")
     # Use an array, because MXNet passes Python numbers as text, which can change the last bit.
-    smallest = np.array(SMALLEST, dtype="float64", ctx=nearest.ctx)
+    smallest = np.array(MIN_VALUE, dtype="float64", ctx=nearest.ctx)
     return np.where(np.abs(nearest) < smallest, np.zeros_like(nearest), nearest)
 
 

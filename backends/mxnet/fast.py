@@ -171,7 +171,7 @@ def build(arrays, options):
         return logits, *state
 
     def bound_forward(tokens, state, params, options, masks=None):
-        if masks is not None:  # training
+        if masks is not None:  # a call with dropout; training uses `backward` instead
             return forward(tokens, state, params, options, masks)
         logits, *state = forward_graph(tokens, *state, *(params[name] for name in names), options)
         return logits, tuple(state)

@@ -2,7 +2,8 @@
 
 Importing this module has side effects without which MXNet 1.9.1 would not start or would be slow:
 it defines numpy.bool, sets GOMP_SPINCOUNT and MXNET_OMP_MAX_THREADS unless they are already set,
-hides OMP_NUM_THREADS while MXNet is imported, and calls npx.set_np.
+hides OMP_NUM_THREADS while MXNet is imported, and calls npx.set_np. It also forbids products in
+float16.
 """
 
 import ctypes
@@ -21,8 +22,8 @@ if "bool" not in vars(numpy):
     numpy.bool = bool
 
 # OpenMP threads spin while they wait for work. On a busy machine, spinning costs more time than the
-# matrix products themselves (measured: 1.5 to 50 times slower with two threads). This small spin
-# count is OpenMP's default if there are more threads than cores.
+# matrix products themselves (measured: 1.5 to 50 times slower with two threads). libgomp uses this
+# small spin count if there are more threads than cores and OMP_WAIT_POLICY is ACTIVE.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # MXNet's elementwise kernels are slower with several threads (measured: 35 ms per minibatch with
@@ -48,6 +49,10 @@ if _OMP_NUM_THREADS is not None:
 # messages about these arrays, because logging them would install a handler on the root logger.
 mxnet.util._set_np_shape_logged = mxnet.util._set_np_array_logged = True
 npx.set_np()
+
+# Forbid products in float16 on NVIDIA GPUs, because their results would differ from other backends'
+# results.
+os.environ["MXNET_CUDA_TENSOR_OP_MATH_ALLOW_CONVERSION"] = "0"
 
 
 def devices(dtype):
@@ -88,21 +93,13 @@ def set_eager(eager):
     graphs.eager = eager
 
 
-def set_tf32(allowed):
-    """Allow or forbid TF32 matrix products on NVIDIA GPUs (10 instead of 23 mantissa bits)."""
-    os.environ["MXNET_CUDA_TENSOR_OP_MATH_ALLOW_CONVERSION"] = str(int(allowed))
-
-
-set_tf32(False)  # TF32 is faster, but its results would differ from other backends' results
-
-
 def synchronize(tensors, device):
     """Block until the device has computed these tensors and finished all other work."""
     npx.waitall()
 
 
 def environment():
-    """Return MXNet's version, the names of its matrix libraries, and the GPU's name."""
+    """Return MXNet's version, the names of its matrix libraries, and the GPU's index."""
     features = mxnet.runtime.Features()
     libraries = [name for name in features if name.startswith("BLAS") or name in ("MKLDNN", "CUDA")]
     versions = {
@@ -118,7 +115,8 @@ def peak_memory(device):
     """Return the peak memory used by tensors on `device`, in bytes, or None if unknown."""
     if device != "cuda":
         return None
-    free, total = mxnet.context.gpu_memory_info()  # equals the peak: MXNet never frees memory
+    # The use of all processes. MXNet keeps freed memory, so its present use is its peak.
+    free, total = mxnet.context.gpu_memory_info()
     return total - free
 
 

@@ -5,7 +5,7 @@
 
 import numpy as np
 
-from rnn_scratch.exact import FINE_GRID, GRID, SMALLEST
+from rnn_scratch.exact import FINE_GRID, GRID, MIN_VALUE
 
 from .deep import OPTIMIZERS
 
@@ -16,9 +16,9 @@ def round_to_grid(values, grid):
 
 
 def round_to_float32(values):
-    """Round float64 values to the nearest float32 values; flush magnitudes below SMALLEST to 0."""
+    """Round float64 values to the nearest float32 values; flush magnitudes below MIN_VALUE to 0."""
     nearest = values.astype("float32").astype("float64")
-    return np.where(np.abs(nearest) < SMALLEST, 0, nearest)
+    return np.where(np.abs(nearest) < MIN_VALUE, 0, nearest)
 
 
 def make_exact(optimizer):

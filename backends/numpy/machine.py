@@ -1,5 +1,7 @@
 """NumPy's device, the threads of its linear algebra library, and array conversion."""
 
+import os
+
 import numpy as np
 import threadpoolctl
 
@@ -20,11 +22,6 @@ def set_eager(eager):
     # This backend does not compile.
 
 
-def set_tf32(allowed):
-    """Allow or forbid TF32 matrix products on NVIDIA GPUs (10 instead of 23 mantissa bits)."""
-    # NumPy does not use GPUs.
-
-
 def synchronize(tensors, device):
     """Block until the device has computed these tensors and finished all other work."""
     # NumPy computes synchronously.
@@ -38,7 +35,10 @@ def environment():
         + (f" for {pool['architecture']}" if pool.get("architecture") else "")
         for pool in _blas()
     }
-    return {"numpy": np.__version__, "blas": ", ".join(sorted(names)) or "unknown"}
+    blas = ", ".join(sorted(names)) or "unknown"
+    # OpenBLAS does not recognize every virtual CPU; this variable selects faster kernels for it.
+    suffix = " (OPENBLAS_CORETYPE)" if os.environ.get("OPENBLAS_CORETYPE") else ""
+    return {"numpy": np.__version__, "blas": blas + suffix}
 
 
 def peak_memory(device):

@@ -60,7 +60,7 @@ def train_minibatch_distributed(model, batch, state, update):
 def leave():
     """Disconnect from the other workers after training; every worker must call this."""
     mpi.finalize()
-    if "PMI_PORT" in os.environ:  # otherwise, MPICH 5.0 would crash at exit
+    if "PMI_PORT" in os.environ:  # skip the handlers at exit, which crash in MPICH 5.0
         atexit.register(mpi.leave, 0)
 
 
@@ -72,9 +72,9 @@ def _use_launcher(group):
         if group.rank == 0:
             pmi_port = stack.enter_context(_launcher(len(group.addresses)))
             server = stack.enter_context(socket.create_server((host, int(port))))
-            workers = [stack.enter_context(server.accept()[0]) for _ in group.addresses[1:]]
-            for worker in workers:
-                worker.sendall(pmi_port)
+            connections = [stack.enter_context(server.accept()[0]) for _ in group.addresses[1:]]
+            for connection in connections:
+                connection.sendall(pmi_port)
         else:
             pmi_port = stack.enter_context(_connect(host, int(port))).makefile("rb").readline()
         address = f"{host}:{pmi_port.decode().strip()}"

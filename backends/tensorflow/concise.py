@@ -33,7 +33,8 @@ def build(arrays, options):
 
     layer_class, arguments, gates = LAYERS[options.cell]
     V, (N, H) = len(arrays["b_q"]), arrays[f"W_x{gates[0]}"].shape  # N is V for one-hot inputs
-    # Initialize with zeros, so that the layers draw no random numbers. The seed is not used.
+    # Initialize with zeros, so that the layers draw no random numbers. Without a seed, Keras would
+    # draw one from Python's generator.
     common = {"kernel_initializer": "zeros", "dtype": options.dtype}
     layers = [
         getattr(keras.layers, layer_class)(

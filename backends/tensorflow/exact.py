@@ -5,7 +5,7 @@
 
 import tensorflow as tf
 
-from rnn_scratch.exact import FINE_GRID, GRID, SMALLEST
+from rnn_scratch.exact import FINE_GRID, GRID, MIN_VALUE
 
 from .deep import OPTIMIZERS
 
@@ -16,9 +16,9 @@ def round_to_grid(values, grid):
 
 
 def round_to_float32(values):
-    """Round float64 values to the nearest float32 values; flush magnitudes below SMALLEST to 0."""
+    """Round float64 values to the nearest float32 values; flush magnitudes below MIN_VALUE to 0."""
     nearest = tf.cast(tf.cast(values, tf.float32), tf.float64)
-    return tf.where(tf.abs(nearest) < SMALLEST, tf.zeros_like(nearest), nearest)
+    return tf.where(tf.abs(nearest) < MIN_VALUE, tf.zeros_like(nearest), nearest)
 
 
 def make_exact(optimizer):

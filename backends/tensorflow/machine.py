@@ -1,7 +1,8 @@
 """TensorFlow's devices (CPU or CUDA), threads, compilation and array conversion.
 
-Importing this module makes TensorFlow allocate GPU memory on demand, and hides its messages on
-stderr and in its log, unless the environment variable named by `contract.VERBOSE` is set.
+Importing this module forbids TF32, makes TensorFlow allocate GPU memory on demand, and hides its
+messages on stderr and in its log, unless the environment variable named by `contract.VERBOSE` is
+set.
 """
 
 import contextlib
@@ -41,6 +42,10 @@ with _silence() if _QUIET and sys.stderr else contextlib.nullcontext():
     from .products import num_threads, product, split
 if _QUIET:
     tf.get_logger().setLevel("ERROR")
+
+# Forbid TF32 on NVIDIA GPUs: with 10 instead of 23 mantissa bits, its results would differ from
+# other backends' results.
+tf.config.experimental.enable_tensor_float_32_execution(False)
 
 _owner_pid = os.getpid()  # process that computes with TensorFlow
 
@@ -83,14 +88,6 @@ def set_threads(threads):
 def set_eager(eager):
     """Disable (True) or enable (False) compilation; call before building a model."""
     tf.config.run_functions_eagerly(eager)
-
-
-def set_tf32(allowed):
-    """Allow or forbid TF32 matrix products on NVIDIA GPUs (10 instead of 23 mantissa bits)."""
-    tf.config.experimental.enable_tensor_float_32_execution(allowed)
-
-
-set_tf32(False)  # TF32 is faster, but its results would differ from other backends' results
 
 
 def synchronize(tensors, device):

@@ -86,8 +86,8 @@ def check_supported(options):
 def _to_arrays(params, order):
     arrays = {}
     for names, param in params.items():
-        gates = _transpose(names, array(param)), len(names.split())
-        arrays.update(zip(names.split(), np.split(*gates, axis=-1)))
+        values = _transpose(names, array(param))
+        arrays.update(zip(names.split(), np.split(values, len(names.split()), axis=-1)))
     return {name: arrays[name].copy() for name in order}
 
 

@@ -5,7 +5,7 @@
 
 import torch
 
-from rnn_scratch.exact import FINE_GRID, GRID, SMALLEST
+from rnn_scratch.exact import FINE_GRID, GRID, MIN_VALUE
 
 from .deep import OPTIMIZERS
 
@@ -16,9 +16,9 @@ def round_to_grid(values, grid):
 
 
 def round_to_float32(values):
-    """Round float64 values to the nearest float32 values; flush magnitudes below SMALLEST to 0."""
+    """Round float64 values to the nearest float32 values; flush magnitudes below MIN_VALUE to 0."""
     nearest = values.float().double()
-    return torch.where(nearest.abs() < SMALLEST, 0, nearest)
+    return torch.where(nearest.abs() < MIN_VALUE, 0, nearest)
 
 
 def make_exact(optimizer):

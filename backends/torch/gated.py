@@ -1,9 +1,10 @@
 """Loops over time for the gated cells of ``fast``.
 
 A tensor (B, G*H) holds all G gates, in the order of their parameters, so a single product with W_h
-(H, G*H) computes all gates. Except for W_h, all factors in the backward pass depend only on values
-from the forward pass. They are computed for all time steps at once, so each step of the backward
-loop takes one matrix product (two for ``gru``) and a few multiplications.
+(H, G*H) computes all gates (two products for ``gru``, because of its reset gate). Except for
+W_h, all factors in the backward pass depend only on values from the forward pass. They are computed
+for all time steps at once, so each step of the backward loop takes one matrix product (two for
+``gru``) and a few multiplications.
 """
 
 import torch
@@ -54,7 +55,7 @@ class GRU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, inputs, h_0, W_h):
-        """Compute the gates z and r, the candidate, and the hidden states."""
+        """Overwrite the inputs with gates and candidate; compute the hidden states."""
         size, gates, num_steps = h_0.shape[1], inputs, len(inputs)
         gates_product = make_matmul(W_h[:, : 2 * size], num_steps)
         candidate_product = make_matmul(W_h[:, 2 * size :], num_steps)
@@ -102,7 +103,7 @@ class GRUAfter(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, inputs, h_0, W_h):
-        """Compute the gates z and r, the candidate, and the hidden states."""
+        """Overwrite the inputs with gates and candidate; compute the hidden states."""
         size, gates, product = h_0.shape[1], inputs, make_matmul(W_h, len(inputs))
         hiddens, h = allocate_states(h_0, len(inputs))
         products = torch.empty_like(hiddens[1:])
@@ -149,7 +150,7 @@ class LSTM(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, inputs, h_0, c_0, W_h):
-        """Compute the gates i, f and o, the candidate, and the hidden and cell states."""
+        """Overwrite the inputs with gates and candidate; compute the hidden and cell states."""
         size, gates, product = h_0.shape[1], inputs, make_matmul(W_h, len(inputs))
         (hiddens, h), (cells, c) = (
             allocate_states(h_0, len(inputs)),
@@ -191,7 +192,8 @@ class LSTM(torch.autograd.Function):
             d_c_tilde.mul_(d_c)
             d_c = d_c * f_t
             d_h = product(d_z.flatten(1))
-        return gates, d_h, d_c, recurrent_weight_grad(hiddens[:-1], gates)
+        dz = dz.flatten(2)  # (T, B, 4H)
+        return dz, d_h, d_c, recurrent_weight_grad(hiddens[:-1], dz)
 
 
 def single_step(inputs, state, W_h, cell):

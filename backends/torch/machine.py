@@ -21,6 +21,11 @@ import torch
 
 from .products import make_matmul
 
+# Forbid TF32 on NVIDIA GPUs: with 10 instead of 23 mantissa bits, its results would differ from
+# other backends' results.
+torch.backends.cuda.matmul.allow_tf32 = False
+torch.backends.cudnn.allow_tf32 = False
+
 _owner_pid = os.getpid()  # process that imported PyTorch
 _DEFAULT_THREADS = torch.get_num_threads()
 
@@ -50,15 +55,6 @@ def set_threads(threads):
 def set_eager(eager):
     """Disable (True) or enable (False) compilation; call before building a model."""
     # This backend does not compile.
-
-
-def set_tf32(allowed):
-    """Allow or forbid TF32 matrix products on NVIDIA GPUs (10 instead of 23 mantissa bits)."""
-    torch.backends.cuda.matmul.allow_tf32 = allowed
-    torch.backends.cudnn.allow_tf32 = allowed
-
-
-set_tf32(False)  # TF32 is faster, but its results would differ from other backends' results
 
 
 def synchronize(tensors, device):

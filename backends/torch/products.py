@@ -8,14 +8,14 @@ import torch
 def make_matmul(W, num_calls):
     """Return a function (h, z=None) that computes z + h @ W, optimized for `num_calls` calls."""
     # Packed weights: oneDNN multiplies faster by large weights after packing them into blocks.
-    if num_calls > 1 and should_pack(W, W.numel()):
+    if num_calls > 1 and should_use_onednn(W, W.numel()):
         return make_packed_matmul(W)
     return lambda h, z=None: h @ W if z is None else torch.addmm(z, h, W)
 
 
 def linear(h, W, b):
     """Compute h @ W + b (N, M) from h (N, K), W (K, M) and b (M,)."""
-    return Linear.apply(h, W, b) if should_pack(h, h.numel()) else torch.addmm(b, h, W)
+    return Linear.apply(h, W, b) if should_use_onednn(h, h.numel()) else torch.addmm(b, h, W)
 
 
 class Linear(torch.autograd.Function):
@@ -37,7 +37,7 @@ class Linear(torch.autograd.Function):
 
 def weight_grad(h, dz):
     """Return the gradient w.r.t. W (K, M) for the input h (N, K) and output gradient dz (N, M)."""
-    if len(h) and should_pack(h, h.shape[1] * dz.shape[1]):  # oneDNN needs at least one row
+    if len(h) and should_use_onednn(h, h.shape[1] * dz.shape[1]):  # oneDNN needs at least one row
         # Make dz contiguous, because oneDNN is slow if there are gaps between rows.
         return onednn_linear(h.T, dz.contiguous())
     if dz.shape[1] < h.shape[1]:  # narrow layer: this form takes half the time
@@ -45,8 +45,11 @@ def weight_grad(h, dz):
     return h.T @ dz
 
 
-def should_pack(tensor, size):
-    """Return whether to use oneDNN for a product of this tensor with `size` weights."""
+def should_use_onednn(tensor, size):
+    """Return whether to use oneDNN: for large products of float32 tensors on the CPU.
+
+    `size` is the number of elements of the product's largest known matrix.
+    """
     is_large = size >= 2**18
     is_float32_on_cpu = tensor.dtype == torch.float32 and tensor.device.type == "cpu"
     return is_large and is_float32_on_cpu and onednn_packing_works()

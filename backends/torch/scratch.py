@@ -83,9 +83,9 @@ def clip(grads, theta):
     return {name: grad * scale for name, grad in grads.items()}, norm
 
 
-@torch.no_grad()
+@torch.no_grad()  # otherwise, autograd would forbid changing parameters in place
 def sgd(model, grads, update):
-    """Apply one gradient-descent step to the model's parameters in place."""
+    """Apply one gradient-descent step to `model.params`."""
     for name, param in model.params.items():
         param -= update.lr * grads[name]
 

@@ -29,7 +29,7 @@ def chart(pictures: dict[str, bytes], place: str) -> Iterator[Any]:
     pictures[place] = image.getvalue()
 
 
-def both(pictures: dict[str, bytes]) -> dict[str, bytes]:
+def with_dark_copies(pictures: dict[str, bytes]) -> dict[str, bytes]:
     """Return SVG pictures and copies for dark backgrounds, whose names end in "-dark.svg"."""
     dark = {
         place.replace(".svg", "-dark.svg"): picture.replace(INK.encode(), DARK_INK)

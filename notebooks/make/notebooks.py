@@ -100,7 +100,7 @@ def _is_used(name: str, path: Path) -> bool:
     return path.name != "workers.py" or lesson == "fast"
 
 
-def stale(name: str) -> bool:
+def is_stale(name: str) -> bool:
     """Return whether a notebook is missing, or its sources have changed since it was made."""
     current = fingerprint(name)
     try:
@@ -159,7 +159,7 @@ def execute(name: str) -> str:
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = _with_a_palette(output.data["image/png"])
     notebook.metadata["language_info"] = {"name": "python"}  # omit the version
-    if faults := unfit(json.loads(nbformat.writes(notebook)), name):
+    if faults := find_faults(json.loads(nbformat.writes(notebook)), name):
         raise RNNScratchError("\n".join(f"{name}.ipynb: {fault}" for fault in faults))
     nbformat.validate(notebook)
     return nbformat.writes(notebook) + "\n"
@@ -177,7 +177,7 @@ def metadata(source: str) -> dict[str, Any]:
     return {}
 
 
-def unfit(notebook: dict[str, Any], name: str) -> list[str]:
+def find_faults(notebook: dict[str, Any], name: str) -> list[str]:
     """Return the faults in a notebook's outputs, such as errors, warnings and local paths."""
     faults, text = [], ""
     for number, cell in enumerate(notebook["cells"]):

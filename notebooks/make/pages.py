@@ -60,7 +60,7 @@ def pages() -> dict[str, bytes]:
         if path.name not in texts:
             texts[path.name] = prose.page(path.name, values)
     files = {name: prose.linked(text).encode() for name, text in texts.items()}
-    return files | figures.both(pictures)
+    return files | figures.with_dark_copies(pictures)
 
 
 def _mistakes() -> dict[str, list[str]]:

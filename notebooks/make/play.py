@@ -40,7 +40,7 @@ SETTINGS = (
     replace(COMMON, num_epochs=200),
     replace(COMMON, cell="lstm", num_epochs=40, lr=2.0, sigma=0.05),
 )
-PLAYS, PLAYS_PREFIX = "shakespeare", "ROMEO:"  # preset whose weights are stored in half precision
+PRESET, PRESET_PREFIX = "shakespeare", "ROMEO:"  # preset whose weights are stored in half precision
 Networks = dict[str, dict[str, Any]]  # networks, keyed by cell or preset
 
 
@@ -56,13 +56,13 @@ def train(settings: Settings) -> dict[str, Any]:
             **asdict(settings),
         )
         assert run is not None  # only workers other than worker 0 return None
-        saved = described(run.folder, PREFIX, "<f4")
+        saved = describe_network(run.folder, PREFIX, "<f4")
     prepared = dataset.prepare(books.load(CORPUS), settings)
     passage = vocabulary.decode(prepared.valid[:PASSAGE].tolist(), run.vocab)
     return {**saved, "passage": passage}
 
 
-def described(folder: Path, prefix: str, dtype: str) -> dict[str, Any]:
+def describe_network(folder: Path, prefix: str, dtype: str) -> dict[str, Any]:
     """Return the data about a run's network that pages need, with parameters of this dtype."""
     _, saved = inference.load(folder, backend="numpy", model="scratch")
     settings, text = saved.settings, books.load(saved.text.corpus)
@@ -111,8 +111,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(sys.argv[1] if len(sys.argv) > 1 else f"{folder}/run")
         if not run.exists():
-            rnn_scratch.train("torch", threads=1, run=run, **PRESETS[PLAYS])
-        networks = {PLAYS: described(run, PLAYS_PREFIX, "<f2")}
+            rnn_scratch.train("torch", threads=1, run=run, **PRESETS[PRESET])
+        networks = {PRESET: describe_network(run, PRESET_PREFIX, "<f2")}
     for settings in SETTINGS:
         networks[settings.cell] = train(settings)
     for name, saved in networks.items():

@@ -5,6 +5,7 @@ Records of training runs are in ``notebooks/records``; records of comparisons ar
 """
 
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ COMPARISONS = Path("notebooks/comparisons")
 
 
 def speed() -> dict[str, Any]:
-    """Return tables of speeds by backend and variant, one per thread count, and the record."""
+    """Return tables of speeds by backend and variant, one per thread count, with the record."""
     record = comparison.read(COMPARISONS / "speed")
     speeds: dict[tuple[int, str], dict[str, str]] = {}
+    ratios = []  # highest speed divided by lowest speed
     for row in summary.timed_rows(record):
+        ratios.append(row.figures["train"].high / row.figures["train"].low)
         variants = speeds.setdefault((row.value or record.plan.threads, row.candidate.backend), {})
         variants[row.candidate.model] = f"{row.figures['train'].median:,.0f}"
         if row.candidate.model == VARIANTS[0]:
@@ -36,7 +39,7 @@ def speed() -> dict[str, Any]:
     }
     for (threads, name), variants in speeds.items():
         tables[threads].append([name, *(variants.get(column, "") for column in columns)])
-    return {"tables": tables.values(), "record": record}
+    return {"tables": tables.values(), "record": record, "ratio": statistics.median(ratios)}
 
 
 def exact(folder: Path) -> dict[str, Any]:

@@ -21,9 +21,9 @@ DATA, START = "data.js", "start.js"
 
 def parts() -> dict[str, str]:
     """Return the HTML of the interactive parts, keyed by the name in a page's marks."""
-    expected = play.read()[play.PLAYS]["expected"]
+    expected = play.read()[play.PRESET]["expected"]
     values = {
-        "network": play.PLAYS,
+        "network": play.PRESET,
         "written": expected["greedy"],
         "start_scripts": (play.SCRIPT.name, *page.SCRIPTS[:-1], START),
         "scripts": (play.SCRIPT.name, *page.SCRIPTS, DATA, *TRAINING),

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from measure import optimizations
-from measure.measuring import alone, rounded, write
+from measure.measuring import rounded, spawn, write
 from rnn_scratch import parameters, registry
 from rnn_scratch.contract import Batch, Options, Update
 
@@ -43,7 +43,7 @@ def measure(name: str, num_hiddens: int, threads: int) -> Iterator[dict[str, Any
 
     with tempfile.TemporaryDirectory() as folder:
         (case,) = optimizations.cases(name, FOLDER)
-        compiled = optimizations.undone(backend, case, folder)
+        compiled = optimizations.undo(backend, case, folder)
         models = {
             "scratch": (backend, backend.scratch.build(arrays, options)),
             "compiled": (compiled, compiled.scratch.build(arrays, options)),
@@ -72,7 +72,7 @@ def main(file: str) -> None:
             {
                 "num_hiddens": size,
                 "threads": threads,
-                **alone(measure, name, size, threads, OMP_NUM_THREADS=str(threads)),
+                **spawn(measure, name, size, threads, OMP_NUM_THREADS=str(threads)),
             }
             for size in optimizations.SIZES
             for threads in (1, 2)

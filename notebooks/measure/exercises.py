@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import rnn_scratch
-from measure.measuring import alone, rounded, write
+from measure.measuring import rounded, spawn, write
 from rnn_scratch import registry
 from rnn_scratch.contract import Batch, Update
 from rnn_scratch.errors import RNNScratchError
@@ -149,7 +149,7 @@ def main(file):
         book: run(READING, book, other_book) for book, other_book in (BOOKS, BOOKS[::-1])
     }
     record["not detached"] = {
-        name: {str(reach): alone(not_detached, name, reach) for reach in REACHES}
+        name: {str(reach): spawn(not_detached, name, reach) for reach in REACHES}
         for name in registry.BUILTIN_BACKENDS[1:]
     }
     write(file, record)

@@ -57,13 +57,13 @@ def run(cell, bias, seed, backend, text):
             norms[str(epoch)] = reach(trained, cell, text.train)
             if cell in GRUS:
                 read_as[str(epoch)] = {
-                    name: evaluated(trained, options._replace(cell=name), backend, text)
+                    name: evaluate(trained, options._replace(cell=name), backend, text)
                     for name in GRUS
                 }
     return {"perplexity": perplexities, "norms": norms, **({"read as": read_as} if read_as else {})}
 
 
-def evaluated(arrays, options, backend, text):
+def evaluate(arrays, options, backend, text):
     """Return the perplexity of the model with these parameters and options on the training text."""
     model = registry.build(BACKEND, backend, MODEL, arrays, options)
     total, count = backend.scratch.evaluate(

@@ -16,7 +16,7 @@ from rnn_scratch.system import host, processes
 NUMBERS = itertools.count()
 
 
-def alone(function, *arguments, timeout=7200, **environment):
+def spawn(function, *arguments, timeout=7200, **environment):
     """Run a generator function in a separate process; return the single value that it yields."""
     (value,) = ask(function, *arguments, timeout=timeout, **environment)
     return value
@@ -57,6 +57,6 @@ def rounded(value):
 def write(path, record):
     """Write a record and this machine's description as JSON, with innermost lists on one line."""
     innermost = re.compile(r"[\[{][^\[\]{}]*[\]}]")
-    values = msgspec.to_builtins({"machine": host.describe(), **record})
+    values = msgspec.to_builtins({**record, "machine": host.describe()})
     text = innermost.sub(lambda part: re.sub(r"\n\s*", " ", part[0]), json.dumps(values, indent=1))
     Path(path).write_text(text + "\n", encoding="utf-8")

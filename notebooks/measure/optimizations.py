@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from make.optimizations import Gain, Gains
 
-from measure.measuring import alone, copy, load
+from measure.measuring import copy, load, spawn
 from rnn_scratch import parameters, registry
 from rnn_scratch.contract import Batch, Options, Update
 from rnn_scratch.system import host, records
@@ -56,7 +56,7 @@ def cases(backend: str, folder: Path = UNDO) -> list[Case]:
     return optimizations
 
 
-def undone(backend, case, folder):
+def undo(backend, case, folder):
     """Load a copy of the backend without an optimization, as a package with another name."""
     package = copy(backend, Path(folder))
     for file, old, replacement in case.edits:
@@ -77,7 +77,7 @@ def gain(backend, case, num_hiddens):
     batches = [batch] * max(1, 512 // num_hiddens)  # keep turns short: other processes also run
     updates = [Update()] * len(batches)
     with tempfile.TemporaryDirectory() as folder:
-        modules = (undone(backend, case, folder), backend)
+        modules = (undo(backend, case, folder), backend)
         pair = [(module, module.fast.build(arrays, options)) for module in modules]
 
         def seconds(module, model):
@@ -112,7 +112,7 @@ def main(file):
         record.machines[name] = host.describe()
         record.versions[name] = registry.probes([name])[name].environment
         record.backends[name] = [
-            alone(measure, name, index, **dict.fromkeys(THREADS, str(case.threads)))
+            spawn(measure, name, index, **dict.fromkeys(THREADS, str(case.threads)))
             for index, case in enumerate(cases(name))
         ]
     records.write(Path(file), record)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from measure.measuring import alone, write
+from measure.measuring import spawn, write
 from rnn_scratch import registry
 from rnn_scratch.contract import Model, Options, Update
 
@@ -167,5 +167,5 @@ def main(file):
     constants = {"lr": LR, "epsilon": UPDATE.epsilon, "weight_decay": WEIGHT_DECAY}
     record = {**constants, "updates": UPDATES, "sizes": list(SIZES), "frameworks": {}}
     for name in OPTIMIZERS:
-        record["frameworks"][name] = alone(measure, name)
+        record["frameworks"][name] = spawn(measure, name)
     write(file, record)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 import rnn_scratch
-from measure.measuring import alone, rounded, write
+from measure.measuring import rounded, spawn, write
 from rnn_scratch import registry
 from rnn_scratch.runs.presets import PRESETS, SAMPLE
 from rnn_scratch.text import books
@@ -107,7 +107,7 @@ def peer(folder: str) -> dict[str, Any]:
         start_usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         output = run("train.py", *RECIPE.split())
         end_usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        evaluation = alone(evaluate_peer, clone, tokens[start - CONTEXT // 2 - 1 :], **ONE_THREAD)
+        evaluation = spawn(evaluate_peer, clone, tokens[start - CONTEXT // 2 - 1 :], **ONE_THREAD)
     seconds = sum(getattr(end_usage, t) - getattr(start_usage, t) for t in ("ru_utime", "ru_stime"))
     return {
         "recipe": RECIPE,
@@ -118,7 +118,7 @@ def peer(folder: str) -> dict[str, Any]:
 
 
 def evaluate_peer(clone: Path, tokens: np.ndarray) -> Iterator[dict[str, Any]]:
-    """Yield nanoGPT's size and its test loss; it predicts each token from 32 to 63 tokens."""
+    """Yield nanoGPT's size and its test loss; it predicts each token from 33 to 64 tokens."""
     import torch
 
     sys.path.insert(0, str(clone))
@@ -146,15 +146,15 @@ def main(file, *folders):
     for folder in folders:
         record["nanogpt"] = peer(folder)
     minute = {"corpus": CORPUS, **PRESETS["minute"]}
-    record["command"] = alone(command, minute, **ONE_THREAD)
+    record["command"] = spawn(command, minute, **ONE_THREAD)
     for name in list(PRESETS)[1:]:  # the first preset, `chapter`, has separate records
         backends = registry.BUILTIN_BACKENDS if name == "shakespeare" else ("torch",)
         arguments = {"corpus": CORPUS, **PRESETS[name]}
-        results = [alone(measure, arguments, backend, **ONE_THREAD) for backend in backends]
+        results = [spawn(measure, arguments, backend, **ONE_THREAD) for backend in backends]
         record["presets"][name] = {"arguments": arguments, "trainings": results}
     tried = [{**minute, **changes} for changes in TRIED]
     record["tried"] = [
-        {"arguments": arguments, **alone(measure, arguments, "torch", **ONE_THREAD)}
+        {"arguments": arguments, **spawn(measure, arguments, "torch", **ONE_THREAD)}
         for arguments in tried
     ]
     write(file, record)

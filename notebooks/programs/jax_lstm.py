@@ -60,7 +60,7 @@ def tensor(array, device):
     """Convert a NumPy array to a tensor of the same dtype on `device`."""
     if array.dtype == np.float64:
         # Without this process-wide setting, JAX converts float64 to float32. Set it only when
-        # needed, so that importing this module does not change the user's setting.
+        # needed, so that importing this module does not change it.
         jax.config.update("jax_enable_x64", True)
     return jax.device_put(array, device_of(device))
 

@@ -153,7 +153,7 @@ def clip(grads, theta):
 
 
 def sgd(model, grads, update):
-    """Apply one gradient-descent step to the model's parameters in place."""
+    """Apply one gradient-descent step to `model.params`."""
     for name, param in model.params.items():
         param -= update.lr * grads[name]
 

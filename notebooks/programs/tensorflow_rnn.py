@@ -64,7 +64,7 @@ def params(arrays, options):
         return {name: tf.Variable(values.astype(options.dtype)) for name, values in arrays.items()}
 
 
-@run_on_model_device
+@run_on_model_device  # TensorFlow would prefer a GPU even if all tensors are on the CPU
 def state(batch_size, options):
     """Return the initial state: a tuple of zero tensors (B, H)."""
     shape = batch_size, options.num_hiddens
@@ -92,7 +92,7 @@ def step(x, state, params, options):
     return state[0] @ params["W_hq"] + params["b_q"], state
 
 
-@run_on_model_device  # TensorFlow would prefer a GPU even if all tensors are on the CPU
+@run_on_model_device
 def forward(tokens, state, params, options):
     """Run all time steps on tokens (B, T); return time-major logits (T*B, V) and the last state."""
     outputs = []
@@ -119,20 +119,21 @@ def gradients(model, batch, state):
     with tf.GradientTape() as tape:
         logits, state = model.forward(batch.X, state, **batch.extras)
         mean_loss = loss(logits, batch.Y)
-    grads = tape.gradient(mean_loss, model.params)  # sparse for parameters that tf.gather reads
+    grads = tape.gradient(mean_loss, model.params)
+    # Convert to dense tensors: tf.gather, which other variants use, has sparse gradients.
     return mean_loss, {n: tf.convert_to_tensor(grad) for n, grad in grads.items()}, detach(state)
 
 
 def clip(grads, theta):
     """Clip gradients to global norm theta; return the clipped gradients and the original norm."""
-    # Don't use clip_by_global_norm, which does not sum duplicate rows of sparse gradients.
+    # Don't use clip_by_global_norm, which rounds differently and fails if theta is infinite.
     norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for grad in grads.values()))
     scale = tf.minimum(theta / norm, 1)
     return {name: grad * scale for name, grad in grads.items()}, norm
 
 
 def sgd(model, grads, update):
-    """Apply one gradient-descent step to the model's parameters in place."""
+    """Apply one gradient-descent step to `model.params`."""
     for name, param in model.params.items():
         param.assign_sub(update.lr * grads[name])
 

@@ -186,7 +186,7 @@ def _updated(
     output: str, case: Case, optimizer: Callable, name: str, adapt: Callable, lr: float = LR
 ) -> Result:
     # Return the parameters and slots after several updates; `adapt` converts each update rule.
-    grads, decay = _gradients(case), 0.1 * OPTIMIZERS[name].decays
+    grads, decay = _gradients(case), 0.1 * OPTIMIZERS[name].weight_decay
     model = case.model(optimizer=name)
     for number, factor in enumerate(GRADIENT_FACTORS, 1):
         scaled = {p: case.tensor(grad * factor) for p, grad in grads.items()}

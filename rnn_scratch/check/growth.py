@@ -83,7 +83,7 @@ def is_untrained(start: Arrays, arrays: Arrays) -> bool:
 
 
 def doubts(settings: Settings, text: books.Text, arrays: Arrays | None = None) -> list[str]:
-    """Return a list with one sentence if a training run's digest is doubtful, else an empty list.
+    """Return a list with one message if a training run's digest is doubtful, else an empty list.
 
     `arrays` are the trained parameters; without them, the initial parameters are examined.
     """

@@ -84,7 +84,8 @@ def check(
     The command prints a line for each function: ok, or DIFFERS and the number that differs most.
     Sizes, cells and values are drawn from seeds: --seed N --draws 1 repeats draw N. If a comparison
     fails, the last lines name the function to look at first, and the seed of its draw. NumPy itself
-    is compared with recorded values, and its gradients with finite differences.
+    is compared with recorded values, which exist only for the default draws, and its gradients with
+    finite differences.
 
     With --exact, train in exact mode instead, with the settings of `train` (by default, 50 epochs),
     and compare all parameters bit for bit after every update. If any differ, the command names the
@@ -158,11 +159,12 @@ def _compare(
             if line not in printed:  # a sequence calls functions repeatedly
                 screen.print_line(line)
                 printed.add(line)
-        verdict = f"{sum(row.supported for row in rows)} comparisons, all within the tolerance."
+        number = sum(row.supported for row in rows)
+        verdict = f"{number} comparisons, all within the tolerance."
         if failures := [row for row in rows if not row.passed]:
             first = failures[0]
             verdict = (
-                f"{len(failures)} of {len(rows)} comparisons fail; look first at: {first.place}: "
+                f"{len(failures)} of {number} comparisons fail; look first at: {first.place}: "
                 f"{first.sentence}."
             )
             if first.seed is not None:

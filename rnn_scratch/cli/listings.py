@@ -20,7 +20,7 @@ def runs(folder: str) -> None:
     """List the runs in FOLDER, newest first.
 
     Commands also accept short names for the runs in runs/: numbers, which count up from 1, and
-    `last` for the run whose session started last. Perplexities are those of the last epoch.
+    `last` for the run whose session started last. The perplexities are from the last epoch.
     """
     parent = Path(folder)
     entries = listing(parent, Screen(stderr=True).print_line)

@@ -92,8 +92,8 @@ def text_options(default: str = "time-machine, or tide-clock if that is unavaila
     return options(
         click.option(
             "--corpus",
-            help="Text: time-machine, war-of-the-worlds, tiny-shakespeare (use it with "
-            "`--normalize none`, which keeps all its 65 characters) or tide-clock (built in).  "
+            help="Text: time-machine, war-of-the-worlds, tiny-shakespeare (its 65 characters need "
+            "`normalize` none) or tide-clock (built in).  "
             f"[default: {default}]",
         ),
         click.option("--text", metavar="FILE", help="UTF-8 text file to use instead of --corpus."),

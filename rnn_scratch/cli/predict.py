@@ -7,7 +7,7 @@ import click
 
 from .. import api
 from ..runs.inference import Evaluation
-from ..runs.progress import format_perplexity, losses
+from ..runs.progress import format_nats, format_perplexity
 from ..settings import Length, Natural, Positive, Probability, TopK, Unknown
 from ..system.terminal import printable
 from .options import best_option, option, options, runtime_options, specified, text_options
@@ -80,6 +80,6 @@ def _description(result: Evaluation) -> str:
     return f"""\
 text       {result.source}
 perplexity {perplexity} on {result.tokens:,} characters{skipped}
-loss       {losses(result.loss)}
+loss       {format_nats(result.loss)}
 uniform    {result.uniform:.2f}  all characters of the vocabulary equally likely
-unigram    {result.unigram:.2f}  characters as likely as they are frequent here"""
+unigram    {result.unigram:.2f}  each character as likely as its frequency in this text"""

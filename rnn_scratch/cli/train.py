@@ -13,7 +13,7 @@ from ..check import growth
 from ..errors import RNNScratchError
 from ..runs import checkpoint, run_folder
 from ..runs.presets import PRESETS, SAMPLE
-from ..runs.progress import LineReport, time_left, within_epoch
+from ..runs.progress import LineReport, format_progress
 from ..runs.run import Run
 from ..settings import Natural, Workers
 from ..text import dataset
@@ -37,7 +37,7 @@ class BarReport(LineReport):
         """Update the bar or, without a terminal, print a line."""
         if self.bar.disable:
             return super().progress(event)
-        metrics = f"{within_epoch(event)}{time_left(event.left)}"
+        metrics = format_progress(event)
         title = f"epoch {event.epoch}/{self.num_epochs}  {metrics}"
         self.bar.start()
         total = self.num_epochs
@@ -98,7 +98,8 @@ def train(resume: str | None, preset: str | None, **options: Any) -> None:
     The defaults are the settings of the chapter on recurrent networks in Dive into Deep Learning.
 
     With --resume, the text and the hyperparameters come from the run. The backend, model, device,
-    number of threads, workers and patience default to the run's.
+    number of threads, number of workers and patience default to the last session's values; with
+    another backend, only the model and the patience do.
     """
     screen = Screen()
     report = BarReport(screen)
@@ -106,9 +107,9 @@ def train(resume: str | None, preset: str | None, **options: Any) -> None:
     try:
         if resume is None:
             if preset is not None:
+                values = (f"{name}={value}" for name, value in PRESETS[preset].items())
+                report.log(f"preset {preset}: {', '.join(values) or 'the defaults'}")
                 arguments = {**PRESETS[preset], **arguments}
-                values = ", ".join(f"{name}={value}" for name, value in arguments.items())
-                report.log(f"preset {preset}: {values}")
             run = api.train(report=report, **arguments)
         elif preset is not None or "run" in arguments:
             problem = "`--resume` cannot be used together with `--preset` or `--run`."

@@ -8,7 +8,7 @@ from typing import Any
 from ..contract import VARIANTS
 from ..registry import BUILTIN_BACKENDS
 from ..runs import curve
-from ..runs.curve import HIGHEST, INK
+from ..runs.curve import INK, MAX_VALUE
 from . import summary
 from .record import VARIED, Candidate, Comparison
 
@@ -75,13 +75,13 @@ def speed(figure: Any, record: Comparison) -> bool:
 
 
 def perplexity(figure: Any, record: Comparison) -> bool:
-    """Plot each training run's perplexities below HIGHEST by epoch; return whether any exist."""
+    """Plot each training run's perplexities below MAX_VALUE by epoch; return whether any exist."""
     axes = figure.add_subplot()
     for candidate in record.candidates:
         curves = [[epoch.perplexity for epoch in trial.epochs] for trial in candidate.trials]
         # Plot a single line with gaps (NaN) between runs: thousands of lines would take minutes.
         epochs = [x for curve in curves for x in (*range(1, len(curve) + 1), nan)]
-        values = [y if y and y < HIGHEST else nan for curve in curves for y in (*curve, nan)]
+        values = [y if y and y < MAX_VALUE else nan for curve in curves for y in (*curve, nan)]
         if not all(map(isnan, values)):
             marker = "." if max(map(len, curves)) < 3 else ""
             style = _line(candidate, record)

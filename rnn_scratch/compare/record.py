@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from ..contract import VARIANTS
-from ..errors import LONGEST, RNNScratchError
+from ..errors import MAX_LENGTH, RNNScratchError
 from ..settings import Settings
 from ..system import records
 from ..system.host import Machine
@@ -101,7 +101,7 @@ class Trial(Record, tag=True):
     seed: Annotated[int, Meta(ge=0, le=2**32)]
     epochs: list[EpochResult] = []
     checks_passed: Whole = 0  # number of passed comparisons with the reference
-    samples: Annotated[list[Annotated[str, Meta(max_length=LONGEST)]], Meta(max_length=100)] = []
+    samples: Annotated[list[Annotated[str, Meta(max_length=MAX_LENGTH)]], Meta(max_length=100)] = []
 
     @property
     def has_ended(self) -> bool:
@@ -169,7 +169,7 @@ class Comparison(Record, kw_only=True):
     """The record of a comparison."""
 
     format: Annotated[int, Meta(ge=COMPARISON_FORMAT, le=COMPARISON_FORMAT)]
-    command: Annotated[str, Meta(max_length=LONGEST)]
+    command: Annotated[str, Meta(max_length=MAX_LENGTH)]
     started: Line
     outcome: Literal["running", "finished", "interrupted"] = "running"
     machine: Machine
@@ -204,8 +204,8 @@ class Comparison(Record, kw_only=True):
 
 def read(folder: Path) -> Comparison:
     """Read the record in a folder; raise RNNScratchError if it is missing or damaged."""
-    absence = RNNScratchError(
+    missing_error = RNNScratchError(
         f"{folder} is not the folder of a comparison: it has no {COMPARISON_FILE}.",
         "Create one: rnn-scratch compare --output FOLDER",
     )
-    return records.read(folder / COMPARISON_FILE, Comparison, absence)
+    return records.read(folder / COMPARISON_FILE, Comparison, missing_error)

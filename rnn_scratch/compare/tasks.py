@@ -81,7 +81,7 @@ def _check(setup: Setup) -> Generator[None, None, int]:
     failures = [f"{row.function} {row.output} in {row.case}" for row in rows if not row.passed]
     if failures:
         raise RNNScratchError(
-            f"its check failed in {len(failures)} of {len(rows)} comparisons; the first: "
+            f"the check failed in {len(failures)} of {len(rows)} comparisons; the first: "
             f"{failures[0]}"
         )
     return len(rows)

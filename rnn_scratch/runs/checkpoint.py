@@ -106,6 +106,8 @@ def load(run: str | Path, arrays: bool = True) -> Checkpoint:
             f"There is no checkpoint at {path}.",
             "Pass the folder of a run (`rnn-scratch runs` lists them) or a checkpoint file.",
         ) from error
+    except OSError as error:
+        raise RNNScratchError(f"{path} could not be read: {error.strerror or error}.") from error
     except Exception as error:  # the file may contain anything
         raise Damaged(
             f"{path} is damaged, or not a checkpoint that this version of rnn-scratch can read "

@@ -9,7 +9,7 @@ from ..errors import RNNScratchError, format_value
 from ..training.events import Epoch
 
 INK = "#767676"  # contrast ratio 4.5 on white, and about 4 on typical dark pages
-HIGHEST = 1e200  # limit of plotted perplexities; with larger values, axis limits would overflow
+MAX_VALUE = 1e200  # limit of plotted perplexities; with larger values, axis limits would overflow
 _INKS = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
 _GROUNDS = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
 # Matplotlib's settings for figures on light and dark pages.
@@ -25,7 +25,7 @@ _STYLE_LOCK = threading.Lock()  # `rc_context` changes settings that all threads
 def draw(axes: Any, histories: Mapping[str, Sequence[Epoch]]) -> None:
     """Plot perplexity by epoch: a solid line for each name, and a dashed line for held-out text.
 
-    Perplexities of HIGHEST or more are omitted.
+    Perplexities of MAX_VALUE or more are omitted.
     """
     from matplotlib.ticker import LogFormatter
 
@@ -34,7 +34,7 @@ def draw(axes: Any, histories: Mapping[str, Sequence[Epoch]]) -> None:
         held_out = [(row.epoch, row.valid_perplexity) for row in history]
         marker = "." if len(history) < 3 else ""
         for points, label, dashes in ((training, name, "-"), (held_out, f"{name}, held out", "--")):
-            visible = [(epoch, value) for epoch, value in points if value and value < HIGHEST]
+            visible = [(epoch, value) for epoch, value in points if value and value < MAX_VALUE]
             if visible:
                 axes.plot(*zip(*visible), dashes, color=f"C{index}", marker=marker, label=label)
     axes.set(xlabel="epoch", ylabel="perplexity", yscale="log")

@@ -122,12 +122,11 @@ def evaluate(
     if corpus is None and text is None:
         content = run_folder.reload_text(resolve_run(run), record)
         prepared = dataset.prepare(content, saved.settings)
-        part = f"the first {record.train_tokens:,} characters"
-        name = f"{part} of {_name(record)}, which were trained on"
+        name = f"the first {record.train_tokens:,} characters of {_name(record)} (training text)"
         result = _evaluation(setup, saved, prepared.train, name)
         if not record.valid_tokens:
             return result
-        name = f"the next {record.valid_tokens:,} characters, which were held out"
+        name = f"the next {record.valid_tokens:,} characters (held-out text)"
         return result._replace(held_out=_evaluation(setup, saved, prepared.valid, name))
     new_text = books.find(corpus, text, lambda line: None)
     normalized = vocabulary.normalize(new_text.content, saved.settings.normalize)
@@ -140,7 +139,7 @@ def evaluate(
         )
     name = _name(new_text)
     if new_text.sha256 == record.sha256:
-        name += f", whose first {record.train_tokens:,} characters were trained on"
+        name += f" (its first {record.train_tokens:,} characters are the training text)"
     return _evaluation(setup, saved, tokens, name, len(normalized) - len(tokens))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..training.events import Ended, Epoch, Progress, Started
 from . import curve, run_folder
-from .progress import LineReport, summary, time_left, within_epoch
+from .progress import LineReport, format_history, format_progress
 
 MIN_SECONDS = 2.0  # minimum interval between updates of the plot; an update takes about 0.1 s
 
@@ -32,8 +32,8 @@ class Live(LineReport):
     def progress(self, event: Progress) -> None:
         """Update the curve, the metrics and the time left, at most once every MIN_SECONDS."""
         if time.monotonic() - self.update_time >= MIN_SECONDS:
-            text = f"epoch {event.epoch} of {self.num_epochs}  {within_epoch(event)}"
-            self.handle.update(self._data(f"{text}{time_left(event.left)}".rstrip()), raw=True)
+            text = f"epoch {event.epoch} of {self.num_epochs}  {format_progress(event)}"
+            self.handle.update(self._data(text.rstrip()), raw=True)
             self.update_time = time.monotonic()
 
     def epoch(self, event: Epoch) -> None:
@@ -42,7 +42,7 @@ class Live(LineReport):
 
     def ended(self, event: Ended) -> None:
         """Display the whole run's curve and final metrics."""
-        self.handle.update(self._data(summary(self.epochs)), raw=True)
+        self.handle.update(self._data(format_history(self.epochs)), raw=True)
 
     def _data(self, title: str) -> dict[str, Any]:
         picture = curve.picture({self.backend: self.epochs}, title)

@@ -43,10 +43,10 @@ class LineReport(Report):
 
     def progress(self, event: Progress) -> None:
         """Print the progress within an epoch if no line was printed for MAX_SILENCE seconds."""
-        if event.left is not None and time.monotonic() - self.print_time >= MAX_SILENCE:
+        if event.seconds_left is not None and time.monotonic() - self.print_time >= MAX_SILENCE:
             self.print(
-                f"epoch {event.epoch}: {event.done:,} of {event.total:,} minibatches  "
-                f"{within_epoch(event)}{time_left(event.left)}"
+                f"epoch {event.epoch}: {event.num_trained:,} of {event.total:,} minibatches  "
+                f"{format_progress(event)}"
             )
             self.print_time = time.monotonic()
 
@@ -56,7 +56,7 @@ class LineReport(Report):
         if event.epoch % SAMPLE_EVERY == 0 and event.epoch < self.num_epochs:
             sample = f"  {event.sample!r}" if event.sample else ""
             width = len(str(self.num_epochs))
-            self.print(f"epoch {event.epoch:>{width}}  {perplexities(event)}{sample}")
+            self.print(f"epoch {event.epoch:>{width}}  {format_perplexities(event)}{sample}")
             self.print_time = time.monotonic()
 
     def ended(self, event: Ended) -> None:
@@ -67,41 +67,39 @@ class LineReport(Report):
         speed = statistics.median(row.tokens / row.seconds for row in self.epochs)
         device = self.session.runtime.device
         self.print(f"epoch {epoch.epoch}: {speed:,.0f} characters/s on {device}")
-        self.print(f"training text  {quality(epoch.loss, epoch.perplexity)}")
+        self.print(f"training text  {format_loss(epoch.loss, epoch.perplexity)}")
         if epoch.valid_loss is None or best is None or best.valid_loss is None:
             return
-        is_best = " (best)" if best.epoch == epoch.epoch else ""
-        self.print(f"held-out text  {quality(epoch.valid_loss, epoch.valid_perplexity)}{is_best}")
-        if not is_best:
-            lowest = quality(best.valid_loss, best.valid_perplexity)
+        mark = " (best)" if best.epoch == epoch.epoch else ""
+        self.print(f"held-out text  {format_loss(epoch.valid_loss, epoch.valid_perplexity)}{mark}")
+        if not mark:
+            lowest = format_loss(best.valid_loss, best.valid_perplexity)
             self.print(f"best: epoch {best.epoch:<2} {lowest}")
 
 
-def losses(nats: float) -> str:
+def format_nats(nats: float) -> str:
     """Format a mean loss in nats and in bits."""
     return f"{nats:.3f} nats, {nats / math.log(2):.3f} bits per character"
 
 
-def quality(nats: float, perplexity: float | None) -> str:
+def format_loss(nats: float, perplexity: float | None) -> str:
     """Format a mean loss in nats and in bits, and a perplexity."""
-    return f"{losses(nats)}, perplexity {format_perplexity(perplexity)}"
+    return f"{format_nats(nats)}, perplexity {format_perplexity(perplexity)}"
 
 
-def time_left(seconds: float | None) -> str:
-    """Format the time left until the end of training; return "" if it is unknown."""
-    return "" if seconds is None else f"time left {datetime.timedelta(seconds=round(seconds))}"
+def format_progress(progress: Progress) -> str:
+    """Format the perplexity and the speed within an epoch, and the time left, if they are known."""
+    parts = []
+    if progress.loss is not None:
+        so_far = format_perplexity(events.perplexity(progress.loss))
+        speed = progress.tokens / progress.seconds
+        parts.append(f"perplexity {so_far} so far  {speed:,.0f} characters/s")
+    if progress.seconds_left is not None:
+        parts.append(f"time left {datetime.timedelta(seconds=round(progress.seconds_left))}")
+    return "  ".join(parts)
 
 
-def within_epoch(progress: Progress) -> str:
-    """Format the perplexity and speed within an epoch; return "" before its first minibatch."""
-    if progress.loss is None:
-        return ""
-    so_far = format_perplexity(events.perplexity(progress.loss))
-    speed = progress.tokens / progress.seconds
-    return f"perplexity {so_far} so far  {speed:,.0f} characters/s  "
-
-
-def perplexities(epoch: Epoch) -> str:
+def format_perplexities(epoch: Epoch) -> str:
     """Format an epoch's perplexities on the training text and, if any, the held-out text."""
     held_out = ""
     if epoch.valid_loss is not None:
@@ -116,9 +114,9 @@ def format_perplexity(perplexity: float | None) -> str:
     return f"{perplexity:.2f}" if perplexity < 1000 else f"{perplexity:.2e}"
 
 
-def summary(history: Sequence[Epoch]) -> str:
+def format_history(history: Sequence[Epoch]) -> str:
     """Format the number of epochs and the last epoch's perplexities."""
     if not history:
         return "no epoch yet"
     epoch = history[-1]
-    return f"{epoch.epoch} epoch{'s' if epoch.epoch > 1 else ''}, {perplexities(epoch)}"
+    return f"{epoch.epoch} epoch{'s' if epoch.epoch > 1 else ''}, {format_perplexities(epoch)}"

@@ -2,15 +2,15 @@
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from ..contract import Arrays
 from ..errors import RNNScratchError
+from ..system.terminal import LogLine
 from ..training.events import Epoch
 from . import checkpoint, run_folder
-from .progress import summary
+from .progress import format_history
 from .run_folder import PARENT, RUN_FILE, RunRecord
 
 
@@ -35,12 +35,10 @@ class Run(NamedTuple):
 
     def __repr__(self) -> str:
         """Return a one-line summary of the run."""
-        return f"<Run {self.folder}: {summary(self.history)}>"
+        return f"<Run {self.folder}: {format_history(self.history)}>"
 
 
-def read_runs(
-    parent: Path, log: Callable[[str], None] = lambda line: None
-) -> list[tuple[Path, RunRecord]]:
+def read_runs(parent: Path, log: LogLine = lambda line: None) -> list[tuple[Path, RunRecord]]:
     """Return the runs in a folder with their records, sorted by number.
 
     Damaged or unreadable runs are omitted, and their errors are logged.
@@ -48,7 +46,7 @@ def read_runs(
     runs = []
     for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
         try:
-            if (folder / RUN_FILE).exists():
+            if os.path.exists(folder / RUN_FILE):  # False if the folder is not readable
                 runs.append((folder, run_folder.read(folder)))
         except RNNScratchError as error:
             log(error.problem)
@@ -56,7 +54,7 @@ def read_runs(
 
 
 def listing(
-    parent: Path, log: Callable[[str], None] = lambda line: None
+    parent: Path, log: LogLine = lambda line: None
 ) -> list[tuple[Path, RunRecord, list[Epoch]]]:
     """Return the runs in a folder, newest first: folder, record, and history up to the checkpoint.
 

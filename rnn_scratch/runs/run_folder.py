@@ -14,6 +14,7 @@ import datetime
 import hashlib
 import io
 import itertools
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -55,7 +56,7 @@ def create(folder: Path | None, backend: str) -> Path:
 
     An existing folder is accepted if a killed command left it without a run.
     """
-    if folder is not None and folder.is_dir():
+    if folder is not None and os.path.isdir(folder):
         if all(path.name.endswith((files.LOCK, files.TEMPORARY)) for path in folder.iterdir()):
             return folder
         raise RNNScratchError(
@@ -88,11 +89,11 @@ def create_dated(label: str) -> Path:
 
 def read(folder: Path) -> RunRecord:
     """Return a run's record; raise Damaged if it is damaged, RNNScratchError if it is missing."""
-    absence = RNNScratchError(
+    missing_error = RNNScratchError(
         f"{folder} is not the folder of a run: it has no {RUN_FILE}.",
         "`rnn-scratch runs` lists the runs.",
     )
-    return records.read(folder / RUN_FILE, RunRecord, absence)
+    return records.read(folder / RUN_FILE, RunRecord, missing_error)
 
 
 def history(folder: Path, size: int | None = None, sha256: str | None = None) -> list[Epoch]:
@@ -102,8 +103,8 @@ def history(folder: Path, size: int | None = None, sha256: str | None = None) ->
     default, all complete lines are read.
     """
     path, epochs = folder / HISTORY, list[Epoch]()
-    absence = Damaged(f"{path} does not exist.", BACKUP)
-    data = files.read(path, MAX_HISTORY, absence)[:size] if path.exists() else b""
+    missing_error = Damaged(f"{path} does not exist.", BACKUP)
+    data = files.read(path, MAX_HISTORY, missing_error)[:size] if path.exists() else b""
     try:
         for line in io.BytesIO(data[: data.rfind(b"\n") + 1]):  # yields one line at a time
             epochs.append(msgspec.json.decode(line, type=Epoch))
@@ -128,7 +129,8 @@ def reload_text(folder: Path, record: TextRecord, text: books.Text | None = None
     Network paths are not opened, because a run from someone else could name any host.
     """
     is_remote = record.origin.startswith(("\\\\", "//"))
-    if text is None and record.corpus == "file" and (is_remote or not Path(record.origin).exists()):
+    is_missing = record.corpus == "file" and (is_remote or not os.path.exists(record.origin))
+    if text is None and is_missing:
         raise RNNScratchError(
             f"The run in {folder} was trained on the text {record.origin}, which is not on this "
             "computer.",

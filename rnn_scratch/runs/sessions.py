@@ -64,7 +64,7 @@ def resumed_settings(folder: Path, record: RunRecord, values: dict[str, Any]) ->
     ]
     if changed:
         problem = f"You can resume the run in {folder} only with its settings. These differ: "
-        hint = "Omit these settings, or train a new run."
+        hint = "Pass the run's values, or train a new run."
         raise RNNScratchError(f"{problem}{'; '.join(changed)}.", hint)
     return requested
 
@@ -133,7 +133,7 @@ def _resume(folder: Path, work: Work, group: WorkerGroup | None) -> Generator[Ev
         if num_epochs <= last_epoch:
             raise RNNScratchError(
                 f"Nothing left to train: the run in {folder} has {last_epoch} epochs.",
-                "Pass a larger `num_epochs`.",
+                "Pass a larger `num_epochs`; after a schedule has ended, train a new run.",
             )
         text = run_folder.reload_text(folder, record.text, work.text)
         setup = set_up(settings, work.runtime, text, arrays, group)
@@ -165,11 +165,11 @@ def _session(writer: "_RunWriter") -> Generator[Event, None, Run]:
                 writer.save(if_due=True)
                 if chunk.epoch is not None:
                     reason = writer.early_stop_reason()
-                    request.enough = reason is not None
+                    request.complete = reason is not None
                     yield chunk.epoch
             writer.save()
             if reason is not None:
-                yield Message(text=f"training ends after epoch {writer.latest.epoch}: {reason}")
+                yield Message(text=f"early stopping after epoch {writer.latest.epoch}: {reason}")
             predictions = training.predictions(setup)
         except BaseException as error:
             interrupted = isinstance(error, (KeyboardInterrupt, GeneratorExit))
@@ -259,7 +259,7 @@ class _RunWriter:
         epoch, patience = self.latest.epoch, self.session.patience
         if self.best is None or not 0 < patience <= epoch - self.best.epoch:
             return None
-        reason = f"{epoch - self.best.epoch} epochs no better than epoch {self.best.epoch}"
+        reason = f"no improvement in the {epoch - self.best.epoch} epochs since {self.best.epoch}"
         return f"{reason} (`patience` {patience})"
 
     def save(self, if_due: bool = False) -> None:

@@ -10,7 +10,7 @@ from ..errors import RNNScratchError, format_value
 from . import files
 from .files import Damaged
 
-LARGEST_RECORD = 6 * 2**20  # bytes; a crafted record takes up to twenty times as much memory
+MAX_RECORD_BYTES = 6 * 2**20  # bytes; a crafted record takes up to twenty times as much memory
 
 ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\Z"
 Line = Annotated[str, Meta(max_length=1000, pattern=ONE_LINE)]
@@ -30,13 +30,13 @@ def line(record: Record) -> bytes:
     return msgspec.json.encode(record) + b"\n"
 
 
-def read(path: Path, kind: type[Stored], absence: RNNScratchError) -> Stored:
+def read(path: Path, kind: type[Stored], missing_error: RNNScratchError) -> Stored:
     """Return the record in a JSON file.
 
     Raises Damaged if the file does not contain a record of type `kind`, RNNScratchError if it
-    cannot be read, and `absence` if it does not exist.
+    cannot be read, and `missing_error` if it does not exist.
     """
-    data = files.read(path, LARGEST_RECORD, absence)
+    data = files.read(path, MAX_RECORD_BYTES, missing_error)
     try:
         return msgspec.json.decode(data, type=kind)
     # Errors of msgspec are ValueErrors, and errors of settings are RNNScratchErrors.

@@ -27,10 +27,10 @@ class Stopped(KeyboardInterrupt):
 
 
 class Request:
-    """A request to stop: the number of a signal, or `enough` if training needs no more epochs."""
+    """A request to stop: the number of a signal, or `complete` if training needs no more epochs."""
 
     number: int | None = None
-    enough: bool = False
+    complete: bool = False
 
 
 def install() -> None:

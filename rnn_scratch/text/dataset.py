@@ -54,12 +54,12 @@ def adapt_normalization(
     removed = re.sub(r"[A-Za-z\s]+", "", text.content)
     num_letters = sum(map(str.isalpha, text.content))
     if not is_explicit and sum(map(str.isalpha, removed)) > num_letters / 2:
-        log("Most letters of the text are not from a to z: normalize is set to none to keep them.")
+        log("Most letters are not from a to z: `normalize` is set to none to keep them.")
         return replace(settings, normalize="none")
     if removed:
         percent = 100 * len(removed) / len(text.content)
         examples = " ".join(dict.fromkeys(removed))[:9]  # the first five characters
-        removal = f"normalize removes {percent:.2g} % of the characters ({examples})"
+        removal = f"`normalize` removes {percent:.2g} % of the characters ({examples})"
         log(f"{removal}; set it to none to keep them.")
     return settings
 

@@ -11,13 +11,12 @@ from typing import Annotated, Literal, NamedTuple, TypeVar
 import numpy as np
 from msgspec import Meta
 
-from ..settings import Settings
+from ..settings import Natural, Positive, Settings
 from ..system.host import Machine
 from ..system.records import Count, Line, Record, Versions
 from .runtime import Runtime
 
 NotNegative = Annotated[int, Meta(ge=0)]
-AboveZero = Annotated[float, Meta(gt=0)]
 Time = Annotated[datetime.datetime, Meta(tz=True)]
 LastEpoch = Annotated[int, Meta(ge=0, le=2**31)]  # 0: no epoch is complete
 Result = TypeVar("Result")
@@ -28,9 +27,9 @@ class Epoch(Record, tag=True, kw_only=True):
 
     epoch: Count  #: number of the epoch, from 1
     loss: float  #: mean training loss
-    perplexity: AboveZero | None  #: exp(loss), or None if it is too large for a float
+    perplexity: Positive | None  #: exp(loss), or None if it is too large for a float
     valid_loss: float | None = None  #: mean loss on the held-out text, or None if there is none
-    valid_perplexity: AboveZero | None = None  #: exp(valid_loss), or None if missing or too large
+    valid_perplexity: Positive | None = None  #: exp(valid_loss), or None if missing or too large
     tokens: Count  #: number of characters trained on
     seconds: Annotated[float, Meta(ge=0)]  #: training time, without evaluation
     backend: Line  #: name of the backend
@@ -58,7 +57,7 @@ class Session(Record):
     machine: Machine  #: machine on which the session runs
     environment: Versions  #: versions of the framework and its libraries
     outcome: Literal["running", "finished", "interrupted", "failed"]  #: still "running" if killed
-    patience: LastEpoch = 0  #: epochs without improvement after which training ends; 0: no limit
+    patience: Natural = 0  #: epochs without improvement after which training ends; 0: no limit
     reason: str | None = None  #: reason for ending before the last epoch, or None
     ended: Time | None = None  #: end time; None before the end
     to_epoch: LastEpoch | None = None  #: last complete epoch in the checkpoint
@@ -84,16 +83,16 @@ class Progress(Record, tag=True):
 
     epoch: Count
     total: Count  #: number of minibatches in the epoch
-    done: NotNegative  #: number of minibatches trained so far
+    num_trained: NotNegative  #: number of minibatches trained so far
     loss: float | None  #: mean loss in nats over the minibatches so far; None before the first
     tokens: NotNegative  #: number of characters in the minibatches so far
     seconds: float  #: training time of the minibatches so far
-    left: float | None = None  #: estimated seconds until the end of the last epoch; None if unknown
+    seconds_left: float | None = None  #: estimated seconds until training ends; None if unknown
 
     @property
     def position(self) -> float:
         """The progress of the training run, in epochs."""
-        return self.epoch - 1 + self.done / self.total
+        return self.epoch - 1 + self.num_trained / self.total
 
 
 class Ended(Record, tag=True):

@@ -53,7 +53,7 @@ def train_in_chunks(
 
     Yields a `Progress` before and a `Chunk` after each chunk of minibatches. A chunk takes about a
     second or completes the epoch. Raises Stopped after a chunk if a signal was received, and
-    Diverged if a loss or parameter is not finite. Ends after an epoch if ``request.enough`` is set.
+    Diverged if a loss or parameter is not finite. Ends after an epoch with ``request.complete``.
     """
     settings, text = setup.settings, setup.dataset.train
     last_epoch, incomplete = _common_start(setup, last_epoch, incomplete)
@@ -70,7 +70,7 @@ def train_in_chunks(
                 start_position = progress.position
             elif advance := progress.position - start_position:
                 remaining = settings.num_epochs - progress.position
-                progress.left = remaining * (time.monotonic() - start_time) / advance
+                progress.seconds_left = remaining * (time.monotonic() - start_time) / advance
             yield progress
             previous, chunk_batches = incomplete, itertools.islice(batches, size)
             incomplete = _train_chunk(setup, chunk_batches, updates, previous)
@@ -186,7 +186,7 @@ def _train_chunk(
 def _agreed_size(setup: Setup, size: int, request: signals.Request) -> int:
     # Return the size of the next chunk, equal in all workers, or 0 if worker 0 stops early. Raise
     # Stopped if any worker received a signal.
-    size = 0 if request.enough else size
+    size = 0 if request.complete else size
     options = setup.model.options
     size, signal = exchange.agree(setup.group, setup.backend, options, size, request.number)
     if signal is not None:
@@ -226,7 +226,7 @@ def _require_finite(settings: Settings, epoch: int, arrays: Arrays, *losses: flo
     values = [f"`{name}` ({getattr(settings, name):g})" for name in names]
     clipping = "" if settings.theta else " Clip the gradients (omit `theta`)."
     raise Diverged(
-        f"The loss or a parameter is not finite in epoch {epoch}: training has diverged and stops.",
+        f"Training diverged in epoch {epoch}: the loss or a parameter is not finite.",
         f"Try a smaller {', '.join(values[:-1])} or {values[-1]}.{clipping}",
     )
 
@@ -236,7 +236,7 @@ def _progress(settings: Settings, epoch: int, total: int, incomplete: Incomplete
     return Progress(
         epoch=epoch,
         total=total,
-        done=num_trained,
+        num_trained=num_trained,
         loss=sum(incomplete.losses) / num_trained if num_trained else None,
         tokens=num_trained * settings.batch_size * settings.num_steps,
         seconds=incomplete.seconds,

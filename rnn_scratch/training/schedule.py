@@ -32,7 +32,7 @@ def each_update(settings: Settings, num_skipped: int, total: int) -> Iterator[Up
     """Yield the updates after the first `num_skipped`, endlessly; decay ends at update `total`."""
     for t in itertools.count(num_skipped + 1):
         update = update_rule(settings, learning_rate(settings, t, total))
-        yield correct_bias(update, t) if OPTIMIZERS[settings.optimizer].corrects else update
+        yield correct_bias(update, t) if OPTIMIZERS[settings.optimizer].bias_correction else update
 
 
 def correct_bias(update: Update, t: int) -> Update:

@@ -15,7 +15,7 @@ CONSEQUENCES = mpi.PeerLost, processes.Aborted
 
 
 def addresses(workers: int) -> tuple[str, ...]:
-    """Return a free address on the loopback interface for each worker."""
+    """Return a free address on the loopback interface for each worker; forget the MPI launcher."""
     mpi.forget_launcher()
     return tuple(mpi.free_address(mpi.LOOPBACK) for _ in range(workers))
 

@@ -48,7 +48,8 @@ def library() -> Any:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: MPI is missing
         reason = str(error).partition("\n")[0]
-        raise RNNScratchError(f"These workers need mpi4py and MPICH: {reason}.", INSTALL) from error
+        problem = f"Several workers need mpi4py and MPICH: {reason}."
+        raise RNNScratchError(problem, INSTALL) from error
     return MPI
 
 

@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import statistics
+import sys
 import textwrap
 from functools import partial
 from pathlib import Path
@@ -44,7 +45,7 @@ def make_machine(**functions):
 scratch, deep, exact, machine = numpy.scratch, numpy.deep, numpy.exact, make_machine()
 """
 
-# Each backend fails at a different stage.
+# Each backend fails or hangs at a different stage.
 FAILING = {
     "sleeping": """
         import os, pathlib, time
@@ -115,7 +116,7 @@ def test_comparison_writes_record_table_and_report(selected, backend_names):
         assert trial.checks_passed > 30
         assert len(trial.epochs) == 2
         assert min(timing.first_minibatch, *timing.minibatches, *timing.products) > 0
-        assert timing.memory > 0
+        assert timing.memory > 0 or sys.platform != "linux"
     perplexities = [candidate.trials[0].epochs[-1].perplexity for candidate in offered.values()]
     assert max(perplexities) - min(perplexities) < 1e-3 * min(perplexities)
     with Path("out/comparison.csv").open(newline="") as file:
@@ -241,7 +242,7 @@ def test_check_uses_the_compared_settings(tmp_path):
     result = run_subprocess(
         *arguments, "--cell", "rnn-relu", "--embedding", "5", env=env
     ).assert_exit(1)
-    assert "its check failed in" in result.out
+    assert "the check failed in" in result.out
 
 
 def test_training_ends_at_the_target():

@@ -54,11 +54,11 @@ def extras_of(name):
 
 @pytest.mark.parametrize("name", notebooks.ALL)
 def test_notebook_is_up_to_date_and_publishable(name):
-    assert not notebooks.stale(name), f"make it again: {notebooks.remedy(name)}"
+    assert not notebooks.is_stale(name), f"make it again: {notebooks.remedy(name)}"
     notebook = read(name)
     cells = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
     assert cells == [tuple(cell) for cell in notebooks.cells(name)]
-    assert notebooks.unfit(notebook, name) == []
+    assert notebooks.find_faults(notebook, name) == []
     text = json.dumps(notebook)
     assert "image/png" in text or "image/svg+xml" in text or "<svg" in text
     assert tempfile.gettempdir() not in text
@@ -97,7 +97,7 @@ def test_notebook_runs_on_the_real_framework(name, backend_names, monkeypatch):
     monkeypatch.setattr(notebooks, "cells", lambda name: cells)
     notebook = json.loads(notebooks.execute(name))
     assert sources(notebook, "code") == code
-    assert notebooks.unfit(notebook, name) == []
+    assert notebooks.find_faults(notebook, name) == []
 
 
 @pytest.mark.parametrize("backend", registry.BUILTIN_BACKENDS)
@@ -275,13 +275,13 @@ def test_unpublishable_outputs_are_named():
         return {"output_type": "stream", "name": stream, "text": [text]}
 
     good = printed("backend: torch 2.0\n")
-    assert notebooks.unfit(notebook(good), "torch-build-student") == []
-    assert notebooks.unfit(notebook(printed("backend: mxnet")), "torch")
-    assert notebooks.unfit(notebook(good, count=None), "torch") == ["cell 0 was not executed"]
-    warned = notebooks.unfit(notebook(good, printed("careful", "stderr")), "torch")
+    assert notebooks.find_faults(notebook(good), "torch-build-student") == []
+    assert notebooks.find_faults(notebook(printed("backend: mxnet")), "torch")
+    assert notebooks.find_faults(notebook(good, count=None), "torch") == ["cell 0 was not executed"]
+    warned = notebooks.find_faults(notebook(good, printed("careful", "stderr")), "torch")
     assert warned == ["cell 0 prints careful"]
-    assert notebooks.unfit(notebook(good, {"output_type": "error"}), "torch")
-    assert "path" in notebooks.unfit(notebook(good, printed(sys.prefix)), "torch")[0]
+    assert notebooks.find_faults(notebook(good, {"output_type": "error"}), "torch")
+    assert "path" in notebooks.find_faults(notebook(good, printed(sys.prefix)), "torch")[0]
 
 
 @pytest.mark.parametrize("backend", registry.BUILTIN_BACKENDS)

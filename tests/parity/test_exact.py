@@ -257,12 +257,12 @@ def test_closest_call_has_the_smallest_ratio_of_distance_to_difference():
     assert certificate.closest_call(expected, expected, exact.GRID) == {"ratio": np.inf}
 
 
-def test_certificate_observes_the_updates_of_training(backend_names):
-    others = [name for name in ("torch",) if name in backend_names]
+def test_certificate_counts_clipped_updates_and_finds_a_large_ratio(backend_names):
+    require_tested(backend_names, "torch")
     settings = Settings(**{**TINY, "exact": True})
-    record = certificate.certify(["numpy", *others], settings, books.load("tide-clock"))
+    record = certificate.certify(["numpy", "torch"], settings, books.load("tide-clock"))
     assert 0 < record["clipped"] < record["updates"] == 15
-    assert record["ratio"] > 1000
+    assert 1000 < record["ratio"] < np.inf
 
 
 def test_check_exact_prints_the_common_digest():

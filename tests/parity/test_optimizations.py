@@ -31,7 +31,7 @@ def test_undoing_optimizations_keeps_gradients(backend, builtin_name, vocabulary
         cell: gradients(backend, cell, vocabulary, **SIZES) for cell in {c.cell for c in cases}
     }
     for case in cases:
-        undone = optimizations.undone(backend, case, tmp_path)
+        undone = optimizations.undo(backend, case, tmp_path)
         for name, result in gradients(undone, case.cell, vocabulary, **SIZES).items():
             label = f"{case.name}: {name}"
             np.testing.assert_allclose(

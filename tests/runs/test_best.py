@@ -76,9 +76,9 @@ def test_patience_ends_training_in_every_session(capsys):
     settings = {**SETTINGS, "backend": "numpy", "num_epochs": 40, "patience": PATIENCE}
     result = run_in_process(capsys, "train", *options(run="r", **settings))
     last_epoch = FIRST + PATIENCE
-    reason = f"{PATIENCE} epochs no better than epoch {FIRST} (`patience` {PATIENCE})"
+    reason = f"no improvement in the {PATIENCE} epochs since {FIRST} (`patience` {PATIENCE})"
     notice, _, _, _, best, _ = result.out.splitlines()[2:]
-    assert notice == f"training ends after epoch {last_epoch}: {reason}"
+    assert notice == f"early stopping after epoch {last_epoch}: {reason}"
     loss = min(losses("r"))
     metrics = f"{loss:.3f} nats, {loss / math.log(2):.3f} bits per character"
     assert best == f"best: epoch {FIRST}  {metrics}, perplexity {math.exp(loss):.2f}"

@@ -85,7 +85,7 @@ def test_checkpoint_file_suffices_for_inference(small_run):
     """Predict with the last session's backend, which is the default, and with another backend."""
     text, result = rnn_scratch.predict(small_run, "the ", 8), rnn_scratch.evaluate(small_run)
     assert result.tokens == 396
-    assert result.source == "the first 400 characters of tide-clock, which were trained on"
+    assert result.source == "the first 400 characters of tide-clock (training text)"
     saved = checkpoint.load(small_run)
     checkpoint.save(Path(checkpoint.FILE), saved)
     assert rnn_scratch.predict(checkpoint.FILE, "the ", 8) == text
@@ -134,7 +134,7 @@ def test_too_short_text_is_refused(small_run, tmp_path):
 def test_evaluation_refuses_a_changed_text(tmp_path):
     Path("t.txt").write_text("the clock and the tide. " * 60)
     run = rnn_scratch.train("numpy", text="t.txt", num_epochs=1, **SETTINGS)
-    assert rnn_scratch.evaluate(run).source.endswith("t.txt, which were trained on")
+    assert rnn_scratch.evaluate(run).source.endswith("t.txt (training text)")
     Path("t.txt").write_text("the tide and the clock. " * 60)
     assert "is not the text that the run" in raised_message(rnn_scratch.evaluate, run)
     assert rnn_scratch.evaluate(run, text="t.txt").source == str(Path("t.txt").absolute())

@@ -53,7 +53,7 @@ def test_functions_accept_numpy_scalars_and_paths():
 
 
 RUNTIME = {"model": ["slow"], "threads": [0, "2", 1025]}
-TRAINING = {**RUNTIME, "workers": [0, 257], "patience": [-1, 0.5]}
+TRAINING = {**RUNTIME, "workers": [0, 257], "patience": [-1, 0.5], "eager": [1, "yes"]}
 WRONG_ARGUMENTS = {
     "train": {**TRAINING, "report": [3, "print"], "num_layers": [0], "lr": [0]},
     "resume": {**TRAINING, "num_epochs": [0, None, 2.5], "report": [3]},
@@ -88,6 +88,7 @@ def test_wrong_argument_is_named(name, monkeypatch):
         ("learning_rate", "Did you mean `lr`?"),
         ("gpu", "Did you mean `device`?"),
         ("bacthes", "rnn_scratch.Settings"),
+        ("settings", "rnn_scratch.Settings"),
     ],
 )
 def test_unknown_argument_gets_a_suggestion(argument, suggestion):
@@ -97,6 +98,12 @@ def test_unknown_argument_gets_a_suggestion(argument, suggestion):
     ):
         assert raised_message(call).startswith(f"Unknown argument `{argument}`.\n")
         assert suggestion in raised_message(call)
+
+
+@pytest.mark.parametrize("name", [3, ["numpy"], "nmpy"], ids=str)
+def test_unknown_backend_is_refused_before_the_text_is_read(name):
+    message = raised_message(rnn_scratch.train, name, text="missing.txt")
+    assert message.startswith(f"Unknown backend {name!r}.")
 
 
 def test_package_documents_its_public_names():

@@ -81,7 +81,7 @@ def test_evaluate_prints_loss_and_baselines(command, small_run):
     model, text, first, loss, uniform, unigram = result.out.splitlines()
     assert model == "model      epoch 2"
     trained = json.loads(Path(small_run, "run.json").read_bytes())["text"]["train_tokens"]
-    assert text == f"text       tide-clock, whose first {trained} characters were trained on"
+    assert text == f"text       tide-clock (its first {trained} characters are the training text)"
     assert re.fullmatch(r"perplexity \d+\.\d\d on 29,504 characters", first)
     assert re.fullmatch(r"loss       \d\.\d{3} nats, \d\.\d{3} bits per character", loss)
     assert uniform.startswith("uniform    28.00  ")
@@ -96,8 +96,8 @@ def test_evaluate_splits_the_text_of_a_run(command):
     record, last = json.loads(Path(run, "run.json").read_bytes()), history(run)[-1]
     for part, size in ((trained_on, "train_tokens"), (held_out, "valid_tokens")):
         assert f" {record['text'][size]} characters" in part
-    assert "of tide-clock, which were trained on" in trained_on
-    assert "which were held out" in held_out
+    assert "of tide-clock (training text)" in trained_on
+    assert "(held-out text)" in held_out
     assert f"perplexity {last['valid_perplexity']:.2f} on " in held_out
     assert f"{last['valid_loss']:.3f} nats" in held_out
     result = rnn_scratch.evaluate(run)
@@ -111,6 +111,8 @@ def test_options_override_a_preset(command):
     settings = json.loads(Path("r", "run.json").read_bytes())["settings"]
     assert settings == {n: expected.get(n, value) for n, value in settings.items()}
     assert "preset minute: model=fast, cell=lstm, " in result.out
+    result = command("train", "--preset", "chapter", *options(run="s", **small)).assert_exit()
+    assert "preset chapter: the defaults" in result.out
 
 
 def test_settings_are_options_with_short_aliases(command):
@@ -133,7 +135,7 @@ def test_unsupported_device_or_model_is_refused(command):
         "cannot use the device 'tpu' with float32 on this machine.\nChoose another `device`: cpu"
     )
     impossible("--model", "concise").assert_error("NumPy has no recurrent layer")
-    assert not Path("runs").exists(), "errors are reported before a folder is created"
+    assert not Path("runs").exists(), "a folder was created before the error"
 
 
 @pytest.mark.parametrize(

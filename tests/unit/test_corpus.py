@@ -213,12 +213,12 @@ RUSSIAN = "Привет, мир: hello. " * 50
 @pytest.mark.parametrize(
     ("content", "requested", "expected_mode", "expected_line"),
     [
-        (GERMAN, None, "chapter", "normalize removes 17 % of the characters (ü !); set it"),
+        (GERMAN, None, "chapter", "`normalize` removes 17 % of the characters (ü !); set it"),
         (GERMAN, "none", "none", None),
-        ("No: 1, 2, 3. " * 50, None, "chapter", "normalize removes 54 % of the characters"),
+        ("No: 1, 2, 3. " * 50, None, "chapter", "`normalize` removes 54 % of the characters"),
         ("plain words\n" * 50, None, "chapter", None),
-        (RUSSIAN, None, "none", "normalize is set to none"),
-        (RUSSIAN, "chapter", "chapter", "normalize removes"),
+        (RUSSIAN, None, "none", "`normalize` is set to none"),
+        (RUSSIAN, "chapter", "chapter", "`normalize` removes"),
     ],
 )
 def test_log_reports_the_characters_that_normalization_removes(

@@ -4,7 +4,7 @@ import os
 import sys
 
 import pytest
-from helpers import SMALL, history, options, run_subprocess
+from helpers import SMALL, history, linux, options, run_subprocess
 
 from rnn_scratch import registry
 
@@ -35,16 +35,13 @@ def allows_tf32(framework):
     return module.config.jax_default_matmul_precision != "float32"
 
 
-def test_tf32_is_off_by_default(backend, backend_name):
+def test_tf32_is_off(backend, backend_name):
     if backend_name not in registry.FRAMEWORKS:
-        return  # NumPy has no GPU
-    assert not allows_tf32(backend_name)
-    backend.machine.set_tf32(True)
-    assert allows_tf32(backend_name)
-    backend.machine.set_tf32(False)
+        pytest.skip("the names of this backend's settings are unknown")
     assert not allows_tf32(backend_name)
 
 
+@linux
 def test_peak_memory_is_the_maximum():
     # Use a new process, because this process may have used more memory earlier.
     program = """if True:

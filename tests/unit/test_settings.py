@@ -76,6 +76,7 @@ def test_number_setting_becomes_a_float(name):
         (Probability, [0.1, 1], [0, 1.1], "a finite number above 0 and at most 1"),
         (annotations(Settings)["valid_share"], [0, 0.9], [1], "a finite number from 0 to below 1"),
         (annotations(Settings)["theta"], [1, None], [0], "a finite number above 0, or None"),
+        (annotations(Settings)["weight_decay"], [0], [-1.0], "a finite number of at least 0"),
         (Threads, [1, 1024], [0, 1025], "an integer from 1 to 1,024"),
         (Natural, [0, 2**32 - 1], [2**32], "an integer from 0 to 4,294,967,295"),
     ],

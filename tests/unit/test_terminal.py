@@ -14,7 +14,7 @@ from rnn_scratch.cli.main import main
 from rnn_scratch.cli.screen import wrapped
 from rnn_scratch.compare import report, tables
 from rnn_scratch.compare.record import read
-from rnn_scratch.errors import LONGEST, RNNScratchError
+from rnn_scratch.errors import MAX_LENGTH, RNNScratchError
 from rnn_scratch.system import terminal
 
 # A window title, a reset, a C1 sequence that clears the screen, an override that reverses the
@@ -63,9 +63,9 @@ def test_commands_escape_names_and_texts_on_a_terminal(on_terminal):
     output = on_terminal(*TRAIN, "--run", NAME).assert_exit().out
     assert f"run folder: r {ESCAPED}" in output
     assert re.search(r"epoch \d+/10 ", output)
-    assert "\N{BOX DRAWINGS HEAVY HORIZONTAL}" in output, "the bar itself"
+    assert "\N{BOX DRAWINGS HEAVY HORIZONTAL}" in output, "no progress bar"
     _, results = output.split(" characters/s on cpu\n")
-    assert ESCAPED[:14] in results, "the model's text"
+    assert ESCAPED[:14] in results, "no sample"
     for arguments in (
         ("predict", NAME, "--prefix", EVIL),
         ("runs", "."),
@@ -85,7 +85,7 @@ def test_file_gets_unescaped_characters(capfdbinary):
     main([*TRAIN, "--run", NAME])
     first, results = capfdbinary.readouterr().out.split(b"\n", 1)
     assert first.endswith(b"run folder: r " + evil)
-    assert evil[:9] in results, "the model's text"
+    assert evil[:9] in results, "no sample"
     main(["predict", NAME, "--prefix", EVIL, "--length", "1"])
     assert capfdbinary.readouterr().out.startswith(evil)
     with pytest.raises(SystemExit):
@@ -143,7 +143,7 @@ def test_output_is_only_json_even_with_forced_colors():
 
 def test_error_message_has_limited_length():
     error = RNNScratchError(f"{'x' * 10**6} is no name.", "Choose another.")
-    assert len(error.problem) <= LONGEST
+    assert len(error.problem) <= MAX_LENGTH
     assert error.problem.startswith("xxx")
     assert str(error).endswith("x is no name.\nChoose another.")
     assert repr(error.hint) == "'Choose another.'"

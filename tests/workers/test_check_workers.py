@@ -9,7 +9,7 @@ from helpers import require_engine, require_tested, run_subprocess
 from rnn_scratch.check import runner
 from rnn_scratch.training.runtime import Runtime
 
-PIECES = {"all_gather", "all_reduce", "train_minibatch_distributed"}
+FUNCTIONS = {"all_gather", "all_reduce", "train_minibatch_distributed"}
 # Mutations of the line that averages the gradients of all workers.
 MEAN, SUM = "sum(parts) / len(parts) for", "sum(parts) for"
 MEAN_OF_THREE = "sum(parts) / (len(parts) if len(parts) > 2 else 1) for"
@@ -33,7 +33,7 @@ def test_three_workers_match_one_worker(backend_name):
     runtime = Runtime(backend_name, device="cpu", workers=3)
     rows = [row for _, row in runner.run([runtime], ["lstm"])]
     assert [row for row in rows if not row.passed] == []
-    assert {row.function for row in rows} == PIECES
+    assert {row.function for row in rows} == FUNCTIONS
     assert {(*row.case.split()[:2],) for row in rows} == {("float64", "lstm"), ("float32", "lstm")}
 
 
