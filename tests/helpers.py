@@ -244,9 +244,10 @@ def finish(process):
 
 
 def is_running(pid):
-    """Return whether a process is running; a zombie has ended, although it still has a PID."""
+    """Return whether any thread of a process is running; a zombie may have running threads."""
     try:
-        return psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+        process = psutil.Process(int(pid))
+        return process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
     except psutil.NoSuchProcess:
         return False
 
