@@ -43,7 +43,7 @@ def test_a_mistake_in_a_backend_is_detected_and_named(backend, backend_name, mut
     changes = mutation.changes[backend_name]
     mutated = load(mutated_copy(backend, tmp_path, changes, mutation.file))
     cases = mutation.options and fixed_draws(mutation.options)
-    if mutation.options is LARGE:  # also check with many rows
+    if mutation.options is LARGE:  # checked with many rows, too
         cases = [*cases, draws.draw_large(0)]
     rows = runner.check(backend_name, mutated, mutation.model, cases)
     assert_named(first_failure(rows), mutation)

@@ -141,7 +141,7 @@ def test_child_ends_with_its_parent(tmp_path, name):
     env = python_path(tmp_path)
     with start(program=("-c", PARENT), env=env, preexec_fn=os.setpgrp) as process:
         pid = process.stdout.readline()
-        process.send_signal(getattr(signal, name))  # to the parent only, not to its process group
+        process.send_signal(getattr(signal, name))  # signals the parent, not its process group
         process.communicate(timeout=60)
     wait_until(lambda: not is_running(pid))
 
