@@ -2,29 +2,29 @@
 // this script, a page shows the code of all frameworks, one after another.
 "use strict";
 (() => {
-  const panels = [...document.querySelectorAll(".panel[data-for]")].filter((each) => !each.closest(".pair"));
+  const panels = [...document.querySelectorAll(".panel[data-for]")].filter((panel) => !panel.closest(".pair"));
   const KEY = "rnn-scratch.selection";
   const NAMES = {frameworks}; // names of frameworks, keyed by backend; make.site inserts them
   const ALL = Object.keys(NAMES);
   // Media queries for layouts with columns. Two columns must fit lines of 88 characters; if all
   // frameworks have columns, readers may have to scroll.
   const wide = { 2: matchMedia("(min-width: 80em)"), all: matchMedia(`(min-width: ${18 * ALL.length}em)`) };
-  const of = (panel) => panel.dataset.for.split(" ");
+  const frameworks_in = (panel) => panel.dataset.for.split(" ");
 
   // The framework, the number of columns ("1", "2" or "all"), and the second column's framework.
-  const selection = { framework: ALL[0], columns: "1", beside: ALL[1] ?? ALL[0], ...stored() };
+  const selection = { framework: ALL[0], columns: "1", beside: ALL[1] ?? ALL[0], ...load() };
   const address = new URL(location.href);
-  const how = performance.getEntriesByType("navigation")[0]?.type;
+  const navigation = performance.getEntriesByType("navigation")[0]?.type;
   // Select the framework in the address, but not when the reader goes back or forward.
-  if (how !== "back_forward" && ALL.includes(address.searchParams.get("framework"))) {
+  if (navigation !== "back_forward" && ALL.includes(address.searchParams.get("framework"))) {
     select({ framework: address.searchParams.get("framework") });
   }
 
-  function stored() {
+  function load() {
     try {
       const value = JSON.parse(localStorage.getItem(KEY)) ?? {};
-      const valid = ALL.includes(value.framework) && ALL.includes(value.beside);
-      return valid && ["1", "2", "all"].includes(value.columns) ? value : {};
+      const is_valid = ALL.includes(value.framework) && ALL.includes(value.beside);
+      return is_valid && ["1", "2", "all"].includes(value.columns) ? value : {};
     } catch {
       return {}; // storage is unavailable or its content is invalid
     }
@@ -46,29 +46,30 @@
     }
   }
 
-  function displayed() {
+  function visible_frameworks() {
     const columns = wide[selection.columns]?.matches ? selection.columns : "1";
     if (columns === "all") return ALL;
     return columns === "2" ? [selection.framework, selection.beside] : [selection.framework];
   }
 
   function show() {
-    const visible = displayed();
+    const visible = visible_frameworks();
     const root = document.documentElement;
     root.classList.add("scripted");
     root.classList.toggle("columns", visible.length > 1);
     root.style.setProperty("--columns", visible.length);
     for (const panel of panels) {
-      panel.hidden = !of(panel).some((name) => visible.includes(name));
-      panel.style.setProperty("--column", 1 + visible.indexOf(of(panel)[0]));
+      panel.hidden = !frameworks_in(panel).some((name) => visible.includes(name));
+      panel.style.setProperty("--column", 1 + visible.indexOf(frameworks_in(panel)[0]));
     }
     for (const group of new Set(panels.map((panel) => panel.parentElement))) {
-      group.hidden = [...group.children].every((each) => each.hidden || each.matches(".tabs"));
+      group.hidden = [...group.children].every((child) => child.hidden || child.matches(".tabs"));
     }
     for (const name of document.querySelectorAll(".term")) {
-      const inside = name.closest(".panel");
-      const those = visible.filter((each) => name.dataset[each] && (!inside || of(inside).includes(each)));
-      if (those.length) name.textContent = those.map((each) => name.dataset[each]).join(" / ");
+      const parent = name.closest(".panel");
+      const shown = parent ? frameworks_in(parent) : ALL;
+      const names = visible.filter((framework) => name.dataset[framework] && shown.includes(framework));
+      if (names.length) name.textContent = names.map((framework) => name.dataset[framework]).join(" / ");
     }
     for (const tab of document.querySelectorAll(".tabs [role=tab]")) {
       const selected = tab.dataset.framework === selection.framework;
@@ -80,12 +81,12 @@
       else input.value = selection.beside;
     }
     for (const choice of document.querySelectorAll(".switch .columns-all")) choice.hidden = !wide.all.matches;
-    for (const group of document.querySelectorAll(".pieces")) sideBySide(group, visible.length > 1);
+    for (const group of document.querySelectorAll(".pieces")) set_columns(group, visible.length > 1);
     fit();
   }
 
   // Show the panels of a group in columns or as tabs.
-  function sideBySide(group, columns) {
+  function set_columns(group, columns) {
     group.classList.toggle("side-by-side", columns);
     mark(group);
   }
@@ -101,12 +102,12 @@
     }
     for (const lines of rows.values()) {
       const words = lines.map((line) => [...line.children].filter((word) => !word.matches(".w, [class^=c], .sd, .gd, .gi")));
-      const texts = words.map((own) => new Set(own.map((word) => word.textContent)));
+      const texts = words.map((line_words) => new Set(line_words.map((word) => word.textContent)));
       lines.forEach((line, n) => {
         line.classList.toggle("alone", lines.length < columns.length && words[n].length > 0);
         for (const word of words[n]) {
-          const lacking = texts.filter((other) => !other.has(word.textContent)).length;
-          word.classList.toggle("differs", lacking > 0 && lacking >= (lines.length - 1) / 2);
+          const num_lines = texts.filter((text) => !text.has(word.textContent)).length; // without the word
+          word.classList.toggle("differs", num_lines > 0 && num_lines >= (lines.length - 1) / 2);
         }
       });
     }
@@ -134,50 +135,50 @@
   }
 
   // Keep an element's position on the screen while `action` changes the height of content above it.
-  function inPlace(element, action) {
-    const before = element.getBoundingClientRect().top;
+  function keep_position(element, action) {
+    const old_top = element.getBoundingClientRect().top;
     action();
-    scrollBy({ top: element.getBoundingClientRect().top - before, behavior: "instant" });
+    scrollBy({ top: element.getBoundingClientRect().top - old_top, behavior: "instant" });
   }
 
   // Return the first visible block of the article whose top is not hidden, or the first block.
-  function top() {
+  function find_top_block() {
     const edge = document.querySelector(".switch").getBoundingClientRect().bottom;
-    const all = [...document.querySelectorAll(".bd-article :is(p, h1, h2, h3, .pieces, figure)")];
-    return all.find((each) => each.getBoundingClientRect().top >= edge && each.offsetParent) ?? all[0];
+    const blocks = [...document.querySelectorAll(".bd-article :is(p, h1, h2, h3, .pieces, figure)")];
+    return blocks.find((block) => block.getBoundingClientRect().top >= edge && block.offsetParent) ?? blocks[0];
   }
 
-  function tabs(group, number) {
-    const own = [...group.children];
+  function add_tabs(group, number) {
+    const group_panels = [...group.children];
     const list = document.createElement("div");
     list.className = "tabs";
     list.setAttribute("role", "tablist");
     list.setAttribute("aria-label", "Framework");
-    for (const panel of own) {
-      const [name] = of(panel);
+    for (const panel of group_panels) {
+      const [name] = frameworks_in(panel);
       const tab = document.createElement("button");
       Object.assign(tab, { type: "button", id: `tab-${number}-${name}`, textContent: NAMES[name] });
       tab.dataset.framework = name;
       tab.setAttribute("role", "tab");
       panel.id = `panel-${number}-${name}`;
       tab.setAttribute("aria-controls", panel.id);
-      tab.onclick = () => inPlace(tab, () => { select({ framework: name }); show(); });
+      tab.onclick = () => keep_position(tab, () => { select({ framework: name }); show(); });
       list.append(tab);
     }
     list.onkeydown = (event) => {
-      const all = [...list.children];
-      const at = all.indexOf(event.target);
-      const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: all.length - 1 }[event.key];
-      if (to === undefined) return;
+      const tabs = [...list.children];
+      const [index, end] = [tabs.indexOf(event.target), tabs.length - 1];
+      const target = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: end }[event.key];
+      if (target === undefined) return;
       event.preventDefault();
-      const next = all[(to + all.length) % all.length];
+      const next = tabs[(target + tabs.length) % tabs.length];
       next.click();
       next.focus({ preventScroll: true });
     };
     group.prepend(list);
   }
 
-  function controls() {
+  function add_controls() {
     const radio = (name, value, text) =>
       `<label class="${name}-${value}"><input type="radio" name="${name}" value="${value}"><span>${text}</span></label>`;
     const form = document.createElement("form");
@@ -190,30 +191,30 @@
     form.onchange = (event) => {
       const { name, value } = event.target;
       const change = { framework: { framework: value }, columns: { columns: value } }[name];
-      inPlace(top(), () => { select(change ?? { beside: value }); show(); });
+      keep_position(find_top_block(), () => { select(change ?? { beside: value }); show(); });
     };
     document.querySelector(".bd-header").after(form); // stays visible when the page is scrolled
   }
 
   if (panels.length) {
-    controls();
-    document.querySelectorAll(".pieces").forEach(tabs);
+    add_controls();
+    document.querySelectorAll(".pieces").forEach(add_tabs);
     for (const query of Object.values(wide)) query.onchange = show;
     addEventListener("pageshow", (event) => {
-      if (event.persisted) { Object.assign(selection, stored()); show(); }
+      if (event.persisted) { Object.assign(selection, load()); show(); }
     });
     show();
   }
   // Mark the differences in pairs, which show the same frameworks regardless of the selection.
-  function pairs() {
+  function mark_pairs() {
     for (const pair of document.querySelectorAll(".pair")) {
       pair.style.setProperty("--columns", pair.children.length);
       [...pair.children].forEach((panel, n) => panel.style.setProperty("--column", n + 1));
-      sideBySide(pair, wide[2].matches);
+      set_columns(pair, wide[2].matches);
     }
   }
-  wide[2].addEventListener("change", pairs);
-  pairs();
+  wide[2].addEventListener("change", mark_pairs);
+  mark_pairs();
   // Print every page in the light theme.
   const { dataset } = document.documentElement;
   let theme = dataset.theme;

@@ -44,17 +44,17 @@ function dot(A, B) {
   const [[m, n], p] = [A.shape, B.shape[1]];
   const [C, a, b] = [zeros(m, p), A.values, B.values];
   for (let i = 0; i < m; i++) {
-    const own = row(C, i), end = (i + 1) * n;
-    let [from, start] = [i * n, 0]; // indices into a and b
-    for (; from + 4 <= end; from += 4, start += 4 * p) {
-      const [a0, a1, a2, a3] = [a[from], a[from + 1], a[from + 2], a[from + 3]];
+    const sums = row(C, i), end = (i + 1) * n;
+    let [index, start] = [i * n, 0]; // indices into a and b
+    for (; index + 4 <= end; index += 4, start += 4 * p) {
+      const [a0, a1, a2, a3] = [a[index], a[index + 1], a[index + 2], a[index + 3]];
       if (a0 === 0 && a1 === 0 && a2 === 0 && a3 === 0) continue;
       for (let j = 0, k = start; j < p; j++, k++) {
-        own[j] += a0 * b[k] + a1 * b[k + p] + a2 * b[k + 2 * p] + a3 * b[k + 3 * p];
+        sums[j] += a0 * b[k] + a1 * b[k + p] + a2 * b[k + 2 * p] + a3 * b[k + 3 * p];
       }
     }
-    for (; from < end; from++, start += p) {
-      if (a[from] !== 0) for (let j = 0; j < p; j++) own[j] += a[from] * b[start + j];
+    for (; index < end; index++, start += p) {
+      if (a[index] !== 0) for (let j = 0; j < p; j++) sums[j] += a[index] * b[start + j];
     }
   }
   return C;
@@ -82,9 +82,9 @@ function add_at(A, indices, B) {
 }
 
 function concatenate(arrays) {
-  const whole = zeros(arrays.length * arrays[0].shape[0], arrays[0].shape[1]);
-  arrays.forEach(({ values }, n) => whole.values.set(values, n * values.length));
-  return whole;
+  const result = zeros(arrays.length * arrays[0].shape[0], arrays[0].shape[1]);
+  arrays.forEach(({ values }, n) => result.values.set(values, n * values.length));
+  return result;
 }
 
 // Split an array into parts with equal numbers of rows, which share memory with the array.
@@ -96,12 +96,12 @@ function split(A, parts) {
 
 // Transpose a list of rows to a list of columns.
 function columns(rows) {
-  return rows[0].map((_, t) => rows.map((each) => each[t]));
+  return rows[0].map((_, t) => rows.map((row) => row[t]));
 }
 
 // Apply a function to every value of an object; keep the keys.
 function by_name(object, f) {
-  return Object.fromEntries(Object.entries(object).map(([name, each]) => [name, f(each, name)]));
+  return Object.fromEntries(Object.entries(object).map(([name, value]) => [name, f(value, name)]));
 }
 
 // Split the arrays of a state by layer.
@@ -113,13 +113,13 @@ function split_by_layer(state, options) {
 // Return a layer's parameters under the first layer's names; `layer` is an index from 0.
 function select_layer(params, layer) {
   if (layer === 0) return params;
-  const end = `_${layer + 1}`;
-  const own = Object.entries(params).filter(([name]) => name.endsWith(end));
-  return Object.fromEntries(own.map(([name, each]) => [name.slice(0, -end.length), each]));
+  const suffix = `_${layer + 1}`;
+  const entries = Object.entries(params).filter(([name]) => name.endsWith(suffix));
+  return Object.fromEntries(entries.map(([name, x]) => [name.slice(0, -suffix.length), x]));
 }
 
 // Add a layer's suffix to parameter names; the inverse of `select_layer`.
 function add_layer_suffix(params, layer) {
-  const end = layer ? `_${layer + 1}` : "";
-  return Object.fromEntries(Object.entries(params).map(([name, each]) => [name + end, each]));
+  const suffix = layer ? `_${layer + 1}` : "";
+  return Object.fromEntries(Object.entries(params).map(([name, x]) => [name + suffix, x]));
 }

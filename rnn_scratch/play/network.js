@@ -4,8 +4,8 @@
 // Decoding: choose the next character.
 
 function softmax(logits, temperature) {
-  const largest = Math.max(...logits);
-  const weights = logits.map((value) => Math.exp((value - largest) / temperature));
+  const max = Math.max(...logits);
+  const weights = logits.map((value) => Math.exp((value - max) / temperature));
   const sum = weights.reduce((a, b) => a + b, 0);
   return weights.map((weight) => weight / sum);
 }
@@ -28,9 +28,9 @@ function decode({ shape, data }) {
   const view = new DataView(bytes.buffer); // little-endian floating-point numbers
   const array = zeros(...shape), size = bytes.length / array.values.length;
   const read = {
-    2: (place) => half(view.getUint16(place, true)),
-    4: (place) => view.getFloat32(place, true),
-    8: (place) => view.getFloat64(place, true),
+    2: (offset) => half(view.getUint16(offset, true)),
+    4: (offset) => view.getFloat32(offset, true),
+    8: (offset) => view.getFloat64(offset, true),
   }[size];
   array.values.forEach((_, n, values) => (values[n] = read(size * n)));
   return array;
@@ -51,14 +51,14 @@ function load(saved) {
 // the vocabulary lacks.
 function tokenize(text, { vocab, normalize }) {
   if (normalize !== "none") text = text.toLowerCase().replace(/[^a-z]+/g, " ").trimStart();
-  const known = (each) => vocab.indexOf(each) >= 0;
-  const lacking = new Set([...text].filter((each) => !known(each)));
-  return [[...text].filter(known).map((each) => vocab.indexOf(each)), [...lacking]];
+  const tokens = [...text].map((c) => vocab.indexOf(c));
+  const missing = new Set([...text].filter((_, n) => tokens[n] < 0));
+  return [tokens.filter((token) => token >= 0), [...missing]];
 }
 
 // Read tokens after previous steps; return all steps.
-function read(tokens, { params, options }, before = []) {
-  const steps = [...before];
+function read(tokens, { params, options }, previous = []) {
+  const steps = [...previous];
   for (const token of tokens) {
     const last = steps.length ? steps.at(-1).state : state(1, options);
     const [logits, next] = step(encode([token], params), last, params, options);
@@ -73,14 +73,15 @@ function influence(steps, token, number, model) {
   const { params, options } = model;
   let [d_logits, d_state] = [zeros(1, params.b_q.shape[0]), state(1, options)];
   d_logits.values[token] = 1;
-  const first = Math.max(0, steps.length - number), found = [];
+  const first = Math.max(0, steps.length - number), influences = [];
   for (let t = steps.length - 1; t >= first; t--) {
     const x = encode([steps[t].token], params);
-    const before = t ? steps[t - 1].state : state(1, options);
-    const back = [d_logits, d_state, steps[t].state, x, before, params, options];
-    const [d_x, d_before] = step_backward(...back);
-    found.unshift(times(d_x, x).values.reduce((a, b) => a + b, 0));
-    [d_logits, d_state] = [zeros(...d_logits.shape), d_before]; // only the last step's logit counts
+    const previous = t ? steps[t - 1].state : state(1, options);
+    const [d_x, d_previous] = step_backward(
+      d_logits, d_state, steps[t].state, x, previous, params, options
+    );
+    influences.unshift(times(d_x, x).values.reduce((a, b) => a + b, 0));
+    [d_logits, d_state] = [zeros(...d_logits.shape), d_previous]; // only the last step's logit counts
   }
-  return found;
+  return influences;
 }

@@ -4,40 +4,40 @@
   const models = Object.fromEntries(
     Object.entries(NETWORKS).map(([cell, saved]) => [cell, load(saved)]));
   const TENSORS = { lstm: ["H", "C"] }; // state tensors by cell; other cells have only H
-  const MOST = 8; // maximum number of bars
+  const MAX_BARS = 8;
   // Return the number of characters whose influence is shown: fewer for large, slow networks.
-  const reach = ({ params }) => {
+  const max_influences = ({ params }) => {
     const size = Object.values(params).reduce((sum, { values }) => sum + values.length, 0);
     return Math.max(10, Math.min(100, Math.floor(2e7 / size)));
   };
-  const LONGEST = 2000; // maximum length in characters of automatically generated text
+  const MAX_LENGTH = 2000; // maximum length in characters of automatically generated text
   const find = (name) => document.getElementById(`play-${name}`);
   const { prefix, temperature } = find("controls").elements;
   const passages = {}; // steps of the story's passage, by network
-  const unit = { which: 0, index: 0 }; // the selected unit: indices of its tensor, and within the tensor
-  let model, steps, typed, timer;
+  const unit = { tensor: 0, index: 0 }; // the selected unit: indices of its tensor, and within the tensor
+  let model, steps, prefix_length, timer;
 
-  const chosen = (group) => find("play").querySelector(`[name=${group}]:checked`).value;
-  const degrees = () => Number(temperature.value);
+  const selected_value = (group) => find("play").querySelector(`[name=${group}]:checked`).value;
+  const get_temperature = () => Number(temperature.value);
   const last = () => steps[steps.length - 1];
   const NAMES = { " ": "space", "\n": "line", "<unk>": "other" };
   const name = (token) => NAMES[model.vocab[token]] ?? model.vocab[token];
   const percent = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
-  const signed = (value) => value.toFixed(2).replace("-", "−");
+  const format_signed = (value) => value.toFixed(2).replace("-", "−");
   // Return the names of the state tensors of all layers.
   function names({ cell, num_layers }) {
     const layers = Array.from({ length: num_layers }, (_, n) => (n ? `_${n + 1}` : ""));
-    return layers.flatMap((end) => (TENSORS[cell] ?? ["H"]).map((name) => name + end));
+    return layers.flatMap((suffix) => (TENSORS[cell] ?? ["H"]).map((name) => name + suffix));
   }
 
   // Return the values of a state tensor, in [−1, 1]; apply tanh to unbounded values.
-  function shades(state, which) {
-    const { values } = state[which];
-    const bounded = names(model.options)[which][0] === "H" && model.options.cell !== "rnn-relu";
-    return bounded ? values : values.map(Math.tanh);
+  function shades(state, tensor) {
+    const { values } = state[tensor];
+    const is_bounded = names(model.options)[tensor][0] === "H" && model.options.cell !== "rnn-relu";
+    return is_bounded ? values : values.map(Math.tanh);
   }
 
-  const shade = (state) => shades(state, unit.which)[unit.index];
+  const shade = (state) => shades(state, unit.tensor)[unit.index];
 
   function make(tag, properties = {}, ...children) {
     const element = Object.assign(document.createElement(tag), properties);
@@ -51,10 +51,10 @@
     element.style.setProperty("--strength", Math.abs(value).toFixed(3));
   }
 
-  function write(target, steps, values, underlined = 0) {
+  function write(target, steps, values, num_underlined = 0) {
     target.replaceChildren(...steps.map((step, n) => {
       const span = make("span", { textContent: model.vocab[step.token] });
-      if (n < underlined) span.className = "typed";
+      if (n < num_underlined) span.className = "typed";
       paint(span, values[n]);
       return span;
     }));
@@ -62,51 +62,51 @@
 
   // Return values to color the text by: a unit's, or influences on the most likely character.
   function colors() {
-    const influences = chosen("colors") === "influence" && steps.length > 0;
-    find("influence").hidden = !influences;
-    if (!influences) return steps.map((step) => shade(step.state));
+    const show_influences = selected_value("colors") === "influence" && steps.length > 0;
+    find("influence").hidden = !show_influences;
+    if (!show_influences) return steps.map((step) => shade(step.state));
     const token = greedy(last().logits);
-    const values = influence(steps, token, reach(model), model);
-    const largest = Math.max(...values.map(Math.abs), Number.MIN_VALUE);
+    const values = influence(steps, token, max_influences(model), model);
+    const max = Math.max(...values.map(Math.abs), Number.MIN_VALUE);
     find("token").textContent = name(token);
     find("characters").textContent = values.length;
-    const earlier = Array(steps.length - values.length).fill(0);
-    return [...earlier, ...values.map((value) => value / largest)];
+    const zeros = Array(steps.length - values.length).fill(0);
+    return [...zeros, ...values.map((value) => value / max)];
   }
 
   // Return the initial prefix: the default of `predict`, or the site's prefix.
-  function opening(model) {
-    const usual = model.expected?.prefix ?? "time traveller ";
-    return tokenize(usual, model)[1].length ? model.vocab[1] : usual;
+  function default_prefix(model) {
+    const text = model.expected?.prefix ?? "time traveller ";
+    return tokenize(text, model)[1].length ? model.vocab[1] : text;
   }
 
   // Restart from the prefix with the selected network.
   function start() {
     stop();
-    model = models[chosen("network")];
-    const [tokens, lacking] = tokenize(prefix.value, model);
-    typed = tokens.length;
+    model = models[selected_value("network")];
+    const [tokens, missing] = tokenize(prefix.value, model);
+    prefix_length = tokens.length;
     steps = read(tokens, model);
-    const named = lacking.slice(0, 5).map((character) => `“${character}”`).join(", ");
+    const list = missing.slice(0, 5).map((character) => `“${character}”`).join(", ");
     const kind = model.normalize === "none" ? "character" : "letter";
-    const needed = `The network needs at least one ${kind} to start from.`;
-    find("empty").textContent = (lacking.length ? `The network does not know ${named}. ` : "")
-      + (typed ? "" : needed);
-    if (unit.which >= model.options.num_states) unit.which = 0;
+    const hint = `The network needs at least one ${kind} to start from.`;
+    find("empty").textContent = (list ? `The training text does not contain ${list}. ` : "")
+      + (prefix_length ? "" : hint);
+    if (unit.tensor >= model.options.num_states) unit.tensor = 0;
     unit.index = Math.min(unit.index, model.options.num_hiddens - 1);
-    grids();
-    story();
+    draw_units();
+    show_passage();
     show();
   }
 
   // Append `token`; by default, sample it or, at temperature 0, choose the most likely token.
-  function go(token = degrees() ? sample(last().logits, degrees()) : greedy(last().logits)) {
+  function go(token = get_temperature() ? sample(last().logits, get_temperature()) : greedy(last().logits)) {
     steps = read([token], model, steps);
     show();
     return token;
   }
 
-  function goOnce(token) {
+  function advance(token) {
     stop();
     find("status").textContent = `Next character: ${name(go(token))}`;
   }
@@ -121,25 +121,25 @@
     if (timer) return stop();
     find("run").textContent = "Stop";
     find("status").textContent = "";
-    timer = setInterval(() => (steps.length < LONGEST ? go() : stop()), 100);
+    timer = setInterval(() => (steps.length < MAX_LENGTH ? go() : stop()), 100);
   }
 
   function show() {
     for (const button of ["step", "run", "back"]) find(button).disabled = !steps.length;
     find("ahead").hidden = !steps.length;
-    find("degrees").textContent = degrees().toFixed(1);
-    write(find("text"), steps, colors(), typed);
+    find("degrees").textContent = get_temperature().toFixed(1);
+    write(find("text"), steps, colors(), prefix_length);
     find("text").scrollTop = find("text").scrollHeight;
-    if (steps.length) bars(last().logits);
-    fill(steps.length ? last().state : state(1, model.options));
+    if (steps.length) draw_bars(last().logits);
+    update_units(steps.length ? last().state : state(1, model.options));
   }
 
-  function bars(logits) {
+  function draw_bars(logits) {
     const best = greedy(logits);
     const certain = logits.map((_, j) => Number(j === best));
-    const shares = degrees() ? softmax(logits, degrees()) : certain;
-    const order = [...logits.keys()].sort((a, b) => logits[b] - logits[a]).slice(0, MOST);
-    [...find("next").children].forEach((each, n) => (each.hidden = n >= order.length));
+    const shares = get_temperature() ? softmax(logits, get_temperature()) : certain;
+    const order = [...logits.keys()].sort((a, b) => logits[b] - logits[a]).slice(0, MAX_BARS);
+    [...find("next").children].forEach((item, n) => (item.hidden = n >= order.length));
     order.forEach((token, n) => {
       const button = find("next").children[n].firstChild;
       button.value = token;
@@ -148,75 +148,75 @@
       button.children[1].style.setProperty("--share", shares[token]);
       button.children[2].textContent = percent(shares[token]);
     });
-    const others = 1 - order.reduce((sum, token) => sum + shares[token], 0);
+    const rest = 1 - order.reduce((sum, token) => sum + shares[token], 0);
     const count = logits.length - order.length;
-    find("others").textContent = count ? `The other ${count}: ${percent(Math.max(0, others))}` : "";
+    find("others").textContent = count ? `The other ${count}: ${percent(Math.max(0, rest))}` : "";
   }
 
   // Draw a square per unit. The squares of a tensor form a single tab stop.
-  function grids() {
-    const tensors = names(model.options).map((tensor, which) => {
+  function draw_units() {
+    const tensors = names(model.options).map((name, tensor) => {
       const squares = Array.from({ length: model.options.num_hiddens }, (_, index) => {
-        const square = make("button", { type: "button", onclick: () => select(which, index) });
+        const square = make("button", { type: "button", onclick: () => select(tensor, index) });
         square.setAttribute("role", "radio");
         return square;
       });
       const grid = make("div", { className: "grid" }, ...squares);
       grid.setAttribute("role", "radiogroup");
-      grid.setAttribute("aria-label", `Units of ${tensor}`);
-      grid.onkeydown = (event) => move(event, which, squares);
-      return make("figure", {}, make("figcaption", { textContent: tensor }), grid);
+      grid.setAttribute("aria-label", `Units of ${name}`);
+      grid.onkeydown = (event) => move(event, tensor, squares);
+      return make("figure", {}, make("figcaption", { textContent: name }), grid);
     });
     find("state").replaceChildren(...tensors);
   }
 
-  function fill(state) {
-    document.querySelectorAll("#play-state .grid").forEach((grid, which) => {
-      const values = shades(state, which);
-      const chosen = which === unit.which ? unit.index : -1;
+  function update_units(state) {
+    document.querySelectorAll("#play-state .grid").forEach((grid, tensor) => {
+      const values = shades(state, tensor);
+      const selected = tensor === unit.tensor ? unit.index : -1;
       [...grid.children].forEach((square, index) => {
-        square.setAttribute("aria-checked", index === chosen);
-        square.setAttribute("aria-label", `Unit ${index}: ${signed(state[which].values[index])}`);
-        square.tabIndex = index === Math.max(chosen, 0) ? 0 : -1;
+        square.setAttribute("aria-checked", index === selected);
+        square.setAttribute("aria-label", `Unit ${index}: ${format_signed(state[tensor].values[index])}`);
+        square.tabIndex = index === Math.max(selected, 0) ? 0 : -1;
         paint(square, values[index]);
       });
     });
   }
 
-  function select(which, index) {
-    Object.assign(unit, { which, index });
-    story();
+  function select(tensor, index) {
+    Object.assign(unit, { tensor, index });
+    show_passage();
     show();
   }
 
-  function move(event, which, squares) {
-    const at = squares.indexOf(event.target), end = squares.length - 1;
+  function move(event, tensor, squares) {
+    const position = squares.indexOf(event.target), end = squares.length - 1;
     const grid = getComputedStyle(event.currentTarget);
     const row = grid.gridTemplateColumns.split(" ").length;
     const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: row, ArrowUp: -row };
-    const to = { Home: 0, End: end }[event.key] ?? at + steps[event.key];
-    if (Number.isNaN(to)) return;
+    const target = { Home: 0, End: end }[event.key] ?? position + steps[event.key];
+    if (Number.isNaN(target)) return;
     event.preventDefault();
-    const index = Math.min(Math.max(to, 0), end);
-    select(which, index);
+    const index = Math.min(Math.max(target, 0), end);
+    select(tensor, index);
     squares[index].focus();
   }
 
   // Show the selected unit's values in a passage of the story, and their means by character.
-  function story() {
-    find("unit").textContent = `unit ${unit.index} of ${names(model.options)[unit.which]}`;
+  function show_passage() {
+    find("unit").textContent = `unit ${unit.index} of ${names(model.options)[unit.tensor]}`;
     find("fires").hidden = !model.passage;
     if (!model.passage) return;
-    const made = passages[chosen("network")] ??= read(tokenize(model.passage, model)[0], model);
-    write(find("story"), made, made.map((each) => shade(each.state)));
+    const passage = passages[selected_value("network")] ??= read(tokenize(model.passage, model)[0], model);
+    write(find("story"), passage, passage.map((step) => shade(step.state)));
     const values = new Map();
-    for (const { token, state } of made) {
+    for (const { token, state } of passage) {
       values.set(token, [...(values.get(token) ?? []), shade(state)]);
     }
     const mean = (all) => all.reduce((a, b) => a + b, 0) / all.length;
     const means = [...values].map(([token, all]) => [token, mean(all)]).sort((a, b) => b[1] - a[1]);
     find("means").replaceChildren(...means.map(([token, value]) => {
-      const [bar, number] = [make("i"), make("span", { textContent: signed(value) })];
+      const [bar, number] = [make("i"), make("span", { textContent: format_signed(value) })];
       paint(bar, value);
       return make("li", {}, make("b", { textContent: name(token) }), bar, number);
     }));
@@ -225,9 +225,9 @@
   // Show the largest difference between these logits and NumPy's, stored in the site's weights.js.
   function compare() {
     if (!find("difference")) return;
-    const differences = Object.values(models).flatMap((each) => {
-      const steps = read(tokenize(each.expected.prefix, each)[0], each);
-      return each.expected.logits.flatMap((row, t) =>
+    const differences = Object.values(models).flatMap((model) => {
+      const steps = read(tokenize(model.expected.prefix, model)[0], model);
+      return model.expected.logits.flatMap((row, t) =>
         row.map((value, j) => Math.abs(value - steps[t].logits[j])));
     });
     const [digit, power] = Math.max(...differences).toExponential(0).split("e-");
@@ -242,23 +242,23 @@
     return;
   }
   // Reuse the buttons for all steps, to keep the focus.
-  for (let n = 0; n < MOST; n++) {
+  for (let n = 0; n < MAX_BARS; n++) {
     const button = make("button", { type: "button" }, make("b"), make("i"), make("span"));
-    button.onclick = () => goOnce(Number(button.value));
+    button.onclick = () => advance(Number(button.value));
     find("next").append(make("li", {}, button));
   }
-  const all = Object.keys(models);
-  for (const value of all) {
+  const choices = Object.keys(models);
+  for (const value of choices) {
     const radio = make("input", { type: "radio", name: "network", value });
-    radio.checked = value === all.at(-1);
+    radio.checked = value === choices.at(-1);
     find("networks").append(make("label", {}, radio, ` ${value.toUpperCase()}`));
   }
-  find("networks").hidden = all.length < 2;
-  prefix.value = opening(models[all.at(-1)]);
+  find("networks").hidden = choices.length < 2;
+  prefix.value = default_prefix(models[choices.at(-1)]);
   find("colors").oninput = show;
   find("controls").onsubmit = (event) => event.preventDefault();
   find("controls").oninput = (event) => (event.target === temperature ? show() : start());
-  find("step").onclick = () => goOnce();
+  find("step").onclick = () => advance();
   find("run").onclick = run;
   find("back").onclick = () => {
     start();

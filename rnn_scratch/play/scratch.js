@@ -25,12 +25,12 @@ function encode(tokens, params) {
 
 // Compute the cell's activation function: the hyperbolic tangent or ReLU.
 function activation(z, options) {
-  return map(options.cell !== "rnn-relu" ? Math.tanh : (each) => Math.max(each, 0), z);
+  return map(options.cell !== "rnn-relu" ? Math.tanh : (x) => Math.max(x, 0), z);
 }
 
 // Return the derivative of the activation function, given its value h.
 function slope(h, options) {
-  return map(options.cell !== "rnn-relu" ? (each) => 1 - each * each : (each) => +(each > 0), h);
+  return map(options.cell !== "rnn-relu" ? (x) => 1 - x * x : (x) => +(x > 0), h);
 }
 
 // Backpropagate through x W_xg + h W_hg + b_g for gate g; return d_x, d_h and grads.
@@ -139,9 +139,10 @@ function lstm_backward(d_next_state, next_state, x, state, params, options) {
     o: map((d_h, out, o) => d_h * out * o * (1 - o), d_h, out, o),
     c: map((d_c, i, s) => d_c * i * s, d_c, i, slope(next, options)),
   };
-  const backs = Object.entries(d_gates).map(([name, dz]) => linear_backward(dz, x, h, name, params));
-  const [d_x, d_prev_h] = [0, 1].map((which) => add(...backs.map((each) => each[which])));
-  const grads = Object.assign({}, ...backs.map((each) => each[2]));
+  const results = Object.entries(d_gates).map(
+    ([name, dz]) => linear_backward(dz, x, h, name, params));
+  const [d_x, d_prev_h] = [0, 1].map((n) => add(...results.map((result) => result[n])));
+  const grads = Object.assign({}, ...results.map((result) => result[2]));
   return [d_x, [d_prev_h, times(d_c, f)], grads];
 }
 
@@ -165,15 +166,15 @@ function step(x, state, params, options, masks = null) {
 // Backpropagate through `step`.
 function step_backward(d_logits, d_next_state, next_state, x, state, params, options, masks = null) {
   const layers = [d_next_state, next_state, state].map((tensors) => split_by_layer(tensors, options));
-  const kept = (h, layer) => (masks ? times(h, masks[layer]) : h);
+  const drop = (h, layer) => (masks ? times(h, masks[layer]) : h);
   // Backpropagate through the output layer, then through the cells from last to first.
-  const inputs = [x, ...layers[1].map((hidden, layer) => kept(hidden[0], layer))];
+  const inputs = [x, ...layers[1].map((hidden, layer) => drop(hidden[0], layer))];
   const grads = { W_hq: dot(transpose(inputs.at(-1)), d_logits), b_q: sum_of_rows(d_logits) };
   let [d_x, d_state] = [dot(d_logits, transpose(params.W_hq)), []];
   for (let layer = options.num_layers - 1; layer >= 0; layer--) {
     let [d_hidden, hidden, layer_state] = layers.map((states) => states[layer]);
     // Add the gradients from the next layer and from the next time step.
-    d_hidden = [add(d_hidden[0], kept(d_x, layer)), ...d_hidden.slice(1)];
+    d_hidden = [add(d_hidden[0], drop(d_x, layer)), ...d_hidden.slice(1)];
     const cell = [inputs[layer], layer_state, select_layer(params, layer), options];
     const [d_input, d_layer_state, cell_grads] = CELL_BACKWARD[options.cell](d_hidden, hidden, ...cell);
     Object.assign(grads, add_layer_suffix(cell_grads, layer));
@@ -184,8 +185,8 @@ function step_backward(d_logits, d_next_state, next_state, x, state, params, opt
 
 // Run all time steps on tokens (B, T); return time-major logits (T*B, V) and the last state.
 function forward(tokens, state, params, options, masks = null) {
-  const outputs = columns(tokens).map((each, t) => { // each: (B,)
-    const [logits, next_state] = step(encode(each, params), state, params, options, masks?.[t]);
+  const outputs = columns(tokens).map((tokens, t) => { // tokens: (B,)
+    const [logits, next_state] = step(encode(tokens, params), state, params, options, masks?.[t]);
     state = next_state;
     return logits;
   });
@@ -204,16 +205,16 @@ function loss_backward(logits, targets) {
   const labels = columns(targets).flat(); // (T*B,)
   const d_logits = map(Math.exp, log_softmax(logits)); // (T*B, V)
   labels.forEach((label, n) => (row(d_logits, n)[label] -= 1));
-  return map((each) => each / labels.length, d_logits);
+  return map((x) => x / labels.length, d_logits);
 }
 
 // Convert logits (T*B, V) to log-probabilities (T*B, V).
 function log_softmax(logits) {
   const logs = copy(logits);
   for (let n = 0; n < logs.shape[0]; n++) {
-    const own = row(logs, n), largest = Math.max(...own);
-    const sum = own.reduce((sum, each) => sum + Math.exp(each - largest), 0);
-    own.forEach((each, j) => (own[j] = each - largest - Math.log(sum)));
+    const values = row(logs, n), max = Math.max(...values);
+    const sum = values.reduce((sum, x) => sum + Math.exp(x - max), 0);
+    values.forEach((x, j) => (values[j] = x - max - Math.log(sum)));
   }
   return logs;
 }
@@ -240,7 +241,7 @@ function backward(batch, state, params, options) {
   const logits = concatenate(outputs); // (T*B, V)
   const d_outputs = split(loss_backward(logits, batch.Y), inputs.length); // T arrays (B, V)
   const grads = by_name(params, (param) => zeros(...param.shape));
-  let d_state = state.map((each) => zeros(...each.shape));
+  let d_state = state.map((tensor) => zeros(...tensor.shape));
   for (let t = inputs.length - 1; t >= 0; t--) {
     const [d_x, d_previous, step_grads] = step_backward(
       d_outputs[t], d_state, states[t + 1], inputs[t], states[t], params, options, batch.masks?.[t]
@@ -255,11 +256,11 @@ function backward(batch, state, params, options) {
 // Clip gradients to global norm theta; return the clipped gradients and the original norm.
 function clip(grads, theta) {
   let sum = 0;
-  for (const grad of Object.values(grads)) for (const each of grad.values) sum += each * each;
+  for (const grad of Object.values(grads)) for (const x of grad.values) sum += x * x;
   const norm = Math.sqrt(sum);
   if (theta === null) return [grads, norm];
   const scale = theta / Math.max(norm, theta); // min(1, theta/norm) without a division by 0
-  return [by_name(grads, (grad) => map((each) => each * scale, grad)), norm];
+  return [by_name(grads, (grad) => map((x) => x * scale, grad)), norm];
 }
 
 // Apply one gradient-descent step.

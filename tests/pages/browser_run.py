@@ -29,7 +29,7 @@ def test_page_generates_the_text_of_predict(open_page, tmp_path, model):
     run = rnn_scratch.train("numpy", corpus="tide-clock", **settings, **model)
     page = open_page(write_page(run.folder), color_scheme="dark", width=390)
     page.get_by_label("Prefix").fill(f"{PREFIX}é")
-    assert page.get_by_text("The network does not know “é”.").is_visible()
+    assert page.get_by_text("The training text does not contain “é”.").is_visible()
     page.get_by_label("Temperature").fill("0")
     step(page, 200)
     text = text_of(page)

@@ -33,7 +33,7 @@ TRAIN = """(settings, text) => {
     const training = begin({ ...FIXED, ...settings }, text), digests = [];
     while (digests.length < settings.num_epochs) {
         if (!advance(training)) continue;
-        digests.push(digest(everything(training.model)));
+        digests.push(digest(trained_arrays(training.model)));
         begin_epoch(training);
     }
     return digests;
@@ -121,7 +121,7 @@ def test_minibatches_and_masks_match_the_core(call, sampling):
     expected = list(minibatches.epoch_batches(tokens, settings, 2))
     names = ("batch_size", "num_steps", "seed", "sampling", "dropout", "num_layers", "num_hiddens")
     values = {name: getattr(settings, name) for name in names}
-    batches = call("of_epoch", tokens, values, 2)
+    batches = call("epoch_batches", tokens, values, 2)
     assert len(batches) == len(expected) > 2
     for batch, script_batch in zip(expected, batches):
         assert script_batch["X"] == batch.X.tolist()
@@ -209,6 +209,6 @@ def test_invalid_texts_get_error_messages(call):
         assert expected in message, message
     assert call(begin, page_settings(Settings(**FIXED)), STORY) is None
     prefix = """() => {
-        try { prefix_of("", ["<unk>", "a"]); } catch (error) { return error.message; }
+        try { encode_prefix("", ["<unk>", "a"]); } catch (error) { return error.message; }
     }"""
     assert "at least one character" in call(prefix)

@@ -45,6 +45,14 @@ def train(page):
     expect(page.locator("#train-status")).to_have_text("Trained for 5 epochs.", timeout=MINUTES)
 
 
+def wait_for_sample(page):
+    """Wait for another sample, which the page adds after each epoch."""
+    num_samples = page.locator("#train-samples li").count()
+    page.wait_for_function(
+        f"document.querySelectorAll('#train-samples li').length > {num_samples}", timeout=MINUTES
+    )
+
+
 def enter_text(page, text):
     """Select the user's own text and set it without typing, whatever its length."""
     page.get_by_label("your own").check()
@@ -112,7 +120,14 @@ def test_training_resumes_with_changed_rate_and_weight(open_page):
     page.get_by_label("Column", exact=True).fill("4")
     page.get_by_label("Column", exact=True).fill("3")
     expect(page.get_by_label("Value", exact=True)).to_have_value("7.50000")
-    page.get_by_label("Learning rate").fill("1e308")
+    rate = page.get_by_label("Learning rate")
+    for value in ("1e308", "1"):  # the initial rate is a change, too
+        rate.fill(value)
+        rate.blur()
+    page.get_by_role("button", name="Go on").click()
+    wait_for_sample(page)
+    page.get_by_role("button", name="Stop").click()
+    rate.fill("1e308")
     page.get_by_role("button", name="Go on").click()
     expect(page.locator("#train-problem")).to_contain_text("training has diverged")
 
@@ -124,10 +139,7 @@ def test_changes_replace_the_command(open_page):
     page.get_by_role("button", name="Change").click()
     page.get_by_label("Learning rate").fill("0.25")
     page.get_by_label("Prefix of the samples").focus()  # leave the field to apply the rate
-    num_samples = page.locator("#train-samples li").count()
-    page.wait_for_function(
-        f"document.querySelectorAll('#train-samples li').length > {num_samples}", timeout=MINUTES
-    )
+    wait_for_sample(page)
     message = "No command trains this network: you have changed a weight and the learning rate."
     assert page.locator("#train-same").text_content() == message
     assert page.locator("#train-command").is_hidden()
@@ -144,9 +156,10 @@ def test_invalid_input_is_explained(open_page):
 
     enter_text(page, "")
     refused("There is no text.")
+    expect(page.get_by_role("button", name="Go on")).to_be_disabled()
     page.get_by_role("radio", name="the story").check()
     page.get_by_label("Prefix of the samples").fill("Ж")
-    refused("The network does not know “Ж”")
+    refused("The training text does not contain “Ж”")
     page.get_by_label("Prefix of the samples").fill("the ")
     for name, value in (("Learning rate", "fast"), ("Clipping θ", "-1")):
         default = page.get_by_label(name).input_value()

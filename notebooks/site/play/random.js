@@ -13,15 +13,15 @@ function generator(seed, purpose, epoch = 0, ...minibatch) {
   x[0] = 19650218;
   for (let n = 1; n < N; n++) x[n] = mix(n, 1812433253) + n;
   let n = 1;
-  const follow = () => {
+  const advance_index = () => {
     if (++n < N) return;
     x[0] = x[N - 1];
     n = 1;
   };
-  for (let k = 0; k < N; k++, follow()) {
+  for (let k = 0; k < N; k++, advance_index()) {
     x[n] = (x[n] ^ mix(n, 1664525)) + key[k % key.length] + (k % key.length);
   }
-  for (let k = 1; k < N; k++, follow()) x[n] = (x[n] ^ mix(n, 1566083941)) - n;
+  for (let k = 1; k < N; k++, advance_index()) x[n] = (x[n] ^ mix(n, 1566083941)) - n;
   x[0] = 2 ** 31;
   let next = N;
   return () => {
@@ -46,19 +46,19 @@ function uniform(bits) {
   return (high * 2 ** 26 + low) / 2 ** 53;
 }
 
-// Draw an integer from 0 to `most`: draw numbers of the same bit length until one is small enough.
-function whole(bits, most) {
-  const length = 32 - Math.clz32(most);
+// Draw an integer from 0 to `max`: draw numbers of the same bit length until one is small enough.
+function integer(bits, max) {
+  const length = 32 - Math.clz32(max);
   for (;;) {
     const value = length && bits() & (2 ** length - 1);
-    if (value <= most) return value;
+    if (value <= max) return value;
   }
 }
 
 function permutation(bits, length) {
   const order = [...Array(length).keys()];
   for (let n = length - 1; n > 0; n--) {
-    const other = whole(bits, n);
+    const other = integer(bits, n);
     [order[n], order[other]] = [order[other], order[n]];
   }
   return order;

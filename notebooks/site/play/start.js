@@ -2,7 +2,7 @@
 "use strict";
 (() => {
   const find = (name) => document.getElementById(`start-${name}`);
-  const [BARS, LONGEST, TEMPERATURE] = [6, 700, 0.5]; // LONGEST: characters before a restart
+  const [BARS, MAX_LENGTH, TEMPERATURE] = [6, 700, 0.5]; // MAX_LENGTH: characters before a restart
   const NAMES = { " ": "space", "\n": "line" };
   const model = load(NETWORKS[find("play").dataset.network]);
   let last, timer;
@@ -14,7 +14,7 @@
 
   // Show the largest probabilities, then draw the next character and append it to the text.
   function go() {
-    if (find("text").textContent.length > LONGEST) start();
+    if (find("text").textContent.length > MAX_LENGTH) start();
     const shares = softmax(last.logits, TEMPERATURE);
     const order = [...shares.keys()].sort((a, b) => shares[b] - shares[a]).slice(0, BARS);
     order.forEach((token, n) => {
@@ -29,10 +29,10 @@
     [last] = read([token], model, [last]).slice(-1);
   }
 
-  function run(runs) {
+  function run(is_running) {
     clearInterval(timer);
-    timer = runs ? setInterval(go, 120) : undefined;
-    find("run").textContent = runs ? "Pause" : "Write";
+    timer = is_running ? setInterval(go, 120) : undefined;
+    find("run").textContent = is_running ? "Pause" : "Write";
   }
 
   const row = "<li><b></b><i></i><span></span></li>";

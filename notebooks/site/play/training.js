@@ -2,8 +2,8 @@
 // learning rates, and digests in exact mode. Settings have the same names as in the core.
 "use strict";
 
-// Exact mode: grids for parameters, gradients that enter slots, and states; smallest slot value.
-const [GRID, FINE_GRID, STATE_GRID, SMALLEST] = [2 ** -16, 2 ** -20, 2 ** -10, 2 ** -100];
+// Exact mode: grids without and with slots, and for carried states; smallest nonzero slot value.
+const [GRID, FINE_GRID, STATE_GRID, MIN_VALUE] = [2 ** -16, 2 ** -20, 2 ** -10, 2 ** -100];
 const GATES = { rnn: "h", gru: "zrh", "gru-after": "zrh", lstm: "ifoc" };
 const SLOTS = { sgd: "", momentum: "m", adam: "mv" };
 const LEARNING_RATES = { sgd: 1, momentum: 0.1, adam: 0.002 };
@@ -21,11 +21,11 @@ const DEFAULTS = {
   cell: "rnn", optimizer: "sgd", theta: 1, sampling: "sequential", normalize: "chapter",
   seed: 0,
 };
-const [MOST_CHARACTERS, MOST_PARAMETERS] = [10 ** 6, 2 ** 19];
+const [MAX_CHARACTERS, MAX_PARAMETERS] = [10 ** 6, 2 ** 19];
 
-function normalize(text, how) {
+function normalize(text, mode) {
   text = text.replace(/^\ufeff/, "").replace(/\r\n?/g, "\n");
-  if (how === "none") return text;
+  if (mode === "none") return text;
   const lines = text.split("\n").map((line) => line.replace(/[^A-Za-z]+/g, " ").trim());
   return lines.join("").toLowerCase();
 }
@@ -33,27 +33,29 @@ function normalize(text, how) {
 // Return `<unk>`, then the characters by decreasing frequency, with ties ordered by code point.
 function vocabulary(text) {
   const counts = new Map();
-  for (const each of text) counts.set(each, (counts.get(each) ?? 0) + 1);
+  for (const c of text) counts.set(c, (counts.get(c) ?? 0) + 1);
   const order = ([a, m], [b, n]) => n - m || a.codePointAt(0) - b.codePointAt(0);
-  return ["<unk>", ...[...counts].sort(order).map(([each]) => each)];
+  return ["<unk>", ...[...counts].sort(order).map(([c]) => c)];
 }
 
-function tokens_of(text, vocab) {
-  const index = new Map(vocab.map((each, token) => [each, token]));
-  return [...text].map((each) => index.get(each));
+function encode_text(text, vocab) {
+  const tokens = new Map(vocab.map((c, token) => [c, token]));
+  return [...text].map((c) => tokens.get(c));
 }
 
 // Return the shapes of the parameters, keyed by name, in the order in which they are drawn.
 function shapes({ cell, num_hiddens: H, num_layers, embedding: N, vocab_size: V }) {
-  const found = N ? { W_e: [V, N] } : {};
+  const result = N ? { W_e: [V, N] } : {};
   for (let layer = 0; layer < num_layers; layer++) {
     for (const gate of GATES[cell]) {
       const inputs = layer ? H : N || V;
-      const own = { [`W_x${gate}`]: [inputs, H], [`W_h${gate}`]: [H, H], [`b_${gate}`]: [H] };
-      Object.assign(found, add_layer_suffix(own, layer));
+      const gate_shapes = {
+        [`W_x${gate}`]: [inputs, H], [`W_h${gate}`]: [H, H], [`b_${gate}`]: [H],
+      };
+      Object.assign(result, add_layer_suffix(gate_shapes, layer));
     }
   }
-  return { ...found, W_hq: [H, V], b_q: [V] };
+  return { ...result, W_hq: [H, V], b_q: [V] };
 }
 
 // Return initial parameters: normally distributed weights with standard deviation sigma, and zeros
@@ -66,9 +68,9 @@ function initial(options, sigma, seed) {
 }
 
 // Return the minibatches of an epoch: X (B, T), Y (B, T) and dropout masks.
-function of_epoch(tokens, settings, epoch) {
+function epoch_batches(tokens, settings, epoch) {
   const { batch_size: B, num_steps: T, seed, sampling } = settings;
-  const offset = whole(generator(seed, "offset", epoch), T - 1);
+  const offset = integer(generator(seed, "offset", epoch), T - 1);
   const available = tokens.length - offset - 1;
   const length = Math.floor(available / B); // length of a row in sequential partitioning
   const shuffle = generator(seed, "shuffle", epoch);
@@ -77,8 +79,8 @@ function of_epoch(tokens, settings, epoch) {
     // Each row is a shuffled subsequence, or starts where the previous minibatch's row ends.
     const start = (b) => offset + (order ? T * order[n * B + b] : b * length + n * T);
     const starts = Array.from({ length: B }, (_, b) => start(b));
-    const cut = (shift) => starts.map((each) => tokens.slice(each + shift, each + shift + T));
-    return { X: cut(0), Y: cut(1), masks: masks(settings, epoch, n) };
+    const slice = (shift) => starts.map((b) => tokens.slice(b + shift, b + shift + T));
+    return { X: slice(0), Y: slice(1), masks: masks(settings, epoch, n) };
   });
 }
 
@@ -86,14 +88,14 @@ function of_epoch(tokens, settings, epoch) {
 function masks(settings, epoch, n) {
   const { batch_size: B, num_steps: T, num_layers: L, num_hiddens: H, dropout, seed } = settings;
   if (!dropout) return null;
-  const dropped = Math.round(dropout * 2 ** 16);
-  const drawn = sixteens(generator(seed, "dropout", epoch, n), B * T * L * H); // shape (B, T, L, H)
-  const kept = drawn.map((each) => (each >= dropped ? 2 ** 16 / (2 ** 16 - dropped) : 0));
+  const threshold = Math.round(dropout * 2 ** 16);
+  const draws = sixteens(generator(seed, "dropout", epoch, n), B * T * L * H); // shape (B, T, L, H)
+  const factors = draws.map((x) => (x >= threshold ? 2 ** 16 / (2 ** 16 - threshold) : 0));
   return Array.from({ length: T }, (_, t) => Array.from({ length: L }, (_, layer) => {
     const mask = zeros(B, H);
     for (let b = 0; b < B; b++) {
       const start = ((b * T + t) * L + layer) * H;
-      row(mask, b).set(kept.slice(start, start + H));
+      row(mask, b).set(factors.slice(start, start + H));
     }
     return mask;
   }));
@@ -102,14 +104,15 @@ function masks(settings, epoch, n) {
 // Round values to the nearest multiples of `grid`, and ties to even multiples.
 function round_to_grid(values, grid) {
   return map((value) => {
-    const whole = Math.round(value / grid); // rounds ties up
-    return (whole - value / grid === 0.5 && whole % 2 ? whole - 1 : whole) * grid;
+    const multiple = Math.round(value / grid); // rounds ties up
+    const is_odd_tie = multiple - value / grid === 0.5 && multiple % 2;
+    return (is_odd_tie ? multiple - 1 : multiple) * grid;
   }, values);
 }
 
 // Round values to the nearest float32 numbers; replace tiny values with zero.
 function round_to_float32(values) {
-  return map((value) => (Math.abs(value) < SMALLEST ? 0 : Math.fround(value)), values);
+  return map((value) => (Math.abs(value) < MIN_VALUE ? 0 : Math.fround(value)), values);
 }
 
 // Return an optimizer that also rounds gradients, parameters and slots.
@@ -126,44 +129,43 @@ for (const [name, optimizer] of Object.entries({ ...OPTIMIZERS })) {
   OPTIMIZERS[`exact ${name}`] = make_exact(optimizer);
 }
 
-// Return the rule for update `number`, counted from 1. In exact mode, its values are float32.
+// Return the rule for update `number`, counted from 1. In exact mode, its constants are float32.
 function update_rule({ lr, theta, optimizer, exact }, number = 1) {
-  const numbers = { lr, weight_decay: 0, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
-  if (exact) for (const name in numbers) numbers[name] = Math.fround(numbers[name]);
-  const { beta1, beta2 } = numbers;
+  const constants = { lr, weight_decay: 0, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+  if (exact) for (const name in constants) constants[name] = Math.fround(constants[name]);
+  const { beta1, beta2 } = constants;
   const corrections = { c_m: 1 - beta1 ** number, c_v: 1 - beta2 ** number };
-  return { ...numbers, ...corrections, theta, optimizer: exact ? `exact ${optimizer}` : optimizer };
+  return { ...constants, ...corrections, theta, optimizer: exact ? `exact ${optimizer}` : optimizer };
 }
 
 // Create a training run; throw an Error if it cannot begin. `text` is the story or another text.
 function begin(settings, text) {
-  const { normalize: how, batch_size, num_steps } = settings;
-  const counted = (number) => number.toLocaleString("en");
-  if (text.length > MOST_CHARACTERS) {
-    throw Error(`The text has ${counted(text.length)} characters, and this page takes at most `
-      + `${counted(MOST_CHARACTERS)}. Use a part of it.`);
+  const { normalize: mode, batch_size, num_steps } = settings;
+  const format = (number) => number.toLocaleString("en");
+  if (text.length > MAX_CHARACTERS) {
+    throw Error(`The text has ${format(text.length)} characters, and this page takes at most `
+      + `${format(MAX_CHARACTERS)}. Use a part of it.`);
   }
   if (!text.trim()) throw Error("There is no text. Paste one, or choose the story.");
-  const normalized = normalize(text, how);
+  const normalized = normalize(text, mode);
   if (!normalized) {
-    throw Error("The text has no letters from a to z, so that nothing is left of it. "
-      + "Keep all its characters instead.");
+    throw Error("The text has no letters from a to z. Keep all its characters instead.");
   }
   const vocab = vocabulary(normalized);
-  const tokens = tokens_of(normalized, vocab).slice(0, settings.max_tokens);
-  const needed = (batch_size + 1) * num_steps;
-  if (tokens.length < needed) {
-    throw Error(`The text has ${counted(tokens.length)} characters to train on; with minibatches `
-      + `of ${batch_size} subsequences of ${num_steps} it needs ${counted(needed)}.`);
+  const tokens = encode_text(normalized, vocab).slice(0, settings.max_tokens);
+  const min_length = (batch_size + 1) * num_steps;
+  if (tokens.length < min_length) {
+    throw Error(`The text has ${format(tokens.length)} characters to train on. Minibatches of `
+      + `${batch_size} subsequences of ${num_steps} characters need ${format(min_length)}.`);
   }
   const { cell, num_hiddens, num_layers, embedding } = settings;
   const num_states = num_layers * (cell === "lstm" ? 2 : 1);
   const options = { cell, num_hiddens, num_layers, num_states, embedding,
     vocab_size: vocab.length };
   const count = Object.values(shapes(options)).reduce((sum, [m, n = 1]) => sum + m * n, 0);
-  if (count > MOST_PARAMETERS) {
-    throw Error(`With ${counted(vocab.length)} different characters the network has `
-      + `${counted(count)} parameters, and on this page at most ${counted(MOST_PARAMETERS)}. `
+  if (count > MAX_PARAMETERS) {
+    throw Error(`With ${format(vocab.length)} different characters, the network has `
+      + `${format(count)} parameters; this page allows at most ${format(MAX_PARAMETERS)}. `
       + "Use fewer units, or a text with fewer characters.");
   }
   const model = build(initial(options, settings.sigma, settings.seed), options);
@@ -176,7 +178,7 @@ function begin(settings, text) {
 
 function begin_epoch(training) {
   const epoch = training.epoch + 1;
-  const batches = of_epoch(training.tokens, training.settings, epoch);
+  const batches = epoch_batches(training.tokens, training.settings, epoch);
   return Object.assign(training, { epoch, batches, losses: [], last: null });
 }
 
@@ -198,33 +200,33 @@ function advance(training) {
 
 // Return the tokens of the visitor's prefix; throw an Error if it is empty or has characters that
 // the vocabulary lacks.
-function prefix_of(text, vocab) {
-  const lacking = [...new Set(text)].filter((each) => vocab.indexOf(each) < 1);
-  if (lacking.length) {
-    const names = lacking.slice(0, 5).map((each) => `“${each}”`).join(", ");
-    throw Error(`The network does not know ${names}: it has read other characters only.`);
+function encode_prefix(text, vocab) {
+  const missing = [...new Set(text)].filter((c) => vocab.indexOf(c) < 1);
+  if (missing.length) {
+    const names = missing.slice(0, 5).map((c) => `“${c}”`).join(", ");
+    throw Error(`The training text does not contain ${names}.`);
   }
   if (!text) throw Error("The network needs at least one character to start from.");
-  return tokens_of(text, vocab);
+  return encode_text(text, vocab);
 }
 
 // Return the command that trains the same network to the end of this epoch.
 function command({ corpus, ...settings }, epoch) {
-  const usual = { lr: LEARNING_RATES[settings.optimizer], ...DEFAULTS };
+  const defaults = { lr: LEARNING_RATES[settings.optimizer], ...DEFAULTS };
   const options = [["--backend", "numpy"], corpus ? ["--corpus", corpus] : ["--text", "text.txt"]];
   for (const [name, option] of Object.entries(OPTIONS)) {
     const value = name === "num_epochs" ? epoch : settings[name];
-    if (value !== usual[name]) options.push([option, value ?? "none"]);
+    if (value !== defaults[name]) options.push([option, value ?? "none"]);
   }
   return ["rnn-scratch train --exact", ...options.flat()].join(" ");
 }
 
 // Return all arrays that training changes; replace subnormal numbers in slots with zero.
-function everything(model) {
+function trained_arrays(model) {
   const arrays = by_name(model.params, (param) => map((x) => x + 0, param)); // x + 0 removes negative zeros
-  for (const [slot, own] of Object.entries(model.slots)) {
+  for (const [slot, tensors] of Object.entries(model.slots)) {
     for (const name in model.params) {
-      arrays[`${slot}.${name}`] = map((x) => (Math.abs(x) < 2 ** -1022 ? 0 : x), own[name]);
+      arrays[`${slot}.${name}`] = map((x) => (Math.abs(x) < 2 ** -1022 ? 0 : x), tensors[name]);
     }
   }
   return arrays;
@@ -256,7 +258,7 @@ function sha256(parts) {
   for (let n = 2; primes.length < 64; n++) if (primes.every((prime) => n % prime)) primes.push(n);
   const K = primes.map((prime) => fraction(Math.cbrt(prime)) | 0);
   const H = primes.slice(0, 8).map((prime) => fraction(Math.sqrt(prime)) | 0);
-  const turned = (x, n) => (x >>> n) | (x << (32 - n));
+  const rotate = (x, n) => (x >>> n) | (x << (32 - n));
   const w = new Int32Array(64);
   for (let start = 0; start < bytes.length; start += 64) {
     for (let n = 0; n < 64; n++) {
@@ -265,18 +267,18 @@ function sha256(parts) {
         continue;
       }
       const [p, q] = [w[n - 15], w[n - 2]];
-      const mixed = turned(p, 7) ^ turned(p, 18) ^ (p >>> 3);
-      w[n] = w[n - 16] + mixed + w[n - 7] + (turned(q, 17) ^ turned(q, 19) ^ (q >>> 10));
+      const sum = rotate(p, 7) ^ rotate(p, 18) ^ (p >>> 3);
+      w[n] = w[n - 16] + sum + w[n - 7] + (rotate(q, 17) ^ rotate(q, 19) ^ (q >>> 10));
     }
     let [a, b, c, d, e, f, g, h] = H;
     for (let n = 0; n < 64; n++) {
-      const first = turned(e, 6) ^ turned(e, 11) ^ turned(e, 25);
+      const first = rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25);
       const one = (h + first + ((e & f) ^ (~e & g)) + K[n] + w[n]) | 0;
-      const second = turned(a, 2) ^ turned(a, 13) ^ turned(a, 22);
+      const second = rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22);
       const two = (second + ((a & b) ^ (a & c) ^ (b & c))) | 0;
       [h, g, f, e, d, c, b, a] = [g, f, e, (d + one) | 0, c, b, a, (one + two) | 0];
     }
-    [a, b, c, d, e, f, g, h].forEach((each, n) => (H[n] = (H[n] + each) | 0));
+    [a, b, c, d, e, f, g, h].forEach((x, n) => (H[n] = (H[n] + x) | 0));
   }
-  return H.map((each) => (each >>> 0).toString(16).padStart(8, "0")).join("");
+  return H.map((x) => (x >>> 0).toString(16).padStart(8, "0")).join("");
 }
