@@ -12,6 +12,7 @@ import tarfile
 import tempfile
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import nox
@@ -61,6 +62,11 @@ COMPARISONS = {
     "sizes": ("--models", "fast", *SIZES),
     "target": ("--models", "fast", *LSTM, "--target", "7", "--seeds", "3", "--repeats", "1"),
 }
+# Measurements, each of which has a module and a record of this name.
+MEASUREMENTS = (
+    *("checks", "compilers", "digests", "exercises", "gates", "growth", "memory", "ngrams"),
+    *("optimizations", "optimizers", "presets"),
+)
 
 
 def newest_python() -> str:
@@ -73,10 +79,10 @@ def newest_python() -> str:
     return "3.10"
 
 
-def run_tests(session: nox.Session, extras: str, *options: str) -> None:
-    """Install the project with `extras`, and run tests with pytest `options` in two processes."""
-    session.install("-e", f".[{extras},test]")
-    # Tests differ in duration, so an idle process takes over tests from a busy process.
+def run_tests(session: nox.Session, extras: str, *options: str, pins: Sequence[str] = ()) -> None:
+    """Install the project with `extras` and `pins`, and run tests with pytest `options`."""
+    session.install("-e", f".[{extras},test]", *pins)
+    # Two processes: tests differ in duration, so an idle process takes over tests from a busy one.
     processes = ("-n", "2", "--dist", "worksteal")
     session.run("python", "-m", "pytest", *processes, *options, env=ENVIRONMENT)
 
@@ -136,12 +142,9 @@ def jax(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """Test the NumPy and PyTorch backends with the lowest supported version of every dependency."""
     project = nox.project.load_toml("pyproject.toml")["project"]
-    extras = project["optional-dependencies"]
-    requirements = (*project["dependencies"], *extras["torch"])
+    requirements = (*project["dependencies"], *project["optional-dependencies"]["torch"])
     pins = [requirement.replace(">=", "==") for requirement in requirements]
-    session.install("-e", ".", *pins, *extras["test"])
-    options = ("-n", "2", "--dist", "worksteal", "--backends", "numpy,torch", *session.posargs)
-    session.run("python", "-m", "pytest", *options, env=ENVIRONMENT)
+    run_tests(session, "torch", "--backends", "numpy,torch", *session.posargs, pins=pins)
 
 
 @nox.session
@@ -191,19 +194,8 @@ def arm(session: nox.Session) -> None:
 def benchmark(session: nox.Session) -> None:
     """Compare all backends briefly, with one and two threads, and keep the record."""
     session.install("-e", ".[all]")
-    session.run(
-        "rnn-scratch",
-        "compare",
-        "--models",
-        ",".join(VARIANTS),
-        "--epochs",
-        "2",
-        "--repeats",
-        "3",
-        "--vary",
-        "threads=1,2",
-        *session.posargs,
-    )
+    options = f"--models {','.join(VARIANTS)} --epochs 2 --repeats 3 --vary threads=1,2"
+    session.run("rnn-scratch", "compare", *options.split(), *session.posargs)
 
 
 @nox.session
@@ -221,7 +213,7 @@ def wheel(session: nox.Session) -> None:
             if missing := expected - set(packed.namelist()):
                 session.error(f"The wheel lacks {', '.join(sorted(missing))}.")
             if tests := [name for name in source.getnames() if "/tests/" in name]:
-                session.error(f"The sdist has {len(tests)} of the tests, which need the rest.")
+                session.error(f"The sdist contains {len(tests)} test files, which need a clone.")
         session.run("python", "-m", "venv", f"{folder}/venv")
         scripts = Path(folder, "venv", "Scripts" if os.name == "nt" else "bin")
         session.run(str(scripts / "python"), "-m", "pip", "install", str(wheel), external=True)
@@ -236,7 +228,7 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session
 def pages(session: nox.Session) -> None:
-    """Generate the pages and the README's results from the templates, the code and the records."""
+    """Generate the programs, the pages and the README's results from code and records."""
     session.install("-e", ".")
     session.run("python", "-m", "make.programs", env=TOOLS)
     session.run("python", "-m", "make.pages", env=TOOLS)
@@ -299,22 +291,7 @@ def records(session: nox.Session) -> None:
     if is_selected("exact"):
         command = ("python", "-m", "measure", "certificate", "notebooks/records/exact.json")
         session.run(*command, env=TOOLS)
-    for name in filter(
-        is_selected,
-        (
-            "checks",
-            "compilers",
-            "digests",
-            "exercises",
-            "gates",
-            "growth",
-            "memory",
-            "ngrams",
-            "optimizations",
-            "optimizers",
-            "presets",
-        ),
-    ):
+    for name in filter(is_selected, MEASUREMENTS):
         command = ("python", "-m", "measure", name, f"notebooks/records/{name}.json")
         session.run(*command, env=TOOLS)
     for name in filter(is_selected, ("workers", "workers-exact")):  # two parts of one record
@@ -324,18 +301,18 @@ def records(session: nox.Session) -> None:
 
 
 # Notebooks that use several backends, and the extras to install for these backends.
-TOGETHER = {"side_by_side": "torch,tensorflow,", "comparison": "torch,"}
+MULTI_BACKEND = {"side_by_side": "torch,tensorflow,", "comparison": "torch,"}
 
 
 @nox.session
-@nox.parametrize("name", [nox.param(name, id=name) for name in (*BACKENDS, *TOGETHER)])
+@nox.parametrize("name", [nox.param(name, id=name) for name in (*BACKENDS, *MULTI_BACKEND)])
 def notebooks(session: nox.Session, name: str) -> None:
-    """Make a framework's notebooks, or a notebook in TOGETHER, without any other framework."""
-    frameworks = {"numpy": "workers,", **TOGETHER}.get(name, f"{name},")
+    """Make a framework's notebooks, or a notebook in MULTI_BACKEND, without any other framework."""
+    frameworks = {"numpy": "workers,", **MULTI_BACKEND}.get(name, f"{name},")
     session.install("-e", f".[{frameworks}notebooks]")
     lessons = ("build", "gates", "learn", "fast")
     parts = [f"{lesson}{end}" for lesson in lessons for end in ("", "-student")]
-    names = [name] if name in TOGETHER else [f"{name}-{part}" for part in parts]
+    names = [name] if name in MULTI_BACKEND else [f"{name}-{part}" for part in parts]
     session.run("python", "-m", "make.notebooks", *names, env=TOOLS)
 
 
@@ -374,7 +351,7 @@ def run_all(session: nox.Session) -> None:
         *("lint", "all", "lowest", "frameworks", "mutations", "draws", "faults", "team"),
         *("site", "browser", "wheel"),
         *(f"student({backend})" for backend in BACKENDS),
-        *(f"notebooks({name})" for name in (*BACKENDS, *TOGETHER)),
+        *(f"notebooks({name})" for name in (*BACKENDS, *MULTI_BACKEND)),
         *(("arm",) if shutil.which("qemu-aarch64") else ()),
     ):
         session.notify(name)

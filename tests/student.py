@@ -13,7 +13,7 @@ TRAINING = "model, curve = train()"  # line that starts the first training run
 @functools.cache
 def solutions(backend, lesson="build"):
     """Return the stub and the solution of each function to write, by function name."""
-    parts = lessons.text_of(lesson)
+    parts = lessons.read_parts(lesson)
     pieces = {
         name: (lessons.find(backend, name)[0], num_statements)
         for name, num_statements in lessons.writes(parts, backend).items()

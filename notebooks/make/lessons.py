@@ -92,7 +92,7 @@ def notebook_path(name: str) -> Path:
     return TEXTS / f"{name.replace('-', '/', 1)}.ipynb"
 
 
-def text_of(lesson: str) -> list[Part]:
+def read_parts(lesson: str) -> list[Part]:
     """Return the parts of a lesson's master text."""
     return parse(TEXTS / "lessons" / f"{lesson}.md")
 
@@ -199,7 +199,7 @@ def optimization(part: Part) -> tuple[str, list[str]]:
     return name, functions.split()
 
 
-def code_of(
+def make_code(
     part: Part, backend: str, shown: set[str], stubs: Mapping[str, int] = {}
 ) -> Code | None:
     """Return a part's code, or None if the part has no code or `shown` has all its functions.
@@ -327,7 +327,7 @@ def _cells(
             yield from _folded(_cells(content, backend, None, shown))
         elif kind in BLOCKS:
             yield from _cells(content, backend, to_write, shown)
-        if code := code_of(part, backend, shown, to_write or {}):
+        if code := make_code(part, backend, shown, to_write or {}):
             fenced = f"```{code.language}\n{code.source}\n```"
             yield ("code", code.source) if code.runs else ("markdown", fenced)
 

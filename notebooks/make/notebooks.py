@@ -26,7 +26,7 @@ from .lessons import LESSONS, STUDENT, TEXTS, Cell, Part, notebook_path
 from .readme import RECORDS
 
 # Notebooks that use several backends. Each has a separate master text.
-OWN = {"side_by_side": ("torch", "tensorflow"), "comparison": ("numpy", "torch")}
+MULTI_BACKEND = {"side_by_side": ("torch", "tensorflow"), "comparison": ("numpy", "torch")}
 ALL = (
     *(
         f"{b}-{lesson}{end}"
@@ -34,7 +34,7 @@ ALL = (
         for b in registry.BUILTIN_BACKENDS
         for lesson in LESSONS
     ),
-    *OWN,
+    *MULTI_BACKEND,
 )
 RECORD = re.compile(r'lesson\.record\(\\"([\w-]+)')  # name of a quoted record, in JSON cells
 STUB = re.compile(  # a function to write, up to the placeholder for its body
@@ -52,25 +52,25 @@ VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREAD
 ENVIRONMENT = dict.fromkeys(VARIABLES, "1") | {"PYTHONPATH": str((TEXTS / "support").absolute())}
 
 
-def backends_of(name: str) -> tuple[str, ...]:
+def used_backends(name: str) -> tuple[str, ...]:
     """Return the names of the backends that a notebook uses."""
-    return OWN.get(name, (name.partition("-")[0],))
+    return MULTI_BACKEND.get(name, (name.partition("-")[0],))
 
 
-def parts_of(name: str) -> list[Part]:
+def read_notebook_parts(name: str) -> list[Part]:
     """Return the parts of a notebook's master text; raise RNNScratchError for an unknown name."""
     if name not in ALL:
         raise RNNScratchError(
             f"There is no notebook {name!r}.\nThe notebooks are: {', '.join(ALL)}."
         )
-    return lessons.text_of(name if name in OWN else name.split("-")[1])
+    return lessons.read_parts(name if name in MULTI_BACKEND else name.split("-")[1])
 
 
 def cells(name: str) -> list[Cell]:
     """Return the cells of a notebook, without outputs."""
-    backend = backends_of(name)[0]
-    first, *rest = lessons.cells(parts_of(name), backend, name.endswith(STUDENT))
-    rest.insert(0, Cell("code", SUPPORT.format("" if name in OWN else "../").strip()))
+    backend = used_backends(name)[0]
+    first, *rest = lessons.cells(read_notebook_parts(name), backend, name.endswith(STUDENT))
+    rest.insert(0, Cell("code", SUPPORT.format("" if name in MULTI_BACKEND else "../").strip()))
     return [first, *rest]
 
 
@@ -81,7 +81,7 @@ def fingerprint(name: str) -> str:
     """
     text = json.dumps(cells(name))
     content = hashlib.sha256(text.encode())
-    files = [path for backend in backends_of(name) for path in source_code.files(backend)]
+    files = [path for backend in used_backends(name) for path in source_code.files(backend)]
     files = [path for path in files if _is_used(name, path)]
     files += [RECORDS / f"{record}.json" for record in sorted({*RECORD.findall(text)})]
     if "lesson.run(" in text:
@@ -94,7 +94,7 @@ def fingerprint(name: str) -> str:
 
 def _is_used(name: str, path: Path) -> bool:
     # Return whether a notebook's cells call or show functions of this backend file.
-    lesson = name if name in OWN else name.split("-")[1]
+    lesson = name if name in MULTI_BACKEND else name.split("-")[1]
     if lesson in ("build", "side_by_side"):
         return path.name in ("scratch.py", "machine.py")
     return path.name != "workers.py" or lesson == "fast"
@@ -112,7 +112,7 @@ def is_stale(name: str) -> bool:
 
 def remedy(name: str) -> str:
     """Return the command that remakes a notebook where its frameworks are installed."""
-    return f"nox -s 'notebooks({name if name in OWN else backends_of(name)[0]})'"
+    return f"nox -s 'notebooks({name if name in MULTI_BACKEND else used_backends(name)[0]})'"
 
 
 def execute(name: str) -> str:
@@ -192,7 +192,7 @@ def find_faults(notebook: dict[str, Any], name: str) -> list[str]:
     for place in (str(Path.cwd()), str(Path.home()), sys.prefix, tempfile.gettempdir()):
         if len(place) > 1 and place in text:
             faults.append(f"an output contains a path of this machine, {place}")
-    for backend in backends_of(name):
+    for backend in used_backends(name):
         if f"backend: {backend}" not in text:
             faults.append(f"no output says that {backend} computed it")
     return faults
@@ -202,7 +202,7 @@ def main() -> None:
     """Make the notebooks named on the command line, or all whose frameworks are installed."""
     loadable = set() if sys.argv[1:] else {*registry.loadable(print)}
     try:
-        for name in sys.argv[1:] or [n for n in ALL if loadable.issuperset(backends_of(n))]:
+        for name in sys.argv[1:] or [n for n in ALL if loadable.issuperset(used_backends(n))]:
             notebook_path(name).write_text(execute(name), encoding="utf-8")
             print(f"made {notebook_path(name)}")
     except RNNScratchError as error:

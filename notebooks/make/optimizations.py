@@ -64,7 +64,7 @@ def find(backend: str) -> list[Optimization]:
     paths = source_code.files(backend)
     helpers = [path for path in paths if path.stem not in (*MODULES, "__init__")]
     fast = [path for path in paths if path.stem == "fast"]
-    return [optimization for path in (*fast, *helpers) for optimization in _of_file(path)]
+    return [optimization for path in (*fast, *helpers) for optimization in _find_in_file(path)]
 
 
 def names(backend: str) -> list[str]:
@@ -119,7 +119,7 @@ def _workload(gain: Gain) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _of_file(path: Path) -> list[Optimization]:
+def _find_in_file(path: Path) -> list[Optimization]:
     lines = path.read_text(encoding="utf-8").splitlines()
     matches = ((n, re.match(r"(?:def|class) (\w+)", line)) for n, line in enumerate(lines))
     definitions = [(index, match[1]) for index, match in matches if match]

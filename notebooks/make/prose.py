@@ -88,13 +88,13 @@ def linked(text: str) -> str:
 
     def link(match: re.Match[str]) -> str:
         lesson, anchor = match[1], match[2] or ""
-        fragment = f"#{heading_of(lesson, anchor).replace(' ', '-')}" if anchor else ""
+        fragment = f"#{find_heading(lesson, anchor).replace(' ', '-')}" if anchor else ""
         return f"](../torch/{lesson}.ipynb{fragment})"
 
     return re.sub(r"\]\((build|gates|learn|fast)\.md(?:#([\w-]+))?\)", link, text)
 
 
-def heading_of(lesson: str, anchor: str) -> str:
+def find_heading(lesson: str, anchor: str) -> str:
     """Return the lesson's heading with this anchor; raise RNNScratchError if no heading has it."""
     text = (LESSONS / f"{lesson}.md").read_text(encoding="utf-8")
     for heading in re.findall(r"^#+ (.*)$", FENCE.sub("", text), re.MULTILINE):

@@ -134,6 +134,12 @@ def figure_name(picture: bytes) -> str:
     return f"{STATIC}/figures/{hashlib.sha256(picture).hexdigest()[:16]}.png"
 
 
+def alt_text(source: str) -> str:
+    """Return the description in a cell's comment "# Figure NAME: ...", escaped, or ""."""
+    figure = FIGURE.search(source)
+    return html.escape(figure[2].replace("\n# ", " ")) if figure else ""
+
+
 def _panels(
     kind: str, panels: Mapping[tuple[str, ...], str], places: Mapping[tuple[str, ...], str]
 ) -> str:
@@ -143,9 +149,7 @@ def _panels(
 
 def _output(output: Output, source: str) -> str:
     if output.picture:
-        figure = FIGURE.search(source)
-        alt = html.escape(figure[2].replace("\n# ", " ")) if figure else ""
         name = figure_name(output.picture)
-        return f'<figure><img src="{name}" loading="lazy" alt="{alt}"></figure>'
+        return f'<figure><img src="{name}" loading="lazy" alt="{alt_text(source)}"></figure>'
     text = html.escape(output.text.rstrip("\n"), quote=False).replace("\n", BREAK)
     return f'<pre class="output" tabindex="0">{text}</pre>'

@@ -36,7 +36,7 @@ def render(backends: Sequence[str]) -> dict[str, str]:
     results, pages = read_results(backends), {}
     for lesson in lessons.LESSONS:
         context = Context(results, {backend: set() for backend in backends})
-        pages[lesson] = _page(lessons.text_of(lesson), backends, context)
+        pages[lesson] = _page(lessons.read_parts(lesson), backends, context)
     return pages
 
 
@@ -102,7 +102,7 @@ def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
         elif part.kind in lessons.BLOCKS:
             content = _page(part.content, names, context)
             yield Item(content) if names == list(backends) else Item(notes={tuple(names): content})
-        codes = {name: lessons.code_of(part, name, context.used[name]) for name in names}
+        codes = {name: lessons.make_code(part, name, context.used[name]) for name in names}
         if available := {name: code for name, code in codes.items() if code}:
             yield Item(codes=available)
 

@@ -21,14 +21,14 @@ DATA, START = "data.js", "start.js"
 
 def parts() -> dict[str, str]:
     """Return the HTML of the interactive parts, keyed by the name in a page's marks."""
-    expected = play.read()[play.PRESET]["expected"]
+    networks = play.read()
     values = {
         "network": play.PRESET,
-        "written": expected["greedy"],
+        "written": networks[play.PRESET]["expected"]["greedy"],
         "start_scripts": (play.SCRIPT.name, *page.SCRIPTS[:-1], START),
         "scripts": (play.SCRIPT.name, *page.SCRIPTS, DATA, *TRAINING),
         "controls": (page.FOLDER / page.CONTROLS).read_text(encoding="utf-8"),
-        "prefixes": dict.fromkeys(saved["expected"]["prefix"] for saved in play.read().values()),
+        "prefixes": dict.fromkeys(saved["expected"]["prefix"] for saved in networks.values()),
     }
     names = ("writer", "networks", "difference")
     html = {name: prose.TEMPLATES.get_template(f"{name}.html").render(values) for name in names}

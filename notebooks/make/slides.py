@@ -25,7 +25,7 @@ from pygments.lexers import PythonLexer
 
 from rnn_scratch import registry
 
-from . import lessons, prose
+from . import lessons, prose, site_code
 from .lessons import LESSONS, MARKS, notebook_path
 
 SLIDES = Path("build/slides")
@@ -56,7 +56,7 @@ def marked_notebook(name: str) -> dict[str, Any]:
     notebook = json.loads(notebook_path(name).read_text(encoding="utf-8"))
     outputs = {"".join(c["source"]): c["outputs"] for c in notebook["cells"] if "outputs" in c}
     backend, lesson = name.split("-")
-    cells = lessons.cells(lessons.text_of(lesson), backend, marked=True)
+    cells = lessons.cells(lessons.read_parts(lesson), backend, marked=True)
     return {
         "cells": [
             {"cell_type": kind, "source": source, "outputs": outputs.get(source, [])}
@@ -147,8 +147,7 @@ def _code(source: str, outputs: list[Any], printed: bool) -> Iterator[Part]:
     functions = all(isinstance(node, ast.FunctionDef) for node in ast.parse(source).body)
     if functions:
         yield from map(_highlighted, source.split("\n\n\n"))
-    figure = re.match(r"# Figure [\w-]+: (.*(?:\n#.*)*)", source)
-    alt = html.escape(" ".join(figure[1].replace("\n#", "").split()) if figure else "")
+    alt = site_code.alt_text(source)
     for output in outputs:
         data = output.get("data", {})
         if image := data.get("image/png"):

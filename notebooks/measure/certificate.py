@@ -12,10 +12,10 @@ between two frameworks.
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from measure.measuring import write
 from rnn_scratch import exact, registry
@@ -135,7 +135,7 @@ def main(file: str, epochs: str = "500") -> None:
     """Train with the chapter's settings and with others, and write the record."""
     text = books.load("time-machine")
     result = compare(Settings(num_epochs=int(epochs), exact=True), text)
-    record = {name: getattr(result, name) for name in result.__struct_fields__}
+    record = structs.asdict(result)
     observed = Settings(num_epochs=min(OBSERVED_EPOCHS, int(epochs)), exact=True)
     certificate = certify(registry.BUILTIN_BACKENDS, observed, text)
-    write(Path(file), {**record, "others": list(others(text)), "certificate": certificate})
+    write(file, {**record, "others": list(others(text)), "certificate": certificate})

@@ -3,7 +3,7 @@
 A copy of the backend gets the compiler by the patch in `compile/BACKEND.diff`. The plain model, its
 compiled copy, `fast` and the framework's own layer take turns in one process, with the `rnn` cell,
 float32 and the chapter's sizes. FILE gets milliseconds per minibatch, and the seconds by which the
-first minibatch takes longer than later minibatches. It takes about ten minutes.
+first minibatch takes longer than later minibatches. All measurements take about ten minutes.
 """
 
 import statistics

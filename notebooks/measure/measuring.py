@@ -16,9 +16,9 @@ from rnn_scratch.system import host, processes
 NUMBERS = itertools.count()
 
 
-def spawn(function, *arguments, timeout=7200, **environment):
+def spawn(function, *arguments, **environment):
     """Run a generator function in a separate process; return the single value that it yields."""
-    (value,) = ask(function, *arguments, timeout=timeout, **environment)
+    (value,) = ask(function, *arguments, **environment)
     return value
 
 

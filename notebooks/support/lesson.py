@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 NOTEBOOKS = Path(__file__).parents[1]
-LESSON = 10_000  # training characters of the story; the next 5000 are held out
+NUM_TRAIN_TOKENS = 10_000  # training characters of the story; the next 5000 are held out
 
 
 def start(backend: str) -> Any:
@@ -43,7 +43,7 @@ def text() -> tuple[list[str], Any, Any]:
 
     vocab = vocabulary.build(story())
     tokens = vocabulary.encode(story(), vocab)
-    return vocab, tokens[:LESSON], tokens[LESSON : LESSON * 3 // 2]
+    return vocab, tokens[:NUM_TRAIN_TOKENS], tokens[NUM_TRAIN_TOKENS : NUM_TRAIN_TOKENS * 3 // 2]
 
 
 def train(backend: str, **arguments: Any) -> Any:
@@ -55,7 +55,7 @@ def train(backend: str, **arguments: Any) -> Any:
         return rnn_scratch.train(
             backend,
             corpus="tide-clock",
-            max_tokens=LESSON,
+            max_tokens=NUM_TRAIN_TOKENS,
             threads=1,
             run=Path(folder, "run"),
             report=Report(),  # ignores all events

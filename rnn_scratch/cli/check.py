@@ -22,7 +22,7 @@ from ..settings import Settings, Workers, option_name
 from ..text import books, dataset
 from ..training.runtime import Runtime
 from ..workers import launch
-from .options import click_type, json_option, separated, settings_options, specified, text_options
+from .options import click_type, separated, settings_options, specified, text_options
 from .screen import Screen
 
 EXACT_EPOCHS = 50  # default number of epochs in exact mode
@@ -64,7 +64,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> list[int
     type=click.IntRange(1, 1_000_000),
     help=f"Number of drawn cases; their seeds start at --seed.  [default: {NUM_DRAWS}]",
 )
-@json_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @text_options()
 @settings_options(omit=["cell"], num_epochs=EXACT_EPOCHS)
 def check(

@@ -92,7 +92,7 @@ def compare(
     for name in names:
         registry.find(name)
     variants = [validate("model", model, Variant) for model in separated(models)]
-    candidates = [Candidate(name, variant) for name in dict.fromkeys(names) for variant in variants]
+    candidates = [Candidate(name, variant) for name in names for variant in variants]
     if not candidates:
         raise RNNScratchError("No backend loads.", "To see why: rnn-scratch backends")
     varied, values = _varied(vary) if vary else (None, [])

@@ -51,7 +51,6 @@ def backends() -> None:
 def _cells(folder: Path, record: RunRecord, history: list[Epoch]) -> list[str]:
     settings, session = record.settings, record.sessions[-1]
     last = history[-1] if history else None
-    is_held_out = last is not None and last.valid_loss is not None
     layers = f"{settings.num_layers} x " if settings.num_layers > 1 else ""
     return [
         str(folder),
@@ -60,6 +59,6 @@ def _cells(folder: Path, record: RunRecord, history: list[Epoch]) -> list[str]:
         record.text.corpus,
         f"{last.epoch if last else 0}/{settings.num_epochs}",
         format_perplexity(last.perplexity) if last else "",
-        format_perplexity(last.valid_perplexity) if last and is_held_out else "",
+        format_perplexity(last.valid_perplexity) if last and last.valid_loss is not None else "",
         "running or killed" if session.outcome == "running" else session.outcome,
     ]

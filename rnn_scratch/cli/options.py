@@ -103,7 +103,6 @@ def text_options(default: str = "time-machine, or tide-clock if that is unavaila
 best_option = click.option(
     "--best", is_flag=True, help="Use the epoch with the lowest held-out loss."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def separated(text: str) -> list[str]:

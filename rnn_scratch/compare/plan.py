@@ -62,7 +62,7 @@ def new_record(
     for value in plan.varied_values:
         dataset.prepare(text, settings_at(plan, settings, value)[0])  # raises if text is too short
     prepared = dataset.prepare(text, settings)
-    record = Comparison(
+    return Comparison(
         format=COMPARISON_FORMAT,
         command=truncate(command),
         started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -74,7 +74,6 @@ def new_record(
         unigram=inference.unigram(prepared.valid) if len(prepared.valid) else None,
         candidates=list(candidates),
     )
-    return record
 
 
 def settings_at(plan: Plan, settings: Settings, value: int | None) -> tuple[Settings, int]:
@@ -85,11 +84,9 @@ def settings_at(plan: Plan, settings: Settings, value: int | None) -> tuple[Sett
         raise RNNScratchError(
             f"`--vary` cannot vary {plan.vary}.", f"Vary one of: {', '.join(VARIED)}."
         )
-    changes: dict[str, Any] = {plan.vary: value}
     if plan.vary == "threads":
-        validate("threads", value, Threads)
-    threads = changes.pop("threads", plan.threads)
-    return replace(settings, **changes), threads
+        return settings, validate("threads", value, Threads)
+    return replace(settings, **{plan.vary: value}), plan.threads
 
 
 def create_folder(output: Path | None) -> Path:

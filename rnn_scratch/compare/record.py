@@ -28,8 +28,6 @@ VARIED = {  # settings that can be varied, and their axis labels
     "threads": "threads",
 }
 Phase = Literal["training", "timing"]
-
-
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=ONE_LINE)]
 Whole = Annotated[int, Meta(ge=0, le=2**53)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
@@ -46,7 +44,7 @@ class Plan(Record, omit_defaults=False):
     repeats: Count = 5  # timing processes per candidate
     seeds: Count = 1  # training runs per candidate
     vary: Annotated[str, Meta(pattern=rf"^({'|'.join(VARIED)})\Z")] | None = None
-    values: Annotated[list[Count], Meta(max_length=32)] = []  # values of the varied setting
+    values: list[Count] = []  # values of the varied setting
     target: Perplexity | None = None  # held-out perplexity at which a training run ends
     timeout: Seconds = 900.0  # seconds of silence after which a child process is killed
 

@@ -78,7 +78,7 @@ EXECUTED = [
 
 @pytest.mark.parametrize("name", EXECUTED)
 def test_notebook_runs_on_the_real_framework(name, backend_names, monkeypatch):
-    require_tested(backend_names, *notebooks.backends_of(name))
+    require_tested(backend_names, *notebooks.used_backends(name))
     backend, _, lesson = name.partition("-")
     if lesson == "fast":
         require_engine(backend)  # a cell trains with two workers
@@ -145,7 +145,7 @@ def test_notebook_links_lead_to_existing_targets(name):
         assert not file or (CLONE / lessons.notebook_path(name).parent / file).exists(), file
         assert not is_notebook or (notebooks.STUDENT in file) == (notebooks.STUDENT in name)
         assert file or f"# {heading.replace('-', ' ')}" in text
-    assert links or name.partition("-")[0] in notebooks.OWN
+    assert links or name.partition("-")[0] in notebooks.MULTI_BACKEND
 
 
 def test_slides_are_few_and_load_nothing(tmp_path, monkeypatch):

@@ -53,7 +53,7 @@ def test_pages_contain_all_code_of_the_notebooks(pages, backend):
     visible_text = html.unescape(re.sub(r"<[^>]*>", "", markdown))
     assert source_code.find(backend, "step")[0].source in "\n".join(code_of(markdown)[backend])
     for lesson in lessons.LESSONS:
-        parts = [part for part in lessons.text_of(lesson) if part.kind != "notebook"]
+        parts = [part for part in lessons.read_parts(lesson) if part.kind != "notebook"]
         for cell in lessons.cells(parts, backend):
             read = re.findall(r"```(?:python|diff)\n(.*?)\n```", cell.source, re.DOTALL)
             for source in [cell.source] if cell.kind == "code" else read:

@@ -71,7 +71,7 @@ def execute(source, names):
 @functools.cache
 def cells(backend):
     """Return the cells of the first student notebook up to its first training run."""
-    parts = lessons.text_of("build")
+    parts = lessons.read_parts("build")
     end = next(n for n, part in enumerate(parts) if TRAINING in part.content)
     return lessons.cells(parts[: end + 1], backend, student=True)
 
@@ -228,7 +228,7 @@ def test_functions_to_write_have_hint_and_points():
         functions, sources = {}, []
         for lesson in lessons.LESSONS:
             functions |= solutions(backend, lesson)
-            copy = lessons.cells(lessons.text_of(lesson), backend, student=True)
+            copy = lessons.cells(lessons.read_parts(lesson), backend, student=True)
             sources += [cell.source for cell in copy]
         for name, (stub, _) in functions.items():
             (index,) = (n for n, source in enumerate(sources) if stub in source)
