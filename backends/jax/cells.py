@@ -8,8 +8,8 @@ from .scratch import CELLS
 
 def gate(x, h, name, params):
     """Compute the gate `name` (B, H), with values between 0 and 1, from x (B, V) and h (B, H)."""
-    z = x @ params[f"W_x{name}"] + h @ params[f"W_h{name}"] + params[f"b_{name}"]
-    return jax.nn.sigmoid(z)
+    preactivation = x @ params[f"W_x{name}"] + h @ params[f"W_h{name}"] + params[f"b_{name}"]
+    return jax.nn.sigmoid(preactivation)
 
 
 def gru(x, state, params):

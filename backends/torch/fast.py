@@ -70,7 +70,7 @@ class Recurrence(torch.autograd.Function):
         """Compute the hidden states, overwriting the inputs."""
         # In place: hidden states overwrite inputs, because allocation takes longer than addition.
         hiddens, h = inputs, h_0
-        product = make_matmul(W_h, len(inputs))
+        product = make_matmul(W_h, len(inputs))  # product(h, z) = z + h @ W_h
         activation = partial(torch.clamp, min=0) if relu else tanh
         for z in hiddens.unbind():
             h = activation(product(h, z), out=z)  # (B, H)

@@ -3,9 +3,8 @@
 Each text is split in three: the first 95 % are for training and validation, the rest is for the
 test. Epochs and presets were chosen on the validation text; the figures that pages quote are of the
 test text. Every preset except `chapter` trains on one thread with the options of `train --preset`:
-`shakespeare` with every backend, the other presets with PyTorch. If NANOGPT, a clone of
-github.com/karpathy/nanoGPT, is given, it also trains with its recipe for a CPU, on one thread and
-the same parts of the text. The README quotes FILE. It takes about half an hour.
+`shakespeare` with every backend, the other presets with PyTorch. NANOGPT is a clone of
+github.com/karpathy/nanoGPT; its CPU recipe trains under the same conditions. All take half an hour.
 """
 
 import os
@@ -55,7 +54,7 @@ def split(corpus: str) -> tuple[str, str]:
 
 
 def measure(arguments: dict[str, Any], backend: str) -> Iterator[dict[str, Any]]:
-    """Train; yield losses in nats on validation and test text, and the model's size."""
+    """Train; yield the CPU seconds, the model's size, and validation and test losses in nats."""
     with tempfile.TemporaryDirectory() as parent:
         files = [Path(parent, f"{name}.txt") for name in ("train", "test")]
         for file, part in zip(files, split(arguments["corpus"])):
@@ -67,6 +66,7 @@ def measure(arguments: dict[str, Any], backend: str) -> Iterator[dict[str, Any]]
         seconds = time.process_time() - start
         yield {
             "backend": backend,
+            "environment": run.record.sessions[-1].environment,
             "cpu_seconds": round(seconds),
             # Names of optimizer slots have a prefix, such as "m.".
             "parameters": sum(a.size for name, a in run.arrays.items() if "." not in name),

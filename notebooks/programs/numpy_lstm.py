@@ -48,8 +48,8 @@ def encode(tokens, params):
 
 def gate(x, h, name, params):
     """Compute the gate `name` (B, H), with values between 0 and 1, from x (B, V) and h (B, H)."""
-    z = x @ params[f"W_x{name}"] + h @ params[f"W_h{name}"] + params[f"b_{name}"]
-    return 1 / (1 + np.exp(-z))
+    preactivation = x @ params[f"W_x{name}"] + h @ params[f"W_h{name}"] + params[f"b_{name}"]
+    return 1 / (1 + np.exp(-preactivation))
 
 
 def lstm(x, state, params):
