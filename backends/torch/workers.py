@@ -11,8 +11,8 @@ from rnn_scratch.workers import mpi
 
 from .scratch import OPTIMIZERS, clip, gradients
 
-# Keep the tensors of the last exchange alive: if a PyTorch thread held the last reference to one of
-# these tensors, older versions of PyTorch (such as 2.2) could deadlock at exit.
+# Keep the tensors of the last two exchanges alive: if a PyTorch thread held a tensor's last
+# reference, older versions of PyTorch (such as 2.2) could deadlock in `leave` or at exit.
 _last_tensors = []
 
 
@@ -36,7 +36,7 @@ def all_gather(tensors):
     """Gather each tensor from all workers; return the copies in rank order."""
     vector = torch.cat([t.detach().reshape(-1) for t in tensors])  # one exchange for all tensors
     rows = [torch.empty_like(vector) for _ in range(distributed.get_world_size())]
-    _last_tensors[:] = [vector, *rows]
+    _last_tensors[:] = [*_last_tensors[-1:], (vector, *rows)]
     try:
         distributed.all_gather(rows, vector)
     except RuntimeError as error:  # another worker has ended, or the device is MPS
