@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from ..contract import Arrays
-from ..exact import GRID
+from ..exact import FINE_GRID, GRID
 from ..parameters import trained_arrays
 from ..randomness import generator
 from ..settings import Settings
@@ -79,7 +79,8 @@ def describe(factor: float) -> str:
 def is_untrained(start: Arrays, arrays: Arrays) -> bool:
     """Return whether training changed the parameters only by rounding them to the grid."""
     params = [name for name in start if "." not in name]
-    return all(np.abs(start[name] - arrays[name]).max() < GRID for name in params)
+    grid = GRID if len(params) == len(start) else FINE_GRID
+    return all(np.abs(start[name] - arrays[name]).max() < grid for name in params)
 
 
 def doubts(settings: Settings, text: books.Text, arrays: Arrays | None = None) -> list[str]:

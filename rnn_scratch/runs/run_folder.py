@@ -61,7 +61,7 @@ def create(folder: Path | None, backend: str) -> Path:
             return folder
         raise RNNScratchError(
             f"The run folder {folder} already exists.",
-            "Choose another folder with `run`, or resume the run in it:\n"
+            "Choose another folder with `run`, or resume the existing run:\n"
             f"rnn-scratch train --resume {folder} --num-epochs N",
         )
     try:
@@ -104,7 +104,7 @@ def history(folder: Path, size: int | None = None, sha256: str | None = None) ->
     """
     path, epochs = folder / HISTORY, list[Epoch]()
     missing_error = Damaged(f"{path} does not exist.", BACKUP)
-    data = files.read(path, MAX_HISTORY, missing_error)[:size] if path.exists() else b""
+    data = files.read(path, MAX_HISTORY, missing_error)[:size] if size or path.exists() else b""
     try:
         for line in io.BytesIO(data[: data.rfind(b"\n") + 1]):  # yields one line at a time
             epochs.append(msgspec.json.decode(line, type=Epoch))
@@ -118,7 +118,7 @@ def history(folder: Path, size: int | None = None, sha256: str | None = None) ->
 
 
 def best(epochs: Iterable[Epoch | None]) -> Epoch | None:
-    """Return the first epoch with the lowest loss on held-out text, or None if there is none."""
+    """Return the first epoch with the lowest loss on held-out text, or None without such text."""
     losses = [(row.valid_loss, row) for row in epochs if row and row.valid_loss is not None]
     return min(losses, key=lambda pair: pair[0])[1] if losses else None
 
