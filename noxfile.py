@@ -90,7 +90,7 @@ def run_tests(session: nox.Session, extras: str, *options: str, pins: Sequence[s
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check the code style, the types, and the CI workflow."""
-    session.install("-e", ".", "ruff", "mypy", "types-requests", "check-jsonschema", "zizmor")
+    session.install("-e", ".", "ruff", "mypy", "check-jsonschema", "zizmor")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     support = (f"notebooks/support/{name}.py" for name in ("drawings", "grading", "lesson"))
@@ -192,7 +192,7 @@ def arm(session: nox.Session) -> None:
 
 @nox.session
 def benchmark(session: nox.Session) -> None:
-    """Compare all backends briefly, with one and two threads, and keep the record."""
+    """Compare all backends briefly; options after `--` go to `rnn-scratch compare`."""
     session.install("-e", ".[all]")
     options = f"--models {','.join(VARIANTS)} --epochs 2 --repeats 3 --vary threads=1,2"
     session.run("rnn-scratch", "compare", *options.split(), *session.posargs)

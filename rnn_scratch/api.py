@@ -12,7 +12,7 @@ from .check import growth
 from .errors import RNNScratchError
 from .runs import inference, run_folder, sessions
 from .runs.inference import Evaluation
-from .runs.notebook_card import Live, notebook_shell
+from .runs.notebook_plot import LivePlot, notebook_shell
 from .runs.progress import LineReport
 from .runs.run import Run, resolve_run
 from .runs.sessions import Work, require_held_out, resumed_settings
@@ -70,8 +70,8 @@ def train(
             epochs. Requires `valid_share` or `valid_tokens`.
         run: Folder to create. Default: a new dated folder under ``runs/``.
         report: Function that is called with each line of progress, or a `Report` that receives
-            every event. Default: a card in a notebook, printed lines in an interactive session,
-            nothing in a program.
+            every event. Default: a live plot in a notebook, printed lines in an interactive
+            session, nothing in a program.
         **settings: Fields of `Settings`, such as ``num_hiddens=256``. ``**PRESETS["minute"]``
             passes the arguments of a preset. If you override a preset's `optimizer`, override its
             `lr`, too.
@@ -126,7 +126,7 @@ def resume(
     report: Report | Callable[[str], object] | None = None,
     **settings: Any,
 ) -> Run | None:
-    """Resume a run; the results equal an uninterrupted run's results, bit for bit.
+    """Resume a run; with the same runtime, results equal an uninterrupted run's, bit for bit.
 
     Args:
         run: A run, its folder, or its short name, such as "last".
@@ -225,7 +225,7 @@ def predict(
         backend: Name of the backend. Default: the last session's backend.
         model: Variant. Default: the last session's variant; with another backend, "scratch".
         device: Device. Default: the best available device.
-        threads: Number of threads. Default: the last session's number; see `train`.
+        threads: Number of threads. Default: the last session's or, with another backend, `train`'s.
         eager: Whether to run functions uncompiled.
 
     Returns:
@@ -263,7 +263,7 @@ def evaluate(
         backend: Name of the backend, as in `predict`.
         model: Variant. Default: the last session's variant; with another backend, "scratch".
         device: Device. Default: the best available device.
-        threads: Number of threads. Default: the last session's number; see `train`.
+        threads: Number of threads. Default: the last session's or, with another backend, `train`'s.
         eager: Whether to run functions uncompiled.
 
     Returns:
@@ -277,7 +277,7 @@ def evaluate(
 
 
 def _train(work: Work, rank: int | None, report: Report) -> Run | None:
-    # Train in this process, or start a process for each worker.
+    # Train with one or several workers; a launcher gives each process its `rank`.
     require_held_out(work.settings, work.patience)
     launch.require_shares(work.settings.batch_size, work.runtime.workers)
     if work.runtime.workers == 1:
@@ -293,5 +293,5 @@ def _reporter(report: Report | Callable[[str], object] | None) -> Report:
             raise RNNScratchError(f"`report` must be a function or a Report (got {report!r}).")
         return LineReport(report)
     if notebook_shell() is not None:
-        return Live(print)
+        return LivePlot(print)
     return LineReport(print) if hasattr(sys, "ps1") else Report()

@@ -421,7 +421,7 @@ def train_epoch(
         updates: Hyperparameters for each minibatch.
         carry: Whether to carry the state from minibatch to minibatch (sequential partitioning)
             instead of starting every minibatch with zeros (random sampling).
-        state: State before the first minibatch; None for zeros.
+        state: State before the first minibatch; None for zeros. Ignored unless `carry` is true.
 
     Returns:
         The mean loss of each minibatch in nats, and the last state, from which another call can
@@ -461,7 +461,7 @@ def predict(
 def build(arrays: Arrays, options: Options) -> Model:
     """Build a model from initial values; ``fast`` and ``concise`` also define this function.
 
-    If a built-in layer has a second, redundant bias, this bias stays zero and is not trained.
+    If a built-in layer has a second bias, this bias stays zero and is not trained.
 
     Args:
         arrays: Initial values, as for `params`.
@@ -577,10 +577,10 @@ def set_eager(eager: bool) -> None:
 
 
 def synchronize(tensors: Sequence[Tensor], device: str) -> None:
-    """Block until the device has computed these tensors and finished all other work.
+    """Block until the device has computed these tensors.
 
-    Some asynchronous frameworks can only wait for specific tensors, so timing code passes its
-    results.
+    Some frameworks wait for all work on the device, others only for these tensors, so timing code
+    passes its results.
     """
 
 

@@ -36,11 +36,11 @@ STATE_GRID = 2.0**-10  # grid of the carried state
 MIN_VALUE = 2.0**-100  # smaller slot values become 0, because some frameworks flush subnormals
 
 
-def update(rule: Update) -> Update:
-    """Return `rule` for exact mode: the exact optimizer, and constants rounded to float32."""
+def exact_update(update: Update) -> Update:
+    """Return `update` for exact mode: the exact optimizer, and constants rounded to float32."""
     names = "lr", "weight_decay", "beta1", "beta2", "epsilon"
-    constants = {name: float(np.float32(getattr(rule, name))) for name in names}
-    return rule._replace(optimizer=f"exact {rule.optimizer}", **constants)
+    constants = {name: float(np.float32(getattr(update, name))) for name in names}
+    return update._replace(optimizer=f"exact {update.optimizer}", **constants)
 
 
 def digest(arrays: Arrays) -> str:

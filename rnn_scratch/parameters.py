@@ -43,7 +43,7 @@ def trained_arrays(model: Model) -> Arrays:
 
 
 def select_layer(params: Params, layer: int) -> Params:
-    """Return a layer's parameters under the first layer's names; `layer` is an index from 0."""
+    """Return a layer's parameters under the first layer's names; for layer 0, return `params`."""
     if layer == 0:
         return params
     suffix = _suffix(layer)

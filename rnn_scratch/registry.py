@@ -2,22 +2,21 @@
 
 import hashlib
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points, version
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import NamedTuple
 
 import numpy as np
-from msgspec import Meta
 
 from .contract import MODULES, OPTIMIZERS, Arrays, Backend, Model, Options, bind
 from .errors import NotOffered, RNNScratchError, format_value
 from .settings import Threads, Variant, closest, validate
 from .system import processes
-from .system.records import Line, Record, Versions
+from .system.terminal import LogLine
 
 GROUP = "rnn_scratch.backends"
 OPTIONAL = ("fast", "concise", "workers")  # modules that a backend may lack
@@ -26,11 +25,11 @@ PROBE_TIMEOUT = 120.0  # seconds within which a backend must load
 FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "mxnet": "MXNet", "jax": "JAX"}
 
 
-class Usable(Record):
+class BackendReport(NamedTuple):
     """The report of a backend that loads: its libraries' versions, and its devices, best first."""
 
-    environment: Versions
-    devices: Annotated[list[Line], Meta(min_length=1, max_length=1000)]
+    environment: dict[str, str]
+    devices: list[str]
 
 
 def names() -> list[str]:
@@ -104,10 +103,10 @@ def source_version(package: str) -> str:
 
 def how_to_install(name: str) -> str:
     """Return a hint with the command that installs an extra, such as a backend's framework."""
-    return f"Install it in the folder of the clone: pip install -e '.[{name}]'"
+    return f"To install it, run in the clone's folder: pip install -e '.[{name}]'"
 
 
-def default(log: Callable[[str], object]) -> str:
+def default(log: LogLine) -> str:
     """Return "torch" or, if PyTorch is not installed, log a hint and return "numpy"."""
     if find_spec("torch") is not None:
         return "torch"
@@ -129,9 +128,9 @@ def check_device(names: Sequence[str], device: str) -> None:
     if device in ("auto", "cpu"):  # supported by all backends
         return
     reports = probes(names)
-    devices = {n: usable.devices for n, usable in reports.items() if not isinstance(usable, str)}
-    if devices and not any(device in names for names in devices.values()):
-        lines = "".join(f"\n  {name}: {', '.join(names)}" for name, names in devices.items())
+    available = {name: r.devices for name, r in reports.items() if not isinstance(r, str)}
+    if available and not any(device in devices for devices in available.values()):
+        lines = "".join(f"\n  {name}: {', '.join(devices)}" for name, devices in available.items())
         raise RNNScratchError(
             f"`device` must be auto or a device of this machine (got {format_value(device)}).",
             f"The devices are:{lines}",
@@ -202,7 +201,7 @@ def workers(name: str, backend: Backend) -> ModuleType:
     return backend.workers
 
 
-def loadable(log: Callable[[str], None]) -> list[str]:
+def loadable(log: LogLine) -> list[str]:
     """Return the names of the backends that load; log the error of every other backend."""
     answers = probes(names())
     for name, answer in answers.items():
@@ -211,10 +210,10 @@ def loadable(log: Callable[[str], None]) -> list[str]:
     return [name for name, answer in answers.items() if not isinstance(answer, str)]
 
 
-def probes(names: Sequence[str]) -> dict[str, Usable | str]:
+def probes(names: Sequence[str]) -> dict[str, BackendReport | str]:
     """Load each backend in a child process, which may crash; return reports or errors by name."""
     calls = {name: partial(_describe, name) for name in names}
-    reports: dict[str, Usable | str] = {}
+    reports: dict[str, BackendReport | str] = {}
     with processes.start(calls, timeout=PROBE_TIMEOUT) as (_, answers):
         for name, answer in answers:
             if answer is not None:
@@ -222,10 +221,10 @@ def probes(names: Sequence[str]) -> dict[str, Usable | str]:
     return {name: reports[name] for name in names}
 
 
-def _describe(name: str) -> Iterator[Usable]:
+def _describe(name: str) -> Iterator[BackendReport]:
     backend = load(name)
     backend.machine.set_threads(None)  # TensorFlow requires this before devices()
-    yield Usable(
+    yield BackendReport(
         environment=backend.machine.environment(), devices=backend.machine.devices("float32")
     )
 

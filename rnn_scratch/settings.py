@@ -252,4 +252,4 @@ def update_rule(settings: Settings, lr: float | None = None) -> Update:
     shared = {name: fields[name] for name in Update._fields if name in fields}
     theta = math.inf if settings.theta is None else settings.theta
     update = Update(**shared | {"theta": theta, "lr": settings.lr if lr is None else lr})
-    return exact.update(update) if settings.exact else update
+    return exact.exact_update(update) if settings.exact else update

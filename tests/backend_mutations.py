@@ -63,9 +63,9 @@ def from_lesson(mistake: mistakes.Mistake) -> Mutation:
     return Mutation(name, function, "", changes, file, options=options)
 
 
-def in_gradients(condition: str, scale: float = 0.5) -> dict[str, tuple[str, ...]]:
-    """Return changes, by backend, that scale all gradients of minibatches that meet `condition`."""
-    scaled = f"{{n: g * ({scale} if {condition} else 1) for n, g in %s.items()}}"
+def in_gradients(condition: str) -> dict[str, tuple[str, ...]]:
+    """Return changes, by backend, that halve all gradients of minibatches that meet `condition`."""
+    scaled = f"{{n: g * (0.5 if {condition} else 1) for n, g in %s.items()}}"
     return {
         "numpy": (", grads, detach(state)", f", {scaled % 'grads'}, detach(state)"),
         "torch": ("dict(zip(model.params, grads))", scaled % "dict(zip(model.params, grads))"),
@@ -424,8 +424,7 @@ MUTATIONS = [
     }, "fast.py", "fast"),
     Mutation("first step left out of the gradient of W_hh", "gradients", "W_hh", {
         **dict.fromkeys(("numpy", "torch"), ("d_W_h += h_0.T @ dz[0]", "pass")),
-        "tensorflow": ("flatten(dz), options.device)", "flatten(dz[1:]), options.device)",
-                       "flatten(hiddens[:-1])", "flatten(hiddens[1:-1])"),
+        "tensorflow": ("weight_grad(hiddens[:-1], dz, ", "weight_grad(hiddens[1:-1], dz[1:], "),
         "mxnet": ("weight_grad(previous, dz)", "weight_grad(previous[len(h_0) :], dz[len(h_0) :])"),
         "jax": ("flatten(previous).T @ flatten(dz)", "flatten(previous[1:]).T @ flatten(dz[1:])"),
     }, "fast.py", "fast"),
@@ -559,7 +558,7 @@ MUTATIONS = [
     )),
 ]  # fmt: skip
 
-# Mutations that the check cannot detect, because it never changes the number of threads.
+# Mutations that the check cannot detect, because it does not verify the number of threads.
 THREAD_MUTATIONS = [
     Mutation("number of threads ignored", "set_threads", "returned", {
         "numpy": ("threadpoolctl.threadpool_limits(limits=threads or _DEFAULT_THREADS, "
@@ -633,8 +632,8 @@ DEVICE_MUTATIONS = [
     Mutation("the norm computed on the host", "clip", "raised", {
         "jax": ("jnp.sqrt(sum(", "(lambda x: tensor(to_arrays({0: x})[0] ** 0.5, 'cpu'))(sum("),
     }),
-    # The check notices it where a gradient flows through two minibatches.
-    Mutation("gradients where TensorFlow would compute it", "detach", "device", {
+    # Detected only if a gradient flows through two minibatches.
+    Mutation("gradients on TensorFlow's default device", "detach", "device", {
         "tensorflow": ("@run_on_model_device\ndef gradients", "def gradients")}),
 ]  # fmt: skip
 

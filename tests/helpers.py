@@ -345,12 +345,12 @@ def epoch_row(epoch, **fields):
     return Epoch(epoch=epoch, **{**row, **fields})
 
 
-CONTRIBUTING = (CLONE / "notebooks" / "site" / "extending.md").read_text(encoding="utf-8")
+EXTENDING = (CLONE / "notebooks" / "site" / "extending.md").read_text(encoding="utf-8")
 
 
 def lion(name):
     """Return the optimizer's source from extending.md, adapted to a backend as described there."""
-    (source,) = re.findall(r"```python\n(@torch.no_grad.*?\n)```", CONTRIBUTING, re.DOTALL)
+    (source,) = re.findall(r"```python\n(@torch.no_grad.*?\n)```", EXTENDING, re.DOTALL)
     if name == "torch":
         return source
     module = {"tensorflow": "tf", "jax": "jnp"}.get(name, "np")

@@ -6,7 +6,7 @@ from make import lessons
 
 GRADING = "grading.graded("
 # The edit from the README, which removes the network's memory.
-EDIT = ('"W_xh"] + h', '"W_xh"] + 0 * h')
+EDIT = ("+ h @", "+ 0 * h @")
 TRAINING = "model, curve = train()"  # line that starts the first training run
 
 

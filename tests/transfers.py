@@ -13,7 +13,7 @@ from rnn_scratch.contract import Options, Update
 OPTIONS = Options(11, 13, "lstm", embedding=5, num_layers=2, dropout=0.4)
 UPDATE = Update(lr=0.1, c_m=0.1, c_v=0.1, optimizer="adam")
 COUNT = 3  # number of minibatches, and of tokens
-# Numbers of copies in `predict` that the emulation can count: to the device, and to the host.
+# Copies counted in `predict` (to the device, to the host), if the emulation misses some copies.
 COUNTED = {"tensorflow": (0, COUNT), "jax": (0, 0)}
 
 

@@ -1,6 +1,6 @@
 """The model of ``scratch``, optimized by hand; its results agree with ``scratch`` up to rounding.
 
-Each optimization has a name; a comment that starts with the name, here or in a sibling module,
+The main optimizations have names; a comment that starts with a name, here or in a sibling module,
 explains the optimization. The project's site lists the speedups.
 """
 
@@ -76,7 +76,7 @@ def recurrence_forward(relu, inputs, h_0, W_h):
     activation = jax.nn.relu if relu else jnp.tanh
 
     # Scan: XLA compiles a loop instead of T unrolled time steps. Compilation is faster, and all
-    # time steps share the loop's code and the transposed matrix below.
+    # time steps share the loop's code and, in the backward pass, the transposed matrix.
     def step(W_h, h, x):
         h = activation(x + h @ W_h)  # (B, H)
         return h, h
@@ -117,7 +117,7 @@ def scan_in_row_blocks(scan, step, W, state, values):
     # own rows by its own copy of W. With a shared W, XLA would merge the products.
     state = state.reshape(num_blocks, -1, H)
     values = jax.tree.map(lambda x: x.reshape(len(x), num_blocks, -1, H), values)
-    scans = jax.vmap(lambda W, *sequences: scan(partial(step, W), *sequences), (0, 0, 1), (0, 1))
+    scans = jax.vmap(lambda W, *args: scan(partial(step, W), *args), (0, 0, 1), (0, 1))
     state, results = scans(jnp.stack([W] * num_blocks), state, values)
     return state.reshape(-1, H), results.reshape(len(results), -1, H)
 

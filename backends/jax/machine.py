@@ -66,7 +66,7 @@ def set_eager(eager):
 
 
 def synchronize(tensors, device):
-    """Block until the device has computed these tensors and finished all other work."""
+    """Block until the device has computed these tensors."""
     jax.block_until_ready(tensors)
 
 
@@ -139,7 +139,7 @@ def jit_update(train_minibatch, wrap=None):
         return wrap(pure, model().options.device) if wrap else pure
 
     # JAX caches compiled programs as long as their function exists. If all models shared one
-    # function, the cache would only grow; after a hundred models, Linux would map no more memory.
+    # function, the cache would grow until Linux refused to map more memory (after ~100 models).
     programs = weakref.WeakKeyDictionary()
 
     @functools.wraps(train_minibatch)

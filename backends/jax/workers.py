@@ -32,7 +32,7 @@ def join(group):
         group.addresses[0],
         len(group.addresses),
         group.rank,
-        cluster_detection_method="deactivate",  # `workers.mpi` has already detected it
+        cluster_detection_method="deactivate",  # `workers.mpi` has already detected the cluster
         initialization_timeout=mpi.CONNECT_TIMEOUT,
         heartbeat_timeout_seconds=mpi.HEARTBEAT_TIMEOUT,
         coordinator_bind_address=group.addresses[0],

@@ -41,7 +41,7 @@ def build(arrays, options):
         for prefix, kind in (("W_x", "i2h_weight"), ("W_h", "h2h_weight"), ("b_", "i2h_bias")):
             names = add_layer_suffix({prefix + gate: None for gate in gates}, layer_index)
             weights[" ".join(names)] = getattr(stack, f"l{index_in_stack}_{kind}")  # (gates*H, ...)
-        # The layer has a second, redundant bias: keep it zero and don't train it.
+        # The layer has a second bias, which our cells lack: keep it zero and don't train it.
         getattr(stack, f"l{index_in_stack}_h2h_bias").grad_req = "null"
     weights |= {"W_hq": output.weight, "b_q": output.bias}
     for block in filter(None, (embedding, *stacks, output)):

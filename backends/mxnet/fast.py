@@ -1,6 +1,6 @@
 """The model of ``scratch``, optimized by hand; its results agree with ``scratch`` up to rounding.
 
-Each optimization has a name; a comment that starts with the name, here or in a sibling module,
+The main optimizations have names; a comment that starts with a name, here or in a sibling module,
 explains the optimization. The project's site lists the speedups.
 """
 

@@ -2,7 +2,7 @@
 
 A tensor (B, G*H) holds all G gates, in the order of their parameters, so a single product with W_h
 (H, G*H) computes all gates (two products for ``gru``, because of its reset gate); W_T is the
-transpose of W_h. Except for W_h, all factors in the backward pass depend only on values from the
+transpose of W_h. The elementwise factors of the backward pass depend only on values from the
 forward pass. They are computed for all time steps at once, so each step of the backward loop takes
 one matrix product (two for ``gru``) and a few multiplications. Each loop returns the hidden states
 ((T+1)*B, H), which include the initial state; the last state; and the values that its backward pass

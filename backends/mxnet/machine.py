@@ -22,8 +22,8 @@ if "bool" not in vars(numpy):
     numpy.bool = bool
 
 # OpenMP threads spin while they wait for work. On a busy machine, spinning costs more time than the
-# matrix products themselves (measured: 1.5 to 50 times slower with two threads). libgomp uses this
-# small spin count if there are more threads than cores and OMP_WAIT_POLICY is ACTIVE.
+# matrix products themselves (measured: 1.5 to 50 times slower with two threads). This count is
+# libgomp's default if there are more threads than cores and OMP_WAIT_POLICY is ACTIVE.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # MXNet's elementwise kernels are slower with several threads (measured: 35 ms per minibatch with
@@ -94,7 +94,7 @@ def set_eager(eager):
 
 
 def synchronize(tensors, device):
-    """Block until the device has computed these tensors and finished all other work."""
+    """Block until the device has computed these tensors."""
     npx.waitall()
 
 
@@ -115,7 +115,7 @@ def peak_memory(device):
     """Return the peak memory used by tensors on `device`, in bytes, or None if unknown."""
     if device != "cuda":
         return None
-    # The use of all processes. MXNet keeps freed memory, so its present use is its peak.
+    # Counts the memory of all processes. MXNet keeps freed memory, so its current use is its peak.
     free, total = mxnet.context.gpu_memory_info()
     return total - free
 

@@ -28,7 +28,7 @@ def transpose(x):
 
 
 def linear(x, W, b):
-    """Compute x @ W + b (N, V) from x (N, H), W (H, V) and b (V,)."""
+    """Compute x @ W + b (N, M) from x (N, K), W (K, M) and b (M,)."""
     return npx.fully_connected(x, W.T, b, num_hidden=len(b))  # oneDNN products: see `weight_grad`
 
 

@@ -1,6 +1,6 @@
 """The model of ``scratch``, optimized by hand; its results agree with ``scratch`` up to rounding.
 
-Each optimization has a name; a comment that starts with the name, here or in a sibling module,
+The main optimizations have names; a comment that starts with a name, here or in a sibling module,
 explains the optimization. The project's site lists the speedups.
 """
 
@@ -93,8 +93,7 @@ def recurrence(inputs, h_0, W_h, relu=False):
 def recurrence_backward(d_hiddens, cache, W_h, relu=False):
     """Backpropagate through `recurrence`; return gradients w.r.t. inputs (T, B, H) and W_h."""
     hiddens, h_0 = cache
-    slope = (hiddens > 0).astype(hiddens.dtype) if relu else 1 - hiddens * hiddens
-    dz = slope  # (T, B, H), modified in place below
+    dz = (hiddens > 0).astype(hiddens.dtype) if relu else 1 - hiddens * hiddens  # slope (T, B, H)
     dz[-1] *= d_hiddens[-1]
     for t in reversed(range(len(dz) - 1)):
         dz[t] *= d_hiddens[t] + dz[t + 1] @ W_h.T  # (B, H)

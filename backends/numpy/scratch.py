@@ -151,7 +151,7 @@ def train_minibatch(model, batch, state, update):
 
 
 def train_epoch(model, minibatches, updates, carry, state=None):
-    """Train on minibatches, starting from `state` or zeros; return the losses and last state."""
+    """Train on minibatches, optionally carrying the state; return the losses and last state."""
     losses = []
     for batch, update in zip(minibatches, updates):
         if state is None or not carry:
@@ -159,7 +159,7 @@ def train_epoch(model, minibatches, updates, carry, state=None):
         batch = batch.map(tensor, model.options.device)
         mean_loss, state = train_minibatch(model, batch, state, update)
         losses.append(mean_loss)
-    return [float(mean_loss) for mean_loss in losses], state  # convert at the end: float() blocks
+    return [float(mean_loss) for mean_loss in losses], state
 
 
 def evaluate(model, minibatches):

@@ -60,7 +60,7 @@ def train_minibatch_distributed(model, batch, state, update):
 def leave():
     """Disconnect from the other workers after training; every worker must call this."""
     mpi.finalize()
-    if "PMI_PORT" in os.environ:  # skip the handlers at exit, which crash in MPICH 5.0
+    if "PMI_PORT" in os.environ:  # skip the exit handlers, which crash in MPICH 5.0
         atexit.register(mpi.leave, 0)
 
 

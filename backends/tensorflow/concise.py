@@ -60,14 +60,14 @@ def build(arrays, options):
                 layer.use_cudnn = False  # otherwise, GRU and LSTM would use a GPU if available
             layer.build((None, None, H if index else N))
             cell = layer.cell
-            # With the reset gate after the product, the layer has a second, redundant bias: keep it
-            # zero and don't train it. The layer has one variable (2, gates*H) for both biases, so
+            # With the reset gate after the product, the layer has a second bias, which our cells
+            # lack: keep it zero and don't train it. Both biases are one variable (2, gates*H), so
             # create a separate variable for the first bias; `forward` stacks it with zeros.
             bias = cell.bias.value
             if len(bias.shape) == 2:
                 bias = tf.Variable(bias[0])
                 biases.append((cell.bias, bias))
-            # One parameter holds the weights of all gates, under a key such as "W_xz W_xr".
+            # One parameter holds the weights of all gates, under a key such as "W_xz W_xr W_xh".
             variables = {"W_x": cell.kernel, "W_h": cell.recurrent_kernel}
             tensors = {prefix: variable.value for prefix, variable in variables.items()}
             for prefix, param in {**tensors, "b_": bias}.items():  # (..., gates*H)

@@ -1,6 +1,6 @@
 """The model of ``scratch``, optimized by hand; its results agree with ``scratch`` up to rounding.
 
-Each optimization has a name; a comment that starts with the name, here or in a sibling module,
+The main optimizations have names; a comment that starts with a name, here or in a sibling module,
 explains the optimization. The project's site lists the speedups.
 """
 
@@ -12,7 +12,7 @@ from rnn_scratch.contract import Model, RNNScratchError
 from rnn_scratch.parameters import join_gates, select_layer, split_by_layer, split_gates
 
 from . import machine, scratch
-from .gated import flatten, gru, gru_after, lstm
+from .gated import blocks, flatten, gru, gru_after, lstm, recurrent_weight_grad
 from .products import product, split
 
 
@@ -64,13 +64,13 @@ def recurrence(inputs, h_0, W_h, options):
 
     @tf.custom_gradient
     def loop(inputs, h_0, W_h):
-        # Column blocks: TensorFlow computes a product (B, H) @ (H, H) in one thread, but products
-        # with blocks of the matrix in several threads. For a single step, splitting takes more
+        # Column blocks: TensorFlow parallelizes a product (B, H) @ (H, H) poorly, but computes
+        # products with blocks of the matrix in parallel. For a single step, splitting takes more
         # time than it saves.
-        blocks = split(W_h, options.device) if inputs.shape[0] > 1 else [W_h]
+        W = blocks(W_h, inputs, options)
         hiddens = [h_0]
         for x in tf.unstack(inputs):
-            z = x + product(hiddens[-1], blocks)
+            z = x + product(hiddens[-1], W)
             hiddens.append(tf.nn.relu(z) if relu else tf.tanh(z))  # (B, H)
         hiddens = tf.stack(hiddens)  # (T+1, B, H)
 
@@ -78,17 +78,16 @@ def recurrence(inputs, h_0, W_h, options):
             """Backpropagate through the loop; return gradients w.r.t. inputs, h_0 and W_h."""
             # Transposed once: TensorFlow would merge tf.transpose into all T products, and products
             # with a transposed matrix are slower. TensorFlow does not merge tf.einsum.
-            blocks = split(tf.einsum("ij->ji", W_h), options.device)
+            W = split(tf.einsum("ij->ji", W_h), options.device)
             h = hiddens[1:]
             slope = tf.cast(h > 0, h.dtype) if relu else 1 - h * h
             ds, slopes = tf.unstack(d_hiddens), tf.unstack(slope)
             dz = [ds[-1] * slopes[-1]]
             for d, s in zip(reversed(ds[:-1]), reversed(slopes[:-1])):
-                dz.append((d + product(dz[-1], blocks)) * s)  # (B, H)
-            d_h, dz = product(dz[-1], blocks), tf.stack(dz[::-1])  # (B, H), (T, B, H)
+                dz.append((d + product(dz[-1], W)) * s)  # (B, H)
+            d_h, dz = product(dz[-1], W), tf.stack(dz[::-1])  # (B, H), (T, B, H)
             # One product per gradient: the matrix product includes the sum over time.
-            blocks = split(flatten(dz), options.device)
-            return dz, d_h, product(tf.transpose(flatten(hiddens[:-1])), blocks)
+            return dz, d_h, recurrent_weight_grad(hiddens[:-1], dz, options)
 
         return hiddens[1:], backward
 

@@ -1,10 +1,10 @@
 """Loops over time for the gated cells of ``fast``.
 
 A tensor (B, G*H) holds all G gates, in the order of their parameters, so a single product with W_h
-(H, G*H) computes all gates (two products for ``gru``, because of its reset gate). Except for
-W_h, all factors in the backward pass depend only on values from the forward pass. They are computed
-for all time steps at once, so each step of the backward loop takes one matrix product (two for
-``gru``) and a few multiplications.
+(H, G*H) computes all gates (two products for ``gru``, because of its reset gate). The elementwise
+factors of the backward pass depend only on values from the forward pass. They are computed for all
+time steps at once, so each step of the backward loop takes one matrix product (two for ``gru``) and
+a few multiplications.
 """
 
 import tensorflow as tf

@@ -33,7 +33,7 @@ def _silence():
         os.close(stderr)
 
 
-os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # default: allocate all GPU memory
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # default: reserve most GPU memory
 if _QUIET:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # overwrite it, because JAX sets a lower level
 with _silence() if _QUIET and sys.stderr else contextlib.nullcontext():
@@ -91,7 +91,7 @@ def set_eager(eager):
 
 
 def synchronize(tensors, device):
-    """Block until the device has computed these tensors and finished all other work."""
+    """Block until the device has computed these tensors."""
     if device == "cuda":  # TensorFlow computes synchronously on a CPU
         tf.test.experimental.sync_devices()
 

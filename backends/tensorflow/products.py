@@ -9,8 +9,7 @@ from rnn_scratch.system import host
 
 def split(W, device):
     """Split a matrix into column blocks: at most one per thread on the CPU, one block on a GPU."""
-    # TensorFlow computes a product (B, H) @ (H, G*H) in one thread, but independent products with
-    # column blocks in several threads.
+    # `fast.recurrence` explains the reason.
     columns = W.shape[1]
     num_blocks = 1 if device == "cuda" else max(1, min(num_threads(), columns // 128))
     size, num_larger = divmod(columns, num_blocks)

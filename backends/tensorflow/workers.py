@@ -26,7 +26,7 @@ def join(group):
     from tensorflow.python.eager import context  # `enable_collective_ops` is not public
 
     # Bypass the environment's HTTP proxy, which gRPC would use to reach the other workers.
-    hosts = [address.rpartition(":")[0].strip("[]") for address in group.addresses]
+    hosts = [address.rpartition(":")[0] for address in group.addresses]
     os.environ["no_grpc_proxy"] = ",".join(hosts)  # noqa: SIM112 - the name that gRPC reads
     context.context().configure_collective_ops(
         collective_leader=_DEVICE.format(0), device_filters=[_DEVICE.format(group.rank)]

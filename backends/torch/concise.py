@@ -42,7 +42,7 @@ def build(arrays, options):
         for prefix, kind in (("W_x", "weight_ih"), ("W_h", "weight_hh"), ("b_", "bias_ih")):
             names = add_layer_suffix({prefix + gate: None for gate in gates}, layer_index)
             params[" ".join(names)] = getattr(stack, f"{kind}_l{index_in_stack}")  # (gates*H, ...)
-        # The layer has a second, redundant bias: keep it zero and don't train it.
+        # The layer has a second bias, which our cells lack: keep it zero and don't train it.
         nn.init.zeros_(getattr(stack, f"bias_hh_l{index_in_stack}")).requires_grad_(False)
     params |= {"W_hq": output.weight, "b_q": output.bias}
     with torch.no_grad():

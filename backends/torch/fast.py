@@ -1,6 +1,6 @@
 """The model of ``scratch``, optimized by hand; its results agree with ``scratch`` up to rounding.
 
-Each optimization has a name; a comment that starts with the name, here or in a sibling module,
+The main optimizations have names; a comment that starts with a name, here or in a sibling module,
 explains the optimization. The project's site lists the speedups.
 """
 
@@ -85,8 +85,7 @@ class Recurrence(torch.autograd.Function):
         """Backpropagate through the loop; return gradients w.r.t. inputs, h_0 and W_h."""
         hiddens, h_0, W_h = ctx.saved_tensors
         product = make_matmul(W_h.T, len(hiddens))
-        slope = (hiddens > 0).to(hiddens.dtype) if ctx.relu else tanh_slope(hiddens)
-        dz = slope  # (T, B, H), modified in place below
+        dz = (hiddens > 0).to(hiddens.dtype) if ctx.relu else tanh_slope(hiddens)  # slope (T, B, H)
         d_z, d_h = dz.unbind(), d_hiddens.unbind()  # (B, H); unbinding once is faster than indexing
         d_z[-1].mul_(d_h[-1])
         for t in reversed(range(len(dz) - 1)):

@@ -1,10 +1,10 @@
 """Loops over time for the gated cells of ``fast``.
 
 A tensor (B, G*H) holds all G gates, in the order of their parameters, so a single product with W_h
-(H, G*H) computes all gates (two products for ``gru``, because of its reset gate). Except for
-W_h, all factors in the backward pass depend only on values from the forward pass. They are computed
-for all time steps at once, so each step of the backward loop takes one matrix product (two for
-``gru``) and a few multiplications.
+(H, G*H) computes all gates (two products for ``gru``, because of its reset gate). The elementwise
+factors of the backward pass depend only on values from the forward pass. They are computed for all
+time steps at once, so each step of the backward loop takes one matrix product (two for ``gru``) and
+a few multiplications.
 """
 
 import torch
@@ -138,7 +138,7 @@ class GRUAfter(torch.autograd.Function):
             d_h = product(d_gates.flatten(1), d_h * z_t)
         dz = dz.flatten(2)
         d_W_h = recurrent_weight_grad(previous, dz)
-        dz[:, :, 2 * size :] = coef_candidate  # gradients w.r.t. the inputs
+        dz[:, :, 2 * size :] = coef_candidate  # multiplied by d_h above: gradients w.r.t. inputs
         return dz, d_h, d_W_h
 
 

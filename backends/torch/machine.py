@@ -58,7 +58,7 @@ def set_eager(eager):
 
 
 def synchronize(tensors, device):
-    """Block until the device has computed these tensors and finished all other work."""
+    """Block until the device has computed these tensors."""
     if device == "cuda":
         torch.cuda.synchronize()
     elif device == "mps":

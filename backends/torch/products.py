@@ -48,7 +48,7 @@ def weight_grad(h, dz):
 def should_use_onednn(tensor, size):
     """Return whether to use oneDNN: for large products of float32 tensors on the CPU.
 
-    `size` is the number of elements of the product's largest known matrix.
+    `size` is the number of elements of one matrix of the product: h, the weights or the result.
     """
     is_large = size >= 2**18
     is_float32_on_cpu = tensor.dtype == torch.float32 and tensor.device.type == "cpu"

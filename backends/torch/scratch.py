@@ -102,7 +102,7 @@ def train_minibatch(model, batch, state, update):
 
 
 def train_epoch(model, minibatches, updates, carry, state=None):
-    """Train on minibatches, starting from `state` or zeros; return the losses and last state."""
+    """Train on minibatches, optionally carrying the state; return the losses and last state."""
     losses = []
     for batch, update in zip(minibatches, updates):
         if state is None or not carry:

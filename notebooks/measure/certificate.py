@@ -57,7 +57,7 @@ def observe(setups: Sequence[Setup]) -> Iterator[tuple[list[Arrays], bool]]:
                 grads, norm = scratch.clip(grads, update.theta)
                 clipped = float(norm) > update.theta
                 arrays = {GRADIENT + name: a for name, a in model.to_arrays(grads).items()}
-                values.append(arrays | exact_mode.carried(setup, state))
+                values.append(arrays | exact_mode.carried_arrays(setup, state))
                 scratch.OPTIMIZERS[update.optimizer](model, grads, update)
                 round_to_grid = setup.backend.exact.round_to_grid
                 states[index] = tuple(round_to_grid(s, exact.STATE_GRID) for s in state)

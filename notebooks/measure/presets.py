@@ -3,8 +3,8 @@
 Each text is split in three: the first 95 % are for training and validation, the rest is for the
 test. Epochs and presets were chosen on the validation text; the figures that pages quote are of the
 test text. Every preset except `chapter` trains on one thread with the options of `train --preset`:
-`shakespeare` with every backend, the other presets with PyTorch. NANOGPT is a clone of
-github.com/karpathy/nanoGPT; its CPU recipe trains under the same conditions. All take half an hour.
+`shakespeare` with every backend, the other presets with PyTorch. The optional NANOGPT, a clone of
+github.com/karpathy/nanoGPT, trains with its CPU recipe on the same split. All take half an hour.
 """
 
 import os

@@ -105,7 +105,7 @@ def loss(logits, targets):
 
 def detach(state):
     """Return the state detached from the graph, so that no gradient flows back through it."""
-    return tuple(s.detach() for s in state)  # optional: each minibatch has its own record
+    return tuple(s.detach() for s in state)  # optional: backward() frees each minibatch's graph
 
 
 @prefer_backward  # calls model.backward instead if the model has one

@@ -27,7 +27,7 @@ from ..contract import (
 )
 from ..parameters import initial
 from ..training import schedule
-from ..training.exchange import ALONE
+from ..training.exchange import SINGLE_WORKER
 from . import results
 from .results import CheckResult, Result
 
@@ -152,7 +152,7 @@ class Case(NamedTuple):
     arrays: Arrays  # parameters
     batch: Batch  # arrays (B, T)
     states: tuple[np.ndarray, ...]  # (B, H) each
-    group: WorkerGroup = ALONE
+    group: WorkerGroup = SINGLE_WORKER
 
     @property
     def options(self) -> Options:
@@ -170,7 +170,7 @@ class Case(NamedTuple):
     def is_reference(self) -> bool:
         """Whether this case belongs to the reference itself."""
         model = self.variant, self.backend, self.group
-        return model == ("scratch", registry.load("numpy"), ALONE)
+        return model == ("scratch", registry.load("numpy"), SINGLE_WORKER)
 
     @property
     def scratch(self) -> ModuleType:
@@ -178,7 +178,7 @@ class Case(NamedTuple):
         return self.backend.scratch
 
     def model(self, arrays: Arrays | None = None, optimizer: str = "") -> Model:
-        """Build a model from `arrays` for `optimizer`; both default to those of the case."""
+        """Build a model from `arrays` for `optimizer`; both default to the case's values."""
         arrays, optimizer = arrays or self.arrays, optimizer or self.draw.optimizer
         name, backend, variant = self.name, self.backend, self.variant
         return registry.build(name, backend, variant, arrays, self.options, optimizer)
@@ -229,7 +229,7 @@ class Case(NamedTuple):
             batches.append(draw_batch(draw, rng))
             lr = LEARNING_RATES.get(draw.optimizer, optimizer.lr) / (1 + index % 3)
             update = rule._replace(lr=lr)
-            update = exact.update(update) if self.options.dtype == "float64" else update
+            update = exact.exact_update(update) if self.options.dtype == "float64" else update
             updates.append(schedule.correct_bias(update, number * draw.num_updates + index + 1))
         return batches, updates
 
@@ -264,7 +264,7 @@ class Case(NamedTuple):
 
     def sum_output(self, function: str, result: Result) -> Result:
         """Replace an output with its weighted sum, and expect the recorded sum, if there is one."""
-        total = results.recorded().get(self.draw.label, {}).get(f"{function}: {result.name}")
+        total = results.recorded_sums().get(self.draw.label, {}).get(f"{function}: {result.name}")
         value = results.weighted_sum(self.to_arrays(result.value))
         tolerance = max(result.tolerance, MIN_TOLERANCE)
         name = f"{result.name} (weighted sum)"
@@ -312,7 +312,7 @@ FunctionCheck = Callable[..., Iterator[Result]]
 
 
 def make_case(
-    name: str, backend: Backend, variant: str, draw: Draw, group: WorkerGroup = ALONE
+    name: str, backend: Backend, variant: str, draw: Draw, group: WorkerGroup = SINGLE_WORKER
 ) -> Case:
     """Draw the parameters, minibatch and state of a case; equal draws give equal values."""
     options, rng = draw.options, np.random.RandomState([draw.seed or 0, 0])

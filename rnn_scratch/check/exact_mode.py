@@ -1,10 +1,10 @@
 """Check exact mode: compare each model with the first model after every update.
 
-Each model is trained in separate processes; the reference, if selected, is trained first. After
-every update, digests of parameters and carried state are compared with the first model's.
+Each model is trained in its own process or processes, the reference first, if selected. After every
+update, digests of parameters and carried state are compared with the first model's.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from .. import exact
 from ..contract import VARIANTS, Arrays, State, WorkerGroup
@@ -13,6 +13,7 @@ from ..parameters import trained_arrays
 from ..settings import Settings
 from ..system.processes import one_line
 from ..system.records import Record
+from ..system.terminal import LogLine
 from ..text import books, minibatches
 from ..training import exchange
 from ..training import loop as training
@@ -34,7 +35,7 @@ class EpochDigest(Record):
         epoch: Number of the epoch; 0 for the initial parameters.
         perplexity: Training perplexity of the epoch; None for epoch 0, or if it is not finite.
         updates: Number of updates so far.
-        digest: Digest of all parameters.
+        digest: Digest of all parameters and optimizer slots.
     """
 
     epoch: int
@@ -90,7 +91,7 @@ def compare(
     runtimes: Sequence[Runtime],
     settings: Settings,
     text: books.Text,
-    log: Callable[[str], object],
+    log: LogLine,
 ) -> ExactResult:
     """Train a model for each runtime in exact mode, and compare parameters after every update.
 
@@ -98,18 +99,18 @@ def compare(
     """
     # The reference comes first, if `runtimes` contains it.
     runtimes = sorted(runtimes, key=lambda r: r != Runtime("numpy", device=r.device))
-    models, first, expected = list[ExactModel](), "", list[Digests]()
-    every = max(1, settings.num_epochs // NUM_DIGESTS)
+    models, first_title, expected = list[ExactModel](), "", list[Digests]()
+    interval = max(1, settings.num_epochs // NUM_DIGESTS)
     for runtime in runtimes:
         model = ExactModel(runtime.backend, runtime.model, runtime.workers, "trained", "", [])
         models.append(model)
         log(f"training {model.title} ...")
-        digests, task = list[Digests](), (runtime, settings, text, first, expected)
+        digests, task = list[Digests](), (runtime, settings, text, first_title, expected)
         answers = groups.ask(_train, runtime.workers, *task, timeout=EPOCH_TIMEOUT)
         try:
             for epoch_digest, new_digests, model.outcome, model.reason in answers:
                 digests += new_digests
-                if epoch_digest.epoch % every == 0 or epoch_digest.epoch == settings.num_epochs:
+                if epoch_digest.epoch % interval == 0 or epoch_digest.epoch == settings.num_epochs:
                     model.digests.append(epoch_digest)
         except NotOffered as error:
             model.outcome, model.reason = "not offered", one_line(error.problem)
@@ -117,9 +118,9 @@ def compare(
             if model.outcome != "different":  # the difference probably caused the failure
                 model.outcome, model.reason = "failed", one_line(str(error))
         else:
-            if not first:
-                first, expected = model.title, digests
-    equal = bool(first) and all(m.outcome in ("trained", "not offered") for m in models)
+            if not first_title:
+                first_title, expected = model.title, digests
+    equal = bool(first_title) and all(m.outcome in ("trained", "not offered") for m in models)
     return ExactResult(settings=settings, text=text.sha256, models=models, equal=equal)
 
 
@@ -128,7 +129,7 @@ def _train(
     runtime: Runtime,
     settings: Settings,
     text: books.Text,
-    first: str,
+    first_title: str,
     expected: list[Digests],
 ) -> Iterator[tuple[EpochDigest, list[Digests], str, str]]:
     # Run in a child process. Before the first epoch and after each epoch, yield the epoch's digest,
@@ -139,15 +140,15 @@ def _train(
 
     def watch(state: State) -> None:
         nonlocal difference
-        arrays, update = trained_arrays(setup.model) | carried(setup, state), len(digests)
+        arrays, update = trained_arrays(setup.model) | carried_arrays(setup, state), len(digests)
         digests.append({name: exact.digest({name: array}) for name, array in arrays.items()})
         if not difference and update < len(expected):
             pairs = ((name, expected[update].get(name)) for name in digests[update])
             names = [name for name, digest in pairs if digest not in (None, digests[-1][name])]
             if names:
-                when = f"after update {update:,}" if update else "from the start"
+                moment = f"after update {update:,}" if update else "from the start"
                 difference = (
-                    f"It differs from {first} {when}, in {', '.join(names)}. "
+                    f"It differs from {first_title} {moment}, in {', '.join(names)}. "
                     f"{describe(growth(setup))} "
                     f"To check each function, run: rnn-scratch check {runtime.backend}"
                 )
@@ -169,11 +170,11 @@ def _train(
         setup.backend.workers.leave()
 
 
-def carried(setup: Setup, state: State) -> Arrays:
+def carried_arrays(setup: Setup, state: State) -> Arrays:
     """Return the carried state's arrays by name, with all workers' rows and 0 in place of -0."""
     if not state or not minibatches.carries(setup.settings.sampling):
         return {}
     arrays = [setup.backend.machine.array(tensor) + 0.0 for tensor in state]
     arrays = [*exchange.join_rows(setup.group, setup.backend, setup.runtime.device, arrays)]
-    numbered = len(arrays) > 1
-    return {f"state {i}" if numbered else "state": array for i, array in enumerate(arrays)}
+    has_several = len(arrays) > 1
+    return {f"state {i}" if has_several else "state": array for i, array in enumerate(arrays)}

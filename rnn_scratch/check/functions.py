@@ -100,7 +100,7 @@ def loss(case: Case) -> Iterator[Result]:
 def detach(case: Case) -> Iterator[Result]:
     """Check that no gradient flows back through a detached state."""
     # If one graph contains two minibatches and the state is detached between them, the gradients
-    # must equal those of the second minibatch alone, started from the same state.
+    # must equal the second minibatch's gradients, computed alone from the same state.
     batch, start = case.minibatch()
     if isinstance(batch.X, np.ndarray) or (case.draw.seed or 0) % NUM_DRAWS:
         return  # arrays have no graph, and compiling each model is slow
@@ -108,16 +108,16 @@ def detach(case: Case) -> Iterator[Result]:
     _, _, states = reference.gradients()
     _, expected, _ = reference._replace(states=states).gradients()
 
-    def forward_twice(inputs: Any, state: State, **named: Any) -> tuple[Tensor, State]:
-        _, state = model.forward(inputs, state, **named)
-        return model.forward(inputs, case.scratch.detach(state), **named)
+    def forward_twice(inputs: Any, state: State, **extras: Any) -> tuple[Tensor, State]:
+        _, state = model.forward(inputs, state, **extras)
+        return model.forward(inputs, case.scratch.detach(state), **extras)
 
-    twice = dataclasses.replace(model, forward=forward_twice, backward=None)
-    _, grads, _ = case.scratch.gradients(twice, batch, start)
+    twice_model = dataclasses.replace(model, forward=forward_twice, backward=None)
+    _, grads, _ = case.scratch.gradients(twice_model, batch, start)
     yield Result("gradients", model.to_arrays(grads), expected)
     _, _, state = case.scratch.gradients(model, batch, start)
     _, grads, _ = case.scratch.gradients(model, batch, state)
-    yield Result("gradients, from the state that they returned", model.to_arrays(grads), expected)
+    yield Result("gradients, from the returned state", model.to_arrays(grads), expected)
 
 
 def clip(case: Case) -> Iterator[Result]:
@@ -164,7 +164,7 @@ def make_exact(case: Case) -> Iterator[Result]:
         return
     name = case.draw.optimizer
     optimizer = case.backend.exact.make_exact(case.scratch.OPTIMIZERS[name])
-    yield _updated("parameters and slots", case, optimizer, name, exact.update)
+    yield _updated("parameters and slots", case, optimizer, name, exact.exact_update)
 
 
 def optimizer_check(name: str) -> FunctionCheck:
@@ -192,7 +192,7 @@ def _updated(
         scaled = {p: case.tensor(grad * factor) for p, grad in grads.items()}
         rule = Update(lr=lr / number, optimizer=name, weight_decay=decay)
         optimizer(model, scaled, schedule.correct_bias(adapt(rule), number))
-    tensors, tolerance = (model.params, model.slots), 0 if adapt is exact.update else ROUNDING
+    tensors, tolerance = (model.params, model.slots), 0 if adapt is exact.exact_update else ROUNDING
     return Result(output, trained_arrays(model), tolerance=tolerance, tensors=tensors)
 
 

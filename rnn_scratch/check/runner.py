@@ -10,7 +10,7 @@ from .. import registry
 from ..contract import MODULES, VARIANTS, Backend, WorkerGroup
 from ..errors import NotOffered, RNNScratchError
 from ..system.processes import one_line
-from ..training.exchange import ALONE
+from ..training.exchange import SINGLE_WORKER
 from ..training.runtime import Runtime
 from ..workers import groups
 from . import distributed, draws, functions, training
@@ -104,7 +104,7 @@ def check(
         name: Name of the backend.
         backend: The backend.
         model: Variant of the model.
-        cases: Draws to compare; by default, those of the `check` command.
+        cases: Draws to compare; by default, the draws of the `check` command.
 
     Yields:
         The comparisons: first function by function, then a sequence of training and prediction. A
@@ -122,7 +122,7 @@ def compare(
     model: str,
     drawn: Sequence[Draw],
     checks: Sequence[FunctionCheck],
-    group: WorkerGroup = ALONE,
+    group: WorkerGroup = SINGLE_WORKER,
 ) -> Iterator[CheckResult]:
     """Report each draw that the backend does not support; run every check on the other draws."""
     cases = []
@@ -151,7 +151,7 @@ def _guarded(case: Case, check: FunctionCheck) -> Iterator[CheckResult]:
     try:
         yield from case.run(check)
     except Exception as error:
-        if case.group is not ALONE:  # the other workers would wait for this worker
+        if case.group is not SINGLE_WORKER:  # the other workers would wait for this worker
             raise
         yield case.compare(case.function_name(check), Result("raised", error, ""))
 

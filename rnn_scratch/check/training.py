@@ -34,9 +34,9 @@ def train_minibatch(case: Case, model: Model | None = None) -> Iterator[Result]:
     yield Result("logits afterwards", logits, tolerance=TOLERANCE)
 
 
-def train_epoch(case: Case, model: Model | None = None, number: int = 0) -> Iterator[Result]:
+def train_epoch(case: Case, model: Model, number: int = 0) -> Iterator[Result]:
     """Compare two parts of an epoch; the second part continues from the first only in epoch 0."""
-    model, (batches, updates) = model or case.model(), case.epoch(number)
+    batches, updates = case.epoch(number)
     carry = case.draw.carry == (number == 0)  # the second epoch uses the other sampling
     state = case.minibatch()[1] if number == 0 else None
     for index, part in enumerate((slice(FIRST_PART), slice(FIRST_PART, None)), 1):
@@ -60,9 +60,9 @@ def to_arrays(case: Case) -> Iterator[Result]:
     yield Result("copies, which do not change", arrays, expected, 0)
 
 
-def evaluate(case: Case, model: Model | None = None) -> Iterator[Result]:
+def evaluate(case: Case, model: Model) -> Iterator[Result]:
     """Compare the mean loss on a text in two successive evaluations."""
-    model, draw = model or case.model(), case.draw
+    draw = case.draw
     rng, expected = np.random.RandomState(draw.seed or 0), trained_arrays(model)
     shape = max(draw.num_updates, 4), draw.batch_size, draw.num_steps + 1
     tokens = rng.randint(0, draw.options.vocab_size, shape, "int64")

@@ -38,7 +38,8 @@ def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[Setup, Ch
     """Build a model from a run's folder or a checkpoint file; return the setup and the checkpoint.
 
     The model has the latest parameters or, with `best`, the parameters after the epoch with the
-    lowest held-out loss. The last backend is the default; with it, also its variant and threads.
+    lowest held-out loss. The backend defaults to the last session's; if it is the same, so do the
+    variant and the number of threads.
     """
     saved = checkpoint.load(run)
     if best:
@@ -135,7 +136,7 @@ def evaluate(
         raise RNNScratchError(
             f"The text ({new_text.origin}) has {len(tokens)} characters of the model's vocabulary, "
             f"after `normalize` {saved.settings.normalize}.",
-            "Evaluate on a text with at least 2 of them.",
+            "Evaluate on a text with at least 2 known characters.",
         )
     name = _name(new_text)
     if new_text.sha256 == record.sha256:

@@ -1,9 +1,9 @@
 """Sessions of a run: the first session, sessions that resume the run, and their records.
 
 A session holds the lock of the run's folder. It appends each epoch to the history. It writes
-checkpoints at intervals that limit their cost to about 1 % of the training time, and a last
-checkpoint at its end. The history is synced to disk before each checkpoint: after a kill or a power
-cut at any moment, the run can be resumed from the checkpoint; later history lines are dropped.
+checkpoints at least every 5 minutes, or more often if they take less than 1 % of the time, and a
+last checkpoint at its end. The history is synced to disk before each checkpoint: after a kill or a
+power cut, the run can be resumed from the checkpoint; later history lines are dropped.
 """
 
 import contextlib
@@ -259,8 +259,7 @@ class _RunWriter:
         epoch, patience = self.latest.epoch, self.session.patience
         if self.best is None or not 0 < patience <= epoch - self.best.epoch:
             return None
-        reason = f"no improvement in the {epoch - self.best.epoch} epochs since {self.best.epoch}"
-        return f"{reason} (`patience` {patience})"
+        return f"no improvement since epoch {self.best.epoch} (`patience` {patience})"
 
     def save(self, if_due: bool = False) -> None:
         """Save the latest state if unsaved and, with `if_due`, only if a checkpoint is due."""

@@ -38,9 +38,9 @@ def align_all(sources: Sequence[list[str]]) -> list[Row]:
     rows: list[Row] = [(line,) for line in sources[0]]
     for index, source in enumerate(sources[1:], 1):
         first_lines = [next(line for line in row if line is not None) for row in rows]
-        earlier = iter(rows)
+        earlier_rows = iter(rows)
         rows = [
-            ((None,) * index if a is None else next(earlier)) + (b,)
+            ((None,) * index if a is None else next(earlier_rows)) + (b,)
             for a, b in align(first_lines, source)
         ]
     return rows

@@ -92,8 +92,8 @@ def _answers(messages: "queue.Queue[Any]", running: set[Any], timeout: float) ->
         except queue.Empty:
             num_polls += 1
             if num_polls * POLL_INTERVAL >= timeout:
-                late = RNNScratchError(f"no answer within {timeout:g} s")
-                yield from [(name, late) for name in running]
+                timeout_error = RNNScratchError(f"no answer within {timeout:g} s")
+                yield from [(name, timeout_error) for name in running]
                 return
             yield None, None
         else:

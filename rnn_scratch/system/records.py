@@ -1,4 +1,4 @@
-"""Records: types that describe and validate the contents of files and pipes."""
+"""Records: types that describe the contents of files, and validate them when they are read."""
 
 from pathlib import Path
 from typing import Annotated, TypeVar

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
-SIGNALS = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
+SIGNAL_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+SIGNALS = [getattr(signal, name) for name in SIGNAL_NAMES if hasattr(signal, name)]
 DEBOUNCE_SECONDS = 1.0  # `timeout` signals the process, and then its group
 
 

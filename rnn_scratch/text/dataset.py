@@ -27,7 +27,7 @@ class TextRecord(Record):
 
     Attributes:
         corpus: A name in `books.NAMES`, or "file".
-        origin: A path or, for a book, its name (the path of the cache folder is private).
+        origin: A path, "built in", or a book's name (the path of the cache folder is private).
         sha256: Digest of the text before normalization.
         vocabulary: Number of distinct tokens.
         train_tokens: Number of training tokens.
@@ -89,7 +89,7 @@ def prepare(text: books.Text, settings: Settings) -> Dataset:
     return Dataset(vocab, tokens[:end], tokens[end : end + held_out])
 
 
-def reload_and_verify(original: TextRecord | books.Text, text: books.Text | None) -> books.Text:
+def reload_and_verify(original: TextRecord, text: books.Text | None) -> books.Text:
     """Return `text`, or the original text if None; raise RNNScratchError if the text differs."""
     if text is None:
         is_file = original.corpus == "file"

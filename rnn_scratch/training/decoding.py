@@ -25,7 +25,7 @@ def sampler(
     """Return a function that samples a token from softmax(logits / temperature).
 
     The chapter's exercise samples in proportion to P(x)^α, with α = 1 / temperature. With `top_k`,
-    `top_p` or `min_p`, the function samples only from the tokens that `likely` keeps.
+    `top_p` or `min_p`, the function samples only from the tokens that `likely_tokens` keeps.
     """
     random = generator(seed, "decoding")
 
@@ -33,7 +33,7 @@ def sampler(
         logits = logits[1:].astype(np.float64)
         with np.errstate(over="ignore"):  # near temperature 0, exponents overflow to -inf
             weights = np.exp((logits - logits.max()) / temperature)
-        tokens = likely(weights, top_k, top_p, min_p)
+        tokens = likely_tokens(weights, top_k, top_p, min_p)
         sums = weights[tokens].cumsum()
         # Omit the last sum: with a sample just below 1, the product can round up to the total.
         position = np.searchsorted(sums[:-1], random.random_sample() * sums[-1], side="right")
@@ -42,7 +42,7 @@ def sampler(
     return choose_token
 
 
-def likely(
+def likely_tokens(
     weights: np.ndarray, top_k: int | None, top_p: float | None, min_p: float | None
 ) -> np.ndarray:
     """Return the sorted indices to sample from; `weights` are proportional to probabilities.

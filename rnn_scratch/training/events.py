@@ -1,6 +1,6 @@
 """Training events, and `Report`, the base class for receivers of these events.
 
-Training sessions yield events. Events are records, so that workers can send them through pipes.
+Training sessions yield events, which workers send to their supervisor through pipes.
 """
 
 import datetime
@@ -28,7 +28,7 @@ class Epoch(Record, tag=True, kw_only=True):
     epoch: Count  #: number of the epoch, from 1
     loss: float  #: mean training loss
     perplexity: Positive | None  #: exp(loss), or None if it is too large for a float
-    valid_loss: float | None = None  #: mean loss on the held-out text, or None if there is none
+    valid_loss: float | None = None  #: mean loss on the held-out text, or None without it
     valid_perplexity: Positive | None = None  #: exp(valid_loss), or None if missing or too large
     tokens: Count  #: number of characters trained on
     seconds: Annotated[float, Meta(ge=0)]  #: training time, without evaluation
@@ -122,7 +122,7 @@ class Report:
         """Receive the metrics of an epoch that has been appended to the history."""
 
     def ended(self, event: Ended) -> None:
-        """Receive the end of the session; an exception follows if the session failed."""
+        """Receive the end of the session; an exception follows if it failed or was interrupted."""
 
     def receive(self, event: Event) -> None:
         """Call the method for the event's type."""

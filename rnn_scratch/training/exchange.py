@@ -1,7 +1,7 @@
 """Exchange values other than gradients among the workers of a training run.
 
-All workers call these functions in the same order and get equal results; a single worker gets its
-input back. Integers are sent in the model's dtype, so float32 must represent them exactly.
+All workers call the collective functions in the same order and get equal results; a single worker
+gets its input back. Integers are sent in the model's dtype, so they must be exact in float32.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from ..contract import Arrays, Backend, Batch, Options, WorkerGroup
 from ..errors import RNNScratchError
 from ..exact import digest
 
-ALONE = WorkerGroup(0, ("",))
+SINGLE_WORKER = WorkerGroup(0, ("",))
 MAX_INTEGER = 2**24  # float32 represents every integer up to 2**24
 
 
@@ -55,10 +55,10 @@ def all_gather_integers(
 
 
 def agree(
-    group: WorkerGroup, backend: Backend, options: Options, size: int, request: int | None
+    group: WorkerGroup, backend: Backend, options: Options, size: int, signum: int | None
 ) -> tuple[int, int | None]:
     """Return worker 0's `size`, and the signal that a worker has received, or None."""
-    values = min(size, MAX_INTEGER), request or 0
+    values = min(size, MAX_INTEGER), signum or 0
     rows = all_gather_integers(group, backend, options, *values)
     return rows[0][0], next((signal for _, signal in rows if signal), None)
 

@@ -97,15 +97,15 @@ def train_epoch(
 ) -> tuple[list[float], State]:
     """Train on minibatches like the backend's `train_epoch`; return all losses and the last state.
 
-    Several workers average their gradients. In exact mode, the state that is carried to the next
-    minibatch is rounded. ``setup.watch``, if set, is called with the state after each update.
+    Several workers average their gradients. In exact mode, the state is rounded after each update,
+    and ``setup.watch``, if set, is then called with the state.
     """
-    backend, exact, alone = setup.backend, setup.settings.exact, len(setup.group.addresses) == 1
+    backend, exact, is_alone = setup.backend, setup.settings.exact, len(setup.group.addresses) == 1
     carry = minibatches.carries(setup.settings.sampling)
-    if alone and not exact:
+    if is_alone and not exact:
         return backend.scratch.train_epoch(model, batches, updates, carry, state)
-    module = backend.scratch if alone else backend.workers
-    train = module.train_minibatch if alone else module.train_minibatch_distributed
+    module = backend.scratch if is_alone else backend.workers
+    train = module.train_minibatch if is_alone else module.train_minibatch_distributed
     losses, device = [], model.options.device
     for batch, update in zip(batches, updates):
         if state is None or not carry:

@@ -32,7 +32,7 @@ class Setup(NamedTuple):
     backend: Backend
     model: Model
     data: Dataset | None  # None for inference
-    group: WorkerGroup = exchange.ALONE  # a single worker is a group of one
+    group: WorkerGroup = exchange.SINGLE_WORKER  # a single worker is a group of one
     watch: Callable[[State], None] | None = None  # exact mode: called with each update's state
 
     @property
@@ -62,7 +62,7 @@ def set_up(
         threads = 1
     backend, threads = registry.start(runtime.backend, threads)
     backend.machine.set_eager(runtime.eager)
-    group = group or exchange.ALONE
+    group = group or exchange.SINGLE_WORKER
     if len(group.addresses) > 1:
         registry.workers(runtime.backend, backend).join(group)
     device = registry.choose_device(runtime.backend, backend, runtime.device, settings.dtype)

@@ -33,8 +33,8 @@ def ask(
     `processes.start` describes the other parameters. If a worker fails, all workers end, and the
     error names the failed worker.
     """
-    hosts = addresses(workers)
-    groups = [WorkerGroup(rank, hosts) for rank in range(workers)] if workers > 1 else [None]
+    endpoints = addresses(workers)
+    groups = [WorkerGroup(rank, endpoints) for rank in range(workers)] if workers > 1 else [None]
     calls = {rank: partial(function, group, *arguments) for rank, group in enumerate(groups)}
     consequence: RNNScratchError | None = None
     with processes.start(calls, timeout, environment) as (_, answers):
@@ -45,9 +45,9 @@ def ask(
                 continue
             if workers == 1 or isinstance(answer, NotOffered):
                 raise answer
-            named = RNNScratchError(f"worker {rank}: {answer.problem}", answer.hint)
+            named_error = RNNScratchError(f"worker {rank}: {answer.problem}", answer.hint)
             if not isinstance(answer, CONSEQUENCES):
-                raise named
-            consequence = consequence or named  # the failure that caused it may arrive later
+                raise named_error
+            consequence = consequence or named_error  # the failure that caused it may arrive later
     if consequence:
         raise consequence

@@ -15,14 +15,14 @@ def detect(workers: int | None) -> tuple[int, int | None]:
     `workers` is the number that the user requests, or None. Raises RNNScratchError if it differs
     from the launcher's number, or if MPI does not connect the launched processes.
     """
-    launched = next((int(os.environ[name]) for name in SIZES if name in os.environ), 1)
-    if launched == 1:
+    num_launched = next((int(os.environ[name]) for name in SIZES if name in os.environ), 1)
+    if num_launched == 1:
         return workers or 1, None
     size = mpi.world().size
-    if size != launched or workers not in (None, size):
+    if size != num_launched or workers not in (None, size):
         request = f", but `workers` is {workers}" if workers else ""
         raise RNNScratchError(
-            f"The launcher started {launched} workers, of which MPI connects {size}{request}.",
+            f"The launcher started {num_launched} workers, of which MPI connects {size}{request}.",
             "Use the `mpiexec` of mpi4py's MPI, `srun --mpi=pmi2` or `srun --mpi=pmix`, and omit "
             "`workers`.",
         )

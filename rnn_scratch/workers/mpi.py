@@ -70,23 +70,23 @@ def wait(request: Any, seconds: float = float("inf")) -> None:
         # MPICH would busy-wait and thereby slow down workers that are still computing.
         while not request.Test():
             if peer_lost.is_set() or time.monotonic() > deadline:  # MPICH would wait forever
-                raise PeerLost("Another worker has ended.")
+                raise PeerLost("Another worker has ended or does not respond.")
             time.sleep(pause)
             pause = min(pause + 1e-6, 1e-3)
     except library().Exception as error:
         raise PeerLost(f"The exchange with other workers failed: {error}") from error
 
 
-def finalize(seconds: float = EXIT_TIMEOUT) -> None:
+def finalize() -> None:
     """Finalize MPI when all workers have called this function; raise PeerLost after a timeout."""
     MPI = library()
     if MPI.Is_initialized() and not MPI.Is_finalized():
-        wait(world().Ibarrier(), seconds)
+        wait(world().Ibarrier(), EXIT_TIMEOUT)
         MPI.Finalize()
 
 
 def leave(code: int) -> NoReturn:
-    """Print all buffered output, and end the process without running libraries' exit handlers."""
+    """Flush standard output, and end the process without running libraries' exit handlers."""
     with contextlib.suppress(OSError):
         print(end="", flush=True)
     os._exit(code)
@@ -119,7 +119,7 @@ def rendezvous(required_equal: Mapping[str, str]) -> WorkerGroup:
                 "Start all workers with the same command and the same code.",
             )
     peer = next((peer for peer in names if peer != name), None)
-    host = host_towards(peer) if peer else LOOPBACK
+    host = local_address(peer) if peer else LOOPBACK
     return WorkerGroup(world().rank, tuple(world().allgather(free_address(host))))
 
 
@@ -129,7 +129,7 @@ def free_address(host: str) -> str:
         return f"{host}:{server.getsockname()[1]}"
 
 
-def host_towards(peer: str) -> str:
+def local_address(peer: str) -> str:
     """Return the IPv4 address from which this machine reaches another machine."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((peer, 9))  # for UDP, `connect` sends nothing

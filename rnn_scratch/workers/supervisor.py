@@ -39,49 +39,49 @@ class StoppedBySignal(RNNScratchError):  # noqa: N818 - a request, not an error 
     """The error of a worker that a signal has stopped; the problem is the signal's name."""
 
 
-def train(job: Work, rank: int | None) -> Generator[Event, None, Run | None]:
+def train(work: Work, rank: int | None) -> Generator[Event, None, Run | None]:
     """Train with several workers; return the run, or None if `rank` is greater than 0."""
     if rank is None:
-        return (yield from _supervise(job))
-    mpi.broadcast(job)
-    group = mpi.rendezvous(required_equal(job))
-    return (yield from _train(group, job, mpi.finalize))
+        return (yield from _supervise(work))
+    mpi.broadcast(work)
+    group = mpi.rendezvous(required_equal(work))
+    return (yield from _train(group, work, mpi.finalize))
 
 
 def follow(overrides: Mapping[str, Any]) -> Generator[Event, None, Run | None]:
     """Train as a worker other than worker 0; such a worker does not need the run's folder."""
-    job = mpi.broadcast(None)
-    job = replace(job, runtime=job.runtime.override(**overrides))
-    group = mpi.rendezvous(required_equal(job))
-    return (yield from _train(group, job, mpi.finalize))
+    work = mpi.broadcast(None)
+    work = replace(work, runtime=work.runtime.override(**overrides))
+    group = mpi.rendezvous(required_equal(work))
+    return (yield from _train(group, work, mpi.finalize))
 
 
-def required_equal(job: Work) -> dict[str, str]:
+def required_equal(work: Work) -> dict[str, str]:
     """Return the settings and versions that must be equal in all workers, by name."""
-    backend = job.runtime.backend
+    backend = work.runtime.backend
     return {
         # A worker with a different `step` would train a different model.
         "version of rnn-scratch": registry.source_version("rnn_scratch"),
         f"version of the {backend} backend": registry.source_version(registry.find(backend)),
         "backend": backend,
-        "model": job.runtime.model,
-        "SHA-256 of the text": job.text.sha256,
-        **{name: str(value) for name, value in asdict(job.settings).items()},
+        "model": work.runtime.model,
+        "SHA-256 of the text": work.text.sha256,
+        **{name: str(value) for name, value in asdict(work.settings).items()},
     }
 
 
 def _train(
-    group: WorkerGroup, job: Work, finalize: Callable[[], None] = lambda: None
+    group: WorkerGroup, work: Work, finalize: Callable[[], None] = lambda: None
 ) -> Generator[Event, None, Run | None]:
     # Train as one worker of a group; return the run in worker 0, None in other workers. `finalize`
     # tells a launcher that the worker has not failed.
     run = None
     try:
         if group.rank == 0:
-            run = yield from sessions.train(job, group)
+            run = yield from sessions.train(work, group)
         else:
-            sessions.follow(job, group)
-        registry.load(job.runtime.backend).workers.leave()
+            sessions.follow(work, group)
+        registry.load(work.runtime.backend).workers.leave()
         finalize()
     except (KeyboardInterrupt, Diverged) as error:  # all workers end after the same minibatch
         # At exit, the communication library would wait for the other workers, or crash.
@@ -98,21 +98,21 @@ def _train(
     return run
 
 
-def _in_child(group: WorkerGroup, job: Work) -> Iterator[Event]:
+def _in_child(group: WorkerGroup, work: Work) -> Iterator[Event]:
     signals.install()
     signal.signal(signal.SIGUSR2, lambda *_: mpi.peer_lost.set())  # MPICH uses SIGUSR1
     try:
-        yield from _train(group, job)
+        yield from _train(group, work)
     except signals.Stopped as error:
         raise StoppedBySignal(str(error)) from error
 
 
-def _supervise(job: Work) -> Generator[Event, None, Run]:
-    workers = job.runtime.workers
-    threads = job.runtime.threads or max(1, host.cores() // workers)  # workers share the cores
-    job = replace(job, runtime=replace(job.runtime, threads=threads))
-    addresses = groups.addresses(workers)
-    calls = {rank: partial(_in_child, WorkerGroup(rank, addresses), job) for rank in range(workers)}
+def _supervise(work: Work) -> Generator[Event, None, Run]:
+    size = work.runtime.workers
+    threads = work.runtime.threads or max(1, host.cores() // size)  # workers share the cores
+    work = replace(work, runtime=replace(work.runtime, threads=threads))
+    addresses = groups.addresses(size)
+    calls = {rank: partial(_in_child, WorkerGroup(rank, addresses), work) for rank in range(size)}
     failures: list[RNNScratchError] = []
     start: Started | None = None
     has_ended = False
@@ -122,7 +122,7 @@ def _supervise(job: Work) -> Generator[Event, None, Run]:
                 start = event if isinstance(event, Started) else start
                 has_ended = isinstance(event, Ended)
                 yield event
-        except BaseException:  # raised by the report that receives the events
+        except BaseException:  # raised by the report, or by a second signal
             for child in children.values():
                 child.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -149,14 +149,14 @@ def _events(
 ) -> Iterator[Event]:
     # Yield the events of worker 0 until all workers have ended or their grace period is over.
     # Append failures in the order in which they arrive.
-    deadline, stopping = math.inf, False
+    deadline, is_stopping = math.inf, False
     for rank, answer in answers:
         if isinstance(answer, RNNScratchError):
             failures.append(_failure(rank, answer))
         elif answer is not None:
             yield answer
-        if request.number is not None and not stopping:
-            stopping, deadline = True, time.monotonic() + SIGNAL_GRACE
+        if request.number is not None and not is_stopping:
+            is_stopping, deadline = True, time.monotonic() + SIGNAL_GRACE
             for child in children.values():
                 child.terminate()  # no effect on workers that Ctrl-C has already reached
         if failures and deadline == math.inf:
@@ -174,13 +174,13 @@ def _events(
 def _failure(rank: int, error: RNNScratchError) -> RNNScratchError:
     # Return the error for the user, or PeerLost if another worker's error may have caused it. All
     # workers diverge after the same minibatch, and worker 0's message is more detailed.
-    named = f"Worker {rank} failed: {error.problem}"
+    problem = f"Worker {rank} failed: {error.problem}"
     if isinstance(error, processes.Aborted) or (rank and isinstance(error, Diverged)):
-        return mpi.PeerLost(named)
+        return mpi.PeerLost(problem)
     if isinstance(error, (mpi.PeerLost, StoppedBySignal)):
         return error
-    crashed = isinstance(error, processes.Crashed)
-    return RNNScratchError(named, error.hint) if rank or crashed else error
+    is_crash = isinstance(error, processes.Crashed)
+    return RNNScratchError(problem, error.hint) if rank or is_crash else error
 
 
 def _first_cause(failures: list[RNNScratchError], signum: int | None) -> BaseException:

@@ -98,7 +98,7 @@ def candidates(folder):
     [{"numpy", "torch"}, pytest.param({*BUILTIN_BACKENDS}, marks=pytest.mark.frameworks)],
     ids=len,
 )
-def test_comparison_writes_record_table_and_report(selected, backend_names):
+def test_comparison_writes_record_and_table(selected, backend_names):
     backend_names = [name for name in backend_names if name in selected]
     options = ("--backends", ",".join(backend_names), "--models", "scratch,concise")
     result = run_subprocess("compare", *options, *SHORT, "--output", "out").assert_exit()

@@ -44,8 +44,8 @@ def compared(monkeypatch, tmp_path):
 
 
 def test_failure_reason_is_one_line(compared):
-    (candidate,) = compared([READY, RNNScratchError("line \x1b[2J", "Omit it.")]).candidates
-    assert candidate.failures[0].reason == r"line \x1b[2J"
+    (candidate,) = compared([READY, RNNScratchError("two\nlines \x1b[2J", "Omit it.")]).candidates
+    assert candidate.failures[0].reason == r"two lines \x1b[2J"
     assert not candidate.trials[0].has_ended
 
 

@@ -66,7 +66,7 @@ def write(folder, text):
     return books.read_file(path)
 
 
-def test_scripts_define_the_numpy_functions():
+def test_script_defines_only_numpy_functions():
     source = javascript.SCRIPTS[1].read_text(encoding="utf-8")
     folder = CLONE / "backends" / "numpy"
     files = (folder / f"{name}.py" for name in ("scratch", "cells", "deep"))

@@ -21,10 +21,10 @@ SCRIPTS = (
 )
 
 
-def start(scripts=SCRIPTS):
-    """Start a Node.js process that loads these scripts."""
+def start():
+    """Start a Node.js process that loads SCRIPTS."""
     node = Path(playwright.__file__).parent / "driver" / "node"
-    command = [str(node), str(CLONE / "tests" / "engine.js"), *map(str, scripts)]
+    command = [str(node), str(CLONE / "tests" / "engine.js"), *map(str, SCRIPTS)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 

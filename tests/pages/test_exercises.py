@@ -42,7 +42,6 @@ def test_memory_task_asks_for_its_symbol():
 
 @pytest.mark.frameworks(by_default=("torch",))
 def test_cells_learn_the_memory_task(backend, candidate):
-    registry.load(candidate)
     assert recall_accuracy(candidate, "lstm", num_fillers=2, forget_bias=3, updates=60) == 1
     assert recall_accuracy(candidate, "rnn", num_fillers=2, updates=1) < 0.6
 

@@ -85,7 +85,7 @@ def test_notebook_runs_on_the_real_framework(name, backend_names, monkeypatch):
     for variable, value in notebooks.ENVIRONMENT.items():  # monkeypatch restores the old values
         monkeypatch.setenv(variable, value)
     change, text = SMALLER[lesson or name], "".join(sources(read(name), "code"))
-    assert all(part in text for part in change[::2]), f"that is not in {name}: change SMALLER"
+    assert all(part in text for part in change[::2]), f"{name} lacks a fragment: adapt SMALLER"
 
     def smaller(source):
         for text, replacement in zip(change[::2], change[1::2]):
@@ -101,9 +101,9 @@ def test_notebook_runs_on_the_real_framework(name, backend_names, monkeypatch):
 
 
 @pytest.mark.parametrize("backend", registry.BUILTIN_BACKENDS)
-def test_first_code_names_missing_packages(backend, monkeypatch):
-    notebook = [CELLS(f"{backend}-{lesson}") for lesson in lessons.LESSONS]
-    for cells in notebook:
+def test_first_code_cell_names_missing_packages(backend, monkeypatch):
+    for lesson in lessons.LESSONS:
+        cells = CELLS(f"{backend}-{lesson}")
         path, code = [cell.source for cell in cells if cell.kind == "code"][:2]
         assert path == notebooks.SUPPORT.format("../").strip()
         assert len(code.splitlines()) <= 5

@@ -62,7 +62,7 @@ def test_readme_results_are_up_to_date(monkeypatch):
 
 
 @pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: path.relative_to(CLONE).as_posix())
-def test_page_has_valid_links_without_template_syntax(path):
+def test_page_has_valid_links_and_no_template_syntax(path):
     text = prose.FENCE.sub("", path.read_text(encoding="utf-8"))
     text = re.sub(r"`[^`]+`", "code", text)
     assert not re.search(r"\{\{|\{%|^:::|\{(?:backend|framework)\}", text, re.MULTILINE)
@@ -88,7 +88,7 @@ def anchors(path):
     return {slug(heading) for heading in headings}
 
 
-def test_python_example_of_the_usage_page_runs(tmp_path, capsys):
+def test_python_example_of_the_usage_page_runs(capsys):
     exec(compile(EXAMPLE, "usage.md", "exec"), {})
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("runs/")

@@ -86,10 +86,10 @@ def follow(site, env, only_files=False):
         elif block.language == "console":
             for arguments, file, shown in commands(block):
                 if file or not only_files:
-                    command_result = run_subprocess(*arguments, env=env)
+                    result = run_subprocess(*arguments, env=env)
                     if file:
-                        write(site, file, command_result.assert_exit().out)
-                    yield arguments, shown, command_result
+                        write(site, file, result.assert_exit().out)
+                    yield arguments, shown, result
 
 
 def shows(out, lines):
@@ -117,11 +117,11 @@ def test_guide_shows_the_actual_output(backend_names, tmp_path):
     env = install(site)
     (project,) = (block for block in BLOCKS if block.language == "toml")
     assert '[project.entry-points."rnn_scratch.backends"]\ntoy = "toy_rnn"' in project.text
-    command_result = list(follow(site, env))
-    for arguments, shown, result in command_result:
+    steps = list(follow(site, env))
+    for arguments, shown, result in steps:
         result.assert_exit(any(" lacks " in line for line in shown))
         assert shows(result.out, shown), (arguments, result.out)
-    assert {arguments[0] for arguments, *_ in command_result} == {"check", "train", "show"}
+    assert {arguments[0] for arguments, *_ in steps} == {"check", "train", "show"}
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_guide_shows_the_actual_output(backend_names, tmp_path):
     [pytest.param("", "", None, id="none"), *MISTAKES],
     ids=lambda text: text[:30],
 )
-def test_check_names_the_guide_s_mistakes(package, tmp_path, line, changed_line, place):
+def test_check_names_the_mistakes_in_the_guide(package, tmp_path, line, changed_line, place):
     changed = copy(load(package[0] / "toy_rnn"), tmp_path)
     if place:
         sources = [changed / f"{name}.py" for name in ("machine", "scratch", "deep")]
@@ -147,7 +147,7 @@ def test_guide_quotes_current_code():
         assert block.text in (CLONE / block.title).read_text(encoding="utf-8")
 
 
-def test_guide_s_backend_trains_resumes_and_predicts(package):
+def test_guide_backend_trains_resumes_and_predicts(package):
     settings = options(**SMALL, backend="toy", dtype="float64")
     predict = ("predict", "r", "--prefix", "the ")
     first, _, _, prediction, reference = in_one_process(
@@ -164,7 +164,7 @@ def test_guide_s_backend_trains_resumes_and_predicts(package):
 
 
 @pytest.mark.student
-def test_guide_s_backend_is_compared(backend_names, package):
+def test_guide_backend_is_compared(backend_names, package):
     require_tested(backend_names, "numpy")
     (command,) = (block.text for block in BLOCKS if " compare " in block.text)
     assert "--backends numpy,toy --models scratch,fast" in command
@@ -180,14 +180,12 @@ def test_guide_s_backend_is_compared(backend_names, package):
 
 
 @pytest.mark.student
-def test_suite_runs_on_the_guide_s_backend(backend_names, package):
+def test_suite_runs_on_the_guide_backend(backend_names, package):
     require_tested(backend_names, "numpy")
     (block,) = (block.text for block in BLOCKS if "pytest --backends" in block.text)
     command = next(line for line in block.splitlines() if line.startswith("pytest --backends"))
     names = ("contract", "epoch", "threads_and_forks")
     paths = [TEST_FILES[f"test_{name}"] for name in names]
     arguments = (*command.split()[1:], "-p", "no:cacheprovider", *paths)
-    command_result = run_subprocess(
-        *arguments, program=("-m", "pytest"), env=package[1]
-    ).assert_exit()
-    assert re.search(r"\d+ passed", command_result.out)
+    result = run_subprocess(*arguments, program=("-m", "pytest"), env=package[1]).assert_exit()
+    assert re.search(r"\d+ passed", result.out)

@@ -21,7 +21,7 @@ def test_every_output_of_the_reference_is_recorded():
             for result in check(case)
             if result.expected is None
         }
-        assert names == set(results.recorded()[draw.label])
+        assert names == set(results.recorded_sums()[draw.label])
 
 
 def test_sizes_cannot_hide_a_mistake():
@@ -56,7 +56,7 @@ def test_a_draw_is_repeated_by_its_seed():
 
 @pytest.mark.frameworks(by_default=("torch",))
 def test_tokens_have_64_bits_on_windows_too(backend, backend_name, monkeypatch):
-    """Emulate NumPy's default integers on Windows, int32, which PyTorch cannot one-hot encode."""
+    """Emulate NumPy 1's default integers on Windows, int32, which PyTorch cannot one-hot encode."""
 
     class RandomState(np.random.RandomState):
         def randint(self, low, high=None, size=None, dtype="int32"):

@@ -18,7 +18,7 @@ from helpers import (
 
 from rnn_scratch.contract import CELLS, VARIANTS
 
-# Devices, and the variants to check on them: only one of TensorFlow and JAX, to save time.
+# Devices, and the variants to check on them: only one variant for TensorFlow and JAX.
 # TensorFlow is also checked on the CPU, because by default it would use the emulated device.
 CHECKED = {
     "torch": (DEVICE, *VARIANTS),

@@ -325,7 +325,7 @@ def test_divergence_names_update_and_parameters(
     assert "-fold. To check each function, run: rnn-scratch check" in output
 
 
-def test_record_of_arm_has_today_s_digest():
+def test_arm_record_has_the_current_digest():
     first, *_ = json.loads((RECORDS / "arm.json").read_bytes())["cases"]
     run = arm.train(arm.CASES[0], "exact")
     assert set(first["exact"].values()) == {exact.digest(run.arrays)}

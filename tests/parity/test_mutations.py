@@ -99,7 +99,7 @@ def test_a_mistake_in_the_reference_itself_is_detected_and_named(
     mutated = load(mutated_copy(registry.load("numpy"), tmp_path, change, mutation.file))
     monkeypatch.setattr(registry, "load", lambda name: mutated)
     if not recorded:
-        monkeypatch.setattr(results, "recorded", dict)
+        monkeypatch.setattr(results, "recorded_sums", dict)
     options = mutation.options or PLAIN
     cells = [options.cell] if options.cell != PLAIN.cell and not recorded else []
     row = first_failure(runner.check("numpy", mutated, cases=draws.draw_all(cells=cells)))
@@ -129,7 +129,7 @@ def test_a_mistake_in_the_number_of_threads_is_detected(backend, builtin_name, m
     assert run(mutation.changes[builtin_name]).strip() not in expected
 
 
-BLOCKS = """if True:
+LARGE_TENSORS = """if True:
     import importlib, sys
     from rnn_scratch.check import draws, runner
     backend = importlib.import_module(sys.argv[1])
@@ -141,12 +141,12 @@ BLOCKS = """if True:
 """
 
 
-def test_blocks_that_are_exchanged_with_two_threads_are_detected(backend_names, tmp_path):
+def test_a_mistake_with_two_threads_is_detected(backend_names, tmp_path):
     require_tested(backend_names, "torch")
     change = "dz.sum(0)\n", "dz.sum(0) * (2 if torch.get_num_threads() > 1 else 1)\n"
     package = mutated_copy(registry.load("torch"), tmp_path, change, "products.py")
     result = run_subprocess(
-        package.name, program=("-c", BLOCKS), env={"PYTHONPATH": tmp_path}
+        package.name, program=("-c", LARGE_TENSORS), env={"PYTHONPATH": tmp_path}
     ).assert_exit()
     assert result.out.startswith("gradients")
 

@@ -1,4 +1,4 @@
-"""Add a cell and an optimizer to a copy of the project, as the contributors' page describes.
+"""Add a cell and an optimizer to a copy of the project, as extending.md describes.
 
 A new cell or optimizer needs only a declaration and one function per backend.
 """
@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 from backend_mutations import mutate_file as make
-from helpers import CONTRIBUTING, SETTINGS, assert_same, environment, in_one_process, lion, options
+from helpers import EXTENDING, SETTINGS, assert_same, environment, in_one_process, lion, options
 from safetensors.numpy import load_file
 
 pytestmark = pytest.mark.student(by_default=("numpy",))
@@ -41,7 +41,7 @@ BACKWARD = '''def mgu_backward(d_next_state, next_state, x, state, params):
 '''
 MODULES = {"torch": "torch", "tensorflow": "tf", "jax": "jnp"}  # modules that define `tanh`
 CELLS, CELL_BACKWARD = "CELLS |= {", "CELL_BACKWARD |= {"
-(DECLARED_LION,) = re.findall(r'`("lion": Optimizer\(.*?\)\))`', CONTRIBUTING.replace(",\n", ", "))
+(DECLARED_LION,) = re.findall(r'`("lion": Optimizer\(.*?\)\))`', EXTENDING.replace(",\n", ", "))
 DECLARED, OPTIMIZERS = "OPTIMIZERS = {  # the first optimizer is the default\n", "OPTIMIZERS |= {"
 SMALL = options(text="long.txt", cell="mgu", optimizer="lion", **SETTINGS)
 

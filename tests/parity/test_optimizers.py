@@ -49,7 +49,7 @@ def train(name, update, corrected=False):
 @pytest.mark.frameworks(by_default=("torch",))
 @pytest.mark.parametrize("optimizer", ["momentum", "adam"])
 @pytest.mark.usefixtures("backend")
-def test_optimizer_equals_the_framework_s(candidate, optimizer):
+def test_optimizer_equals_the_builtin_optimizer(candidate, optimizer):
     if candidate not in OPTIMIZERS:
         pytest.skip("a framework that this test does not know")
     if candidate == "jax":

@@ -91,7 +91,7 @@ def test_check_clips_some_updates():
 @pytest.mark.parametrize(
     "sampling", ["sequential", pytest.param("random", marks=pytest.mark.frameworks)]
 )
-def test_chapter_s_updates_equal_the_reference(candidate, device, sampling):
+def test_chapter_updates_equal_the_reference(candidate, device, sampling):
     skip_without(registry.load(candidate), device, "float64")
     settings = Settings(sampling=sampling)
     text = dataset.prepare(books.load("tide-clock"), settings)

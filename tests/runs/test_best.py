@@ -76,7 +76,7 @@ def test_patience_ends_training_in_every_session(capsys):
     settings = {**SETTINGS, "backend": "numpy", "num_epochs": 40, "patience": PATIENCE}
     result = run_in_process(capsys, "train", *options(run="r", **settings))
     last_epoch = FIRST + PATIENCE
-    reason = f"no improvement in the {PATIENCE} epochs since {FIRST} (`patience` {PATIENCE})"
+    reason = f"no improvement since epoch {FIRST} (`patience` {PATIENCE})"
     notice, _, _, _, best, _ = result.out.splitlines()[2:]
     assert notice == f"early stopping after epoch {last_epoch}: {reason}"
     loss = min(losses("r"))

@@ -109,7 +109,3 @@ def test_folder_without_a_record_is_reused():
     for name in (files.LOCK, f".run.json.1234{files.TEMPORARY}"):
         Path("r", name).touch()
     assert len(train().history) == 2
-    Path("mine").mkdir()
-    Path("mine", "notes.txt").touch()
-    message = raised_message(rnn_scratch.train, "numpy", run="mine", num_epochs=1, **SMALL)
-    assert "already exists" in message

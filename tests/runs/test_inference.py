@@ -131,7 +131,7 @@ def test_too_short_text_is_refused(small_run, tmp_path):
     assert "has 1 characters of the model's vocabulary" in message
 
 
-def test_evaluation_refuses_a_changed_text(tmp_path):
+def test_evaluation_refuses_a_changed_text():
     Path("t.txt").write_text("the clock and the tide. " * 60)
     run = rnn_scratch.train("numpy", text="t.txt", num_epochs=1, **SETTINGS)
     assert rnn_scratch.evaluate(run).source.endswith("t.txt (training text)")

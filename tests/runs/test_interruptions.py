@@ -129,7 +129,7 @@ def test_full_disk_stops_a_run_that_resumes_exactly():
     assert (session.outcome, session.to_epoch) == ("failed", epoch)
     text = Path("limited/history.jsonl").read_bytes()
     assert len(text) == limit
-    assert text.count(b"\n") == epoch  # the rest is an incomplete line, usually
+    assert text.count(b"\n") == epoch  # usually, an incomplete line follows
     rnn_scratch.resume("limited", 150, threads=1)
     assert_same_run("limited", uninterrupted)
 

@@ -44,7 +44,7 @@ def stop_after(index):
     ("model", "sampling"),
     [*((model, "sequential") for model in VARIANTS), ("scratch", "random")],
 )
-def test_stop_within_an_epoch_is_resumed_exactly(backend_name, model, sampling):
+def test_training_stopped_within_an_epoch_resumes_exactly(backend_name, model, sampling):
     if model not in variants(backend_name):
         pytest.skip(f"{backend_name} has no {model} model")
     settings = {**LONG, "model": model, "sampling": sampling}
@@ -54,11 +54,11 @@ def test_stop_within_an_epoch_is_resumed_exactly(backend_name, model, sampling):
     positions = []
     with stop_after(20), pytest.raises(signals.Stopped):
         rnn_scratch.train(backend_name, num_epochs=3, run="r", threads=1, **settings)
-    for minibatches_more in (1, 3, 1000):
+    for num_more in (1, 3, 1000):
         saved = checkpoint.load("r")
         positions.append((saved.epoch, len(saved.incomplete.losses)))
         assert len(saved.incomplete.state) == (4 if sampling == "sequential" else 0)
-        with stop_after(minibatches_more), contextlib.suppress(signals.Stopped):
+        with stop_after(num_more), contextlib.suppress(signals.Stopped):
             rnn_scratch.resume("r", 3)
     (epoch, num_losses), *later_positions = positions
     assert epoch == 1

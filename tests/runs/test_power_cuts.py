@@ -1,8 +1,8 @@
 """Resume exactly from the files that a power cut at any moment leaves on the disk.
 
-A simulated disk replays the system calls of a training run. Synced data are on the disk. After a
-cut, all or none of the unsynced names are there, and the unsynced data of all files are kept, lost,
-cut in half or replaced by zeros, because file systems differ.
+A simulated disk replays the system calls of a training run. Synced data survive a cut. Either all
+unsynced file names survive or none do, and the unsynced data of all files are kept, lost, cut in
+half or replaced by zeros, because file systems differ.
 """
 
 import contextlib

@@ -52,7 +52,7 @@ def test_second_session_on_a_run_is_refused(capsys):
     assert [row["epoch"] for row in history("runs/r")] == list(range(1, num_epochs + 1))
 
 
-def test_simultaneous_resumes_train_once(tmp_path):
+def test_simultaneous_resumes_train_once():
     uninterrupted = rnn_scratch.train("numpy", num_epochs=40, run="whole", **SMALL)
     rnn_scratch.train("numpy", num_epochs=2, run="r", **SMALL)
     results = run_in_threads([partial(rnn_scratch.resume, "r", 40)] * 4)

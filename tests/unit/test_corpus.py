@@ -174,9 +174,8 @@ def test_default_book_has_a_built_in_replacement(server, status):
     ],
     ids=["line ends", "byte-order mark", "beyond ASCII"],
 )
-def test_file_is_decoded(data, content, tmp_path, monkeypatch):
+def test_file_is_decoded(data, content, tmp_path):
     (tmp_path / "mine.txt").write_bytes(data)
-    monkeypatch.chdir(tmp_path)
     sha256 = hashlib.sha256(content.encode()).hexdigest()
     expected = books.Text("file", str(tmp_path / "mine.txt"), content, sha256)
     assert books.read_file(tmp_path / "mine.txt") == expected

@@ -28,7 +28,7 @@ def source_of(backend, kind):
 @pytest.mark.parametrize("backend", registry.BUILTIN_BACKENDS)
 def test_program_is_up_to_date_and_self_contained(backend, kind):
     source = source_of(backend, kind)
-    assert source == programs.program(backend, kind), "run: python -m make.programs"
+    assert source == programs.program(backend, kind), "run: nox -s pages"
     assert source.count("\n") <= 250
     modules = {
         name.split(".")[0]
@@ -83,7 +83,7 @@ def test_program_has_the_losses_and_weights_of_train(
 @pytest.mark.parametrize(
     ("content", "message"), [(None, "Usage: python"), ("Too short.", "are needed")]
 )
-def test_error_is_printed_as_one_line(content, message, tmp_path, monkeypatch):
+def test_error_ends_the_program_with_a_message(content, message, tmp_path, monkeypatch):
     book = tmp_path / "book.txt"
     if content:
         book.write_text(content, encoding="utf-8")

@@ -78,7 +78,7 @@ def test_backends_lists_crashing_backends(foreign):
     result.assert_error("The raises backend failed to load: RuntimeError: no such driver")
 
 
-# Program that prints which frameworks and download libraries non-computing commands import.
+# Program that prints which frameworks and download libraries light commands import.
 IMPORTED = """
 import sys
 from rnn_scratch import registry
@@ -94,7 +94,7 @@ print({*modules, "requests", "urllib3", "platformdirs"} & set(sys.modules))
 """
 
 
-def test_core_imports_no_framework():
+def test_light_commands_import_no_framework():
     out = run_subprocess(program=("-c", IMPORTED)).out
     assert "--num-hiddens" in out
     assert "def train_epoch" in out
@@ -138,8 +138,8 @@ def test_train_uses_numpy_without_pytorch():
     notice, first_line, *_ = (
         run_subprocess("train", *small, program=program).assert_exit(err="").out.splitlines()
     )
-    assert notice.startswith("PyTorch is not installed, so training uses NumPy. Install it ")
-    assert "in the folder of the clone: pip install -e '.[torch]'" in notice
+    assert notice.startswith("PyTorch is not installed, so training uses NumPy. To install it")
+    assert "run in the clone's folder: pip install -e '.[torch]'" in notice
     assert first_line.startswith("numpy (scratch) on cpu")
     result = run_subprocess("train", "--backend", "torch", *small, program=program)
     result.assert_error("PyTorch, which is not installed", "pip install -e '.[torch]'")

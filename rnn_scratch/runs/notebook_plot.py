@@ -19,7 +19,7 @@ def notebook_shell() -> Any:
     return shell if hasattr(shell, "kernel") else None
 
 
-class Live(LineReport):
+class LivePlot(LineReport):
     """A report that shows a run's curve and a line of metrics, instead of printing lines."""
 
     def started(self, event: Started) -> None:
