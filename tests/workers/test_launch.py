@@ -86,7 +86,7 @@ def test_contradicting_launcher_is_refused(prefix, variables, options, messages)
 @pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["mpiexec", "one machine"])
 def test_missing_mpi4py_is_named(tmp_path, options):
     if options:
-        require_engine("numpy")  # without it, the error is that `mpiexec` is missing
+        require_engine("numpy")  # otherwise, the error names `mpiexec`
     (tmp_path / "mpi4py.py").write_text("raise ImportError('No module named mpi4py')\n")
     variables = python_path(tmp_path) if options else {**python_path(tmp_path), "PMI_SIZE": "2"}
     result = finish(start(*COMMAND, *options, env=variables))
