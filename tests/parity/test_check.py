@@ -54,6 +54,11 @@ def test_a_draw_is_repeated_by_its_seed():
     assert len({draws.draw(seed)._replace(seed=0) for seed in range(50)}) > 40
 
 
+def test_finite_differences_equal_gradients_with_large_states():
+    case = draws.make_case("numpy", registry.load("numpy"), "scratch", draws.draw(20788131))
+    assert all(row.passed for row in case.run(functions.gradients))
+
+
 @pytest.mark.frameworks(by_default=("torch",))
 def test_tokens_have_64_bits_on_windows_too(backend, backend_name, monkeypatch):
     """Emulate NumPy 1's default integers on Windows, int32, which PyTorch cannot one-hot encode."""
