@@ -20,7 +20,7 @@ from .settings import (
     Epochs,
     Flag,
     Length,
-    Natural,
+    NonNegativeInt,
     Positive,
     Probability,
     Settings,
@@ -48,7 +48,7 @@ def train(
     threads: Threads | None = None,
     eager: Flag = False,
     workers: Workers | None = None,
-    patience: Natural = 0,
+    patience: NonNegativeInt = 0,
     run: str | Path | None = None,
     report: Report | Callable[[str], object] | None = None,
     **settings: Any,
@@ -105,7 +105,7 @@ def train(
     )
     if work.settings.exact and not rank:
         with contextlib.suppress(RNNScratchError):  # training raises the error again
-            for sentence in growth.doubts(work.settings, work.text):
+            for sentence in growth.digest_warnings(work.settings, work.text):
                 reporter.log(sentence)
     return _train(work, rank, reporter)
 
@@ -122,7 +122,7 @@ def resume(
     threads: Threads | None = None,
     eager: Flag | None = None,
     workers: Workers | None = None,
-    patience: Natural | None = None,
+    patience: NonNegativeInt | None = None,
     report: Report | Callable[[str], object] | None = None,
     **settings: Any,
 ) -> Run | None:
@@ -191,7 +191,7 @@ def predict(
     top_k: TopK | None = None,
     top_p: Probability | None = None,
     min_p: Probability | None = None,
-    seed: Natural = 0,
+    seed: NonNegativeInt = 0,
     unknown: Unknown = "error",
     best: bool = False,
     stream: Callable[[str], object] | None = None,

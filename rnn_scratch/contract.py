@@ -584,7 +584,7 @@ def synchronize(tensors: Sequence[Tensor], device: str) -> None:
     """
 
 
-def environment() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """Return the versions of the framework, under the backend's name, and of its libraries."""
 
 

@@ -23,7 +23,7 @@ class RNNScratchError(Exception):
         return f"{self.problem}\n{self.hint}" if self.hint else self.problem
 
 
-class NotOffered(RNNScratchError):  # noqa: N818 - a limitation, not an error
+class NotSupportedError(RNNScratchError):
     """An error for a variant or options that the backend does not support."""
 
 

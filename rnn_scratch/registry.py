@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .contract import MODULES, OPTIMIZERS, Arrays, Backend, Model, Options, bind
-from .errors import NotOffered, RNNScratchError, format_value
+from .errors import NotSupportedError, RNNScratchError, format_value
 from .settings import Threads, Variant, closest, validate
 from .system import processes
 from .system.terminal import LogLine
@@ -159,13 +159,15 @@ def build(
     options: Options,
     optimizer: str = "sgd",
 ) -> Model:
-    """Build a variant of the model from arrays; raise NotOffered if the variant is unsupported.
+    """Build a variant of the model from arrays; raise NotSupportedError if this is impossible.
 
     The optimizer's state starts at zero, unless `arrays` contains slots (see `parameters.shapes`).
     """
     validate("model", variant, Variant)  # a run from someone else may contain any name
     if not hasattr(backend, variant):
-        raise NotOffered(f"The {name} backend has no {variant} model.", "Use the scratch model.")
+        raise NotSupportedError(
+            f"The {name} backend has no {variant} model.", "Use the scratch model."
+        )
     params = {parameter: arrays[parameter] for parameter in options.shapes()}
     build = getattr(backend, variant).build
     if variant == "scratch" and options.deep:
@@ -183,7 +185,7 @@ def build(
     except RNNScratchError as error:
         if variant == "scratch":
             raise
-        raise NotOffered(error.problem, error.hint) from error
+        raise NotSupportedError(error.problem, error.hint) from error
 
 
 def _build_deep(backend: Backend, arrays: Arrays, options: Options) -> Model:
@@ -195,13 +197,15 @@ def _build_deep(backend: Backend, arrays: Arrays, options: Options) -> Model:
 
 
 def workers(name: str, backend: Backend) -> ModuleType:
-    """Return the backend's ``workers`` module; raise NotOffered if the backend lacks it."""
+    """Return the backend's ``workers`` module; raise NotSupportedError if the backend lacks it."""
     if not hasattr(backend, "workers"):
-        raise NotOffered(f"The {name} backend does not support several workers.", "Use 1 worker.")
+        raise NotSupportedError(
+            f"The {name} backend does not support several workers.", "Use 1 worker."
+        )
     return backend.workers
 
 
-def loadable(log: LogLine) -> list[str]:
+def list_loadable(log: LogLine) -> list[str]:
     """Return the names of the backends that load; log the error of every other backend."""
     answers = probes(names())
     for name, answer in answers.items():
@@ -225,7 +229,7 @@ def _describe(name: str) -> Iterator[BackendReport]:
     backend = load(name)
     backend.machine.set_threads(None)  # TensorFlow requires this before devices()
     yield BackendReport(
-        environment=backend.machine.environment(), devices=backend.machine.devices("float32")
+        environment=backend.machine.versions(), devices=backend.machine.devices("float32")
     )
 
 

@@ -45,7 +45,7 @@ else:
 Flag = Annotated[bool, Meta()]
 Positive = Annotated[float, Meta(gt=0)]
 Probability = Annotated[float, Meta(gt=0, le=1)]
-Natural = Annotated[int, Meta(ge=0, le=MAX_SEED)]
+NonNegativeInt = Annotated[int, Meta(ge=0, le=MAX_SEED)]
 TopK = Annotated[int, Meta(ge=1, le=MAX_SEED)]
 Units = Annotated[int, Meta(ge=1, le=MAX_UNITS)]
 Epochs = Annotated[int, Meta(ge=1, le=MAX_EPOCHS)]
@@ -82,7 +82,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         meta("Learning-rate schedule: constant, or cosine decay to almost zero."),
     ] = "constant"
     warmup: Annotated[
-        Natural, meta("Raise the learning rate linearly from zero over the first N updates.")
+        NonNegativeInt, meta("Raise the learning rate linearly from zero over the first N updates.")
     ] = 0
     weight_decay: Annotated[
         float, meta("Each update also multiplies parameters by 1 - lr * this value.", ge=0)
@@ -101,8 +101,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "chapter), spaced (also a space between lines) or none (keep the text unchanged)."
         ),
     ] = "chapter"
-    max_tokens: Annotated[Natural, meta("Use only the first N characters (0: all).")] = 10_000
-    valid_tokens: Annotated[Natural, meta("Hold out N characters after the training text.")] = 0
+    max_tokens: Annotated[NonNegativeInt, meta("Use only the first N characters (0: all).")] = (
+        10_000
+    )
+    valid_tokens: Annotated[
+        NonNegativeInt, meta("Hold out N characters after the training text.")
+    ] = 0
     valid_share: Annotated[
         float,
         meta(
@@ -115,7 +119,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # The default is float32, or float64 in exact mode.
     dtype: Annotated[Literal["float32", "float64"], meta("Floating-point type.")] = None  # type: ignore[assignment]
     exact: Annotated[bool, meta("Exact mode: all backends agree bit for bit (float64).")] = False
-    seed: Annotated[Natural, meta("Random seed.")] = 0
+    seed: Annotated[NonNegativeInt, meta("Random seed.")] = 0
 
     def __post_init__(self) -> None:
         """Validate each value, and fill in defaults that depend on other settings."""

@@ -583,7 +583,7 @@ DEVICE_MUTATIONS = [
     Mutation("a state on the CPU", "state", "device",
              {
         "mxnet": ("context(options.device)", 'context("cpu")'),
-        "jax": ("device_of(options.device)\n    ret", 'device_of("cpu")\n    ret'),
+        "jax": ("get_device(options.device)\n    ret", 'get_device("cpu")\n    ret'),
     }),
     Mutation("one-hot vectors made without a device", "encode", "device", {
         "torch": ("F.one_hot(tokens,", "F.one_hot(tokens.cpu(),"),
@@ -611,7 +611,7 @@ DEVICE_MUTATIONS = [
         "tensorflow": ("with device_scope(device):\n        return tf.constant",
                        'with device_scope("cpu"):\n        return tf.constant'),
         "mxnet": ("ctx=context(device))", 'ctx=context("cpu"))'),
-        "jax": ("device_of(device))", 'device_of("cpu"))'),
+        "jax": ("get_device(device))", 'get_device("cpu"))'),
     }, "machine.py"),
     Mutation("masks on the CPU", "train_epoch", "", in_all_backends(
         MAP, f'{MAP}._replace(\n            masks=batch.map(tensor, "cpu").masks)')),

@@ -64,7 +64,7 @@ def jax(machine):
     global explicit
     jax = machine.jax
     jax.config.update("jax_num_cpu_devices", 2)
-    machine.device_of = lambda device, rank=None: jax.devices("cpu")[device == DEVICE]
+    machine.get_device = lambda device, rank=None: jax.devices("cpu")[device == DEVICE]
     explicit = functools.partial(jax.transfer_guard_device_to_host, "disallow")
     count_conversions(machine)
     ArrayImpl._value = property(counted(ArrayImpl._value.fget, "to host"))  # read by float()

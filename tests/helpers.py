@@ -78,7 +78,7 @@ def variants(name):
         try:
             registry.build(name, registry.load(name), model, initial(options, 0.1, 0), options)
             supported.append(model)
-        except registry.NotOffered:
+        except registry.NotSupportedError:
             pass
     return supported
 

@@ -70,7 +70,7 @@ def synchronize(tensors, device):
     jax.block_until_ready(tensors)
 
 
-def environment():
+def versions():
     """Return the versions of JAX, jaxlib and Flax (if installed), and the GPU's name."""
     versions = {"jax": jax.__version__, "jaxlib": version("jaxlib")}
     with contextlib.suppress(PackageNotFoundError):
@@ -83,7 +83,7 @@ def environment():
 
 def peak_memory(device):
     """Return the peak memory used by tensors on `device`, in bytes, or None if unknown."""
-    return device_of(device).memory_stats()["peak_bytes_in_use"] if device == "cuda" else None
+    return get_device(device).memory_stats()["peak_bytes_in_use"] if device == "cuda" else None
 
 
 def chain_matmul(h, matrices):
@@ -106,7 +106,7 @@ def tensor(array, device):
         # Without this process-wide setting, JAX converts float64 to float32. Set it only when
         # needed, so that importing this module does not change it.
         jax.config.update("jax_enable_x64", True)
-    return jax.device_put(array, device_of(device))
+    return jax.device_put(array, get_device(device))
 
 
 def array(tensor):
@@ -157,7 +157,7 @@ def jit_update(train_minibatch, wrap=None):
     return train
 
 
-def device_of(device, rank=None):
+def get_device(device, rank=None):
     """Return the device of a worker (default: this worker); workers on a machine share devices."""
     rank = jax.process_index(device) if rank is None else rank
     devices = jax.local_devices(rank, device)

@@ -10,7 +10,7 @@ import numpy as np
 
 from rnn_scratch.contract import bind
 
-from .machine import device_of, jit_update, tensor, to_arrays
+from .machine import get_device, jit_update, tensor, to_arrays
 
 
 def params(arrays, options):
@@ -21,7 +21,7 @@ def params(arrays, options):
 
 def state(batch_size, options):
     """Return the initial state: a tuple of zero tensors (B, H)."""
-    shape, device = (batch_size, options.num_hiddens), device_of(options.device)
+    shape, device = (batch_size, options.num_hiddens), get_device(options.device)
     return tuple(jnp.zeros(shape, options.dtype, device=device) for _ in range(options.num_states))
 
 
@@ -130,7 +130,7 @@ def predict(model, prefix, num_preds, choose_token):
     """Return `prefix` plus `num_preds` tokens, each chosen by `choose_token` from logits (V,)."""
     state, outputs = model.state(1), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
-        token = jnp.array([outputs[-1:]], device=device_of(model.options.device))  # B = T = 1
+        token = jnp.array([outputs[-1:]], device=get_device(model.options.device))  # B = T = 1
         logits, state = model.forward(token, state)
         # Warm-up: take the next token from the prefix until it is exhausted.
         outputs.append(prefix[t] if t < len(prefix) else choose_token(np.asarray(logits)[0]))

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rnn_scratch.contract import VERBOSE
 from rnn_scratch.workers import mpi
 
-from .machine import device_of, jit_update, tensor
+from .machine import get_device, jit_update, tensor
 from .scratch import OPTIMIZERS, clip, gradients
 
 # Partition specs for rows sharded over the workers, and for values replicated on all workers.
@@ -118,7 +118,7 @@ def leave():
 def workers_mesh(device):
     """Return a mesh with one device per worker."""
     workers = range(jax.process_count(device))
-    return Mesh([device_of(device, rank) for rank in workers], WORKERS)
+    return Mesh([get_device(device, rank) for rank in workers], WORKERS)
 
 
 def to_global_arrays(arrays, spec, mesh):

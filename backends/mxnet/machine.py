@@ -98,7 +98,7 @@ def synchronize(tensors, device):
     npx.waitall()
 
 
-def environment():
+def versions():
     """Return MXNet's version, the names of its matrix libraries, and the GPU's index."""
     features = mxnet.runtime.Features()
     libraries = [name for name in features if name.startswith("BLAS") or name in ("MKLDNN", "CUDA")]

@@ -27,7 +27,7 @@ def synchronize(tensors, device):
     # NumPy computes synchronously.
 
 
-def environment():
+def versions():
     """Return the versions of NumPy and its linear algebra library."""
     # Include the architecture that the library's kernels target; it may be older than the CPU's.
     names = {

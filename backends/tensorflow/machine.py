@@ -96,7 +96,7 @@ def synchronize(tensors, device):
         tf.test.experimental.sync_devices()
 
 
-def environment():
+def versions():
     """Return the versions of TensorFlow, Keras and CUDA, and the GPU's name."""
     versions = {"tensorflow": tf.__version__, "keras": version("keras")}
     for gpu in tf.config.list_physical_devices("GPU")[:1]:

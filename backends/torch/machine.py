@@ -65,7 +65,7 @@ def synchronize(tensors, device):
         torch.mps.synchronize()
 
 
-def environment():
+def versions():
     """Return the versions of PyTorch and its libraries, the instruction set, and the GPU's name."""
     versions = {"torch": str(torch.__version__)}
     names = {"Math Kernel Library": "mkl", "MKL-DNN": "onednn", "oneDNN": "onednn"}

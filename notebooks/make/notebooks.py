@@ -200,7 +200,7 @@ def find_faults(notebook: dict[str, Any], name: str) -> list[str]:
 
 def main() -> None:
     """Make the notebooks named on the command line, or all whose frameworks are installed."""
-    loadable = set() if sys.argv[1:] else {*registry.loadable(print)}
+    loadable = set() if sys.argv[1:] else {*registry.list_loadable(print)}
     try:
         for name in sys.argv[1:] or [n for n in ALL if loadable.issuperset(used_backends(n))]:
             notebook_path(name).write_text(execute(name), encoding="utf-8")

@@ -98,7 +98,7 @@ def _helpers(backend: str, scratch: Path, functions: str) -> str:
     if backend != "numpy":
         functions += "tensor"  # the main part calls `tensor`
     helpers = [name for name in imported if re.search(rf"\b{name}\b", functions)]
-    order = ["device_scope", "device_of", "context"]  # first, because other helpers call them
+    order = ["device_scope", "get_device", "context"]  # first, because other helpers call them
     helpers.sort(key=order.__contains__, reverse=True)
     simple = TEXTS / f"{backend}.txt"  # simple versions of some helpers
     replaced = source_code.definitions(simple) if simple.exists() else {}

@@ -25,7 +25,7 @@ from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, minibatches
 from rnn_scratch.training import schedule
 from rnn_scratch.training.runtime import Runtime
-from rnn_scratch.training.setup import Setup, set_up
+from rnn_scratch.training.setup import RunContext, prepare_run
 
 OBSERVED_EPOCHS = 20
 OTHERS = (
@@ -37,7 +37,7 @@ OTHERS = (
 GRADIENT = "gradient "  # prefix of the names of gradients
 
 
-def observe(setups: Sequence[Setup]) -> Iterator[tuple[list[Arrays], bool]]:
+def observe(setups: Sequence[RunContext]) -> Iterator[tuple[list[Arrays], bool]]:
     """Train models on the same minibatches; yield the values that exact mode rounds at each update.
 
     The values are each model's clipped gradients and carried state; the flag tells whether the
@@ -99,7 +99,7 @@ def distances(values: np.ndarray, grid: float) -> np.ndarray:
 def certify(backends: Sequence[str], settings: Settings, text: books.Text) -> dict[str, Any]:
     """Return the closest call between the first backend and the others, and counts of updates."""
     runtimes = [Runtime(name, device="cpu", threads=1) for name in backends]
-    setups = [set_up(settings, runtime, text) for runtime in runtimes]
+    setups = [prepare_run(settings, runtime, text) for runtime in runtimes]
     has_slots = bool(OPTIMIZERS[settings.optimizer].slots)
     gradient_grid = exact.FINE_GRID if has_slots else exact.GRID
     least, updates, clipped = {"ratio": np.inf}, 0, 0

@@ -13,7 +13,7 @@ from rnn_scratch.settings import Settings
 from rnn_scratch.text import books
 from rnn_scratch.training import loop as training
 from rnn_scratch.training.runtime import Runtime
-from rnn_scratch.training.setup import set_up
+from rnn_scratch.training.setup import prepare_run
 
 OFFERED = {
     "cell": ("rnn", "gru-after", "lstm"),
@@ -27,7 +27,7 @@ EPOCHS = 20
 def digests(**changes):
     """Train with `changes` to the default settings; return the digest after each epoch."""
     settings = Settings(**changes, num_epochs=EPOCHS, exact=True)
-    setup = set_up(settings, Runtime("numpy", threads=1), books.load(books.BUILT_IN))
+    setup = prepare_run(settings, Runtime("numpy", threads=1), books.load(books.BUILT_IN))
     epochs = training.epochs(setup)
     return [exact.digest(trained_arrays(setup.model)) for _ in epochs]
 

@@ -161,7 +161,7 @@ def exchange(group: WorkerGroup, name: str) -> Iterator[dict[str, Any]]:
                 if turn > 1:  # the first two turns may compile or connect
                     milliseconds[kind].append(1000 * (time.perf_counter() - start))
         yield {"numbers": size, **{kind: median(values) for kind, values in milliseconds.items()}}
-    yield {"engine": LIBRARIES[name], "environment": machine.environment()}
+    yield {"engine": LIBRARIES[name], "environment": machine.versions()}
     backend.workers.leave()
 
 

@@ -25,7 +25,7 @@ from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, minibatches
 from rnn_scratch.training import loop as training
 from rnn_scratch.training.runtime import Runtime
-from rnn_scratch.training.setup import set_up
+from rnn_scratch.training.setup import prepare_run
 
 MODEL = "fast"  # equivalent to scratch, but faster
 BASE = {"num_hiddens": 256, "num_epochs": 300, "valid_tokens": 5_000}
@@ -98,7 +98,7 @@ def not_detached(name: str, reach: int) -> Iterator[dict[str, Any]]:
     """
     settings = Settings(num_hiddens=128, num_epochs=60, num_steps=10)
     text = books.load("tide-clock")
-    setup = set_up(settings, Runtime(name, MODEL, "cpu", threads=1), text)
+    setup = prepare_run(settings, Runtime(name, MODEL, "cpu", threads=1), text)
     machine, model, seconds, losses = setup.backend.machine, setup.model, [], []
     for epoch in range(1, settings.num_epochs + 1):
         batches = list(minibatches.epoch_batches(setup.dataset.train, settings, epoch))
@@ -110,7 +110,7 @@ def not_detached(name: str, reach: int) -> Iterator[dict[str, Any]]:
         "perplexity": rounded(training.perplexity(sum(losses) / len(losses))),
         "seconds": round(statistics.median(seconds), 4),
         "model": MODEL,
-        "environment": machine.environment(),
+        "environment": machine.versions(),
     }
 
 

@@ -48,7 +48,7 @@ def run(cell, bias, seed, backend, text):
     for epoch in range(1, settings.num_epochs + 1):
         batches = minibatches.epoch_batches(text.train, settings, epoch)
         updates = itertools.repeat(update_rule(settings))  # a constant learning rate
-        carry = minibatches.carries(settings.sampling)
+        carry = minibatches.carries_state(settings.sampling)
         losses, _ = backend.scratch.train_epoch(model, batches, updates, carry)
         if epoch in EPOCHS:
             mean_loss = sum(losses) / len(losses)

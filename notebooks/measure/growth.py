@@ -15,7 +15,7 @@ from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, minibatches
 from rnn_scratch.training import schedule
 from rnn_scratch.training.runtime import Runtime
-from rnn_scratch.training.setup import set_up
+from rnn_scratch.training.setup import prepare_run
 
 CELLS = ("rnn", "gru", "lstm", "rnn-relu")
 UNITS = 128
@@ -34,7 +34,7 @@ def settings(cell, scale):
 def equal_updates(settings, name, text):
     """Return the number of updates after which parameters equal NumPy's, and the total number."""
     runtimes = [NUMPY.override(backend=backend) for backend in ("numpy", name)]
-    setups = [set_up(settings, runtime, text) for runtime in runtimes]
+    setups = [prepare_run(settings, runtime, text) for runtime in runtimes]
     updates = 0
     for epoch in range(1, settings.num_epochs + 1):
         states = [setup.model.state(settings.batch_size) for setup in setups]
@@ -62,7 +62,10 @@ def main(file):
     record = {
         "growth": {
             cell: [
-                [scale, rounded(growth.growth(set_up(settings(cell, scale), NUMPY, text)))]
+                [
+                    scale,
+                    rounded(growth.measure_growth(prepare_run(settings(cell, scale), NUMPY, text))),
+                ]
                 for scale in SCALES
             ]
             for cell in CELLS

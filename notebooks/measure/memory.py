@@ -29,5 +29,5 @@ def main(file):
         settings = SETTINGS[name]
         result = recall_accuracy(BACKEND, num_fillers=distance, seed=seed, **settings)
         accuracy[name][str(distance)].append(round(result, 3))
-        record = {"environment": backend.machine.environment(), "settings": SETTINGS}
+        record = {"environment": backend.machine.versions(), "settings": SETTINGS}
         write(file, {**record, "accuracy": accuracy})

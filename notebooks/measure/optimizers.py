@@ -142,7 +142,7 @@ def measure(name: str) -> Iterator[dict[str, Any]]:
     optimizer, function, paper = OPTIMIZERS[name]
     backend, _ = registry.start(name, threads=1)
     library = {"tensorflow": "keras", "jax": "optax"}.get(name, name)
-    versions = backend.machine.environment()
+    versions = backend.machine.versions()
     if library in ("keras", "optax"):
         versions[library] = version(library)
     grads = [{"w": grad} for grad in GRADS]

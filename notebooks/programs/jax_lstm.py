@@ -32,7 +32,7 @@ class Model:
         self.forward = partial(forward, params=params, options=options)
 
 
-def device_of(device):
+def get_device(device):
     """Return the JAX device with this name."""
     return jax.devices(device)[0]
 
@@ -62,7 +62,7 @@ def tensor(array, device):
         # Without this process-wide setting, JAX converts float64 to float32. Set it only when
         # needed, so that importing this module does not change it.
         jax.config.update("jax_enable_x64", True)
-    return jax.device_put(array, device_of(device))
+    return jax.device_put(array, get_device(device))
 
 
 def params(arrays, options):
@@ -73,7 +73,7 @@ def params(arrays, options):
 
 def state(batch_size, options):
     """Return the initial state: a tuple of zero tensors (B, H)."""
-    shape, device = (batch_size, options.num_hiddens), device_of(options.device)
+    shape, device = (batch_size, options.num_hiddens), get_device(options.device)
     return tuple(jnp.zeros(shape, options.dtype, device=device) for _ in range(options.num_states))
 
 
@@ -171,7 +171,7 @@ def predict(model, prefix, num_preds, choose_token):
     """Return `prefix` plus `num_preds` tokens, each chosen by `choose_token` from logits (V,)."""
     state, outputs = model.state(1), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
-        token = jnp.array([outputs[-1:]], device=device_of(model.options.device))  # B = T = 1
+        token = jnp.array([outputs[-1:]], device=get_device(model.options.device))  # B = T = 1
         logits, state = model.forward(token, state)
         # Warm-up: take the next token from the prefix until it is exhausted.
         outputs.append(prefix[t] if t < len(prefix) else choose_token(np.asarray(logits)[0]))

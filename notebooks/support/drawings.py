@@ -239,7 +239,7 @@ def next_characters(
     plt.show()
 
 
-def growth(curves: Mapping[str, Sequence], equal: Mapping[str, Sequence]) -> None:
+def measure_growth(curves: Mapping[str, Sequence], equal: Mapping[str, Sequence]) -> None:
     """Draw the growth of a difference in the state, and the scales at which frameworks stay equal.
 
     `curves` maps cells to (scale, growth) pairs. `equal` maps frameworks to lists of tuples for

@@ -26,7 +26,7 @@ def start(backend: str) -> Any:
 
     drawings.style()
     installed, _ = registry.start(backend, threads=1)
-    print("backend:", backend, installed.machine.environment()[backend])
+    print("backend:", backend, installed.machine.versions()[backend])
     return installed
 
 

@@ -273,19 +273,21 @@ class Case(NamedTuple):
     def compare(self, function: str, result: Result) -> CheckResult:
         """Compare an output with its expected value; the result describes the worst element."""
         actual, expected = self.to_arrays(result.value), self.to_arrays(result.expected)
-        worst = results.find_worst(expected, actual)
+        worst = results.find_worst_mismatch(expected, actual)
         tolerance = results.scale_tolerance(
             result.tolerance, self.options.dtype, self.options.device
         )
         if tolerance and worst.expected is not None:  # relative if any value exceeds 1
             tolerance *= max(1.0, float(np.abs(results.flatten(expected)).max(initial=0)))
             tolerance *= 1e4 if self.draw.is_steep else 1
-        if devices := devices_of((result.value, result.tensors)):
+        if devices := collect_devices((result.value, result.tensors)):
             # TensorFlow computes some functions on a GPU even if the tensors are on the CPU.
             tensor = self.tensor(self.arrays["b_q"])
-            if devices := devices - devices_of((tensor, tensor + 0)):
+            if devices := devices - collect_devices((tensor, tensor + 0)):
                 names = ", ".join(devices)
-                worst = results.Worst(None, f"device {names} instead of {self.options.device}")
+                worst = results.WorstMismatch(
+                    None, f"device {names} instead of {self.options.device}"
+                )
         varies = self.variant != "scratch" and function in ("params", "forward", "gradients")
         return CheckResult(
             function=function,
@@ -298,11 +300,11 @@ class Case(NamedTuple):
         )
 
 
-def devices_of(value: Any) -> set[str]:
+def collect_devices(value: Any) -> set[str]:
     """Return the framework's device names of a tensor, or of all tensors in a dict or tuple."""
     if isinstance(value, dict | tuple):
         tensors = value.values() if isinstance(value, dict) else value
-        return set().union(*map(devices_of, tensors))
+        return set().union(*map(collect_devices, tensors))
     device = getattr(value, "device", getattr(value, "ctx", None))
     return set() if device is None or isinstance(value, np.ndarray | np.generic) else {str(device)}
 

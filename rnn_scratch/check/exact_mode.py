@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from .. import exact
 from ..contract import VARIANTS, Arrays, State, WorkerGroup
-from ..errors import NotOffered, RNNScratchError
+from ..errors import NotSupportedError, RNNScratchError
 from ..parameters import trained_arrays
 from ..settings import Settings
 from ..system.processes import one_line
@@ -18,9 +18,9 @@ from ..text import books, minibatches
 from ..training import exchange
 from ..training import loop as training
 from ..training.runtime import Runtime
-from ..training.setup import Setup, set_up
+from ..training.setup import RunContext, prepare_run
 from ..workers import groups
-from .growth import UNTRAINED, describe, growth, is_untrained
+from .growth import UNCHANGED_WARNING, describe, is_untrained, measure_growth
 
 EPOCH_TIMEOUT = 24 * 3600.0  # seconds to wait for one epoch
 NUM_DIGESTS = 10  # about this many per model, plus the digest of the initial parameters
@@ -112,7 +112,7 @@ def compare(
                 digests += new_digests
                 if epoch_digest.epoch % interval == 0 or epoch_digest.epoch == settings.num_epochs:
                     model.digests.append(epoch_digest)
-        except NotOffered as error:
+        except NotSupportedError as error:
             model.outcome, model.reason = "not offered", one_line(error.problem)
         except RNNScratchError as error:
             if model.outcome != "different":  # the difference probably caused the failure
@@ -134,7 +134,7 @@ def _train(
 ) -> Iterator[tuple[EpochDigest, list[Digests], str, str]]:
     # Run in a child process. Before the first epoch and after each epoch, yield the epoch's digest,
     # the new digests, the outcome and its reason. Compare digests with those expected, if any.
-    setup = set_up(settings, runtime, text, group=group)
+    setup = prepare_run(settings, runtime, text, group=group)
     start, digests, num_sent = trained_arrays(setup.model), list[Digests](), 0
     difference = ""
 
@@ -149,7 +149,7 @@ def _train(
                 moment = f"after update {update:,}" if update else "from the start"
                 difference = (
                     f"It differs from {first_title} {moment}, in {', '.join(names)}. "
-                    f"{describe(growth(setup))} "
+                    f"{describe(measure_growth(setup))} "
                     f"To check each function, run: rnn-scratch check {runtime.backend}"
                 )
 
@@ -162,7 +162,7 @@ def _train(
     for epoch, perplexity in epochs():
         arrays = trained_arrays(setup.model)
         epoch_digest = EpochDigest(epoch, perplexity, len(digests) - 1, exact.digest(arrays))
-        reason = difference or (UNTRAINED if is_untrained(start, arrays) else "")
+        reason = difference or (UNCHANGED_WARNING if is_untrained(start, arrays) else "")
         outcome = "different" if difference else "trained"
         yield epoch_digest, digests[num_sent:], outcome, reason
         num_sent = len(digests)
@@ -170,9 +170,9 @@ def _train(
         setup.backend.workers.leave()
 
 
-def carried_arrays(setup: Setup, state: State) -> Arrays:
+def carried_arrays(setup: RunContext, state: State) -> Arrays:
     """Return the carried state's arrays by name, with all workers' rows and 0 in place of -0."""
-    if not state or not minibatches.carries(setup.settings.sampling):
+    if not state or not minibatches.carries_state(setup.settings.sampling):
         return {}
     arrays = [setup.backend.machine.array(tensor) + 0.0 for tensor in state]
     arrays = [*exchange.join_rows(setup.group, setup.backend, setup.runtime.device, arrays)]

@@ -17,7 +17,7 @@ from ..contract import OPTIMIZERS, Arrays, State, Tensor, Update
 from ..exact import GRID, STATE_GRID
 from ..parameters import split_by_layer, trained_arrays
 from ..training import schedule
-from .draws import NUM_DRAWS, Case, FunctionCheck, devices_of
+from .draws import NUM_DRAWS, Case, FunctionCheck, collect_devices
 from .results import ROUNDING, Result
 
 LR = 0.3  # float32 cannot represent 0.3 exactly, so incorrect rounding shows
@@ -33,7 +33,9 @@ def tensor(case: Case) -> Iterator[Result]:
         yield Result(f"{name}, and back by `array`", values, array, 0, converted)
     if case.options.device != "cpu":
         on_cpu = case.backend.machine.tensor(array, "cpu")
-        name = "cpu" if devices_of(converted) == devices_of(on_cpu) else case.options.device
+        name = (
+            "cpu" if collect_devices(converted) == collect_devices(on_cpu) else case.options.device
+        )
         yield Result("device", name, case.options.device)
 
 

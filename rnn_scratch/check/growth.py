@@ -16,18 +16,18 @@ from ..randomness import generator
 from ..settings import Settings
 from ..text import books, minibatches
 from ..training.runtime import Runtime
-from ..training.setup import Setup, set_up
+from ..training.setup import RunContext, prepare_run
 
 DISTANCE = 1e-6  # relative distance of states: above rounding errors, but tanh stays nearly linear
 MAX_GROWTH = 1e3  # growth was at least 8e3 in runs whose final digests differed between frameworks
-UNTRAINED = (
+UNCHANGED_WARNING = (
     "No parameter has changed: each step was smaller than half the grid spacing of exact mode. "
     "Use a larger `lr`."
 )
 
 
 @np.errstate(all="ignore")  # a model may be about to diverge
-def growth(setup: Setup) -> float:
+def measure_growth(setup: RunContext) -> float:
     """Return the factor by which rounding errors grow over a minibatch; infinity if it is unknown.
 
     The logarithm of this factor, divided by T, estimates the largest Lyapunov exponent by
@@ -83,15 +83,17 @@ def is_untrained(start: Arrays, arrays: Arrays) -> bool:
     return all(np.abs(start[name] - arrays[name]).max() < grid for name in params)
 
 
-def doubts(settings: Settings, text: books.Text, arrays: Arrays | None = None) -> list[str]:
+def digest_warnings(
+    settings: Settings, text: books.Text, arrays: Arrays | None = None
+) -> list[str]:
     """Return a list with one message if a training run's digest is doubtful, else an empty list.
 
     `arrays` are the trained parameters; without them, the initial parameters are examined.
     """
-    setup = set_up(settings, Runtime("numpy", device="cpu"), text)
+    setup = prepare_run(settings, Runtime("numpy", device="cpu"), text)
     if arrays is not None:
         if is_untrained(trained_arrays(setup.model), arrays):
-            return [UNTRAINED]
-        setup = set_up(settings, Runtime("numpy", device="cpu"), text, arrays)
-    factor = growth(setup)
+            return [UNCHANGED_WARNING]
+        setup = prepare_run(settings, Runtime("numpy", device="cpu"), text, arrays)
+    factor = measure_growth(setup)
     return [] if factor < MAX_GROWTH else [describe(factor)]

@@ -102,7 +102,7 @@ def describe_error(error: Exception) -> str:
 
 def pass_fail_result(output: str, passed: bool, problem: str, function: str = "") -> CheckResult:
     """Return a pass/fail result without a case; `problem` is the message on failure."""
-    worst = Worst(0, "") if passed else Worst(None, problem)
+    worst = WorstMismatch(0, "") if passed else WorstMismatch(None, problem)
     return CheckResult(function, output, "", *worst[:2], 0, file=FILES.get(function, ""))
 
 
@@ -117,7 +117,7 @@ class Result(NamedTuple):
     function: str = ""  # name of the function, if it differs from the check's name
 
 
-class Worst(NamedTuple):
+class WorstMismatch(NamedTuple):
     """The element at which two outputs differ most."""
 
     difference: float | None  # None if it is not finite, or if the outputs cannot be compared
@@ -126,42 +126,44 @@ class Worst(NamedTuple):
     actual: float | None = None
 
 
-def find_worst(expected: Any, actual: Any) -> Worst:
+def find_worst_mismatch(expected: Any, actual: Any) -> WorstMismatch:
     """Return where two outputs (arrays, numbers, strings, or dicts or tuples) differ most."""
     if isinstance(actual, Exception):
-        return Worst(None, describe_error(actual))
+        return WorstMismatch(None, describe_error(actual))
     if isinstance(expected, str):
         problem = f"{actual} instead of {expected}"
-        return Worst(0, "") if actual == expected else Worst(None, problem)
+        return WorstMismatch(0, "") if actual == expected else WorstMismatch(None, problem)
     if isinstance(expected, tuple):
         if len(expected) == len(actual) == 1:
-            return find_worst(*expected, *actual)
+            return find_worst_mismatch(*expected, *actual)
         expected, actual = (
             {f"[{index}]": array for index, array in enumerate(arrays)}
             for arrays in (expected, actual)
         )
     if isinstance(expected, dict):
         if [*expected] != [*actual]:  # the order matters: norms are summed in this order
-            return Worst(None, f"names {', '.join(actual)} instead of {', '.join(expected)}")
-        pairs = [(name, find_worst(expected[name], actual[name])) for name in expected]
+            return WorstMismatch(
+                None, f"names {', '.join(actual)} instead of {', '.join(expected)}"
+            )
+        pairs = [(name, find_worst_mismatch(expected[name], actual[name])) for name in expected]
         sizes = [math.inf if w.difference is None else w.difference for _, w in pairs]
         name, worst = pairs[int(np.argmax(sizes))]
         separator = "" if worst.location[:1] in ("", "[") else ": "
         return worst._replace(location=f"{name}{separator}{worst.location}")
     expected, actual = np.asarray(expected), np.asarray(actual)
     if expected.shape != actual.shape:
-        return Worst(None, f"shape {actual.shape} instead of {expected.shape}")
+        return WorstMismatch(None, f"shape {actual.shape} instead of {expected.shape}")
     integers = expected.dtype.kind == actual.dtype.kind == "i"  # widths may differ
     if expected.dtype != actual.dtype and expected.shape and not integers:
-        return Worst(None, f"{actual.dtype} instead of {expected.dtype}")
+        return WorstMismatch(None, f"{actual.dtype} instead of {expected.dtype}")
     with np.errstate(all="ignore"):
         differences = np.abs(expected.astype(np.float64) - actual.astype(np.float64))
     index = np.unravel_index(np.argmax(differences), differences.shape)  # NaN counts as largest
     largest = float(differences[index])
     location = f"[{', '.join(str(int(i)) for i in index)}]" if index else ""
     if not math.isfinite(largest):
-        return Worst(None, f"{location} {actual[index]}")
-    return Worst(largest, location, float(expected[index]), float(actual[index]))
+        return WorstMismatch(None, f"{location} {actual[index]}")
+    return WorstMismatch(largest, location, float(expected[index]), float(actual[index]))
 
 
 def flatten(output: Any) -> np.ndarray:

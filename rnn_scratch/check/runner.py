@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import registry
 from ..contract import MODULES, VARIANTS, Backend, WorkerGroup
-from ..errors import NotOffered, RNNScratchError
+from ..errors import NotSupportedError, RNNScratchError
 from ..system.processes import one_line
 from ..training.exchange import SINGLE_WORKER
 from ..training.runtime import Runtime
@@ -51,7 +51,7 @@ def run(
             next(stream)  # starts the process, so that the processes run at the same time
         for runtime, row in chain.from_iterable(streams):
             yield runtime, row
-    except NotOffered as error:
+    except NotSupportedError as error:
         yield runtime, CheckResult(runtime.model, "", "", 0, error.problem, 0, supported=False)
     except RNNScratchError as error:
         yield runtime, pass_fail_result("", False, one_line(str(error)), "backend")
@@ -133,7 +133,7 @@ def compare(
         else:
             try:
                 case.model()
-            except NotOffered as error:
+            except NotSupportedError as error:
                 reason = str(error)
             except Exception:
                 pass  # the `params` check reports the error

@@ -115,7 +115,7 @@ def check(
         dataset.prepare(content, exact_settings)  # raises an error if the text is too short
     for name in backends:
         registry.find(name)
-    names = list(dict.fromkeys(backends)) or registry.loadable(screen.print_line)
+    names = list(dict.fromkeys(backends)) or registry.list_loadable(screen.print_line)
     registry.check_device(names, device)
     variants = list(dict.fromkeys(models)) or (VARIANTS[:1] if exact else VARIANTS)
     # Each group contains the variants of one backend, with the same number of workers.
@@ -178,7 +178,7 @@ def _train(
 ) -> ExactResult:
     # Compare complete training runs in exact mode.
     with contextlib.suppress(RNNScratchError):  # the models' processes report the error
-        for sentence in growth.doubts(settings, text):
+        for sentence in growth.digest_warnings(settings, text):
             screen.print_line(sentence)
     result = exact_mode.compare(runtimes, settings, text, screen.print_line)
     trained = [model for model in result.models if model.digests]

@@ -88,7 +88,7 @@ def compare(
             defaults["valid_tokens"] = HELD_OUT
     settings = Settings(**{**defaults, **specified(options)})
     screen = Screen()
-    names = separated(backends) if backends else registry.loadable(screen.print_line)
+    names = separated(backends) if backends else registry.list_loadable(screen.print_line)
     for name in names:
         registry.find(name)
     variants = [validate("model", model, Variant) for model in separated(models)]

@@ -8,7 +8,7 @@ import click
 from .. import api
 from ..runs.inference import Evaluation
 from ..runs.progress import format_nats, format_perplexity
-from ..settings import Length, Natural, Positive, Probability, TopK, Unknown
+from ..settings import Length, NonNegativeInt, Positive, Probability, TopK, Unknown
 from ..system.terminal import printable
 from .options import best_option, option, options, runtime_options, specified, text_options
 from .screen import Screen
@@ -37,7 +37,7 @@ inference_options = options(
 @option("--top-k", TopK, "Sample only from the K most likely characters.")
 @option("--top-p", Probability, "Sample only from likely characters with this total probability.")
 @option("--min-p", Probability, "Sample only above this fraction of the highest probability.")
-@option("--seed", Natural, "Random seed.  [default: 0]")
+@option("--seed", NonNegativeInt, "Random seed.  [default: 0]")
 @inference_options
 def predict(run: str, **options: Any) -> None:
     """Generate text from a prefix with RUN's model.

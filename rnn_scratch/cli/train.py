@@ -15,10 +15,10 @@ from ..runs import checkpoint, run_folder
 from ..runs.presets import PRESETS, SAMPLE
 from ..runs.progress import LineReport, format_progress
 from ..runs.run import Run
-from ..settings import Natural, Workers
+from ..settings import NonNegativeInt, Workers
 from ..text import dataset
 from ..training.events import Ended, Progress
-from ..training.loop import Diverged
+from ..training.loop import DivergenceError
 from .options import option, runtime_options, settings_options, specified, text_options
 from .screen import Screen
 
@@ -74,7 +74,9 @@ class TrainCommand(click.Command):
 @click.command(cls=TrainCommand)
 @runtime_options
 @option("--workers", Workers, "Number of data-parallel worker processes.  [default: 1]")
-@option("--patience", Natural, "Stop after N epochs without a lower held-out loss (0: never).")
+@option(
+    "--patience", NonNegativeInt, "Stop after N epochs without a lower held-out loss (0: never)."
+)
 @click.option(
     "--resume",
     metavar="RUN",
@@ -121,7 +123,7 @@ def train(resume: str | None, preset: str | None, **options: Any) -> None:
         text = _results(run) if run else "Training is complete; worker 0 saved the run."
     except BaseException as error:
         # A run that diverged would diverge again if resumed.
-        if report.folder is not None and not isinstance(error, Diverged):
+        if report.folder is not None and not isinstance(error, DivergenceError):
             # If reading the checkpoint also fails, report the first error.
             with contextlib.suppress(RNNScratchError, OSError):
                 interrupted = "Interrupted. " * isinstance(error, KeyboardInterrupt)
@@ -138,7 +140,7 @@ def _results(run: Run) -> str:
     if not run.record.settings.exact:
         return text
     content = dataset.reload_and_verify(run.record.text, None)
-    doubts = growth.doubts(run.record.settings, content, run.arrays)
+    doubts = growth.digest_warnings(run.record.settings, content, run.arrays)
     return "\n".join([f"digest {exact.digest(run.arrays)}", *doubts, text])
 
 

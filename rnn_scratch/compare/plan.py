@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ..errors import NotOffered, RNNScratchError, truncate
+from ..errors import NotSupportedError, RNNScratchError, truncate
 from ..runs import inference, run_folder
 from ..settings import Settings, Threads, validate
 from ..system import host, processes, records
@@ -202,7 +202,7 @@ def _ask(
             yield from answers
     except RNNScratchError as error:
         failure = Failure(processes.one_line(error.problem), phase=phase, value=value)
-        if isinstance(error, NotOffered):
+        if isinstance(error, NotSupportedError):
             failure.kind = "not offered"
         candidate.failures.append(failure)
         log(f"{candidate.name}: {failure.reason}")

@@ -23,7 +23,7 @@ from ..text import books, minibatches
 from ..training import decoding
 from ..training import loop as training
 from ..training.runtime import Runtime
-from ..training.setup import Setup, set_up
+from ..training.setup import RunContext, prepare_run
 from .record import EpochResult, Plan, Ready, Round, Trial
 
 MIN_SECONDS, MIN_TURNS = 1.0, 3  # minimum duration in seconds, and minimum number of turns
@@ -42,12 +42,12 @@ def train(
     check: bool,
 ) -> Iterator[Ready | EpochResult | Trial | None]:
     """Check and train a candidate; yield its environment, each epoch's result, and the trial."""
-    setup = set_up(settings, runtime, text)
+    setup = prepare_run(settings, runtime, text)
     yield Ready(
         device=setup.runtime.device,
         threads=setup.runtime.threads or 1,
         machine=host.describe(),
-        versions=setup.backend.machine.environment(),
+        versions=setup.backend.machine.versions(),
     )
     checks_passed = (yield from _check(setup)) if check else 0
     for epoch in training.epochs(setup):
@@ -65,7 +65,7 @@ def train(
     )
 
 
-def _check(setup: Setup) -> Generator[None, None, int]:
+def _check(setup: RunContext) -> Generator[None, None, int]:
     # Return the number of comparisons with the NumPy backend; raise RNNScratchError if any fails.
     runtime = setup.runtime
     options = model_options(setup.settings, 11, runtime.device)._replace(num_hiddens=13)
@@ -94,7 +94,7 @@ def measure(
     start = time.perf_counter()
     registry.load(runtime.backend)
     import_seconds = time.perf_counter() - start
-    setup = set_up(settings, runtime, text)
+    setup = prepare_run(settings, runtime, text)
     all_batches = minibatches.epoch_batches(setup.dataset.train, settings, 1)
     batches, chains = list(itertools.islice(all_batches, NUM_MINIBATCHES)), _chains(setup)
     workloads: Workloads = {
@@ -126,7 +126,9 @@ def peak_memory() -> int | None:
     return 1024 * int(kilobytes[1]) if kilobytes else None
 
 
-def _in_turns(setup: Setup, workloads: Workloads) -> Generator[None, None, dict[str, list[float]]]:
+def _in_turns(
+    setup: RunContext, workloads: Workloads
+) -> Generator[None, None, dict[str, list[float]]]:
     # Time the workloads alternately, after a warm-up; return seconds by workload and turn.
     for workload in workloads.values():
         _seconds(setup, workload)
@@ -140,7 +142,7 @@ def _in_turns(setup: Setup, workloads: Workloads) -> Generator[None, None, dict[
     return durations
 
 
-def _seconds(setup: Setup, workload: Callable[[], Sequence[Tensor]]) -> float:
+def _seconds(setup: RunContext, workload: Callable[[], Sequence[Tensor]]) -> float:
     # Keep the results until the clock stops: an asynchronous framework could skip unused work.
     synchronize, device = setup.backend.machine.synchronize, setup.runtime.device
     synchronize([], device)
@@ -150,23 +152,23 @@ def _seconds(setup: Setup, workload: Callable[[], Sequence[Tensor]]) -> float:
     return time.perf_counter() - start
 
 
-def _updates(setup: Setup, batches: Sequence[Batch]) -> Sequence[Tensor]:
+def _updates(setup: RunContext, batches: Sequence[Batch]) -> Sequence[Tensor]:
     updates = training.each_update(setup, 0)
     _, state = training.train_epoch(setup, setup.model, batches, updates)
     return [*state, *setup.model.params.values()]
 
 
-def _multiply(setup: Setup, chains: Sequence[Chain]) -> Sequence[Tensor]:
+def _multiply(setup: RunContext, chains: Sequence[Chain]) -> Sequence[Tensor]:
     return [setup.backend.machine.chain_matmul(matrix, factors) for matrix, factors in chains]
 
 
-def _random(setup: Setup, *shape: int) -> Tensor:
+def _random(setup: RunContext, *shape: int) -> Tensor:
     rng, options = np.random.RandomState(0), setup.model.options
     values = rng.normal(0, shape[0] ** -0.5, shape).astype(options.dtype)
     return setup.backend.machine.tensor(values, options.device)
 
 
-def _chains(setup: Setup) -> list[Chain]:
+def _chains(setup: RunContext) -> list[Chain]:
     """Return the matrix products of training on a minibatch; the products' time is a lower bound.
 
     For each time step and layer, the cell multiplies (B, H) @ (H, G*H) in the forward pass and
@@ -198,7 +200,7 @@ def _chains(setup: Setup) -> list[Chain]:
     return chains
 
 
-def _generate(setup: Setup) -> Sequence[Tensor]:
+def _generate(setup: RunContext) -> Sequence[Tensor]:
     # Start from a single character, so that every step generates a character.
     setup.backend.scratch.predict(setup.model, [1], NUM_GENERATED, decoding.greedy)
     return []  # `predict` has waited for all tokens

@@ -17,12 +17,12 @@ from safetensors.numpy import save as to_bytes
 from ..contract import Arrays
 from ..errors import RNNScratchError, format_value
 from ..parameters import shapes
-from ..settings import Settings, model_options
+from ..settings import NonNegativeInt, Settings, model_options
 from ..system import files
-from ..system.files import Damaged
+from ..system.files import CorruptedFileError
 from ..system.records import Line, Record
 from ..text.dataset import TextRecord
-from ..training.events import NOTHING, Epoch, Incomplete, LastEpoch, NotNegative
+from ..training.events import EMPTY_EPOCH, Epoch, LastEpoch, PartialEpoch
 from ..training.runtime import Runtime
 from . import run_folder
 
@@ -41,12 +41,14 @@ class Checkpoint(Record, eq=False):
     epoch: LastEpoch  #: last complete epoch
     text: TextRecord  #: the text of the run
     runtime: Runtime  #: backend, device and threads of the last session
-    history_size: NotNegative = 0  #: length in bytes of the history up to this epoch
+    history_size: NonNegativeInt = 0  #: length in bytes of the history up to this epoch
     history_sha256: Line = EMPTY_SHA256  #: SHA-256 of these bytes
     best_epoch: LastEpoch = 0  #: epoch with the lowest loss on held-out text; 0 for none
     # In the file, the following fields are tensors, and the fields above are metadata.
     arrays: Arrays = {}  #: parameters and optimizer state
-    incomplete: Incomplete = NOTHING  #: trained part of the epoch after the last complete epoch
+    incomplete: PartialEpoch = (
+        EMPTY_EPOCH  #: trained part of the epoch after the last complete epoch
+    )
     best: Arrays = {}  #: parameters after the best epoch
 
     @property
@@ -65,7 +67,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         tensors[LOSSES] = np.array(incomplete.losses, np.float64)
         tensors[SECONDS] = np.array(incomplete.seconds, np.float64)
         tensors |= {f"{STATE}{index}": array for index, array in enumerate(incomplete.state)}
-    fields = msgspec.json.encode(replace(checkpoint, arrays={}, incomplete=NOTHING, best={}))
+    fields = msgspec.json.encode(replace(checkpoint, arrays={}, incomplete=EMPTY_EPOCH, best={}))
     metadata = {"format": CHECKPOINT_FORMAT, "checkpoint": fields.decode()}
     metadata["sha256"] = _digest(metadata["checkpoint"], tensors)
     files.replace(path, to_bytes(tensors, metadata))
@@ -83,8 +85,8 @@ def _digest(fields: str, tensors: Arrays) -> str:
 def load(run: str | Path, arrays: bool = True) -> Checkpoint:
     """Read and verify a checkpoint file, or the checkpoint in a run's folder.
 
-    Without `arrays`, read only the metadata. Raises Damaged if the file is damaged or is not a
-    checkpoint, and RNNScratchError if there is no such file.
+    Without `arrays`, read only the metadata. Raises CorruptedFileError if the file is corrupted
+    or is not a checkpoint, and RNNScratchError if it does not exist.
     """
     path = Path(run, FILE) if os.path.isdir(run) else Path(run)
     try:
@@ -109,7 +111,7 @@ def load(run: str | Path, arrays: bool = True) -> Checkpoint:
     except OSError as error:
         raise RNNScratchError(f"{path} could not be read: {error.strerror or error}.") from error
     except Exception as error:  # the file may contain anything
-        raise Damaged(
+        raise CorruptedFileError(
             f"{path} is damaged, or not a checkpoint that this version of rnn-scratch can read "
             f"({format_value(str(error), 600)}).",
             "Use another copy of the file or the version that wrote it, or train again.",
@@ -131,7 +133,7 @@ def _fill(checkpoint: Checkpoint, tensors: Arrays) -> None:
         losses, seconds = tuple(tensors[LOSSES].tolist()), float(tensors[SECONDS])
         names = [f"{STATE}{index}" for index in range(len(tensors))]
         state = tuple(tensors[name] for name in names if name in tensors)
-        checkpoint.incomplete = Incomplete(losses, state, seconds)
+        checkpoint.incomplete = PartialEpoch(losses, state, seconds)
     # Restore the order of `shapes`, because the file sorts tensors by name. Backends compute
     # the gradient norm in this order, and another order could change its last bit.
     options = model_options(checkpoint.settings, len(checkpoint.vocab))

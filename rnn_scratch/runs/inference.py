@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from ..errors import RNNScratchError
 from ..text import books, dataset, minibatches, vocabulary
 from ..training import decoding
-from ..training.events import NOTHING, perplexity
+from ..training.events import EMPTY_EPOCH, perplexity
 from ..training.runtime import Runtime
-from ..training.setup import Setup, set_up
+from ..training.setup import RunContext, prepare_run
 from . import checkpoint, run_folder
 from .checkpoint import Checkpoint
 from .run import Run, resolve_run
@@ -34,7 +34,7 @@ class Evaluation(NamedTuple):
     held_out: "Evaluation | None" = None  #: result on the run's held-out text, or None
 
 
-def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[Setup, Checkpoint]:
+def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[RunContext, Checkpoint]:
     """Build a model from a run's folder or a checkpoint file; return the setup and the checkpoint.
 
     The model has the latest parameters or, with `best`, the parameters after the epoch with the
@@ -46,14 +46,14 @@ def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[Setup, Ch
         if not saved.best:
             problem = f"{run} has no best epoch: it needs held-out text (`valid_share` 0.1)."
             raise RNNScratchError(problem, "Omit `best` to use the latest state of the training.")
-        progress: dict[str, Any] = {"epoch": saved.best_epoch, "incomplete": NOTHING}
+        progress: dict[str, Any] = {"epoch": saved.best_epoch, "incomplete": EMPTY_EPOCH}
         saved = replace(saved, arrays=saved.best, **progress)
     last_runtime = saved.runtime
     default = Runtime(last_runtime.backend)
     if runtime.get("backend") in (None, last_runtime.backend):
         # Keep the number of threads, because TensorFlow cannot change it within a process.
         default = Runtime(last_runtime.backend, last_runtime.model, threads=last_runtime.threads)
-    return set_up(saved.settings, default.override(**runtime), arrays=saved.arrays), saved
+    return prepare_run(saved.settings, default.override(**runtime), arrays=saved.arrays), saved
 
 
 def predict(
@@ -149,7 +149,7 @@ def _name(text: dataset.TextRecord | books.Text) -> str:
 
 
 def _evaluation(
-    setup: Setup, saved: Checkpoint, tokens: np.ndarray, source: str, skipped: int = 0
+    setup: RunContext, saved: Checkpoint, tokens: np.ndarray, source: str, skipped: int = 0
 ) -> Evaluation:
     batches = minibatches.evaluation_batches(tokens, saved.settings)
     with np.errstate(all="ignore"):

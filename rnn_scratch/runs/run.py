@@ -41,7 +41,7 @@ class Run(NamedTuple):
 def read_runs(parent: Path, log: LogLine = lambda line: None) -> list[tuple[Path, RunRecord]]:
     """Return the runs in a folder with their records, sorted by number.
 
-    Damaged or unreadable runs are omitted, and their errors are logged.
+    CorruptedFileError or unreadable runs are omitted, and their errors are logged.
     """
     runs = []
     for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
@@ -58,7 +58,7 @@ def listing(
 ) -> list[tuple[Path, RunRecord, list[Epoch]]]:
     """Return the runs in a folder, newest first: folder, record, and history up to the checkpoint.
 
-    Damaged or unreadable runs are omitted, and their errors are logged.
+    CorruptedFileError or unreadable runs are omitted, and their errors are logged.
     """
     runs = []
     for folder, record in reversed(read_runs(parent, log)):

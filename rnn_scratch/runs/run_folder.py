@@ -25,7 +25,7 @@ from msgspec import Meta
 from ..errors import RNNScratchError, format_value
 from ..settings import Settings
 from ..system import files, records
-from ..system.files import Damaged
+from ..system.files import CorruptedFileError
 from ..system.records import Record
 from ..text import books, dataset
 from ..text.dataset import TextRecord
@@ -88,7 +88,7 @@ def create_dated(label: str) -> Path:
 
 
 def read(folder: Path) -> RunRecord:
-    """Return a run's record; raise Damaged if it is damaged, RNNScratchError if it is missing."""
+    """Return a run's record; raise CorruptedFileError or, if it is missing, RNNScratchError."""
     missing_error = RNNScratchError(
         f"{folder} is not the folder of a run: it has no {RUN_FILE}.",
         "`rnn-scratch runs` lists the runs.",
@@ -97,23 +97,23 @@ def read(folder: Path) -> RunRecord:
 
 
 def history(folder: Path, size: int | None = None, sha256: str | None = None) -> list[Epoch]:
-    """Return the epochs of a run's history; raise Damaged if a line is not an epoch.
+    """Return the epochs of a run's history; raise CorruptedFileError if a line is not an epoch.
 
     `size` and `sha256` are the length and the SHA-256 of the history up to a checkpoint. By
     default, all complete lines are read.
     """
     path, epochs = folder / HISTORY, list[Epoch]()
-    missing_error = Damaged(f"{path} does not exist.", BACKUP)
+    missing_error = CorruptedFileError(f"{path} does not exist.", BACKUP)
     data = files.read(path, MAX_HISTORY, missing_error)[:size] if size or path.exists() else b""
     try:
         for line in io.BytesIO(data[: data.rfind(b"\n") + 1]):  # yields one line at a time
             epochs.append(msgspec.json.decode(line, type=Epoch))
     except (ValueError, RecursionError) as error:
         problem = f"Line {len(epochs) + 1} of {path} is damaged: {format_value(str(error), 200)}."
-        raise Damaged(problem, BACKUP) from error
+        raise CorruptedFileError(problem, BACKUP) from error
     if sha256 not in (None, hashlib.sha256(data).hexdigest()):
         problem = f"{path} is damaged: it does not belong to the checkpoint next to it."
-        raise Damaged(problem, BACKUP)
+        raise CorruptedFileError(problem, BACKUP)
     return epochs
 
 

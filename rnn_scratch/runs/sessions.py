@@ -22,14 +22,14 @@ from ..errors import RNNScratchError, format_value
 from ..parameters import trained_arrays
 from ..settings import Settings
 from ..system import files, host, records, signals
-from ..system.files import Damaged
+from ..system.files import CorruptedFileError
 from ..system.records import Record
 from ..text import books, dataset
 from ..training import loop as training
-from ..training.events import NOTHING, Ended, Epoch, Event, Message, Session, Started
-from ..training.loop import Chunk, Diverged
+from ..training.events import EMPTY_EPOCH, Ended, Epoch, Event, Message, Session, Started
+from ..training.loop import Chunk, DivergenceError
 from ..training.runtime import Runtime
-from ..training.setup import Setup, set_up
+from ..training.setup import RunContext, prepare_run
 from . import checkpoint, curve, run_folder
 from .checkpoint import Checkpoint
 from .run import Run, next_number
@@ -87,7 +87,7 @@ def train(work: Work, group: WorkerGroup | None = None) -> Generator[Event, None
     path = None if work.folder is None else Path(work.folder)
     if work.resumes and path is not None:
         return (yield from _resume(path, work, group))
-    setup = set_up(work.settings, work.runtime, work.text, group=group)
+    setup = prepare_run(work.settings, work.runtime, work.text, group=group)
     if work.runtime.model == "scratch" and setup.model.options.deep:
         text = "These options use `deep_step` in deep.py instead of `step` in scratch.py."
         yield Message(text=text)
@@ -107,7 +107,7 @@ def train(work: Work, group: WorkerGroup | None = None) -> Generator[Event, None
         return (yield from _session(_RunWriter(folder, record, [], start, work.patience, setup)))
 
 
-def _first_checkpoint(record: RunRecord, setup: Setup) -> Checkpoint:
+def _first_checkpoint(record: RunRecord, setup: RunContext) -> Checkpoint:
     return Checkpoint(
         vocab=setup.dataset.vocab,
         settings=record.settings,
@@ -128,7 +128,7 @@ def _resume(folder: Path, work: Work, group: WorkerGroup | None) -> Generator[Ev
             saved = replace(saved, settings=replace(saved.settings, num_epochs=num_epochs))
             if (settings, record.text) != (saved.settings, saved.text):
                 problem = f"{folder / RUN_FILE} is damaged: it does not belong to the checkpoint"
-                raise Damaged(f"{problem} next to it.", run_folder.BACKUP)
+                raise CorruptedFileError(f"{problem} next to it.", run_folder.BACKUP)
         last_epoch, arrays = (saved.epoch, saved.arrays) if saved else (0, None)
         if num_epochs <= last_epoch:
             raise RNNScratchError(
@@ -136,7 +136,7 @@ def _resume(folder: Path, work: Work, group: WorkerGroup | None) -> Generator[Ev
                 "Pass a larger `num_epochs`; after a schedule has ended, train a new run.",
             )
         text = run_folder.reload_text(folder, record.text, work.text)
-        setup = set_up(settings, work.runtime, text, arrays, group)
+        setup = prepare_run(settings, work.runtime, text, arrays, group)
         record = replace(record, settings=settings)
         saved = saved or _first_checkpoint(record, setup)
         saved = replace(saved, runtime=setup.runtime)
@@ -145,9 +145,9 @@ def _resume(folder: Path, work: Work, group: WorkerGroup | None) -> Generator[Ev
 
 def follow(work: Work, group: WorkerGroup) -> None:
     """Train as a worker other than worker 0; worker 0 reports and stores the results."""
-    setup = set_up(work.settings, work.runtime, work.text, group=group)
+    setup = prepare_run(work.settings, work.runtime, work.text, group=group)
     with signals.deferred() as request:
-        for _ in training.train_in_chunks(setup, 0, NOTHING, request):
+        for _ in training.train_in_chunks(setup, 0, EMPTY_EPOCH, request):
             pass
 
 
@@ -181,9 +181,9 @@ def _session(writer: "_RunWriter") -> Generator[Event, None, Run]:
                 writer.close("interrupted" if interrupted else "failed", problem)
             if not isinstance(error, GeneratorExit):
                 yield Ended(session=writer.session, best=writer.best)
-            if isinstance(error, Diverged):
+            if isinstance(error, DivergenceError):
                 note = f"The checkpoint of {writer.saved.position} is kept."
-                raise Diverged(error.problem, f"{error.hint}\n{note}") from error
+                raise DivergenceError(error.problem, f"{error.hint}\n{note}") from error
             raise
         try:
             writer.close("finished", reason, predictions)
@@ -202,7 +202,7 @@ class _RunWriter:
         history: list[Epoch],
         latest: Checkpoint,
         patience: int,
-        setup: Setup,
+        setup: RunContext,
     ) -> None:
         """Start a session from a run's latest state; the caller must hold the folder's lock."""
         session = Session(
@@ -211,7 +211,7 @@ class _RunWriter:
             from_epoch=latest.epoch,
             runtime=setup.runtime,
             machine=host.describe(),
-            environment=setup.backend.machine.environment(),
+            environment=setup.backend.machine.versions(),
             outcome="running",
             patience=patience,
         )
@@ -252,7 +252,7 @@ class _RunWriter:
             progress["best"] = {
                 name: chunk.arrays[name] for name in self.setup.model.options.shapes()
             }
-        self.latest = replace(self.latest, incomplete=NOTHING, **progress)
+        self.latest = replace(self.latest, incomplete=EMPTY_EPOCH, **progress)
 
     def early_stop_reason(self) -> str | None:
         """Return the reason to end training after the latest epoch, or None to continue."""

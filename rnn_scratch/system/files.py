@@ -16,12 +16,12 @@ LOCK, TEMPORARY = ".lock", ".part"
 RENAME_RETRIES, RETRY_SECONDS = 5, 0.1
 
 
-class Damaged(RNNScratchError):  # noqa: N818 - a state, as a file's reader sees it
+class CorruptedFileError(RNNScratchError):
     """The error for a file that has been changed or was only partly written."""
 
 
 def read(path: Path, max_size: int, missing_error: RNNScratchError) -> bytes:
-    """Return a file's bytes; raise `missing_error` if it is missing, Damaged if it is too large."""
+    """Return a file's bytes; raise `missing_error`, or CorruptedFileError if it is too large."""
     try:
         with open(path, "rb") as file:
             data = file.read(max_size + 1)
@@ -30,7 +30,7 @@ def read(path: Path, max_size: int, missing_error: RNNScratchError) -> bytes:
     except OSError as error:
         raise RNNScratchError(f"{path} could not be read: {error.strerror or error}.") from error
     if len(data) > max_size:
-        raise Damaged(f"{path} is damaged: it has more than {max_size:,} bytes.")
+        raise CorruptedFileError(f"{path} is damaged: it has more than {max_size:,} bytes.")
     return data
 
 

@@ -28,11 +28,11 @@ MAX_MESSAGE_LENGTH = 600  # characters: enough to name all functions of the cont
 POLL_INTERVAL = 0.1  # seconds
 
 
-class Crashed(RNNScratchError):  # noqa: N818 - a state, as the parent sees it
+class CrashError(RNNScratchError):
     """The error for a child that was killed or failed: a signal, or an exit code and message."""
 
 
-class Aborted(Crashed):
+class AbortError(CrashError):
     """The error for a child that a library aborted with SIGABRT."""
 
 
@@ -46,8 +46,8 @@ def start(
 
     The iterator yields the name of a call and an answer, or (None, None) after POLL_INTERVAL
     without an answer. A call's last answer is None or, if the call fails, an RNNScratchError: the
-    error that the function raised, Crashed if the child exited too early, or an error if no child
-    answered for `timeout` seconds. `environment` contains additional environment variables.
+    error that the function raised, CrashError if the child exited too early, or an error if no
+    child answered for `timeout` seconds. `environment` contains additional environment variables.
     """
     children: dict[Any, Popen[bytes]] = {}
     messages: queue.Queue[tuple[Any, Any, bool]] = queue.Queue()
@@ -103,15 +103,15 @@ def _answers(messages: "queue.Queue[Any]", running: set[Any], timeout: float) ->
             yield name, answer
 
 
-def _crash(code: int, stderr: IO[bytes]) -> Crashed:
+def _crash(code: int, stderr: IO[bytes]) -> CrashError:
     # Return the error for a child that exited with this code, before or after its last message.
     if code < 0:
         name = signal.Signals(-code).name
         cause = " (perhaps by the system, out of memory)" if name == "SIGKILL" else ""
-        return (Aborted if name == "SIGABRT" else Crashed)(f"killed by {name}{cause}")
+        return (AbortError if name == "SIGABRT" else CrashError)(f"killed by {name}{cause}")
     stderr.seek(0)
     lines = stderr.read().decode("utf-8", "replace").strip().split("\n")
-    return Crashed(f"failed with exit code {code}: {one_line(lines[-1]) or 'no message'}")
+    return CrashError(f"failed with exit code {code}: {one_line(lines[-1]) or 'no message'}")
 
 
 def one_line(text: str) -> str:

@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from ..errors import RNNScratchError, format_value
 from . import files
-from .files import Damaged
+from .files import CorruptedFileError
 
 MAX_RECORD_BYTES = 6 * 2**20  # bytes; a crafted record takes up to twenty times as much memory
 
@@ -33,8 +33,8 @@ def line(record: Record) -> bytes:
 def read(path: Path, kind: type[Stored], missing_error: RNNScratchError) -> Stored:
     """Return the record in a JSON file.
 
-    Raises Damaged if the file does not contain a record of type `kind`, RNNScratchError if it
-    cannot be read, and `missing_error` if it does not exist.
+    Raises CorruptedFileError if the file does not contain a record of type `kind`, RNNScratchError
+    if it cannot be read, and `missing_error` if it does not exist.
     """
     data = files.read(path, MAX_RECORD_BYTES, missing_error)
     try:
@@ -43,7 +43,7 @@ def read(path: Path, kind: type[Stored], missing_error: RNNScratchError) -> Stor
     except (ValueError, RecursionError, RNNScratchError) as error:
         problem = f"{path} is damaged, or has another format: {format_value(str(error), 300)}."
         hint = "Restore it from a backup, or use the version that wrote it."
-        raise Damaged(problem, hint) from error
+        raise CorruptedFileError(problem, hint) from error
 
 
 def write(path: Path, record: Record) -> None:

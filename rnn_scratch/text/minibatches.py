@@ -15,7 +15,7 @@ from ..randomness import generator
 from ..settings import Settings
 
 
-def carries(sampling: str) -> bool:
+def carries_state(sampling: str) -> bool:
     """Return whether the state is carried from one minibatch to the next."""
     return sampling == "sequential"
 

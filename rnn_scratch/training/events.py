@@ -11,12 +11,11 @@ from typing import Annotated, Literal, NamedTuple, TypeVar
 import numpy as np
 from msgspec import Meta
 
-from ..settings import Natural, Positive, Settings
+from ..settings import NonNegativeInt, Positive, Settings
 from ..system.host import Machine
 from ..system.records import Count, Line, Record, Versions
 from .runtime import Runtime
 
-NotNegative = Annotated[int, Meta(ge=0)]
 Time = Annotated[datetime.datetime, Meta(tz=True)]
 LastEpoch = Annotated[int, Meta(ge=0, le=2**31)]  # 0: no epoch is complete
 Result = TypeVar("Result")
@@ -36,7 +35,7 @@ class Epoch(Record, tag=True, kw_only=True):
     sample: str | None = None  #: text generated after every tenth epoch, else None
 
 
-class Incomplete(NamedTuple):
+class PartialEpoch(NamedTuple):
     """The results of the trained minibatches of an incomplete epoch."""
 
     losses: tuple[float, ...] = ()  # mean loss of each minibatch in nats
@@ -44,7 +43,7 @@ class Incomplete(NamedTuple):
     seconds: float = 0.0
 
 
-NOTHING = Incomplete()
+EMPTY_EPOCH = PartialEpoch()
 
 
 class Session(Record):
@@ -57,7 +56,9 @@ class Session(Record):
     machine: Machine  #: machine on which the session runs
     environment: Versions  #: versions of the framework and its libraries
     outcome: Literal["running", "finished", "interrupted", "failed"]  #: still "running" if killed
-    patience: Natural = 0  #: epochs without improvement after which training ends; 0: no limit
+    patience: NonNegativeInt = (
+        0  #: epochs without improvement after which training ends; 0: no limit
+    )
     reason: str | None = None  #: reason for ending before the last epoch, or None
     ended: Time | None = None  #: end time; None before the end
     to_epoch: LastEpoch | None = None  #: last complete epoch in the checkpoint
@@ -83,9 +84,9 @@ class Progress(Record, tag=True):
 
     epoch: Count
     total: Count  #: number of minibatches in the epoch
-    num_trained: NotNegative  #: number of minibatches trained so far
+    num_trained: NonNegativeInt  #: number of minibatches trained so far
     loss: float | None  #: mean loss in nats over the minibatches so far; None before the first
-    tokens: NotNegative  #: number of characters in the minibatches so far
+    tokens: NonNegativeInt  #: number of characters in the minibatches so far
     seconds: float  #: training time of the minibatches so far
     seconds_left: float | None = None  #: estimated seconds until training ends; None if unknown
 

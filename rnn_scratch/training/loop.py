@@ -15,8 +15,8 @@ from ..settings import Settings
 from ..system import signals
 from ..text import minibatches, vocabulary
 from . import decoding, exchange, schedule
-from .events import NOTHING, Epoch, Incomplete, Progress, perplexity
-from .setup import Setup
+from .events import EMPTY_EPOCH, Epoch, PartialEpoch, Progress, perplexity
+from .setup import RunContext
 
 SAMPLE_EVERY = 10  # epochs
 SAMPLE_LENGTH = 50  # characters
@@ -24,7 +24,7 @@ CHUNK_SECONDS = 1.0  # approximate interval between progress reports in a long e
 PREFIXES = ("time traveller", "traveller")
 
 
-class Diverged(RNNScratchError):  # noqa: N818 - a result, not an error of the command
+class DivergenceError(RNNScratchError):
     """The divergence of a training run: the loss or a parameter is not finite."""
 
     exit_code = 1
@@ -33,27 +33,28 @@ class Diverged(RNNScratchError):  # noqa: N818 - a result, not an error of the c
 class Chunk(NamedTuple):
     """The state of training after some minibatches of an epoch."""
 
-    incomplete: Incomplete  # all trained minibatches of the epoch
+    incomplete: PartialEpoch  # all trained minibatches of the epoch
     arrays: Arrays  # parameters and optimizer state
     epoch: Epoch | None = None  # metrics, if the epoch is complete
 
 
-def epochs(setup: Setup) -> Iterator[Epoch]:
+def epochs(setup: RunContext) -> Iterator[Epoch]:
     """Train all epochs from the start; yield the metrics of each epoch."""
     with signals.deferred() as request:
-        for chunk in train_in_chunks(setup, 0, NOTHING, request):
+        for chunk in train_in_chunks(setup, 0, EMPTY_EPOCH, request):
             if isinstance(chunk, Chunk) and chunk.epoch is not None:
                 yield chunk.epoch
 
 
 def train_in_chunks(
-    setup: Setup, last_epoch: int, incomplete: Incomplete, request: signals.Request
+    setup: RunContext, last_epoch: int, incomplete: PartialEpoch, request: signals.Request
 ) -> Iterator[Progress | Chunk]:
     """Train the epochs after `last_epoch`; `incomplete` is the trained part of the next epoch.
 
     Yields a `Progress` before and a `Chunk` after each chunk of minibatches. A chunk takes about a
     second or completes the epoch. Raises Stopped after a chunk if a signal was received, and
-    Diverged if a loss or parameter is not finite. Ends after an epoch with ``request.complete``.
+    DivergenceError if a loss or parameter is not finite. Ends after an epoch with
+    ``request.complete``.
     """
     settings, text = setup.settings, setup.dataset.train
     last_epoch, incomplete = _common_start(setup, last_epoch, incomplete)
@@ -82,14 +83,14 @@ def train_in_chunks(
                 yield Chunk(incomplete, arrays)
                 size = _agreed_size(setup, size, request)
         yield Chunk(incomplete, arrays, _end_epoch(setup, epoch, incomplete, arrays))
-        incomplete = NOTHING
+        incomplete = EMPTY_EPOCH
         size = _agreed_size(setup, size, request)
         if not size:
             return
 
 
 def train_epoch(
-    setup: Setup,
+    setup: RunContext,
     model: Model,
     batches: Iterable[Batch],
     updates: Iterable[Update],
@@ -101,7 +102,7 @@ def train_epoch(
     and ``setup.watch``, if set, is then called with the state.
     """
     backend, exact, is_alone = setup.backend, setup.settings.exact, len(setup.group.addresses) == 1
-    carry = minibatches.carries(setup.settings.sampling)
+    carry = minibatches.carries_state(setup.settings.sampling)
     if is_alone and not exact:
         return backend.scratch.train_epoch(model, batches, updates, carry, state)
     module = backend.scratch if is_alone else backend.workers
@@ -120,7 +121,7 @@ def train_epoch(
     return [float(loss) for loss in losses], state
 
 
-def each_update(setup: Setup, num_skipped: int) -> Iterator[Update]:
+def each_update(setup: RunContext, num_skipped: int) -> Iterator[Update]:
     """Yield the updates after the first `num_skipped` updates, endlessly.
 
     If the model variant has its own version of the optimizer, the updates name this version.
@@ -134,7 +135,7 @@ def each_update(setup: Setup, num_skipped: int) -> Iterator[Update]:
         yield update._replace(optimizer=name) if has_optimizer else update
 
 
-def predictions(setup: Setup) -> list[str]:
+def predictions(setup: RunContext) -> list[str]:
     """Return the text generated after each of the chapter's prefixes that can be encoded.
 
     If the vocabulary can encode neither prefix, its most frequent character is used instead.
@@ -150,7 +151,9 @@ def predictions(setup: Setup) -> list[str]:
     return [vocabulary.decode(tokens, vocab) for tokens in outputs]
 
 
-def _common_start(setup: Setup, last_epoch: int, incomplete: Incomplete) -> tuple[int, Incomplete]:
+def _common_start(
+    setup: RunContext, last_epoch: int, incomplete: PartialEpoch
+) -> tuple[int, PartialEpoch]:
     # Return worker 0's last epoch, and the completed part of its next epoch. Only worker 0 needs
     # the losses; the other workers get zeros.
     group, backend, options = setup.group, setup.backend, setup.model.options
@@ -158,14 +161,14 @@ def _common_start(setup: Setup, last_epoch: int, incomplete: Incomplete) -> tupl
     epoch, num_losses, size = exchange.all_gather_integers(group, backend, options, *counts)[0]
     if group.rank > 0:
         zeros = np.zeros((setup.settings.batch_size, options.num_hiddens), options.dtype)
-        incomplete = Incomplete((0.0,) * num_losses, (zeros,) * size)
+        incomplete = PartialEpoch((0.0,) * num_losses, (zeros,) * size)
     state = exchange.all_gather(group, backend, options.device, incomplete.state)
     return epoch, incomplete._replace(state=tuple(arrays[0] for arrays in state))
 
 
 def _train_chunk(
-    setup: Setup, batches: Iterable[Batch], updates: Iterator[Update], incomplete: Incomplete
-) -> Incomplete:
+    setup: RunContext, batches: Iterable[Batch], updates: Iterator[Update], incomplete: PartialEpoch
+) -> PartialEpoch:
     # Train on this worker's rows of the minibatches that follow `incomplete` in the same epoch.
     model, machine, device = setup.model, setup.backend.machine, setup.model.options.device
     rows = exchange.share(setup.settings.batch_size, setup.group)
@@ -177,13 +180,13 @@ def _train_chunk(
         slots = [slot for tensors in model.slots.values() for slot in tensors.values()]
         machine.synchronize([*state, *model.params.values(), *slots], device)
         seconds = time.perf_counter() - start
-    carried_state = state if minibatches.carries(setup.settings.sampling) else ()
+    carried_state = state if minibatches.carries_state(setup.settings.sampling) else ()
     arrays = [machine.array(tensor).copy() for tensor in carried_state]
     joined_state = exchange.join_rows(setup.group, setup.backend, device, arrays)
-    return Incomplete((*incomplete.losses, *losses), joined_state, incomplete.seconds + seconds)
+    return PartialEpoch((*incomplete.losses, *losses), joined_state, incomplete.seconds + seconds)
 
 
-def _agreed_size(setup: Setup, size: int, request: signals.Request) -> int:
+def _agreed_size(setup: RunContext, size: int, request: signals.Request) -> int:
     # Return the size of the next chunk, equal in all workers, or 0 if worker 0 stops early. Raise
     # Stopped if any worker received a signal.
     size = 0 if request.complete else size
@@ -194,7 +197,7 @@ def _agreed_size(setup: Setup, size: int, request: signals.Request) -> int:
     return size
 
 
-def _end_epoch(setup: Setup, epoch: int, incomplete: Incomplete, arrays: Arrays) -> Epoch:
+def _end_epoch(setup: RunContext, epoch: int, incomplete: PartialEpoch, arrays: Arrays) -> Epoch:
     # Evaluate the model on the held-out text, and return the metrics of a complete epoch.
     settings, model, losses = setup.settings, setup.model, incomplete.losses
     loss, valid_loss = sum(losses) / len(losses), None
@@ -225,13 +228,13 @@ def _require_finite(settings: Settings, epoch: int, arrays: Arrays, *losses: flo
     names = [name for name in ("lr", "sigma", "theta", "weight_decay") if getattr(settings, name)]
     values = [f"`{name}` ({getattr(settings, name):g})" for name in names]
     clipping = "" if settings.theta else " Clip the gradients (omit `theta`)."
-    raise Diverged(
+    raise DivergenceError(
         f"Training diverged in epoch {epoch}: the loss or a parameter is not finite.",
         f"Try a smaller {', '.join(values[:-1])} or {values[-1]}.{clipping}",
     )
 
 
-def _progress(settings: Settings, epoch: int, total: int, incomplete: Incomplete) -> Progress:
+def _progress(settings: Settings, epoch: int, total: int, incomplete: PartialEpoch) -> Progress:
     num_trained = len(incomplete.losses)
     return Progress(
         epoch=epoch,

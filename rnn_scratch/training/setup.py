@@ -1,6 +1,6 @@
 """Set up a run: prepare the text, start the backend, draw the parameters and build the model.
 
-Training, the exact-mode check, comparisons and inference start with `set_up`.
+Training, the exact-mode check, comparisons and inference start with `prepare_run`.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from .runtime import Runtime
 DIVIDE_ALL_PRODUCTS, MIN_WEIGHTS = ("numpy", "torch", "mxnet"), 2**16
 
 
-class Setup(NamedTuple):
+class RunContext(NamedTuple):
     """The model and data of a run, and the backend that computes the model."""
 
     settings: Settings
@@ -42,13 +42,13 @@ class Setup(NamedTuple):
         return self.data
 
 
-def set_up(
+def prepare_run(
     settings: Settings,
     runtime: Runtime,
     text: Text | None = None,
     arrays: Arrays | None = None,
     group: WorkerGroup | None = None,
-) -> Setup:
+) -> RunContext:
     """Prepare the text, start the backend, draw the parameters and build the model.
 
     If `arrays` is passed, it contains the parameters, and `text` may be None. Several workers
@@ -76,4 +76,4 @@ def set_up(
     optimizer = "sgd" if data is None else settings.optimizer
     model = registry.build(runtime.backend, backend, runtime.model, arrays, options, optimizer)
     runtime = msgspec.structs.replace(runtime, device=device, threads=threads)
-    return Setup(settings, runtime, backend, model, data, group)
+    return RunContext(settings, runtime, backend, model, data, group)

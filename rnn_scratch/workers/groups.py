@@ -5,13 +5,13 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ..contract import WorkerGroup
-from ..errors import NotOffered, RNNScratchError
+from ..errors import NotSupportedError, RNNScratchError
 from ..system import processes
 from . import mpi
 
 Answer = TypeVar("Answer")
 # Errors in a worker that may be consequences of another worker's failure.
-CONSEQUENCES = mpi.PeerLost, processes.Aborted
+CONSEQUENCES = mpi.PeerLost, processes.AbortError
 
 
 def addresses(workers: int) -> tuple[str, ...]:
@@ -43,7 +43,7 @@ def ask(
                 if rank == 0 and answer is not None:
                     yield answer
                 continue
-            if workers == 1 or isinstance(answer, NotOffered):
+            if workers == 1 or isinstance(answer, NotSupportedError):
                 raise answer
             named_error = RNNScratchError(f"worker {rank}: {answer.problem}", answer.hint)
             if not isinstance(answer, CONSEQUENCES):

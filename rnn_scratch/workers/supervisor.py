@@ -28,7 +28,7 @@ from ..runs.run import Run
 from ..runs.sessions import Work
 from ..system import host, processes, signals
 from ..training.events import Ended, Event, Started
-from ..training.loop import Diverged
+from ..training.loop import DivergenceError
 from . import groups, mpi
 
 FAILURE_GRACE = 5.0  # seconds for the other workers to end after a worker has failed
@@ -83,9 +83,12 @@ def _train(
             sessions.follow(work, group)
         registry.load(work.runtime.backend).workers.leave()
         finalize()
-    except (KeyboardInterrupt, Diverged) as error:  # all workers end after the same minibatch
+    except (
+        KeyboardInterrupt,
+        DivergenceError,
+    ) as error:  # all workers end after the same minibatch
         # At exit, the communication library would wait for the other workers, or crash.
-        code = error.exit_code if isinstance(error, Diverged) else signals.exit_code(error)
+        code = error.exit_code if isinstance(error, DivergenceError) else signals.exit_code(error)
         atexit.register(mpi.leave, code)
         atexit.register(finalize)
         raise
@@ -175,11 +178,11 @@ def _failure(rank: int, error: RNNScratchError) -> RNNScratchError:
     # Return the error for the user, or PeerLost if another worker's error may have caused it. All
     # workers diverge after the same minibatch, and worker 0's message is more detailed.
     problem = f"Worker {rank} failed: {error.problem}"
-    if isinstance(error, processes.Aborted) or (rank and isinstance(error, Diverged)):
+    if isinstance(error, processes.AbortError) or (rank and isinstance(error, DivergenceError)):
         return mpi.PeerLost(problem)
     if isinstance(error, (mpi.PeerLost, StoppedBySignal)):
         return error
-    is_crash = isinstance(error, processes.Crashed)
+    is_crash = isinstance(error, processes.CrashError)
     return RNNScratchError(problem, error.hint) if rank or is_crash else error
 
 

@@ -30,7 +30,7 @@ from rnn_scratch.registry import BUILTIN_BACKENDS
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, minibatches
 from rnn_scratch.training.runtime import Runtime
-from rnn_scratch.training.setup import set_up
+from rnn_scratch.training.setup import prepare_run
 
 SHORT = options(**SMALL, num_epochs=2, repeats=1)
 
@@ -49,7 +49,7 @@ scratch, deep, exact, machine = numpy.scratch, numpy.deep, numpy.exact, make_mac
 FAILING = {
     "sleeping": """
         import os, pathlib, time
-        def environment():
+        def versions():
             pathlib.Path("sleeping").write_text(str(os.getpid()))
             time.sleep(3600)
         machine = make_machine(environment=environment)
@@ -175,7 +175,7 @@ def test_failure_is_a_row_and_other_candidates_continue(failing):
 def test_limit_multiplies_each_row_of_an_embedding_once():
     def operations(**sizes):
         settings = Settings(**{**SETTINGS, "batch_size": 32, **sizes})
-        setup = set_up(settings, Runtime("numpy", device="cpu"), books.load("tide-clock"))
+        setup = prepare_run(settings, Runtime("numpy", device="cpu"), books.load("tide-clock"))
         chains = tasks._chains(setup)
         return sum(inputs.shape[0] * W.size for inputs, matrices in chains for W in matrices)
 
@@ -184,7 +184,7 @@ def test_limit_multiplies_each_row_of_an_embedding_once():
 
 
 def test_clock_stops_after_all_results_are_computed(monkeypatch):
-    setup = set_up(Settings(**SETTINGS), Runtime("numpy"), books.load("tide-clock"))
+    setup = prepare_run(Settings(**SETTINGS), Runtime("numpy"), books.load("tide-clock"))
     chains, params = tasks._chains(setup), setup.model.params
     batches = [*minibatches.epoch_batches(setup.dataset.train, setup.settings, 1)]
     events = []

@@ -7,7 +7,7 @@ from small_records import READY, make_round, make_trial
 
 from rnn_scratch.compare import pictures, plan, summary
 from rnn_scratch.compare.record import Candidate, Failure, Plan, read
-from rnn_scratch.errors import NotOffered, RNNScratchError
+from rnn_scratch.errors import NotSupportedError, RNNScratchError
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books
 from rnn_scratch.workers import groups
@@ -50,7 +50,7 @@ def test_failure_reason_is_one_line(compared):
 
 
 def test_missing_variant_is_not_a_failure(compared):
-    record = compared([READY, NotOffered("NumPy has no layers.", "Use scratch.")])
+    record = compared([READY, NotSupportedError("NumPy has no layers.", "Use scratch.")])
     assert record.candidates[0].failures == [Failure("NumPy has no layers.", "not offered")]
     assert not record.has_failed
     assert record.offered == []

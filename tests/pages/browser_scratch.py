@@ -21,7 +21,7 @@ from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, minibatches, vocabulary
 from rnn_scratch.training import loop as training
 from rnn_scratch.training.runtime import Runtime
-from rnn_scratch.training.setup import set_up
+from rnn_scratch.training.setup import prepare_run
 
 RECORD = RECORDS / "digests.json"
 STORY = books.load(books.BUILT_IN).content
@@ -155,7 +155,7 @@ def test_exact_training_ends_at_the_numpy_digest(call, tmp_path, text, seed, cel
     changes = {"cell": cell, "optimizer": optimizer, "seed": seed}
     changes["normalize"] = "chapter" if text is STORY else "none"
     settings = Settings(**changes, **FIXED)
-    setup = set_up(settings, Runtime("numpy", threads=1), write(tmp_path, text))
+    setup = prepare_run(settings, Runtime("numpy", threads=1), write(tmp_path, text))
     epochs = training.epochs(setup)
     expected = [exact.digest(trained_arrays(setup.model)) for _ in epochs]
     assert call(TRAIN, page_settings(settings), text) == expected

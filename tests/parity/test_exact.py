@@ -73,7 +73,7 @@ def test_models_end_with_equal_bits(backend_name, device, tmp_path, model, chang
     try:
         folder = tmp_path / "run"
         digest = train(backend_name, folder, LONG, model=model, device=device, **changes)
-    except registry.NotOffered:
+    except registry.NotSupportedError:
         pytest.skip(f"{backend_name} has no {model} model of this cell")
     assert digest == reference(LONG, **changes)
 
@@ -177,13 +177,14 @@ import sys
 from rnn_scratch import exact
 from rnn_scratch.training import loop as training
 from rnn_scratch.training.runtime import Runtime
-from rnn_scratch.training.setup import set_up
+from rnn_scratch.training.setup import prepare_run
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books
 settings = {"num_steps": 3, "max_tokens": 900, "sigma": 0.05, "exact": True}
 for num_hiddens in (48, 512):
     runtime = Runtime(sys.argv[1], "fast", "cpu")
-    setup = set_up(Settings(num_hiddens=num_hiddens, **settings), runtime, books.load("tide-clock"))
+    text = books.load("tide-clock")
+    setup = prepare_run(Settings(num_hiddens=num_hiddens, **settings), runtime, text)
     next(training.epochs(setup))
     params = setup.model.to_arrays(setup.model.params)
     print("threads", setup.runtime.threads, exact.digest(params))

@@ -11,7 +11,7 @@ from rnn_scratch.parameters import initial
 from rnn_scratch.settings import Settings, model_options
 from rnn_scratch.text import books
 from rnn_scratch.training.runtime import Runtime
-from rnn_scratch.training.setup import set_up
+from rnn_scratch.training.setup import prepare_run
 
 SMALL = {"num_hiddens": 32, "batch_size": 4, "num_steps": 30, "max_tokens": 1_000}
 COMMAND = ("--exact", "--corpus", "tide-clock", "--epochs", "1")
@@ -21,7 +21,7 @@ DOUBT = "frameworks may end with different digests"
 
 def small(backend, cell="rnn", arrays=None, **changes):
     settings = Settings(**{**SMALL, "cell": cell, "exact": True, **changes})
-    return set_up(settings, Runtime(backend, device="cpu"), books.load("tide-clock"), arrays)
+    return prepare_run(settings, Runtime(backend, device="cpu"), books.load("tide-clock"), arrays)
 
 
 @pytest.mark.parametrize("factor", [0.5, 3.0])
@@ -102,7 +102,7 @@ def test_unknown_growth_raises_a_doubt():
     assert DOUBT not in describe(MAX_GROWTH / 2)
 
 
-UNTRAINED = "No parameter has changed"
+UNCHANGED_WARNING = "No parameter has changed"
 
 
 @pytest.mark.parametrize(("lr", "untrained"), [("4e-7", True), ("1e-6", False)])
@@ -110,4 +110,4 @@ UNTRAINED = "No parameter has changed"
 def test_steps_below_half_of_the_grid_are_named(command, lr, untrained):
     arguments = (*COMMAND, "--optimizer", "adam", "--epochs", "2", "--lr", lr)
     result = run_subprocess(*command, "numpy", *arguments).assert_exit()
-    assert (UNTRAINED in result.out) == untrained, result.out
+    assert (UNCHANGED_WARNING in result.out) == untrained, result.out

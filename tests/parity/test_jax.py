@@ -11,7 +11,7 @@ from helpers import SMALL, require_tested, run_subprocess
 from rnn_scratch import registry
 from rnn_scratch.check.draws import Draw, make_case
 from rnn_scratch.contract import CELLS, OPTIMIZERS, VARIANTS, Batch, Options, Update
-from rnn_scratch.errors import NotOffered
+from rnn_scratch.errors import NotSupportedError
 from rnn_scratch.parameters import initial
 
 X64 = f"""if True:
@@ -59,7 +59,7 @@ def test_freed_model_frees_its_compiled_program(jax, variant):
         del model
         gc.collect()
         assert reference() is None
-        return len(jax.machine.device_of("cpu").client.live_executables())
+        return len(jax.machine.get_device("cpu").client.live_executables())
 
     assert count_programs_after_training() == count_programs_after_training()
 
@@ -92,7 +92,7 @@ def test_training_lowers_for_absent_accelerators(jax, model, cell, optimizer):
     case = make_case("jax", jax, model, Draw(Options(11, 13, cell, 5, 3, 0.4)))
     try:
         built = case.model(optimizer=optimizer)
-    except NotOffered as reason:
+    except NotSupportedError as reason:
         pytest.skip(str(reason))
     batch, state = case.minibatch()
     arrays = built.params, built.slots, batch, state

@@ -20,7 +20,7 @@ from measure.measuring import load
 
 from rnn_scratch import registry
 from rnn_scratch.check import draws, results, runner
-from rnn_scratch.check.results import find_worst
+from rnn_scratch.check.results import find_worst_mismatch
 from rnn_scratch.contract import Update
 
 pytestmark = pytest.mark.mutations(by_default=("numpy",))
@@ -68,7 +68,7 @@ def test_an_edit_of_a_step_changes_the_training_of_its_networks_only(
             model = case.model()
             case.scratch.train_minibatch(model, *case.minibatch(), Update())
             arrays.append(model.to_arrays(model.params))
-        assert (find_worst(*arrays).difference == 0) == (options != changed)
+        assert (find_worst_mismatch(*arrays).difference == 0) == (options != changed)
 
 
 LESSONS = ("scratch.py", "cells.py", "deep.py")

@@ -12,7 +12,7 @@ from helpers import require_tested, skip_without, variants
 
 from rnn_scratch import registry
 from rnn_scratch.check import draws, functions, results, runner
-from rnn_scratch.check.results import CheckResult, find_worst
+from rnn_scratch.check.results import CheckResult, find_worst_mismatch
 from rnn_scratch.contract import CELLS, Options, Update
 from rnn_scratch.parameters import initial
 from rnn_scratch.settings import Settings
@@ -96,7 +96,7 @@ def test_chapter_updates_equal_the_reference(candidate, device, sampling):
     settings = Settings(sampling=sampling)
     text = dataset.prepare(books.load("tide-clock"), settings)
     options = Options(len(text.vocab), 512, dtype="float64", device=device)
-    arrays, carry = initial(options, 0.01, 0), minibatches.carries(sampling)
+    arrays, carry = initial(options, 0.01, 0), minibatches.carries_state(sampling)
     batches = [
         batch
         for epoch in (1, 2)
@@ -112,8 +112,8 @@ def test_chapter_updates_equal_the_reference(candidate, device, sampling):
     for count, tolerance in ((1, 1e-14), (10, 1e-12)):
         expected = train("numpy", "scratch", options._replace(device="cpu"), count)
         for variant in ("scratch", "fast"):
-            with contextlib.suppress(registry.NotOffered):
-                difference, location, *_ = find_worst(
+            with contextlib.suppress(registry.NotSupportedError):
+                difference, location, *_ = find_worst_mismatch(
                     expected, train(candidate, variant, options, count)
                 )
                 assert difference <= tolerance, (variant, location)
@@ -133,12 +133,12 @@ ZEROS = {"W": np.zeros((2, 3)), "b": np.zeros(3)}
     ],
 )
 def test_find_worst_names_element_or_problem(changes, worst):
-    assert find_worst(ZEROS, {**ZEROS, **changes})[:2] == worst
+    assert find_worst_mismatch(ZEROS, {**ZEROS, **changes})[:2] == worst
     assert not CheckResult("step", "logits", "", *worst, 0.1).passed
 
 
 def test_find_worst_names_the_worst_tensor():
-    worst = find_worst((np.zeros(2), np.zeros(3)), (np.zeros(2), np.array([0, 0, 0.5])))
+    worst = find_worst_mismatch((np.zeros(2), np.zeros(3)), (np.zeros(2), np.array([0, 0, 0.5])))
     assert worst == (0.5, "[1][2]", 0.0, 0.5)
 
 
@@ -180,7 +180,7 @@ def test_concise_refuses_cells_without_a_layer(backend, candidate, monkeypatch):
         if cell in supported:
             build()
             continue
-        with pytest.raises(registry.NotOffered) as error:
+        with pytest.raises(registry.NotSupportedError) as error:
             build()
         messages = ("no layer for the cell plainest",) if cell == "plainest" else NO_LAYER
         assert [message for message in messages if message not in str(error.value)] == []

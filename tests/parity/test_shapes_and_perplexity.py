@@ -22,7 +22,7 @@ def build(name, variant, cell, device="cpu"):
     arrays, backend = parameters.initial(options, 0.1, seed=0), registry.load(name)
     try:
         return backend, registry.build(name, backend, variant, arrays, options)
-    except registry.NotOffered as error:
+    except registry.NotSupportedError as error:
         pytest.skip(str(error))
 
 

@@ -19,7 +19,7 @@ from helpers import (
 import rnn_scratch
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs.run_folder import HISTORY, RUN_FILE
-from rnn_scratch.system.files import Damaged
+from rnn_scratch.system.files import CorruptedFileError
 
 SETTINGS = {**SMALL, "valid_share": 0.2}
 RESUME = ("train", "--resume", "runs/r", "--num-epochs", 8)
@@ -89,10 +89,10 @@ def test_older_checkpoint_is_resumed():
     assert [row.loss for row in resumed.history] == [row.loss for row in uninterrupted.history]
     # But a history that lacks epochs of the checkpoint is refused.
     Path("runs/r", HISTORY).write_bytes(files[HISTORY])
-    with pytest.raises(Damaged, match=NOT_OF_THE_CHECKPOINT):
+    with pytest.raises(CorruptedFileError, match=NOT_OF_THE_CHECKPOINT):
         rnn_scratch.resume("runs/r", 14)
     Path("runs/r", HISTORY).unlink()
-    with pytest.raises(Damaged, match="does not exist"):
+    with pytest.raises(CorruptedFileError, match="does not exist"):
         rnn_scratch.resume("runs/r", 14)
 
 

@@ -19,7 +19,7 @@ from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import checkpoint, run_folder
 from rnn_scratch.runs.run import read_runs, resolve_run
 from rnn_scratch.system import records
-from rnn_scratch.system.files import Damaged
+from rnn_scratch.system.files import CorruptedFileError
 from rnn_scratch.text import books
 
 
@@ -132,7 +132,7 @@ def test_truncated_history_loses_only_its_last_line(tmp_path, sample):
         path.write_bytes(content[:end])
         for mark in ((), marks[2]):
             assert [epoch.epoch for epoch in run_folder.history(tmp_path, *mark)] == [1, 2]
-        with pytest.raises(Damaged, match="does not belong to the checkpoint"):
+        with pytest.raises(CorruptedFileError, match="does not belong to the checkpoint"):
             run_folder.history(tmp_path, *marks[3])
 
 
@@ -156,7 +156,9 @@ def test_damaged_line_of_a_history_is_named(tmp_path, text, damaged_text, messag
     path, marks = tmp_path / run_folder.HISTORY, write_history(tmp_path, 1, 2, 3)
     path.write_bytes(path.read_bytes().replace(text, damaged_text))
     for mark in ((), marks[3]):
-        with pytest.raises(Damaged, match=rf"Line 2 of .*l is damaged: .*{message}") as caught:
+        with pytest.raises(
+            CorruptedFileError, match=rf"Line 2 of .*l is damaged: .*{message}"
+        ) as caught:
             run_folder.history(tmp_path, *mark)
         assert "from a backup" in str(caught.value)
 

@@ -23,7 +23,7 @@ import rnn_scratch
 from rnn_scratch.check import results
 from rnn_scratch.contract import VARIANTS
 from rnn_scratch.errors import RNNScratchError
-from rnn_scratch.registry import NotOffered
+from rnn_scratch.registry import NotSupportedError
 from rnn_scratch.runs import checkpoint, run_folder
 from rnn_scratch.text import books
 
@@ -90,7 +90,7 @@ def test_uncompiled_variants_train_equally(request, monkeypatch, backend, backen
     small = {"model": model, "dtype": "float64", "sigma": 0.1, "num_steps": 3, "max_tokens": 60}
     try:
         compiled = train(backend_name, 2, **small)
-    except NotOffered as error:
+    except NotSupportedError as error:
         pytest.skip(str(error))
     calls, clip = [], backend.scratch.clip
     monkeypatch.setattr(backend.scratch, "clip", lambda *args: calls.append(args) or clip(*args))

@@ -11,7 +11,7 @@ import pytest
 from helpers import CLONE, is_running, python_path, raised_message, start, wait_until
 
 from rnn_scratch import registry
-from rnn_scratch.errors import NotOffered, RNNScratchError
+from rnn_scratch.errors import NotSupportedError, RNNScratchError
 from rnn_scratch.system import processes
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the children are shell scripts")
@@ -75,7 +75,7 @@ def test_arguments_and_answers_keep_their_types(length):
 )
 def test_crash_of_a_child_names_the_reason(python_script, script, reason):
     python_script(script)
-    with pytest.raises(processes.Crashed) as raised:
+    with pytest.raises(processes.CrashError) as raised:
         list(ask(square))
     assert raised.value.problem.startswith(reason)
 
@@ -101,10 +101,10 @@ def test_silent_child_is_stopped(python_script):
     wait_until(lambda: not is_running(Path("child").read_text()))
 
 
-@pytest.mark.parametrize("error", [NotOffered, RNNScratchError])
+@pytest.mark.parametrize("error", [NotSupportedError, RNNScratchError])
 def test_error_of_the_function_keeps_problem_and_hint(error):
     with pytest.raises(error) as raised:
-        list(ask(fail, error is NotOffered))
+        list(ask(fail, error is NotSupportedError))
     assert type(raised.value) is error
     assert (raised.value.problem, raised.value.hint) == ("two\nlines", "a hint")
 
@@ -113,7 +113,7 @@ def fail(not_offered: bool) -> Iterator[int]:
     """Raise an error for the user, after output such as a framework might print."""
     print("from Python", flush=True)
     os.system("echo from another program; cat")  # `cat` ends at once, because its input is empty
-    raise (NotOffered if not_offered else RNNScratchError)("two\nlines", "a hint")
+    raise (NotSupportedError if not_offered else RNNScratchError)("two\nlines", "a hint")
     yield 0
 
 
@@ -149,6 +149,6 @@ def test_child_ends_with_its_parent(tmp_path, name):
 def test_backends_that_cannot_be_probed_are_skipped(python_script):
     log_lines = []
     python_script("echo null")
-    assert registry.loadable(log_lines.append) == []
+    assert registry.list_loadable(log_lines.append) == []
     skipped = [line.partition(":")[0] for line in log_lines]
     assert skipped == [f"skipping {name}" for name in registry.names()]

@@ -14,7 +14,7 @@ from rnn_scratch import registry
 from rnn_scratch.text import books
 from rnn_scratch.training import loop
 from rnn_scratch.training.runtime import Runtime
-from rnn_scratch.training.setup import set_up
+from rnn_scratch.training.setup import prepare_run
 
 BOOK = "Η θάλασσα ήρθε, και η θάλασσα έφυγε.\n" * 20  # lacks the letters of the default prefixes
 
@@ -63,7 +63,7 @@ def test_program_has_the_losses_and_weights_of_train(
         **{"num_hiddens": 12, "dtype": "float64", "normalize": "none"},
     )
     runtime = Runtime(builtin_name, device="cpu", threads=1)
-    setup = set_up(short, runtime, books.read_file(str(book)))
+    setup = prepare_run(short, runtime, books.read_file(str(book)))
     losses = [epoch.loss for epoch in loop.epochs(setup)]
     monkeypatch.setattr(sys, "argv", [str(script), str(book)])
     result = runpy.run_path(str(script), run_name="__main__")

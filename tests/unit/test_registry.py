@@ -13,7 +13,7 @@ FOREIGN = {
         from rnn_scratch.backends.numpy import deep, exact, machine, scratch
         def devices(dtype):
             return ["npu", "cpu"]
-        def environment():
+        def versions():
             print("noise on stdout")
             return {"library": "1.2.3"}
         answer = {"devices": devices, "environment": environment}
@@ -35,7 +35,7 @@ FOREIGN = {
     "breaks": """
         from types import SimpleNamespace
         from rnn_scratch.backends.numpy import deep, exact, machine, scratch
-        def environment():
+        def versions():
             raise OSError("the device was removed")
         machine = SimpleNamespace(**{**vars(machine), "environment": environment})
     """,

@@ -11,7 +11,7 @@ from rnn_scratch.cli.options import click_type
 from rnn_scratch.contract import OPTIMIZERS
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.settings import (
-    Natural,
+    NonNegativeInt,
     Positive,
     Probability,
     Settings,
@@ -78,7 +78,7 @@ def test_number_setting_becomes_a_float(name):
         (annotations(Settings)["theta"], [1, None], [0], "a finite number above 0, or None"),
         (annotations(Settings)["weight_decay"], [0], [-1.0], "a finite number of at least 0"),
         (Threads, [1, 1024], [0, 1025], "an integer from 1 to 1,024"),
-        (Natural, [0, 2**32 - 1], [2**32], "an integer from 0 to 4,294,967,295"),
+        (NonNegativeInt, [0, 2**32 - 1], [2**32], "an integer from 0 to 4,294,967,295"),
     ],
 )
 def test_python_and_command_line_have_the_same_bounds(annotation, allowed, refused, description):

@@ -13,10 +13,10 @@ from rnn_scratch import registry
 from rnn_scratch.contract import Options, WorkerGroup
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.exact import digest
-from rnn_scratch.system.processes import Aborted, Crashed
+from rnn_scratch.system.processes import AbortError, CrashError
 from rnn_scratch.training import exchange
 from rnn_scratch.training import loop as training
-from rnn_scratch.training.events import Incomplete
+from rnn_scratch.training.events import PartialEpoch
 from rnn_scratch.workers import supervisor
 from rnn_scratch.workers.mpi import PeerLost
 from rnn_scratch.workers.supervisor import StoppedBySignal
@@ -67,7 +67,7 @@ def test_workers_start_where_worker_0_starts():
     state = (np.full((4, 3), 0.1, np.float32), np.full((4, 3), 0.2, np.float32))
 
     def begin(setup, rank):
-        arguments = Incomplete() if rank else Incomplete((3.0, 2.0), state, 1.5)
+        arguments = PartialEpoch() if rank else PartialEpoch((3.0, 2.0), state, 1.5)
         return training._common_start(setup, 0 if rank else 7, arguments)
 
     for rank, (epoch, incomplete) in enumerate(run_group(2, begin)):
@@ -114,7 +114,7 @@ TRACEBACK, LOST, STOPPED = PeerLost("Traceback"), PeerLost("closed"), StoppedByS
 
 def killed(rank, signum):
     """Return the failure of a worker that a signal has killed."""
-    error_type = Aborted if signum == SIGABRT else Crashed
+    error_type = AbortError if signum == SIGABRT else CrashError
     return supervisor._failure(rank, error_type(f"killed by {signum.name}"))
 
 
