@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from .runs.inference import Evaluation
 from .runs.notebook_plot import LivePlot, notebook_shell
 from .runs.progress import LineReport
 from .runs.run import Run, resolve_run
-from .runs.sessions import Work, require_held_out, resumed_settings
+from .runs.sessions import SessionSpec, resumed_settings
 from .settings import (
     Epochs,
     Flag,
@@ -28,14 +28,13 @@ from .settings import (
     TopK,
     Unknown,
     Variant,
-    Workers,
     require_settings,
     validate_arguments,
 )
 from .text import books, dataset
-from .training.events import Report, drive
+from .training.events import Event, Report
 from .training.runtime import Runtime
-from .workers import launch, supervisor
+from .workers import connect
 
 
 def train(
@@ -47,7 +46,6 @@ def train(
     device: str = "auto",
     threads: Threads | None = None,
     eager: Flag = False,
-    workers: Workers | None = None,
     patience: NonNegativeInt = 0,
     run: str | Path | None = None,
     report: Report | Callable[[str], object] | None = None,
@@ -62,10 +60,8 @@ def train(
         text: Text file (UTF-8) to use instead of `corpus`.
         model: Model variant: "scratch", "fast" or "concise".
         device: "cpu", "cuda", "mps", or "auto" for the best available device.
-        threads: Number of threads per worker. Default: depends on backend, network and `workers`.
+        threads: Number of threads (per worker). Default: depends on backend, network and workers.
         eager: Whether to run functions uncompiled, for debugging.
-        workers: Number of data-parallel workers on this machine. Default: 1, or the number of
-            processes that ``mpiexec`` or ``srun`` started.
         patience: Stop after this number of epochs without a lower held-out loss; 0 trains all
             epochs. Requires `valid_share` or `valid_tokens`.
         run: Folder to create. Default: a new dated folder under ``runs/``.
@@ -77,8 +73,7 @@ def train(
             `lr`, too.
 
     Returns:
-        The finished run, or None if a launcher started this process as a worker other than
-        worker 0.
+        The finished run, or None in workers other than worker 0 (see `workers`).
 
     Raises:
         RNNScratchError: If an argument is invalid, the text is unavailable or too short, the
@@ -86,28 +81,29 @@ def train(
     """
     arguments = validate_arguments(train, locals())
     require_settings(settings, arguments)
+    if (group := connect(arguments)) is not None and group.rank > 0:
+        return sessions.follow(group)
     reporter = _reporter(report)
     if backend is None:
         backend = registry.default(reporter.log)
     registry.find(backend)  # report an unknown name before downloading a text
     requested = Settings(**settings)
     source = books.find(corpus, text, reporter.log)
-    num_workers, rank = launch.detect(arguments["workers"])
     runtime = {name: arguments[name] for name in ("model", "device", "threads", "eager")}
-    work = Work(
+    spec = SessionSpec(
         settings=dataset.adapt_normalization(
             requested, source, "normalize" in settings, reporter.log
         ),
         text=source,
-        runtime=Runtime(backend, workers=num_workers, **runtime),
+        runtime=Runtime(backend, **runtime),
         folder=None if run is None else os.fspath(run),
         patience=arguments["patience"],
     )
-    if work.settings.exact and not rank:
+    if spec.settings.exact:
         with contextlib.suppress(RNNScratchError):  # training raises the error again
-            for sentence in growth.digest_warnings(work.settings, work.text):
+            for sentence in growth.digest_warnings(spec.settings, spec.text):
                 reporter.log(sentence)
-    return _train(work, rank, reporter)
+    return _run_with_report(sessions.train(spec, group), reporter)
 
 
 def resume(
@@ -121,7 +117,6 @@ def resume(
     device: str | None = None,
     threads: Threads | None = None,
     eager: Flag | None = None,
-    workers: Workers | None = None,
     patience: NonNegativeInt | None = None,
     report: Report | Callable[[str], object] | None = None,
     **settings: Any,
@@ -140,7 +135,6 @@ def resume(
         threads: Number of threads. Default: the last session's number, because it may determine
             the order of additions.
         eager: Whether to run functions uncompiled. Default: as in the last session.
-        workers: Number of workers. Default: the last session's number.
         patience: Number of epochs, as in `train`. Default: the last session's number.
         report: Function or `Report`, as in `train`.
         **settings: Settings, which must equal the run's settings.
@@ -154,32 +148,28 @@ def resume(
     """
     arguments = validate_arguments(resume, locals())
     require_settings(settings, arguments)
+    if (group := connect(arguments)) is not None and group.rank > 0:
+        return sessions.follow(group)
     num_epochs, patience = arguments["num_epochs"], arguments["patience"]
     reporter = _reporter(report)
     has_text = corpus is not None or text is not None
     new_text = books.find(corpus, text, reporter.log) if has_text else None
     overrides = {name: arguments[name] for name in ("model", "device", "threads", "eager")}
-    num_workers, rank = launch.detect(arguments["workers"])
-    if rank:
-        runtime = {"backend": backend, **overrides}
-        return drive(supervisor.follow(runtime), reporter)
     folder = resolve_run(run)
     record = run_folder.read(folder)
     session = record.sessions[-1]
     last_runtime = session.runtime
     if backend not in (None, last_runtime.backend):
         last_runtime = Runtime(backend, last_runtime.model)
-    elif workers is None and rank is None:
-        num_workers = last_runtime.workers
-    work = Work(
+    spec = SessionSpec(
         settings=resumed_settings(folder, record, settings | {"num_epochs": num_epochs}),
         text=run_folder.reload_text(folder, record.text, new_text),
-        runtime=last_runtime.override(**overrides, workers=num_workers),
+        runtime=last_runtime.override(**overrides),
         folder=str(folder),
         resumes=True,
         patience=session.patience if patience is None else patience,
     )
-    return _train(work, rank, reporter)
+    return _run_with_report(sessions.train(spec, group), reporter)
 
 
 def predict(
@@ -276,13 +266,22 @@ def evaluate(
     return inference.evaluate(**validate_arguments(evaluate, locals()))
 
 
-def _train(work: Work, rank: int | None, report: Report) -> Run | None:
-    # Train with one or several workers; a launcher gives each process its `rank`.
-    require_held_out(work.settings, work.patience)
-    launch.require_shares(work.settings.batch_size, work.runtime.workers)
-    if work.runtime.workers == 1:
-        return drive(sessions.train(work), report)
-    return drive(supervisor.train(work, rank), report)
+def _run_with_report(events: Generator[Event, None, Run], report: Report) -> Run:
+    """Pass events to a report; return the generator's return value.
+
+    An exception raised by the report is thrown into the generator, so that the session records it.
+    """
+    try:
+        event = next(events)
+        while True:
+            try:
+                report.receive(event)
+            except BaseException as error:
+                event = events.throw(error)
+            else:
+                event = next(events)
+    except StopIteration as end:
+        return end.value
 
 
 def _reporter(report: Report | Callable[[str], object] | None) -> Report:

@@ -9,13 +9,12 @@ registered under the entry-point group ``rnn_scratch.backends``, with these modu
 ``exact``    rounding for exact mode, in which all frameworks agree bit for bit
 ``fast``     the same model, optimized by hand, with a separate `build`: *Make it fast*
 ``concise``  the same model with the framework's built-in layers and a separate `build`
-``machine``  devices, threads and array conversion, from `devices` to `array`
-``workers``  communication between the processes of a training run, from `join` to `leave`
+``machine``  devices, threads, array conversion and compilation, from `devices` to `jit_update`
 
-Italics give the title of each module's lesson. A backend from another package may omit ``fast``,
-``concise`` and ``workers``. If the scratch model computes its gradients with a function `backward`,
-``deep`` also has `deep_backward`, with the same arguments. `rnn-scratch check` compares a backend
-with this specification.
+Italics give the title of each module's lesson. A backend needs ``scratch`` and three functions of
+``machine``: `devices`, `tensor` and `array`. Everything else is optional. If the scratch model
+computes its gradients with a function `backward`, ``deep`` also has `deep_backward`, with the same
+arguments. `rnn-scratch check` compares a backend with this specification.
 
 To read a backend, start with `step` in ``scratch``. Three arguments recur: `options` is the
 configuration of a model, `model` holds its parameters and the functions bound to them, and `update`
@@ -35,7 +34,6 @@ on the device of their model.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,7 +44,6 @@ Tensor = Any  # the framework's tensor type
 Arrays = dict[str, np.ndarray]
 Params = dict[str, Tensor]
 State = tuple[Tensor, ...]
-Backend = ModuleType  # a package with the modules above
 
 VARIANTS = ("scratch", "fast", "concise")  # variants of the model; the first variant is the default
 VERBOSE = "RNN_SCRATCH_VERBOSE"  # environment variable: if set, show the frameworks' messages
@@ -57,21 +54,19 @@ class Cell(NamedTuple):
 
     Attributes:
         gates: Names of the gates; gate g has the parameters W_xg, W_hg and b_g.
-        products: For each successive matrix product of a time step, the number of gates computed.
         num_states: Number of tensors (B, H) in the state; the first tensor is the output.
     """
 
     gates: tuple[str, ...]
-    products: tuple[int, ...]
     num_states: int = 1
 
 
 CELLS = {
-    "rnn": Cell(gates=("h",), products=(1,)),
-    "gru": Cell(gates=("z", "r", "h"), products=(2, 1)),
-    "gru-after": Cell(gates=("z", "r", "h"), products=(3,)),
-    "lstm": Cell(gates=("i", "f", "o", "c"), products=(4,), num_states=2),
-    "rnn-relu": Cell(gates=("h",), products=(1,)),
+    "rnn": Cell(gates=("h",)),
+    "gru": Cell(gates=("z", "r", "h")),
+    "gru-after": Cell(gates=("z", "r", "h")),
+    "lstm": Cell(gates=("i", "f", "o", "c"), num_states=2),
+    "rnn-relu": Cell(gates=("h",)),
 }
 
 
@@ -109,7 +104,7 @@ class Options(NamedTuple):
         return CELLS[self.cell].num_states * self.num_layers
 
     @property
-    def deep(self) -> bool:
+    def needs_deep(self) -> bool:
         """Whether the network needs ``deep``: it has several layers, an embedding or dropout."""
         return self.num_layers > 1 or self.embedding > 0 or self.dropout > 0
 
@@ -214,23 +209,6 @@ class Batch(NamedTuple):
         return Batch(*(None if x is None else function(x, *arguments) for x in self))
 
 
-class WorkerGroup(NamedTuple):
-    """A group of data-parallel workers, from the perspective of one worker.
-
-    Attributes:
-        rank: Index of this worker, from 0.
-        addresses: HOST:PORT of each worker in rank order, for the communication library.
-    """
-
-    rank: int
-    addresses: tuple[str, ...]
-
-    @property
-    def host(self) -> str:
-        """The host on which this worker's communication library listens."""
-        return self.addresses[self.rank].rpartition(":")[0]
-
-
 @dataclass(frozen=True, eq=False)
 class Model:
     """The parameters of a network, and functions bound to them: the chapter's ``RNNModelScratch``.
@@ -244,6 +222,8 @@ class Model:
         state: Function of the batch size that returns the initial state.
         to_arrays: Function that copies parameters, their gradients or a slot to NumPy arrays with
             the contract's names and shapes, whatever their layout in the model.
+        training_step: Function of a model, a minibatch, a state and an update, such as the
+            `train_minibatch` of ``scratch``. Exact mode and workers replace it.
         backward: Hand-written backward pass, a function of a minibatch and a state, or None.
         slots: Optimizer state: a dict like `params` for each slot. `registry.build` creates it.
     """
@@ -253,8 +233,14 @@ class Model:
     forward: Callable[..., tuple[Tensor, State]]
     state: Callable[[int], State]
     to_arrays: Callable[[Params], Arrays]
+    training_step: Callable[["Model", Batch, State, Update], tuple[Tensor, State]]
     backward: Callable[[Batch, State], tuple[Tensor, Params, State]] | None = None
     slots: dict[str, Params] = field(default_factory=dict)
+
+    @property
+    def train_minibatch(self) -> Callable[[Batch, State, Update], tuple[Tensor, State]]:
+        """The training step, bound to this model: a function of a minibatch, a state, an update."""
+        return partial(self.training_step, self)
 
 
 def bind(
@@ -263,6 +249,7 @@ def bind(
     forward: Callable,
     state: Callable,
     to_arrays: Callable,
+    training_step: Callable,
     backward: Callable | None = None,
 ) -> Model:
     """Return a model whose functions are bound to `params` and `options`.
@@ -273,6 +260,7 @@ def bind(
         forward: Function of tokens, state, params and options.
         state: Function of the batch size and options.
         to_arrays: Function that copies parameters to NumPy arrays.
+        training_step: The `train_minibatch` of ``scratch``.
         backward: Hand-written backward pass: a function of a minibatch, a state, params and
             options that returns the same values as `gradients`; or None.
 
@@ -280,8 +268,36 @@ def bind(
         The model, without optimizer state.
     """
     forward = partial(forward, params=params, options=options)
+    state = partial(state, options=options)
     backward = backward and partial(backward, params=params, options=options)
-    return Model(params, options, forward, partial(state, options=options), to_arrays, backward)
+    return Model(params, options, forward, state, to_arrays, training_step, backward)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A backend: a framework's implementation of this contract.
+
+    Attributes:
+        name: Name under which the backend is registered.
+        package: Name of the package that contains the modules.
+        scratch: Module ``scratch``.
+        machine: Functions of the module ``machine``, and defaults for those that it lacks.
+        deep: Module ``deep``, or None; likewise `exact`, `fast` and `concise`.
+    """
+
+    name: str
+    package: str
+    scratch: Any
+    machine: Any
+    deep: Any = None
+    exact: Any = None
+    fast: Any = None
+    concise: Any = None
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The variants of the model that the backend implements."""
+        return tuple(variant for variant in VARIANTS if getattr(self, variant))
 
 
 # Functions of ``scratch``, in source order.
@@ -393,7 +409,7 @@ def train_minibatch(
     """Update the parameters on one minibatch.
 
     The function computes the gradients, clips them and applies the optimizer. If the framework has
-    a compiler, the function may be compiled as a whole.
+    a compiler, the function may be compiled as a whole. Call it as ``model.train_minibatch``.
 
     Args:
         model: Model to train; its `params` and `slots` are updated.
@@ -413,12 +429,12 @@ def train_epoch(
     carry: bool,
     state: State | None = None,
 ) -> tuple[list[float], State]:
-    """Train on all minibatches of an epoch, or on its remaining minibatches.
+    """Train on minibatches of an epoch with ``model.train_minibatch``.
 
     Args:
         model: Model to train.
         minibatches: Minibatches of NumPy arrays.
-        updates: Hyperparameters for each minibatch.
+        updates: Hyperparameters for each minibatch; may be endless.
         carry: Whether to carry the state from minibatch to minibatch (sequential partitioning)
             instead of starting every minibatch with zeros (random sampling).
         state: State before the first minibatch; None for zeros. Ignored unless `carry` is true.
@@ -588,22 +604,6 @@ def versions() -> dict[str, str]:
     """Return the versions of the framework, under the backend's name, and of its libraries."""
 
 
-def peak_memory(device: str) -> int | None:
-    """Return the peak memory in bytes of tensors on the device, or None if it is unknown."""
-
-
-def chain_matmul(h: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-    """Multiply h (N, K) by the matrices in turn, to measure an upper bound on training speed.
-
-    Args:
-        h: Left factor.
-        matrices: Right factors. A matrix that occurs several times is the same tensor object.
-
-    Returns:
-        The last product.
-    """
-
-
 def tensor(array: np.ndarray, device: str) -> Tensor:
     """Convert an array to a tensor of the same dtype on the device; the two may share memory.
 
@@ -615,69 +615,16 @@ def array(tensor: Tensor) -> np.ndarray:
     """Convert a tensor to a NumPy array of the same dtype."""
 
 
-# Functions of ``workers``, in source order.
-
-
-def join(group: WorkerGroup) -> None:
-    """Connect to the other workers; return when all workers have joined.
-
-    Call this function once, after `set_threads` and before the first computation. If the
-    communication library allows it, it listens only on the hosts of the group: on one machine, only
-    on the loopback interface.
+def jit_update(function: Callable) -> Callable:
+    """Compile a function that updates a model; the default returns the function unchanged.
 
     Args:
-        group: Group of workers, with the rank of this worker.
-
-    Raises:
-        RNNScratchError: If a library is missing, or the workers cannot connect to each other.
-    """
-
-
-def all_gather(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Gather each tensor from all workers.
-
-    The function can be called outside and inside a training step, compiled or not. It blocks until
-    all workers have called it. If a worker has ended, the call may block forever; the process that
-    started the workers must then end them.
-
-    Args:
-        tensors: Tensors, with equal shapes and dtypes in all workers.
+        function: Function of a model, two tuples or dicts of tensors, and an update. It may replace
+            or modify the tensors in the model's `params` and `slots`.
 
     Returns:
-        For each tensor, the copies of all workers in rank order, bit for bit.
+        A function of the same arguments with the same result.
     """
-
-
-def all_reduce(mean_loss: Tensor, grads: Params) -> tuple[Tensor, Params]:
-    """Average the loss and each gradient over all workers, adding in rank order.
-
-    Args:
-        mean_loss: Mean loss of this worker's rows. All workers have equal numbers of rows.
-        grads: Gradients of this mean loss by parameter name.
-
-    Returns:
-        The mean loss and the mean gradients, equal in all workers.
-    """
-
-
-def train_minibatch_distributed(
-    model: Model, batch: Batch, state: State, update: Update
-) -> tuple[Tensor, State]:
-    """Train like `train_minibatch`, but with the mean gradients of all workers.
-
-    Args:
-        model: Model to train, equal in all workers.
-        batch: This worker's rows of the minibatch.
-        state: This worker's rows of the state before the minibatch.
-        update: Hyperparameters of the update.
-
-    Returns:
-        The mean loss of all workers, and this worker's rows of the detached state.
-    """
-
-
-def leave() -> None:
-    """Disconnect from the other workers after training; every worker must call this."""
 
 
 def _functions(start: Callable, end: Callable) -> tuple[Callable[..., Any], ...]:
@@ -687,13 +634,14 @@ def _functions(start: Callable, end: Callable) -> tuple[Callable[..., Any], ...]
     return tuple(globals()[name] for name in names)
 
 
+REQUIRED_MACHINE_FUNCTIONS = ("devices", "tensor", "array")
+
 # The functions of each module, in the order above.
 MODULES = {
     "scratch": _functions(params, build),
     "cells": (),
     "deep": _functions(deep_step, adam),
     "exact": _functions(round_to_grid, make_exact),
-    "machine": _functions(devices, array),
-    "workers": _functions(join, leave),
+    "machine": _functions(devices, jit_update),
     **dict.fromkeys(VARIANTS[1:], (build,)),
 }

@@ -27,6 +27,12 @@ class NotSupportedError(RNNScratchError):
     """An error for a variant or options that the backend does not support."""
 
 
+class DivergenceError(RNNScratchError):
+    """An error for a training run whose loss or parameters are no longer finite."""
+
+    exit_code = 1
+
+
 def truncate(text: str, length: int = MAX_LENGTH) -> str:
     """Return `text` or, if it is longer than `length` characters, its beginning and end."""
     end = length // 4

@@ -37,10 +37,9 @@ MIN_VALUE = 2.0**-100  # smaller slot values become 0, because some frameworks f
 
 
 def exact_update(update: Update) -> Update:
-    """Return `update` for exact mode: the exact optimizer, and constants rounded to float32."""
+    """Return `update` for exact mode, with constants rounded to float32."""
     names = "lr", "weight_decay", "beta1", "beta2", "epsilon"
-    constants = {name: float(np.float32(getattr(update, name))) for name in names}
-    return update._replace(optimizer=f"exact {update.optimizer}", **constants)
+    return update._replace(**{name: float(np.float32(getattr(update, name))) for name in names})
 
 
 def digest(arrays: Arrays) -> str:

@@ -3,26 +3,46 @@
 import hashlib
 import importlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points, version
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .contract import MODULES, OPTIMIZERS, Arrays, Backend, Model, Options, bind
+from . import steps
+from .contract import (
+    MODULES,
+    OPTIMIZERS,
+    REQUIRED_MACHINE_FUNCTIONS,
+    Arrays,
+    Backend,
+    Model,
+    Options,
+    bind,
+)
 from .errors import NotSupportedError, RNNScratchError, format_value
-from .settings import Threads, Variant, closest, validate
+from .settings import closest
 from .system import processes
 from .system.terminal import LogLine
 
 GROUP = "rnn_scratch.backends"
-OPTIONAL = ("fast", "concise", "workers")  # modules that a backend may lack
 BUILTIN_BACKENDS = ("numpy", "torch", "tensorflow", "mxnet", "jax")  # listed in this order
 PROBE_TIMEOUT = 120.0  # seconds within which a backend must load
 FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "mxnet": "MXNet", "jax": "JAX"}
+
+
+# Defaults for functions that the module ``machine`` of a backend may lack.
+DEFAULTS: dict[str, Any] = {
+    "set_threads": lambda threads: threads or 1,
+    "set_eager": lambda eager: None,
+    "synchronize": lambda tensors, device: None,
+    "versions": dict,
+    "jit_update": lambda function: function,
+}
 
 
 class BackendReport(NamedTuple):
@@ -60,7 +80,7 @@ def load(name: str) -> Backend:
     """
     module = find(name)
     try:
-        backend = importlib.import_module(module)
+        package = importlib.import_module(module)
     except RNNScratchError:
         raise
     except ModuleNotFoundError as error:
@@ -77,19 +97,30 @@ def load(name: str) -> Backend:
         raise RNNScratchError(
             f"The {name} backend failed to load: {type(error).__name__}: {error}"
         ) from error
+    return assemble(name, package)
+
+
+def assemble(name: str, package: Any) -> Backend:
+    """Return the backend that a package implements; raise RNNScratchError if it is incomplete."""
+    modules = {module: getattr(package, module, None) for module in MODULES if module != "cells"}
     missing_names = [  # names such as "scratch.step"
         f"{module_name}.{function.__name__}"
-        for module_name, functions in MODULES.items()
-        if module_name not in OPTIONAL or hasattr(backend, module_name)
-        for function in functions
-        if not hasattr(getattr(backend, module_name, None), function.__name__)
+        for module_name, module in modules.items()
+        for function in MODULES[module_name]
+        if not hasattr(module, function.__name__)
+        and (
+            module_name == "scratch"
+            or (module_name == "machine" and function.__name__ in REQUIRED_MACHINE_FUNCTIONS)
+            or (module_name != "machine" and module is not None)
+        )
     ]
     if missing_names:
         raise RNNScratchError(
-            f"The {name} backend ({module}) lacks {', '.join(missing_names)}.",
+            f"The {name} backend ({package.__name__}) lacks {', '.join(missing_names)}.",
             "rnn_scratch.contract specifies the functions of a backend.",
         )
-    return backend
+    modules["machine"] = SimpleNamespace(**(DEFAULTS | vars(modules["machine"])))
+    return Backend(name, package.__name__, **modules)
 
 
 def source_version(package: str) -> str:
@@ -116,8 +147,6 @@ def default(log: LogLine) -> str:
 
 def start(name: str, threads: int | None) -> tuple[Backend, int]:
     """Load a backend and set its number of threads; return the backend and the number in use."""
-    if threads is not None:  # a run from someone else may contain any value
-        validate("threads", threads, Threads)
     backend = load(name)
     # TensorFlow fixes the number of threads when it first lists devices.
     return backend, backend.machine.set_threads(threads)
@@ -137,72 +166,88 @@ def check_device(names: Sequence[str], device: str) -> None:
         )
 
 
-def choose_device(name: str, backend: Backend, device: str, dtype: str) -> str:
+def choose_device(backend: Backend, device: str, dtype: str) -> str:
     """Return `device`, or for ``auto`` the best device; raise RNNScratchError if unavailable."""
     devices = backend.machine.devices(dtype)
     if device == "auto":
         return devices[0]
     if device not in devices:
         raise RNNScratchError(
-            f"The {name} backend cannot use the device {format_value(device)} with {dtype} on this "
-            "machine.",
+            f"The {backend.name} backend cannot use the device {format_value(device)} with {dtype} "
+            "on this machine.",
             f"Choose another `device`: {', '.join(devices)}.",
         )
     return device
 
 
 def build(
-    name: str,
     backend: Backend,
     variant: str,
     arrays: Arrays,
     options: Options,
     optimizer: str = "sgd",
+    exact: bool = False,
 ) -> Model:
-    """Build a variant of the model from arrays; raise NotSupportedError if this is impossible.
+    """Build a variant of the model from arrays.
 
-    The optimizer's state starts at zero, unless `arrays` contains slots (see `parameters.shapes`).
+    Args:
+        backend: Backend that computes the model.
+        variant: Variant of the model.
+        arrays: Parameters and, optionally, slots (see `parameters.shapes`), which otherwise start
+            at zero.
+        options: Configuration of the model.
+        optimizer: Optimizer to create slots for.
+        exact: Whether the model trains in exact mode.
+
+    Raises:
+        NotSupportedError: If the backend does not support the variant, the options, the optimizer
+            or exact mode.
     """
-    validate("model", variant, Variant)  # a run from someone else may contain any name
-    if not hasattr(backend, variant):
-        raise NotSupportedError(
-            f"The {name} backend has no {variant} model.", "Use the scratch model."
-        )
-    params = {parameter: arrays[parameter] for parameter in options.shapes()}
+    _require_support(backend, variant, options, optimizer, exact)
     build = getattr(backend, variant).build
-    if variant == "scratch" and options.deep:
+    if variant == "scratch" and options.needs_deep:
         build = partial(_build_deep, backend)
     try:
-        built = build(params, options)
-        for slot in OPTIMIZERS[optimizer].slots:
-            # Build slots like parameters, so that both have the same layout.
-            values = {
-                parameter: arrays.get(f"{slot}.{parameter}", np.zeros_like(array))
-                for parameter, array in params.items()
-            }
-            built.slots[slot] = build(values, options).params
-        return built
+        model: Model = build({name: arrays[name] for name in options.shapes()}, options)
     except RNNScratchError as error:
         if variant == "scratch":
             raise
         raise NotSupportedError(error.problem, error.hint) from error
+    for slot in OPTIMIZERS[optimizer].slots:
+        saved = {name: arrays.get(f"{slot}.{name}") for name in options.shapes()}
+        if all(array is not None for array in saved.values()):
+            model.slots[slot] = build(saved, options).params  # in the layout of the parameters
+        else:
+            values = {n: backend.machine.array(param) for n, param in model.params.items()}
+            zeros = {name: np.zeros_like(array) for name, array in values.items()}
+            model.slots[slot] = backend.scratch.params(zeros, options)
+    return replace(model, training_step=steps.compose(backend, exact)) if exact else model
+
+
+def _require_support(
+    backend: Backend, variant: str, options: Options, optimizer: str, exact: bool
+) -> None:
+    """Raise NotSupportedError for the first feature that the backend does not support."""
+    is_deep = variant == "scratch" and options.needs_deep
+    features = {
+        f"the {variant} model": variant in backend.variants,
+        f"the cell {options.cell}": options.cell in backend.scratch.CELLS,
+        "several layers, embeddings or dropout": backend.deep is not None or not is_deep,
+        f"the optimizer {optimizer}": optimizer in backend.scratch.OPTIMIZERS,
+        "exact mode": backend.exact is not None or not exact,
+    }
+    for feature, is_supported in features.items():
+        if not is_supported:
+            hint = "Use the scratch model." if feature == f"the {variant} model" else ""
+            raise NotSupportedError(f"The {backend.name} backend does not support {feature}.", hint)
 
 
 def _build_deep(backend: Backend, arrays: Arrays, options: Options) -> Model:
-    # Build the scratch model with the functions of ``deep``.
+    """Build the scratch model with the functions of ``deep``."""
     plain, deep = backend.scratch.build(arrays, options), backend.deep
     backward = plain.backward and deep.deep_backward
-    forward, state, to_arrays = deep.deep_forward, backend.scratch.state, plain.to_arrays
-    return bind(plain.params, options, forward, state, to_arrays, backward)
-
-
-def workers(name: str, backend: Backend) -> ModuleType:
-    """Return the backend's ``workers`` module; raise NotSupportedError if the backend lacks it."""
-    if not hasattr(backend, "workers"):
-        raise NotSupportedError(
-            f"The {name} backend does not support several workers.", "Use 1 worker."
-        )
-    return backend.workers
+    functions = deep.deep_forward, backend.scratch.state, plain.to_arrays, plain.training_step
+    return bind(plain.params, options, *functions, backward)
 
 
 def list_loadable(log: LogLine) -> list[str]:

@@ -26,7 +26,6 @@ from .errors import RNNScratchError, format_value
 MAX_UNITS, MAX_STEPS, MAX_ROWS, MAX_EPOCHS = 2**15, 2**12, 2**20, 10**6
 MAX_LAYERS = 64
 MAX_THREADS = 1024  # with 100,000 threads, PyTorch and MXNet crash, and TensorFlow hangs
-MAX_WORKERS = 256
 MAX_CHARACTERS = 10**6  # minutes to hours of generation, which no framework can interrupt
 MAX_SEED = 2**32 - 1  # NumPy's limit
 LIMITS = {"gt": "above", "ge": "from", "lt": "to below", "le": "to"}  # phrases in error messages
@@ -50,7 +49,6 @@ TopK = Annotated[int, Meta(ge=1, le=MAX_SEED)]
 Units = Annotated[int, Meta(ge=1, le=MAX_UNITS)]
 Epochs = Annotated[int, Meta(ge=1, le=MAX_EPOCHS)]
 Threads = Annotated[int, Meta(ge=1, le=MAX_THREADS)]
-Workers = Annotated[int, Meta(ge=1, le=MAX_WORKERS)]
 Length = Annotated[int, Meta(ge=1, le=MAX_CHARACTERS)]
 Unknown = Annotated[Literal["error", "skip"], Meta()]
 
@@ -233,9 +231,15 @@ def closest(name: str, names: Iterable[str]) -> str | None:
 def require_settings(names: Iterable[str], arguments: Iterable[str]) -> None:
     """Raise RNNScratchError for an unknown name, and suggest a similar setting or argument."""
     for name in set(names).difference(Settings.__struct_fields__):
+        if name == "workers":
+            raise RNNScratchError("`workers` is not an argument.", START_WORKERS)
         suggestion = closest(name, {*Settings.__struct_fields__, *arguments} - {"settings"})
         hint = f"Did you mean `{suggestion}`?" if suggestion else "See rnn_scratch.Settings."
         raise RNNScratchError(f"Unknown argument `{name}`.", hint)
+
+
+# The hint for the removed argument `workers` and the option `--workers`.
+START_WORKERS = "To train with 4 workers, start the program with `mpiexec -n 4`."
 
 
 def option_name(name: str) -> str:

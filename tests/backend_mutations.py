@@ -527,7 +527,7 @@ MUTATIONS = [
             "        # Warm-up:",
             "        state = state if t % 256 else model.state(1)\n        # Warm-up:")),
         ("deep networks that always use sgd", "train_minibatch", "", in_all_backends(
-            "OPTIMIZERS[update.optimizer]", "OPTIMIZERS[update.optimizer if not model.options.deep "
+            "OPTIMIZERS[update.optimizer]", "OPTIMIZERS[update.optimizer if not model.options.needs_deep "
             "else update.optimizer.split()[0] + ' sgd' if ' ' in update.optimizer else 'sgd']")),
         ("slots not rounded in exact mode", "make_exact", "", {
             **in_all_backends("round_to_float32(values) for", "values for"),

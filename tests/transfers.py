@@ -71,8 +71,8 @@ def results(name, backend, variant, options):
     """Yield the results of the backend's check and of counting copies."""
     plain = Options(11, 13, dtype=options.dtype, device=options.device)
     cases = [Draw(plain), Draw(options, optimizer="adam")]
-    yield from runner.check(name, backend, variant, cases)
-    case = make_case(name, backend, variant, cases[-1])
+    yield from runner.check(backend, variant, cases)
+    case = make_case(backend, variant, cases[-1])
     for check in (train_epoch, evaluate, predict):
         try:
             yield from case.run(check)

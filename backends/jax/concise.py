@@ -90,8 +90,9 @@ def build(arrays, options):
     def forward(tokens, state, masks=None, params=params):
         return apply(params, tokens, state, masks)
 
+    state = partial(scratch.state, options=options)
     to_arrays = partial(_to_arrays, order=list(arrays))
-    return Model(params, options, forward, partial(scratch.state, options=options), to_arrays)
+    return Model(params, options, forward, state, to_arrays, scratch.train_minibatch)
 
 
 def check_supported(options):

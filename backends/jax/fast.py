@@ -148,6 +148,5 @@ def build(arrays, options):
     def bound_forward(tokens, state, masks=None, params=tensors):
         return jitted(tokens, state, params, masks=masks)
 
-    return Model(
-        tensors, options, bound_forward, partial(scratch.state, options=options), to_arrays
-    )
+    state = partial(scratch.state, options=options)
+    return Model(tensors, options, bound_forward, state, to_arrays, scratch.train_minibatch)

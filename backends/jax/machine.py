@@ -81,25 +81,6 @@ def versions():
     return versions
 
 
-def peak_memory(device):
-    """Return the peak memory used by tensors on `device`, in bytes, or None if unknown."""
-    return get_device(device).memory_stats()["peak_bytes_in_use"] if device == "cuda" else None
-
-
-def chain_matmul(h, matrices):
-    """Multiply h (N, K) by the matrices in turn, to measure an upper bound on training speed."""
-    distinct = {id(W): W for W in matrices}
-    order = tuple(list(distinct).index(id(W)) for W in matrices)
-    return _chain_matmul(h, list(distinct.values()), order)
-
-
-@functools.partial(jax.jit, static_argnames="order")
-def _chain_matmul(h, matrices, order):
-    for i in order:
-        h = h @ matrices[i]
-    return h
-
-
 def tensor(array, device):
     """Convert a NumPy array to a tensor of the same dtype on `device`."""
     if array.dtype == np.float64:
@@ -119,49 +100,52 @@ def to_arrays(params):
     return {name: array(param).copy() for name, param in params.items()}
 
 
-def jit_update(train_minibatch, wrap=None):
-    """Compile `train_minibatch` with jax.jit; the optional `wrap` wraps the compiled function.
+def compile_update(jit):
+    """Return a decorator that compiles a function of a model, tensors and an update with `jit`.
 
     A jitted function must be pure: JAX traces it once, with tracers instead of arrays, and records
     the operations. Side effects happen only during tracing. Therefore, parameters and slots are
     arguments of the jitted function, which returns their new values.
     """
 
-    def make_program(model):  # takes a weak reference: a program must not keep its model alive
-        @functools.partial(jax.jit, static_argnames="constants")
-        def pure(replicated, sharded, constants):
-            (params, slots, scalars), (batch, state) = replicated, sharded
-            # The optimizer replaces the tracers in the dicts `params` and `slots`.
-            traced = dataclasses.replace(model(), params=params, slots=slots)
-            result = train_minibatch(traced, batch, state, constants._replace(**scalars))
-            return result, (traced.params, traced.slots)
+    def decorate(function):
+        def make_program(model):  # takes a weak reference: a program must not keep its model alive
+            @functools.partial(jit, static_argnames="constants")
+            def pure(params, slots, scalars, batch, state, constants):
+                # The optimizer replaces the tracers in the dicts `params` and `slots`.
+                traced = dataclasses.replace(model(), params=params, slots=slots)
+                result = function(traced, batch, state, constants._replace(**scalars))
+                return result, traced.params, traced.slots
 
-        return wrap(pure, model().options.device) if wrap else pure
+            return pure
 
-    # JAX caches compiled programs as long as their function exists. If all models shared one
-    # function, the cache would grow until Linux refused to map more memory (after ~100 models).
-    programs = weakref.WeakKeyDictionary()
+        # JAX caches compiled programs as long as their function exists. If all models shared one
+        # function, the cache would grow until Linux refused to map more memory (~100 models).
+        programs = weakref.WeakKeyDictionary()
 
-    @functools.wraps(train_minibatch)
-    def train(model, batch, state, update):
-        if model not in programs:
-            programs[model] = make_program(weakref.ref(model))
-        # Constants are part of the program; values that change between updates are arguments.
-        constants, scalars = update.split_static()
-        replicated, sharded = (model.params, model.slots, scalars), (batch, state)
-        result, (params, slots) = programs[model](replicated, sharded, constants)
-        model.params.update(params)
-        model.slots.update(slots)
-        return result
+        @functools.wraps(function)
+        def update_model(model, batch, state, update):
+            if model not in programs:
+                programs[model] = make_program(weakref.ref(model))
+            # Constants are part of the program; values that change between updates are arguments.
+            constants, scalars = update.split_static()
+            arguments = model.params, model.slots, scalars, batch, state
+            result, params, slots = programs[model](*arguments, constants=constants)
+            model.params.update(params)
+            model.slots.update(slots)
+            return result
 
-    return train
+        return update_model
+
+    return decorate
 
 
-def get_device(device, rank=None):
-    """Return the device of a worker (default: this worker); workers on a machine share devices."""
-    rank = jax.process_index(device) if rank is None else rank
-    devices = jax.local_devices(rank, device)
-    return devices[rank % len(devices)]
+jit_update = compile_update(jax.jit)
+
+
+def get_device(device):
+    """Return the first JAX device of a kind: "cpu" or "cuda"."""
+    return jax.devices(device)[0]
 
 
 def _has_started():

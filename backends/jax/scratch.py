@@ -10,7 +10,7 @@ import numpy as np
 
 from rnn_scratch.contract import bind
 
-from .machine import get_device, jit_update, tensor, to_arrays
+from .machine import compile_update, get_device, tensor, to_arrays
 
 
 def params(arrays, options):
@@ -93,7 +93,7 @@ def sgd(model, grads, update):
 OPTIMIZERS = {"sgd": sgd}
 
 
-@jit_update  # compiled by jax.jit once per model and minibatch shape
+@compile_update(jax.jit)  # once per model and minibatch shape
 def train_minibatch(model, batch, state, update):
     """Train on one minibatch; return its loss and the detached state."""
     mean_loss, grads, state = gradients(model, batch, state)
@@ -109,7 +109,7 @@ def train_epoch(model, minibatches, updates, carry, state=None):
         if state is None or not carry:
             state = model.state(len(batch.X))
         batch = batch.map(tensor, model.options.device)
-        mean_loss, state = train_minibatch(model, batch, state, update)
+        mean_loss, state = model.train_minibatch(batch, state, update)
         losses.append(mean_loss)
     return [float(mean_loss) for mean_loss in losses], state  # convert at the end: float() blocks
 
@@ -139,4 +139,4 @@ def predict(model, prefix, num_preds, choose_token):
 
 def build(arrays, options):
     """Build the plain model from initial parameter values."""
-    return bind(params(arrays, options), options, forward, state, to_arrays)
+    return bind(params(arrays, options), options, forward, state, to_arrays, train_minibatch)

@@ -65,8 +65,9 @@ def build(arrays, options):
             next_state += tuple(values[layer] for layer in range(height) for values in next_states)
         return output(outputs.reshape(-1, outputs.shape[2])), next_state
 
+    state = partial(scratch.state, options=options)
     to_arrays = partial(_to_arrays, order=list(arrays))
-    return Model(params, options, forward, partial(scratch.state, options=options), to_arrays)
+    return Model(params, options, forward, state, to_arrays, scratch.train_minibatch)
 
 
 def check_supported(options):

@@ -1,13 +1,12 @@
-"""Exact mode: optimizers that round values, so that all frameworks agree bit for bit.
+"""Exact mode: functions that round values, so that all frameworks agree bit for bit.
 
-`rnn_scratch.exact` explains the grids. The exact optimizers wrap the plain optimizers.
+`rnn_scratch.exact` explains the grids, and `rnn_scratch.steps` applies these functions.
 """
 
 from mxnet import np
 
 from rnn_scratch.exact import FINE_GRID, GRID, MIN_VALUE
 
-from .deep import OPTIMIZERS
 from .machine import update_as_arrays
 
 
@@ -40,6 +39,3 @@ def make_exact(optimizer):
             slot |= {name: round_to_float32(values) for name, values in slot.items()}
 
     return exact_optimizer
-
-
-OPTIMIZERS |= {f"exact {name}": make_exact(optimizer) for name, optimizer in OPTIMIZERS.items()}

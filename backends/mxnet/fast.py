@@ -16,7 +16,6 @@ from rnn_scratch.parameters import (
 )
 
 from . import machine, scratch
-from .fused import adam
 from .gated import gru, gru_after, gru_after_backward, gru_backward, lstm, lstm_backward
 from .graphs import graph
 from .products import linear, product, split, transpose, weight_grad
@@ -176,7 +175,5 @@ def build(arrays, options):
         logits, *state = forward_graph(tokens, *state, *(params[name] for name in names), options)
         return logits, tuple(state)
 
-    return bind(tensors, options, bound_forward, scratch.state, to_arrays, backward)
-
-
-scratch.OPTIMIZERS["fast adam"] = adam
+    functions = bound_forward, scratch.state, to_arrays, scratch.train_minibatch, backward
+    return bind(tensors, options, *functions)

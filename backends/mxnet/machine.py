@@ -39,8 +39,6 @@ with warnings.catch_warnings():
     from mxnet import np, npx
 
     from . import graphs
-    from .graphs import graph
-    from .products import product, transpose
 
 if _OMP_NUM_THREADS is not None:
     os.environ["OMP_NUM_THREADS"] = _OMP_NUM_THREADS
@@ -109,31 +107,6 @@ def versions():
     if mxnet.context.num_gpus():
         versions["gpu"] = str(mxnet.gpu(0))
     return versions
-
-
-def peak_memory(device):
-    """Return the peak memory used by tensors on `device`, in bytes, or None if unknown."""
-    if device != "cuda":
-        return None
-    # Counts the memory of all processes. MXNet keeps freed memory, so its current use is its peak.
-    free, total = mxnet.context.gpu_memory_info()
-    return total - free
-
-
-def chain_matmul(h, matrices):
-    """Multiply h (N, K) by the matrices in turn, to measure an upper bound on training speed."""
-    distinct = {id(W): W for W in matrices}
-    order = tuple(list(distinct).index(id(W)) for W in matrices)
-    return _chain_matmul(h, *distinct.values(), order)
-
-
-@graph  # 3 times faster than `product` outside a graph
-def _chain_matmul(h, *matrices_and_order):
-    *matrices, order = matrices_and_order
-    transposes = [transpose(W) for W in matrices]
-    for i in order:
-        h = product(h, transposes[i])
-    return h
 
 
 def tensor(array, device):

@@ -109,7 +109,7 @@ def train_epoch(model, minibatches, updates, carry, state=None):
         if state is None or not carry:
             state = model.state(len(batch.X))
         batch = batch.map(tensor, model.options.device)
-        mean_loss, state = train_minibatch(model, batch, state, update)
+        mean_loss, state = model.train_minibatch(batch, state, update)
         losses.append(mean_loss)
     return [float(mean_loss) for mean_loss in losses], state  # convert at the end: float() blocks
 
@@ -140,4 +140,4 @@ def predict(model, prefix, num_preds, choose_token):
 
 def build(arrays, options):
     """Build the plain model from initial parameter values."""
-    return bind(params(arrays, options), options, forward, state, to_arrays)
+    return bind(params(arrays, options), options, forward, state, to_arrays, train_minibatch)

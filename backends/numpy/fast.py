@@ -149,5 +149,5 @@ def build(arrays, options):
     def to_arrays(params):
         return split_gates(machine.to_arrays(params), options)
 
-    tensors = params(arrays, options)
-    return bind(tensors, options, forward, scratch.state, to_arrays, backward)
+    functions = forward, scratch.state, to_arrays, scratch.train_minibatch, backward
+    return bind(params(arrays, options), options, *functions)

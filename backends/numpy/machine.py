@@ -41,18 +41,6 @@ def versions():
     return {"numpy": np.__version__, "blas": blas + suffix}
 
 
-def peak_memory(device):
-    """Return the peak memory used by tensors on `device`, in bytes, or None if unknown."""
-    return None  # NumPy has no device with separate memory
-
-
-def chain_matmul(h, matrices):
-    """Multiply h (N, K) by the matrices in turn, to measure an upper bound on training speed."""
-    for W in matrices:
-        h = h @ W
-    return h
-
-
 def tensor(array, device):
     """Convert a NumPy array to a tensor of the same dtype on `device`."""
     return array

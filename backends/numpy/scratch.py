@@ -57,8 +57,7 @@ def step_backward(d_logits, d_next_state, next_state, x, state, params, options)
     grads = {"W_hq": next_state[0].T @ d_logits, "b_q": d_logits.sum(0)}
     d_h, *d_rest = d_next_state  # gradients from the next time step
     d_next_state = d_h + d_logits @ params["W_hq"].T, *d_rest
-    cell_backward = CELL_BACKWARD[options.cell]
-    _, d_state, cell_grads = cell_backward(d_next_state, next_state, x, state, params)
+    _, d_state, cell_grads = CELL_BACKWARD[options.cell](d_next_state, next_state, x, state, params)
     return d_state, grads | cell_grads
 
 
@@ -157,7 +156,7 @@ def train_epoch(model, minibatches, updates, carry, state=None):
         if state is None or not carry:
             state = model.state(len(batch.X))
         batch = batch.map(tensor, model.options.device)
-        mean_loss, state = train_minibatch(model, batch, state, update)
+        mean_loss, state = model.train_minibatch(batch, state, update)
         losses.append(mean_loss)
     return [float(mean_loss) for mean_loss in losses], state
 
@@ -187,4 +186,5 @@ def predict(model, prefix, num_preds, choose_token):
 
 def build(arrays, options):
     """Build the plain model from initial parameter values."""
-    return bind(params(arrays, options), options, forward, state, to_arrays, backward)
+    functions = forward, state, to_arrays, train_minibatch, backward
+    return bind(params(arrays, options), options, *functions)

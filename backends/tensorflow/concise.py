@@ -94,8 +94,9 @@ def build(arrays, options):
         outputs = tf.reshape(tf.transpose(outputs, (1, 0, 2)), (-1, outputs.shape[2]))  # (T*B, H)
         return output(outputs), next_state
 
+    state = partial(scratch.state, options=options)
     to_arrays = partial(_to_arrays, order=list(arrays))
-    return Model(params, options, forward, partial(scratch.state, options=options), to_arrays)
+    return Model(params, options, forward, state, to_arrays, scratch.train_minibatch)
 
 
 def check_supported(options):

@@ -1,13 +1,11 @@
-"""Exact mode: optimizers that round values, so that all frameworks agree bit for bit.
+"""Exact mode: functions that round values, so that all frameworks agree bit for bit.
 
-`rnn_scratch.exact` explains the grids. The exact optimizers wrap the plain optimizers.
+`rnn_scratch.exact` explains the grids, and `rnn_scratch.steps` applies these functions.
 """
 
 import tensorflow as tf
 
 from rnn_scratch.exact import FINE_GRID, GRID, MIN_VALUE
-
-from .deep import OPTIMIZERS
 
 
 def round_to_grid(values, grid):
@@ -34,6 +32,3 @@ def make_exact(optimizer):
                 values.assign(round_to_float32(values))
 
     return exact_optimizer
-
-
-OPTIMIZERS |= {f"exact {name}": make_exact(optimizer) for name, optimizer in OPTIMIZERS.items()}

@@ -121,4 +121,5 @@ def build(arrays, options):
     def graph(tokens, state, masks=None):
         return forward(tokens, state, tensors, options, masks)
 
-    return Model(tensors, options, graph, partial(scratch.state, options=options), to_arrays)
+    state = partial(scratch.state, options=options)
+    return Model(tensors, options, graph, state, to_arrays, scratch.train_minibatch)

@@ -39,7 +39,7 @@ if _QUIET:
 with _silence() if _QUIET and sys.stderr else contextlib.nullcontext():
     import tensorflow as tf
 
-    from .products import num_threads, product, split
+    from .products import num_threads
 if _QUIET:
     tf.get_logger().setLevel("ERROR")
 
@@ -106,33 +106,6 @@ def versions():
     return versions
 
 
-def peak_memory(device):
-    """Return the peak memory used by tensors on `device`, in bytes, or None if unknown."""
-    return tf.config.experimental.get_memory_info("GPU:0")["peak"] if device == "cuda" else None
-
-
-def chain_matmul(h, matrices):
-    """Multiply h (N, K) by the matrices in turn, to measure an upper bound on training speed."""
-    distinct = {id(W): W for W in matrices}
-    order = tuple(list(distinct).index(id(W)) for W in matrices)
-    # By default, TensorFlow computes on a GPU if there is one. In a graph, h.device is unknown.
-    with tf.device(h.device):
-        device = "cuda" if "GPU" in h.device else "cpu"
-        return _chain_matmul(order, device)(h, list(distinct.values()))
-
-
-@functools.cache  # as an argument of the graph, `order` would be inspected at every call
-def _chain_matmul(order, device):
-    @tf.function
-    def graph(h, matrices):
-        blocks = [split(W, device) for W in matrices]
-        for i in order:
-            h = product(h, blocks[i])
-        return h
-
-    return graph
-
-
 def tensor(array, device):
     """Convert a NumPy array to a tensor of the same dtype on `device`."""
     with device_scope(device):
@@ -161,29 +134,6 @@ def _has_computed():
     return False
 
 
-def compile_update(train_minibatch):
-    """Compile `train_minibatch` with tf.function, and run it on the model's device."""
-
-    def make_graph(model):  # takes a weak reference: a graph must not keep its model alive
-        return tf.function(lambda *arguments: train_minibatch(model(), *arguments))
-
-    # A tf.function keeps its graphs as long as it exists. If all models shared one function, the
-    # graphs of deleted models would remain in memory (12 MiB for each small network).
-    graphs = weakref.WeakKeyDictionary()
-
-    @run_on_model_device
-    @functools.wraps(train_minibatch)
-    def train(model, batch, state, update):
-        if model not in graphs:
-            graphs[model] = make_graph(weakref.ref(model))
-        # Constants are part of the graph; values that change between updates are tensor arguments.
-        constants, scalars = update.split_static()
-        tensors = {name: tf.constant(n, model.options.dtype) for name, n in scalars.items()}
-        return graphs[model](batch, state, constants._replace(**tensors))
-
-    return train
-
-
 @contextlib.contextmanager
 def device_scope(device):
     """Return a context manager or decorator that makes TensorFlow compute on the device."""
@@ -205,3 +155,35 @@ def run_on_model_device(function):
             return function(*args, **kwargs)
 
     return on_device
+
+
+def compile_update(jit):
+    """Return a decorator that compiles a function of a model, tensors and an update with `jit`.
+
+    The compiled function runs on the model's device.
+    """
+
+    def decorate(function):
+        def make_graph(model):  # takes a weak reference: a graph must not keep its model alive
+            return jit(lambda *arguments: function(model(), *arguments))
+
+        # A tf.function keeps its graphs as long as it exists. If all models shared one function,
+        # the graphs of deleted models would remain in memory (12 MiB for each small network).
+        graphs = weakref.WeakKeyDictionary()
+
+        @run_on_model_device
+        @functools.wraps(function)
+        def update_model(model, batch, state, update):
+            if model not in graphs:
+                graphs[model] = make_graph(weakref.ref(model))
+            # Constants are part of the graph; values that change between updates are arguments.
+            constants, scalars = update.split_static()
+            tensors = {name: tf.constant(n, model.options.dtype) for name, n in scalars.items()}
+            return graphs[model](batch, state, constants._replace(**tensors))
+
+        return update_model
+
+    return decorate
+
+
+jit_update = compile_update(tf.function)

@@ -66,8 +66,9 @@ def build(arrays, options):
                 next_state += layer_state
         return output(outputs.flatten(0, 1)), next_state
 
+    state = partial(scratch.state, options=options)
     to_arrays = partial(_to_arrays, order=list(arrays))
-    return Model(params, options, forward, partial(scratch.state, options=options), to_arrays)
+    return Model(params, options, forward, state, to_arrays, scratch.train_minibatch)
 
 
 def check_supported(options):

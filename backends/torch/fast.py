@@ -116,4 +116,5 @@ def build(arrays, options):
     def to_arrays(params):
         return split_gates(machine.to_arrays(params), options)
 
-    return bind(params(arrays, options), options, forward, scratch.state, to_arrays)
+    functions = forward, scratch.state, to_arrays, scratch.train_minibatch
+    return bind(params(arrays, options), options, *functions)

@@ -5,7 +5,6 @@ Importing this module forbids TF32, and sets GOMP_SPINCOUNT unless it is already
 
 import os
 import re
-from collections import Counter
 
 import numpy as np
 
@@ -18,8 +17,6 @@ from rnn_scratch.contract import RNNScratchError
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 import torch
-
-from .products import make_matmul
 
 # Forbid TF32 on NVIDIA GPUs: with 10 instead of 23 mantissa bits, its results would differ from
 # other backends' results.
@@ -75,21 +72,6 @@ def versions():
     if torch.cuda.is_available():
         versions |= {"cuda": str(torch.version.cuda), "gpu": torch.cuda.get_device_name()}
     return versions
-
-
-def peak_memory(device):
-    """Return the peak memory used by tensors on `device`, in bytes, or None if unknown."""
-    return torch.cuda.max_memory_allocated() if device == "cuda" else None
-
-
-def chain_matmul(h, matrices):
-    """Multiply h (N, K) by the matrices in turn, to measure an upper bound on training speed."""
-    num_calls = Counter(map(id, matrices))
-    distinct = {id(W): W for W in matrices}
-    products = {key: make_matmul(W, num_calls[key]) for key, W in distinct.items()}
-    for W in matrices:
-        h = products[id(W)](h)
-    return h
 
 
 def tensor(array, device):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from rnn_scratch import registry
 from rnn_scratch.system import host, processes
 
 NUMBERS = itertools.count()
@@ -37,14 +38,15 @@ def copy(backend, folder):
     """Copy a backend to a package with a new name in `folder`; return the package's folder."""
     ignored = shutil.ignore_patterns("__pycache__")
     package = Path(folder, f"changed_{next(NUMBERS)}")
-    return Path(shutil.copytree(Path(backend.__file__).parent, package, ignore=ignored))
+    source = Path(importlib.import_module(backend.package).__file__).parent
+    return Path(shutil.copytree(source, package, ignore=ignored))
 
 
 def load(package):
-    """Import a package from its folder."""
+    """Import a backend from the folder of its package."""
     sys.path.insert(0, str(package.parent))
     try:
-        return importlib.import_module(package.name)
+        return registry.assemble(package.name, importlib.import_module(package.name))
     finally:
         sys.path.remove(str(package.parent))
 

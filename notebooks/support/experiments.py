@@ -49,7 +49,7 @@ def recall_accuracy(backend, cell, num_fillers, sigma=0.125, forget_bias=0.0, se
     arrays = initial(options, sigma, seed)
     if cell == "lstm":
         arrays["b_f"] += forget_bias
-    model = registry.build(backend, installed, "fast", arrays, options, "adam")
+    model = registry.build(installed, "fast", arrays, options, "adam")
     settings = Settings(optimizer="adam", lr=0.005)
     batches = recall_minibatches(num_fillers, updates, seed)
     rules = schedule.each_update(settings, 0, updates)

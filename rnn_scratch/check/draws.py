@@ -23,11 +23,9 @@ from ..contract import (
     State,
     Tensor,
     Update,
-    WorkerGroup,
 )
 from ..parameters import initial
 from ..training import schedule
-from ..training.exchange import SINGLE_WORKER
 from . import results
 from .results import CheckResult, Result
 
@@ -145,14 +143,12 @@ def draw_large(seed: int = 0, cells: Sequence[str] = (), device: str = "cpu") ->
 class Case(NamedTuple):
     """A draw for a variant of a backend, with the draw's parameters, minibatch and state."""
 
-    name: str  # backend name
     backend: Backend
     variant: str
     draw: Draw
     arrays: Arrays  # parameters
     batch: Batch  # arrays (B, T)
     states: tuple[np.ndarray, ...]  # (B, H) each
-    group: WorkerGroup = SINGLE_WORKER
 
     @property
     def options(self) -> Options:
@@ -164,13 +160,12 @@ class Case(NamedTuple):
         """The same case for the reference, on the CPU."""
         draw = self.draw._replace(options=self.options._replace(device="cpu"))
         numpy = registry.load("numpy")
-        return Case("numpy", numpy, "scratch", draw, self.arrays, self.batch, self.states)
+        return Case(numpy, "scratch", draw, self.arrays, self.batch, self.states)
 
     @property
     def is_reference(self) -> bool:
         """Whether this case belongs to the reference itself."""
-        model = self.variant, self.backend, self.group
-        return model == ("scratch", registry.load("numpy"), SINGLE_WORKER)
+        return (self.variant, self.backend) == ("scratch", registry.load("numpy"))
 
     @property
     def scratch(self) -> ModuleType:
@@ -180,8 +175,8 @@ class Case(NamedTuple):
     def model(self, arrays: Arrays | None = None, optimizer: str = "") -> Model:
         """Build a model from `arrays` for `optimizer`; both default to the case's values."""
         arrays, optimizer = arrays or self.arrays, optimizer or self.draw.optimizer
-        name, backend, variant = self.name, self.backend, self.variant
-        return registry.build(name, backend, variant, arrays, self.options, optimizer)
+        exact = self.options.dtype == "float64" and self.backend.exact is not None
+        return registry.build(self.backend, self.variant, arrays, self.options, optimizer, exact)
 
     def params(self) -> Params:
         """Return the parameters as tensors of the backend."""
@@ -189,7 +184,7 @@ class Case(NamedTuple):
 
     def step(self, x: Tensor, state: State, params: Params, t: int) -> tuple[Tensor, State]:
         """Call the backend's `step` or, for deep models, `deep_step` with the masks of step t."""
-        if not self.options.deep:
+        if not self.options.needs_deep:
             return self.scratch.step(x, state, params, self.options)
         masks = None if self.batch.masks is None else self.tensor(self.batch.masks[t])
         return self.backend.deep.deep_step(x, state, params, self.options, masks)
@@ -238,7 +233,7 @@ class Case(NamedTuple):
         name = check.__name__
         if name == "cell":
             return self.options.cell.replace("-", "_")
-        deep = self.options.deep and self.variant == "scratch" and name in ("step", "forward")
+        deep = self.options.needs_deep and self.variant == "scratch" and name in ("step", "forward")
         return f"deep_{name}" if deep else name
 
     def run(self, check: "FunctionCheck") -> Iterator[CheckResult]:
@@ -313,9 +308,7 @@ def collect_devices(value: Any) -> set[str]:
 FunctionCheck = Callable[..., Iterator[Result]]
 
 
-def make_case(
-    name: str, backend: Backend, variant: str, draw: Draw, group: WorkerGroup = SINGLE_WORKER
-) -> Case:
+def make_case(backend: Backend, variant: str, draw: Draw) -> Case:
     """Draw the parameters, minibatch and state of a case; equal draws give equal values."""
     options, rng = draw.options, np.random.RandomState([draw.seed or 0, 0])
     arrays = initial(options, draw.sigma, draw.seed or 0)
@@ -330,7 +323,7 @@ def make_case(
     states = [rng.uniform(-largest, largest, shape) for _ in range(options.num_states)]
     arrays = {parameter: array.astype(options.dtype) for parameter, array in arrays.items()}
     typed_states = tuple(array.astype(options.dtype) for array in states)
-    return Case(name, backend, variant, draw, arrays, batch, typed_states, group)
+    return Case(backend, variant, draw, arrays, batch, typed_states)
 
 
 def draw_batch(draw: Draw, rng: np.random.RandomState) -> Batch:

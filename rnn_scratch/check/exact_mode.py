@@ -5,21 +5,21 @@ update, digests of parameters and carried state are compared with the first mode
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from .. import exact
-from ..contract import VARIANTS, Arrays, State, WorkerGroup
+from ..contract import VARIANTS, Arrays, Batch, Model, State, Tensor, Update
 from ..errors import NotSupportedError, RNNScratchError
 from ..parameters import trained_arrays
 from ..settings import Settings
+from ..system import processes
 from ..system.processes import one_line
 from ..system.records import Record
 from ..system.terminal import LogLine
 from ..text import books, minibatches
-from ..training import exchange
 from ..training import loop as training
 from ..training.runtime import Runtime
 from ..training.setup import RunContext, prepare_run
-from ..workers import groups
 from .growth import UNCHANGED_WARNING, describe, is_untrained, measure_growth
 
 EPOCH_TIMEOUT = 24 * 3600.0  # seconds to wait for one epoch
@@ -50,7 +50,6 @@ class ExactModel(Record):
     Attributes:
         backend: Name of the backend.
         model: Variant of the model.
-        workers: Number of workers.
         outcome: "trained", "different", "failed" or "not offered".
         reason: Reason for an outcome other than "trained", or a note that no parameter changed.
         digests: Digests of selected epochs, from epoch 0 onward.
@@ -58,17 +57,14 @@ class ExactModel(Record):
 
     backend: str
     model: str
-    workers: int
     outcome: str
     reason: str
     digests: list[EpochDigest]
 
     @property
     def title(self) -> str:
-        """The backend, with the variant and the number of workers unless they are the defaults."""
-        extras = [self.model] * (self.model != VARIANTS[0])
-        extras += [f"{self.workers} workers"] * (self.workers > 1)
-        return f"{self.backend} ({', '.join(extras)})" if extras else self.backend
+        """The backend and, unless it is the default, the variant."""
+        return self.backend + f" ({self.model})" * (self.model != VARIANTS[0])
 
 
 class ExactResult(Record):
@@ -102,11 +98,11 @@ def compare(
     models, first_title, expected = list[ExactModel](), "", list[Digests]()
     interval = max(1, settings.num_epochs // NUM_DIGESTS)
     for runtime in runtimes:
-        model = ExactModel(runtime.backend, runtime.model, runtime.workers, "trained", "", [])
+        model = ExactModel(runtime.backend, runtime.model, "trained", "", [])
         models.append(model)
         log(f"training {model.title} ...")
         digests, task = list[Digests](), (runtime, settings, text, first_title, expected)
-        answers = groups.ask(_train, runtime.workers, *task, timeout=EPOCH_TIMEOUT)
+        answers = processes.ask(_train, *task, timeout=EPOCH_TIMEOUT)
         try:
             for epoch_digest, new_digests, model.outcome, model.reason in answers:
                 digests += new_digests
@@ -125,7 +121,6 @@ def compare(
 
 
 def _train(
-    group: WorkerGroup | None,
     runtime: Runtime,
     settings: Settings,
     text: books.Text,
@@ -134,7 +129,7 @@ def _train(
 ) -> Iterator[tuple[EpochDigest, list[Digests], str, str]]:
     # Run in a child process. Before the first epoch and after each epoch, yield the epoch's digest,
     # the new digests, the outcome and its reason. Compare digests with those expected, if any.
-    setup = prepare_run(settings, runtime, text, group=group)
+    setup = prepare_run(settings, runtime, text)
     start, digests, num_sent = trained_arrays(setup.model), list[Digests](), 0
     difference = ""
 
@@ -153,10 +148,18 @@ def _train(
                     f"To check each function, run: rnn-scratch check {runtime.backend}"
                 )
 
+    def watched_step(
+        model: Model, batch: Batch, state: State, update: Update
+    ) -> tuple[Tensor, State]:
+        loss, state = setup.model.training_step(model, batch, state, update)
+        watch(state)
+        return loss, state
+
     def epochs() -> Iterator[tuple[int, float | None]]:
         watch(())
         yield 0, None
-        for epoch in training.epochs(setup._replace(watch=watch)):
+        model = replace(setup.model, training_step=watched_step)
+        for epoch in training.epochs(setup._replace(model=model)):
             yield epoch.epoch, epoch.perplexity
 
     for epoch, perplexity in epochs():
@@ -166,15 +169,12 @@ def _train(
         outcome = "different" if difference else "trained"
         yield epoch_digest, digests[num_sent:], outcome, reason
         num_sent = len(digests)
-    if group is not None:
-        setup.backend.workers.leave()
 
 
 def carried_arrays(setup: RunContext, state: State) -> Arrays:
-    """Return the carried state's arrays by name, with all workers' rows and 0 in place of -0."""
+    """Return the carried state's arrays by name, with 0 in place of -0."""
     if not state or not minibatches.carries_state(setup.settings.sampling):
         return {}
     arrays = [setup.backend.machine.array(tensor) + 0.0 for tensor in state]
-    arrays = [*exchange.join_rows(setup.group, setup.backend, setup.runtime.device, arrays)]
     has_several = len(arrays) > 1
     return {f"state {i}" if has_several else "state": array for i, array in enumerate(arrays)}

@@ -14,7 +14,7 @@ from ..system.records import Record
 # The file that defines each function, keyed by the name of the function.
 FILES = {
     function.__name__: f"{module}.py"
-    for module in ("scratch", "deep", "exact", "machine", "workers")
+    for module in ("scratch", "deep", "exact", "machine")
     for function in MODULES[module]
 }
 FILES |= {cell.replace("-", "_"): "cells.py" for cell in CELLS} | {"rnn": "scratch.py"}

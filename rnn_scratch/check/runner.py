@@ -7,13 +7,12 @@ from itertools import chain
 from typing import Any
 
 from .. import registry
-from ..contract import MODULES, VARIANTS, Backend, WorkerGroup
+from ..contract import MODULES, VARIANTS, Backend
 from ..errors import NotSupportedError, RNNScratchError
+from ..system import processes
 from ..system.processes import one_line
-from ..training.exchange import SINGLE_WORKER
 from ..training.runtime import Runtime
-from ..workers import groups
-from . import distributed, draws, functions, training
+from . import draws, functions, training
 from .draws import NUM_DRAWS, Case, Draw, FunctionCheck, make_case
 from .results import CheckResult, Result, pass_fail_result
 
@@ -30,21 +29,19 @@ def run(
     """Yield every comparison, and a failed result if the backend fails.
 
     Args:
-        runtimes: Variants of one backend's model, on one device, with the same number of
-            workers. With several workers, their joint results are compared.
+        runtimes: Variants of one backend's model, on one device.
         cells: Cells to draw from; by default all.
         seeds: Seeds of the draws.
 
     Yields:
-        Pairs of a runtime and a comparison: first all variants with one thread; then, unless there
-        are several workers, large tensors with two threads.
+        Pairs of a runtime and a comparison: first all variants with one thread; then large tensors
+        with two threads.
     """
-    runtime, workers, task = runtimes[0], runtimes[0].workers, (runtimes, cells, seeds)
+    runtime, task = runtimes[0], (runtimes, cells, seeds)
     # Use separate processes, so that frameworks cannot interfere with each other.
     streams = [
-        groups.ask(_run, workers, threads, *task, timeout=TIMEOUT, environment=environment)
+        processes.ask(_run, threads, *task, timeout=TIMEOUT, environment=environment)
         for threads, environment in ENVIRONMENTS.items()
-        if workers == 1 or threads == 1
     ]
     try:
         for stream in streams:
@@ -61,7 +58,6 @@ def run(
 
 
 def _run(
-    group: WorkerGroup | None,
     threads: int,
     runtimes: Sequence[Runtime],
     cells: Sequence[str],
@@ -69,39 +65,30 @@ def _run(
 ) -> Iterator[Any]:
     # Yield a first answer at once. Check all variants in one process, because importing is slow.
     yield "started"
-    name, (backend, _) = runtimes[0].backend, registry.start(runtimes[0].backend, threads)
-    if group is not None:
-        registry.workers(name, backend).join(group)
-    device = registry.choose_device(name, backend, runtimes[0].device, "float32")
+    backend, _ = registry.start(runtimes[0].backend, threads)
+    device = registry.choose_device(backend, runtimes[0].device, "float32")
     drawn = draws.draw_all(seeds, cells, device)
     for runtime in runtimes:
         model = runtime.model
-        if group is not None:
-            drawn = distributed.select_draws(drawn, len(group.addresses))
-            checks = distributed.CHECKS if model == "scratch" else distributed.CHECKS[-1:]
-            rows = compare(name, backend, model, drawn, checks, group)
-        elif threads == 1:
-            rows = check(name, backend, model, drawn)
+        if threads == 1:
+            rows = check(backend, model, drawn)
         elif model == "concise":
             continue  # large tensors would test only the framework's layers
         else:
             # Check large tensors, compiled as in training; one size is enough for plain code.
             large = [draws.draw_large(seeds[0] + i, cells, device) for i in (0, 1)]
-            rows = compare(name, backend, model, large[: 1 + (model == "fast")], LARGE_CHECKS)
+            rows = compare(backend, model, large[: 1 + (model == "fast")], LARGE_CHECKS)
             runtime = runtime.override(threads=threads)
         for row in rows:
             yield runtime, row
-    if group is not None:
-        backend.workers.leave()
 
 
 def check(
-    name: str, backend: Backend, model: str = "scratch", cases: Sequence[Draw] | None = None
+    backend: Backend, model: str = "scratch", cases: Sequence[Draw] | None = None
 ) -> Iterator[CheckResult]:
     """Compare a variant of a backend's model with the reference.
 
     Args:
-        name: Name of the backend.
         backend: The backend.
         model: Variant of the model.
         cases: Draws to compare; by default, the draws of the `check` command.
@@ -110,24 +97,22 @@ def check(
         The comparisons: first function by function, then a sequence of training and prediction. A
         function that raises an error yields a failed result.
     """
-    if hasattr(backend, model):
+    if model in backend.variants:
         yield from signatures(backend, model)
     cases = draws.draw_all() if cases is None else cases
-    yield from compare(name, backend, model, cases, CHECKS[model])
+    yield from compare(backend, model, cases, CHECKS[model])
 
 
 def compare(
-    name: str,
     backend: Backend,
     model: str,
     drawn: Sequence[Draw],
     checks: Sequence[FunctionCheck],
-    group: WorkerGroup = SINGLE_WORKER,
 ) -> Iterator[CheckResult]:
     """Report each draw that the backend does not support; run every check on the other draws."""
     cases = []
     for draw in drawn:
-        case, reason = make_case(name, backend, model, draw, group), ""
+        case, reason = make_case(backend, model, draw), ""
         if draw.options.device not in backend.machine.devices(draw.options.dtype):
             reason = f"The device {draw.options.device} does not support {draw.options.dtype}."
         else:
@@ -151,15 +136,13 @@ def _guarded(case: Case, check: FunctionCheck) -> Iterator[CheckResult]:
     try:
         yield from case.run(check)
     except Exception as error:
-        if case.group is not SINGLE_WORKER:  # the other workers would wait for this worker
-            raise
         yield case.compare(case.function_name(check), Result("raised", error, ""))
 
 
 def signatures(backend: Backend, model: str) -> Iterator[CheckResult]:
     """Check that all functions (or a variant's `build`) have the contract's parameters."""
-    modules = ["scratch", "deep", "exact", "machine", "workers"] if model == "scratch" else [model]
-    for module in filter(partial(hasattr, backend), modules):  # ``workers`` is optional
+    modules = ["scratch", "deep", "exact", "machine"] if model == "scratch" else [model]
+    for module in filter(partial(getattr, backend), modules):  # some are optional
         for specification in MODULES[module]:
             name = specification.__name__
             expected = _parameters(specification)

@@ -26,7 +26,7 @@ def train_minibatch(case: Case, model: Model | None = None) -> Iterator[Result]:
     """Compare one update, starting from a nonzero state."""
     model = model or case.model()
     (batch, start), (_, updates) = case.minibatch(), case.epoch(0)
-    loss, state = case.scratch.train_minibatch(model, batch, start, updates[0])
+    loss, state = model.train_minibatch(batch, start, updates[0])
     yield Result("loss", loss, tolerance=TOLERANCE)
     yield trained_result(case, model, "parameters")
     yield Result("state", state, tolerance=TOLERANCE)

@@ -18,18 +18,13 @@ from ..check.results import CheckResult
 from ..contract import CELLS, VARIANTS
 from ..errors import RNNScratchError
 from ..runs.progress import format_perplexity
-from ..settings import Settings, Workers, option_name
+from ..settings import Settings, option_name
 from ..text import books, dataset
 from ..training.runtime import Runtime
-from ..workers import launch
-from .options import click_type, separated, settings_options, specified, text_options
+from .options import settings_options, specified, text_options
 from .screen import Screen
 
 EXACT_EPOCHS = 50  # default number of epochs in exact mode
-
-
-def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> list[int]:
-    return [click_type(Workers).convert(word, param, ctx) for word in separated(value)]
 
 
 @click.command()
@@ -42,16 +37,6 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> list[int
     help="Variant of the model; may be repeated.  [default: all; with --exact: scratch]",
 )
 @click.option("--device", default="cpu", show_default=True, help="Device: cpu, cuda, mps or auto.")
-@click.option(
-    "--workers",
-    default="1",
-    is_flag=False,
-    flag_value="3,2",
-    show_default=True,
-    metavar="N,...",
-    callback=_numbers,
-    help="Number of workers, or several to try in turn, such as 1,2,4.  [without a number: 3,2]",
-)
 @click.option(
     "--cell",
     "cells",
@@ -72,7 +57,6 @@ def check(
     models: Sequence[str],
     cells: Sequence[str],
     device: str,
-    workers: Sequence[int],
     draws: int | None,
     as_json: bool,
     corpus: str | None,
@@ -109,8 +93,6 @@ def check(
     if exact:
         settings |= {"cell": cells[0]} if cells else {}
         exact_settings = Settings(**{"num_epochs": EXACT_EPOCHS, **settings, "exact": True})
-        for number in workers:
-            launch.require_shares(exact_settings.batch_size, number)
         content = books.find(corpus, text, screen.print_line)
         dataset.prepare(content, exact_settings)  # raises an error if the text is too short
     for name in backends:
@@ -118,11 +100,7 @@ def check(
     names = list(dict.fromkeys(backends)) or registry.list_loadable(screen.print_line)
     registry.check_device(names, device)
     variants = list(dict.fromkeys(models)) or (VARIANTS[:1] if exact else VARIANTS)
-    # Each group contains the variants of one backend, with the same number of workers.
-    groups = [
-        [Runtime(name, model, device, workers=number) for model in variants]
-        for name, number in itertools.product(names, workers)
-    ]
+    groups = [[Runtime(name, model, device) for model in variants] for name in names]
     if exact:
         result = _train([*itertools.chain(*groups)], exact_settings, content, screen)
         answer, passed = to_builtins(result), result.equal
@@ -144,8 +122,7 @@ def _compare(
     # Compare function by function, and print a line for each function.
     results = runner.run(runtimes, cells, seeds)
     for runtime, pairs in itertools.groupby(results, lambda pair: pair[0]):
-        extras = [f"{runtime.workers} workers"] * (runtime.workers > 1)
-        extras += [f"{runtime.threads} threads"] * (runtime.threads is not None)
+        extras = [f"{runtime.threads} threads"] * (runtime.threads is not None)
         title = ", ".join((runtime.backend, runtime.model, *cells, *extras))
         screen.print_line(title)
         rows, printed = list[CheckResult](), set[str]()

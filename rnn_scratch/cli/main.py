@@ -11,8 +11,9 @@ from typing import NoReturn
 
 import click
 
+from .. import workers
 from ..errors import RNNScratchError
-from ..settings import SYNONYMS, closest, option_name
+from ..settings import START_WORKERS, SYNONYMS, closest, option_name
 from ..system import signals
 from .screen import Screen
 
@@ -75,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cli.main(arguments, prog_name="rnn-scratch", standalone_mode=False)
     except click.ClickException as error:
         name = getattr(error, "option_name", "").strip("-").replace("-", "_")
+        if name == "workers":
+            problem = f"{error.message} {START_WORKERS}"
+            error = click.UsageError(problem, getattr(error, "ctx", None))
         if name in SYNONYMS:  # an unknown option that exists in other libraries
             problem = f"{error.message} Did you mean '{option_name(SYNONYMS[name])}'?"
             error = click.UsageError(problem, getattr(error, "ctx", None))
@@ -104,5 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:
-    Screen(stderr=True).print_line(message)
+    """Print the message, but only in worker 0 if all workers fail together; exit with the code."""
+    if not workers.is_silent():
+        Screen(stderr=True).print_line(message)
     sys.exit(code)

@@ -10,15 +10,14 @@ from rich import progress as bars
 
 from .. import api, exact
 from ..check import growth
-from ..errors import RNNScratchError
+from ..errors import DivergenceError, RNNScratchError
 from ..runs import checkpoint, run_folder
 from ..runs.presets import PRESETS, SAMPLE
 from ..runs.progress import LineReport, format_progress
 from ..runs.run import Run
-from ..settings import NonNegativeInt, Workers
+from ..settings import NonNegativeInt
 from ..text import dataset
 from ..training.events import Ended, Progress
-from ..training.loop import DivergenceError
 from .options import option, runtime_options, settings_options, specified, text_options
 from .screen import Screen
 
@@ -55,7 +54,7 @@ GROUPS = {
     "sampling",
     "Model": "model cell num_hiddens num_layers embedding dropout sigma dtype exact",
     "Training": "num_epochs optimizer lr schedule warmup weight_decay theta patience seed",
-    "Run": "preset resume run backend device threads workers eager",
+    "Run": "preset resume run backend device threads eager",
 }
 
 
@@ -73,7 +72,6 @@ class TrainCommand(click.Command):
 
 @click.command(cls=TrainCommand)
 @runtime_options
-@option("--workers", Workers, "Number of data-parallel worker processes.  [default: 1]")
 @option(
     "--patience", NonNegativeInt, "Stop after N epochs without a lower held-out loss (0: never)."
 )
@@ -100,8 +98,10 @@ def train(resume: str | None, preset: str | None, **options: Any) -> None:
     The defaults are the settings of the chapter on recurrent networks in Dive into Deep Learning.
 
     With --resume, the text and the hyperparameters come from the run. The backend, model, device,
-    number of threads, number of workers and patience default to the last session's values; with
-    another backend, only the model and the patience do.
+    number of threads and patience default to the last session's values; with another backend, only
+    the model and the patience do.
+
+    To train with several workers, start the command with `mpiexec -n 4` or `srun`.
     """
     screen = Screen()
     report = BarReport(screen)
@@ -120,7 +120,9 @@ def train(resume: str | None, preset: str | None, **options: Any) -> None:
             raise RNNScratchError("`--resume` requires `--num-epochs`, the total number of epochs.")
         else:
             run = api.resume(resume, report=report, **arguments)
-        text = _results(run) if run else "Training is complete; worker 0 saved the run."
+        if run is None:  # this process is a worker other than worker 0
+            return
+        text = _results(run)
     except BaseException as error:
         # A run that diverged would diverge again if resumed.
         if report.folder is not None and not isinstance(error, DivergenceError):

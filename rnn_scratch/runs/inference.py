@@ -12,7 +12,7 @@ from ..text import books, dataset, minibatches, vocabulary
 from ..training import decoding
 from ..training.events import EMPTY_EPOCH, perplexity
 from ..training.runtime import Runtime
-from ..training.setup import RunContext, prepare_run
+from ..training.setup import LoadedModel, start_model
 from . import checkpoint, run_folder
 from .checkpoint import Checkpoint
 from .run import Run, resolve_run
@@ -34,8 +34,8 @@ class Evaluation(NamedTuple):
     held_out: "Evaluation | None" = None  #: result on the run's held-out text, or None
 
 
-def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[RunContext, Checkpoint]:
-    """Build a model from a run's folder or a checkpoint file; return the setup and the checkpoint.
+def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[LoadedModel, Checkpoint]:
+    """Build a model from a run's folder or a checkpoint file; return it and the checkpoint.
 
     The model has the latest parameters or, with `best`, the parameters after the epoch with the
     lowest held-out loss. The backend defaults to the last session's; if it is the same, so do the
@@ -53,7 +53,9 @@ def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[RunContex
     if runtime.get("backend") in (None, last_runtime.backend):
         # Keep the number of threads, because TensorFlow cannot change it within a process.
         default = Runtime(last_runtime.backend, last_runtime.model, threads=last_runtime.threads)
-    return prepare_run(saved.settings, default.override(**runtime), arrays=saved.arrays), saved
+    runtime_in_use = default.override(**runtime)
+    loaded = start_model(saved.settings, runtime_in_use, len(saved.vocab), saved.arrays)
+    return loaded, saved
 
 
 def predict(
@@ -77,7 +79,7 @@ def predict(
     `min_p`. Without these four arguments, the most likely character is chosen.
     `stream` is called with the prefix, and with each character as soon as it is chosen.
     """
-    setup, saved = load(resolve_run(run), best, **runtime)
+    loaded, saved = load(resolve_run(run), best, **runtime)
     if prefix is None:
         prefix = PREFIX if set(PREFIX) <= set(saved.vocab) else saved.vocab[1]
     tokens = vocabulary.encode(prefix, saved.vocab, unknown).tolist()
@@ -100,7 +102,7 @@ def predict(
         return token
 
     with np.errstate(all="ignore"):
-        outputs = setup.backend.scratch.predict(setup.model, tokens, length, choose_and_write)
+        outputs = loaded.backend.scratch.predict(loaded.model, tokens, length, choose_and_write)
     return vocabulary.decode(outputs, saved.vocab)
 
 
@@ -118,17 +120,17 @@ def evaluate(
     Without `corpus` and `text`, evaluate on the run's text: on the training part and, in the field
     `held_out`, on the held-out part.
     """
-    setup, saved = load(resolve_run(run), best, **runtime)
+    loaded, saved = load(resolve_run(run), best, **runtime)
     record = saved.text
     if corpus is None and text is None:
         content = run_folder.reload_text(resolve_run(run), record)
         prepared = dataset.prepare(content, saved.settings)
         name = f"the first {record.train_tokens:,} characters of {_name(record)} (training text)"
-        result = _evaluation(setup, saved, prepared.train, name)
+        result = _evaluation(loaded, saved, prepared.train, name)
         if not record.valid_tokens:
             return result
         name = f"the next {record.valid_tokens:,} characters (held-out text)"
-        return result._replace(held_out=_evaluation(setup, saved, prepared.valid, name))
+        return result._replace(held_out=_evaluation(loaded, saved, prepared.valid, name))
     new_text = books.find(corpus, text, lambda line: None)
     normalized = vocabulary.normalize(new_text.content, saved.settings.normalize)
     tokens = vocabulary.encode(normalized, saved.vocab, unknown)
@@ -141,7 +143,7 @@ def evaluate(
     name = _name(new_text)
     if new_text.sha256 == record.sha256:
         name += f" (its first {record.train_tokens:,} characters are the training text)"
-    return _evaluation(setup, saved, tokens, name, len(normalized) - len(tokens))
+    return _evaluation(loaded, saved, tokens, name, len(normalized) - len(tokens))
 
 
 def _name(text: dataset.TextRecord | books.Text) -> str:
@@ -149,11 +151,11 @@ def _name(text: dataset.TextRecord | books.Text) -> str:
 
 
 def _evaluation(
-    setup: RunContext, saved: Checkpoint, tokens: np.ndarray, source: str, skipped: int = 0
+    loaded: LoadedModel, saved: Checkpoint, tokens: np.ndarray, source: str, skipped: int = 0
 ) -> Evaluation:
     batches = minibatches.evaluation_batches(tokens, saved.settings)
     with np.errstate(all="ignore"):
-        total_loss, count = setup.backend.scratch.evaluate(setup.model, batches)
+        total_loss, count = loaded.backend.scratch.evaluate(loaded.model, batches)
     uniform, loss = float(len(saved.vocab)), float(total_loss / count)
     return Evaluation(
         count, loss, perplexity(loss), uniform, unigram(tokens), skipped, source, saved.position

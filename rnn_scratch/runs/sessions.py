@@ -17,19 +17,18 @@ from typing import Any
 
 from msgspec.structs import asdict, replace
 
-from ..contract import WorkerGroup
-from ..errors import RNNScratchError, format_value
+from ..errors import DivergenceError, RNNScratchError, format_value
 from ..parameters import trained_arrays
 from ..settings import Settings
 from ..system import files, host, records, signals
 from ..system.files import CorruptedFileError
 from ..system.records import Record
 from ..text import books, dataset
-from ..training import loop as training
 from ..training.events import EMPTY_EPOCH, Ended, Epoch, Event, Message, Session, Started
-from ..training.loop import Chunk, DivergenceError
+from ..training.loop import Chunk, predictions, train_in_chunks
 from ..training.runtime import Runtime
 from ..training.setup import RunContext, prepare_run
+from ..workers import WorkerGroup, require_shares
 from . import checkpoint, curve, run_folder
 from .checkpoint import Checkpoint
 from .run import Run, next_number
@@ -39,8 +38,8 @@ CHECKPOINT_TIME_FRACTION = 0.01  # target fraction of the training time that che
 MAX_CHECKPOINT_INTERVAL = 300.0  # seconds
 
 
-class Work(Record):
-    """The task of a training session, with one worker or several workers."""
+class SessionSpec(Record):
+    """The task of a training session."""
 
     settings: Settings
     text: books.Text
@@ -69,95 +68,28 @@ def resumed_settings(folder: Path, record: RunRecord, values: dict[str, Any]) ->
     return requested
 
 
-def require_held_out(settings: Settings, patience: int) -> None:
-    """Raise RNNScratchError if `patience` is positive, but the settings hold out no text."""
-    if patience and not settings.holds_out:
-        raise RNNScratchError(
-            f"`patience` {patience} needs held-out text to compare epochs on.",
-            "Train a run with held-out text, `valid_share` 0.1, or omit `patience`.",
-        )
-
-
-def train(work: Work, group: WorkerGroup | None = None) -> Generator[Event, None, Run]:
+def train(spec: SessionSpec, group: WorkerGroup | None = None) -> Generator[Event, None, Run]:
     """Train a new model, or resume a run; the results equal an uninterrupted run's results.
 
     Invalid arguments raise an error before the folder is created. With several workers, only worker
     0 calls this function; the other workers call `follow`.
     """
-    path = None if work.folder is None else Path(work.folder)
-    if work.resumes and path is not None:
-        return (yield from _resume(path, work, group))
-    setup = prepare_run(work.settings, work.runtime, work.text, group=group)
-    if work.runtime.model == "scratch" and setup.model.options.deep:
-        text = "These options use `deep_step` in deep.py instead of `step` in scratch.py."
-        yield Message(text=text)
-    folder = run_folder.create(path, work.runtime.backend)
-    with files.locked(folder):
-        if (folder / RUN_FILE).exists():
-            raise RNNScratchError(f"Another command has started a run in {folder}.")
-        files.sync_folder(folder.parent)
-        record = RunRecord(
-            format=run_folder.RUN_FORMAT,
-            settings=work.settings,
-            text=dataset.describe(work.text, setup.dataset),
-            number=next_number(folder.parent),
-            sessions=[],
-        )
-        start = _first_checkpoint(record, setup)
-        return (yield from _session(_RunWriter(folder, record, [], start, work.patience, setup)))
-
-
-def _first_checkpoint(record: RunRecord, setup: RunContext) -> Checkpoint:
-    return Checkpoint(
-        vocab=setup.dataset.vocab,
-        settings=record.settings,
-        epoch=0,
-        text=record.text,
-        runtime=setup.runtime,
-        arrays=trained_arrays(setup.model),
-    )
-
-
-def _resume(folder: Path, work: Work, group: WorkerGroup | None) -> Generator[Event, None, Run]:
-    # Read each file once, repair an interrupted write, and train.
-    num_epochs, patience = work.settings.num_epochs, work.patience
-    with files.locked(folder):
-        record, (saved, history) = run_folder.read(folder), checkpoint.latest(folder)
-        settings = replace(record.settings, num_epochs=num_epochs)
-        if saved is not None:
-            saved = replace(saved, settings=replace(saved.settings, num_epochs=num_epochs))
-            if (settings, record.text) != (saved.settings, saved.text):
-                problem = f"{folder / RUN_FILE} is damaged: it does not belong to the checkpoint"
-                raise CorruptedFileError(f"{problem} next to it.", run_folder.BACKUP)
-        last_epoch, arrays = (saved.epoch, saved.arrays) if saved else (0, None)
-        if num_epochs <= last_epoch:
-            raise RNNScratchError(
-                f"Nothing left to train: the run in {folder} has {last_epoch} epochs.",
-                "Pass a larger `num_epochs`; after a schedule has ended, train a new run.",
-            )
-        text = run_folder.reload_text(folder, record.text, work.text)
-        setup = prepare_run(settings, work.runtime, text, arrays, group)
-        record = replace(record, settings=settings)
-        saved = saved or _first_checkpoint(record, setup)
-        saved = replace(saved, runtime=setup.runtime)
-        return (yield from _session(_RunWriter(folder, record, history, saved, patience, setup)))
-
-
-def follow(work: Work, group: WorkerGroup) -> None:
-    """Train as a worker other than worker 0; worker 0 reports and stores the results."""
-    setup = prepare_run(work.settings, work.runtime, work.text, group=group)
-    with signals.deferred() as request:
-        for _ in training.train_in_chunks(setup, 0, EMPTY_EPOCH, request):
-            pass
-
-
-def _session(writer: "_RunWriter") -> Generator[Event, None, Run]:
-    # Train from a checkpoint to the last epoch; complete the record even after an error.
-    folder, start, setup, reason = str(writer.folder), writer.latest, writer.setup, None
-    with signals.deferred() as request:
+    _require_held_out(spec)
+    spec = replace(spec, runtime=_runtime(spec, group))
+    with contextlib.ExitStack() as stack:
+        writer = _resume(spec, group, stack) if spec.resumes else _create(spec, group, stack)
+        start, run, reason = writer.latest, writer.run, None
+        if group is not None:
+            group.broadcast((spec, start))
+        if spec.runtime.model == "scratch" and run.model.options.needs_deep:
+            text = "These options use `deep_step` in deep.py instead of `step` in scratch.py."
+            yield Message(text=text)
+        request = stack.enter_context(signals.deferred())
         try:
-            yield Started(folder=folder, settings=start.settings, session=writer.session)
-            for chunk in training.train_in_chunks(setup, start.epoch, start.incomplete, request):
+            yield Started(
+                folder=str(writer.folder), settings=start.settings, session=writer.session
+            )
+            for chunk in train_in_chunks(run, start.epoch, start.incomplete, request):
                 if not isinstance(chunk, Chunk):
                     yield chunk
                     continue
@@ -170,7 +102,7 @@ def _session(writer: "_RunWriter") -> Generator[Event, None, Run]:
             writer.save()
             if reason is not None:
                 yield Message(text=f"early stopping after epoch {writer.latest.epoch}: {reason}")
-            predictions = training.predictions(setup)
+            texts = predictions(run)
         except BaseException as error:
             interrupted = isinstance(error, (KeyboardInterrupt, GeneratorExit))
             problem = str(error) if isinstance(error, RNNScratchError) else format_value(error)
@@ -186,10 +118,99 @@ def _session(writer: "_RunWriter") -> Generator[Event, None, Run]:
                 raise DivergenceError(error.problem, f"{error.hint}\n{note}") from error
             raise
         try:
-            writer.close("finished", reason, predictions)
+            writer.close("finished", reason, texts)
         finally:
             yield Ended(session=writer.session, best=writer.best)
-    return Run(writer.folder, writer.history, writer.record, start.vocab, writer.latest.arrays)
+        if group is not None:
+            group.is_running = False
+        return Run(writer.folder, writer.history, writer.record, start.vocab, writer.latest.arrays)
+
+
+def follow(group: WorkerGroup) -> None:
+    """Train as a worker other than worker 0, which reports and stores the results."""
+    spec, start = group.broadcast(None)
+    run = prepare_run(spec.settings, spec.runtime, spec.text, start.arrays, group)
+    with signals.deferred() as request:
+        for _ in train_in_chunks(run, start.epoch, start.incomplete, request):
+            pass
+    group.is_running = False
+
+
+def _runtime(spec: SessionSpec, group: WorkerGroup | None) -> Runtime:
+    """Return the runtime with the number of workers and, if they share cores, of threads."""
+    if group is None:
+        return replace(spec.runtime, workers=1)
+    require_shares(spec.settings.batch_size, group.size)
+    threads = spec.runtime.threads or max(1, host.cores() // group.num_local)
+    return replace(spec.runtime, workers=group.size, threads=threads)
+
+
+def _require_held_out(spec: SessionSpec) -> None:
+    """Raise RNNScratchError if early stopping is requested, but no text is held out."""
+    if spec.patience and not spec.settings.holds_out:
+        raise RNNScratchError(
+            "Early stopping (`patience`) requires held-out text.",
+            "Set `valid_share`, for example to 0.1, or omit `patience`.",
+        )
+
+
+def _create(
+    spec: SessionSpec, group: WorkerGroup | None, stack: contextlib.ExitStack
+) -> "_RunWriter":
+    """Create the run's folder, and lock it until the stack exits; return a writer."""
+    run = prepare_run(spec.settings, spec.runtime, spec.text, group=group)
+    path = None if spec.folder is None else Path(spec.folder)
+    folder = run_folder.create(path, spec.runtime.backend)
+    stack.enter_context(files.locked(folder))
+    if (folder / RUN_FILE).exists():
+        raise RNNScratchError(f"Another command has started a run in {folder}.")
+    files.sync_folder(folder.parent)
+    record = RunRecord(
+        format=run_folder.RUN_FORMAT,
+        settings=spec.settings,
+        text=dataset.describe(spec.text, run.dataset),
+        number=next_number(folder.parent),
+        sessions=[],
+    )
+    start = _first_checkpoint(record, run)
+    return _RunWriter(folder, record, [], start, spec, run)
+
+
+def _resume(
+    spec: SessionSpec, group: WorkerGroup | None, stack: contextlib.ExitStack
+) -> "_RunWriter":
+    """Lock the run's folder until the stack exits, read its files once, and return a writer."""
+    folder, num_epochs = Path(spec.folder or ""), spec.settings.num_epochs
+    stack.enter_context(files.locked(folder))
+    record, (saved, history) = run_folder.read(folder), checkpoint.latest(folder)
+    settings = replace(record.settings, num_epochs=num_epochs)
+    if saved is not None:
+        saved = replace(saved, settings=replace(saved.settings, num_epochs=num_epochs))
+        if (settings, record.text) != (saved.settings, saved.text):
+            problem = f"{folder / RUN_FILE} is damaged: it does not belong to the checkpoint"
+            raise CorruptedFileError(f"{problem} next to it.", run_folder.BACKUP)
+    last_epoch, arrays = (saved.epoch, saved.arrays) if saved else (0, None)
+    if num_epochs <= last_epoch:
+        raise RNNScratchError(
+            f"Nothing left to train: the run in {folder} has {last_epoch} epochs.",
+            "Pass a larger `num_epochs`; after a schedule has ended, train a new run.",
+        )
+    text = run_folder.reload_text(folder, record.text, spec.text)
+    run = prepare_run(settings, spec.runtime, text, arrays, group)
+    record = replace(record, settings=settings)
+    start = replace(saved or _first_checkpoint(record, run), runtime=run.runtime)
+    return _RunWriter(folder, record, history, start, spec, run)
+
+
+def _first_checkpoint(record: RunRecord, run: RunContext) -> Checkpoint:
+    return Checkpoint(
+        vocab=run.dataset.vocab,
+        settings=record.settings,
+        epoch=0,
+        text=record.text,
+        runtime=run.runtime,
+        arrays=trained_arrays(run.model),
+    )
 
 
 class _RunWriter:
@@ -201,19 +222,19 @@ class _RunWriter:
         record: RunRecord,
         history: list[Epoch],
         latest: Checkpoint,
-        patience: int,
-        setup: RunContext,
+        spec: SessionSpec,
+        run: RunContext,
     ) -> None:
         """Start a session from a run's latest state; the caller must hold the folder's lock."""
         session = Session(
             started=_now(),
             process=os.getpid(),
             from_epoch=latest.epoch,
-            runtime=setup.runtime,
+            runtime=run.runtime,
             machine=host.describe(),
-            environment=setup.backend.machine.versions(),
+            environment=run.backend.machine.versions(),
             outcome="running",
-            patience=patience,
+            patience=spec.patience,
         )
         record.sessions.append(session)
         lines = b"".join(map(records.line, history))
@@ -223,7 +244,7 @@ class _RunWriter:
         self.folder, self.record, self.history, self.latest = folder, record, history, latest
         self.best = run_folder.best(history)
         self.size, self.sha256 = len(lines), hashlib.sha256(lines)
-        self.setup = setup
+        self.run = run
         checkpoint.save(folder / checkpoint.FILE, latest)
         self.saved = latest  # latest checkpoint on disk
         self.due = 0.0  # earliest time of the next periodic checkpoint
@@ -235,7 +256,7 @@ class _RunWriter:
 
     def add(self, chunk: Chunk) -> None:
         """Add the trained minibatches; append the epoch to the history if it is complete."""
-        self.latest = replace(self.latest, arrays=chunk.arrays, incomplete=chunk.incomplete)
+        self.latest = replace(self.latest, arrays=chunk.arrays, incomplete=chunk.partial)
         epoch = chunk.epoch
         if epoch is None:
             return
@@ -250,7 +271,7 @@ class _RunWriter:
         if self.best is epoch:
             progress["best_epoch"] = epoch.epoch
             progress["best"] = {
-                name: chunk.arrays[name] for name in self.setup.model.options.shapes()
+                name: chunk.arrays[name] for name in self.run.model.options.shapes()
             }
         self.latest = replace(self.latest, incomplete=EMPTY_EPOCH, **progress)
 

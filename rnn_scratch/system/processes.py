@@ -16,16 +16,17 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from subprocess import PIPE, Popen
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from ..errors import RNNScratchError, truncate
 from .terminal import printable
 
 MAX_MESSAGE_LENGTH = 600  # characters: enough to name all functions of the contract
 POLL_INTERVAL = 0.1  # seconds
+Answer = TypeVar("Answer")
 
 
 class CrashError(RNNScratchError):
@@ -65,6 +66,22 @@ def start(
         for child in children.values():
             with contextlib.suppress(OSError), child:  # closes its pipes and waits for it to exit
                 child.kill()
+
+
+def ask(
+    function: Callable[..., Iterator[Answer]],
+    *arguments: Any,
+    timeout: float = math.inf,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Answer]:
+    """Call a function in a child process; yield its answers, except None, or raise its error."""
+    calls = {0: partial(function, *arguments)}
+    with start(calls, timeout, environment) as (_, answers):
+        for _, answer in answers:
+            if isinstance(answer, RNNScratchError):
+                raise answer
+            if answer is not None:
+                yield answer
 
 
 def _listen(

@@ -1,12 +1,11 @@
 """Training events, and `Report`, the base class for receivers of these events.
 
-Training sessions yield events, which workers send to their supervisor through pipes.
+Training sessions yield events.
 """
 
 import datetime
 import math
-from collections.abc import Generator
-from typing import Annotated, Literal, NamedTuple, TypeVar
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from msgspec import Meta
@@ -18,7 +17,6 @@ from .runtime import Runtime
 
 Time = Annotated[datetime.datetime, Meta(tz=True)]
 LastEpoch = Annotated[int, Meta(ge=0, le=2**31)]  # 0: no epoch is complete
-Result = TypeVar("Result")
 
 
 class Epoch(Record, tag=True, kw_only=True):
@@ -138,24 +136,6 @@ class Report:
                 self.epoch(event)
             case Ended():
                 self.ended(event)
-
-
-def drive(events: Generator[Event, None, Result], report: Report) -> Result:
-    """Pass events to a report; return the generator's return value.
-
-    An exception raised by the report is thrown into the generator, so that the session records it.
-    """
-    try:
-        event = next(events)
-        while True:
-            try:
-                report.receive(event)
-            except BaseException as error:
-                event = events.throw(error)
-            else:
-                event = next(events)
-    except StopIteration as end:
-        return end.value
 
 
 def perplexity(loss: float) -> float | None:

@@ -1,27 +1,32 @@
-"""Set up a run: prepare the text, start the backend, draw the parameters and build the model.
+"""Prepare a run: read the text, start the backend, draw the parameters and build the model."""
 
-Training, the exact-mode check, comparisons and inference start with `prepare_run`.
-"""
-
-from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import msgspec
 
-from .. import registry
-from ..contract import CELLS, Arrays, Backend, Model, State, WorkerGroup
+from .. import registry, steps
+from ..contract import CELLS, Arrays, Backend, Model
 from ..parameters import initial
 from ..settings import Settings, model_options
 from ..text import dataset
 from ..text.books import Text
 from ..text.dataset import Dataset
-from . import exchange
+from ..workers import WorkerGroup
 from .runtime import Runtime
 
 # These frameworks divide every matrix product among threads. If W_h has fewer than MIN_WEIGHTS
 # elements, threads wait longer than they compute: for rnn with 128 hidden units, two threads train
 # at 0.55 to 0.75 times one thread's speed. TensorFlow and JAX divide only large products.
 DIVIDE_ALL_PRODUCTS, MIN_WEIGHTS = ("numpy", "torch", "mxnet"), 2**16
+
+
+class LoadedModel(NamedTuple):
+    """A model, and the backend that computes it."""
+
+    runtime: Runtime  # device and number of threads in use
+    backend: Backend
+    model: Model
 
 
 class RunContext(NamedTuple):
@@ -31,49 +36,59 @@ class RunContext(NamedTuple):
     runtime: Runtime  # device and number of threads in use
     backend: Backend
     model: Model
-    data: Dataset | None  # None for inference
-    group: WorkerGroup = exchange.SINGLE_WORKER  # a single worker is a group of one
-    watch: Callable[[State], None] | None = None  # exact mode: called with each update's state
-
-    @property
-    def dataset(self) -> Dataset:
-        """The dataset, which a setup for inference lacks."""
-        assert self.data is not None
-        return self.data
+    dataset: Dataset
+    group: WorkerGroup | None = None  # None for a single worker
 
 
-def prepare_run(
+def start_model(
     settings: Settings,
     runtime: Runtime,
-    text: Text | None = None,
+    vocab_size: int,
     arrays: Arrays | None = None,
-    group: WorkerGroup | None = None,
-) -> RunContext:
-    """Prepare the text, start the backend, draw the parameters and build the model.
+    optimizer: str = "sgd",
+) -> LoadedModel:
+    """Start the backend, and build the model from `arrays` or from drawn initial parameters.
 
-    If `arrays` is passed, it contains the parameters, and `text` may be None. Several workers
-    connect to each other and start from worker 0's parameters. Raises RNNScratchError if, checked
-    in this order, the text does not fit the settings, the backend does not start, the workers
-    cannot connect, or the backend does not support the device or the model.
+    Raises RNNScratchError if the backend does not start, or does not support the device or the
+    model.
     """
-    data = None if text is None else dataset.prepare(text, settings)
     threads, weights = runtime.threads, len(CELLS[settings.cell].gates) * settings.num_hiddens**2
     if threads is None and runtime.backend in DIVIDE_ALL_PRODUCTS and weights < MIN_WEIGHTS:
         threads = 1
     backend, threads = registry.start(runtime.backend, threads)
     backend.machine.set_eager(runtime.eager)
-    group = group or exchange.SINGLE_WORKER
-    if len(group.addresses) > 1:
-        registry.workers(runtime.backend, backend).join(group)
-    device = registry.choose_device(runtime.backend, backend, runtime.device, settings.dtype)
-    vocab_size = len(data.vocab if data is not None else (arrays or {})["b_q"])
+    device = registry.choose_device(backend, runtime.device, settings.dtype)
     options = model_options(settings, vocab_size, device)
-    arrays = arrays or initial(options, settings.sigma, settings.seed, settings.optimizer)
-    # Use worker 0's values: if a run is resumed, only worker 0 has read the checkpoint.
-    initial_arrays = [array.astype(settings.dtype) for array in arrays.values()]
-    gathered = exchange.all_gather(group, backend, device, initial_arrays)
-    arrays = {name: copies[0] for name, copies in zip(arrays, gathered)}
-    optimizer = "sgd" if data is None else settings.optimizer
-    model = registry.build(runtime.backend, backend, runtime.model, arrays, options, optimizer)
+    arrays = arrays or initial(options, settings.sigma, settings.seed, optimizer)
+    model = registry.build(backend, runtime.model, arrays, options, optimizer, settings.exact)
     runtime = msgspec.structs.replace(runtime, device=device, threads=threads)
+    return LoadedModel(runtime, backend, model)
+
+
+def prepare_run(
+    settings: Settings,
+    runtime: Runtime,
+    text: Text,
+    arrays: Arrays | None = None,
+    group: WorkerGroup | None = None,
+) -> RunContext:
+    """Prepare the text and the model of a run.
+
+    Args:
+        settings: Settings of the run.
+        runtime: Backend, variant, device and threads to use.
+        text: Text to train on.
+        arrays: Parameters and slots; by default, initial values.
+        group: All workers, or None for a single worker.
+
+    Raises:
+        RNNScratchError: If the text does not fit the settings, or as in `start_model`.
+    """
+    data = dataset.prepare(text, settings)
+    runtime, backend, model = start_model(
+        settings, runtime, len(data.vocab), arrays, settings.optimizer
+    )
+    if group is not None:
+        step = steps.compose(backend, settings.exact, group.distribute)
+        model = replace(model, training_step=step)
     return RunContext(settings, runtime, backend, model, data, group)

@@ -135,7 +135,7 @@ def test_check_names_the_mistakes_in_the_guide(package, tmp_path, line, changed_
         sources = [changed / f"{name}.py" for name in ("machine", "scratch", "deep")]
         (path,) = (path for path in sources if line in path.read_text(encoding="utf-8"))
         make((line, changed_line), path)
-    rows = runner.check("toy", load(changed), cases=CASES)
+    rows = runner.check(load(changed), cases=CASES)
     first = next((f"{row.function} {row.output}" for row in rows if not row.passed), None)
     assert first == place
 

@@ -35,7 +35,7 @@ def jax(backend_names):
 def build_with_minibatch(jax, variant="scratch"):
     """Return a small model and a minibatch for it."""
     options = Options(5, 7)
-    model = registry.build("jax", jax, variant, initial(options, 0.5, 0), options)
+    model = registry.build(jax, variant, initial(options, 0.5, 0), options)
     tokens = np.arange(12).reshape(3, 4) % 5
     return model, Batch(tokens, tokens).map(jax.machine.tensor, "cpu")
 
@@ -89,7 +89,7 @@ def test_compiled_function_is_traced_once_per_shape(jax, monkeypatch):
 def test_training_lowers_for_absent_accelerators(jax, model, cell, optimizer):
     from jax import export, jit
 
-    case = make_case("jax", jax, model, Draw(Options(11, 13, cell, 5, 3, 0.4)))
+    case = make_case(jax, model, Draw(Options(11, 13, cell, 5, 3, 0.4)))
     try:
         built = case.model(optimizer=optimizer)
     except NotSupportedError as reason:

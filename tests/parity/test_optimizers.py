@@ -36,7 +36,7 @@ def train(name, update, corrected=False):
     backend = registry.load(name)
     tensor = partial(backend.machine.tensor, device="cpu")
     arrays = initial(OPTIONS, 1.0, 0)
-    model = registry.build(name, backend, "scratch", arrays, OPTIONS, update.optimizer)
+    model = registry.build(backend, "scratch", arrays, OPTIONS, update.optimizer)
     for t, grads in enumerate(GRADS, 1):
         c_m, c_v = 1 - update.beta1**t, 1 - update.beta2**t
         epsilon = update.epsilon / c_v**0.5 if corrected else update.epsilon
@@ -74,5 +74,5 @@ def test_subnormal_slots_become_zero():
     for value, expected in ((1e-310, 0), (1e-300, 1e-300)):
         slots = {f"m.{name}": np.full(array.shape, value) for name, array in params.items()}
         numpy, arrays = registry.load("numpy"), {**params, **slots}
-        model = registry.build("numpy", numpy, "scratch", arrays, OPTIONS, "momentum")
+        model = registry.build(numpy, "scratch", arrays, OPTIONS, "momentum")
         assert (trained_arrays(model)["m.b_q"] == expected).all()

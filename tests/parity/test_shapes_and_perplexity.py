@@ -21,7 +21,7 @@ def build(name, variant, cell, device="cpu"):
     options = Options(V, H, cell, device=device)
     arrays, backend = parameters.initial(options, 0.1, seed=0), registry.load(name)
     try:
-        return backend, registry.build(name, backend, variant, arrays, options)
+        return backend, registry.build(backend, variant, arrays, options)
     except registry.NotSupportedError as error:
         pytest.skip(str(error))
 

@@ -104,7 +104,9 @@ def test_options_without_held_out_text_are_refused(capsys):
     for command in ("predict", "evaluate"):
         result = run_in_process(capsys, command, "r", "--best")
         result.assert_error("r has no best epoch", "Omit `best`", "`valid_share` 0.1")
-    with pytest.raises(RNNScratchError, match=r"`patience` 3 needs held-out text.*\n.*omit"):
+    with pytest.raises(
+        RNNScratchError, match=r"Early stopping \(`patience`\) requires held-out text.*\n.*omit"
+    ):
         rnn_scratch.resume("r", 2, patience=3)
     assert "patience" not in json.loads(Path("r/run.json").read_bytes())["sessions"][0]
 

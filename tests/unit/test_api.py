@@ -35,11 +35,10 @@ def test_functions_accept_numpy_scalars_and_paths():
         num_epochs=np.int32(1),
         lr=np.float32(1),
         threads=np.int16(1),
-        workers=np.int64(1),
         run=OtherPath("one"),
         **NUMPY,
     )
-    options = {"threads": np.int8(1), "workers": np.int64(1), "report": Report()}
+    options = {"threads": np.int8(1), "report": Report()}
     resumed = rnn_scratch.resume(Path("one"), np.uint8(2), **options)
     assert [row.epoch for row in resumed.history] == [1, 2]
     for form in (resumed, "one", Path("one")):
@@ -53,7 +52,7 @@ def test_functions_accept_numpy_scalars_and_paths():
 
 
 RUNTIME = {"model": ["slow"], "threads": [0, "2", 1025]}
-TRAINING = {**RUNTIME, "workers": [0, 257], "patience": [-1, 0.5], "eager": [1, "yes"]}
+TRAINING = {**RUNTIME, "patience": [-1, 0.5], "eager": [1, "yes"]}
 WRONG_ARGUMENTS = {
     "train": {**TRAINING, "report": [3, "print"], "num_layers": [0], "lr": [0]},
     "resume": {**TRAINING, "num_epochs": [0, None, 2.5], "report": [3]},

@@ -71,7 +71,7 @@ COMMANDS = [
     ((*TRAIN, "--text", "no-text"), "cannot be used together"),
     ((*TRAIN, "--exact", "--dtype", "float32"), "float64"),
     ((*TRAIN, "--valid-share", "0.1", "--valid-tokens", "9"), "cannot be used together"),
-    ((*TRAIN, "--patience", "5"), "needs held-out text to compare epochs on."),
+    ((*TRAIN, "--patience", "5"), "requires held-out text."),
     (RESUME, "requires `--num-epochs`"),
     ((*RESUME, "--epochs", "2", "--run", "r"), "`--preset` or `--run`"),
     ((*RESUME, "--preset", "minute"), "`--resume` cannot be used together"),
@@ -79,7 +79,6 @@ COMMANDS = [
     (("check", "numpy", "--corpus", "tide-clock"), "--exact"),
     ((*CHECK, "--cell", "gru", "--cell", "rnn"), "trains one cell: omit"),
     (("show", "step", "--backends", "numpy", "--diff", "numpy", "torch"), "cannot be used"),
-    ((*CHECK, "--workers", "1,3"), "multiple of 3"),
     # Missing or wrong files and folders.
     (("train", "--backend", "numpy", "--text", "no-text"), "No such file"),
     (PREDICT, "no-run"),

@@ -19,11 +19,12 @@ ORDER = (
     ("exact",),
     ("settings",),
     ("parameters",),
+    ("steps",),
     ("registry",),
+    ("workers",),
     ("text",),
     ("training",),
     ("runs",),
-    ("workers",),
     ("check",),
     ("api",),
     ("compare",),
@@ -87,8 +88,7 @@ def test_core_imports_no_framework():
 
 
 def test_backends_import_only_allowed_modules():
-    # Backends may import the NumPy backend, because MXNet uses its workers.
-    names = ("contract", "exact", "parameters", "system", "workers", "backends")
+    names = ("contract", "exact", "parameters", "system", "backends")
     allowed = {f"{CORE.name}.{name}" for name in names}
     for path in (REPOSITORY / "backends").rglob("*.py"):
         core = {name for name in imports(path) if name.startswith(f"{CORE.name}.")}

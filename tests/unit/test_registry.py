@@ -16,7 +16,7 @@ FOREIGN = {
         def versions():
             print("noise on stdout")
             return {"library": "1.2.3"}
-        answer = {"devices": devices, "environment": environment}
+        answer = {"devices": devices, "versions": versions}
         machine = SimpleNamespace(**{**vars(machine), **answer})
     """,
     "lacking": """
@@ -37,7 +37,7 @@ FOREIGN = {
         from rnn_scratch.backends.numpy import deep, exact, machine, scratch
         def versions():
             raise OSError("the device was removed")
-        machine = SimpleNamespace(**{**vars(machine), "environment": environment})
+        machine = SimpleNamespace(**{**vars(machine), "versions": versions})
     """,
 }
 

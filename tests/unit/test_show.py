@@ -22,10 +22,9 @@ def source_of(*arguments):
 
 @pytest.mark.parametrize("name", registry.BUILTIN_BACKENDS)
 def test_contract_functions_are_found_in_their_files(name):
-    for module in ("scratch", "deep", "machine", "workers"):
+    for module in ("scratch", "deep", "machine"):
         for function in contract.MODULES[module]:
-            if (name, function.__name__) in (("mxnet", f) for f in ("join", "leave")):
-                assert source_code.find(name, function.__name__) == []  # NumPy defines them
+            if function.__name__ == "jit_update":  # optional
                 continue
             piece = source_code.find(name, function.__name__)[0]
             assert piece.file == CLONE / "backends" / name / f"{module}.py"

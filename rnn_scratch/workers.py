@@ -1,0 +1,180 @@
+"""Data-parallel training: `mpiexec -n 4 rnn-scratch train ...` or `srun` starts the workers.
+
+Every worker is a process that runs the same command. A worker computes the gradients of its rows
+of each minibatch. All workers exchange these gradients through host memory, add them in rank order,
+and apply the same update, so parameters stay identical. Worker 0 alone writes the run and prints.
+
+mpi4py is optional, and is imported only if a launcher has started the process.
+"""
+
+import atexit
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from . import registry
+from .contract import Backend, Batch, Model, Params, State, Tensor, Update
+from .errors import RNNScratchError
+from .system.signals import Request
+
+# Environment variables of MPICH, Open MPI and SLURM: the number of processes, and the rank.
+LAUNCHERS = {
+    "PMI_SIZE": "PMI_RANK",
+    "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
+    "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
+}
+MAX_PAUSE_SECONDS = 1e-3  # between two tests whether the other workers have responded
+_group: "WorkerGroup | None" = None  # set by `connect`
+
+
+def launched() -> tuple[int, int]:
+    """Return the number of processes that a launcher has started, and this process's rank."""
+    for size, rank in LAUNCHERS.items():
+        if int(os.environ.get(size, 1)) > 1:
+            return int(os.environ[size]), int(os.environ.get(rank, 0))
+    return 1, 0
+
+
+def is_silent() -> bool:
+    """Return whether this process should print no error, because worker 0 prints it."""
+    _, rank = launched()
+    return rank > 0 and (_group is None or not _group.is_running)
+
+
+def connect(arguments: Mapping[str, object]) -> "WorkerGroup | None":
+    """Return the group of all workers, or None if no launcher has started several processes.
+
+    Raises RNNScratchError if MPI does not connect the workers, or if their code or the `arguments`
+    of their commands differ.
+    """
+    global _group
+    size, _ = launched()
+    if size == 1:
+        return None
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # RuntimeError: MPI is missing
+        reason = str(error).partition("\n")[0]
+        problem = f"Several workers need mpi4py and MPI: {reason}."
+        raise RNNScratchError(problem, registry.how_to_install("workers")) from error
+    if MPI.COMM_WORLD.size != size:
+        raise RNNScratchError(
+            f"The launcher started {size} processes, of which MPI connects {MPI.COMM_WORLD.size}.",
+            "Use the `mpiexec` of mpi4py's MPI, `srun --mpi=pmi2` or `srun --mpi=pmix`.",
+        )
+    _group = group = WorkerGroup(MPI.COMM_WORLD)
+    packages = ("rnn_scratch", "rnn_scratch.backends")
+    values = {name: registry.source_version(name) for name in packages}
+    values |= {"Python": platform.python_version(), "NumPy": np.__version__}
+    names = set(arguments) - {"run", "report"}
+    group.require_equal(values | {name: str(arguments[name]) for name in sorted(names)})
+    return group
+
+
+class WorkerGroup:
+    """All workers of a training run, from the perspective of one worker.
+
+    Every worker calls the methods in the same order. If a worker ends while `is_running`, MPI
+    aborts the other workers, which would otherwise wait for it.
+    """
+
+    def __init__(self, world: Any) -> None:
+        """Create the group of the workers that the MPI communicator `world` connects."""
+        self.world, self.rank, self.size = world, world.rank, world.size
+        self.is_running = True
+        atexit.register(lambda: world.Abort(1) if self.is_running else None)
+        self.num_local = self.gather(platform.node()).count(platform.node())  # on this machine
+
+    def wait(self, request: Any) -> None:
+        """Wait for an MPI request. MPI itself would keep a core busy while it waits."""
+        pause = 0.0
+        while not request.Test():
+            time.sleep(pause)
+            pause = min(pause + 1e-6, MAX_PAUSE_SECONDS)
+
+    def broadcast(self, value: Any) -> Any:
+        """Return the value that worker 0 passes."""
+        self.wait(self.world.Ibarrier())
+        return self.world.bcast(value)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all workers in rank order."""
+        self.wait(self.world.Ibarrier())
+        return list(self.world.allgather(value))
+
+    def require_equal(self, values: Mapping[str, str]) -> None:
+        """Raise RNNScratchError in all workers if a value differs between workers."""
+        first, *others = self.gather(dict(values))
+        differences = [
+            f"\n  {name}: {first.get(name)} in worker 0, {value} in worker {rank}"
+            for rank, other in enumerate(others, 1)
+            for name, value in other.items()
+            if value != first.get(name)
+        ]
+        if differences:
+            self.is_running = False
+            raise RNNScratchError(
+                f"The workers differ:{''.join(differences)}",
+                "Start all workers with the same command, code and versions.",
+            )
+
+    def agree(self, size: int, request: Request, digest: str) -> int:
+        """Return worker 0's chunk size; share requests to stop, and compare digests."""
+        answers = self.gather((size, request.number, request.complete, digest))
+        sizes, numbers, completions, digests = zip(*answers)
+        request.number = next(filter(None, numbers), None)
+        request.complete = completions[0]
+        if request.number is not None:
+            self.is_running = False  # all workers stop
+        if len(set(digests)) > 1:
+            self.is_running = False
+            raise RNNScratchError(
+                f"The workers' parameters differ: their digests are {', '.join(digests)}.",
+                "Use identical machines, or exact mode (`exact`).",
+            )
+        return int(sizes[0])
+
+    def distribute(self, backend: Backend, compute_gradients: Callable) -> Callable:
+        """Return `compute_gradients` for a whole minibatch, of which this worker computes a part.
+
+        The returned function averages the loss and the gradients over the workers, and concatenates
+        their rows of the state.
+        """
+        tensor, array = backend.machine.tensor, backend.machine.array
+
+        def compute(
+            model: Model, batch: Batch, state: State, update: Update
+        ) -> tuple[Tensor, Params, State]:
+            size = len(batch.X) // self.size
+            rows = slice(self.rank * size, (self.rank + 1) * size)
+            masks = None if batch.masks is None else batch.masks[:, :, rows]
+            part = Batch(batch.X[rows], batch.Y[rows], masks)
+            state = tuple(values[rows] for values in state)
+            mean_loss, grads, state = compute_gradients(model, part, state, update)
+            values = [array(value) for value in (mean_loss, *grads.values(), *state)]
+            vector = np.concatenate([np.ravel(value) for value in values])
+            gathered = np.empty((self.size, vector.size), vector.dtype)
+            self.wait(self.world.Iallgather(vector, gathered))
+            ends, results = np.cumsum([value.size for value in values]), []
+            for index, columns in enumerate(np.split(gathered, ends[:-1], axis=1)):
+                copies = columns.reshape(self.size, *values[index].shape)  # in rank order
+                is_state = index > len(grads)
+                result = np.concatenate(copies) if is_state else sum(copies) / self.size
+                results.append(tensor(result, model.options.device))
+            mean_loss, *tensors = results
+            return mean_loss, dict(zip(grads, tensors)), tuple(tensors[len(grads) :])
+
+        return compute
+
+
+def require_shares(batch_size: int, workers: int) -> None:
+    """Raise RNNScratchError unless the number of workers divides the batch size."""
+    if batch_size % workers:
+        raise RNNScratchError(
+            f"`batch_size` {batch_size} cannot be divided equally among {workers} workers.",
+            f"Use a multiple of {workers}, such as {(batch_size // workers + 1) * workers}.",
+        )

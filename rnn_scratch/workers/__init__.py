@@ -1,1 +1,0 @@
-"""Training with several workers: starting, connecting and ending the workers."""

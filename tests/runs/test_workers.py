@@ -1,0 +1,153 @@
+"""Training with several workers, which the real `mpiexec` starts."""
+
+import os
+import shutil
+import signal
+import sys
+import sysconfig
+from pathlib import Path
+from subprocess import DEVNULL
+
+import psutil
+import pytest
+from helpers import (
+    CLONE,
+    SMALL,
+    finish,
+    options,
+    parameters,
+    raised_message,
+    require_mpi,
+    run_subprocess,
+    start,
+    wait_for_epochs,
+    wait_until,
+)
+
+import rnn_scratch
+from rnn_scratch.exact import digest
+from rnn_scratch.runs import run_folder
+from rnn_scratch.workers import require_shares
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="mpich has no package for Windows")
+
+SOME = {**SMALL, "batch_size": 8, "valid_tokens": 100, "threads": 1, "corpus": "tide-clock"}
+CASES = {
+    "numpy": {"cell": "gru-after", "optimizer": "adam", "dropout": 0.3},
+    "torch": {"cell": "lstm", "optimizer": "adam", "num_layers": 2, "dropout": 0.3},
+    "tensorflow": {"sampling": "random", "optimizer": "momentum"},
+    "mxnet": {"embedding": 5, "optimizer": "momentum", "weight_decay": 0.1},
+    "jax": {"cell": "gru", "optimizer": "adam"},
+}
+
+
+def mpiexec(workers):
+    """Return a command prefix that starts several workers."""
+    require_mpi()
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+    return {"prefix": (shutil.which("mpiexec", path=path), "-n", str(workers)), "stdin": DEVNULL}
+
+
+def command(backend, epochs, *arguments, **settings):
+    """Return a training command in exact mode with the settings in SOME and `settings`."""
+    values = {**SOME, **settings, "backend": backend, "num_epochs": epochs}
+    return ("train", "--exact", *options(**values), "--run", "r", *arguments)
+
+
+def sessions():
+    return run_folder.read(Path("r")).sessions
+
+
+@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.frameworks)])
+def test_digest_equals_that_of_one_worker_and_resumes(backend_name, workers):
+    settings = CASES.get(backend_name, {})
+    expected = rnn_scratch.train(
+        "numpy", run="one", num_epochs=3, exact=True, **{**SOME, **settings}
+    )
+    result = finish(start(*command(backend_name, 2, **settings), **mpiexec(workers))).assert_exit()
+    assert result.out.count("digest ") == 1  # only worker 0 prints
+    (session,) = sessions()
+    assert (session.runtime.workers, session.outcome, session.to_epoch) == (workers, "finished", 2)
+    rnn_scratch.resume("r", 3)  # with one worker
+    assert digest(parameters("r")) == digest(parameters(expected))
+
+
+def test_early_stopping_ends_all_workers_together():
+    settings = {"lr": 3.0, "valid_tokens": 0, "valid_share": 0.2, "patience": 3}
+    alone = rnn_scratch.train("numpy", run="one", num_epochs=30, exact=True, **{**SOME, **settings})
+    assert 4 < len(alone.history) < 30
+    finish(start(*command("numpy", 30, **settings), **mpiexec(2))).assert_exit()
+    assert digest(parameters("r")) == digest(parameters(alone))
+
+
+def workers_of(process):
+    """Return the Python processes that `mpiexec` has started, in the order of their ranks."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    pythons = [child for child in children if "--backend" in child.cmdline()]
+    return sorted(pythons, key=lambda child: int(child.environ()["PMI_RANK"]))
+
+
+@pytest.mark.faults(by_default=("numpy",))
+@pytest.mark.parametrize("rank", [0, 1])
+def test_killed_worker_ends_the_run_which_resumes(backend_name, rank):
+    with start(*command(backend_name, 10_000), **mpiexec(2)) as process:
+        wait_for_epochs(process, "r", 2)
+        workers = workers_of(process)
+        assert len(workers) == 2
+        workers[rank].send_signal(signal.SIGKILL)
+        assert finish(process).code != 0
+        wait_until(lambda: not any(worker.is_running() for worker in workers))
+    epoch = sessions()[-1].to_epoch or 1
+    finish(start("train", "--resume", "r", "--epochs", epoch + 5_000, **mpiexec(4))).assert_exit()
+    assert [session.runtime.workers for session in sessions()] == [2, 4]
+
+
+@pytest.mark.faults(by_default=("numpy",))
+def test_ctrl_c_stops_all_workers_after_a_checkpoint(backend_name):
+    with start(*command(backend_name, 100_000), **mpiexec(2)) as process:
+        wait_for_epochs(process, "r", 2)
+        for worker in workers_of(process):
+            worker.send_signal(signal.SIGINT)
+        result = finish(process)
+    assert result.code != 0
+    assert "Traceback" not in result.err
+    assert "To resume" in result.out
+    session = sessions()[-1]
+    assert (session.outcome, session.reason) == ("interrupted", "SIGINT")
+
+
+def test_failing_worker_aborts_the_others_with_its_message(tmp_path):
+    Path("r").write_text("not a folder")
+    result = finish(start(*command("numpy", 3), **mpiexec(2)))
+    assert result.code != 0
+    assert result.err.count("Error: ") == 1
+    assert "already exists" in result.err
+
+
+def test_different_code_is_refused(tmp_path):
+    shutil.copytree(CLONE / "rnn_scratch", tmp_path / "rnn_scratch")
+    with open(tmp_path / "rnn_scratch" / "randomness.py", "a", encoding="utf-8") as file:
+        file.write("# another version\n")
+    # Only worker 1 finds the copy.
+    program = "import os, sys; sys.path[:0] = [sys.argv.pop(1)] * (os.environ['PMI_RANK'] == '1')"
+    program += "; from rnn_scratch.cli.main import main; main()"
+    arguments = (tmp_path, *command("numpy", 3))
+    result = finish(start(*arguments, program=("-c", program), **mpiexec(2)))
+    assert result.code == 2, result.err
+    assert "The workers differ:\n  rnn_scratch: " in result.err
+    assert not Path("r").exists()
+
+
+def test_workers_must_share_the_rows_equally():
+    message = raised_message(require_shares, 32, 3)
+    assert message.startswith("`batch_size` 32 cannot be divided equally among 3 workers.")
+    require_shares(32, 4)
+
+
+@pytest.mark.parametrize("argument", ["option", "keyword"])
+def test_removed_argument_names_the_launcher(argument):
+    if argument == "keyword":
+        message = raised_message(rnn_scratch.train, "numpy", workers=2)
+    else:
+        message = run_subprocess("train", "--workers", "2").assert_exit(2).err
+    assert "mpiexec -n 4" in " ".join(message.split())
