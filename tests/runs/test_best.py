@@ -23,7 +23,7 @@ from rnn_scratch.runs import checkpoint, run_folder
 from rnn_scratch.text import books
 
 # Epoch 7 has the lowest held-out loss until epoch 14, which no later epoch beats.
-SETTINGS = {**SMALL, "lr": 2.0, "seed": 2, "valid_share": 0.2, "threads": 1}
+SETTINGS = {**SMALL, "lr": 2.0, "seed": 29, "valid_share": 0.2, "threads": 1}
 FIRST, SECOND, PATIENCE, MORE = 7, 14, 5, 8
 
 
