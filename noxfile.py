@@ -64,7 +64,7 @@ COMPARISONS = {
 }
 # Measurements, each of which has a module and a record of this name.
 MEASUREMENTS = (
-    *("checks", "compilers", "digests", "exercises", "gates", "growth", "memory", "ngrams"),
+    *("checks", "compilers", "exercises", "gates", "growth", "memory", "ngrams"),
     *("optimizations", "optimizers", "presets"),
 )
 
@@ -262,7 +262,7 @@ def browser(session: nox.Session) -> None:
     """Test pages in an installed Chromium, or in Playwright's (`playwright install chromium`)."""
     session.install("-e", ".[site,test]", "playwright", "axe-playwright-python")
     build_site(session)
-    names = ("site", "play", "run", "train", "scratch", "slides")
+    names = ("site", "play", "run", "slides")
     pages = [f"tests/pages/browser_{name}.py" for name in names]
     session.run("python", "-m", "pytest", *pages, *session.posargs, env=ENVIRONMENT)
 

@@ -67,38 +67,6 @@ function transpose(A) {
   return B;
 }
 
-function sum_of_rows(A) {
-  const sums = zeros(A.shape[1]);
-  for (let k = 0; k < A.values.length; k++) sums.values[k % A.shape[1]] += A.values[k];
-  return sums;
-}
-
-// Add each row of B to the row of A at the corresponding index; indices may repeat.
-function add_at(A, indices, B) {
-  indices.forEach((index, n) => {
-    const [target, source] = [row(A, index), row(B, n)];
-    for (let j = 0; j < source.length; j++) target[j] += source[j];
-  });
-}
-
-function concatenate(arrays) {
-  const result = zeros(arrays.length * arrays[0].shape[0], arrays[0].shape[1]);
-  arrays.forEach(({ values }, n) => result.values.set(values, n * values.length));
-  return result;
-}
-
-// Split an array into parts with equal numbers of rows, which share memory with the array.
-function split(A, parts) {
-  const [shape, size] = [[A.shape[0] / parts, A.shape[1]], A.values.length / parts];
-  const values = (n) => A.values.subarray(n * size, (n + 1) * size);
-  return Array.from({ length: parts }, (_, n) => ({ shape, values: values(n) }));
-}
-
-// Transpose a list of rows to a list of columns.
-function columns(rows) {
-  return rows[0].map((_, t) => rows.map((row) => row[t]));
-}
-
 // Apply a function to every value of an object; keep the keys.
 function by_name(object, f) {
   return Object.fromEntries(Object.entries(object).map(([name, value]) => [name, f(value, name)]));
@@ -116,10 +84,4 @@ function select_layer(params, layer) {
   const suffix = `_${layer + 1}`;
   const entries = Object.entries(params).filter(([name]) => name.endsWith(suffix));
   return Object.fromEntries(entries.map(([name, x]) => [name.slice(0, -suffix.length), x]));
-}
-
-// Add a layer's suffix to parameter names; the inverse of `select_layer`.
-function add_layer_suffix(params, layer) {
-  const suffix = layer ? `_${layer + 1}` : "";
-  return Object.fromEntries(Object.entries(params).map(([name, x]) => [name + suffix, x]));
 }

@@ -1,19 +1,26 @@
 """The page that `rnn-scratch play RUN` writes, opened in a real browser: `nox -s browser`."""
 
+import numpy as np
 import pytest
 from browser import SHOTS, assert_accessible
 from browser_play import shades, step, text_of
 from click.testing import CliRunner
 
 import rnn_scratch
-from rnn_scratch import contract
+from rnn_scratch import contract, registry
 from rnn_scratch.cli.play import play
-from rnn_scratch.play.page import network
+from rnn_scratch.contract import Options
+from rnn_scratch.parameters import initial
+from rnn_scratch.play.page import encode, network
 
 pytest_plugins = ["browser"]  # defines the fixtures
 SMALL = {"num_hiddens": 4, "num_epochs": 1, "corpus": "tide-clock"}
 MODELS = [*({"cell": cell} for cell in contract.CELLS), {"cell": "lstm", "num_layers": 2}]
 PREFIX = "The tide"
+INFLUENCE = """([tokens, token, count, saved]) => {
+    const model = load(saved);
+    return influence(read(tokens, model), token, count, model);
+}"""
 
 
 def write_page(path):
@@ -46,6 +53,37 @@ def test_page_generates_the_text_of_predict(open_page, tmp_path, model):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.screenshot(path=SHOTS / f"run-{'-'.join(map(str, model.values()))}.png")
     assert_accessible(page)
+
+
+def logit(token, tokens, scales, arrays, options):
+    """Return NumPy's logit of `token` after `tokens`, whose input vectors are scaled."""
+    numpy = registry.load("numpy")
+    state = numpy.scratch.state(1, options)
+    for earlier_token, scale in zip(tokens, scales):
+        x = scale * numpy.scratch.encode(np.array([earlier_token]), arrays)
+        logits, state = numpy.deep.deep_step(x, state, arrays, options)
+    return logits[0, token]
+
+
+@pytest.mark.parametrize("layers", [{}, {"num_layers": 2, "embedding": 5}])
+def test_influence_of_a_character_is_a_derivative(open_page, tmp_path, layers):
+    page = open_page(write_page(rnn_scratch.train("numpy", run=tmp_path / "run", **SMALL).folder))
+    token, tokens, change = 5, [1, 4, 4, 0, 8, 2], 1e-6
+    changes = change * np.eye(len(tokens))
+    for cell in contract.CELLS:
+        options = Options(9, 6, cell, dtype="float64", **layers)
+        network = initial(options, 0.5, 3), options
+        expected = [
+            (logit(token, tokens, 1 + row, *network) - logit(token, tokens, 1 - row, *network))
+            / (2 * change)
+            for row in changes
+        ]
+        assert np.abs(expected).min() > 1e-5
+        model = {"options": {**options._asdict(), "num_states": options.num_states}}
+        model["params"] = {name: encode(array) for name, array in network[0].items()}
+        for count in (100, 4):
+            values = page.evaluate(INFLUENCE, [tokens, token, count, model])
+            np.testing.assert_allclose(values, expected[-count:], rtol=1e-6, atol=1e-9)
 
 
 def test_page_reports_an_unknown_cell(open_page, tmp_path, monkeypatch):

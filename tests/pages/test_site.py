@@ -80,7 +80,7 @@ def test_site_replaces_pictures_and_notebook_links(pages):
     content = "".join(pages[name].decode() for name in pages if name.endswith(".md"))
     assert not re.search(r"<!-- site:|<picture>|\]\([^)]*\.ipynb", content)
     play = pages["play.md"].decode()
-    assert all(f'id="{name}"' in play for name in ("play-text", "play-difference", "train-text"))
+    assert all(f'id="{name}"' in play for name in ("play-text", "play-difference"))
     assert "](build.md#training)" in pages["teaching.md"].decode()
     assert "](security.md)" in pages["contributing.md"].decode() + pages["workers.md"].decode()
     assert b"def train_minibatch(" in pages["files/notebooks/programs/torch_rnn.py"]
