@@ -21,13 +21,6 @@ from rnn_scratch.errors import RNNScratchError
 hypothesis.settings.register_profile("no deadline", deadline=None)  # machines may be slow
 hypothesis.settings.load_profile("no deadline")
 
-# Hide folders such as notebooks/jax: Python would import them as packages if the framework is not
-# installed. Keras, for example, tries to import JAX.
-for name in registry.FRAMEWORKS:
-    spec = find_spec(name)
-    if spec is not None and spec.origin is None:
-        sys.modules[name] = None
-
 # In a shell's background job, SIGINT and, under nohup, SIGHUP are ignored. The processes that the
 # tests interrupt would inherit this setting, so restore the default handlers.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

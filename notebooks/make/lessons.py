@@ -52,7 +52,8 @@ from rnn_scratch.show.source_code import Definition
 
 from . import optimizations, prose
 
-TEXTS = Path("notebooks")
+NOTEBOOKS = Path("notebooks")
+FOLDER = NOTEBOOKS / "lessons"  # has a folder with notebooks for each backend
 LESSONS = ("build", "gates", "learn", "fast")  # reading order
 # Single-line directives, and directives that open a block; a line ":::" closes the block.
 LINES = ("piece", "source", "core", "imports", "uses", "bug", "fix", "gains")
@@ -88,13 +89,14 @@ class Cell(NamedTuple):
 
 
 def notebook_path(name: str) -> Path:
-    """Return the path of a notebook: notebooks/torch/build.ipynb for the name torch-build."""
-    return TEXTS / f"{name.replace('-', '/', 1)}.ipynb"
+    """Return the path of a notebook: notebooks/lessons/torch/build.ipynb for torch-build."""
+    backend, _, lesson = name.partition("-")
+    return FOLDER / backend / f"{lesson}.ipynb" if lesson else NOTEBOOKS / f"{name}.ipynb"
 
 
 def read_parts(lesson: str) -> list[Part]:
     """Return the parts of a lesson's master text."""
-    return parse(TEXTS / "lessons" / f"{lesson}.md")
+    return parse(prose.LESSONS / f"{lesson}.md")
 
 
 def parse(path: Path) -> list[Part]:
@@ -338,7 +340,7 @@ def _linked(text: str, backend: str, end: str) -> str:
         name = match[1]
         if name in LESSONS:
             return f"]({name}{end}.ipynb)"
-        return f"](../site/{name}.md)"
+        return f"](../../site/{name}.md)"
 
     return re.sub(r"\]\((\w+)\.md(?:#[\w-]*)?\)", link, text)
 

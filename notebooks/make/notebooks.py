@@ -22,7 +22,7 @@ from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.show import source_code
 
 from . import lessons
-from .lessons import LESSONS, STUDENT, TEXTS, Cell, Part, notebook_path
+from .lessons import LESSONS, NOTEBOOKS, STUDENT, Cell, Part, notebook_path
 from .readme import RECORDS
 
 # Notebooks that use several backends. Each has a separate master text.
@@ -49,7 +49,8 @@ sys.path.append("{}support")  # the folder of lesson.py, drawings.py and grading
 """
 # Use one thread, so that every machine adds numbers in the same order.
 VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC")
-ENVIRONMENT = dict.fromkeys(VARIABLES, "1") | {"PYTHONPATH": str((TEXTS / "support").absolute())}
+ENVIRONMENT = dict.fromkeys(VARIABLES, "1")
+ENVIRONMENT["PYTHONPATH"] = str((NOTEBOOKS / "support").absolute())
 
 
 def used_backends(name: str) -> tuple[str, ...]:
@@ -70,7 +71,7 @@ def cells(name: str) -> list[Cell]:
     """Return the cells of a notebook, without outputs."""
     backend = used_backends(name)[0]
     first, *rest = lessons.cells(read_notebook_parts(name), backend, name.endswith(STUDENT))
-    rest.insert(0, Cell("code", SUPPORT.format("" if name in MULTI_BACKEND else "../").strip()))
+    rest.insert(0, Cell("code", SUPPORT.format("" if name in MULTI_BACKEND else "../../").strip()))
     return [first, *rest]
 
 

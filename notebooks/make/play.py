@@ -29,9 +29,9 @@ from rnn_scratch.training.events import perplexity
 from rnn_scratch.training.runtime import Runtime
 from rnn_scratch.training.setup import prepare_run
 
-from .lessons import TEXTS
+from .lessons import NOTEBOOKS
 
-SCRIPT = TEXTS / "site" / "play" / "weights.js"
+SCRIPT = NOTEBOOKS / "site" / "play" / "weights.js"
 CORPUS, PREFIX, LENGTH = "tide-clock", "the tide clock ", 100
 HELD_OUT = 2000  # number of held-out characters
 PASSAGE = 1500

@@ -19,7 +19,7 @@ from rnn_scratch import registry
 from rnn_scratch.errors import RNNScratchError
 
 PAGES = Path(__file__).with_name("pages")
-LESSONS = Path("notebooks/lessons")
+LESSONS = Path(__file__).with_name("lessons")
 PLACEHOLDER = re.compile(r"\{(backend|framework|install)\}")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`]+)`")
@@ -89,7 +89,7 @@ def linked(text: str) -> str:
     def link(match: re.Match[str]) -> str:
         lesson, anchor = match[1], match[2] or ""
         fragment = f"#{find_heading(lesson, anchor).replace(' ', '-')}" if anchor else ""
-        return f"](../torch/{lesson}.ipynb{fragment})"
+        return f"](../lessons/torch/{lesson}.ipynb{fragment})"
 
     return re.sub(r"\]\((build|gates|learn|fast)\.md(?:#([\w-]+))?\)", link, text)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from . import lessons, optimizations, prose, site_code
-from .lessons import TEXTS, Code, Part
+from .lessons import Code, Part
 from .site_code import Output
 
 Results = Mapping[str, Mapping[str, Sequence[Output]]]  # keyed by backend and cell source
@@ -44,7 +44,7 @@ def read_results(backends: Sequence[str]) -> dict[str, dict[str, list[Output]]]:
     """Return the outputs of the notebooks' code cells, keyed by backend and cell source."""
     results: dict[str, dict[str, list[Output]]] = {}
     for backend in backends:
-        paths = (TEXTS / f"{backend}/{lesson}.ipynb" for lesson in lessons.LESSONS)
+        paths = (lessons.notebook_path(f"{backend}-{lesson}") for lesson in lessons.LESSONS)
         notebooks = [json.loads(path.read_text("utf-8")) for path in paths if path.exists()]
         results[backend] = {
             "".join(cell["source"]): [_output(output) for output in cell["outputs"]]

@@ -105,7 +105,7 @@ def test_first_code_cell_names_missing_packages(backend, monkeypatch):
     for lesson in lessons.LESSONS:
         cells = CELLS(f"{backend}-{lesson}")
         path, code = [cell.source for cell in cells if cell.kind == "code"][:2]
-        assert path == notebooks.SUPPORT.format("../").strip()
+        assert path == notebooks.SUPPORT.format("../../").strip()
         assert len(code.splitlines()) <= 5
         for missing in ("rnn_scratch", backend):
             specs = {

@@ -89,7 +89,7 @@ def test_site_replaces_pictures_and_notebook_links(pages):
 def test_link_to_a_missing_heading_raises():
     heading = re.search(r"^## (.*)$", (CLONE / prose.LESSONS / "build.md").read_text(), re.M)[1]
     linked = prose.linked(f"[x](build.md#{prose.slug(heading)})")
-    assert linked == f"[x](../torch/build.ipynb#{heading.replace(' ', '-')})"
+    assert linked == f"[x](../lessons/torch/build.ipynb#{heading.replace(' ', '-')})"
     with pytest.raises(RNNScratchError, match="no heading with the anchor 'nothing'"):
         prose.linked("[x](build.md#nothing)")
 

@@ -99,3 +99,10 @@ def test_module_names_are_unique():
     # Python requires the names `__init__` and `__main__`, so packages may share them.
     stems = Counter(path.stem for path in MODULES.values() if not path.stem.startswith("__"))
     assert [stem for stem, count in stems.items() if count > 1] == []
+
+
+def test_no_importable_folder_is_named_like_a_framework():
+    # Python would import such a folder in the current directory instead of the framework.
+    notebooks = REPOSITORY / "notebooks"
+    for folder in (REPOSITORY, REPOSITORY / "tests", notebooks, notebooks / "support"):
+        assert not {path.name for path in folder.iterdir() if path.is_dir()} & FRAMEWORKS, folder
