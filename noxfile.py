@@ -64,7 +64,7 @@ COMPARISONS = {
 }
 # Measurements, each of which has a module and a record of this name.
 MEASUREMENTS = (
-    *("checks", "compilers", "exercises", "gates", "growth", "memory", "ngrams"),
+    *("checks", "compilers", "exercises", "gates", "ngrams"),
     *("optimizations", "optimizers", "presets"),
 )
 
@@ -294,9 +294,6 @@ def records(session: nox.Session) -> None:
     for name in filter(is_selected, MEASUREMENTS):
         command = ("python", "-m", "measure", name, f"notebooks/records/{name}.json")
         session.run(*command, env=TOOLS)
-    for name in filter(is_selected, ("workers", "workers-exact")):  # two parts of one record
-        command = ("python", "-m", "measure", "engines", "notebooks/records/workers.json", name)
-        session.run(*command, env=TOOLS)
     session.run("python", "-m", "make.pages", env=TOOLS)
 
 
@@ -308,7 +305,7 @@ MULTI_BACKEND = {"side_by_side": "torch,tensorflow,", "comparison": "torch,"}
 @nox.parametrize("name", [nox.param(name, id=name) for name in (*BACKENDS, *MULTI_BACKEND)])
 def notebooks(session: nox.Session, name: str) -> None:
     """Make a framework's notebooks, or a notebook in MULTI_BACKEND, without any other framework."""
-    frameworks = {"numpy": "workers,", **MULTI_BACKEND}.get(name, f"{name},")
+    frameworks = {"numpy": "", **MULTI_BACKEND}.get(name, f"{name},")
     session.install("-e", f".[{frameworks}notebooks]")
     lessons = ("build", "gates", "learn", "fast")
     parts = [f"{lesson}{end}" for lesson in lessons for end in ("", "-student")]
@@ -338,10 +335,10 @@ def student(session: nox.Session, backend: str) -> None:
     shutil.rmtree(clone, ignore_errors=True)
     session.run("git", "clone", "--quiet", str(Path.cwd()), str(clone), external=True)
     session.chdir(clone)
-    framework = "workers" if backend == "numpy" else backend
+    extras = "notebooks" if backend == "numpy" else f"{backend},notebooks"
     options = ("-m", "student", "--backends", backend, *session.posargs)
     session.install("nbgrader", "nbconvert")
-    run_tests(session, f"{framework},notebooks", *options)
+    run_tests(session, extras, *options)
 
 
 @nox.session(name="everything", venv_backend="none")

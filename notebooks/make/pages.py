@@ -15,16 +15,7 @@ from rnn_scratch.runs import run_folder
 from rnn_scratch.runs.presets import PRESETS
 from rnn_scratch.settings import Settings, annotations, declaration
 
-from . import (
-    figures,
-    play,
-    prose,
-    readme,
-    reference,
-    site_comparison,
-    site_parity,
-    site_workers,
-)
+from . import figures, play, prose, readme, reference, site_comparison, site_parity
 from .readme import COMPARISONS, RECORDS
 from .step_picture import step_picture
 
@@ -42,7 +33,6 @@ def pages() -> dict[str, bytes]:
     for name, (text, drawn) in {
         "parity": site_parity.render(RECORDS),
         "comparison": site_comparison.render(COMPARISONS),
-        "workers": site_workers.render(RECORDS),
     }.items():
         texts[f"{name}.md"] = text
         pictures |= drawn

@@ -36,9 +36,8 @@ def framework(backend: str) -> str:
 
 def fill(text: str, backend: str) -> str:
     """Return `text` with its placeholders replaced by the values for `backend`."""
-    # The NumPy backend needs the `workers` extra, because NumPy has no communication library.
-    extras = "[notebooks,workers]" if backend == "numpy" else f"[{backend},notebooks]"
-    values = {"backend": backend, "framework": framework(backend), "install": f".{extras}"}
+    extras = "notebooks" if backend == "numpy" else f"{backend},notebooks"
+    values = {"backend": backend, "framework": framework(backend), "install": f".[{extras}]"}
     return PLACEHOLDER.sub(lambda match: values[match.group(1)], text)
 
 

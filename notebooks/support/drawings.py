@@ -239,32 +239,6 @@ def next_characters(
     plt.show()
 
 
-def measure_growth(curves: Mapping[str, Sequence], equal: Mapping[str, Sequence]) -> None:
-    """Draw the growth of a difference in the state, and the scales at which frameworks stay equal.
-
-    `curves` maps cells to (scale, growth) pairs. `equal` maps frameworks to lists of tuples for
-    the first cell: (scale, number of updates with equal results, total number of updates).
-    """
-    _, axes = plt.subplots(figsize=(8.5, 3.8), layout="constrained")
-    for index, (cell, curve) in enumerate(curves.items()):
-        axes.plot(*zip(*curve), color=f"C{index}", marker=".", label=cell)
-    first = dict(next(iter(curves.values())))
-    fates: dict[float, bool] = {}  # whether all frameworks stayed equal, keyed by scale
-    for rows in equal.values():
-        for scale, equal_updates, updates in rows:
-            fates[scale] = fates.get(scale, True) and equal_updates == updates
-    for fate, marker, label in ((True, "o", "rnn, all equal"), (False, "X", "rnn, not all equal")):
-        scales = [scale for scale in fates if fates[scale] == fate]
-        heights = [first[scale] for scale in scales]
-        color = "C2" if fate else "C3"
-        axes.plot(scales, heights, marker, color=color, markersize=8, label=label)
-    axes.axhline(1, color=INK, linewidth=0.8)
-    axes.set(yscale="log", xlabel=r"$\sigma \sqrt{H}$", ylabel="growth of a difference")
-    axes.set_ylim(1e-22, 1e12)  # the curve of rnn-relu has no bound
-    axes.legend(frameon=False)
-    plt.show()
-
-
 def _block(axes: Axes, y: int, row: int, positions: np.ndarray) -> None:
     axes.barh(y, len(positions), left=positions[0] - 0.5, height=0.5, color=ROWS[row % 2])
     middle = positions[0] + (len(positions) - 1) / 2

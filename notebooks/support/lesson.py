@@ -15,7 +15,7 @@ NUM_TRAIN_TOKENS = 10_000  # training characters of the story; the next 5000 are
 
 def start(backend: str) -> Any:
     """Load the backend with one thread; set the style of figures. Exit if a module is missing."""
-    extras = "notebooks,workers" if backend == "numpy" else f"{backend},notebooks"
+    extras = "notebooks" if backend == "numpy" else f"{backend},notebooks"
     for module in ("rnn_scratch", "matplotlib", backend):
         if importlib.util.find_spec(module) is None:
             command = f"pip install -e '.[{extras}]'"

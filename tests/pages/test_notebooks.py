@@ -8,7 +8,7 @@ import sys
 import tempfile
 
 import pytest
-from helpers import CLONE, require_engine, require_tested
+from helpers import CLONE, require_tested
 from make import lessons, notebooks, optimizations, prose, slides
 from student import GRADING, written
 
@@ -47,7 +47,7 @@ def sources(notebook, kind):
 
 def extras_of(name):
     """Return the extras that a notebook's first cells name."""
-    extras = {"side_by_side": "torch,tensorflow,notebooks", "numpy": "notebooks,workers"}
+    extras = {"side_by_side": "torch,tensorflow,notebooks", "numpy": "notebooks"}
     backend = name.partition("-")[0]
     return {**extras, "comparison": "torch,notebooks"}.get(backend, f"{backend},notebooks")
 
@@ -79,9 +79,7 @@ EXECUTED = [
 @pytest.mark.parametrize("name", EXECUTED)
 def test_notebook_runs_on_the_real_framework(name, backend_names, monkeypatch):
     require_tested(backend_names, *notebooks.used_backends(name))
-    backend, _, lesson = name.partition("-")
-    if lesson == "fast":
-        require_engine(backend)  # a cell trains with two workers
+    lesson = name.partition("-")[2]
     for variable, value in notebooks.ENVIRONMENT.items():  # monkeypatch restores the old values
         monkeypatch.setenv(variable, value)
     change, text = SMALLER[lesson or name], "".join(sources(read(name), "code"))

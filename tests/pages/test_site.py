@@ -1,18 +1,11 @@
 """The source of the site, and the numbers that its pages quote from records."""
 
 import html
-import json
 import re
 
 import pytest
 from helpers import CLONE
-from make import (
-    lessons,
-    prose,
-    readme,
-    site,
-    site_workers,
-)
+from make import lessons, prose, site
 from msgspec.structs import asdict
 
 import rnn_scratch
@@ -82,7 +75,7 @@ def test_site_replaces_pictures_and_notebook_links(pages):
     play = pages["play.md"].decode()
     assert all(f'id="{name}"' in play for name in ("play-text", "play-difference"))
     assert "](build.md#training)" in pages["teaching.md"].decode()
-    assert "](security.md)" in pages["contributing.md"].decode() + pages["workers.md"].decode()
+    assert "](security.md)" in pages["contributing.md"].decode() + pages["index.md"].decode()
     assert b"def train_minibatch(" in pages["files/notebooks/programs/torch_rnn.py"]
 
 
@@ -114,52 +107,3 @@ def test_prose_renders_formulas_and_backend_names():
     assert 'data-mxnet="mxnet">numpy / mxnet</span></code>' in written
     assert "```text\n{x}\n```" in written
     assert prose.render("in {framework}", ["torch"]) == "in PyTorch"
-
-
-# The page on workers
-
-
-def render(folder):
-    page, pictures = site_workers.render(folder)
-    assert set(pictures) == {site_workers.EXCHANGE}
-    return page
-
-
-def record():
-    text = (CLONE / readme.RECORDS / site_workers.RECORD).read_text(encoding="utf-8")
-    return json.loads(text)
-
-
-def write(folder, content):
-    (folder / site_workers.RECORD).write_text(json.dumps(content), encoding="utf-8")
-
-
-def test_workers_page_quotes_its_record(tmp_path):
-    content = record()
-    engine = content["workers"]["engines"]["torch"]
-    engine["exchanges"][0]["gather"]["median"] = 0.0321  # time to exchange one number
-    engine["sums"][-1]["own"] = 987
-    content["workers-exact"]["trainings"][0]["models"][0]["digests"][-1]["perplexity"] = 4.5678
-    write(tmp_path, content)
-    original, page = render(readme.RECORDS), render(tmp_path)
-    for quote in ("| PyTorch | 0.0321 |", "| 987 of 1,000 |", "the perplexity is 4.5678 "):
-        assert quote in page
-        assert quote not in original
-
-
-def test_exchange_size_matches_hand_computed_values():
-    # W_xh (3, 2), W_hh (2, 2), b_h (2,), W_hq (2, 3), b_q (3,); three more gates in an LSTM.
-    assert site_workers.parameters(2, 3) == 6 + 4 + 2 + 6 + 3
-    assert site_workers.parameters(2, 3, "lstm") == 4 * (6 + 4 + 2) + 6 + 3
-
-
-def test_speedup_of_two_workers_includes_the_exchange():
-    minibatches = [
-        {"num_hiddens": 2, "batch_size": rows, "median": milliseconds}
-        for rows, milliseconds in ((16, 6), (32, 11), (128, 40))  # 64 rows were not measured
-    ]
-    exchanges = [{"numbers": size, "all_reduce": {"median": size / 4}} for size in (1, 22)]
-    engines = {"torch": {"minibatches": minibatches, "exchanges": exchanges}}
-    measured = {"settings": {"vocabulary": 3}, "engines": engines}
-    # The gradients and the loss consist of 22 numbers.
-    assert site_workers.speedups(measured) == {("torch", 2, 32): 11 / (6 + 5.5)}

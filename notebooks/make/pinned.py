@@ -1,0 +1,33 @@
+"""Write the golden values of `check numpy`: `python -m make.pinned`, after an intended change.
+
+The values are only as correct as the reference, whose gradients `check` compares with finite
+differences, and whose losses in whole training runs test_epoch.py compares with literals.
+"""
+
+import json
+from pathlib import Path
+
+from rnn_scratch import registry
+from rnn_scratch.check import draws, results, runner
+
+FILE = Path("rnn_scratch/check/pinned.json")
+
+
+def main() -> None:
+    """Write weighted sums of the reference's outputs, keyed by case and "function: output"."""
+    sums: dict[str, dict[str, float]] = {}
+    for draw in draws.draw_all():
+        case = draws.make_case("numpy", registry.load("numpy"), "scratch", draw)
+        sums[draw.label] = {
+            f"{result.function or case.function_name(check)}: {result.name}": results.weighted_sum(
+                case.to_arrays(result.value)
+            )
+            for check in runner.CHECKS["scratch"]
+            for result in check(case)
+            if result.expected is None
+        }
+    FILE.write_text(json.dumps(sums, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
