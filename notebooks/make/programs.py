@@ -10,7 +10,6 @@ import re
 from pathlib import Path
 
 from rnn_scratch import registry
-from rnn_scratch.contract import CELLS, OPTIMIZERS
 from rnn_scratch.randomness import PURPOSES
 from rnn_scratch.settings import Settings, update_rule
 from rnn_scratch.show import source_code
@@ -18,39 +17,34 @@ from rnn_scratch.show import source_code
 from . import prose
 
 FOLDER = Path("notebooks/programs")
-KINDS = {
-    "rnn": Settings(),
-    "lstm": Settings(cell="lstm", optimizer="adam", num_hiddens=256, num_epochs=100, lr=0.005),
-}
-TITLES = {
-    "rnn": "A recurrent language model",
-    "lstm": "An LSTM language model",
-}
 OMITTED = ("train_epoch", "evaluate", "build")  # replaced by the program's training loop
 TEXTS = Path(__file__).with_name("templates")
 
 
-def program(backend: str, kind: str) -> str:
-    """Return the source of the program for a backend and a kind of network (a key of KINDS)."""
+def path(backend: str) -> Path:
+    """Return the path of a backend's program."""
+    return FOLDER / f"{backend}_rnn.py"
+
+
+def program(backend: str) -> str:
+    """Return the source of a backend's program."""
     scratch = next(path for path in source_code.files(backend) if path.stem == "scratch")
-    settings = KINDS[kind]
-    text = "\n\n\n".join(_functions(backend, scratch, settings))
+    settings = Settings()
+    names = [name for name in source_code.definitions(scratch) if name not in OMITTED]
+    text = "\n\n\n".join(source_code.cut(scratch, name).source for name in names)
     text = re.sub(r"(?m)^(\w+ = .*)\n\n\n(?=\w+ = )", r"\1\n", text)  # join consecutive constants
     np = "numpy" if backend == "mxnet" else "np"
     fields = ["X", "Y", *(name for name in ("extras", "step_extras") if f"batch.{name}" in text)]
     values = {"X": "x", "Y": "y", "extras": "{}", "step_extras": "[{}] * T"}
     source = prose.TEMPLATES.get_template("program.txt").render(
-        file=f"{backend}_{kind}.py",
-        title=TITLES[kind],
+        file=path(backend).name,
         framework=prose.framework(backend),
         imports=_imports(backend, scratch),
         np=np,
         fields=" ".join(fields),
         values=", ".join(values[name] for name in fields),
         settings=settings,
-        update=update_rule(settings),
-        cell=CELLS[settings.cell],
-        optimizer=OPTIMIZERS[settings.optimizer],
+        theta=update_rule(settings).theta,
         purposes=PURPOSES,
         functions=text,
         helpers=_helpers(backend, scratch, text),
@@ -64,26 +58,6 @@ def _imports(backend: str, scratch: Path) -> list[str]:
     source = scratch.read_text(encoding="utf-8")
     lines = re.findall(r"(?m)^(?:import|from) (?!rnn_scratch|\.).*$", source)
     return sorted({*lines, "import numpy as np"}, key=lambda line: line.split()[1])
-
-
-def _functions(backend: str, scratch: Path, settings: Settings) -> list[str]:
-    # Return the code of the functions in `scratch`, for the cell and optimizer of the settings.
-    replacements = {"rnn": settings.cell, "sgd": settings.optimizer}
-    replacements["rnn_backward"] = f"{settings.cell}_backward"
-    sources = []
-    for name in source_code.definitions(scratch):
-        if name in OMITTED:
-            continue
-        replaced = name in replacements and source_code.find(backend, replacements[name])
-        pieces = replaced or [source_code.cut(scratch, name)]
-        for piece in source_code.ordered(pieces):
-            source = piece.source
-            if name in ("CELLS", "CELL_BACKWARD", "OPTIMIZERS"):
-                for plain, replacement in replacements.items():
-                    source = re.sub(rf"\b{plain}\b", replacement, source)
-            if source not in sources:
-                sources.append(source)
-    return sources
 
 
 def _helpers(backend: str, scratch: Path, functions: str) -> str:
@@ -112,9 +86,7 @@ def main() -> None:
     """Write all programs."""
     FOLDER.mkdir(exist_ok=True)
     for backend in registry.BUILTIN_BACKENDS:
-        for kind in KINDS:
-            source = program(backend, kind)
-            (FOLDER / f"{backend}_{kind}.py").write_text(source, encoding="utf-8")
+        path(backend).write_text(program(backend), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -20,14 +20,13 @@ options = SimpleNamespace(cell="rnn", num_hiddens=512, num_states=1, dtype="floa
 Batch = namedtuple("Batch", "X Y extras")
 Rule = namedtuple("Rule", "lr optimizer theta")
 rule = Rule(1.0, "sgd", 1.0)  # theta: clip gradients to this norm
-changing = ["lr"]  # fields of the rule that change from update to update
 
 
 class Model:
-    """Parameters, optimizer state, and functions that use the parameters."""
+    """Parameters, and functions that use the parameters."""
 
-    def __init__(self, params, slots):
-        self.params, self.slots, self.options = params, slots, options
+    def __init__(self, params):
+        self.params, self.options = params, options
         self.state = partial(state, options=options)
         self.forward = partial(forward, params=params, options=options)
 
@@ -41,16 +40,14 @@ def jit_update(train_minibatch):
     """Compile `train_minibatch` as a pure function of all values that change."""
 
     @jax.jit
-    def pure(params, slots, batch, state, scalars):
-        model = Model(params, slots)
-        result = train_minibatch(model, batch, state, rule._replace(**scalars))
-        return result, model.params, model.slots
+    def pure(params, batch, state, lr):
+        model = Model(params)
+        result = train_minibatch(model, batch, state, rule._replace(lr=lr))
+        return result, model.params
 
     def train(model, batch, state, update):
-        scalars = {name: getattr(update, name) for name in changing}
-        result, params, slots = pure(model.params, model.slots, batch, state, scalars)
+        result, params = pure(model.params, batch, state, update.lr)
         model.params.update(params)
-        model.slots.update(slots)
         return result
 
     return train
@@ -185,7 +182,7 @@ V, H, rng = len(vocab), options.num_hiddens, np.random.RandomState([seed, 1, 0])
 shapes = {"W_xh": (V, H), "W_hh": (H, H), "b_h": (H,), "W_hq": (H, V), "b_q": (V,)}
 zeros = {name: np.zeros(shape) for name, shape in shapes.items()}
 weights = {n: rng.normal(0, sigma, shapes[n]).astype("float32") for n in shapes if "W" in n}
-model, losses = Model(params(zeros | weights, options), slots={}), []
+model, losses = Model(params(zeros | weights, options)), []
 for epoch in range(1, num_epochs + 1):
     # Row i of a minibatch continues row i of the previous minibatch.
     offset = np.random.RandomState([seed, 2, epoch]).randint(T)

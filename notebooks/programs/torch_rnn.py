@@ -23,10 +23,10 @@ rule = Rule(1.0, "sgd", 1.0)  # theta: clip gradients to this norm
 
 
 class Model:
-    """Parameters, optimizer state, and functions that use the parameters."""
+    """Parameters, and functions that use the parameters."""
 
-    def __init__(self, params, slots):
-        self.params, self.slots, self.options = params, slots, options
+    def __init__(self, params):
+        self.params, self.options = params, options
         self.state = partial(state, options=options)
         self.forward = partial(forward, params=params, options=options)
 
@@ -157,7 +157,7 @@ V, H, rng = len(vocab), options.num_hiddens, np.random.RandomState([seed, 1, 0])
 shapes = {"W_xh": (V, H), "W_hh": (H, H), "b_h": (H,), "W_hq": (H, V), "b_q": (V,)}
 zeros = {name: np.zeros(shape) for name, shape in shapes.items()}
 weights = {n: rng.normal(0, sigma, shapes[n]).astype("float32") for n in shapes if "W" in n}
-model, losses = Model(params(zeros | weights, options), slots={}), []
+model, losses = Model(params(zeros | weights, options)), []
 for epoch in range(1, num_epochs + 1):
     # Row i of a minibatch continues row i of the previous minibatch.
     offset = np.random.RandomState([seed, 2, epoch]).randint(T)

@@ -11,6 +11,7 @@ from make import programs
 from msgspec.structs import replace
 
 from rnn_scratch import registry
+from rnn_scratch.settings import Settings
 from rnn_scratch.text import books
 from rnn_scratch.training import loop
 from rnn_scratch.training.runtime import Runtime
@@ -19,17 +20,15 @@ from rnn_scratch.training.setup import prepare_run
 BOOK = "Η θάλασσα ήρθε, και η θάλασσα έφυγε.\n" * 20  # lacks the letters of the default prefixes
 
 
-def source_of(backend, kind):
-    return (CLONE / programs.FOLDER / f"{backend}_{kind}.py").read_text(encoding="utf-8")
+def source_of(backend):
+    return (CLONE / programs.path(backend)).read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("_in_the_clone")
-@pytest.mark.parametrize("kind", programs.KINDS)
 @pytest.mark.parametrize("backend", registry.BUILTIN_BACKENDS)
-def test_program_is_up_to_date_and_self_contained(backend, kind):
-    source = source_of(backend, kind)
-    assert source == programs.program(backend, kind), "run: nox -s pages"
-    assert source.count("\n") <= 250
+def test_program_is_up_to_date_and_self_contained(backend):
+    source = source_of(backend)
+    assert source == programs.program(backend), "run: nox -s pages"
     modules = {
         name.split(".")[0]
         for node in ast.walk(ast.parse(source))
@@ -40,11 +39,8 @@ def test_program_is_up_to_date_and_self_contained(backend, kind):
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
-@pytest.mark.parametrize("kind", programs.KINDS)
-def test_program_has_the_losses_and_weights_of_train(
-    builtin_name, kind, tmp_path, monkeypatch, capsys
-):
-    settings, source = programs.KINDS[kind], source_of(builtin_name, kind)
+def test_program_has_the_losses_and_weights_of_train(builtin_name, tmp_path, monkeypatch, capsys):
+    settings, source = Settings(), source_of(builtin_name)
     sizes = f"{settings.batch_size}, {settings.num_steps}, {settings.num_epochs}, "
     for text, replacement in {
         f" = {sizes}{settings.max_tokens}": " = 4, 6, 3, 500",
@@ -89,4 +85,4 @@ def test_error_ends_the_program_with_a_message(content, message, tmp_path, monke
         book.write_text(content, encoding="utf-8")
     monkeypatch.setattr(sys, "argv", ["program.py", str(book)])
     with pytest.raises(SystemExit, match=message):
-        runpy.run_path(str(CLONE / programs.FOLDER / "numpy_rnn.py"), run_name="__main__")
+        runpy.run_path(str(CLONE / programs.path("numpy")), run_name="__main__")
