@@ -1,10 +1,9 @@
 """Make slides from the cells of the lessons' notebooks: `python -m make.slides [NAME ...]`.
 
 Run it in the folder of the clone, with names such as numpy-build, or without names for all
-lessons. It writes one self-contained HTML file per lesson to ``build/slides``. A section becomes a
-slide, or several slides if its content does not fit. Slides show marked sentences and outputs,
-formulas, lists, tables, functions and figures. The full text is in the notes, which the S key
-shows.
+lessons. It writes one self-contained HTML file per lesson to ``build/slides``, whose script
+distributes each section's content over slides. Slides show marked sentences and outputs, formulas,
+lists, tables, functions and figures. The full text is in the notes, which the S key shows.
 """
 
 import ast
@@ -29,25 +28,15 @@ from . import lessons, prose, site_code
 from .lessons import LESSONS, MARKS, notebook_path
 
 SLIDES = Path("build/slides")
-# Heights in pixels, with the template's fonts.
-ROOM, GAP, LINE, HEADING, CODE_LINE, FORMULA, PICTURE = 585, 16, 40, 80, 26, 75, 292
-WIDTH, LONG_LINE, LONG_FORMULA = 85, 100, 120  # lengths in characters: text, output, LaTeX
-SHORT_CODE = 9  # maximum number of lines of code that a slide shows above its output
+LONG_FORMULA, SHORT_CODE = 120, 9  # characters of LaTeX; lines of code that precede their output
 STRUCTURED = ("- ", "|", "1. ")  # prefixes of lists and tables
 
 
-class Part(NamedTuple):
-    """An element of a slide: HTML and its height in pixels."""
-
-    content: str
-    height: int
-
-
-class Slide(NamedTuple):
-    """A slide: the title of its section, its parts, and notes with the text of the section."""
+class Section(NamedTuple):
+    """A section of a lesson: its title, the HTML of its parts, and notes with its text."""
 
     title: str
-    parts: list[Part]
+    parts: list[str]
     notes: list[str]
 
 
@@ -65,64 +54,31 @@ def marked_notebook(name: str) -> dict[str, Any]:
     }
 
 
-def slides(notebook: dict[str, Any]) -> list[Slide]:
-    """Return the slides of a notebook; a slide with only text joins the previous one if it fits."""
-    joined: list[Slide] = []
-    for slide in _sections(notebook):
-        is_sentence = len(slide.parts) == 1 and slide.parts[0].content.startswith("<p>")
-        last = joined[-1].parts if joined else []
-        height = sum(part.height + GAP for part in last) + slide.parts[0].height + HEADING
-        if not (is_sentence and joined and height <= ROOM):
-            joined.append(slide)
-            continue
-        heading = "" if slide.title == joined[-1].title else f"<h2>{slide.title}</h2>"
-        last.append(Part(heading + slide.parts[0].content, slide.parts[0].height + HEADING))
-        joined[-1].notes.extend(slide.notes)
-    return joined
-
-
-def _sections(notebook: dict[str, Any]) -> Iterator[Slide]:
-    title, parts, paragraphs, letter, previous = "", list[Part](), list[str](), "", ""
+def sections(notebook: dict[str, Any]) -> list[Section]:
+    """Return the sections of a notebook that have content for slides."""
+    found, previous = [Section("", [], [])], ""
     for source, outputs in _blocks(notebook):
-        heading = re.match("(#+) ", source) if outputs is None else None
-        if heading and re.fullmatch("#+ [A-Z]", source):  # subsections A, B, ... share a slide
-            letter = f"<h2>{source[-1]}</h2>"
-        elif heading:
-            yield from _packed(title, parts, paragraphs)
-            title, parts, paragraphs = _html(source.lstrip("# ")), [], []
-        elif outputs is not None:
-            for part in _code(source, outputs, previous.endswith("<!--output-->")):
-                parts.append(Part(letter + part.content, part.height + LINE * bool(letter)))
-                letter = ""
+        title, parts, notes = found[-1]
+        if outputs is not None:
+            # Omit code and figures of exercises: they show the solution.
+            if not re.match(r"[0-9]\.", title):
+                content = list(_code(source, outputs, previous.endswith("<!--output-->")))
+                if content and parts and parts[-1].startswith("<h2>"):
+                    content[0] = parts.pop() + content[0]
+                parts += content
+            continue
+        if re.fullmatch("#+ [A-Z]", source):  # subsections A, B, ... share a slide
+            parts.append(f"<h2>{source[-1]}</h2>")
+        elif re.match("#+ ", source):
+            found.append(Section(_html(source.lstrip("# ")), [], []))
         elif source.startswith(("$$", *STRUCTURED)):
-            formula = source.startswith("$$")
-            rows = source.count("\\\\") if formula else source.count("\n") + 1
-            small = len(source) > LONG_FORMULA if formula else source.startswith("|")
-            content = f'<div class="small">{_html(source)}</div>' if small else _html(source)
-            parts.append(Part(content, FORMULA * formula + LINE * rows))
+            small = len(source) > LONG_FORMULA if source[0] == "$" else source[0] == "|"
+            parts.append(f'<div class="small">{_html(source)}</div>' if small else _html(source))
         elif not source.startswith(("```", "<", "    ")):
             parts += _marked(source)
-            paragraphs.append(MARKS.sub("", source))
-        previous = source if outputs is None else previous
-    yield from _packed(title, parts, paragraphs)
-
-
-def _packed(title: str, parts: list[Part], paragraphs: list[str]) -> Iterator[Slide]:
-    # Distribute the parts of a section, in order, over as few slides as possible.
-    if re.match(r"[0-9]\.", title):  # omit code and figures of exercises: they show the solution
-        parts = [part for part in parts if part.content.startswith("<p>")]
-    pages: list[list[Part]] = []
-    for part in parts:
-        if not pages or sum(p.height + GAP for p in pages[-1]) + part.height > ROOM:
-            # Keep a formula with the preceding sentence, and an output with its code.
-            last = pages[-1] if pages else []
-            output = "<pre>" in part.content and "<span" not in part.content
-            joined = len(last) > 1 and last[-1].height + GAP + part.height <= ROOM
-            joined = joined and (output or 'display="block"' in part.content)
-            pages.append([last.pop()] if joined else [])
-        pages[-1].append(part)
-    for index, page in enumerate(pages):
-        yield Slide(title, page, [] if index else list(map(_html, paragraphs)))
+            notes.append(_html(MARKS.sub("", source)))
+        previous = source
+    return [section for section in found if section.parts]
 
 
 def _blocks(notebook: dict[str, Any]) -> Iterator[tuple[str, list[Any] | None]]:
@@ -142,36 +98,32 @@ def _blocks(notebook: dict[str, Any]) -> Iterator[tuple[str, list[Any] | None]]:
                 lines = []
 
 
-def _code(source: str, outputs: list[Any], printed: bool) -> Iterator[Part]:
+def _code(source: str, outputs: list[Any], printed: bool) -> Iterator[str]:
     # Yield functions, figures and, if `printed`, text outputs (with their code if it is short).
     functions = all(isinstance(node, ast.FunctionDef) for node in ast.parse(source).body)
     if functions:
         yield from map(_highlighted, source.split("\n\n\n"))
-    alt = site_code.alt_text(source)
     for output in outputs:
         data = output.get("data", {})
         if image := data.get("image/png"):
             src = "data:image/png;base64," + "".join(image).replace("\n", "")
-            yield Part(f'<figure><img alt="{alt}" src="{src}"></figure>', PICTURE)
+            yield f'<figure><img alt="{site_code.alt_text(source)}" src="{src}"></figure>'
         elif printed:
             if not functions and source.count("\n") < SHORT_CODE:
                 yield _highlighted(source)
             text = "".join(output.get("text") or data["text/plain"]).rstrip()
-            rows = sum(1 + len(line) // LONG_LINE for line in text.split("\n"))
-            content = f'<div class="code"><pre>{html.escape(text)}</pre></div>'
-            yield Part(content, CODE_LINE * rows + 20)
+            yield f'<div class="code output"><pre>{html.escape(text)}</pre></div>'
 
 
-def _highlighted(source: str) -> Part:
-    code = highlight(source, PythonLexer(), HtmlFormatter(cssclass="code"))
-    return Part(code, CODE_LINE * (source.count("\n") + 1) + 20)
+def _highlighted(source: str) -> str:
+    return highlight(source, PythonLexer(), HtmlFormatter(cssclass="code"))
 
 
-def _marked(text: str) -> list[Part]:
+def _marked(text: str) -> list[str]:
     sentences = re.split(r"(?<=[.!?>])\s+(?=[A-Z`*$(])", " ".join(text.split()))
     selected = (sentence for sentence in sentences if "<!--slide-->" in sentence)
     marked = " ".join(MARKS.sub("", sentence) for sentence in selected)
-    return [Part(f"<p>{_html(marked)}</p>", LINE * (1 + len(marked) // WIDTH))] if marked else []
+    return [f"<p>{_html(marked)}</p>"] if marked else []
 
 
 def _html(text: str) -> str:
@@ -196,7 +148,7 @@ def _markdown() -> MarkdownIt:
 def make(name: str) -> Path:
     """Write the slides of a lesson's notebook; return the path of the file."""
     text = prose.TEMPLATES.get_template("slides.html").render(
-        slides=slides(marked_notebook(name)),
+        sections=sections(marked_notebook(name)),
         colors=HtmlFormatter(cssclass="code").get_style_defs(),
         font=base64.b64encode(prose.formula_font()).decode(),
     )
