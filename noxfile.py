@@ -54,18 +54,14 @@ for name, options in {
     RECORDS[f"learn/{name}"] = f"{SMALL} {options}"
 
 SIZES = ("--epochs", "2", "--repeats", "3", "--vary", "num_hiddens=128,512,1024")
-# With 128 units, an LSTM learns the whole book in a minute.
-LSTM = ("--cell", "lstm", "--num-hiddens", "128")
 COMPARISONS = {
     "speed": ("--models", ",".join(VARIANTS), "--vary", "threads=1,2", "--repeats", "7"),
     "curves": ("--models", "fast", "--repeats", "1", "--epochs", "500"),
     "sizes": ("--models", "fast", *SIZES),
-    "target": ("--models", "fast", *LSTM, "--target", "7", "--seeds", "3", "--repeats", "1"),
 }
 # Measurements, each of which has a module and a record of this name.
 MEASUREMENTS = (
-    *("checks", "compilers", "exercises", "gates", "ngrams"),
-    *("optimizations", "optimizers", "presets"),
+    *("compilers", "exercises", "gates", "ngrams", "optimizations", "optimizers", "presets"),
 )
 
 

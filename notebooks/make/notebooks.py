@@ -83,7 +83,8 @@ def fingerprint(name: str) -> str:
     text = json.dumps(cells(name))
     content = hashlib.sha256(text.encode())
     files = [path for backend in used_backends(name) for path in source_code.files(backend)]
-    files = [path for path in files if _is_used(name, path)]
+    if name == "side_by_side" or name.partition("-")[2].startswith("build"):
+        files = [path for path in files if path.name in ("scratch.py", "machine.py")]
     files += [RECORDS / f"{record}.json" for record in sorted({*RECORD.findall(text)})]
     if "lesson.run(" in text:
         for folder in ("chapter", "learn"):
@@ -91,14 +92,6 @@ def fingerprint(name: str) -> str:
     for path in files:
         content.update(path.read_text(encoding="utf-8").encode())
     return content.hexdigest()
-
-
-def _is_used(name: str, path: Path) -> bool:
-    # Return whether a notebook's cells call or show functions of this backend file.
-    lesson = name if name in MULTI_BACKEND else name.split("-")[1]
-    if lesson in ("build", "side_by_side"):
-        return path.name in ("scratch.py", "machine.py")
-    return path.name != "workers.py" or lesson == "fast"
 
 
 def is_stale(name: str) -> bool:

@@ -4,6 +4,7 @@ Run it in the folder of the clone. The pages are plain Markdown with numbers, ta
 Their templates are in ``notebooks/make/pages``; their data come from the code and the records.
 """
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,9 @@ from rnn_scratch.settings import Settings, annotations, declaration
 
 from . import figures, play, prose, readme, reference, site_comparison, site_parity
 from .readme import COMPARISONS, RECORDS
-from .step_picture import step_picture
 
 FOLDER = Path("notebooks/site")
 README = Path("README.md")
-STEP = Path("notebooks/figures")
 RUN = "chapter/sequential"  # the run whose samples the start page shows
 EPOCHS = (10, 150, 200, 500)
 
@@ -39,10 +38,11 @@ def pages() -> dict[str, bytes]:
     values = {
         "settings": {n: declaration(kind) for n, kind in annotations(Settings).items()},
         "defaults": Settings(),
-        "presets": readme.presets()["presets"],
+        "presets": json.loads((RECORDS / "presets.json").read_bytes())["presets"],
         "arguments_of_presets": PRESETS,
         "mistakes": _mistakes(),
         "reference": reference,
+        **readme.step(),
         **_start_page(),
         **_play_page(),
     }
@@ -79,8 +79,6 @@ def write() -> None:
     (FOLDER / figures.FOLDER).mkdir()
     for name, content in pages().items():
         (FOLDER / name).write_bytes(content)
-    for name, picture in step_picture().items():
-        (STEP / name).write_bytes(picture)
     README.write_text(readme.readme(README.read_text(encoding="utf-8")), encoding="utf-8")
 
 

@@ -1,7 +1,6 @@
 """Write the golden values of `check numpy`: `python -m make.pinned`, after an intended change.
 
-The values are only as correct as the reference, whose gradients `check` compares with finite
-differences, and whose losses in whole training runs test_epoch.py compares with literals.
+The values are only as correct as the reference; `check` and test_epoch.py test it in other ways.
 """
 
 import json

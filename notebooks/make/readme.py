@@ -15,6 +15,7 @@ from rnn_scratch.compare import record as comparison
 from rnn_scratch.compare import summary
 from rnn_scratch.contract import VARIANTS
 
+from . import site_code
 from .prose import TEMPLATES
 
 RECORDS = Path("notebooks/records")
@@ -55,18 +56,21 @@ def exact(folder: Path) -> dict[str, Any]:
     return {"exact": exact, "models": variants, "end": ends[0], "digests": digests}
 
 
-def presets() -> dict[str, Any]:
-    """Return the record of runs with the presets of `train`, including generated samples."""
-    record: dict[str, Any] = msgspec.json.decode((RECORDS / "presets.json").read_bytes())
-    return record
+def step() -> dict[str, Any]:
+    """Return the code of a time step in two frameworks, without docstrings and comments."""
+    codes = site_code.find_code(("numpy", "torch"), "rnn", "step")
+    omitted = re.compile(r'^    """.*"""\n|  # .*$', re.MULTILINE)
+    return {"codes": {name: omitted.sub("", code.source) for name, code in codes.items()}}
 
 
 def readme(text: str) -> str:
     """Return a README's text with the recorded results inserted between the markers."""
+    presets = msgspec.json.decode((RECORDS / "presets.json").read_bytes())
     for mark, values in {
-        "sample": presets(),
+        "sample": presets,
+        "step": step(),
         "speed": speed(),
-        "presets": presets(),
+        "presets": presets,
         "exact": exact(RECORDS),
     }.items():
         content = TEMPLATES.get_template(f"{mark}.md").render(values).strip()

@@ -8,7 +8,7 @@ from typing import Any
 
 from rnn_scratch import contract
 
-RECORDS = ("Cell", "Options", "Optimizer", "Update", "Batch", "WorkerGroup", "Model")
+RECORDS = ("Cell", "Options", "Optimizer", "Update", "Batch", "Model")
 
 
 def entry(name: str) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from rnn_scratch.compare import pictures, record, report, summary, tables
+from rnn_scratch.compare import pictures, record, report, tables
 from rnn_scratch.compare.record import Comparison
 
 from . import figures, prose
@@ -14,7 +14,6 @@ COMPARISONS = {
     "speed": ("Speed", ("speed",), (SPEED, START)),
     "curves": ("The same curves", ("perplexity",), (QUALITY,)),
     "sizes": ("Three sizes", ("speed",), (SPEED,)),
-    "target": ("Time to a held-out perplexity, with an LSTM", (), (QUALITY,)),
 }
 
 
@@ -22,23 +21,8 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     """Return the page and a dict that maps each picture's path to the picture."""
     measured = {name: record.read(folder / name) for name in COMPARISONS}
     speed = measured["speed"]
-    timed = summary.timed_rows(speed)
-    rows = [row for row in timed if row.value == speed.plan.varied_values[0]]
-    best = max(rows, key=lambda row: row.figures["train"].median)
     images: dict[str, bytes] = {}
     values = {
-        "units": speed.settings.num_hiddens,
-        "timed": timed,
-        "best": best,
-        # Models whose range of speeds overlaps the best model's range.
-        "similar": [
-            f"`{row.candidate.model}` in {prose.framework(row.candidate.backend)}"
-            for row in rows
-            if row is not best and row.figures["train"].high >= best.figures["train"].low
-        ],
-        "baseline": speed.baseline,
-        "ends": [row.figures["perplexity"].median for row in summary.qualities(measured["curves"])],
-        "epochs": measured["curves"].settings.num_epochs,
         "sections": [_section(n, measured[n], speed, images) for n in COMPARISONS],
         "method": report.lines("method", speed),
     }

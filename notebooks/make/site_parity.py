@@ -1,6 +1,7 @@
 """The page on numerical parity, made from records."""
 
 import json
+from io import BytesIO
 from pathlib import Path
 
 import msgspec
@@ -29,7 +30,7 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     differences = _differences(float64)
     curves = comparison.read(readme.COMPARISONS / "curves")
     size = msgspec.convert(exact["settings"], Settings)
-    for name in ("arm", "checks", "optimizers"):
+    for name in ("arm", "optimizers"):
         values[name] = json.loads((folder / f"{name}.json").read_bytes())
     values |= {
         "backends": backends,
@@ -47,13 +48,26 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
         "fine_grid": _power(FINE_GRID),
         "ends": list(zip(*(model["digests"] for model in exact["models"]))),
     }
-    images: dict[str, bytes] = {}
-    with figures.chart(images, FLOAT64) as axes:
+    return prose.page("parity.md", values), {FLOAT64: _draw(differences)}
+
+
+def _draw(differences: dict[str, list[float]]) -> bytes:
+    # Draw the differences by epoch as SVG.
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(pictures.PICTURE_STYLE):
+        figure = Figure(figsize=(6, 3.6), layout="constrained")
+        axes = figure.add_subplot()
         for name, ratios in differences.items():
             points = [(epoch, value) for epoch, value in enumerate(ratios, 1) if value > 0]
             axes.plot(*zip(*points), color=pictures.COLORS[name], label=framework(name))
         axes.set(xlabel="epoch", ylabel="relative difference from NumPy", yscale="log")
-    return prose.page("parity.md", values), images
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+        image = BytesIO()
+        figure.savefig(image, format="svg", metadata={"Date": None})
+    return image.getvalue()
 
 
 def _power(grid: float) -> str:

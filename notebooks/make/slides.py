@@ -13,7 +13,7 @@ import html
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from .lessons import LESSONS, MARKS, notebook_path
 
 SLIDES = Path("build/slides")
 LONG_FORMULA, SHORT_CODE = 120, 9  # characters of LaTeX; lines of code that precede their output
+Cell = tuple[str, list[Any] | None]  # source and, for code, outputs
 STRUCTURED = ("- ", "|", "1. ")  # prefixes of lists and tables
 
 
@@ -40,24 +41,19 @@ class Section(NamedTuple):
     notes: list[str]
 
 
-def marked_notebook(name: str) -> dict[str, Any]:
+def marked_cells(name: str) -> list[Cell]:
     """Return a lesson's cells with marks from the master text and outputs from the notebook."""
     notebook = json.loads(notebook_path(name).read_text(encoding="utf-8"))
     outputs = {"".join(c["source"]): c["outputs"] for c in notebook["cells"] if "outputs" in c}
     backend, lesson = name.split("-")
     cells = lessons.cells(lessons.read_parts(lesson), backend, marked=True)
-    return {
-        "cells": [
-            {"cell_type": kind, "source": source, "outputs": outputs.get(source, [])}
-            for kind, source in cells
-        ]
-    }
+    return [(source, outputs.get(source, []) if kind == "code" else None) for kind, source in cells]
 
 
-def sections(notebook: dict[str, Any]) -> list[Section]:
+def sections(cells: Iterable[Cell]) -> list[Section]:
     """Return the sections of a notebook that have content for slides."""
     found, previous = [Section("", [], [])], ""
-    for source, outputs in _blocks(notebook):
+    for source, outputs in _blocks(cells):
         title, parts, notes = found[-1]
         if outputs is not None:
             # Omit code and figures of exercises: they show the solution.
@@ -81,15 +77,15 @@ def sections(notebook: dict[str, Any]) -> list[Section]:
     return [section for section in found if section.parts]
 
 
-def _blocks(notebook: dict[str, Any]) -> Iterator[tuple[str, list[Any] | None]]:
+def _blocks(cells: Iterable[Cell]) -> Iterator[Cell]:
     # Yield each code cell with its outputs, and each block of text with None. Empty lines separate
     # blocks, except in fenced code.
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code":
-            yield "".join(cell["source"]), cell["outputs"]
+    for source, outputs in cells:
+        if outputs is not None:
+            yield source, outputs
             continue
         lines, fenced = list[str](), False
-        for line in [*"".join(cell["source"]).split("\n"), ""]:
+        for line in [*source.split("\n"), ""]:
             fenced ^= line.startswith("```")
             if line or fenced:
                 lines.append(line)
@@ -148,7 +144,7 @@ def _markdown() -> MarkdownIt:
 def make(name: str) -> Path:
     """Write the slides of a lesson's notebook; return the path of the file."""
     text = prose.TEMPLATES.get_template("slides.html").render(
-        sections=sections(marked_notebook(name)),
+        sections=sections(marked_cells(name)),
         colors=HtmlFormatter(cssclass="code").get_style_defs(),
         font=base64.b64encode(prose.formula_font()).decode(),
     )

@@ -10,18 +10,18 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from measure import optimizations
-from measure.measuring import rounded, spawn, write
+from measure.measuring import rounded, spawn, take_turns, write
 from rnn_scratch import parameters, registry
 from rnn_scratch.contract import Batch, Options, Update
 
 VOCABULARY = 28
-MIN_SECONDS, MIN_TURNS = 12.0, 7  # minimum duration and number of turns of a measurement
 FOLDER = Path(__file__).parent / "compile"
 
 
@@ -51,12 +51,10 @@ def measure(name: str, num_hiddens: int, threads: int) -> Iterator[dict[str, Any
             "concise": (backend, backend.concise.build(arrays, options)),
         }
         first = {variant: seconds(*pair, 1) for variant, pair in models.items()}
-        durations: dict[str, list[float]] = {variant: [] for variant in models}
-        number, begin = max(1, 512 // num_hiddens), time.perf_counter()
-        while len(durations["fast"]) < MIN_TURNS or time.perf_counter() - begin < MIN_SECONDS:
-            for variant, pair in models.items():
-                durations[variant].append(seconds(*pair, number))
-    medians = {variant: statistics.median(values[1:]) for variant, values in durations.items()}
+        number = max(1, 512 // num_hiddens)
+        calls = [partial(seconds, *pair, number) for pair in models.values()]
+        durations = zip(models, take_turns(calls, min_seconds=12.0))
+        medians = {variant: statistics.median(values) for variant, values in durations}
     yield {
         "milliseconds": {variant: rounded(1e3 * value) for variant, value in medians.items()},
         "compilation": {variant: rounded(first[variant] - medians[variant]) for variant in medians},

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -18,20 +19,25 @@ NUMBERS = itertools.count()
 
 
 def spawn(function, *arguments, **environment):
-    """Run a generator function in a separate process; return the single value that it yields."""
-    (value,) = ask(function, *arguments, **environment)
-    return value
-
-
-def ask(function, *arguments, timeout=7200, **environment):
-    """Run a generator function in a separate process; yield its values, or raise its error."""
-    calls = {"": partial(function, *arguments)}
-    with processes.start(calls, timeout, environment) as (_, answers):
+    """Run a generator function in a separate process; return its value, or raise its error."""
+    calls, value = {"": partial(function, *arguments)}, None
+    with processes.start(calls, 7200, environment) as (_, answers):
         for _, answer in answers:
             if isinstance(answer, Exception):
                 raise answer
-            if answer is not None:
-                yield answer
+            value = value if answer is None else answer
+    return value
+
+
+def take_turns(functions, min_seconds, min_turns=7):
+    """Call functions in turns for a duration; return the values of each function.
+
+    The first turn is a warm-up, whose values are omitted.
+    """
+    turns, begin = [], time.perf_counter()
+    while len(turns) < min_turns or time.perf_counter() - begin < min_seconds:
+        turns.append([function() for function in functions])
+    return list(zip(*turns[1:]))
 
 
 def copy(backend, folder):

@@ -11,13 +11,14 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import numpy as np
 from make.optimizations import Gain, Gains
 
-from measure.measuring import copy, load, spawn
+from measure.measuring import copy, load, spawn, take_turns
 from rnn_scratch import parameters, registry
 from rnn_scratch.contract import Batch, Options, Update
 from rnn_scratch.system import host, records
@@ -25,7 +26,6 @@ from rnn_scratch.training import decoding
 
 B, T = 32, 35
 SIZES = (64, 512)  # hidden units
-MIN_SECONDS, MIN_TURNS = 6.0, 7  # minimum duration and number of turns of a measurement
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 UNDO = Path(__file__).parent / "undo"
 
@@ -89,11 +89,9 @@ def gain(backend, case, num_hiddens):
                 module.scratch.predict(model, [0], 200, decoding.greedy)
             return time.perf_counter() - start
 
-        ratios, begin = [], time.perf_counter()
-        while len(ratios) < MIN_TURNS or time.perf_counter() - begin < MIN_SECONDS:
-            without, with_it = (seconds(module, model) for module, model in pair)
-            ratios.append(without / with_it)
-    return round(statistics.median(ratios[1:]), 3)  # the first turn is a warm-up
+        calls = [partial(seconds, module, model) for module, model in pair]
+        turns = zip(*take_turns(calls, min_seconds=6.0))
+        return round(statistics.median(without / with_it for without, with_it in turns), 3)
 
 
 def measure(name: str, index: int) -> Iterator[Gain]:

@@ -14,6 +14,7 @@ from rnn_scratch.contract import Batch
 from rnn_scratch.runs.curve import INK, STYLE
 
 ROWS = "C0", "C1"  # colors of the rows of a minibatch
+Point = tuple[float, float]
 
 
 def style() -> None:
@@ -62,7 +63,7 @@ def unrolled(inputs: Sequence[int], state: Sequence[int], logits: Sequence[int])
     last = len(steps) - 1
     _, axes = plt.subplots(figsize=(8.5, 3.6), layout="constrained")
 
-    def arrow(start: tuple[float, float], end: tuple[float, float], label: str) -> None:
+    def arrow(start: Point, end: Point, label: str) -> None:
         _arrow(axes, start, end)
         x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
         if start[0] == end[0]:
@@ -126,7 +127,7 @@ def backward(steps: int) -> None:
     plt.show()
 
 
-def clipping(gradients: Sequence[tuple[float, float]], theta: float) -> None:
+def clipping(gradients: Sequence[Point], theta: float) -> None:
     """Draw gradients of two parameters as arrows, before and after clipping to norm `theta`."""
     _, axes = plt.subplots(figsize=(5, 3.6), layout="constrained")
     angles = np.linspace(0, 2 * np.pi, 100)
@@ -254,27 +255,13 @@ def _box(axes: Axes, x: float, y: float, name: str, color: str) -> None:
     axes.text(x, y, name, ha="center", va="center", color=color, bbox=frame)
 
 
-def _arrow(
-    axes: Axes,
-    start: tuple[float, float],
-    end: tuple[float, float],
-    back: bool = False,
-    gap: int = 18,
-) -> None:
+def _arrow(axes: Axes, start: Point, end: Point, back: bool = False, gap: int = 18) -> None:
     color, dashes = ("C3", "--") if back else (INK, "-")
-    style = {
-        "arrowstyle": "->",
-        "color": color,
-        "linestyle": dashes,
-        "shrinkA": gap,
-        "shrinkB": gap,
-    }
-    axes.annotate("", end, start, arrowprops=style)
+    style = {"arrowstyle": "->", "color": color, "linestyle": dashes}
+    axes.annotate("", end, start, arrowprops={**style, "shrinkA": gap, "shrinkB": gap})
 
 
-def _cell(
-    nodes: Mapping[str, tuple[float, float]], paths: Sequence[Sequence[int]], title: str
-) -> None:
+def _cell(nodes: Mapping[str, Point], paths: Sequence[Sequence[int]], title: str) -> None:
     # Draw one step of a cell: nodes at their positions, and arrows along paths of node indices.
     height = 1 + max(y for _, y in nodes.values())
     _, axes = plt.subplots(figsize=(8.5, height), layout="constrained")

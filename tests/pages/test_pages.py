@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import matplotlib
 import pytest
 from helpers import CLONE, require_tested, run_subprocess
-from make import pages, prose, readme, step_picture
+from make import pages, prose, readme
 
 import rnn_scratch
 from rnn_scratch import registry
@@ -58,9 +58,6 @@ def test_pages_and_figures_are_up_to_date(rendered):
 def test_readme_results_are_up_to_date(monkeypatch):
     monkeypatch.chdir(CLONE)
     assert readme.readme(README) == README, "run: nox -s pages"
-    for name, picture in step_picture.step_picture().items():
-        assert (CLONE / pages.STEP / name).read_bytes() == picture, "run: nox -s pages"
-        assert all(f">{name}</text>" in picture.decode() for name in ("np", "torch"))
 
 
 @pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: path.relative_to(CLONE).as_posix())
@@ -124,11 +121,11 @@ def test_usage_page_names_existing_commands_and_options():
     for command in COMMANDS:
         assert f"`rnn-scratch {command}" in USAGE, command
     lines = re.findall(r"`rnn-scratch compare (--.*?)`", USAGE)
-    assert len(lines) >= 7
+    assert lines
     for line in lines:
         compare.make_context("compare", shlex.split(line))  # parse only, run nothing
     lines = re.findall(r"^    rnn-scratch train (--.*)$", USAGE, re.MULTILINE)
-    assert len(lines) >= 2
+    assert lines
     for line in lines:
         train.make_context("train", shlex.split(line))
 

@@ -1,7 +1,6 @@
-"""The package layout: imports follow one order of modules, and module names are unique."""
+"""The package layout: imports follow one order of modules."""
 
 import ast
-from collections import Counter
 from pathlib import Path
 
 import rnn_scratch
@@ -93,12 +92,6 @@ def test_backends_import_only_allowed_modules():
     for path in (REPOSITORY / "backends").rglob("*.py"):
         core = {name for name in imports(path) if name.startswith(f"{CORE.name}.")}
         assert {".".join(name.split(".")[:2]) for name in core} <= allowed, path
-
-
-def test_module_names_are_unique():
-    # Python requires the names `__init__` and `__main__`, so packages may share them.
-    stems = Counter(path.stem for path in MODULES.values() if not path.stem.startswith("__"))
-    assert [stem for stem, count in stems.items() if count > 1] == []
 
 
 def test_no_importable_folder_is_named_like_a_framework():
