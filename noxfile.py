@@ -100,8 +100,13 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(name="all")
 def all_backends(session: nox.Session) -> None:
-    """In a single environment, test all backends that this platform supports."""
-    run_tests(session, "all", *session.posargs)
+    """In a single environment, test all backends that this platform supports; report coverage.
+
+    The figures omit code that only child processes execute, such as the candidates of `compare`.
+    """
+    session.install("pytest-cov")
+    measured = ("--cov", "rnn_scratch", "--cov", "backends", "--cov-report", "term:skip-covered")
+    run_tests(session, "all", *measured, *session.posargs)
 
 
 @nox.session(python=newest_python())
