@@ -61,7 +61,8 @@ COMPARISONS = {
 }
 # Measurements, each of which has a module and a record of this name.
 MEASUREMENTS = (
-    *("compilers", "exercises", "gates", "ngrams", "optimizations", "optimizers", "presets"),
+    *("compilers", "exercises", "gates", "learning", "ngrams", "optimizations", "optimizers"),
+    "presets",
 )
 
 
