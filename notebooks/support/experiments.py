@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
+from itertools import islice
 
 import numpy
 
@@ -43,19 +44,27 @@ def recall_minibatches(num_fillers, count, seed, batch_size=32):
         yield Batch(X, Y).map(numpy.asarray, "int64")
 
 
-def recall_accuracy(backend, cell, num_fillers, sigma=0.125, forget_bias=0.0, seed=0, updates=300):
-    """Train a cell with 64 units on the task; return the fraction of symbols that it recalls."""
+def recall_training(
+    backend, cell, num_fillers, updates, sigma=0.125, forget_bias=0.0, seed=0, model="fast"
+):
+    """Train a cell with 64 units on the task; yield the model after each number of updates."""
     installed, options = registry.load(backend), Options(vocab_size=13, num_hiddens=64, cell=cell)
     arrays = initial(options, sigma, seed)
     if cell == "lstm":
         arrays["b_f"] += forget_bias
-    model = registry.build(installed, "fast", arrays, options, "adam")
+    network = registry.build(installed, model, arrays, options, "adam")
     settings = Settings(optimizer="adam", lr=0.005)
-    batches = recall_minibatches(num_fillers, updates, seed)
-    rules = schedule.each_update(settings, 0, updates)
-    installed.scratch.train_epoch(model, batches, rules, carry=False)
-    (test,) = recall_minibatches(num_fillers, 1, seed + 1000, batch_size=1000)
-    X = installed.machine.tensor(test.X, "cpu")
-    logits, _ = model.forward(X, model.state(1000))
-    last = installed.machine.array(logits)[-1000:]  # (B, V) of the last time step
+    batches = recall_minibatches(num_fillers, max(updates), seed)
+    rules = schedule.each_update(settings, 0, max(updates))
+    for start, end in zip((0, *updates), updates):
+        installed.scratch.train_epoch(network, islice(batches, end - start), rules, carry=False)
+        yield network
+
+
+def recall_accuracy(backend, model, num_fillers, seed=1000):
+    """Return the fraction of symbols that the model recalls in 1,000 new rows."""
+    machine = registry.load(backend).machine
+    (test,) = recall_minibatches(num_fillers, 1, seed, batch_size=1000)
+    logits, _ = model.forward(machine.tensor(test.X, "cpu"), model.state(1000))
+    last = machine.array(logits)[-1000:]  # (B, V) of the last time step
     return float((last.argmax(1) == test.Y[:, -1]).mean())

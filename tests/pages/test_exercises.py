@@ -4,7 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from experiments import perplexity_by_counting, recall_accuracy, recall_minibatches
+from experiments import (
+    perplexity_by_counting,
+    recall_accuracy,
+    recall_minibatches,
+    recall_training,
+)
 from measure.exercises import train_epoch_not_detached
 from measure.measuring import write
 
@@ -42,8 +47,20 @@ def test_memory_task_asks_for_its_symbol():
 
 @pytest.mark.frameworks(by_default=("torch",))
 def test_cells_learn_the_memory_task(backend, candidate):
-    assert recall_accuracy(candidate, "lstm", num_fillers=2, forget_bias=3, updates=60) == 1
-    assert recall_accuracy(candidate, "rnn", num_fillers=2, updates=1) < 0.6
+    models = recall_training(candidate, "lstm", num_fillers=2, updates=(1, 60), forget_bias=3)
+    early, late = (recall_accuracy(candidate, model, num_fillers=2) for model in models)
+    assert early < 0.6
+    assert late == 1
+
+
+@pytest.mark.frameworks(by_default=("torch",))
+def test_measuring_during_training_does_not_change_the_training(backend, candidate):
+    def train(*updates):
+        *_, model = recall_training(candidate, "gru", num_fillers=2, updates=updates)
+        return model.to_arrays(model.params)
+
+    interrupted, arrays = train(3, 5, 8), train(8)
+    assert all((interrupted[name] == arrays[name]).all() for name in arrays)
 
 
 @pytest.mark.frameworks(by_default=("torch",))

@@ -1,0 +1,74 @@
+"""Measure how soon cells learn to store a symbol: `python -m measure memory FILE`.
+
+The lesson *Gates* quotes the record. Networks train with PyTorch on one thread, for about eight
+minutes in total.
+"""
+
+import itertools
+
+from experiments import recall_accuracy, recall_minibatches, recall_training
+
+from measure.measuring import rounded, write
+from rnn_scratch import registry
+
+BACKEND = "torch"
+SETTINGS = {
+    "rnn, sigma 0.05": {"cell": "rnn", "sigma": 0.05},
+    "rnn, sigma 0.125": {"cell": "rnn"},
+    "gru": {"cell": "gru"},
+    "gru, candidate times 1/2": {"cell": "gru", "model": "scratch"},  # see `halve_candidate`
+    **{f"lstm, forget bias {bias}": {"cell": "lstm", "forget_bias": bias} for bias in (0, 1, 3, 5)},
+}
+# For each number of fillers between a symbol and its recall: numbers of updates.
+UPDATES = {
+    10: (0, 50, 100, 200, 300, 400, 600, 800, 1000),
+    30: (0, 50, 100, 200, 300, 500, 700, 1000, 1500, 2000),
+    100: (0, 50, 100, 200, 300),
+}
+SEEDS = range(2)
+GATES = {"gru": "z", "lstm": "f"}  # the gates that keep the old state
+
+
+def halve_candidate(gate):
+    """Return a GRU cell for PyTorch that multiplies the candidate by 1/2 instead of 1 - z."""
+
+    def cell(x, state, params):
+        (h,) = state
+        z, r = (gate(x, h, name, params) for name in "zr")
+        h_tilde = (x @ params["W_xh"] + (r * h) @ params["W_hh"] + params["b_h"]).tanh()
+        return (z * h + h_tilde / 2,)
+
+    return cell
+
+
+def highest_gate(model, num_fillers):
+    """Return the highest mean, over fillers and rows, of a unit's gate that keeps the old state."""
+    numpy, cell = registry.load("numpy"), model.options.cell
+    params = numpy.scratch.params(model.to_arrays(model.params), model.options)
+    (batch,) = recall_minibatches(num_fillers, 1, seed=1000, batch_size=100)
+    state, total = numpy.scratch.state(100, model.options), 0.0
+    for t, x in enumerate(numpy.scratch.encode(batch.X.T, params)[: num_fillers + 1]):
+        if t > 0:  # x is a filler, not the symbol
+            total = total + numpy.cells.gate(x, state[0], GATES[cell], params).mean(0)
+        _, state = numpy.scratch.step(x, state, params, model.options)
+    return rounded(float((total / num_fillers).max()))
+
+
+def main(file):
+    """Train with all settings; write the record after every run, in case the program is stopped."""
+    backend, _ = registry.start(BACKEND, threads=1)
+    backend.scratch.CELLS["gru"] = halve_candidate(backend.cells.gate)
+    accuracy, gates = ({name: {str(n): [] for n in UPDATES} for name in SETTINGS} for _ in range(2))
+    record = {"environment": backend.machine.versions(), "settings": SETTINGS}
+    record["updates"] = {str(n): updates for n, updates in UPDATES.items()}
+    for seed, n, name in itertools.product(SEEDS, UPDATES, SETTINGS):
+        settings, recalled, highest = SETTINGS[name], [], []
+        for model in recall_training(
+            BACKEND, num_fillers=n, updates=UPDATES[n], seed=seed, **settings
+        ):
+            recalled.append(round(recall_accuracy(BACKEND, model, n), 3))
+            if settings["cell"] in GATES and "model" not in settings:
+                highest.append(highest_gate(model, n))
+        accuracy[name][str(n)].append(recalled)
+        gates[name][str(n)].append(highest)
+        write(file, {**record, "accuracy": accuracy, "gates": gates})
