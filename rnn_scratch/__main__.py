@@ -1,5 +1,12 @@
 """Run the command `rnn-scratch` as `python -m rnn_scratch`."""
 
-from .cli.__main__ import start
+import sys
+
+if not getattr(sys.flags, "safe_path", sys.flags.isolated):
+    # Python puts the current folder first on its path: a file such as `random.py` there would hide
+    # a module of the standard library, and a clone would hide the installed package.
+    del sys.path[0], sys.modules["rnn_scratch"]
+
+from rnn_scratch.cli.__main__ import start
 
 start()

@@ -183,13 +183,14 @@ def emulated(request, tmp_path):
 
 
 @pytest.fixture
-def copy(tmp_path):
-    """Return the folder of a copy of the code; Python imports the copy if started there."""
+def copy(tmp_path, monkeypatch):
+    """Return the folder of a copy of the code, which other processes import."""
     clone = tmp_path / "clone"
     for folder in ("rnn_scratch", "backends"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(CLONE / folder, clone / folder, ignore=ignored)
     (clone / "rnn_scratch" / "backends").symlink_to(clone / "backends")
+    monkeypatch.setenv("PYTHONPATH", str(clone))
     return clone
 
 

@@ -3,27 +3,44 @@
 import contextlib
 import errno
 import os
+import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from ..errors import RNNScratchError
 
 LOCK, TEMPORARY = ".lock", ".part"
-RENAME_RETRIES, RETRY_SECONDS = 5, 0.1
+RETRY_SECONDS, RETRY_INTERVAL = 5.0, 0.1
+# Errors for which files on some network and FUSE file systems cannot be locked at all.
+UNSUPPORTED = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
+# Instead of a lock, filelock then writes a marker file; its warning would show source code.
+warnings.filterwarnings("ignore", "flock not supported")
 
 
 class CorruptedFileError(RNNScratchError):
     """The error for a file that has been changed or was only partly written."""
 
 
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """Return a user's path with ``~`` expanded, which shells do not expand in ``--run=~/folder``.
+
+    Raises RNNScratchError if the path contains a NUL character.
+    """
+    name = os.path.expanduser(os.fspath(path))
+    if "\0" in name:
+        raise RNNScratchError(f"The path {name!r} contains a NUL character.", "Remove it.")
+    return Path(name)
+
+
 def read(path: Path, max_size: int, missing_error: RNNScratchError) -> bytes:
     """Return a file's bytes; raise `missing_error`, or CorruptedFileError if it is too large."""
     try:
-        with open(path, "rb") as file:
+        with _retry(open, path, "rb") as file:
             data = file.read(max_size + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise missing_error from error
@@ -44,7 +61,7 @@ def replace(path: Path, data: bytes) -> None:
         try:
             temporary.unlink(missing_ok=True)  # a kill may have left it
             _write(temporary, "xb", data)
-            _rename(temporary, path)
+            _retry(os.replace, temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -58,19 +75,26 @@ def append(path: Path, data: bytes) -> None:
 
 
 def _write(path: Path, mode: str, data: bytes) -> None:
-    with open(path, mode) as file:
+    with _retry(open, path, mode) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _rename(source: Path, target: Path) -> None:
-    # On Windows, renaming fails while another program, such as a virus scanner, reads the target.
-    for _ in range(RENAME_RETRIES):
-        with contextlib.suppress(PermissionError):
-            return os.replace(source, target)
-        time.sleep(RETRY_SECONDS)
-    os.replace(source, target)
+def _retry(function: Callable[..., Any], *arguments: Any) -> Any:
+    # Call the function again while another program holds the file, such as a virus scanner or a
+    # synchronization program. On Windows, the error is PermissionError, as for missing permissions.
+    deadline = time.monotonic() + RETRY_SECONDS
+    while True:
+        try:
+            return function(*arguments)
+        except OSError as error:
+            is_held = error.errno == errno.EBUSY or (
+                sys.platform == "win32" and isinstance(error, PermissionError)
+            )
+            if not is_held or time.monotonic() > deadline:
+                raise
+        time.sleep(RETRY_INTERVAL)
 
 
 def sync_folder(path: Path) -> None:
@@ -84,21 +108,28 @@ def sync_folder(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Lock a run's folder; raise RNNScratchError if another process or thread holds the lock."""
-    lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
+def locked(folder: Path) -> Iterator[str]:
+    """Lock a run's folder; yield a warning if its file system has no locks, otherwise "".
+
+    Raises RNNScratchError if another process or thread holds the lock.
+    """
+    path, warning = folder / LOCK, ""
+    lock = FileLock(path, timeout=0, thread_local=False)
     try:
         lock.acquire()
     except Timeout as error:
         problem = f"The run in {folder} is being trained by another session."
-        raise RNNScratchError(problem, "Wait until it ends, or stop it.") from error
+        hint = "Wait until it ends, or stop it."
+        if path.stat().st_size:  # a marker, which remains if another computer crashes
+            hint += f" If no session is running on any computer, delete {path}."
+        raise RNNScratchError(problem, hint) from error
     except (OSError, NotImplementedError) as error:
-        if getattr(error, "errno", errno.ENOSYS) not in (errno.ENOSYS, errno.ENOLCK):
+        if getattr(error, "errno", errno.ENOSYS) not in UNSUPPORTED:
             hint = "Copy the folder and use the copy."
             raise RNNScratchError(f"{folder} cannot be locked: {error}.", hint) from error
-        warnings.warn(f"{folder} cannot be locked: use it in one command at a time.", stacklevel=1)
+        warning = f"Could not lock {folder}. Do not run two commands on it at once."
     try:
-        yield
+        yield warning
     finally:
         lock.release()
 

@@ -8,27 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from .records import Count, Line, Record
+from .records import Count, Record
 
 
 class Machine(Record):
-    """The machine on which a run or a comparison takes place.
+    """The machine on which a run or a comparison takes place."""
 
-    Attributes:
-        rnn_scratch: Version of this project.
-        python: Version of Python.
-        numpy: Version of NumPy.
-        platform: Name and version of the operating system.
-        processor: Name of the processor.
-        cores: Number of cores that the process may use.
-    """
-
-    rnn_scratch: Line
-    python: Line
-    numpy: Line
-    platform: Line
-    processor: Line
-    cores: Count
+    rnn_scratch: str  #: version of this project
+    python: str  #: version of Python
+    numpy: str  #: version of NumPy
+    platform: str  #: name and version of the operating system
+    processor: str  #: name of the processor
+    cores: Count  #: number of cores that the process may use
 
 
 def describe() -> Machine:

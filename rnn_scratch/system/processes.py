@@ -16,7 +16,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
 from subprocess import PIPE, Popen
 from typing import IO, Any, TypeVar
@@ -26,6 +26,9 @@ from .terminal import printable
 
 MAX_MESSAGE_LENGTH = 600  # characters: enough to name all functions of the contract
 POLL_INTERVAL = 0.1  # seconds
+# Python adds the current folder to the path, where a file such as `random.py` would hide a module
+# of the standard library. (Python 3.11 has the option -P.)
+PROGRAM = f"import sys; sys.path[:] = filter(None, sys.path); from {__name__} import main; main()"
 Answer = TypeVar("Answer")
 
 
@@ -54,9 +57,9 @@ def start(
     messages: queue.Queue[tuple[Any, Any, bool]] = queue.Queue()
     try:
         for name, call in calls.items():
-            command = [sys.executable, "-c", f"from {__name__} import main; main()"]
             stderr = tempfile.TemporaryFile()  # noqa: SIM115 - `_listen` closes it
             env = {**os.environ, **(environment or {})}
+            command = [sys.executable, "-c", PROGRAM]
             child = Popen(command, stdin=PIPE, stdout=PIPE, stderr=stderr, env=env)
             children[name] = child
             arguments = (name, call, child, stderr, messages)
@@ -73,10 +76,12 @@ def ask(
     *arguments: Any,
     timeout: float = math.inf,
     environment: Mapping[str, str] | None = None,
-) -> Iterator[Answer]:
-    """Call a function in a child process; yield its answers, except None, or raise its error."""
-    calls = {0: partial(function, *arguments)}
-    with start(calls, timeout, environment) as (_, answers):
+) -> Generator[Answer]:
+    """Call a function in a child process, and yield its answers, except None, as they arrive.
+
+    Raises the errors that `start` describes.
+    """
+    with start({"": partial(function, *arguments)}, timeout, environment) as (_, answers):
         for _, answer in answers:
             if isinstance(answer, RNNScratchError):
                 raise answer
@@ -109,7 +114,7 @@ def _answers(messages: "queue.Queue[Any]", running: set[Any], timeout: float) ->
         except queue.Empty:
             num_polls += 1
             if num_polls * POLL_INTERVAL >= timeout:
-                timeout_error = RNNScratchError(f"no answer within {timeout:g} s")
+                timeout_error = RNNScratchError(f"timed out after {timeout:g} s")
                 yield from [(name, timeout_error) for name in running]
                 return
             yield None, None

@@ -12,10 +12,8 @@ from .files import CorruptedFileError
 
 MAX_RECORD_BYTES = 6 * 2**20  # bytes; a crafted record takes up to twenty times as much memory
 
-ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\Z"
-Line = Annotated[str, Meta(max_length=1000, pattern=ONE_LINE)]
 Count = Annotated[int, Meta(ge=1, le=2**31)]
-Versions = Annotated[dict[Line, Line], Meta(max_length=100)]  # versions, keyed by library name
+Versions = Annotated[dict[str, str], Meta(max_length=100)]  # versions, keyed by library name
 
 
 class Record(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -41,9 +39,11 @@ def read(path: Path, kind: type[Stored], missing_error: RNNScratchError) -> Stor
         return msgspec.json.decode(data, type=kind)
     # Errors of msgspec are ValueErrors, and errors of settings are RNNScratchErrors.
     except (ValueError, RecursionError, RNNScratchError) as error:
-        problem = f"{path} is damaged, or has another format: {format_value(str(error), 300)}."
-        hint = "Restore it from a backup, or use the version that wrote it."
-        raise CorruptedFileError(problem, hint) from error
+        if str(error).endswith("`$.format`"):
+            problem = f"{path} was written by another version of rnn-scratch."
+            raise CorruptedFileError(problem, "Use the version that wrote it.") from error
+        problem = f"{path} is damaged: {format_value(str(error), 300)}."
+        raise CorruptedFileError(problem, "Restore it from a backup.") from error
 
 
 def write(path: Path, record: Record) -> None:

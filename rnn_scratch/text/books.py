@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import RNNScratchError
+from ..system import files
 from ..system.terminal import LogLine
 
 
@@ -99,7 +100,7 @@ def load(name: str) -> Text:
 
 def read_file(path: str | os.PathLike[str]) -> Text:
     """Return the text of a UTF-8 file; raise RNNScratchError if it is unreadable or empty."""
-    path = Path(path).absolute()
+    path = files.user_path(path).absolute()
     try:
         content = path.read_text("utf-8-sig")
     except OSError as error:
@@ -137,10 +138,12 @@ def _load_book(name: str) -> Text:
             content = match[1].strip("\n") + "\n"
     except (OSError, ValueError) as error:  # the exceptions of requests are OSErrors
         reason = getattr(error, "strerror", None) or type(error).__name__
+        if isinstance(error, PermissionError):  # pooch's exception has no `strerror`
+            reason = f"the folder {folder} is not writable"
         if isinstance(error, ValueError):
             reason = "the file is damaged or contains another text"
         raise RNNScratchError(
-            f"{book.title} is unavailable: {reason}.",
+            f"Could not download {book.title}: {reason}.",
             f"Try again, or download {book.url}\nand save it as {path}.\n"
             "The environment variable RNN_SCRATCH_DATA sets another folder.",
         ) from error

@@ -3,17 +3,21 @@
 import errno
 import os
 import stat
+from functools import partial
 from pathlib import Path
 
-import filelock
 import pytest
-from helpers import SETTINGS, SMALL, raised_message, run_in_process
+from helpers import SETTINGS, SMALL, linux, options, raised_message, run_in_process
 from msgspec.structs import replace
 
 import rnn_scratch
+from rnn_scratch.cli.train import BarReport
 from rnn_scratch.runs import checkpoint, run_folder
 from rnn_scratch.runs.run_folder import RUN_FILE
 from rnn_scratch.system import files, records
+
+TRAIN = ("train", "--backend", "numpy", "--run", "r", *options(num_epochs=2, **SMALL))
+RESUME = ("train", "--resume", "r", "--num-epochs", 3)
 
 
 def train():
@@ -35,31 +39,119 @@ def test_training_ignores_a_folder_that_cannot_be_synced(monkeypatch, code):
 
 
 def test_replacing_a_file_is_retried(monkeypatch):
-    """Raise the error that Windows raises while another program reads the old file."""
-    original, errors = os.replace, [PermissionError(), PermissionError()]
+    """Raise the error that a file system raises while another program holds the old file."""
+    busy = OSError(errno.EBUSY, "Device or resource busy")
+    original, errors = os.replace, [busy, busy]
 
     def replace_later(source, target):
         if errors:
             raise errors.pop()
         original(source, target)
 
-    monkeypatch.setattr(files, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(files, "RETRY_INTERVAL", 0.01)
     monkeypatch.setattr(os, "replace", replace_later)
     files.replace(Path("file"), b"new")
     assert Path("file").read_bytes() == b"new"
-    errors += [PermissionError(errno.EACCES, "Permission denied")] * 100
+    monkeypatch.setattr(files, "RETRY_SECONDS", 0.1)
+    errors += [busy] * 1000
+    message = raised_message(files.replace, Path("file"), b"newer")
+    assert message == "file could not be written: Device or resource busy."
+    errors[:] = [PermissionError(errno.EACCES, "Permission denied")]
     message = raised_message(files.replace, Path("file"), b"newer")
     assert message.startswith("file could not be written: Permission denied.\nCopy the folder")
     assert os.listdir() == ["file"]
 
 
-def test_training_without_locks_warns(monkeypatch):
-    def acquire(lock):
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_training_without_locks_prints_a_warning(monkeypatch, capsys, code):
+    def flock(file, operation):
+        raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
-    with pytest.warns(UserWarning, match="r cannot be locked"):
-        train()
+    monkeypatch.setattr("fcntl.flock", flock)
+    for command in (TRAIN, RESUME):
+        result = run_in_process(capsys, *command).assert_exit(err="")
+        assert "Could not lock r. Do not run two commands on it at once.\n" in result.out
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")  # pytest resets the filters
+def test_marker_in_place_of_a_lock_is_named(monkeypatch, capsys):
+    """Train where `flock` is missing: filelock writes a marker, which a crash leaves behind."""
+
+    def flock(file, operation):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    result = run_in_process(capsys, *TRAIN).assert_exit(err="")
+    assert "Could not lock" not in result.out
+    Path("r", files.LOCK).write_text("1\nanother-computer\n")
+    result = run_in_process(capsys, *RESUME)
+    result.assert_error("trained by another session", f"delete {Path('r', files.LOCK)}.")
+    Path("r", files.LOCK).unlink()
+    run_in_process(capsys, *RESUME).assert_exit(err="")
+
+
+def test_exact_training_does_not_read_the_text_again(capsys, monkeypatch):
+    Path("t.txt").write_text("the clock and the tide. " * 60)
+    original = BarReport.started
+
+    def started(report, event):
+        original(report, event)
+        Path("t.txt").unlink()
+
+    monkeypatch.setattr(BarReport, "started", started)
+    sizes = {"num_hiddens": 24, "num_steps": 30, "batch_size": 4, "max_tokens": 400}
+    settings = {**sizes, "num_epochs": 1, "sigma": 1, "lr": 0.1}
+    train = ("train", "--backend", "numpy", "--exact", "--text", "t.txt", *options(**settings))
+    result = run_in_process(capsys, *train).assert_exit(err="")
+    assert result.out.count("rounding errors in the state grow") == 2  # before and after training
+    assert "digest" in result.out
+
+
+def test_resumed_run_remembers_where_its_text_is():
+    Path("a.txt").write_text("the clock and the tide. " * 60)
+    run = rnn_scratch.train("numpy", run="r", text="a.txt", num_epochs=1, **SETTINGS)
+    Path("a.txt").rename("b.txt")
+    resumed = rnn_scratch.resume("r", 2, text="b.txt")
+    assert resumed.record.text.origin == str(Path("b.txt").absolute())
+    assert rnn_scratch.evaluate("r").source.endswith("b.txt (training text)")
+    # If a session is killed before it writes the checkpoint, only the record has the new path.
+    records.write(Path("r", RUN_FILE), replace(resumed.record, text=run.record.text))
+    assert len(rnn_scratch.resume("r", 3, text="b.txt").history) == 3
+
+
+@linux
+def test_name_that_is_not_utf8_is_recorded(capsys):
+    path = os.fsdecode(b"\xff.txt")
+    Path(path).write_text("the clock and the tide. " * 60)
+    folder = os.fsdecode(b"r\xff")
+    run = rnn_scratch.train("numpy", run=folder, text=path, num_epochs=1, **SETTINGS)
+    assert run.record.text.origin.endswith("\\udcff.txt")
+    assert "If you have this text elsewhere" in raised_message(rnn_scratch.resume, folder, 2)
+    assert len(rnn_scratch.resume(folder, 2, text=path).history) == 2
+
+
+def test_home_folder_is_expanded(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    Path("home").mkdir()
+    Path("home", "t.txt").write_text("the clock and the tide. " * 60)
+    text = ("--text=~/t.txt", *options(num_epochs=1, **SETTINGS))
+    run_in_process(capsys, "train", "--backend=numpy", "--run=~/x", *text).assert_exit()
+    assert Path("home", "x", RUN_FILE).exists()
+    for path in ("~/x", f"~/x/{checkpoint.FILE}", Path("~/x")):
+        assert rnn_scratch.predict(path)
+    assert len(rnn_scratch.resume("~/x", 2).history) == 2
+    assert [*Path().iterdir()] == [Path("home")]
+
+
+def test_path_with_nul_is_refused():
+    for call in (
+        partial(rnn_scratch.predict, "a\0b"),
+        partial(rnn_scratch.resume, "a\0b", 2),
+        partial(rnn_scratch.train, "numpy", run="a\0b", **SMALL),
+        partial(rnn_scratch.train, "numpy", text="a\0b"),
+    ):
+        assert raised_message(call) == "The path 'a\\x00b' contains a NUL character.\nRemove it."
 
 
 def test_error_of_a_moved_text_names_the_run(capsys):
@@ -70,7 +162,7 @@ def test_error_of_a_moved_text_names_the_run(capsys):
         result = run_in_process(capsys, *command)
         result.assert_error(
             f"run in r was trained on the text {Path('t.txt').absolute()}",
-            "pass its path as `text`",
+            "pass its path as `--text`",
         )
         run_in_process(capsys, *command, "--text", "new.txt").assert_exit()
 
@@ -101,6 +193,23 @@ def test_link_in_a_received_run_is_not_followed():
     lock.symlink_to("../victim")
     assert "r cannot be locked" in raised_message(rnn_scratch.resume, "r", 4)
     assert Path("victim").read_bytes() == content
+
+
+def test_text_that_was_edited_is_named(capsys):
+    Path("t.txt").write_text("the clock and the tide. " * 60)
+    rnn_scratch.train("numpy", run="r", text="t.txt", num_epochs=1, **SETTINGS)
+    Path("t.txt").write_text("the clock and the wide. " * 60)
+    result = run_in_process(capsys, *RESUME)
+    result.assert_error(f"{Path('t.txt').absolute()} has changed since the run was started.")
+
+
+def test_line_ends_changed_by_git_are_accepted():
+    train()
+    for name in (run_folder.HISTORY, RUN_FILE):
+        path = Path("r", name)
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert len(rnn_scratch.resume("r", 3).history) == 3
+    assert b"\r" not in Path("r", run_folder.HISTORY).read_bytes()
 
 
 def test_folder_without_a_record_is_reused():

@@ -1,6 +1,7 @@
 """Failing and silent child processes end with an error that names the reason."""
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -8,8 +9,19 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from helpers import CLONE, is_running, python_path, raised_message, start, wait_until
+from helpers import (
+    CLONE,
+    SMALL,
+    is_running,
+    options,
+    python_path,
+    raised_message,
+    run_subprocess,
+    start,
+    wait_until,
+)
 
+import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.errors import NotSupportedError, RNNScratchError
 from rnn_scratch.system import processes
@@ -20,14 +32,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the children ar
 ENVIRONMENT = python_path(Path(__file__).parent, CLONE / "tests", *sys.path)
 
 
-def ask(function, *arguments, timeout=60):
-    calls = {"": partial(function, *arguments)}
-    with processes.start(calls, timeout, ENVIRONMENT) as (_, answers):
-        for _, answer in answers:
-            if isinstance(answer, RNNScratchError):
-                raise answer
-            if answer is not None:
-                yield answer
+ask = partial(processes.ask, timeout=60, environment=ENVIRONMENT)
 
 
 def square(*values: float) -> Iterator[tuple[str, float]]:
@@ -97,7 +102,7 @@ def test_silent_child_is_stopped(python_script):
     python_script("echo $$ > child; exec sleep 1000")
     values = [1.0] * 2**17  # exceeds the capacity of a pipe
     error = raised_message(list, ask(square, *values, timeout=3))
-    assert "no answer within 3 s" in error
+    assert "timed out after 3 s" in error
     wait_until(lambda: not is_running(Path("child").read_text()))
 
 
@@ -144,6 +149,21 @@ def test_child_ends_with_its_parent(tmp_path, name):
         process.send_signal(getattr(signal, name))  # signals the parent, not its process group
         process.communicate(timeout=60)
     wait_until(lambda: not is_running(pid))
+
+
+def test_current_folder_hides_no_module():
+    """Run in a folder with a student's `random.py` and with another package `rnn_scratch`."""
+    for name in ("random", "queue", "tempfile"):
+        Path(f"{name}.py").write_text("raise SystemExit('imported from the current folder')")
+    train = ("train", "--backend", "numpy", "--epochs", "1", *options(**SMALL))
+    run_subprocess(*train).assert_exit()
+    Path("rnn_scratch").mkdir()
+    Path("rnn_scratch", "__init__.py").write_text("raise SystemExit('another package')")
+    assert registry.probes(["numpy"])["numpy"].devices == ["cpu"]
+    # A clone of the project has the same `__main__.py`, but its backends are in another folder.
+    Path("rnn_scratch", "__init__.py").write_text("")
+    shutil.copy(Path(rnn_scratch.__file__).with_name("__main__.py"), "rnn_scratch")
+    run_subprocess(*train).assert_exit()
 
 
 def test_backends_that_cannot_be_probed_are_skipped(python_script):
