@@ -27,9 +27,8 @@ from .screen import Screen
 def show(function: str, backends: str | None, model: str, diff: tuple[str, str] | None) -> None:
     """Show the source of FUNCTION in several backends, in columns.
 
-    FUNCTION is step, forward, clip, predict, or any other function of a backend. On a narrow
-    terminal, other backends are shown as differences from the first backend. Names may include the
-    variant: `show forward --diff torch torch:fast` compares optimized with plain code.
+    FUNCTION is step, forward, clip, predict, or any other function of a backend. Names may include
+    the variant: `show forward --diff torch torch:fast` compares optimized with plain code.
     """
     if backends is not None and diff:
         raise RNNScratchError(
@@ -75,7 +74,7 @@ def _unknown(function: str, note: str, variants: Sequence[str]) -> RNNScratchErr
     close = difflib.get_close_matches(function, names, 1)
     contract = ", ".join(source_code.CONTRACT)
     hint = f"Did you mean {close[0]}?" if close else f"Use one of: {contract}."
-    return RNNScratchError(f"{', '.join(variants)}: no function is called {function!r}.", hint)
+    return RNNScratchError(f"Unknown function {function!r}.", hint)
 
 
 def _print(name: str, sources: Definitions, diff: bool) -> None:

@@ -27,7 +27,9 @@ def functions(
     """
     iterators = [iter(lines) for lines in line_lists]
     for row in align_all(names):
-        yield align_all([[] if name is None else next(it) for name, it in zip(row, iterators)])
+        yield align_all(
+            [[] if name is None else next(lines) for name, lines in zip(row, iterators)]
+        )
 
 
 def align_all(sources: Sequence[list[str]]) -> list[Row]:

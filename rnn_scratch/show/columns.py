@@ -1,5 +1,6 @@
-"""Print sources in columns on a terminal; corresponding lines share a row, and long lines wrap."""
+"""Show sources in columns; corresponding lines share a row, and long lines wrap."""
 
+import io
 import itertools
 import re
 import textwrap
@@ -17,29 +18,35 @@ from .source_code import Definition
 MIN_WIDTH = 58  # minimum column width in characters; two columns fit in 120
 GAP = 3  # width of the gap between columns, which may contain a mark
 HANG = 8  # indentation of continuation lines; larger than a block's indentation of 4
+HIGHLIGHT = "#ffe9a8"  # background of lines that differ, in HTML
 Definitions = Mapping[str, list[Definition]]  # a function and its helpers, by variant
 Line = tuple[Text, int]  # text, and indentation of its continuation lines
+# Without styles, as on GitHub, columns stay aligned, because the text is preformatted.
+HTML = (
+    '<pre style="background: #fff; color: #1f2328; font-family: monospace; line-height: 1.3; '
+    'overflow-x: auto; padding: 0.8em; text-align: left; white-space: pre">{code}</pre>'
+)
 
 
 def show(screen: Console, name: str, definitions: Definitions, marked: bool = False) -> None:
     """Print the definitions in as many columns as the screen's width permits.
 
-    If only one column fits, print the first source completely, and then the differences between it
-    and every other source. With `marked`, mark the differences between two sources like sdiff.
+    With `marked`, mark the differences between two sources like sdiff.
     """
     screen.rule(Text(name, "bold"))
-    num_columns = 2 if marked else (screen.width + GAP) // (MIN_WIDTH + GAP)
+    num_columns = 2 if marked else max(1, (screen.width + GAP) // (MIN_WIDTH + GAP))
     variants = list(definitions)
-    if num_columns < 2:
-        reference, *rest = variants
-        screen.print(_table(screen, {reference: definitions[reference]}, marked))
-        for variant in rest:
-            screen.print()
-            screen.print(_differences(screen, reference, variant, definitions))
-        return
     for start in range(0, len(variants), num_columns):
         columns = {name: definitions[name] for name in variants[start : start + num_columns]}
         screen.print(_table(screen, columns, marked))
+
+
+def render_html(definitions: Definitions) -> str:
+    """Return the definitions in columns as HTML; marks show differences from the first column."""
+    width = len(definitions) * (MIN_WIDTH + GAP) - GAP
+    screen = Console(file=io.StringIO(), record=True, width=width, force_jupyter=False)
+    screen.print(_table(screen, definitions, marked=True, is_html=True))
+    return screen.export_html(code_format=HTML, inline_styles=True)
 
 
 def location(definitions: list[Definition]) -> str:
@@ -51,7 +58,7 @@ def location(definitions: list[Definition]) -> str:
     return f"{file}:{first.line}"
 
 
-def _table(screen: Console, definitions: Definitions, marked: bool) -> Table:
+def _table(screen: Console, definitions: Definitions, marked: bool, is_html: bool = False) -> Table:
     # Corresponding lines share a row; an empty row separates two functions.
     functions = list(alignment.align_definitions(list(definitions.values())))
     longest = max(len(line or "") for rows in functions for row in rows for line in row)
@@ -60,41 +67,26 @@ def _table(screen: Console, definitions: Definitions, marked: bool) -> Table:
     for variant, parts in definitions.items():
         if table.columns:
             table.add_column(width=GAP)
-        table.add_column(f"{variant}  {location(parts)}", width=width, overflow="fold")
+        title = variant if is_html else f"{variant}  {location(parts)}"
+        table.add_column(title, width=width, overflow="fold")
     for rows in functions:
         if table.rows:
             table.add_row()
-        for row, cells in zip(rows, zip(*(_python(column) for column in zip(*rows)))):
-            mark, (first, *rest) = _mark(*row) if marked else "", _fold(cells, width)
-            table.add_row(first, *(part for cell in rest for part in (mark, cell)))
+        for row, cells in zip(rows, zip(*(_python(column, is_html) for column in zip(*rows)))):
+            first, *rest = _fold(cells, width)
+            marks = [_mark(row[0], line) if marked else "" for line in row[1:]]
+            for mark, cell in zip(marks, rest):
+                if mark and is_html:
+                    cell.stylize(f"on {HIGHLIGHT}")
+            table.add_row(first, *(part for pair in zip(marks, rest) for part in pair))
     return table
 
 
-def _differences(screen: Console, reference: str, variant: str, definitions: Definitions) -> Table:
-    # Return a table of the lines that differ, after the first line of each differing function.
-    names = [definition.name for definition in definitions[variant]]
-    missing_names = [part.name for part in definitions[reference] if part.name not in names]
-    width = screen.width - GAP
-    table = Table(box=None, padding=0, pad_edge=False)
-    table.add_column(width=GAP)
-    table.add_column(f"{variant}  {location(definitions[variant])}", width=width, overflow="fold")
-    table.add_row("", f"# compared with {reference}: | changed, > added, < missing")
-    if missing_names:
-        table.add_row("", f"# without {', '.join(missing_names)}")
-    for rows in alignment.align_definitions([definitions[reference], definitions[variant]]):
-        marks = [_mark(*row) for row in rows]
-        cells = _python([left if right is None else right for left, right in rows])
-        if any(marks) and any(right is not None for _, right in rows):
-            for index, (mark, cell) in enumerate(zip(marks, cells)):
-                if mark or index == 0:
-                    table.add_row(mark, *_fold([cell], width))
-    return table
-
-
-def _python(lines: Sequence[str | None]) -> Iterator[Line]:
+def _python(lines: Sequence[str | None], is_html: bool = False) -> Iterator[Line]:
     # Highlight lines in the terminal's own colors, which suit light and dark backgrounds.
     source = "\n".join(line for line in lines if line is not None)
-    syntax = Syntax(source, "python", theme="ansi_dark", background_color="default")
+    theme = "ansi_light" if is_html else "ansi_dark"
+    syntax = Syntax(source, "python", theme=theme, background_color="default")
     highlighted, quotes = iter(syntax.highlight(source).split("\n")), 0
     for line in lines:
         is_prose = line is not None and (quotes % 2 or line.lstrip().startswith('"""'))
@@ -122,7 +114,8 @@ def _breaks(line: str, width: int, hang: int) -> list[int]:
     # Return the indices of words at which to break a line, preferably before a trailing comment.
     if len(line) <= width:
         return []
-    code, _, comment = line.partition("  # ")
+    is_comment = line.lstrip().startswith("#")
+    code, _, comment = (line, "", "") if is_comment else line.partition("  # ")
     indent = _indent(line, width, hang)
     wrapper = textwrap.TextWrapper(
         width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False

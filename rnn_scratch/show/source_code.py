@@ -89,7 +89,7 @@ def tree(path: Path) -> ast.Module:
         return _parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
         raise RNNScratchError(
-            f"{path}, line {error.lineno}, is not Python: {error.msg}."
+            f"Syntax error in {path}, line {error.lineno}: {error.msg}."
         ) from error
 
 

@@ -1,12 +1,14 @@
 """Function sources from the backends' files, and the `show` command, which prints them."""
 
+import html
+import re
 from pathlib import Path
 
 import pytest
 from helpers import CLONE, install_packages, run_in_process, run_subprocess
 
 from rnn_scratch import contract, registry
-from rnn_scratch.show import alignment, source_code
+from rnn_scratch.show import alignment, columns, source_code
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def test_helpers_follow_the_function_that_uses_them(capsys):
 def test_backend_without_source_is_skipped_unless_named(tmp_path):
     env = install_packages(tmp_path / "site", {"broken": "def step(:\n"})
     command = ("show", "step", "--backends", "broken")
-    run_subprocess(*command, env=env).assert_error("__init__.py, line 1", "not Python")
+    run_subprocess(*command, env=env).assert_error("__init__.py, line 1", "Syntax error")
     package = tmp_path / "site" / "broken_rnn"
     (package / "__init__.py").rename(tmp_path / "site" / "broken_rnn.py")
     package.rmdir()
@@ -105,16 +107,6 @@ def test_terminal_width_determines_the_number_of_columns(show_lines, width, rows
     assert all(name in " ".join(heads) for name in registry.BUILTIN_BACKENDS)
     # A title gives the line number of the first line shown, where the cell function starts.
     assert f"scratch.py:{source_code.find('numpy', 'rnn')[0].line} " in heads[0] + " "
-
-
-def test_narrow_terminal_shows_the_first_source_and_differences(show_lines):
-    lines = [line.rstrip() for line in show_lines(80, "rnn", "--backends", "numpy,torch")]
-    end = lines.index("", lines.index("    return (h,)"))
-    assert "".join("".join(lines[2:end]).split()) == "".join(source_of("numpy", "rnn").split())
-    head, legend, *lines = lines[end + 1 :]
-    assert head.startswith("   torch  backends/torch/scratch.py:")
-    assert legend == "   # compared with numpy: | changed, > added, < missing"
-    assert "torch.tanh(" in next(line for line in lines if line.startswith(" | "))
 
 
 @pytest.mark.parametrize("width", [30, 64, 120])
@@ -153,3 +145,19 @@ def test_lines_are_aligned():
         ("cut", "cut", None),
         (None, None, "(1)"),
     ]
+
+
+@pytest.mark.parametrize("names", [("torch", "tensorflow"), registry.BUILTIN_BACKENDS])
+@pytest.mark.parametrize("function", ["step", "gradients", "train_epoch"])
+def test_html_has_aligned_columns(names, function):
+    page = columns.render_html({name: source_code.find(name, function) for name in names})
+    heading, *lines = html.unescape(re.sub("<[^>]*>", "", page)).split("\n")
+    starts = [heading.index(name) for name in names]
+    for name, start, end in zip(names, starts, [*starts[1:], None]):
+        end = end and end - columns.GAP
+        words = " ".join(line[start:end] for line in lines).split()
+        assert words == source_code.join(source_code.find(name, function)).split()
+    marks = {line[start - columns.GAP : start].strip() for line in lines for start in starts[1:]}
+    assert marks <= {"", "|", "<", ">"}
+    assert "|" in marks or function == "train_epoch"
+    assert (f"background-color: {columns.HIGHLIGHT}" in page) == bool(marks & {"|", ">"})
