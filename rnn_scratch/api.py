@@ -1,17 +1,20 @@
 """The Python API: `train`, `resume`, `predict` and `evaluate`, which the commands also call."""
 
 import contextlib
-import os
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from . import registry
 from .check import growth
 from .errors import RNNScratchError
-from .runs import inference, run_folder, sessions
-from .runs.inference import Evaluation
+from .runs import presets, run_folder, sessions
+from .runs.inference import Evaluation as Evaluation
+from .runs.inference import evaluate as evaluate
+from .runs.inference import predict as predict
 from .runs.notebook_plot import LivePlot, notebook_shell
 from .runs.progress import LineReport
 from .runs.run import Run, resolve_run
@@ -19,22 +22,19 @@ from .runs.sessions import SessionSpec, resumed_settings
 from .settings import (
     Epochs,
     Flag,
-    Length,
     NonNegativeInt,
-    Positive,
-    Probability,
     Settings,
     Threads,
-    TopK,
-    Unknown,
+    Updates,
     Variant,
     require_settings,
     validate_arguments,
 )
+from .system import files
 from .text import books, dataset
-from .training.events import Event, Report
+from .training.events import Report
 from .training.runtime import Runtime
-from .workers import connect
+from .workers import WorkerGroup, connect
 
 
 def train(
@@ -43,28 +43,37 @@ def train(
     corpus: str | None = None,
     text: str | Path | None = None,
     model: Variant = "scratch",
-    device: str = "auto",
+    device: str = "cpu",
     threads: Threads | None = None,
     eager: Flag = False,
     patience: NonNegativeInt = 0,
+    num_updates: Updates | None = None,
     run: str | Path | None = None,
     report: Report | Callable[[str], object] | None = None,
     **settings: Any,
 ) -> Run | None:
     """Train a new model and save its record, curve and checkpoint in a run folder.
 
+    For example, to train on a text file for about 3,500 updates with NumPy::
+
+        run = rnn_scratch.train("numpy", text="mine.txt", num_updates=3500, normalize="none")
+
     Args:
-        backend: Name of the backend. Default: "torch", or "numpy" if PyTorch is not installed.
-        corpus: Name of a built-in or downloadable text. Default: *The Time Machine*, or the
-            built-in text if the book is unavailable.
+        backend: Name of the backend. Default: torch, or numpy if PyTorch is not installed.
+        corpus: Name of a text: time-machine, war-of-the-worlds, tiny-shakespeare (its 65 characters
+            need `normalize` none) or tide-clock (built in). Default: time-machine, or tide-clock if
+            the book is unavailable.
         text: Text file (UTF-8) to use instead of `corpus`.
-        model: Model variant: "scratch", "fast" or "concise".
-        device: "cpu", "cuda", "mps", or "auto" for the best available device.
+        model: Model variant: the plain implementation, the same model optimized by hand, or the
+            framework's built-in layers.
+        device: Device: cpu, cuda, mps, or auto for the best available device.
         threads: Number of threads (per worker). Default: depends on backend, network and workers.
         eager: Whether to run functions uncompiled, for debugging.
         patience: Stop after this number of epochs without a lower held-out loss; 0 trains all
             epochs. Requires `valid_share` or `valid_tokens`.
-        run: Folder to create. Default: a new dated folder under ``runs/``.
+        num_updates: Train for about this number of updates: for the nearest number of epochs,
+            instead of `num_epochs`.
+        run: Folder to create. Default: a new dated folder under runs/.
         report: Function that is called with each line of progress, or a `Report` that receives
             every event. Default: a live plot in a notebook, printed lines in an interactive
             session, nothing in a program.
@@ -82,7 +91,8 @@ def train(
     arguments = validate_arguments(train, locals())
     require_settings(settings, arguments)
     if (group := connect(arguments)) is not None and group.rank > 0:
-        return sessions.follow(group)
+        sessions.follow(group)
+        return None
     reporter = _reporter(report)
     if backend is None:
         backend = registry.default(reporter.log)
@@ -90,20 +100,28 @@ def train(
     requested = Settings(**settings)
     source = books.find(corpus, text, reporter.log)
     runtime = {name: arguments[name] for name in ("model", "device", "threads", "eager")}
+    requested = dataset.adapt_normalization(
+        requested, source, "normalize" in settings, reporter.log
+    )
+    if num_updates is not None and "num_epochs" in settings:
+        raise RNNScratchError(
+            "`num_updates` and `num_epochs` cannot be used together.", "Choose one."
+        )
+    if num_updates is not None:
+        num_epochs = presets.num_epochs(arguments["num_updates"], source, requested)
+        requested = replace(requested, num_epochs=num_epochs)
     spec = SessionSpec(
-        settings=dataset.adapt_normalization(
-            requested, source, "normalize" in settings, reporter.log
-        ),
+        settings=requested,
         text=source,
         runtime=Runtime(backend, **runtime),
-        folder=None if run is None else os.fspath(run),
+        folder=None if run is None else str(files.user_path(run)),
         patience=arguments["patience"],
     )
     if spec.settings.exact:
         with contextlib.suppress(RNNScratchError):  # training raises the error again
             for sentence in growth.digest_warnings(spec.settings, spec.text):
                 reporter.log(sentence)
-    return _run_with_report(sessions.train(spec, group), reporter)
+    return _run_with_report(spec, group, reporter)
 
 
 def resume(
@@ -149,7 +167,8 @@ def resume(
     arguments = validate_arguments(resume, locals())
     require_settings(settings, arguments)
     if (group := connect(arguments)) is not None and group.rank > 0:
-        return sessions.follow(group)
+        sessions.follow(group)
+        return None
     num_epochs, patience = arguments["num_epochs"], arguments["patience"]
     reporter = _reporter(report)
     has_text = corpus is not None or text is not None
@@ -169,108 +188,15 @@ def resume(
         resumes=True,
         patience=session.patience if patience is None else patience,
     )
-    return _run_with_report(sessions.train(spec, group), reporter)
+    return _run_with_report(spec, group, reporter)
 
 
-def predict(
-    run: Run | str | Path,
-    prefix: str | None = None,
-    length: Length = 50,
-    *,
-    temperature: Positive | None = None,
-    top_k: TopK | None = None,
-    top_p: Probability | None = None,
-    min_p: Probability | None = None,
-    seed: NonNegativeInt = 0,
-    unknown: Unknown = "error",
-    best: bool = False,
-    stream: Callable[[str], object] | None = None,
-    backend: str | None = None,
-    model: Variant | None = None,
-    device: str | None = None,
-    threads: Threads | None = None,
-    eager: Flag | None = None,
-) -> str:
-    """Generate text with a run's model.
-
-    Args:
-        run: A run, its folder, its short name, such as "last", or a checkpoint file.
-        prefix: Text to continue. Default: "time traveller ", or the most frequent character if the
-            vocabulary lacks these letters.
-        length: Number of characters to generate.
-        temperature: Sample characters from softmax(logits / temperature); the chapter's exponent α
-            is 1 / temperature. Default: 1 with `top_k`, `top_p` or `min_p`; otherwise, always
-            choose the most likely character.
-        top_k: Sample only from the k most likely characters.
-        top_p: Sample only from the smallest set of most likely characters whose probabilities add
-            up to at least this value.
-        min_p: Sample only from characters whose probability is at least this fraction of the
-            highest probability.
-        seed: Random seed for sampling.
-        unknown: "error" raises an error for characters that the vocabulary lacks; "skip" omits
-            them.
-        best: Whether to use the parameters after the epoch with the lowest held-out loss instead
-            of the latest parameters.
-        stream: Function that is called with the prefix, and with each character when it is chosen.
-        backend: Name of the backend. Default: the last session's backend.
-        model: Variant. Default: the last session's variant; with another backend, "scratch".
-        device: Device. Default: the best available device.
-        threads: Number of threads. Default: the last session's or, with another backend, `train`'s.
-        eager: Whether to run functions uncompiled.
-
-    Returns:
-        The prefix and the generated characters.
-
-    Raises:
-        RNNScratchError: If an argument is invalid, files of the run are missing or damaged, or the
-            prefix is empty or has unknown characters.
-    """
-    return inference.predict(**validate_arguments(predict, locals()))
-
-
-def evaluate(
-    run: Run | str | Path,
-    *,
-    corpus: str | None = None,
-    text: str | Path | None = None,
-    unknown: Unknown = "error",
-    best: bool = False,
-    backend: str | None = None,
-    model: Variant | None = None,
-    device: str | None = None,
-    threads: Threads | None = None,
-    eager: Flag | None = None,
-) -> Evaluation:
-    """Compute the loss of a run's model on a text, and the perplexities of two baselines.
-
-    Args:
-        run: A run, its folder, its short name, such as "last", or a checkpoint file.
-        corpus: Name of a text. Default: the run's text; the result then covers its training part
-            and, in the field `held_out`, its held-out part.
-        text: Text file (UTF-8) to use instead of `corpus`. It is normalized like the run's text.
-        unknown: How to treat unknown characters, as in `predict`.
-        best: Whether to use the parameters after the best epoch, as in `predict`.
-        backend: Name of the backend, as in `predict`.
-        model: Variant. Default: the last session's variant; with another backend, "scratch".
-        device: Device. Default: the best available device.
-        threads: Number of threads. Default: the last session's or, with another backend, `train`'s.
-        eager: Whether to run functions uncompiled.
-
-    Returns:
-        The mean loss, the perplexity and the baselines.
-
-    Raises:
-        RNNScratchError: If an argument is invalid, files of the run are missing or damaged, the
-            run's text has changed, or the text has fewer than two known characters.
-    """
-    return inference.evaluate(**validate_arguments(evaluate, locals()))
-
-
-def _run_with_report(events: Generator[Event, None, Run], report: Report) -> Run:
-    """Pass events to a report; return the generator's return value.
+def _run_with_report(spec: SessionSpec, group: WorkerGroup | None, report: Report) -> Run:
+    """Train, and pass the events of the session to a report.
 
     An exception raised by the report is thrown into the generator, so that the session records it.
     """
+    events = sessions.train(spec, group)
     try:
         event = next(events)
         while True:
@@ -281,7 +207,11 @@ def _run_with_report(events: Generator[Event, None, Run], report: Report) -> Run
             else:
                 event = next(events)
     except StopIteration as end:
-        return end.value
+        run: Run = end.value
+    if run.record.settings.exact:
+        for sentence in growth.digest_warnings(run.record.settings, spec.text, run.arrays):
+            report.log(sentence)
+    return run
 
 
 def _reporter(report: Report | Callable[[str], object] | None) -> Report:

@@ -282,13 +282,14 @@ class Backend:
         package: Name of the package that contains the modules.
         scratch: Module ``scratch``.
         machine: Functions of the module ``machine``, and defaults for those that it lacks.
-        deep: Module ``deep``, or None; likewise `exact`, `fast` and `concise`.
+        cells: Module ``cells``, or None; likewise `deep`, `exact`, `fast` and `concise`.
     """
 
     name: str
     package: str
     scratch: Any
     machine: Any
+    cells: Any = None
     deep: Any = None
     exact: Any = None
     fast: Any = None

@@ -43,6 +43,6 @@ def format_value(value: object, length: int = 500) -> str:
     """Return the repr of any value, truncated to `length` characters."""
     try:
         text = repr(value)
-    except Exception:  # an integer with thousands of digits, or a faulty __repr__
+    except ValueError:  # an integer with thousands of digits
         return f"a value of the type {type(value).__name__}"
     return truncate(text, length)

@@ -25,6 +25,7 @@ whether a processor rounds a product before adding it or uses fused multiply-add
 """
 
 import hashlib
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,8 @@ MIN_VALUE = 2.0**-100  # smaller slot values become 0, because some frameworks f
 def exact_update(update: Update) -> Update:
     """Return `update` for exact mode, with constants rounded to float32."""
     names = "lr", "weight_decay", "beta1", "beta2", "epsilon"
-    return update._replace(**{name: float(np.float32(getattr(update, name))) for name in names})
+    constants: dict[str, Any] = {n: float(np.float32(getattr(update, n))) for n in names}
+    return update._replace(**constants)
 
 
 def digest(arrays: Arrays) -> str:

@@ -102,7 +102,7 @@ def load(name: str) -> Backend:
 
 def assemble(name: str, package: Any) -> Backend:
     """Return the backend that a package implements; raise RNNScratchError if it is incomplete."""
-    modules = {module: getattr(package, module, None) for module in MODULES if module != "cells"}
+    modules = {module: getattr(package, module, None) for module in MODULES}
     missing_names = [  # names such as "scratch.step"
         f"{module_name}.{function.__name__}"
         for module_name, module in modules.items()

@@ -50,6 +50,8 @@ Units = Annotated[int, Meta(ge=1, le=MAX_UNITS)]
 Epochs = Annotated[int, Meta(ge=1, le=MAX_EPOCHS)]
 Threads = Annotated[int, Meta(ge=1, le=MAX_THREADS)]
 Length = Annotated[int, Meta(ge=1, le=MAX_CHARACTERS)]
+Updates = Annotated[int, Meta(ge=1, le=MAX_SEED)]
+Prefix = Annotated[str, Meta()]
 Unknown = Annotated[Literal["error", "skip"], Meta()]
 
 
@@ -108,8 +110,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     valid_share: Annotated[
         float,
         meta(
-            "Hold out this fraction at the end of the text, or of its first max_tokens characters. "
-            "Cannot be used together with valid_tokens.",
+            "Hold out this fraction at the end of the text, or of its first `max_tokens` "
+            "characters. Cannot be used together with `valid_tokens`.",
             ge=0,
             lt=1,
         ),
@@ -201,7 +203,8 @@ def validate(name: str, value: Any, annotation: Any) -> Any:
         text = text.replace(" to ", " and at most ") if "gt" in limits else text
         text = text.replace(" from ", " of at least ") if [*limits] == ["ge"] else text
     else:
-        text = "True or False" if base is bool else "one of " + ", ".join(get_args(base))
+        texts = {bool: "True or False", str: "a string"}
+        text = texts.get(base) or "one of " + ", ".join(get_args(base))
     text += ", or None" * optional
     raise RNNScratchError(f"`{name}` must be {text} (got {format_value(value)}).")
 

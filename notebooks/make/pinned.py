@@ -16,7 +16,7 @@ def main() -> None:
     """Write weighted sums of the reference's outputs, keyed by case and "function: output"."""
     sums: dict[str, dict[str, float]] = {}
     for draw in draws.draw_all():
-        case = draws.make_case("numpy", registry.load("numpy"), "scratch", draw)
+        case = draws.make_case(registry.load("numpy"), "scratch", draw)
         sums[draw.label] = {
             f"{result.function or case.function_name(check)}: {result.name}": results.weighted_sum(
                 case.to_arrays(result.value)

@@ -27,7 +27,7 @@ from rnn_scratch.text import books, dataset, minibatches, vocabulary
 from rnn_scratch.training import decoding
 from rnn_scratch.training.events import perplexity
 from rnn_scratch.training.runtime import Runtime
-from rnn_scratch.training.setup import prepare_run
+from rnn_scratch.training.setup import start_model
 
 from .lessons import NOTEBOOKS
 
@@ -68,8 +68,8 @@ def describe_network(folder: Path, prefix: str, dtype: str) -> dict[str, Any]:
     settings, text = saved.settings, books.load(saved.text.corpus)
     arrays = {name: array.astype(dtype) for name, array in saved.arrays.items()}
     saved = replace(saved, arrays=arrays)
-    setup = prepare_run(settings, Runtime("numpy"), arrays=saved.arrays)
-    scratch, model = setup.backend.scratch, setup.model
+    loaded = start_model(settings, Runtime("numpy"), len(saved.vocab), saved.arrays)
+    scratch, model = loaded.backend.scratch, loaded.model
     tokens = vocabulary.encode(prefix, saved.vocab)
     logits, _ = model.forward(tokens[None], model.state(1))
     written = scratch.predict(model, tokens.tolist(), LENGTH, decoding.greedy)

@@ -31,6 +31,6 @@ def main(file):
     """Measure n-gram models on the story and the long text, and write the record to `file`."""
     names = ("max_tokens", "valid_share", "normalize")
     settings = Settings(**{name: PRESETS["minute"][name] for name in names})
-    vocab, train, held_out = dataset.prepare(books.load(CORPUS), settings)
+    vocab, train, held_out, _ = dataset.prepare(books.load(CORPUS), settings)
     test = held_out[-len(split(CORPUS)[1]) :]
     write(file, {"tide-clock": measure(*lesson.text()), CORPUS: measure(vocab, train, test)})

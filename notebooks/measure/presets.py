@@ -24,7 +24,7 @@ import numpy as np
 import rnn_scratch
 from measure.measuring import rounded, spawn, write
 from rnn_scratch import registry
-from rnn_scratch.runs.presets import PRESETS, SAMPLE
+from rnn_scratch.runs.presets import PRESETS, SAMPLE, override
 from rnn_scratch.text import books
 
 CORPUS = "time-machine"  # the presets' default text
@@ -152,7 +152,7 @@ def main(file, *folders):
         arguments = {"corpus": CORPUS, **PRESETS[name]}
         results = [spawn(measure, arguments, backend, **ONE_THREAD) for backend in backends]
         record["presets"][name] = {"arguments": arguments, "trainings": results}
-    tried = [{**minute, **changes} for changes in TRIED]
+    tried = [override("minute", {"corpus": CORPUS, **changes}) for changes in TRIED]
     record["tried"] = [
         {"arguments": arguments, **spawn(measure, arguments, "torch", **ONE_THREAD)}
         for arguments in tried

@@ -7,7 +7,7 @@ import click
 from .. import registry
 from ..runs import run_folder
 from ..runs.progress import format_perplexity
-from ..runs.run import listing
+from ..runs.run import list_runs
 from ..runs.run_folder import Epoch, RunRecord
 from .screen import Screen
 
@@ -23,13 +23,13 @@ def runs(folder: str) -> None:
     `last` for the run whose session started last. The perplexities are from the last epoch.
     """
     parent = Path(folder)
-    entries = listing(parent, Screen(stderr=True).print_line)
+    entries = list_runs(parent, Screen(stderr=True).print_line)
     has_names = parent == run_folder.PARENT  # short names refer to this folder
     if entries:
         rows = [[str(entry[1].number) if has_names else "", *_cells(*entry)] for entry in entries]
         Screen().table(HEADING, rows, keys=2 if has_names else 1)
     else:
-        Screen().print_line(f"There are no readable runs in {folder}. Start one: rnn-scratch train")
+        Screen().print_line(f"No runs found in {folder}. Start one: rnn-scratch train")
 
 
 @click.command()

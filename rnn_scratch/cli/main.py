@@ -15,6 +15,7 @@ from .. import workers
 from ..errors import RNNScratchError
 from ..settings import START_WORKERS, SYNONYMS, closest, option_name
 from ..system import signals
+from .options import name_flags
 from .screen import Screen
 
 # Command modules; a module is imported when its command is called.
@@ -38,6 +39,8 @@ OUT_OF_MEMORY = re.compile(
 class Commands(click.Group):
     """The group of all commands, which imports only the module of the called command."""
 
+    called: click.Command | None = None
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands, sorted."""
         return sorted(COMMANDS)
@@ -52,6 +55,7 @@ class Commands(click.Group):
             return None
         module = importlib.import_module(f".{COMMANDS[cmd_name]}", __package__)
         command: click.Command = getattr(module, cmd_name)
+        self.called = command
         # The list of commands shows the whole first paragraph, which click would truncate.
         command.short_help, _, _ = inspect.cleandoc(command.help or "").partition("\n\n")
         return command
@@ -60,7 +64,7 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="rnn-scratch", prog_name="rnn-scratch")
 def cli() -> None:
-    """Train and use a recurrent language model from scratch, in several frameworks.
+    """Train and use recurrent language models implemented from scratch.
 
     For example:  rnn-scratch train --backend torch
     """
@@ -86,7 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error.show(message)
         _fail(message.getvalue().removesuffix("\n"), error.exit_code)
     except RNNScratchError as error:
-        _fail(f"Error: {error}", error.exit_code)
+        text = name_flags(str(error), cli.called) if cli.called else str(error)
+        _fail(f"Error: {text}", error.exit_code)
     except KeyboardInterrupt as error:
         sys.exit(signals.exit_code(error))
     except click.Abort as error:  # raised by click for a KeyboardInterrupt

@@ -1,8 +1,11 @@
-"""Options that several commands share."""
+"""Options of commands, derived from the settings and from the functions of the Python API."""
 
 import contextlib
+import inspect
+import re
 from collections.abc import Callable, Sequence
 from functools import reduce
+from types import NoneType
 from typing import Any, get_args
 
 import click
@@ -10,20 +13,22 @@ from click.core import ParameterSource
 from msgspec import structs
 
 from ..errors import RNNScratchError
-from ..settings import Settings, Threads, Variant, annotations, declaration, option_name, validate
+from ..settings import Settings, annotations, declaration, option_name, validate
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 ALIASES = {"num_epochs": ["--epochs"], "num_layers": ["--layers"]}
+METAVARS = {"text": "FILE", "run": "FOLDER"}  # other strings are NAMEs
 
 
 class Number(click.ParamType):
     """A click type for numbers of an annotated type."""
 
-    name = "number"
-
     def __init__(self, annotation: Any) -> None:
         """Store the annotated type; if it allows None, the text "none" means None."""
         self.annotation = annotation
+        base, limits, *_ = declaration(annotation)
+        is_fraction = base is float and min(limits.get("le", 2), limits.get("lt", 2)) <= 1
+        self.name = "N" if base is int else "P" if is_fraction else "X"  # placeholder in the help
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Convert text to a number, or to None."""
@@ -39,6 +44,8 @@ class Number(click.ParamType):
 def click_type(annotation: Any) -> click.ParamType:
     """Return the click type of an option, with an annotated type's limits or choices."""
     base = declaration(annotation).base
+    if base is str:
+        return click.STRING
     return Number(annotation) if base in (int, float) else click.Choice(get_args(base))
 
 
@@ -55,54 +62,70 @@ def options(*decorators: Decorator) -> Decorator:
 def settings_options(omit: Sequence[str] = (), **defaults: Any) -> Decorator:
     """Return a decorator that adds an option per setting; `defaults` overrides default values."""
     defaults = {**structs.asdict(Settings()), **defaults}
-    fields = annotations(Settings).items()
-    return options(*(_setting(n, kind, defaults[n]) for n, kind in fields if n not in omit))
+    fields = [pair for pair in annotations(Settings).items() if pair[0] not in omit]
+    return options(*(_option(n, a, declaration(a).description, defaults[n]) for n, a in fields))
 
 
-def _setting(name: str, annotation: Any, default: Any) -> Decorator:
-    names = [option_name(name), *ALIASES.get(name, ()), name]
-    help = declaration(annotation).description
-    if isinstance(default, bool):
-        return click.option(*names, is_flag=True, help=help)
-    text = f"{default:g}" if isinstance(default, float) else default
-    return click.option(*names, type=click_type(annotation), help=f"{help}  [default: {text}]")
+def function_options(function: Callable[..., Any]) -> Decorator:
+    """Return a decorator that adds an option for each keyword argument of an API function.
 
-
-def runtime_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options for backend, model, device and threads."""
+    The descriptions come from the section `Args` of its docstring.
+    """
+    texts = dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", inspect.getdoc(function) or "", re.M))
+    types = annotations(function)
     return options(
-        click.option(
-            "--backend",
-            help="Backend; `rnn-scratch backends` lists them.  "
-            "[default: the run's, or torch, or numpy without PyTorch]",
-        ),
-        option(
-            "--model",
-            Variant,
-            "Variant of the model: the plain implementation, the same model optimized by hand, or "
-            "the framework's built-in layers.  [default: the run's, or scratch]",
-        ),
-        click.option("--device", help="Device: cpu, cuda, mps, or auto for the best device."),
-        option("--threads", Threads, "Number of threads.  [default: the run's, or automatic]"),
-    )(command)
-
-
-def text_options(default: str = "time-machine, or tide-clock if that is unavailable") -> Decorator:
-    """Return a decorator that adds the options for a text; `default` describes the default."""
-    return options(
-        click.option(
-            "--corpus",
-            help="Text: time-machine, war-of-the-worlds, tiny-shakespeare (its 65 characters need "
-            "`normalize` none) or tide-clock (built in).  "
-            f"[default: {default}]",
-        ),
-        click.option("--text", metavar="FILE", help="UTF-8 text file to use instead of --corpus."),
+        *(
+            _option(name, types[name], " ".join(texts.get(name, "").split()), param.default)
+            for name, param in inspect.signature(function).parameters.items()
+            if param.default is not param.empty and "Callable" not in str(types[name])
+        )
     )
 
 
-best_option = click.option(
-    "--best", is_flag=True, help="Use the epoch with the lowest held-out loss."
-)
+def _option(name: str, annotation: Any, text: str, default: Any) -> Decorator:
+    # Adapt the description to the command line: "`top_k`" becomes "--top-k".
+    text = re.sub(r"(?<!`)`(\w+)`(?!`)", lambda match: option_name(match[1]), text)
+    text = re.sub("^Whether to (.)", lambda match: match[1].upper(), text)
+    text = re.sub(r"\s*Default: (.*)\.$", r"  [default: \1]", text)
+    if default is not None and not isinstance(default, bool):
+        shown = f"{default:g}" if isinstance(default, float) else default
+        text += f"  [default: {shown}]"
+    names = [option_name(name), *ALIASES.get(name, ()), name]
+    optional = NoneType in get_args(annotation)
+    annotation = get_args(annotation)[0] if optional else annotation
+    if not hasattr(annotation, "__metadata__"):
+        return click.option(*names, metavar=METAVARS.get(name, "NAME"), help=text)
+    if declaration(annotation).base is bool:
+        return click.option(*names, is_flag=True, help=text)
+    return click.option(*names, type=click_type(annotation), help=text)
+
+
+def name_flags(message: str, command: click.Command) -> str:
+    """Replace arguments in a message, such as `top_k`, by the command's options, such as `--top-k`.
+
+    An assignment, such as `unknown="skip"`, becomes `--unknown skip`.
+    """
+    flags = {param.name: param.opts[0] for param in command.params}
+
+    def replace(match: re.Match[str]) -> str:
+        flag, value = flags.get(match[1]), match[2]
+        return match[0] if flag is None else f"`{flag} {value}`" if value else f"`{flag}`"
+
+    return re.sub(r"`(\w+)(?:=\"?([\w.]+)\"?)?`", replace, message)
+
+
+def text_options() -> Decorator:
+    """Return a decorator that adds the options for a text."""
+    return options(
+        click.option(
+            "--corpus",
+            metavar="NAME",
+            help="Text: time-machine, war-of-the-worlds, tiny-shakespeare (use with "
+            "--normalize none) or tide-clock (built in).  "
+            "[default: time-machine, or tide-clock if the book is unavailable]",
+        ),
+        click.option("--text", metavar="FILE", help="UTF-8 text file to use instead of --corpus."),
+    )
 
 
 def separated(text: str) -> list[str]:

@@ -8,13 +8,12 @@ from ..play import page
 from ..runs import inference
 from ..runs.run import resolve_run
 from ..system import files
-from .options import best_option
 from .screen import Screen
 
 
 @click.command()
 @click.argument("run")
-@best_option
+@click.option("--best", is_flag=True, help="Use the epoch with the lowest held-out loss.")
 @click.option("--no-browser", is_flag=True, help="Write the page without opening it.")
 def play(run: str, best: bool, no_browser: bool) -> None:
     """Open RUN's network in the browser, as an HTML file that you can share.

@@ -8,37 +8,14 @@ import click
 from .. import api
 from ..runs.inference import Evaluation
 from ..runs.progress import format_nats, format_perplexity
-from ..settings import Length, NonNegativeInt, Positive, Probability, TopK, Unknown
 from ..system.terminal import printable
-from .options import best_option, option, options, runtime_options, specified, text_options
+from .options import function_options, specified
 from .screen import Screen
-
-inference_options = options(
-    best_option,
-    option("--unknown", Unknown, "How to treat unknown characters.  [default: error]"),
-    runtime_options,
-)
 
 
 @click.command()
 @click.argument("run")
-@click.option(
-    "--prefix",
-    help='Text to continue.  [default: "time traveller ", or the most frequent character]',
-)
-@option("--length", Length, "Number of characters to generate.  [default: 50]")
-@option(
-    "--temperature",
-    Positive,
-    "Sample at this temperature: values below 1 prefer likely characters, values above 1 make "
-    "unlikely characters more frequent.  [default: 1 with --top-k, --top-p or --min-p; otherwise "
-    "always choose the most likely character]",
-)
-@option("--top-k", TopK, "Sample only from the K most likely characters.")
-@option("--top-p", Probability, "Sample only from likely characters with this total probability.")
-@option("--min-p", Probability, "Sample only above this fraction of the highest probability.")
-@option("--seed", NonNegativeInt, "Random seed.  [default: 0]")
-@inference_options
+@function_options(api.predict)
 def predict(run: str, **options: Any) -> None:
     """Generate text from a prefix with RUN's model.
 
@@ -52,8 +29,7 @@ def predict(run: str, **options: Any) -> None:
 
 @click.command()
 @click.argument("run")
-@text_options("the run's, the training part and the held-out part separately")
-@inference_options
+@function_options(api.evaluate)
 def evaluate(run: str, **options: Any) -> None:
     """Compute the loss of RUN's model on a text, and the perplexities of two baselines.
 

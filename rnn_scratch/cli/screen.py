@@ -9,6 +9,8 @@ from rich.table import Table
 
 from ..system.terminal import printable
 
+MIN_WIDTH = 20
+
 
 class Screen(Console):
     """A console that escapes control characters on a terminal, but not in a file or a pipe."""
@@ -19,6 +21,8 @@ class Screen(Console):
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
         if not self.is_terminal:
             self.width = 10_000
+        elif self.width < MIN_WIDTH:  # some programs set COLUMNS to 0
+            self.width = MIN_WIDTH
 
     def print_line(self, line: str = "") -> None:
         """Print a line; on a terminal, wrap it at spaces and indent continuation lines."""

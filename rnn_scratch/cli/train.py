@@ -9,16 +9,13 @@ import click
 from rich import progress as bars
 
 from .. import api, exact
-from ..check import growth
 from ..errors import DivergenceError, RNNScratchError
 from ..runs import checkpoint, run_folder
-from ..runs.presets import PRESETS, SAMPLE
+from ..runs.presets import PRESETS, SAMPLE, override
 from ..runs.progress import LineReport, format_progress
 from ..runs.run import Run
-from ..settings import NonNegativeInt
-from ..text import dataset
 from ..training.events import Ended, Progress
-from .options import option, runtime_options, settings_options, specified, text_options
+from .options import function_options, name_flags, settings_options, specified
 from .screen import Screen
 
 
@@ -31,6 +28,10 @@ class BarReport(LineReport):
         columns, is_off = (bars.BarColumn(), "{task.description}"), not screen.is_terminal
         self.bar = bars.Progress(*columns, console=screen, transient=True, disable=is_off)
         self.task = self.bar.add_task("")
+
+    def log(self, line: str) -> None:
+        """Print a message."""
+        self.print(name_flags(line, train))
 
     def progress(self, event: Progress) -> None:
         """Update the bar or, without a terminal, print a line."""
@@ -53,7 +54,8 @@ GROUPS = {
     "Data": "corpus text normalize max_tokens valid_tokens valid_share batch_size num_steps "
     "sampling",
     "Model": "model cell num_hiddens num_layers embedding dropout sigma dtype exact",
-    "Training": "num_epochs optimizer lr schedule warmup weight_decay theta patience seed",
+    "Training": "num_epochs num_updates optimizer lr schedule warmup weight_decay theta patience "
+    "seed",
     "Run": "preset resume run backend device threads eager",
 }
 
@@ -71,26 +73,20 @@ class TrainCommand(click.Command):
 
 
 @click.command(cls=TrainCommand)
-@runtime_options
-@option(
-    "--patience", NonNegativeInt, "Stop after N epochs without a lower held-out loss (0: never)."
-)
+@function_options(api.train)
 @click.option(
     "--resume",
     metavar="RUN",
     help="Resume the run in this folder or with this short name (`rnn-scratch runs`), and train "
     "until --num-epochs, the total number of epochs.",
 )
-@click.option("--run", metavar="FOLDER", help="Run folder.  [default: a new folder in runs/]")
 @click.option(
     "--preset",
     type=click.Choice([*PRESETS]),
     help="Use a named set of options and print it. Other options override it. "
-    "chapter: the defaults; minute: readable text in a minute or two; shakespeare: a good network "
-    "for --corpus tiny-shakespeare in a few minutes.",
+    "chapter: the defaults; minute: readable text in a minute or two, from the built-in text; "
+    "shakespeare: a good network for tiny-shakespeare in a few minutes.",
 )
-@text_options()
-@click.option("--eager", is_flag=True, help="Run functions uncompiled, for debugging.")
 @settings_options()
 def train(resume: str | None, preset: str | None, **options: Any) -> None:
     """Train a model on a text and print text that it generates.
@@ -109,9 +105,9 @@ def train(resume: str | None, preset: str | None, **options: Any) -> None:
     try:
         if resume is None:
             if preset is not None:
-                values = (f"{name}={value}" for name, value in PRESETS[preset].items())
+                given, arguments = arguments, override(preset, arguments)
+                values = (f"{key}={arguments[key]}" for key in arguments if key not in given)
                 report.log(f"preset {preset}: {', '.join(values) or 'the defaults'}")
-                arguments = {**PRESETS[preset], **arguments}
             run = api.train(report=report, **arguments)
         elif preset is not None or "run" in arguments:
             problem = "`--resume` cannot be used together with `--preset` or `--run`."
@@ -141,15 +137,14 @@ def _results(run: Run) -> str:
     text = api.predict(run, best=run.best is not None, **options)
     if not run.record.settings.exact:
         return text
-    content = dataset.reload_and_verify(run.record.text, None)
-    doubts = growth.digest_warnings(run.record.settings, content, run.arrays)
-    return "\n".join([f"digest {exact.digest(run.arrays)}", *doubts, text])
+    return f"digest {exact.digest(run.arrays)}\n{text}"
 
 
 def _how_to_resume(folder: Path) -> str:
     # Describe the checkpoint of a stopped run and the command that resumes the run.
-    last, saved = run_folder.read(folder).settings.num_epochs, checkpoint.load(folder)
+    last, (saved, _) = run_folder.read(folder).settings.num_epochs, checkpoint.latest(folder)
+    assert saved is not None  # a session starts by saving a checkpoint
     if saved.epoch == last:  # a later step failed, such as plotting the curve
-        return f"The checkpoint of {saved.position}, the last one, is kept in {folder}."
+        return f"The checkpoint of {saved.position}, the last one, is in {folder}."
     line = shlex.join(["rnn-scratch", "train", "--resume", str(folder), "--num-epochs", str(last)])
-    return f"The checkpoint of {saved.position} is kept. To resume from there:\n{line}"
+    return f"Checkpoint saved at {saved.position}. To resume from there:\n{line}"

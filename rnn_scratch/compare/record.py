@@ -15,7 +15,7 @@ from ..errors import MAX_LENGTH, RNNScratchError
 from ..settings import Settings
 from ..system import records
 from ..system.host import Machine
-from ..system.records import ONE_LINE, Count, Line, Record, Versions
+from ..system.records import Count, Record, Versions
 from ..text.dataset import TextRecord
 
 COMPARISON_FILE = "comparison.json"
@@ -28,7 +28,7 @@ VARIED = {  # settings that can be varied, and their axis labels
     "threads": "threads",
 }
 Phase = Literal["training", "timing"]
-Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=ONE_LINE)]
+Name = Annotated[str, Meta(min_length=1, max_length=100)]
 Whole = Annotated[int, Meta(ge=0, le=2**53)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Divisor = Annotated[float, Meta(ge=1e-12, le=1e9)]
@@ -39,7 +39,7 @@ Perplexity = Annotated[float, Meta(ge=0.5, le=1.1e304)]  # maximum: exp(700)
 class Plan(Record, omit_defaults=False):
     """The plan of a comparison."""
 
-    device: Line = "cpu"
+    device: str = "cpu"
     threads: Count = 1
     repeats: Count = 5  # timing processes per candidate
     seeds: Count = 1  # training runs per candidate
@@ -70,7 +70,7 @@ class Plan(Record, omit_defaults=False):
 class Failure(Record):
     """The reason why a phase ended early for a candidate, at one value of the varied setting."""
 
-    reason: Line
+    reason: str
     kind: Literal["failed", "not offered"] = "failed"
     phase: Phase = "training"
     value: Count | None = None
@@ -79,7 +79,7 @@ class Failure(Record):
 class Ready(Record, tag=True):
     """The environment of a candidate whose model has been built."""
 
-    device: Line
+    device: str
     threads: Count
     machine: Machine
     versions: Versions
@@ -168,7 +168,7 @@ class Comparison(Record, kw_only=True):
 
     format: Annotated[int, Meta(ge=COMPARISON_FORMAT, le=COMPARISON_FORMAT)]
     command: Annotated[str, Meta(max_length=MAX_LENGTH)]
-    started: Line
+    started: str
     outcome: Literal["running", "finished", "interrupted"] = "running"
     machine: Machine
     load: Annotated[float, Meta(ge=0, le=1e9)] | None = None  # one-minute load average

@@ -61,7 +61,7 @@ def train(
     yield Trial(
         seed=settings.seed,
         checks_passed=checks_passed,
-        samples=training.predictions(setup),
+        samples=[training.sample(setup)],
     )
 
 

@@ -27,6 +27,7 @@ def network(saved: Checkpoint) -> dict[str, Any]:
         "options": {**options._asdict(), "num_states": options.num_states},
         "vocab": saved.vocab,
         "normalize": saved.settings.normalize,
+        "beginning": saved.text.beginning or saved.vocab[1],
         "params": {name: encode(saved.arrays[name]) for name in options.shapes()},
     }
 

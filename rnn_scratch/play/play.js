@@ -74,12 +74,6 @@
     return [...zeros, ...values.map((value) => value / max)];
   }
 
-  // Return the initial prefix: the default of `predict`, or the site's prefix.
-  function default_prefix(model) {
-    const text = model.expected?.prefix ?? "time traveller ";
-    return tokenize(text, model)[1].length ? model.vocab[1] : text;
-  }
-
   // Restart from the prefix with the selected network.
   function start() {
     stop();
@@ -254,7 +248,8 @@
     find("networks").append(make("label", {}, radio, ` ${value.toUpperCase()}`));
   }
   find("networks").hidden = choices.length < 2;
-  prefix.value = default_prefix(models[choices.at(-1)]);
+  const { expected, beginning } = models[choices.at(-1)];
+  prefix.value = expected?.prefix ?? beginning;
   find("colors").oninput = show;
   find("controls").onsubmit = (event) => event.preventDefault();
   find("controls").oninput = (event) => (event.target === temperature ? show() : start());

@@ -10,12 +10,12 @@ from ..training.events import Epoch
 
 INK = "#767676"  # contrast ratio 4.5 on white, and about 4 on typical dark pages
 MAX_VALUE = 1e200  # limit of plotted perplexities; with larger values, axis limits would overflow
-_INKS = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
-_GROUNDS = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
+_COLOR_KEYS = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+_BACKGROUND_KEYS = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
 # Matplotlib's settings for figures on light and dark pages.
 STYLE: dict[Any, Any] = {
-    **dict.fromkeys((*_INKS, "grid.color"), INK),
-    **dict.fromkeys(_GROUNDS, "none"),
+    **dict.fromkeys((*_COLOR_KEYS, "grid.color"), INK),
+    **dict.fromkeys(_BACKGROUND_KEYS, "none"),
     "legend.frameon": False,
     "text.parse_math": False,
 }

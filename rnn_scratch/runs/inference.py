@@ -8,6 +8,19 @@ import numpy as np
 from msgspec.structs import replace
 
 from ..errors import RNNScratchError
+from ..settings import (
+    Flag,
+    Length,
+    NonNegativeInt,
+    Positive,
+    Prefix,
+    Probability,
+    Threads,
+    TopK,
+    Unknown,
+    Variant,
+    validate_arguments,
+)
 from ..text import books, dataset, minibatches, vocabulary
 from ..training import decoding
 from ..training.events import EMPTY_EPOCH, perplexity
@@ -17,7 +30,7 @@ from . import checkpoint, run_folder
 from .checkpoint import Checkpoint
 from .run import Run, resolve_run
 
-PREFIX = "time traveller "
+RUNTIME = ("backend", "model", "device", "threads", "eager")  # fields that `load` overrides
 
 
 class Evaluation(NamedTuple):
@@ -44,7 +57,7 @@ def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[LoadedMod
     saved = checkpoint.load(run)
     if best:
         if not saved.best:
-            problem = f"{run} has no best epoch: it needs held-out text (`valid_share` 0.1)."
+            problem = f"{run} has no best epoch, because no text was held out (`valid_share`)."
             raise RNNScratchError(problem, "Omit `best` to use the latest state of the training.")
         progress: dict[str, Any] = {"epoch": saved.best_epoch, "incomplete": EMPTY_EPOCH}
         saved = replace(saved, arrays=saved.best, **progress)
@@ -60,37 +73,74 @@ def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[LoadedMod
 
 def predict(
     run: Run | str | Path,
-    prefix: str | None = None,
-    length: int = 50,
+    prefix: Prefix | None = None,
+    length: Length = 50,
     *,
-    temperature: float | None = None,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
-    seed: int = 0,
-    unknown: str = "error",
-    best: bool = False,
+    temperature: Positive | None = None,
+    top_k: TopK | None = None,
+    top_p: Probability | None = None,
+    min_p: Probability | None = None,
+    seed: NonNegativeInt = 0,
+    unknown: Unknown = "error",
+    best: Flag = False,
     stream: Callable[[str], object] | None = None,
-    **runtime: Any,
+    backend: str | None = None,
+    model: Variant | None = None,
+    device: str | None = None,
+    threads: Threads | None = None,
+    eager: Flag | None = None,
 ) -> str:
-    """Return the prefix and the `length` characters that a run's model generates after it.
+    """Generate text with a run's model.
 
-    Characters are sampled from softmax(logits / temperature), restricted by `top_k`, `top_p` and
-    `min_p`. Without these four arguments, the most likely character is chosen.
-    `stream` is called with the prefix, and with each character as soon as it is chosen.
+    For example, to continue a prefix with the latest run::
+
+        rnn_scratch.predict("last", "the ", 200, temperature=0.5)
+
+    Args:
+        run: A run, its folder, its short name, such as "last", or a checkpoint file.
+        prefix: Text to continue. Default: the first words of the run's text.
+        length: Number of characters to generate.
+        temperature: Sampling temperature: values below 1 prefer likely characters, values above 1
+            make unlikely characters more frequent. The chapter's exponent α is 1 / temperature.
+            Default: 1 with `top_k`, `top_p` or `min_p`; otherwise, always choose the most likely
+            character.
+        top_k: Sample only from the N most likely characters.
+        top_p: Sample only from the smallest set of most likely characters whose probabilities sum
+            to at least P.
+        min_p: Sample only from characters whose probability is at least P times the highest
+            probability.
+        seed: Random seed for sampling.
+        unknown: Treatment of characters that the vocabulary lacks: error, or skip to ignore them.
+        best: Whether to use the parameters after the epoch with the lowest held-out loss instead
+            of the latest parameters.
+        stream: Function that is called with the prefix, and with each character when it is chosen.
+        backend: Name of the backend. Default: the last session's backend.
+        model: Model variant. Default: the last session's variant; with another backend, scratch.
+        device: Device: cpu, cuda, mps, or auto for the best available device. Default: cpu.
+        threads: Number of threads. Default: the last session's number; with another backend,
+            automatic.
+        eager: Whether to run functions uncompiled, for debugging.
+
+    Returns:
+        The prefix and the generated characters.
+
+    Raises:
+        RNNScratchError: If an argument is invalid, files of the run are missing or damaged, or the
+            prefix is empty or has unknown characters.
     """
-    loaded, saved = load(resolve_run(run), best, **runtime)
-    if prefix is None:
-        prefix = PREFIX if set(PREFIX) <= set(saved.vocab) else saved.vocab[1]
+    arguments = validate_arguments(predict, locals())
+    loaded, saved = load(resolve_run(run), best, **{name: arguments[name] for name in RUNTIME})
+    beginning = saved.text.beginning or saved.vocab[1]
+    prefix = beginning if prefix is None else prefix
     tokens = vocabulary.encode(prefix, saved.vocab, unknown).tolist()
     if not tokens:
         raise RNNScratchError(
             "The prefix is empty: the model needs at least one character to start from.",
-            'Pass a `prefix` such as "time traveller ".',
+            f"Pass a `prefix` such as {beginning!r}.",
         )
     if any(value is not None for value in (temperature, top_k, top_p, min_p)):
-        temperature = 1.0 if temperature is None else temperature
-        choose_token = decoding.sampler(temperature, seed, top_k, top_p, min_p)
+        values = {name: arguments[name] for name in ("seed", "top_k", "top_p", "min_p")}
+        choose_token = decoding.sampler(arguments["temperature"] or 1.0, **values)
     else:
         choose_token = decoding.greedy
     write = stream or (lambda text: None)
@@ -102,7 +152,9 @@ def predict(
         return token
 
     with np.errstate(all="ignore"):
-        outputs = loaded.backend.scratch.predict(loaded.model, tokens, length, choose_and_write)
+        outputs = loaded.backend.scratch.predict(
+            loaded.model, tokens, arguments["length"], choose_and_write
+        )
     return vocabulary.decode(outputs, saved.vocab)
 
 
@@ -111,20 +163,49 @@ def evaluate(
     *,
     corpus: str | None = None,
     text: str | Path | None = None,
-    unknown: str = "error",
-    best: bool = False,
-    **runtime: Any,
+    unknown: Unknown = "error",
+    best: Flag = False,
+    backend: str | None = None,
+    model: Variant | None = None,
+    device: str | None = None,
+    threads: Threads | None = None,
+    eager: Flag | None = None,
 ) -> Evaluation:
-    """Evaluate a run's model on a text, which is normalized like the run's text.
+    """Compute the loss of a run's model on a text, and the perplexities of two baselines.
 
-    Without `corpus` and `text`, evaluate on the run's text: on the training part and, in the field
-    `held_out`, on the held-out part.
+    For example, to print the perplexity of the latest run on the built-in text::
+
+        print(rnn_scratch.evaluate("last", corpus="tide-clock", unknown="skip").perplexity)
+
+    Args:
+        run: A run, its folder, its short name, such as "last", or a checkpoint file.
+        corpus: Name of a text: time-machine, war-of-the-worlds, tiny-shakespeare or tide-clock.
+            Default: the run's text; the result then covers its training part and, separately, its
+            held-out part.
+        text: Text file (UTF-8) to use instead of `corpus`. It is normalized like the run's text.
+        unknown: Treatment of characters that the vocabulary lacks, as in `predict`: error or skip.
+        best: Whether to use the parameters after the best epoch, as in `predict`.
+        backend: Name of the backend. Default: the last session's backend.
+        model: Model variant. Default: the last session's variant; with another backend, scratch.
+        device: Device, as in `predict`. Default: cpu.
+        threads: Number of threads. Default: the last session's number; with another backend,
+            automatic.
+        eager: Whether to run functions uncompiled, for debugging.
+
+    Returns:
+        The mean loss, the perplexity and the baselines; the field `held_out` contains the result
+        on the held-out part of the run's text.
+
+    Raises:
+        RNNScratchError: If an argument is invalid, files of the run are missing or damaged, the
+            run's text has changed, or the text has fewer than two known characters.
     """
-    loaded, saved = load(resolve_run(run), best, **runtime)
+    arguments = validate_arguments(evaluate, locals())
+    path = resolve_run(run)
+    loaded, saved = load(path, best, **{name: arguments[name] for name in RUNTIME})
     record = saved.text
     if corpus is None and text is None:
-        content = run_folder.reload_text(resolve_run(run), record)
-        prepared = dataset.prepare(content, saved.settings)
+        prepared = dataset.prepare(run_folder.reload_text(path, record), saved.settings)
         name = f"the first {record.train_tokens:,} characters of {_name(record)} (training text)"
         result = _evaluation(loaded, saved, prepared.train, name)
         if not record.valid_tokens:

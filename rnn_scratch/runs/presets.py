@@ -2,17 +2,48 @@
 
 from typing import Any
 
-# Arguments shared by the presets that train on a whole text.
+from ..settings import Settings
+from ..text import books, dataset
+
+# Arguments shared by the presets that train on a whole text. On short texts, the held-out loss soon
+# rises, and training stops early.
 COMMON = dict(model="fast", cell="lstm", optimizer="adam", schedule="cosine", warmup=50)
 COMMON |= dict(sigma=0.05, max_tokens=0, valid_share=0.1, normalize="none", num_steps=20, lr=0.005)
+COMMON |= dict(patience=5)
 #: Arguments for `train` by preset name.
 PRESETS: dict[str, dict[str, Any]] = {
     "chapter": {},
-    "minute": dict(COMMON, num_hiddens=256, batch_size=16, dropout=0.3, num_epochs=7),
+    "minute": dict(
+        COMMON, corpus=books.BUILT_IN, num_hiddens=256, batch_size=16, dropout=0.3, num_updates=3500
+    ),
     "shakespeare": dict(
-        COMMON, corpus="tiny-shakespeare", embedding=64, num_hiddens=384, dropout=0.1, num_epochs=2
+        COMMON,
+        corpus="tiny-shakespeare",
+        embedding=64,
+        num_hiddens=384,
+        dropout=0.1,
+        num_updates=3000,
     ),
 }
 
 # Arguments of the `predict` call that generates the text printed at the end of the `train` command.
 SAMPLE: dict[str, Any] = {"length": 300, "temperature": 0.5, "seed": 1}
+
+
+def override(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return a preset's arguments for `train`, overridden by `arguments`.
+
+    Arguments also replace the preset's alternatives: a text replaces the corpus, a number of epochs
+    the number of updates, and another optimizer has its default learning rate.
+    """
+    preset = PRESETS[name]
+    replaced = {"text": "corpus", "num_epochs": "num_updates", "valid_tokens": "valid_share"}
+    replaced |= {"optimizer": "lr"} if arguments.get("optimizer") != preset.get("optimizer") else {}
+    omitted = {other for argument, other in replaced.items() if argument in arguments}
+    return {key: value for key, value in preset.items() if key not in omitted} | arguments
+
+
+def num_epochs(num_updates: int, text: books.Text, settings: Settings) -> int:
+    """Return the number of epochs on a text with about this number of updates, but at least 1."""
+    num_tokens = len(dataset.prepare(text, settings).train)
+    return max(1, round(num_updates * settings.batch_size * settings.num_steps / num_tokens))

@@ -12,7 +12,7 @@ from ..training import events
 from ..training.events import Ended, Epoch, Progress, Report, Started
 from ..training.loop import SAMPLE_EVERY
 
-MAX_SILENCE = 30.0  # seconds without a line after which progress is printed
+MAX_SILENCE_SECONDS = 30.0  # After this time without a line, progress is printed.
 
 
 class LineReport(Report):
@@ -42,8 +42,11 @@ class LineReport(Report):
         )
 
     def progress(self, event: Progress) -> None:
-        """Print the progress within an epoch if no line was printed for MAX_SILENCE seconds."""
-        if event.seconds_left is not None and time.monotonic() - self.print_time >= MAX_SILENCE:
+        """Print the progress within an epoch if no line was printed for MAX_SILENCE_SECONDS."""
+        if (
+            event.seconds_left is not None
+            and time.monotonic() - self.print_time >= MAX_SILENCE_SECONDS
+        ):
             self.print(
                 f"epoch {event.epoch}: {event.num_trained:,} of {event.total:,} minibatches  "
                 f"{format_progress(event)}"
@@ -66,7 +69,7 @@ class LineReport(Report):
         epoch, best = self.epochs[-1], event.best
         speed = statistics.median(row.tokens / row.seconds for row in self.epochs)
         device = self.session.runtime.device
-        self.print(f"epoch {epoch.epoch}: {speed:,.0f} characters/s on {device}")
+        self.print(f"epoch {epoch.epoch}, speed {speed:,.0f} characters/s on {device}")
         self.print(f"training text  {format_loss(epoch.loss, epoch.perplexity)}")
         if epoch.valid_loss is None or best is None or best.valid_loss is None:
             return

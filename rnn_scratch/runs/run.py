@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..contract import Arrays
 from ..errors import RNNScratchError
+from ..system import files
 from ..system.terminal import LogLine
 from ..training.events import Epoch
 from . import checkpoint, run_folder
@@ -53,7 +54,7 @@ def read_runs(parent: Path, log: LogLine = lambda line: None) -> list[tuple[Path
     return sorted(runs, key=lambda run: run[1].number)
 
 
-def listing(
+def list_runs(
     parent: Path, log: LogLine = lambda line: None
 ) -> list[tuple[Path, RunRecord, list[Epoch]]]:
     """Return the runs in a folder, newest first: folder, record, and history up to the checkpoint.
@@ -84,12 +85,14 @@ def resolve_run(run: Run | str | Path) -> Path:
         return run.folder
     name = str(run)
     if not re.fullmatch("last|[0-9]{1,9}", name) or os.path.lexists(name):
-        return Path(run)
+        return files.user_path(name)
     runs = read_runs(PARENT)
     if not runs:
-        problem = f"There are no readable runs in {PARENT}."
-        raise RNNScratchError(problem, "Start one: rnn-scratch train")
+        raise RNNScratchError(f"No runs found in {PARENT}.", "Start one: rnn-scratch train")
     if name == "last":
+        # Compare times only with resumed runs, because a clock can be set back between two runs.
+        newest = runs[-1][1].number
+        runs = [run for run in runs if run[1].number == newest or len(run[1].sessions) > 1]
         return max(runs, key=lambda run: (run[1].sessions[-1].started, run[1].number))[0]
     folders = [folder for folder, record in runs if record.number == int(name)]
     if len(folders) != 1:  # a copy of a run has the same number

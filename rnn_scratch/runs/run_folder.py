@@ -27,14 +27,14 @@ from ..settings import Settings
 from ..system import files, records
 from ..system.files import CorruptedFileError
 from ..system.records import Record
-from ..text import books, dataset
+from ..text import books
 from ..text.dataset import TextRecord
 from ..training.events import Epoch as Epoch
 from ..training.events import Session as Session
 
 RUN_FILE, HISTORY, CURVE = "run.json", "history.jsonl", "perplexity.png"
 RUN_FORMAT = 8
-MAX_HISTORY = 2**28  # bytes; a sample of 50 characters takes at most 600 bytes
+MAX_HISTORY_BYTES = 2**28  # a sample of 50 characters takes at most 600 bytes
 PARENT = Path("runs")
 BACKUP = (
     "Restore it from a backup, or train again; `rnn-scratch predict` needs only the checkpoint."
@@ -104,7 +104,8 @@ def history(folder: Path, size: int | None = None, sha256: str | None = None) ->
     """
     path, epochs = folder / HISTORY, list[Epoch]()
     missing_error = CorruptedFileError(f"{path} does not exist.", BACKUP)
-    data = files.read(path, MAX_HISTORY, missing_error)[:size] if size or path.exists() else b""
+    data = files.read(path, MAX_HISTORY_BYTES, missing_error) if size or path.exists() else b""
+    data = data.replace(b"\r\n", b"\n")[:size]  # Git may have changed the line ends
     try:
         for line in io.BytesIO(data[: data.rfind(b"\n") + 1]):  # yields one line at a time
             epochs.append(msgspec.json.decode(line, type=Epoch))
@@ -128,12 +129,24 @@ def reload_text(folder: Path, record: TextRecord, text: books.Text | None = None
 
     Network paths are not opened, because a run from someone else could name any host.
     """
-    is_remote = record.origin.startswith(("\\\\", "//"))
-    is_missing = record.corpus == "file" and (is_remote or not os.path.exists(record.origin))
-    if text is None and is_missing:
-        raise RNNScratchError(
-            f"The run in {folder} was trained on the text {record.origin}, which is not on this "
-            "computer.",
-            "If you have this text elsewhere, pass its path as `text`.",
-        )
-    return dataset.reload_and_verify(record, text)
+    hint = "Pass the original text as `text`, or train a new run."
+    if text is None and record.corpus != "file":
+        text = books.load(record.corpus)
+    elif text is None:
+        if record.origin.startswith(("\\\\", "//")) or not os.path.exists(record.origin):
+            raise RNNScratchError(
+                f"The run in {folder} was trained on the text {record.origin}, which is not on "
+                "this computer.",
+                "If you have this text elsewhere, pass its path as `text`.",
+            )
+        text = books.read_file(record.origin)
+    if text.sha256 == record.sha256:
+        return text
+    if text.origin == record.origin:
+        problem = f"The text {text.origin} has changed since the run was started."
+        raise RNNScratchError(problem, hint)
+    raise RNNScratchError(
+        f"The text ({text.origin}) is not the text that the run was started with "
+        f"({record.origin}): its SHA-256 is {text.sha256} instead of {record.sha256}.",
+        hint,
+    )

@@ -11,7 +11,7 @@ import datetime
 import hashlib
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from ..system.files import CorruptedFileError
 from ..system.records import Record
 from ..text import books, dataset
 from ..training.events import EMPTY_EPOCH, Ended, Epoch, Event, Message, Session, Started
-from ..training.loop import Chunk, predictions, train_in_chunks
+from ..training.loop import Chunk, sample, train_in_chunks
 from ..training.runtime import Runtime
 from ..training.setup import RunContext, prepare_run
 from ..workers import WorkerGroup, require_shares
@@ -77,13 +77,14 @@ def train(spec: SessionSpec, group: WorkerGroup | None = None) -> Generator[Even
     _require_held_out(spec)
     spec = replace(spec, runtime=_runtime(spec, group))
     with contextlib.ExitStack() as stack:
-        writer = _resume(spec, group, stack) if spec.resumes else _create(spec, group, stack)
+        prepare = _resume if spec.resumes else _create
+        writer, warning = prepare(spec, group, stack)
         start, run, reason = writer.latest, writer.run, None
         if group is not None:
             group.broadcast((spec, start))
-        if spec.runtime.model == "scratch" and run.model.options.needs_deep:
-            text = "These options use `deep_step` in deep.py instead of `step` in scratch.py."
-            yield Message(text=text)
+        for message in (warning, *_hints(run)):
+            if message:
+                yield Message(text=message)
         request = stack.enter_context(signals.deferred())
         try:
             yield Started(
@@ -102,7 +103,7 @@ def train(spec: SessionSpec, group: WorkerGroup | None = None) -> Generator[Even
             writer.save()
             if reason is not None:
                 yield Message(text=f"early stopping after epoch {writer.latest.epoch}: {reason}")
-            texts = predictions(run)
+            texts = [sample(run)]
         except BaseException as error:
             interrupted = isinstance(error, (KeyboardInterrupt, GeneratorExit))
             problem = str(error) if isinstance(error, RNNScratchError) else format_value(error)
@@ -114,7 +115,7 @@ def train(spec: SessionSpec, group: WorkerGroup | None = None) -> Generator[Even
             if not isinstance(error, GeneratorExit):
                 yield Ended(session=writer.session, best=writer.best)
             if isinstance(error, DivergenceError):
-                note = f"The checkpoint of {writer.saved.position} is kept."
+                note = f"Checkpoint saved at {writer.saved.position}."
                 raise DivergenceError(error.problem, f"{error.hint}\n{note}") from error
             raise
         try:
@@ -149,21 +150,19 @@ def _require_held_out(spec: SessionSpec) -> None:
     """Raise RNNScratchError if early stopping is requested, but no text is held out."""
     if spec.patience and not spec.settings.holds_out:
         raise RNNScratchError(
-            "Early stopping (`patience`) requires held-out text.",
-            "Set `valid_share`, for example to 0.1, or omit `patience`.",
+            f"Early stopping (`patience` {spec.patience}) requires held-out text.",
+            "Use `valid_share=0.1`, or `patience=0`.",
         )
 
 
 def _create(
     spec: SessionSpec, group: WorkerGroup | None, stack: contextlib.ExitStack
-) -> "_RunWriter":
-    """Create the run's folder, and lock it until the stack exits; return a writer."""
+) -> tuple["_RunWriter", str]:
+    """Create the run's folder, and lock it until the stack exits; return a writer and a warning."""
     run = prepare_run(spec.settings, spec.runtime, spec.text, group=group)
     path = None if spec.folder is None else Path(spec.folder)
     folder = run_folder.create(path, spec.runtime.backend)
-    stack.enter_context(files.locked(folder))
-    if (folder / RUN_FILE).exists():
-        raise RNNScratchError(f"Another command has started a run in {folder}.")
+    warning = stack.enter_context(files.locked(folder))
     files.sync_folder(folder.parent)
     record = RunRecord(
         format=run_folder.RUN_FORMAT,
@@ -173,20 +172,23 @@ def _create(
         sessions=[],
     )
     start = _first_checkpoint(record, run)
-    return _RunWriter(folder, record, [], start, spec, run)
+    return _RunWriter(folder, record, [], start, spec, run), warning
 
 
 def _resume(
     spec: SessionSpec, group: WorkerGroup | None, stack: contextlib.ExitStack
-) -> "_RunWriter":
-    """Lock the run's folder until the stack exits, read its files once, and return a writer."""
+) -> tuple["_RunWriter", str]:
+    """Lock the run's folder until the stack exits, and read its files; return as `_create`."""
     folder, num_epochs = Path(spec.folder or ""), spec.settings.num_epochs
-    stack.enter_context(files.locked(folder))
+    warning = stack.enter_context(files.locked(folder))
     record, (saved, history) = run_folder.read(folder), checkpoint.latest(folder)
     settings = replace(record.settings, num_epochs=num_epochs)
     if saved is not None:
         saved = replace(saved, settings=replace(saved.settings, num_epochs=num_epochs))
-        if (settings, record.text) != (saved.settings, saved.text):
+        # If a session was killed between these two files, they may name different paths.
+        names = ("corpus", "origin", "beginning")
+        location = {name: getattr(saved.text, name) for name in names}
+        if (settings, replace(record.text, **location)) != (saved.settings, saved.text):
             problem = f"{folder / RUN_FILE} is damaged: it does not belong to the checkpoint"
             raise CorruptedFileError(f"{problem} next to it.", run_folder.BACKUP)
     last_epoch, arrays = (saved.epoch, saved.arrays) if saved else (0, None)
@@ -197,9 +199,19 @@ def _resume(
         )
     text = run_folder.reload_text(folder, record.text, spec.text)
     run = prepare_run(settings, spec.runtime, text, arrays, group)
-    record = replace(record, settings=settings)
-    start = replace(saved or _first_checkpoint(record, run), runtime=run.runtime)
-    return _RunWriter(folder, record, history, start, spec, run)
+    record = replace(record, settings=settings, text=dataset.describe(text, run.dataset))
+    start = saved or _first_checkpoint(record, run)
+    start = replace(start, runtime=run.runtime, text=record.text)
+    return _RunWriter(folder, record, history, start, spec, run), warning
+
+
+def _hints(run: RunContext) -> Iterator[str]:
+    """Yield lines that explain which code and device train the model."""
+    if run.runtime.model == "scratch" and run.model.options.needs_deep:
+        yield "These options use `deep_step` in deep.py instead of `step` in scratch.py."
+    best, *_ = run.backend.machine.devices(run.settings.dtype)
+    if best != run.runtime.device:
+        yield f'To train on the GPU, use `device="{best}"`; no GPU has been tested yet.'
 
 
 def _first_checkpoint(record: RunRecord, run: RunContext) -> Checkpoint:

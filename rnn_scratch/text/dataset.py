@@ -9,37 +9,36 @@ from msgspec.structs import replace
 
 from ..errors import RNNScratchError
 from ..settings import Settings
-from ..system.records import Count, Line, Record
+from ..system.records import Count, Record
 from ..system.terminal import LogLine
 from . import books, minibatches, vocabulary
 
+# The first words of a text are from its first line with MIN_LINE_LENGTH characters, because shorter
+# lines are often titles. They have at most MAX_PREFIX_LENGTH characters.
+MIN_LINE_LENGTH, MAX_PREFIX_LENGTH = 40, 21
+
 
 class Dataset(NamedTuple):
-    """A tokenized text: its vocabulary, training tokens and held-out tokens."""
+    """A tokenized text: its vocabulary, training tokens, held-out tokens and first words."""
 
     vocab: list[str]
     train: np.ndarray
     valid: np.ndarray
+    beginning: str
 
 
 class TextRecord(Record):
-    """A description of a text in a record, used to find the text again and to verify it.
+    """A description of a text in a record, used to find the text again and to verify it."""
 
-    Attributes:
-        corpus: A name in `books.NAMES`, or "file".
-        origin: A path, "built in", or a book's name (the path of the cache folder is private).
-        sha256: Digest of the text before normalization.
-        vocabulary: Number of distinct tokens.
-        train_tokens: Number of training tokens.
-        valid_tokens: Number of held-out tokens.
-    """
-
-    corpus: Line
+    corpus: str  #: a name in `books.NAMES`, or "file"
+    #: A path, "built in", or a book's name (the path of the cache folder is private).
     origin: Annotated[str, Meta(max_length=2**16)]
-    sha256: Line
-    vocabulary: Count
-    train_tokens: Count
-    valid_tokens: Annotated[int, Meta(ge=0, le=2**53)]
+    sha256: str  #: digest of the text before normalization
+    vocabulary: Count  #: number of distinct tokens
+    train_tokens: Count  #: number of training tokens
+    valid_tokens: Annotated[int, Meta(ge=0, le=2**53)]  #: number of held-out tokens
+    #: First words of the text, the default prefix of generated text.
+    beginning: Annotated[str, Meta(max_length=MAX_PREFIX_LENGTH)] = ""
 
 
 def adapt_normalization(
@@ -58,9 +57,10 @@ def adapt_normalization(
         return replace(settings, normalize="none")
     if removed:
         percent = 100 * len(removed) / len(text.content)
+        size = f"{percent:.2g}" if percent < 10 else f"{percent:.0f}"
         examples = " ".join(dict.fromkeys(removed))[:9]  # the first five characters
-        removal = f"`normalize` removes {percent:.2g} % of the characters ({examples})"
-        log(f"{removal}; set it to none to keep them.")
+        removal = f"`normalize` removes {size}% of the characters ({examples})"
+        log(f'{removal}; to keep them, use `normalize="none"`.')
     return settings
 
 
@@ -70,7 +70,7 @@ def prepare(text: books.Text, settings: Settings) -> Dataset:
     if not normalized:
         raise RNNScratchError(
             f"The text ({text.origin}) has no letters from a to z.",
-            "For other scripts, set `normalize` to none.",
+            'For other scripts, use `normalize="none"`.',
         )
     vocab = vocabulary.build(normalized)
     tokens = vocabulary.encode(normalized, vocab)
@@ -86,30 +86,28 @@ def prepare(text: books.Text, settings: Settings) -> Dataset:
             f"`{name}` holds out too few characters ({held_out}).",
             "Hold out at least 2 characters, or none.",
         )
-    return Dataset(vocab, tokens[:end], tokens[end : end + held_out])
+    beginning = _first_words(text.content[:5000], settings.normalize) or vocab[1]
+    return Dataset(vocab, tokens[:end], tokens[end : end + held_out], beginning)
 
 
-def reload_and_verify(original: TextRecord, text: books.Text | None) -> books.Text:
-    """Return `text`, or the original text if None; raise RNNScratchError if the text differs."""
-    if text is None:
-        is_file = original.corpus == "file"
-        text = books.read_file(original.origin) if is_file else books.load(original.corpus)
-    if text.sha256 != original.sha256:
-        raise RNNScratchError(
-            f"The text ({text.origin}) is not the text that the run was started with "
-            f"({original.origin}): its SHA-256 is {text.sha256} instead of {original.sha256}.",
-            "Pass the original text as `text`, or train a new run.",
-        )
-    return text
+def _first_words(text: str, mode: str) -> str:
+    lines = [vocabulary.normalize(line, mode).strip() for line in text.split("\n")]
+    lines = [*filter(None, lines), ""]
+    line = next((line for line in lines if len(line) >= MIN_LINE_LENGTH), lines[0])
+    words = line[:MAX_PREFIX_LENGTH]
+    return line if words == line else words[: words.rfind(" ") + 1] or words
 
 
 def describe(text: books.Text, dataset: Dataset) -> TextRecord:
     """Return the description of a text for a record."""
+    origin = text.corpus if text.corpus in books.BOOKS else text.origin
     return TextRecord(
         corpus=text.corpus,
-        origin=text.corpus if text.corpus in books.BOOKS else text.origin,
+        # Escape bytes of a path that is not valid UTF-8, because JSON cannot contain them.
+        origin=origin.encode("utf-8", "backslashreplace").decode(),
         sha256=text.sha256,
         vocabulary=len(dataset.vocab),
         train_tokens=len(dataset.train),
         valid_tokens=len(dataset.valid),
+        beginning=dataset.beginning,
     )

@@ -47,7 +47,7 @@ def encode(text: str, vocab: Sequence[str], unknown: str = "error") -> np.ndarra
     raise RNNScratchError(
         f"The vocabulary lacks the characters {format_value(unknown_characters)}.",
         f"It has these characters: {format_value(''.join(sorted(vocab[1:])))}.\n"
-        "Set `unknown` to skip to omit unknown characters.",
+        'To ignore them, use `unknown="skip"`.',
     )
 
 

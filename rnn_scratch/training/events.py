@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from ..settings import NonNegativeInt, Positive, Settings
 from ..system.host import Machine
-from ..system.records import Count, Line, Record, Versions
+from ..system.records import Count, Record, Versions
 from .runtime import Runtime
 
 Time = Annotated[datetime.datetime, Meta(tz=True)]
@@ -29,7 +29,7 @@ class Epoch(Record, tag=True, kw_only=True):
     valid_perplexity: Positive | None = None  #: exp(valid_loss), or None if missing or too large
     tokens: Count  #: number of characters trained on
     seconds: Annotated[float, Meta(ge=0)]  #: training time, without evaluation
-    backend: Line  #: name of the backend
+    backend: str  #: name of the backend
     sample: str | None = None  #: text generated after every tenth epoch, else None
 
 
@@ -60,7 +60,7 @@ class Session(Record):
     reason: str | None = None  #: reason for ending before the last epoch, or None
     ended: Time | None = None  #: end time; None before the end
     to_epoch: LastEpoch | None = None  #: last complete epoch in the checkpoint
-    predictions: Annotated[list[str], Meta(max_length=2)] = []  #: text generated after each prefix
+    predictions: Annotated[list[str], Meta(max_length=2)] = []  #: generated text
 
 
 class Message(Record, tag=True):

@@ -21,7 +21,6 @@ from .setup import RunContext
 SAMPLE_EVERY = 10  # epochs
 SAMPLE_LENGTH = 50  # characters
 CHUNK_SECONDS = 1.0  # approximate interval between progress reports in a long epoch
-PREFIXES = ("time traveller", "traveller")
 
 
 class Chunk(NamedTuple):
@@ -106,20 +105,13 @@ def each_update(run: RunContext, num_skipped: int) -> Iterator[Update]:
     return schedule.each_update(settings, num_skipped, total)
 
 
-def predictions(run: RunContext) -> list[str]:
-    """Return the text generated after each of the chapter's prefixes that can be encoded.
-
-    If the vocabulary can encode neither prefix, its most frequent character is used instead.
-    """
+def sample(run: RunContext) -> str:
+    """Return text that the model generates after the first words of the training text."""
     vocab = run.dataset.vocab
-    texts = [prefix for prefix in PREFIXES if set(prefix) <= set(vocab)]
-    prefixes = [vocabulary.encode(prefix, vocab).tolist() for prefix in texts]
+    prefix = vocabulary.encode(run.dataset.beginning, vocab).tolist()
     with np.errstate(all="ignore"):  # logits may overflow before training diverges
-        outputs = [
-            run.backend.scratch.predict(run.model, prefix, SAMPLE_LENGTH, decoding.greedy)
-            for prefix in prefixes or [[1]]
-        ]
-    return [vocabulary.decode(tokens, vocab) for tokens in outputs]
+        tokens = run.backend.scratch.predict(run.model, prefix, SAMPLE_LENGTH, decoding.greedy)
+    return vocabulary.decode(tokens, vocab)
 
 
 def _end_epoch(run: RunContext, epoch: int, partial: PartialEpoch, arrays: Arrays) -> Epoch:
@@ -141,7 +133,7 @@ def _end_epoch(run: RunContext, epoch: int, partial: PartialEpoch, arrays: Array
         tokens=len(losses) * settings.batch_size * settings.num_steps,
         seconds=partial.seconds,
         backend=run.runtime.backend,
-        sample=predictions(run)[0] if epoch % SAMPLE_EVERY == 0 else None,
+        sample=sample(run) if epoch % SAMPLE_EVERY == 0 else None,
     )
 
 

@@ -4,15 +4,15 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ..system.records import Count, Line, Record
+from ..system.records import Count, Record
 
 
 class Runtime(Record, omit_defaults=False):
     """A backend, a model variant, a device, and the numbers of threads and workers."""
 
-    backend: Line = "torch"
-    model: Line = "scratch"
-    device: Line = "auto"
+    backend: str = "torch"
+    model: str = "scratch"
+    device: str = "cpu"
     threads: Count | None = None  # per worker; None: depends on backend, network and workers
     eager: bool = False  # whether to run functions uncompiled, for debugging
     workers: Count = 1  # number of processes that share every minibatch

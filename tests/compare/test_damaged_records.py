@@ -40,8 +40,8 @@ def test_report_refuses_other_files_and_formats(capsys):
     run_in_process(capsys, "report", "nowhere").assert_error("nowhere", "comparison.json")
     for content in ("", "[]", "{}", '{"format": 9}', '{"format": "9"}', "{"):
         write(content)
-        with pytest.raises(RNNScratchError, match=r"damaged/comparison.json .* damaged"):
+        with pytest.raises(RNNScratchError, match=r"comparison.json (is damaged|was written by)"):
             read(Path("damaged"))
     write('{"format": 8, "something": "else"}')
     result = run_in_process(capsys, "report", "damaged")
-    result.assert_error("comparison.json is damaged, or has another format", ">= 9 - at `$.format`")
+    result.assert_error("comparison.json was written by another version of rnn-scratch.")

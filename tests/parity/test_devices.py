@@ -62,13 +62,13 @@ def test_runs_move_between_devices(framework, emulated):
     train = ("train", "--backend", framework, *small)
     resume = ("train", "--resume", "r", "--epochs")
     steps = (
-        ([*train, "--run", "r", "--epochs", 2], DEVICE),  # by default, the first reported device
+        ([*train, "--run", "r", "--epochs", 2, "--device", "auto"], DEVICE),
         # A resumed run stays on the device of the last session, unless an option moves it.
         ([*resume, 3], DEVICE),
         ([*resume, 4, "--device", "cpu"], "cpu"),
         ([*resume, 5], "cpu"),
         ([*resume, 6, "--device", "auto"], DEVICE),
-        ([*train, "--run", "uninterrupted", "--epochs", 6, "--device", "cpu"], "cpu"),
+        ([*train, "--run", "uninterrupted", "--epochs", 6], "cpu"),
     )
     inference = (("predict", "r", "--prefix", "the "), ("evaluate", "r", "--corpus", "tide-clock"))
     devices = (("--device", DEVICE), ("--device", "cpu"))
@@ -79,6 +79,8 @@ def test_runs_move_between_devices(framework, emulated):
     outputs = in_one_process(*commands, env=emulated)
     for output, (_, device) in zip(outputs, steps):
         assert f"{framework} (scratch) on {device}" in output
+    assert f"To train on the GPU, use `--device {DEVICE}`; no GPU" in outputs[len(steps) - 1]
+    assert "To train on the GPU" not in outputs[0]
     assert_same(parameters("r"), parameters("uninterrupted"))
     *results, listing, _ = outputs[len(steps) :]
     assert results[::2] == results[1::2]  # both devices give equal results

@@ -11,7 +11,8 @@ import rnn_scratch
 from rnn_scratch.contract import Options
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import checkpoint
-from rnn_scratch.text import books
+from rnn_scratch.settings import Settings
+from rnn_scratch.text import books, dataset
 
 TEXT = "abcd " * 60
 BEGINNING = books.load("tide-clock").content[:1000]
@@ -136,8 +137,39 @@ def test_evaluation_refuses_a_changed_text():
     run = rnn_scratch.train("numpy", text="t.txt", num_epochs=1, **SETTINGS)
     assert rnn_scratch.evaluate(run).source.endswith("t.txt (training text)")
     Path("t.txt").write_text("the tide and the clock. " * 60)
-    assert "is not the text that the run" in raised_message(rnn_scratch.evaluate, run)
+    assert "has changed since the run was started" in raised_message(rnn_scratch.evaluate, run)
     assert rnn_scratch.evaluate(run, text="t.txt").source == str(Path("t.txt").absolute())
+
+
+def test_argument_of_another_type_is_refused(small_run):
+    message = raised_message(rnn_scratch.predict, small_run, 5)
+    assert message == "`prefix` must be a string (got 5)."
+    assert "`best` must be True" in raised_message(rnn_scratch.evaluate, small_run, best="yes")
+
+
+@pytest.mark.parametrize(
+    ("content", "normalize", "expected"),
+    [
+        (
+            "Title\n\n" + "A first line that is long enough to be prose.\n" * 9,
+            "none",
+            "A first line that is ",
+        ),
+        (
+            "Title\n\n" + "A first line that is long enough to be prose.\n" * 9,
+            "chapter",
+            "a first line that is ",
+        ),
+        ("Short\nlines\n" * 20, "none", "Short"),
+        ("猫" * 200, "none", "猫" * 21),
+        ("   \n" * 2000 + "x" * 50, "none", " "),
+    ],
+)
+def test_first_words_of_a_text(content, normalize, expected):
+    settings = Settings(batch_size=2, num_steps=2, normalize=normalize)
+    data = dataset.prepare(books.Text("file", "t.txt", content, ""), settings)
+    assert data.beginning == expected
+    assert set(expected) <= set(data.vocab)
 
 
 GREEK = "η μηχανή του χρόνου. " * 40
@@ -150,7 +182,9 @@ def test_default_prefix_is_in_the_vocabulary(tmp_path):
     (tmp_path / "greek.txt").unlink()  # prediction does not need the text
     sample, predictions = greek.history[-1].sample, greek.record.sessions[-1].predictions
     assert [sample] == predictions
-    assert rnn_scratch.predict(greek) == rnn_scratch.predict(greek, " ") == sample
+    assert (
+        rnn_scratch.predict(greek) == rnn_scratch.predict(greek, "η μηχανή του χρόνου. ") == sample
+    )
 
 
 # Program that makes calls in any order; some frameworks fix the thread count at the first call.

@@ -94,8 +94,8 @@ def test_command_printed_after_ctrl_c_resumes_exactly(backend_name):
     saved = checkpoint.load("with a space")
     assert saved.epoch >= 4
     assert re.fullmatch(
-        f"Interrupted. The checkpoint of epoch {saved.epoch}"
-        "( and [0-9]+ minibatch(es)? of the next)? is kept. To resume from there:",
+        f"Interrupted. Checkpoint saved at epoch {saved.epoch}"
+        "( and [0-9]+ minibatch(es)? of the next)?. To resume from there:",
         notice,
     )
     assert line == "rnn-scratch train --resume 'with a space' --num-epochs 1000000"
@@ -122,8 +122,8 @@ def test_full_disk_stops_a_run_that_resumes_exactly():
     epoch = checkpoint.load("limited").epoch
     assert 0 < epoch < 150
     # The checkpoint has the epoch that the history lacks, as a partial epoch with all minibatches.
-    assert f"The checkpoint of epoch {epoch} and " in result.out
-    assert "is kept. To resume from there:\n" in result.out
+    assert f"Checkpoint saved at epoch {epoch} and " in result.out
+    assert ". To resume from there:\n" in result.out
     assert hidden_files("limited") == []
     (session,) = run_folder.read(Path("limited")).sessions
     assert (session.outcome, session.to_epoch) == ("failed", epoch)
@@ -139,7 +139,7 @@ def test_full_disk_after_training_keeps_the_run():
     size = uninterrupted.folder.joinpath("checkpoint.safetensors").stat().st_size + 1000
     result = limited(size, backend="numpy", run="r", num_epochs=2, **SETTINGS)
     result.assert_error("perplexity.png could not be written")
-    assert "The checkpoint of epoch 2, the last one, is kept in r.\n" in result.out
+    assert "The checkpoint of epoch 2, the last one, is in r.\n" in result.out
     assert "--resume" not in result.out
     assert hidden_files("r") == []
     assert run_folder.read(Path("r")).sessions[0].outcome == "finished"

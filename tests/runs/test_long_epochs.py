@@ -130,7 +130,7 @@ def test_checkpoints_take_a_small_fraction_of_time(monkeypatch):
 
 
 def test_progress_within_an_epoch_is_printed(monkeypatch):
-    monkeypatch.setattr("rnn_scratch.runs.progress.MAX_SILENCE", 0.0)
+    monkeypatch.setattr("rnn_scratch.runs.progress.MAX_SILENCE_SECONDS", 0.0)
     monkeypatch.setattr(training, "CHUNK_SECONDS", 0.0)
     lines = []
     rnn_scratch.train("numpy", num_epochs=2, report=lines.append, **LONG)

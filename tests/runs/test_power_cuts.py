@@ -17,7 +17,7 @@ from helpers import SMALL, assert_same_run, hidden_files, history_lines
 import rnn_scratch
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import checkpoint, run_folder, sessions
-from rnn_scratch.runs.run import listing
+from rnn_scratch.runs.run import list_runs
 from rnn_scratch.system import files
 
 # Each epoch except the fourth and the last lowers the best held-out loss.
@@ -153,7 +153,7 @@ def assert_consistent(folder, latest):
     for _ in range(2):
         assert rnn_scratch.evaluate(folder, corpus="tide-clock").trained == latest.position
         texts.add(rnn_scratch.predict(folder, "the ", temperature=1.0))
-        ((_, _, epochs),) = listing(folder.parent)
+        ((_, _, epochs),) = list_runs(folder.parent)
         assert [row.epoch for row in epochs] == list(range(1, latest.epoch + 1))
         with pytest.raises(
             RNNScratchError, match=f"Nothing left to train: .* {latest.epoch} epochs"
@@ -189,7 +189,7 @@ def test_power_cut_after_any_call_is_survived(monkeypatch, tmp_path, uninterrupt
             assert run_folder.history(folder) == []
             if "record alone" not in seen:  # the run restarts from its record
                 seen.add("record alone")
-                ((_, _, epochs),) = listing(folder.parent)
+                ((_, _, epochs),) = list_runs(folder.parent)
                 assert epochs == []
                 rnn_scratch.resume(folder, EPOCHS)
                 assert_same_run(folder, uninterrupted)

@@ -20,6 +20,7 @@ from helpers import (
 )
 
 import rnn_scratch
+from rnn_scratch.cli.train import BarReport
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import checkpoint, run_folder
 
@@ -70,10 +71,22 @@ def test_signals_end_training_like_ctrl_c(name):
     process = training("r")
     process.send_signal(signum)
     result = finish(process).assert_exit(128 + signum, err="")
-    assert "Interrupted. The checkpoint of epoch" in result.out
+    assert "Interrupted. Checkpoint saved at epoch" in result.out
     (session,) = run_folder.read(Path("r")).sessions
     assert (session.outcome, session.reason) == ("interrupted", f"Stopped('{name}')")
     assert checkpoint.load("r").epoch == session.to_epoch >= 3
+
+
+def test_run_without_a_history_is_not_said_to_resume(capsys, monkeypatch):
+    def interrupt(report, event):
+        Path("r", run_folder.HISTORY).unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BarReport, "epoch", interrupt)
+    train = ("train", "--backend", "numpy", *options(run="r", num_epochs=3, **SMALL))
+    result = run_in_process(capsys, *train).assert_exit(130)
+    assert "To resume" not in result.out
+    run_in_process(capsys, "train", "--resume", "r", "--epochs", 3).assert_error("does not exist")
 
 
 @posix

@@ -118,9 +118,13 @@ def test_resuming_with_a_changed_text_is_refused(tmp_path):
     shutil.move(text, moved_text)
     text.write_text(STORY + "!")  # normalization removes punctuation
     moved_text.write_text(STORY.lower())
-    for arguments in ({}, {"text": text}, {"text": moved_text}):
-        message = raised_message(rnn_scratch.resume, run, 4, **arguments)
-        assert "not the text that the run was started with" in message
+    changed, other = "has changed since the run was started", "is not the text that the run"
+    for arguments, problem in (
+        ({}, changed),
+        ({"text": text}, changed),
+        ({"text": moved_text}, other),
+    ):
+        assert problem in raised_message(rnn_scratch.resume, run, 4, **arguments)
     # Only the content must be equal; the name may differ.
     assert len(rnn_scratch.resume(run, 3, corpus="tide-clock").history) == 3
 
@@ -149,8 +153,8 @@ def test_divergence_stops_with_advice(capfd, backend_name, case):
         capfd, "train", "--backend", backend_name, *options(**settings)
     ).assert_exit(1)
     assert result.err.startswith("Error: Training diverged in epoch 1")
-    notice = f"The checkpoint of {checkpoint.load('r').position} is kept."
-    advice = ("`lr` (1e+06)", "omit `theta`", "`sigma` (10)", notice)
+    notice = f"Checkpoint saved at {checkpoint.load('r').position}."
+    advice = ("`--lr` (1e+06)", "omit `--theta`", "`--sigma` (10)", notice)
     assert all(hint in result.err for hint in advice)
     assert checkpoint.load("r").epoch == len(history("r")) == 0
     (session,) = run_folder.read(Path("r")).sessions
@@ -165,7 +169,7 @@ def test_divergence_keeps_a_finite_checkpoint(backend_name):
     settings = {**SMALL, "lr": 3e3, "cell": "rnn-relu", "sigma": 0.5, "batch_size": 30}
     with pytest.raises(RNNScratchError) as caught:
         rnn_scratch.train(backend_name, num_epochs=500, run="r", theta=None, **settings)
-    epoch = int(re.search(r"checkpoint of epoch (\d+) is kept", str(caught.value))[1])
+    epoch = int(re.search(r"Checkpoint saved at epoch (\d+)", str(caught.value))[1])
     assert caught.value.exit_code == 1
     assert epoch >= 1
     saved = checkpoint.load("r")

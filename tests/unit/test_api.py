@@ -129,11 +129,11 @@ def test_report_function_receives_lines(no_books):
     assert start == "numpy (scratch) on cpu, threads: 1, epochs 1 to 12, run folder: r"
     assert re.fullmatch(r"epoch 10  perplexity .*'", tenth)
     assert tenth.endswith(repr(run.history[9].sample))
-    assert end.startswith("epoch 12: ")
+    assert end.startswith("epoch 12, speed ")
     assert results.endswith(f", perplexity {run.perplexity:.2f}")
     rnn_scratch.resume(run, 13, report=lines.append)
     assert "epochs 13 to 13" in lines[4]
-    assert lines[5].startswith("epoch 13: ")
+    assert lines[5].startswith("epoch 13, speed ")
     settings = {name: value for name, value in small.items() if name != "corpus"}
     rnn_scratch.train("numpy", num_epochs=1, report=lines.append, **settings)
     assert lines[7] == "No network. Using the built-in text tide-clock instead."
@@ -144,7 +144,7 @@ def test_interactive_session_prints_progress(monkeypatch, capsys, no_books):
     assert capsys.readouterr().out == ""
     monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
     run = rnn_scratch.train("numpy", num_epochs=1, **SMALL)
-    assert f"epochs 1 to 1, run folder: {run.folder}\nepoch 1: " in capsys.readouterr().out
+    assert f"epochs 1 to 1, run folder: {run.folder}\nepoch 1, speed " in capsys.readouterr().out
     rnn_scratch.evaluate(run)
     assert capsys.readouterr().out == ""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import SMALL, history, options, run_in_process
+from helpers import SMALL, history, options, raised_message, run_in_process
 
 import rnn_scratch
 from rnn_scratch.play import page
@@ -37,8 +37,8 @@ def test_train_prints_epochs_results_and_a_sample(command, backend_name):
         rf"{backend_name} \(scratch\) on \w+, threads: \d+, epochs 1 to 11, run folder: r", first
     )
     metrics = r"perplexity \d+\.\d\d \(held out \d+\.\d\d\)"
-    assert re.fullmatch(rf"epoch 10  {metrics}  'time traveller.{{50}}'", tenth)
-    assert re.fullmatch(r"epoch 11: [\d,]+ characters/s on \w+", end)
+    assert re.fullmatch(rf"epoch 10  {metrics}  'there were forty one .{{50}}'", tenth)
+    assert re.fullmatch(r"epoch 11, speed [\d,]+ characters/s on \w+", end)
     last = history("r")[-1]
     for text, loss, line in (
         ("training", last["loss"], results[0]),
@@ -56,7 +56,7 @@ def test_predict_prints_prefix_and_characters(command, small_run):
     hot = ("predict", f"{small_run}/checkpoint.safetensors", "--temperature", 9, "--seed")
     first, repeated, other_seed = (command(*hot, seed).out for seed in (1, 1, 2))
     assert first == repeated != other_seed
-    assert first.startswith("time traveller ")
+    assert first.startswith("there were forty one ")
     skip = ("--prefix", "The ", "--unknown", "skip", "--length", 1)
     assert re.fullmatch("he .\n", command("predict", small_run, *skip).out)
 
@@ -115,6 +115,35 @@ def test_options_override_a_preset(command):
     assert "preset chapter: the defaults" in result.out
 
 
+def test_option_replaces_alternatives_in_a_preset(command):
+    Path("mine.txt").write_text("The clock and the tide. " * 60)
+    small = options(num_hiddens=4, embedding=0, run="r", num_epochs=1, text="mine.txt")
+    arguments = ("--backend", "numpy", *small, "--optimizer", "sgd", "--valid-tokens", 200)
+    command("train", "--preset", "shakespeare", *arguments).assert_exit()
+    record = json.loads(Path("r", "run.json").read_bytes())
+    assert record["text"]["corpus"] == "file"
+    settings = Settings(**record["settings"])
+    assert (settings.lr, settings.schedule, settings.valid_share) == (1, "cosine", 0)
+
+
+@pytest.mark.parametrize(("length", "num_epochs"), [(1000, 5), (4000, 1), (10_000, 1)])
+def test_number_of_updates_becomes_epochs(command, length, num_epochs):
+    """Train on minibatches with 80 characters, of which the texts have about 12, 50 and 125."""
+    Path("mine.txt").write_text("the clock and the tide  " * (length // 24 + 1))
+    sizes = options(num_hiddens=4, batch_size=8, num_steps=10, num_updates=60, max_tokens=length)
+    train = ("train", "--backend", "numpy", "--text", "mine.txt", *sizes)
+    result = command(*train).assert_exit(err="")
+    assert f"epochs 1 to {num_epochs}, " in result.out
+    command(*train, "--epochs", 3).assert_error("`--num-updates` and `--num-epochs` cannot be")
+
+
+def test_errors_name_options_of_the_command(command, small_run):
+    result = command("predict", small_run, "--prefix", "Time")
+    result.assert_error("To ignore them, use `--unknown skip`.")
+    message = raised_message(rnn_scratch.predict, small_run, "Time")
+    assert message.endswith('To ignore them, use `unknown="skip"`.')
+
+
 def test_settings_are_options_with_short_aliases(command):
     help_text = command("train", "--help").assert_exit().out
     for name in Settings.__struct_fields__:
@@ -132,7 +161,7 @@ def test_settings_are_options_with_short_aliases(command):
 def test_unsupported_device_or_model_is_refused(command):
     impossible = partial(command, *TRAIN, *options(**SMALL))
     impossible("--device", "tpu").assert_error(
-        "cannot use the device 'tpu' with float32 on this machine.\nChoose another `device`: cpu"
+        "cannot use the device 'tpu' with float32 on this machine.\nChoose another `--device`: cpu"
     )
     impossible("--model", "concise").assert_error("NumPy has no recurrent layer")
     assert not Path("runs").exists(), "a folder was created before the error"
@@ -143,7 +172,7 @@ def test_unsupported_device_or_model_is_refused(command):
 )
 def test_check_refuses_a_device_without_a_backend(command, arguments):
     command("check", "numpy", "--device", "zz", *arguments).assert_error(
-        "`device` must be auto or a device of this machine (got 'zz')", "numpy: cpu"
+        "`--device` must be auto or a device of this machine (got 'zz')", "numpy: cpu"
     )
 
 

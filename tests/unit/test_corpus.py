@@ -94,7 +94,7 @@ def load():
 def assert_unavailable(file, reason):
     """Check that the error names the book, the reason and a remedy, and that no file is kept."""
     problem, *hints = raised_message(load).splitlines()
-    assert problem.startswith("The Time Machine is unavailable: ")
+    assert problem.startswith("Could not download The Time Machine: ")
     assert reason in problem
     assert len(problem) < 200
     for hint in (books.BOOKS["time-machine"].url, str(file), "RNN_SCRATCH_DATA"):
@@ -212,9 +212,14 @@ RUSSIAN = "Привет, мир: hello. " * 50
 @pytest.mark.parametrize(
     ("content", "requested", "expected_mode", "expected_line"),
     [
-        (GERMAN, None, "chapter", "`normalize` removes 17 % of the characters (ü !); set it"),
+        (
+            GERMAN,
+            None,
+            "chapter",
+            "`normalize` removes 17% of the characters (ü !); to keep them, use",
+        ),
         (GERMAN, "none", "none", None),
-        ("No: 1, 2, 3. " * 50, None, "chapter", "`normalize` removes 54 % of the characters"),
+        ("No: 1, 2, 3. " * 50, None, "chapter", "`normalize` removes 54% of the characters"),
         ("plain words\n" * 50, None, "chapter", None),
         (RUSSIAN, None, "none", "`normalize` is set to none"),
         (RUSSIAN, "chapter", "chapter", "`normalize` removes"),

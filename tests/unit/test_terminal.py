@@ -185,6 +185,18 @@ def test_runs_and_evaluate_fit(narrow_output):
     assert_has(narrow_output("evaluate", 1), [figures[1], f"{last.valid_loss:.3f} nats"])
 
 
+@pytest.mark.parametrize("columns", [0, 3])
+def test_terminal_without_columns_has_no_traceback(on_terminal, columns, small_run):
+    for command in (
+        ("runs", "."),
+        ("--help",),
+        ("train", "--resume", small_run, "--epochs", 3),
+        ("predict", "nowhere"),
+        ("show", "step", "--backends", "numpy,torch"),
+    ):
+        on_terminal(*command, columns=columns).assert_exit(2 if "nowhere" in command else 0)
+
+
 def test_errors_fit(narrow_output):
     command = ("compare", "--backends", "numpy", "--corpus", "tide-clock", "--target", "1")
     error = narrow_output(*command, code=2)

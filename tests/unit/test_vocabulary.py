@@ -95,7 +95,7 @@ def test_missing_characters_are_named():
     message = raised_message(vocabulary.encode, "Tea, 猫!", vocabulary.build("a teapot"))
     assert message.startswith("The vocabulary lacks the characters '!,T猫'.\n")
     assert "has these characters: ' aeopt'." in message
-    assert "`unknown` to skip" in message
+    assert 'use `unknown="skip"`' in message
     # The message truncates a large vocabulary.
     large = [vocabulary.UNKNOWN, *map(chr, range(0x4E00, 0x9E00))]
     message = raised_message(vocabulary.encode, "a", large)
@@ -145,6 +145,6 @@ def test_held_out_tokens_follow_the_training_tokens(settings, train, end):
 
 def test_text_in_another_script_is_encoded():
     russian = FOX_TEXT._replace(content="привет 123\n" * 20)
-    with pytest.raises(RNNScratchError, match=r"no letters from a to z.*\n.*`normalize` to none"):
+    with pytest.raises(RNNScratchError, match=r"no letters from a to z.*\n.*`normalize=\"none\"`"):
         prepare(russian)
     assert len(prepare(russian, normalize="none").train) == 220
