@@ -6,41 +6,72 @@ Records of training runs are in ``notebooks/records``; records of comparisons ar
 
 import re
 import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from rnn_scratch.compare import record as comparison
-from rnn_scratch.compare import summary
-from rnn_scratch.contract import VARIANTS
+from rnn_scratch.compare import tables
+from rnn_scratch.compare.record import Comparison
+from rnn_scratch.compare.tables import Estimate
+from rnn_scratch.registry import BUILTIN_BACKENDS as BACKENDS
 
 from . import site_code
-from .prose import TEMPLATES
+from .prose import TEMPLATES, framework
 
 RECORDS = Path("notebooks/records")
 COMPARISONS = Path("notebooks/comparisons")
+Key = tuple[str, str, int]  # backend, variant and number of threads
+
+
+def read_speeds(folder: Path) -> list[Comparison]:
+    """Return the records of the speed comparison, which was repeated at different times."""
+    return [comparison.read(path) for path in sorted(folder.glob("speed*"))]
+
+
+def combine(measured: Sequence[Comparison]) -> dict[Key, dict[str, Estimate]]:
+    """Combine the estimates of several measurements: the median, and the bounds of all intervals.
+
+    The result is keyed by backend, variant and number of threads, and then by metric.
+    """
+    values: dict[Key, dict[str, list[Estimate]]] = {}
+    for record in measured:
+        for candidate in record.supported:
+            key = candidate.backend, candidate.model, candidate.value or record.plan.threads
+            for name, metric in tables.metrics(record, candidate).items():
+                if isinstance(metric, Estimate):
+                    values.setdefault(key, {}).setdefault(name, []).append(metric)
+    return {
+        key: {
+            name: Estimate(statistics.median(medians), min(lows), max(highs))
+            for name, (medians, lows, highs) in ((n, zip(*e)) for n, e in metrics.items())
+        }
+        for key, metrics in sorted(values.items(), key=lambda item: BACKENDS.index(item[0][0]))
+    }
+
+
+def ratios_of_fast(
+    speeds: Mapping[Key, Mapping[str, Estimate]], backend: str, threads: int
+) -> list[str]:
+    """Format the speed of `fast` relative to `scratch` and, if any, to the built-in layer."""
+    ratios = speeds[backend, "fast", threads]
+    kinds = ("vs_scratch", "vs_builtin_layer")
+    return [f"{ratios[kind]:.2f}" if kind in ratios else "" for kind in kinds]
 
 
 def speed() -> dict[str, Any]:
-    """Return tables of speeds by backend and variant, one per thread count, with the record."""
-    record = comparison.read(COMPARISONS / "speed")
-    speeds: dict[tuple[int, str], dict[str, str]] = {}
-    ratios = []  # highest speed divided by lowest speed
-    for row in summary.timed_rows(record):
-        ratios.append(row.figures["train"].high / row.figures["train"].low)
-        variants = speeds.setdefault((row.value or record.plan.threads, row.candidate.backend), {})
-        variants[row.candidate.model] = f"{row.figures['train'].median:,.0f}"
-        if row.candidate.model == VARIANTS[0]:
-            variants["generation"] = f"{row.figures['generate'].median:,.0f}"
-    columns = (*VARIANTS, "generation")
-    tables = {
-        threads: [[f"characters per second, {threads} thread{'s' * (threads > 1)}", *columns]]
-        for threads, _ in speeds
-    }
-    for (threads, name), variants in speeds.items():
-        tables[threads].append([name, *(variants.get(column, "") for column in columns)])
-    return {"tables": tables.values(), "record": record, "ratio": statistics.median(ratios)}
+    """Return the table of speeds with one thread, and the records."""
+    measured = read_speeds(COMPARISONS)
+    speeds = combine(measured)
+    heads = ["`scratch`, characters/s", "`fast` / `scratch`", "`fast` / built-in layer"]
+    cells = [["", *heads]]
+    for (backend, model, threads), scratch in speeds.items():
+        if (model, threads) == ("scratch", 1):
+            ratios = ratios_of_fast(speeds, backend, threads)
+            cells.append([framework(backend), tables.format_speed(scratch["training"]), *ratios])
+    return {"cells": cells, "records": measured}
 
 
 def exact(folder: Path) -> dict[str, Any]:

@@ -1,59 +1,122 @@
 """The page that compares the frameworks, made from records of comparisons."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from rnn_scratch.compare import pictures, record, report, tables
-from rnn_scratch.compare.record import Comparison
+from rnn_scratch.compare.tables import Estimate
+from rnn_scratch.runs.curve import INK
 
-from . import figures, prose
+from . import figures, prose, readme
 
-SPEED, START, QUALITY = "Speed", "Start and memory", "Quality"
-# For each comparison: its title, and the pictures and tables that the page includes.
-COMPARISONS = {
-    "speed": ("Speed", ("speed",), (SPEED, START)),
-    "curves": ("The same curves", ("perplexity",), (QUALITY,)),
-    "sizes": ("Three sizes", ("speed",), (SPEED,)),
-}
+CHART = f"{figures.FOLDER}/speed-ratios.svg"
+CURVES = f"{figures.FOLDER}/curves-perplexity.svg"  # also on the page about numerical parity
+BARS = {"scratch": -0.15, "fast": 0.15}  # variants in the chart, and their offsets from the row
+LAYER = "vs_builtin_layer"
 
 
 def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     """Return the page and a dict that maps each picture's path to the picture."""
-    measured = {name: record.read(folder / name) for name in COMPARISONS}
-    speed = measured["speed"]
-    images: dict[str, bytes] = {}
+    measured = readme.read_speeds(folder)
+    curves, sizes = (record.read(folder / name) for name in ("curves", "sizes"))
+    speeds, plan = readme.combine(measured), measured[0].plan
+    ratios = {key: values[LAYER] for key, values in speeds.items() if LAYER in values}
+    images = {CURVES: pictures.draw(curves)["perplexity"]}
+    with figures.chart(images, CHART) as axes:
+        _chart(axes, ratios)
     values = {
-        "sections": [_section(n, measured[n], speed, images) for n in COMPARISONS],
-        "method": report.lines("method", speed),
+        "measured": measured,
+        "verdicts": {threads: _verdict(ratios, threads) for threads in plan.values},
+        "fastest": max(
+            (key for key in speeds if key[2] == plan.values[0]),
+            key=lambda key: speeds[key]["training"].median,
+        ),
+        "table": _table(speeds, plan.values),
+        "all": _all_speeds(speeds),
+        "start": _table_of(measured[0], "Start and memory"),
+        "sizes": _ratios_of_sizes(sizes),
+        "quality": _table_of(curves, "Quality"),
+        "presets": _presets(),
+        "ends": [candidate.epochs[-1].perplexity for candidate in curves.supported],
+        "epochs": curves.settings.num_epochs,
+        "method": report.lines("method", measured[0]),
+        "setting": report.lines("setting", measured[0]),
+        "chart": CHART,
+        "curves": CURVES,
     }
     return prose.page("comparison.md", values), images
 
 
-def _section(
-    name: str, comparison: Comparison, first: Comparison, images: dict[str, bytes]
-) -> dict[str, Any]:
-    # Return the content of a section. The page shows the lines about the method once, at the end;
-    # and only the first section shows settings that other sections have in common with it.
-    title, drawn, captioned = COMPARISONS[name]
-    drawings = {}
-    for picture in drawn:
-        place = f"{figures.FOLDER}/{name}-{picture}.svg"
-        (images[place],) = pictures.draw(comparison, [picture]).values()
-        drawings[place] = picture
-    shown = report.lines("method", first)
-    if comparison is not first:
-        shown += report.lines("setting", first)
-    lines = [
-        line
-        for part in ("setting", "notes", "method")
-        for line in report.lines(part, comparison)
-        if line not in shown
-    ]
-    return {
-        "title": title,
-        "figures": drawings,
-        "tables": [
-            table for table in tables.tables(comparison) if table.title.split(",")[0] in captioned
-        ],
-        "lines": lines,
-    }
+def _verdict(ratios: dict[readme.Key, Estimate], threads: int) -> str:
+    # Return a phrase such as "faster in JAX (1.90 times its speed); slower in MXNet (...)".
+    groups: dict[str, list[str]] = {}
+    for (backend, model, value), ratio in ratios.items():
+        if (model, value) == ("fast", threads):
+            text = f"{prose.framework(backend)} ({ratio.median:.2f} times its speed)"
+            groups.setdefault(ratio.verdict, []).append(text)
+    return "; ".join(f"{verdict} in {prose.listed(names)}" for verdict, names in groups.items())
+
+
+def _chart(axes: Any, ratios: dict[readme.Key, Estimate]) -> None:
+    # Draw speeds relative to the built-in layer, in a row per framework and number of threads.
+    rows = list(dict.fromkeys((backend, value) for backend, _, value in ratios))
+    for model, offset in BARS.items():
+        points = [(rows.index((b, v)), ratio) for (b, m, v), ratio in ratios.items() if m == model]
+        ys = [row + offset for row, _ in points]
+        medians = [ratio.median for _, ratio in points]
+        errors = [[ratio.median - ratio.low, ratio.high - ratio.median] for _, ratio in points]
+        color = pictures.BARS[model]
+        axes.errorbar(medians, ys, xerr=list(zip(*errors)), fmt="o", color=color, label=model)
+    axes.axvline(1, color=INK, linewidth=1)
+    labels = [f"{prose.framework(b)}, {v} thread{'s' * (v != 1)}" for b, v in rows]
+    axes.set_yticks(range(len(rows)), labels)
+    axes.invert_yaxis()
+    axes.set_xlabel("training speed relative to the framework's built-in layer")
+
+
+def _table(speeds: dict[readme.Key, dict[str, Estimate]], threads: list[int]) -> prose.Cells:
+    heads = ("threads", "`scratch`, characters/s", "`fast` / `scratch`", "`fast` / built-in layer")
+    rows = [["", *heads, "`scratch`, generated characters/s"]]
+    for (backend, model, value), scratch in speeds.items():
+        if model == "scratch":
+            speed, generation = (
+                tables.format_speed(scratch[n]) for n in ("training", "generation")
+            )
+            ratios = readme.ratios_of_fast(speeds, backend, value)
+            rows.append([prose.framework(backend), str(value), speed, *ratios, generation])
+    return rows
+
+
+def _all_speeds(speeds: dict[readme.Key, dict[str, Estimate]]) -> prose.Cells:
+    rows = [["", "threads", "characters/s", "× `scratch` in NumPy", "generated characters/s"]]
+    for (backend, model, value), values in speeds.items():
+        speed, generation = (tables.format_speed(values[n]) for n in ("training", "generation"))
+        ratio = f"{values['vs_baseline']:.2f}" if "vs_baseline" in values else ""
+        name = f"{prose.framework(backend)}, `{model}`"
+        rows.append([name, str(value), speed, ratio, generation])
+    return rows
+
+
+def _table_of(comparison: record.Comparison, title: str) -> prose.Cells:
+    (cells,) = (table.cells for table in tables.tables(comparison) if table.title == title)
+    return cells
+
+
+def _ratios_of_sizes(sizes: record.Comparison) -> prose.Cells:
+    # Omit absolute speeds, which were measured at another time than those of the other tables.
+    stripped = [replace(candidate, failure=None) for candidate in sizes.supported]
+    cells = _table_of(replace(sizes, candidates=stripped), "Speed")
+    shown = [index for index, head in enumerate(cells[0]) if "characters" not in head]
+    return [[row[index] for index in shown] for row in cells]
+
+
+def _presets() -> prose.Cells:
+    rows = [["", "CPU seconds", "nats per character"]]
+    record = json.loads((readme.RECORDS / "presets.json").read_bytes())
+    for training in record["presets"]["shakespeare"]["trainings"]:
+        name = prose.framework(training["backend"])
+        rows.append([name, str(training["cpu_seconds"]), f"{training['test']:.3f}"])
+    return rows

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from rnn_scratch.compare import pictures, summary
+from rnn_scratch.compare import pictures
 from rnn_scratch.compare import record as comparison
 from rnn_scratch.exact import FINE_GRID, GRID, STATE_GRID
 from rnn_scratch.runs import run_folder
@@ -40,8 +40,8 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
         "perplexity": PERPLEXITY,
         "epochs": curves.settings.num_epochs,
         "perplexities": [
-            f"{framework(row.candidate.backend)} {row.figures['perplexity'].median:.3f}"
-            for row in summary.qualities(curves)
+            f"{framework(candidate.backend)} {candidate.epochs[-1].perplexity:.3f}"
+            for candidate in curves.supported
         ],
         "grid": _power(GRID),
         "state_grid": _power(STATE_GRID),

@@ -6,14 +6,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from . import summary, tables
+from . import tables
 from .record import Comparison
 
-DESCRIPTIONS = {
-    "scratch": "plain code",
-    "fast": "optimized by hand",
-    "concise": "built-in layers",
-}
+DESCRIPTIONS = {"scratch": "plain code", "fast": "optimized by hand", "concise": "built-in layers"}
 
 
 def page(record: Comparison, pictures: dict[str, bytes]) -> str:
@@ -25,10 +21,9 @@ def page(record: Comparison, pictures: dict[str, bytes]) -> str:
     template = _templates(autoescape=True).get_template("report.html")
     return template.render(
         tables=tables.tables(record),
+        verdicts=tables.verdicts(record),
         figures=figures,
-        setting=lines("setting", record),
-        notes=lines("notes", record),
-        method=lines("method", record),
+        **{name: lines(name, record) for name in ("setting", "notes", "method")},
     )
 
 
@@ -38,10 +33,11 @@ def lines(name: str, record: Comparison) -> list[str]:
     The templates are ``setting``, ``method`` (of measurement) and ``notes`` (on the results).
     """
     values = {part: getattr(record, part) for part in ("machine", "plan", "settings", "text")}
-    values["started"] = {c.backend: c.ready for c in record.candidates if c.ready}
-    values["speeds"] = summary.timed_rows(record)
+    values["environments"] = {c.backend: c.environment for c in record.candidates if c.environment}
+    values["counts"] = [len(c.training_speeds) for c in record.candidates if c.training_speeds]
+    values["has_intervals"] = tables.widest_interval(record) < math.inf
     template = _templates().get_template(f"{name}.txt")
-    text = template.render(record=record, descriptions=DESCRIPTIONS, log2=math.log2, **values)
+    text = template.render(record=record, descriptions=DESCRIPTIONS, **values)
     return [line for line in text.split("\n") if line]
 
 

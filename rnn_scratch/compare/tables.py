@@ -1,121 +1,180 @@
-"""Tables of a comparison."""
+"""Metrics, verdicts and tables of a comparison, computed from its record."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import StringIO
+from math import inf
 from typing import Any, NamedTuple
 
-from .record import Comparison, Plan
-from .summary import Row, Spread, qualities, speeds
+import numpy as np
 
-Columns = dict[str, tuple[str, str]]  # headings and number formats, keyed by metric
+from .record import Candidate, Comparison
+
+MIN_CYCLES = 8  # fewer measurements give no reliable interval
+NUM_RESAMPLES = 1000  # resamples of the cycles per interval
+# Between the percentiles 2.5 and 97.5, the bootstrap of a median is too narrow for few cycles. With
+# these percentiles, simulated intervals of 8 to 40 cycles contain the true median in 95 to 97 %.
+PERCENTILES = 1, 99
+
+
+class Estimate(NamedTuple):
+    """The median over cycles, and its 95 % interval, which is 0 to infinity if unknown."""
+
+    median: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """The verdict on a ratio of speeds."""
+        if round(self.low, 2) > 1:
+            return "faster"
+        return "slower" if round(self.high, 2) < 1 else "no difference shown"
+
+    def __format__(self, spec: str) -> str:
+        """Format the median and, if known, the interval."""
+        interval = f" ({self.low:{spec}}–{self.high:{spec}})" if self.high < inf else ""
+        return f"{self.median:{spec}}{interval}"
 
 
 class Table(NamedTuple):
-    """A table with a row per candidate and, if `vary` is a setting, per value of this setting."""
+    """A table with a row per candidate; the first `keys` columns identify the candidate."""
 
     title: str
-    vary: str | None
-    columns: Columns
-    rows: Sequence[Row]
-    names: dict[str, str]  # values of the placeholders in headings
-
-    def cells(self) -> list[list[str]]:
-        """Return the headings and rows as strings, without empty rows and columns."""
-        rows = [row for row in self.rows if any(row.figures.get(name) for name in self.columns)]
-        columns = {
-            name: column
-            for name, column in self.columns.items()
-            if any(row.figures.get(name) for row in rows)
-        }
-        keys = ["", *([self.vary] if self.vary else [])]
-        cells = [[*keys, *(heading.format(**self.names) for heading, _ in columns.values())]]
-        for row in rows:
-            keys = [row.candidate.name, *([str(row.value)] if self.vary else [])]
-            figures = (_format(row.figures.get(n), form) for n, (_, form) in columns.items())
-            cells.append([*keys, *figures])
-        return cells
+    keys: int
+    cells: list[list[str]]  # the first row contains the headings
 
 
-MAX_ROWS = 14  # a table with more rows is split by the varied setting
-FAILURE = {"failure": ("failed", "")}
-SPEED: Columns = {
-    "train": ("characters/s", ",.0f"),
-    "ratio": ("× {baseline}", ".2f"),
-    "own_layer": ("× built-in layer", ".2f"),
-    "of_own_limit": ("of own limit", ".0%"),
-    "generate": ("generated characters/s", ",.0f"),
-    **FAILURE,
-}
-START: Columns = {
-    "importing": ("import s", ".2f"),
-    "first": ("first minibatch s", ".3f"),
-    "memory": ("memory MiB", ",.0f"),
-    "device_memory": ("device memory MiB", ",.0f"),
-}
-QUALITY: Columns = {
-    "checks_passed": ("checks passed", ""),
-    "seeds": ("seeds", ""),
-    "perplexity": ("perplexity", ".4g"),
-    "held_out": ("held out", ".4g"),
-    "bits": ("bits/character", ".3f"),
-    "reached": ("reached {target}", ""),
-    "target_seconds": ("seconds", ".1f"),
-    "target_epochs": ("epochs", "g"),
-    "sample": ("generated text", ""),
-    **FAILURE,
-}
+def estimate(values: Sequence[float]) -> Estimate:
+    """Return the median of values, one per cycle, with a bootstrap interval of 95 %.
+
+    The cycles are resampled with a fixed seed, so that a record always has the same intervals.
+    """
+    median = float(np.median(values))
+    if len(values) < MIN_CYCLES:
+        return Estimate(median, 0, inf)
+    resamples = np.random.RandomState(0).choice(values, (NUM_RESAMPLES, len(values)))
+    low, high = np.percentile(np.median(resamples, axis=1), PERCENTILES)
+    return Estimate(median, float(low), float(high))
+
+
+def ratios(record: Comparison, candidate: Candidate) -> dict[str, Estimate]:
+    """Return a candidate's training speed relative to other candidates, by kind of reference."""
+    values = {
+        kind: [a / b for a, b in zip(candidate.training_speeds, reference.training_speeds)]
+        for kind, reference in record.references(candidate).items()
+    }
+    return {kind: estimate(quotients) for kind, quotients in values.items() if quotients}
+
+
+def widest_interval(record: Comparison) -> float:
+    """Return the largest half-width of a ratio's interval, relative to the ratio.
+
+    Failed candidates do not count. A single candidate has no ratio; its speed's interval counts.
+    """
+    candidates = [c for c in record.supported if c.training_speeds and not c.failure]
+    estimates = [
+        ratio
+        for candidate in candidates
+        for kind, ratio in ratios(record, candidate).items()
+        if not record.references(candidate)[kind].failure
+    ] or [estimate(candidate.training_speeds) for candidate in candidates]
+    return max(((e.high - e.low) / 2 / e.median for e in estimates), default=inf)
+
+
+def metrics(record: Comparison, candidate: Candidate) -> dict[str, Any]:
+    """Return the metrics of a candidate that have been measured: speeds, costs and results."""
+    names = ("import_seconds", "first_minibatch_seconds", "checks_passed", "sample", "failure")
+    values: dict[str, Any] = {name: getattr(candidate, name) for name in names}
+    values["memory"] = candidate.memory and candidate.memory / 2**20
+    if candidate.epochs and candidate.sample is not None:  # training is complete
+        values["perplexity"] = candidate.epochs[-1].perplexity or inf
+        values["held_out"] = candidate.epochs[-1].valid_perplexity
+    if candidate.training_speeds and candidate.generation_speeds:
+        values["training"] = estimate(candidate.training_speeds)
+        values["generation"] = estimate(candidate.generation_speeds)
+    values |= ratios(record, candidate)
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def reference_names(record: Comparison) -> dict[str, str]:
+    """Return the name of each kind of reference."""
+    return {
+        "vs_baseline": (record.supported or record.candidates)[0].name,
+        "vs_scratch": "scratch",
+        "vs_builtin_layer": "built-in layer",
+        "vs_first_value": f"{record.plan.vary} {record.plan.varied_values[0]}",
+    }
+
+
+def verdicts(record: Comparison) -> list[str]:
+    """Return a sentence for each kind of reference: which candidates are faster and slower."""
+    lines = []
+    for kind, name in reference_names(record).items():
+        labels: dict[str, list[str]] = {"faster": [], "slower": [], "no difference shown": []}
+        for candidate in record.supported:
+            if ratio := ratios(record, candidate).get(kind):
+                labels[ratio.verdict].append(record.label(candidate))
+        parts = [f"{verdict}: {'; '.join(group)}" for verdict, group in labels.items() if group]
+        lines += [f"Compared with {name}, {'. '.join(parts)}."] if parts else []
+    return lines
+
+
+def format_speed(speed: Estimate) -> str:
+    """Format the median of a speed with two significant digits."""
+    rounded = float(f"{speed.median:.2g}")
+    return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:g}"
 
 
 def tables(record: Comparison) -> list[Table]:
-    """Return the nonempty tables of a record; split tables with more than MAX_ROWS rows."""
-    plan, speed_rows = record.plan, speeds(record)
-    names = {"baseline": record.baseline.name, "target": f"{plan.target or 0:g}"}
-    all_tables = [
-        part
-        for title, columns in (("Speed", SPEED), ("Start and memory", START))
-        for part in _split(Table(title, plan.vary, columns, speed_rows, names), plan)
-    ]
-    all_tables.append(Table("Quality", None, QUALITY, qualities(record), names))
-    return [table for table in all_tables if len(table.cells()) > 1]
-
-
-def _split(table: Table, plan: Plan) -> list[Table]:
-    # Split a table with too many rows into one table per value of the varied setting.
-    if plan.vary is None or len(table.rows) <= MAX_ROWS:
-        return [table]
-    return [
-        table._replace(
-            title=plan.label(table.title, value),
-            vary=None,
-            rows=[row for row in table.rows if row.value == value],
-        )
-        for value in plan.values
-    ]
+    """Return the tables of a record, without empty rows and columns; omit empty tables."""
+    vary = record.plan.vary
+    rows = [(candidate, metrics(record, candidate)) for candidate in record.supported]
+    kinds: dict[str, dict[str, tuple[str, Callable[[Any], str]]]] = {
+        "Speed": {
+            "training": ("characters/s", format_speed),
+            **{k: (f"× {n}", "{:.2f}".format) for k, n in reference_names(record).items()},
+            "generation": ("generated characters/s", format_speed),
+            "failure": ("failed", str),
+        },
+        "Start and memory": {
+            "import_seconds": ("import s", "{:.2f}".format),
+            "first_minibatch_seconds": ("first minibatch s", "{:.3f}".format),
+            "memory": ("memory MiB", "{:,.0f}".format),
+        },
+        "Quality": {
+            "checks_passed": ("checks passed", str),
+            "perplexity": ("perplexity", "{:.4g}".format),
+            "held_out": ("held out", "{:.4g}".format),
+            "sample": ("generated text", str),
+        },
+    }
+    result = []
+    for title, columns in kinds.items():
+        shown = {name for _, values in rows for name in values if name in columns}
+        columns = {name: column for name, column in columns.items() if name in shown}
+        cells = [["", *([vary] if vary else []), *(heading for heading, _ in columns.values())]]
+        for candidate, values in rows:
+            if shown & values.keys():
+                keys = [candidate.name, *([str(candidate.value)] if vary else [])]
+                texts = (form(values[n]) if n in values else "" for n, (_, form) in columns.items())
+                cells.append([*keys, *texts])
+        result += [Table(title, 2 if vary else 1, cells)] if shown else []
+    return result
 
 
 def spreadsheet(record: Comparison) -> str:
-    """Return all metrics of a record as CSV, with a column for each field of a `Spread`."""
-    results = {row.candidate.name: row.figures for row in qualities(record)}
-    rows: list[dict[str, Any]] = []
-    for candidate, value, figures in speeds(record):
-        row = {"candidate": candidate.name, "backend": candidate.backend, "model": candidate.model}
-        rows.append(row | ({record.plan.vary: value} if record.plan.vary else {}))
-        for name, figure in (results[candidate.name] | figures).items():
-            if isinstance(figure, Spread):
-                rows[-1] |= {f"{name}_{part}": n for part, n in figure._asdict().items()}
-            elif figure is not None:
-                rows[-1][name] = figure
+    """Return all metrics of a record as CSV, with a column for each field of an `Estimate`."""
+    rows = []
+    for candidate in record.supported:
+        row: dict[str, Any] = {"candidate": candidate.name, record.plan.vary or "": candidate.value}
+        for name, value in metrics(record, candidate).items():
+            parts = value._asdict() if isinstance(value, Estimate) else {"": value}
+            row |= {f"{name}_{part}".rstrip("_"): number for part, number in parts.items()}
+        rows.append(row)
     text = StringIO()
-    columns = dict.fromkeys(name for row in rows for name in row)
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    columns = dict.fromkeys(name for row in rows for name in row if name)
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _format(figure: Any, form: str) -> str:
-    if isinstance(figure, Spread):
-        median, low, high = (format(part, form) for part in figure)
-        return median if low == high else f"{median} ({low}–{high})"
-    return "" if figure is None else format(figure, "" if isinstance(figure, str) else form)

@@ -30,6 +30,7 @@ POLL_INTERVAL = 0.1  # seconds
 # of the standard library. (Python 3.11 has the option -P.)
 PROGRAM = f"import sys; sys.path[:] = filter(None, sys.path); from {__name__} import main; main()"
 Answer = TypeVar("Answer")
+_requests = threading.Semaphore(0)  # in a child: the parent's requests
 
 
 class CrashError(RNNScratchError):
@@ -136,6 +137,18 @@ def _crash(code: int, stderr: IO[bytes]) -> CrashError:
     return CrashError(f"failed with exit code {code}: {one_line(lines[-1]) or 'no message'}")
 
 
+def request(child: Popen[bytes]) -> None:
+    """Request another answer from a child whose function calls `wait_for_request`."""
+    assert child.stdin is not None
+    child.stdin.write(b".")
+    child.stdin.flush()
+
+
+def wait_for_request() -> None:
+    """In a child process, block until the parent requests another answer."""
+    _requests.acquire()
+
+
 def one_line(text: str) -> str:
     """Return another process's message as a single line, escaped and truncated."""
     return truncate(printable(" ".join(text.split())), MAX_MESSAGE_LENGTH)
@@ -152,15 +165,16 @@ def main() -> None:
     signal.signal(signal.SIGINT, lambda *_: None)  # the parent gets SIGINT and decides what to do
     call = pickle.load(parent)
 
-    def exit_with_parent() -> None:
-        os.read(parent.fileno(), 1)  # blocks until the parent closes the pipe
-        os._exit(1)
+    def listen_to_parent() -> None:
+        while parent.read(1):
+            _requests.release()
+        os._exit(1)  # the parent has closed the pipe
 
     def send(message: Any) -> None:
         pickle.dump(message, answers)
         answers.flush()
 
-    threading.Thread(target=exit_with_parent, daemon=True).start()
+    threading.Thread(target=listen_to_parent, daemon=True).start()
     try:
         for answer in call():
             send((answer,))

@@ -1,16 +1,15 @@
-"""The `compare` command: one process per candidate, and the record after a process fails."""
+"""The `compare` command: candidates in child processes that take turns, fail and are killed."""
 
 import csv
 import re
 import shutil
 import signal
-import statistics
 import sys
 import textwrap
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from helpers import (
     SETTINGS,
@@ -24,15 +23,15 @@ from helpers import (
     wait_until,
 )
 
-from rnn_scratch.compare import tasks
-from rnn_scratch.compare.record import read
+from rnn_scratch.compare import tables, tasks, turns
+from rnn_scratch.compare.record import Plan, read
 from rnn_scratch.registry import BUILTIN_BACKENDS
 from rnn_scratch.settings import Settings
-from rnn_scratch.text import books, minibatches
+from rnn_scratch.text import books
 from rnn_scratch.training.runtime import Runtime
 from rnn_scratch.training.setup import prepare_run
 
-SHORT = options(**SMALL, num_epochs=2, repeats=1)
+SHORT = options(**SMALL, num_epochs=2, seconds=4)
 
 # Source of a copy of the NumPy backend; the tests replace a few functions of the copy.
 BASE = """
@@ -41,21 +40,14 @@ from rnn_scratch.backends import numpy
 def changed(module, **functions):
     return SimpleNamespace(**{{**vars(module), **functions}})
 def make_machine(**functions):
-    return changed(numpy.machine, **{{"environment": lambda: {{"{name}": "1.0"}}, **functions}})
+    return changed(numpy.machine, **{{"versions": lambda: {{"{name}": "1.0"}}, **functions}})
 scratch, deep, exact, machine = numpy.scratch, numpy.deep, numpy.exact, make_machine()
 """
 
-# Each backend fails or hangs at a different stage.
+# Each backend fails at a different stage.
 FAILING = {
-    "sleeping": """
-        import os, pathlib, time
-        def versions():
-            pathlib.Path("sleeping").write_text(str(os.getpid()))
-            time.sleep(3600)
-        machine = make_machine(environment=environment)
-    """,
     "incomplete": "import a_module_that_nobody_has",
-    "oversized": "machine = make_machine(environment=lambda: bytearray(2**62))",
+    "oversized": "machine = make_machine(versions=lambda: bytearray(2**62))",
     "wrong": """
         def clip(grads, theta):
             grads, norm = numpy.scratch.clip(grads, theta)
@@ -73,22 +65,6 @@ def packages(folder, sources):
     return install_packages(folder, modules)
 
 
-@pytest.fixture
-def failing(tmp_path):
-    return packages(tmp_path / "site", FAILING)
-
-
-@pytest.fixture(scope="module")
-def compared(tmp_path_factory):
-    """Compare variants of the NumPy backend; return the output folder and the printed output."""
-    folder = tmp_path_factory.mktemp("compared")
-    options = ("--models", "scratch,fast", "--seeds", "2", "--repeats", "2", "--output", "out")
-    result = run_subprocess(
-        "compare", "--backends", "numpy", *SHORT, *options, cwd=folder
-    ).assert_exit()
-    return folder / "out", result.out
-
-
 def candidates(folder):
     return {candidate.name: candidate for candidate in read(Path(folder)).candidates}
 
@@ -98,131 +74,109 @@ def candidates(folder):
     [{"numpy", "torch"}, pytest.param({*BUILTIN_BACKENDS}, marks=pytest.mark.frameworks)],
     ids=len,
 )
-def test_comparison_writes_record_and_table(selected, backend_names):
+def test_comparison_writes_record_and_report(selected, backend_names):
     backend_names = [name for name in backend_names if name in selected]
-    options = ("--backends", ",".join(backend_names), "--models", "scratch,concise")
-    result = run_subprocess("compare", *options, *SHORT, "--output", "out").assert_exit()
+    arguments = ("--backends", ",".join(backend_names), "--models", "scratch,fast,concise")
+    result = run_subprocess("compare", *arguments, *SHORT, "--output", "out").assert_exit()
     record = read(Path("out"))
     assert record.outcome == "finished"
-    offered = {candidate.name: candidate for candidate in record.offered}
     assert set(candidates("out")) == {
-        n + model for n in backend_names for model in ("", " concise")
+        name + model for name in backend_names for model in ("", " fast", " concise")
     }
-    assert set(backend_names) <= set(offered)
-    for candidate in offered.values():
-        ready, (trial,), (timing,) = candidate.ready, candidate.trials, candidate.rounds
-        assert (candidate.failures, ready.threads, ready.device) == ([], 1, "cpu")
-        assert ready.versions[candidate.backend]
-        assert trial.checks_passed > 30
-        assert len(trial.epochs) == 2
-        assert min(timing.first_minibatch, *timing.minibatches, *timing.products) > 0
-        assert timing.memory > 0 or sys.platform != "linux"
-    perplexities = [candidate.trials[0].epochs[-1].perplexity for candidate in offered.values()]
+    assert set(backend_names) <= {candidate.name for candidate in record.supported}
+    for candidate in record.supported:
+        environment = candidate.environment
+        assert (candidate.failure, environment.threads, environment.device) == (None, 1, "cpu")
+        assert environment.versions[candidate.backend]
+        assert candidate.checks_passed > 30
+        assert [epoch.epoch for epoch in candidate.epochs] == [1, 2]
+        assert candidate.first_minibatch_seconds > 0
+        assert candidate.memory > 0 or sys.platform != "linux"
+        assert len(candidate.training_speeds) >= len(candidate.generation_speeds) > 0
+    perplexities = [candidate.epochs[-1].perplexity for candidate in record.supported]
     assert max(perplexities) - min(perplexities) < 1e-3 * min(perplexities)
-    with Path("out/comparison.csv").open(newline="") as file:
+    with Path("out/comparison.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["candidate"] for row in rows] == list(offered)
-    assert all(float(row["train_low"]) <= float(row["train_median"]) for row in rows)
-    for name in offered:
-        assert re.search(rf"^ {name} ", result.out, re.MULTILINE)
+    assert [row["candidate"] for row in rows] == [c.name for c in record.supported]
+    assert all(float(row["training_low"]) <= float(row["training_median"]) for row in rows)
+    for candidate in record.supported:
+        assert re.search(rf"^ {candidate.name} ", result.out, re.MULTILINE)
     assert str(Path.cwd()) not in Path("out/comparison.json").read_text(encoding="utf-8")
-
-
-def test_seeds_and_rounds_are_recorded(compared):
-    folder, out = compared
-    for candidate in read(folder).candidates:
-        trials, rounds = candidate.trials, candidate.rounds
-        assert [len(trial.epochs) for trial in trials] == [2, 2]
-        assert [timed.number for timed in rounds] == [0, 1]
-        assert trials[0].epochs[-1].perplexity != trials[1].epochs[-1].perplexity
-    assert "medians over the random seeds" in out
-
-
-def test_report_of_a_record_is_self_contained(compared):
-    folder, _ = compared
-    page = (folder / "report.html").read_text(encoding="utf-8")
+    # The report is self-contained, and the record alone suffices to make it again.
+    page = Path("out/report.html").read_text(encoding="utf-8")
+    assert not re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?(?!data:)\w", page)
     Path("again").mkdir()
-    shutil.copy(folder / "comparison.json", "again")
+    shutil.copy("out/comparison.json", "again")
     run_subprocess("report", "again").assert_exit()
     assert Path("again/report.html").read_text(encoding="utf-8") == page
-    names = {path.name for path in Path("again").iterdir()}
-    assert names == {path.name for path in folder.iterdir()}
-    assert names == {"comparison.json", "comparison.csv", "report.html"}
-    assert not re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?(?!data:)\w", page)
-    assert "<script" not in page
 
 
-def test_failure_is_a_row_and_other_candidates_continue(failing):
+def test_failure_is_a_row_and_other_candidates_continue(tmp_path):
     names = "incomplete,oversized,wrong,numpy"
-    result = run_subprocess(
-        "compare", "--backends", names, *SHORT, "--output", "out", env=failing
-    ).assert_exit(1)
+    env = packages(tmp_path / "site", FAILING)
+    arguments = ("--backends", names, *SHORT, "--output", "out")
+    result = run_subprocess("compare", *arguments, env=env).assert_exit(1)
     reasons = {
         "incomplete": "needs the Python module a_module_that_nobody_has",
         "oversized": "MemoryError",
-        "wrong": "the first: clip norm",
+        "wrong": "the check failed: clip norm",
     }
     for name, reason in reasons.items():
         candidate = candidates("out")[name]
-        assert reason in candidate.failures[0].reason
-        assert candidate.rounds == []  # the failed candidate is not timed
+        assert reason in candidate.failure
+        assert candidate.training_speeds == []
         assert reason in result.out
         assert reason in Path("out/report.html").read_text(encoding="utf-8")
-    assert candidates("out")["numpy"].failures == []
-    assert len(candidates("out")["numpy"].rounds) == 1
+    assert len(candidates("out")["numpy"].training_speeds) > 0
 
 
-def test_limit_multiplies_each_row_of_an_embedding_once():
-    def operations(**sizes):
-        settings = Settings(**{**SETTINGS, "batch_size": 32, **sizes})
-        setup = prepare_run(settings, Runtime("numpy", device="cpu"), books.load("tide-clock"))
-        chains = tasks._chains(setup)
-        return sum(inputs.shape[0] * W.size for inputs, matrices in chains for W in matrices)
+def test_candidate_that_dies_between_turns_is_a_row(tmp_path):
+    text, models = books.load("tide-clock"), [("numpy", "scratch"), ("numpy", "fast")]
+    plan = Plan(seconds=20, vary="num_hiddens", values=[8, 16])
+    record = turns.new_record(models, plan, Settings(**SETTINGS, num_epochs=1), text, "")
+    states = []
 
-    # One forward and two backward products, with 28 rows (characters), not 32 * 6 (tokens).
-    assert operations(embedding=5) - operations() == 3 * 28 * 5 * SETTINGS["num_hiddens"]
+    def update(description, completed):
+        if description.startswith("cycle 3,"):
+            # The children start in the order of the candidates.
+            children = sorted(psutil.Process().children(), key=lambda child: child.create_time())
+            states.extend(child.status() for child in children)
+            children[1].kill()
 
-
-def test_clock_stops_after_all_results_are_computed(monkeypatch):
-    setup = prepare_run(Settings(**SETTINGS), Runtime("numpy"), books.load("tide-clock"))
-    chains, params = tasks._chains(setup), setup.model.params
-    batches = [*minibatches.epoch_batches(setup.dataset.train, setup.settings, 1)]
-    events = []
-    monkeypatch.setattr(
-        setup.backend.machine, "synchronize", lambda tensors, device: events.append(tensors)
-    )
-    clock = SimpleNamespace(perf_counter=lambda: events.append("clock") or 0.0)
-    monkeypatch.setattr(tasks, "time", clock)
-    # An asynchronous framework must have computed the last update's parameters before the end.
-    tasks._seconds(setup, partial(tasks._updates, setup, batches))
-    assert (events[0], events[1], events[3:]) == ([], "clock", ["clock"])
-    assert {*map(id, params.values())} <= {*map(id, events[2])}
-    events.clear()
-    tasks._seconds(setup, partial(tasks._multiply, setup, chains))
-    assert (events[0], events[1], events[3:]) == ([], "clock", ["clock"])
-    assert len(events[2]) == len(chains)
+    assert turns.run(record, text, tmp_path, print, update) is None
+    assert read(tmp_path) == record
+    scratch, fast, *others = record.candidates
+    assert "killed by SIGKILL" in fast.failure
+    assert len(fast.training_speeds) == 3 < len(scratch.training_speeds)
+    assert {candidate.failure for candidate in (scratch, *others)} == {None}
+    assert len({len(c.training_speeds) for c in (scratch, *others)}) == 1
+    assert tables.metrics(record, fast)["vs_scratch"].median > 0  # in the common cycles
+    if hasattr(signal, "SIGSTOP"):
+        assert set(states) == {psutil.STATUS_STOPPED}
 
 
 @posix
 @pytest.mark.parametrize(
     "name", ["SIGINT", *(pytest.param(n, marks=pytest.mark.faults) for n in ("SIGTERM", "SIGKILL"))]
 )
-def test_interrupted_comparison_keeps_measurements_and_kills_children(failing, name):
+def test_interrupted_comparison_keeps_turns_and_kills_children(name):
     signum, is_killed = getattr(signal, name), name == "SIGKILL"
-    with start(
-        "compare", "--backends", "numpy,sleeping", *SHORT, "--output", "out", env=failing
-    ) as process:
-        path = Path("sleeping")
-        wait_until(lambda: path.exists() and path.read_text(), process)
-        child = int(path.read_text())
+    arguments = ("--backends", "numpy", "--models", "scratch,fast", *options(**SMALL, num_epochs=1))
+    record_file = Path("out/comparison.json")
+    with start("compare", *arguments, "--seconds", 600, "--output", "out") as process:
+        wait_until(
+            lambda: record_file.exists() and "training_speeds" in record_file.read_text(), process
+        )
+        children = psutil.Process(process.pid).children()
         process.send_signal(signum)
         out, err = process.communicate(timeout=300)
     assert process.returncode == (-signum if is_killed else 128 + signum), (out, err)
     assert "Traceback" not in err
-    wait_until(lambda: not is_running(child))
+    assert len(children) == 2
+    wait_until(lambda: not any(is_running(child.pid) for child in children))
     record = read(Path("out"))
     assert record.outcome == ("running" if is_killed else "interrupted")
-    assert len(record.candidates[0].trials[0].epochs) == 2
+    assert all(candidate.training_speeds for candidate in record.candidates)
     if not is_killed:
         assert "Interrupted: these are the measurements so far." in out
     run_subprocess("report", "out").assert_exit()
@@ -237,31 +191,21 @@ def test_check_uses_the_compared_settings(tmp_path):
         scratch = changed(scratch, build=build)
     """
     env = packages(tmp_path / "more", {"stubborn": source})
-    arguments = ("compare", "--backends", "stubborn", *SHORT)
+    arguments = ("compare", "--backends", "stubborn", *SHORT, "--seconds", "0")
     run_subprocess(*arguments, env=env).assert_exit()
     result = run_subprocess(
         *arguments, "--cell", "rnn-relu", "--embedding", "5", env=env
     ).assert_exit(1)
-    assert "the check failed in" in result.out
+    assert "the check failed" in result.out
 
 
-def test_training_ends_at_the_target():
-    sizes = {"num_hiddens": 16, "num_steps": 8, "batch_size": 8, "max_tokens": 2000}
-    plan = {"target": 15, "seeds": 2, "num_epochs": 60, "valid_tokens": 400, "output": "out"}
-    arguments = ("--backends", "numpy", *SHORT, *options(**sizes, **plan))
-    result = run_subprocess("compare", *arguments).assert_exit()
-    record = read(Path("out"))
-    (candidate,) = record.candidates
-    for trial in candidate.trials:
-        *earlier, final = [epoch.held_out for epoch in trial.epochs]
-        assert final <= 15 < min(earlier)
-        assert len(trial.epochs) < 60
-    perplexities = [trial.epochs[-1].held_out for trial in candidate.trials]
-    assert f"{record.unigram:.2f}" in result.out
-    assert 10 < record.unigram < 20
-    with Path("out/comparison.csv").open(newline="", encoding="utf-8") as file:
-        (columns,) = csv.DictReader(file)
-    seconds = [trial.seconds for trial in candidate.trials]
-    assert float(columns["target_seconds_median"]) == statistics.median(seconds)
-    assert float(columns["held_out_high"]) == max(perplexities)
-    assert (columns["reached"], columns["seeds"]) == ("2 of 2", "2")
+def test_clock_stops_after_all_results_are_computed(monkeypatch):
+    context = prepare_run(Settings(**SETTINGS), Runtime("numpy"), books.load("tide-clock"))
+    events, results = [], [object()]
+    monkeypatch.setattr(
+        context.backend.machine, "synchronize", lambda tensors, device: events.append(tensors)
+    )
+    clock = SimpleNamespace(perf_counter=lambda: events.append("clock") or 0.0)
+    monkeypatch.setattr(tasks, "time", clock)
+    tasks._seconds(context, lambda: results)
+    assert events == [[], "clock", results, "clock"]

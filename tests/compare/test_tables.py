@@ -1,174 +1,183 @@
-"""Metrics and tables of small comparisons, checked against hand-computed values."""
+"""Intervals, verdicts, tables and reports of small records, and damaged records."""
 
+import json
 import re
+from math import inf
+from pathlib import Path
 
+import numpy as np
 import pytest
-from helpers import COMPARISONS
-from matplotlib.figure import Figure
-from small_records import make_candidate, make_record, make_round, make_trial
+from helpers import COMPARISONS, run_in_process
+from small_records import make_candidate, make_record
 
-from rnn_scratch.compare import pictures, report, summary, tables
-from rnn_scratch.compare.record import Failure, read
-from rnn_scratch.compare.summary import Spread
+from rnn_scratch.compare import pictures, report, tables
+from rnn_scratch.compare.record import read
+from rnn_scratch.compare.tables import Estimate
+from rnn_scratch.system import records
+
+CYCLES = range(1, 10)
 
 
 def small_record():
+    """Make a record in which the machine is slower in every cycle, and numpy has one cycle less."""
     return make_record(
-        make_candidate("numpy", "scratch", make_round(0, 2.0, 1.0), make_round(1, 4.0, 2.0)),
-        make_candidate(
-            "torch", "scratch", *(make_round(n, 1.0, 0.25 * n or 0.5) for n in range(3))
-        ),
-        make_candidate("torch", "fast", make_round(0, 0.5, 0.5)),
-        make_candidate("torch", "concise", make_round(0, 2.0, 0.5), make_round(1, 4.0, 0.5)),
+        make_candidate("numpy", *(120 / cycle for cycle in CYCLES[:-1]), memory=2**20),
+        make_candidate("torch", *(240 / cycle for cycle in CYCLES), perplexities=(9.0, 8.0)),
+        make_candidate("torch fast", *(60 / cycle for cycle in CYCLES)),
+        make_candidate("torch concise", *(240 * (0.9, 1.1)[c % 2] / c for c in CYCLES)),
     )
 
 
 def cells_of(record, title):
-    (table,) = (table for table in tables.tables(record) if table.title.startswith(title))
-    return table.cells()
+    (table,) = (table for table in tables.tables(record) if table.title == title)
+    return table.cells
 
 
-def test_speeds_and_ratios_match_hand_computed_values():
-    rows = summary.speeds(small_record())
-    names = [row.candidate.name for row in rows]
-    assert names == ["numpy", "torch", "torch fast", "torch concise"]
-    numpy, torch, fast, concise = (row.figures for row in rows)
-    assert numpy["train"] == Spread(7.5, 5, 10)  # 20 characters in 2 s and in 4 s
-    assert torch["train"] == Spread(20, 20, 20)
-    assert numpy["ratio"] == Spread(1, 1, 1)
-    assert torch["ratio"] == Spread(3, 2, 4)  # ratio per round; the baseline has no third round
-    assert torch["own_layer"] == Spread(3, 2, 4)  # ratio per round
-    assert fast["own_layer"] == Spread(4, 4, 4)
-    assert (numpy["own_layer"], concise["own_layer"]) == (None, None)
-    assert torch["products"] == Spread(40, 40, 80)
-    assert numpy["of_own_limit"] == Spread(0.5, 0.5, 0.5)
-    assert torch["of_own_limit"] == Spread(0.5, 0.25, 0.5)
-    assert torch["generate"] == Spread(2, 2, 2)
-    assert (torch["memory"].median, torch["device_memory"]) == (1.0, None)
+def test_ratios_are_formed_within_cycles():
+    record = small_record()
+    numpy, torch, fast, concise = (tables.metrics(record, c) for c in record.candidates)
+    assert torch["training"].median == 240 / 5
+    assert torch["vs_baseline"] == Estimate(2, 2, 2)  # although both speeds vary by a factor of 9
+    assert fast["vs_scratch"] == Estimate(0.25, 0.25, 0.25)
+    low, high = fast["vs_builtin_layer"][1:]
+    assert (low, high) == pytest.approx((0.25 / 1.1, 0.25 / 0.9))
+    assert not {"vs_baseline", "vs_scratch", "vs_builtin_layer"} & numpy.keys()
+    assert "vs_builtin_layer" not in concise
+    assert (numpy["memory"], torch["perplexity"]) == (1, 8)
 
 
-def test_table_omits_empty_columns_and_constant_spreads():
-    heading, numpy, *_ = cells_of(small_record(), "Speed")
-    columns = ["characters/s", "× numpy", "× built-in layer", "of own limit"]
-    assert heading == ["", *columns, "generated characters/s"]
-    assert numpy == ["numpy", "8 (5–10)", "1.00", "", "50%", "2"]
+@pytest.mark.parametrize("num_cycles", [8, 25])
+def test_interval_contains_the_true_median(num_cycles):
+    rng = np.random.RandomState(1)
+    estimates = [tables.estimate(rng.lognormal(0, 0.2, num_cycles)) for _ in range(1000)]
+    assert 0.94 < np.mean([low <= 1 <= high for _, low, high in estimates]) < 0.985
+    # The interval covers 2.3 standard errors, which are about 1.25 times those of a mean.
+    widths = [high - low for _, low, high in estimates]
+    assert np.mean(widths) == pytest.approx(4.6 * 1.25 * 0.2 / num_cycles**0.5, rel=0.2)
 
 
-def test_batch_size_determines_the_characters_per_minibatch():
-    rounds = (make_round(0, 2.0, value=4), make_round(0, 2.0, value=8))
-    plan = {"vary": "batch_size", "values": [4, 8]}
-    record = make_record(make_candidate("numpy", "scratch", *rounds), plan=plan)
-    assert [row.figures["train"].median for row in summary.speeds(record)] == [10, 20]
-    assert [row[1] for row in cells_of(record, "Speed")] == ["batch_size", "4", "8"]
-
-
-def test_candidate_without_timings_shows_the_reason():
-    record = make_record(
-        make_candidate("numpy", "scratch", make_round()),
-        make_candidate("torch", "fast", failures=[Failure("it was killed")]),
-    )
-    heading, _, row = cells_of(record, "Speed")
-    assert (row[0], row[heading.index("failed")]) == ("torch fast", "it was killed")
-    assert "it was killed" in tables.spreadsheet(record)
-    record.candidates = record.candidates[1:]
-    assert [table.title for table in tables.tables(record)] == ["Speed", "Quality"]
-    record.candidates[0].failures = []  # an interrupted comparison
-    assert tables.tables(record) == []
-
-
-def test_ratios_are_relative_to_the_first_offered_candidate():
-    missing = Failure("The plain backend has no fast model.", "not offered")
-    lacking = make_candidate("plain", "fast", failures=[missing])
-    record = make_record(lacking, make_candidate("plain", "scratch", make_round()))
-    (row,) = summary.speeds(record)
-    assert (row.candidate.name, row.figures["ratio"].median) == ("plain", 1)
-    assert report.lines("notes", record) == [f"plain fast: not offered: {missing.reason}"]
-    assert not record.has_failed
-
-
-def test_seeds_are_summarized_over_finished_training_runs():
-    trials = [make_trial(9.0, end, seed=seed) for seed, end in enumerate((1.0, 2.0, 3.0, 9.0))]
-    trials[-1].samples = []  # interrupted
-    candidate = make_candidate("numpy", "scratch", trials=trials)
-    heading, row = cells_of(make_record(candidate, epochs=2, plan={"seeds": 4}), "Quality")
-    assert row[heading.index("perplexity")] == "2 (1–3)"
-    assert row[heading.index("seeds")] == "3"
+def test_few_cycles_have_no_interval():
+    assert tables.estimate([1.0, 2.0, 4.0]) == Estimate(2, 0, inf)
+    assert f"{tables.estimate([1.0, 2.0, 4.0]):.2f}" == "2.00"
+    record = make_record(make_candidate("numpy", 2, 2), make_candidate("torch", 1, 1))
+    assert tables.widest_interval(record) == inf
+    assert tables.verdicts(record) == ["Compared with numpy, no difference shown: torch."]
+    assert any("larger `--seconds`" in line for line in report.lines("notes", record))
 
 
 @pytest.mark.parametrize(
-    ("held_out", "expected"),
+    ("low", "high", "verdict"),
     [
-        ((4.0,), ["1 of 1", "3.0", "1"]),
-        ((4.0, 6.0), ["1 of 2", "3.0", "1"]),
-        ((6.0,), ["0 of 1"]),
+        (1.01, 1.2, "faster"),
+        (0.8, 0.99, "slower"),
+        (0.99, 1.01, "no difference shown"),
+        (1.004, 1.2, "no difference shown"),  # printed as 1.00
     ],
 )
-def test_table_shows_seconds_and_epochs_to_target(held_out, expected):
-    trials = [make_trial(9.0, held_out=perplexity, seconds=3.0) for perplexity in held_out]
-    candidate = make_candidate("numpy", "scratch", trials=trials)
-    record = make_record(candidate, epochs=1, plan={"target": 5.0})
-    heading, row = cells_of(record, "Quality")
-    start = heading.index("reached 5")
-    assert row[start : start + len(expected)] == expected
-    assert ("seconds" in heading) == (len(expected) > 1)
+def test_verdict_depends_on_the_interval(low, high, verdict):
+    assert Estimate(1.05, low, high).verdict == verdict
 
 
-def test_figures_do_not_parse_names_as_math():
-    candidate = make_candidate(r"$\x$", "scratch", make_round(), trials=[make_trial(9.0, 8.0)])
-    assert set(pictures.draw(make_record(candidate))) == {"speed", "perplexity"}
+def test_widest_interval_is_relative_to_the_ratio():
+    record = small_record()
+    record.candidates.pop()
+    assert tables.widest_interval(record) == 0
+    noisy = make_candidate("jax", *((1.2, 0.8)[c % 2] / c for c in CYCLES))
+    record.candidates.append(noisy)
+    estimate = tables.metrics(record, noisy)["vs_baseline"]
+    half_width = (estimate.high - estimate.low) / 2 / estimate.median
+    assert tables.widest_interval(record) == half_width > 0.1
 
 
-def test_huge_perplexity_is_shown_and_drawn():
-    candidate = make_candidate("numpy", "scratch", trials=[make_trial(9.0, 1e304, None)])
-    record, figure = make_record(candidate, epochs=3), Figure()
-    heading, row = cells_of(record, "Quality")
-    assert row[heading.index("perplexity")] == "above 1e300"
-    assert pictures.perplexity(figure, record)
-    assert figure.axes[0].get_ylim()[1] < 100
-    assert set(pictures.draw(record)) == {"perplexity"}
+def test_tables_round_and_omit_empty_columns():
+    heading, numpy, torch, *_ = cells_of(small_record(), "Speed")
+    assert heading[1:3] == ["characters/s", "× numpy"]
+    assert heading[3:] == ["× scratch", "× built-in layer", "generated characters/s"]
+    assert numpy == ["numpy", "27", "", "", "", "270"]
+    assert torch[:3] == ["torch", "48", "2.00 (2.00–2.00)"]
+    (slow,) = cells_of(make_record(make_candidate("numpy", 1234567.0)), "Speed")[1:]
+    assert slow[1] == "1,200,000"
 
 
-@pytest.mark.parametrize(("vary", "values"), [("threads", [1, 2]), ("num_hiddens", [4, 8, 16])])
-def test_speed_figure_has_panels_and_bars(vary, values):
-    names = [("numpy", "scratch"), ("torch", "scratch"), ("torch", "concise")]
-    rounds = [make_round(0, 2.0, value=value) for value in values]
+def test_values_are_compared_with_each_other():
+    candidates = [make_candidate("numpy", *[value] * 8, value=value) for value in (4, 8)]
+    record = make_record(*candidates, vary="batch_size", values=[4, 8])
+    heading, *rows = cells_of(record, "Speed")
+    assert heading == ["", "batch_size", "characters/s", "× batch_size 4", "generated characters/s"]
+    assert [row[1:4] for row in rows] == [["4", "4", ""], ["8", "8", "2.00 (2.00–2.00)"]]
+    assert tables.verdicts(record) == ["Compared with batch_size 4, faster: numpy, batch_size 8."]
+    assert set(pictures.draw(record)) == {"speed"}
+
+
+def test_failed_candidate_shows_the_reason():
     record = make_record(
-        *(make_candidate(*name, *rounds) for name in names), plan={"vary": vary, "values": values}
+        make_candidate("plain fast", failure="no fast model", is_supported=False),
+        make_candidate("numpy", *CYCLES),
+        make_candidate("<torch>", *CYCLES[:3], failure="it was <killed>"),
     )
-    figure = Figure()
-    assert pictures.speed(figure, record)
-    assert len(figure.axes) == len(values)
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["scratch", "built-in layer"]
-    for axes in figure.axes:
-        widths = [bar.get_width() for bar in axes.patches if bar.get_width()]
-        assert len(widths) == len(names)
-    labels = figure.axes[0].get_yticklabels()
-    assert [label.get_text() for label in labels] == ["numpy", "torch"]
+    heading, _, row = cells_of(record, "Speed")
+    assert (row[0], row[heading.index("failed")]) == ("<torch>", "it was <killed>")
+    assert (record.has_failed, row[2]) == (True, "1.00")  # relative to the first supported one
+    assert tables.widest_interval(record) < inf  # without the failed candidate
+    assert "it was <killed>" in tables.spreadsheet(record)
+    assert report.lines("notes", record) == ["plain fast: not supported: no fast model"]
+    page = report.page(record, pictures.draw(record))
+    assert "it was &lt;killed&gt;" in page
+    assert not re.search("<(torch|killed)>", page)
 
 
 def test_unplanned_number_of_threads_is_a_note():
-    fewer, planned = (
-        make_candidate(name, "fast", make_round(threads=threads))
-        for name, threads in (("numpy", 1), ("torch", 2))
-    )
-    notes = report.lines("notes", make_record(fewer, planned, plan={"threads": 2}))
-    assert notes == ["numpy fast: number of threads: 1, instead of 2."]
+    fewer = make_candidate("numpy", *CYCLES, threads=1)
+    planned = make_candidate("numpy fast", *CYCLES, threads=2)
+    notes = report.lines("notes", make_record(fewer, planned, threads=2))
+    assert notes == ["numpy: number of threads: 1, instead of 2."]
+
+
+def test_huge_perplexity_and_formulas_are_drawn():
+    candidate = make_candidate(r"$\x$", perplexities=(9.0, 1e304, None))
+    record = make_record(candidate)
+    (row,) = cells_of(record, "Quality")[1:]
+    assert row[1] == "inf"
+    assert set(pictures.draw(record)) == {"perplexity"}
 
 
 @pytest.mark.parametrize("folder", sorted(COMPARISONS.iterdir()), ids=lambda folder: folder.name)
 def test_committed_record_makes_a_complete_report(folder):
     record = read(folder)
     page = report.page(record, pictures.draw(record))
-    start = page.index("<details>")
-    assert page[:start].count("<table") == page[:start].count("<img") == 1
     assert page.count("<table") == len(tables.tables(record))
     assert not re.search(r"\bnan\b|\bNone\b|Undefined", page[page.index("<main>") :])
 
 
-def test_report_escapes_names_and_reasons():
-    candidate = make_candidate("<x>", "scratch", failures=[Failure("<script>")])
-    page = report.page(make_record(candidate), {})
-    assert "&lt;x&gt;" in page
-    assert "&lt;script&gt;" in page
-    assert not re.search("<(x|script)>", page)
+@pytest.mark.parametrize(
+    ("part", "field", "value", "problem"),
+    [
+        ("plan", "values", [1], "`vary` requires `values`"),
+        ("plan", "vary", "lr", "at `$.plan.vary`"),
+        ("settings", "lr", -1.0, "at `$.settings.lr`"),
+        ("machine", "cores", "2", "Expected `int`, got `str` - at `$.machine.cores`"),
+        ("machine", "color", 1, "unknown field `color` - at `$.machine`"),
+    ],
+)
+def test_report_names_the_damaged_field(capsys, part, field, value, problem):
+    record = json.loads(records.line(make_record(make_candidate("numpy"))))
+    record[part][field] = value
+    write(json.dumps(record))
+    result = run_in_process(capsys, "report", "damaged")
+    result.assert_error("damaged/comparison.json", problem, "Restore it from a backup")
+
+
+def test_report_refuses_other_files_and_formats(capsys):
+    run_in_process(capsys, "report", "nowhere").assert_error("nowhere", "comparison.json")
+    for content in ("", "[]", "{}", "{"):
+        write(content)
+        run_in_process(capsys, "report", "damaged").assert_error("comparison.json is damaged")
+    for version in ("9", "99", '"10"'):
+        write(f'{{"format": {version}, "something": "else"}}')
+        result = run_in_process(capsys, "report", "damaged")
+        result.assert_error("comparison.json was written by another version of rnn-scratch.")
+
+
+def write(text):
+    Path("damaged").mkdir(exist_ok=True)
+    Path("damaged/comparison.json").write_text(text, encoding="utf-8")

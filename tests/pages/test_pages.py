@@ -16,7 +16,6 @@ from rnn_scratch import registry
 from rnn_scratch.cli.compare import compare
 from rnn_scratch.cli.main import COMMANDS
 from rnn_scratch.cli.train import train
-from rnn_scratch.compare import summary
 from rnn_scratch.compare.record import read
 from rnn_scratch.runs import run_folder
 
@@ -135,12 +134,14 @@ def test_comparison_records_are_complete():
         record = read(folder)
         assert record.outcome == "finished"
         assert not record.has_failed
-        assert {candidate.backend for candidate in record.offered} == set(registry.BUILTIN_BACKENDS)
+        assert {candidate.backend for candidate in record.supported} == set(
+            registry.BUILTIN_BACKENDS
+        )
 
 
 def test_recorded_training_reaches_low_perplexities():
-    rows = summary.qualities(read(CLONE / readme.COMPARISONS / "curves"))
-    assert max(row.figures["perplexity"].high for row in rows) <= 1.1
+    curves = read(CLONE / readme.COMPARISONS / "curves").candidates
+    assert max(candidate.epochs[-1].perplexity for candidate in curves) <= 1.1
     for sampling, limit in ("sequential", 1.1), ("random", 1.8):
         history = run_folder.history(CLONE / readme.RECORDS / "chapter" / sampling)
         assert history[-1].epoch == 500

@@ -168,10 +168,10 @@ def test_guide_backend_is_compared(backend_names, package):
     require_tested(backend_names, "numpy")
     (command,) = (block.text for block in BLOCKS if " compare " in block.text)
     assert "--backends numpy,toy --models scratch,fast" in command
-    settings = options(**SMALL, num_epochs=1, repeats=1, output="out", models="scratch,fast")
+    settings = options(**SMALL, num_epochs=1, seconds=3, output="out", models="scratch,fast")
     run_subprocess("compare", "--backends", "numpy,toy", *settings, env=package[1]).assert_exit()
     candidates = record.read(Path("out")).candidates
-    assert [candidate.name for candidate in candidates if candidate.rounds] == [
+    assert [candidate.name for candidate in candidates if candidate.training_speeds] == [
         "numpy",
         "numpy fast",
         "toy",

@@ -74,7 +74,7 @@ def test_runs_move_between_devices(framework, emulated):
     devices = (("--device", DEVICE), ("--device", "cpu"))
     inferred = [(*command, *device) for command in inference for device in devices]
     compare = ("compare", "--backends", framework, "--models", "scratch", *small)
-    compare += ("--epochs", 1, "--repeats", 1, "--device", DEVICE, "--output", "c")
+    compare += ("--epochs", 1, "--seconds", 1, "--device", DEVICE, "--output", "c")
     commands = [*(command for command, _ in steps), *inferred, ("backends",), compare]
     outputs = in_one_process(*commands, env=emulated)
     for output, (_, device) in zip(outputs, steps):
@@ -87,8 +87,8 @@ def test_runs_move_between_devices(framework, emulated):
     assert f"{DEVICE}, cpu" in listing
     with open("c/comparison.json", encoding="utf-8") as file:
         (candidate,) = json.load(file)["candidates"]
-    assert "failures" not in candidate
-    assert candidate["ready"]["device"] == DEVICE
+    assert "failure" not in candidate
+    assert candidate["environment"]["device"] == DEVICE
 
 
 @pytest.mark.frameworks

@@ -1,0 +1,190 @@
+"""Run a comparison: prepare each candidate in a child process, then let the candidates take turns.
+
+A cycle consists of one turn of each candidate, in random order. Ratios of speeds are formed within
+a cycle, so that a disturbance that lasts longer than a cycle affects both speeds. Only one
+candidate computes at a time: the others are stopped (on Windows, they only wait for a request).
+Failures are recorded with their reasons, and the other candidates continue.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from math import inf
+from pathlib import Path
+from subprocess import Popen
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+
+from ..errors import NotSupportedError, RNNScratchError, truncate
+from ..settings import Settings, Threads, validate
+from ..system import host, processes, records
+from ..system.terminal import LogLine
+from ..text import books, dataset
+from ..training.runtime import Runtime
+from . import tables, tasks
+from .record import COMPARISON_FILE, COMPARISON_FORMAT, Candidate, Comparison, Plan
+
+# Libraries read their number of threads from these variables when they are loaded.
+LIBRARIES = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR")
+THREAD_VARIABLES = ("VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name in LIBRARIES))
+TIME = "%Y-%m-%d %H:%M:%S %z"
+MAX_HALF_WIDTH = 0.03  # the turns end when every interval is narrower than this fraction
+MAX_SILENCE_SECONDS = 900.0  # time without a result after which a child process is killed
+Update = Callable[[str, float], object]  # receives a description and the completed fraction
+
+
+class Competitor(NamedTuple):
+    """A candidate and its child process."""
+
+    candidate: Candidate
+    child: Popen[bytes]
+    results: Iterator[tuple[Any, Any]]
+
+
+def new_record(
+    models: Sequence[tuple[str, str]],
+    plan: Plan,
+    settings: Settings,
+    text: books.Text,
+    command: str,
+) -> Comparison:
+    """Return a record without measurements; raise RNNScratchError if the plan is impossible."""
+    for value in plan.varied_values:
+        dataset.prepare(text, settings_at(plan, settings, value)[0])  # raises if text is too short
+    candidates = [Candidate(*model, value) for value in plan.varied_values for model in models]
+    return Comparison(
+        format=COMPARISON_FORMAT,
+        command=truncate(command),
+        started=time.strftime(TIME),
+        machine=host.describe(),
+        load=_load(),
+        plan=plan,
+        settings=settings,
+        text=dataset.describe(text, dataset.prepare(text, settings)),
+        candidates=candidates,
+    )
+
+
+def settings_at(plan: Plan, settings: Settings, value: int | None) -> tuple[Settings, int]:
+    """Return the settings and the number of threads for a value of the varied setting."""
+    if plan.vary is None or plan.vary == "threads":
+        return settings, validate("threads", plan.threads if value is None else value, Threads)
+    return replace(settings, **{plan.vary: value}), plan.threads
+
+
+def run(
+    record: Comparison, text: books.Text, folder: Path, log: LogLine, update: Update
+) -> KeyboardInterrupt | None:
+    """Run a comparison and save its record in the folder after each step.
+
+    `log` receives a line for each step, and `update` receives the progress. After Ctrl-C, record
+    the outcome ``interrupted`` and return the exception; otherwise, return None.
+    """
+    interrupt, save = None, partial(records.write, folder / COMPARISON_FILE, record)
+    save()
+    try:
+        with contextlib.ExitStack() as stack:
+            competitors = []
+            for candidate in record.candidates:
+                log(f"{record.label(candidate)}: starting, checking and training")
+                competitors.append(_prepare(record, text, candidate, stack, update))
+                if candidate.failure:
+                    log(f"{record.label(candidate)}: {candidate.failure}")
+                save()
+            if record.plan.seconds:
+                log(f"taking turns for at most {record.plan.seconds:g} s")
+                take_turns(record, competitors, update, save)
+        record.outcome = "finished"
+    except KeyboardInterrupt as error:
+        record.outcome, interrupt = "interrupted", error
+    record.ended, record.load_of_turns = time.strftime(TIME), _load()
+    # Write the record before any output, because the terminal is gone after a SIGHUP.
+    save()
+    return interrupt
+
+
+def _prepare(
+    record: Comparison,
+    text: books.Text,
+    candidate: Candidate,
+    stack: contextlib.ExitStack,
+    update: Update,
+) -> Competitor:
+    # Start a candidate's child process, and record its results until it is ready for turns.
+    settings, threads = settings_at(record.plan, record.settings, candidate.value)
+    runtime = Runtime(candidate.backend, candidate.model, record.plan.device, threads)
+    call = partial(tasks.compete, runtime, settings, text)
+    environment = dict.fromkeys(THREAD_VARIABLES, str(threads))
+    started = processes.start({0: call}, MAX_SILENCE_SECONDS, environment)
+    children, results = stack.enter_context(started)
+    competitor = Competitor(candidate, children[0], results)
+    position = record.candidates.index(candidate) / len(record.candidates)
+    while candidate.failure is None and candidate.sample is None:
+        epochs = f"epoch {len(candidate.epochs)}/{settings.num_epochs}"
+        update(f"{record.label(candidate)}: {epochs if candidate.epochs else 'start'}", position)
+        _receive(competitor)
+    _stop(competitor)
+    return competitor
+
+
+def take_turns(
+    record: Comparison,
+    competitors: Sequence[Competitor],
+    update: Update,
+    save: Callable[[], object],
+) -> None:
+    """Run cycles until all intervals are narrow, the time is over, or no candidate is left."""
+    start, rng, half_width = time.monotonic(), random.Random(record.settings.seed), inf
+    completed, running = 0.0, [c for c in competitors if not c.candidate.failure]
+    while running and completed < 1 and half_width > MAX_HALF_WIDTH:
+        for competitor in rng.sample(running, len(running)):
+            take_turn(competitor)
+        save()
+        half_width = tables.widest_interval(record)
+        width = "unknown" if half_width == inf else f"±{half_width:.1%}"
+        cycle = max(len(candidate.training_speeds) for candidate in record.candidates)
+        completed = (time.monotonic() - start) / record.plan.seconds
+        update(f"cycle {cycle}, widest interval: {width}", completed)
+        running = [c for c in running if not c.candidate.failure]
+
+
+def take_turn(competitor: Competitor) -> None:
+    """Continue a candidate's process for one turn, and record the turn or the failure."""
+    if hasattr(signal, "SIGCONT"):
+        competitor.child.send_signal(signal.SIGCONT)
+    with contextlib.suppress(OSError):  # the child has exited: `_receive` gets the reason
+        processes.request(competitor.child)
+    _receive(competitor)
+    _stop(competitor)
+
+
+def _stop(competitor: Competitor) -> None:
+    # Stop a waiting process, because its threads could go on spinning for a while.
+    if hasattr(signal, "SIGSTOP"):
+        competitor.child.send_signal(signal.SIGSTOP)
+
+
+def _receive(competitor: Competitor) -> None:
+    # Receive the next result from a child process, and add it to the candidate.
+    candidate = competitor.candidate
+    result = next(result for name, result in competitor.results if name is not None)
+    if isinstance(result, RNNScratchError):
+        competitor.child.kill()
+        candidate.failure = processes.one_line(result.problem)
+        candidate.is_supported = not isinstance(result, NotSupportedError)
+        return
+    for name, value in result.items():
+        field = getattr(candidate, name)
+        if isinstance(field, list):
+            field.append(value)
+        else:
+            setattr(candidate, name, value)
+
+
+def _load() -> float | None:
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
