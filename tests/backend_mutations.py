@@ -527,8 +527,8 @@ MUTATIONS = [
             "        # Warm-up:",
             "        state = state if t % 256 else model.state(1)\n        # Warm-up:")),
         ("deep networks that always use sgd", "train_minibatch", "", in_all_backends(
-            "OPTIMIZERS[update.optimizer]", "OPTIMIZERS[update.optimizer if not model.options.needs_deep "
-            "else update.optimizer.split()[0] + ' sgd' if ' ' in update.optimizer else 'sgd']")),
+            "OPTIMIZERS[update.optimizer]",
+            "OPTIMIZERS['sgd' if model.options.needs_deep else update.optimizer]")),
         ("slots not rounded in exact mode", "make_exact", "", {
             **in_all_backends("round_to_float32(values) for", "values for"),
             "tensorflow": ("values.assign(round_to_float32(values))", "pass"),

@@ -93,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         text = name_flags(str(error), cli.called) if cli.called else str(error)
         _fail(f"Error: {text}", error.exit_code)
     except KeyboardInterrupt as error:
+        signals.ignore()
         sys.exit(signals.exit_code(error))
     except click.Abort as error:  # raised by click for a KeyboardInterrupt
         sys.exit(signals.exit_code(error.__context__ or error))

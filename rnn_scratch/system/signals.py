@@ -64,7 +64,7 @@ def deferred() -> Iterator[Request]:
         nonlocal ignored_until
         if request.number is None:
             request.number, ignored_until = signum, time.monotonic() + DEBOUNCE_SECONDS
-        elif time.monotonic() > ignored_until:
+        elif 0 < ignored_until < time.monotonic():  # 0: another worker received the first signal
             raise Stopped(signum)
 
     previous = _handle(stop)
@@ -73,6 +73,11 @@ def deferred() -> Iterator[Request]:
     finally:
         for signum, handler in previous.items():
             signal.signal(signum, handler)
+
+
+def ignore() -> None:
+    """Ignore further signals, because the process is about to exit."""
+    _handle(signal.SIG_IGN)
 
 
 def exit_code(error: BaseException) -> int:

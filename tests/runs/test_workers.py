@@ -98,7 +98,7 @@ def test_killed_worker_ends_the_run_which_resumes(backend_name, rank):
         assert finish(process).code != 0
         wait_until(lambda: not any(worker.is_running() for worker in workers))
     epoch = sessions()[-1].to_epoch or 1
-    finish(start("train", "--resume", "r", "--epochs", epoch + 5_000, **mpiexec(4))).assert_exit()
+    finish(start("train", "--resume", "r", "--epochs", epoch + 3, **mpiexec(4))).assert_exit()
     assert [session.runtime.workers for session in sessions()] == [2, 4]
 
 
@@ -113,7 +113,7 @@ def test_ctrl_c_stops_all_workers_after_a_checkpoint(backend_name):
     assert "Traceback" not in result.err
     assert "To resume" in result.out
     session = sessions()[-1]
-    assert (session.outcome, session.reason) == ("interrupted", "SIGINT")
+    assert (session.outcome, "SIGINT" in session.reason) == ("interrupted", True)
 
 
 def test_failing_worker_aborts_the_others_with_its_message(tmp_path):
@@ -121,17 +121,18 @@ def test_failing_worker_aborts_the_others_with_its_message(tmp_path):
     result = finish(start(*command("numpy", 3), **mpiexec(2)))
     assert result.code != 0
     assert result.err.count("Error: ") == 1
-    assert "already exists" in result.err
+    assert "could not be created" in result.err
 
 
 def test_different_code_is_refused(tmp_path):
-    shutil.copytree(CLONE / "rnn_scratch", tmp_path / "rnn_scratch")
-    with open(tmp_path / "rnn_scratch" / "randomness.py", "a", encoding="utf-8") as file:
+    copy = tmp_path / "copy"
+    shutil.copytree(CLONE / "rnn_scratch", copy / "rnn_scratch")
+    with open(copy / "rnn_scratch" / "randomness.py", "a", encoding="utf-8") as file:
         file.write("# another version\n")
     # Only worker 1 finds the copy.
     program = "import os, sys; sys.path[:0] = [sys.argv.pop(1)] * (os.environ['PMI_RANK'] == '1')"
     program += "; from rnn_scratch.cli.main import main; main()"
-    arguments = (tmp_path, *command("numpy", 3))
+    arguments = (copy, *command("numpy", 3))
     result = finish(start(*arguments, program=("-c", program), **mpiexec(2)))
     assert result.code == 2, result.err
     assert "The workers differ:\n  rnn_scratch: " in result.err
