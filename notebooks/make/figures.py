@@ -1,9 +1,32 @@
-"""Versions of the pages' figures for light and dark backgrounds."""
+"""Figures for the pages, in versions for light and dark backgrounds."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Any
+
+from rnn_scratch.compare.pictures import PICTURE_STYLE
 from rnn_scratch.runs.curve import INK
 
 FOLDER = "figures"  # folder of the figures, relative to the folder of the pages
 DARK_INK = b"#a5a5a5"  # replaces INK, the gray of text and lines, in dark versions
+
+
+@contextmanager
+def chart(pictures: dict[str, bytes], place: str) -> Iterator[Any]:
+    """Yield axes to draw on; on exit, store the figure as SVG in `pictures[place]`."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context({**PICTURE_STYLE, "text.parse_math": True}):  # labels contain formulas
+        figure = Figure(figsize=(6, 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        yield axes
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+        image = BytesIO()
+        figure.savefig(image, format="svg", metadata={"Date": None})
+    pictures[place] = image.getvalue()
 
 
 def with_dark_copies(pictures: dict[str, bytes]) -> dict[str, bytes]:

@@ -1,7 +1,6 @@
 """The page on numerical parity, made from records."""
 
 import json
-from io import BytesIO
 from pathlib import Path
 
 import msgspec
@@ -48,26 +47,13 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
         "fine_grid": _power(FINE_GRID),
         "ends": list(zip(*(model["digests"] for model in exact["models"]))),
     }
-    return prose.page("parity.md", values), {FLOAT64: _draw(differences)}
-
-
-def _draw(differences: dict[str, list[float]]) -> bytes:
-    # Draw the differences by epoch as SVG.
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context(pictures.PICTURE_STYLE):
-        figure = Figure(figsize=(6, 3.6), layout="constrained")
-        axes = figure.add_subplot()
+    images: dict[str, bytes] = {}
+    with figures.chart(images, FLOAT64) as axes:
         for name, ratios in differences.items():
             points = [(epoch, value) for epoch, value in enumerate(ratios, 1) if value > 0]
             axes.plot(*zip(*points), color=pictures.COLORS[name], label=framework(name))
         axes.set(xlabel="epoch", ylabel="relative difference from NumPy", yscale="log")
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-        image = BytesIO()
-        figure.savefig(image, format="svg", metadata={"Date": None})
-    return image.getvalue()
+    return prose.page("parity.md", values), images
 
 
 def _power(grid: float) -> str:
