@@ -18,13 +18,12 @@ def chart(pictures: dict[str, bytes], place: str) -> Iterator[Any]:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context({**PICTURE_STYLE, "text.parse_math": True}):  # labels contain formulas
-        figure = Figure(figsize=(6, 3.6), layout="constrained")
+    with rc_context(PICTURE_STYLE):
+        figure, image = Figure(figsize=(6, 3.6), layout="constrained"), BytesIO()
         axes = figure.add_subplot()
         yield axes
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-        image = BytesIO()
         figure.savefig(image, format="svg", metadata={"Date": None})
     pictures[place] = image.getvalue()
 

@@ -123,8 +123,7 @@ def _train(context: RunContext, batches: Sequence[Batch], count: int) -> Sequenc
     repeated = itertools.islice(itertools.cycle(batches), count)
     updates = itertools.islice(loop.each_update(context, 0), count)
     carry = minibatches.carries_state(context.settings.sampling)
-    train_epoch = context.backend.scratch.train_epoch
-    _, state = train_epoch(context.model, repeated, updates, carry)
+    _, state = context.backend.scratch.train_epoch(context.model, repeated, updates, carry)
     return [*state, *context.model.params.values()]
 
 
