@@ -182,12 +182,6 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
-def team(session: nox.Session) -> None:
-    """Test distributed training with each backend: launchers, kills, signals and mutations."""
-    run_tests(session, "all", "-m", "team", *session.posargs)
-
-
-@nox.session
 def arm(session: nox.Session) -> None:
     """Compare exact mode on this machine and on an emulated ARM CPU; write the site's record."""
     session.install("-e", ".[torch,jax]")
@@ -349,7 +343,7 @@ def student(session: nox.Session, backend: str) -> None:
 def run_all(session: nox.Session) -> None:
     """Run the sessions that check a release, one after another; this remakes the notebooks."""
     for name in (
-        *("lint", "all", "lowest", "frameworks", "mutations", "draws", "faults", "team"),
+        *("lint", "all", "lowest", "frameworks", "mutations", "draws", "faults"),
         *("site", "browser", "wheel"),
         *(f"student({backend})" for backend in BACKENDS),
         *(f"notebooks({name})" for name in (*BACKENDS, *MULTI_BACKEND)),

@@ -70,7 +70,7 @@ def pytest_addoption(parser):
     )
 
 
-SESSIONS = ("frameworks", "mutations", "student", "notebooks", "team", "faults")
+SESSIONS = ("frameworks", "mutations", "student", "notebooks", "faults")
 
 
 def pytest_collection_modifyitems(config, items):
