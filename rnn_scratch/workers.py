@@ -27,7 +27,9 @@ LAUNCHERS = {
     "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
     "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
 }
+PACKAGES = ("rnn_scratch", "rnn_scratch.backends")  # code that all workers must share
 MAX_PAUSE_SECONDS = 1e-3  # between two tests whether the other workers have responded
+Gradients = tuple[Tensor, Params, State]  # mean loss, gradients and next state
 _group: "WorkerGroup | None" = None  # set by `connect`
 
 
@@ -58,21 +60,26 @@ def connect(arguments: Mapping[str, object]) -> "WorkerGroup | None":
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: MPI is missing
-        reason = str(error).partition("\n")[0]
-        problem = f"Several workers need mpi4py and MPI: {reason}."
+        problem, _, _ = f"Several workers need mpi4py and MPI: {error}".partition("\n")
         raise RNNScratchError(problem, registry.how_to_install("workers")) from error
     if MPI.COMM_WORLD.size != size:
         raise RNNScratchError(
             f"The launcher started {size} processes, of which MPI connects {MPI.COMM_WORLD.size}.",
             "Use the `mpiexec` of mpi4py's MPI, `srun --mpi=pmi2` or `srun --mpi=pmix`.",
         )
-    _group = group = WorkerGroup(MPI.COMM_WORLD)
-    packages = ("rnn_scratch", "rnn_scratch.backends")
-    values = {name: registry.source_version(name) for name in packages}
-    values |= {"Python": platform.python_version(), "NumPy": np.__version__}
-    names = set(arguments) - {"run", "report"}
-    group.require_equal(values | {name: str(arguments[name]) for name in sorted(names)})
-    return group
+    _group = WorkerGroup(MPI.COMM_WORLD)
+    values = {"Python": platform.python_version(), "NumPy": np.__version__}
+    values |= {name: registry.source_version(name) for name in PACKAGES}
+    values |= {name: str(arguments[name]) for name in sorted({*arguments} - {"run", "report"})}
+    answers = _group.gather(values)
+    names = [name for name in values if len({answer.get(name) for answer in answers}) > 1]
+    if names:
+        _group.is_running = False  # all workers raise this error
+        raise RNNScratchError(
+            f"The workers differ in: {', '.join(names)}.",
+            "Start all workers with the same command, code and versions.",
+        )
+    return _group
 
 
 class WorkerGroup:
@@ -98,29 +105,12 @@ class WorkerGroup:
 
     def broadcast(self, value: Any) -> Any:
         """Return the value that worker 0 passes."""
-        self.wait(self.world.Ibarrier())
-        return self.world.bcast(value)
+        return self.gather(value)[0]
 
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all workers in rank order."""
         self.wait(self.world.Ibarrier())
         return list(self.world.allgather(value))
-
-    def require_equal(self, values: Mapping[str, str]) -> None:
-        """Raise RNNScratchError in all workers if a value differs between workers."""
-        first, *others = self.gather(dict(values))
-        differences = [
-            f"\n  {name}: {first.get(name)} in worker 0, {value} in worker {rank}"
-            for rank, other in enumerate(others, 1)
-            for name, value in other.items()
-            if value != first.get(name)
-        ]
-        if differences:
-            self.is_running = False
-            raise RNNScratchError(
-                f"The workers differ:{''.join(differences)}",
-                "Start all workers with the same command, code and versions.",
-            )
 
     def agree(self, size: int, request: Request, digest: str) -> int:
         """Return worker 0's chunk size; share requests to stop, and compare digests."""
@@ -128,10 +118,8 @@ class WorkerGroup:
         sizes, numbers, completions, digests = zip(*answers)
         request.number = next(filter(None, numbers), None)
         request.complete = completions[0]
-        if request.number is not None:
-            self.is_running = False  # all workers stop
+        self.is_running = request.number is None and len(set(digests)) == 1
         if len(set(digests)) > 1:
-            self.is_running = False
             raise RNNScratchError(
                 f"The workers' parameters differ: their digests are {', '.join(digests)}.",
                 "Use identical machines, or exact mode (`exact`).",
@@ -146,9 +134,7 @@ class WorkerGroup:
         """
         tensor, array = backend.machine.tensor, backend.machine.array
 
-        def compute(
-            model: Model, batch: Batch, state: State, update: Update
-        ) -> tuple[Tensor, Params, State]:
+        def compute(model: Model, batch: Batch, state: State, update: Update) -> Gradients:
             size = len(batch.X) // self.size
             rows = slice(self.rank * size, (self.rank + 1) * size)
             masks = None if batch.masks is None else batch.masks[:, :, rows]
@@ -169,12 +155,3 @@ class WorkerGroup:
             return mean_loss, dict(zip(grads, tensors)), tuple(tensors[len(grads) :])
 
         return compute
-
-
-def require_shares(batch_size: int, workers: int) -> None:
-    """Raise RNNScratchError unless the number of workers divides the batch size."""
-    if batch_size % workers:
-        raise RNNScratchError(
-            f"`batch_size` {batch_size} cannot be divided equally among {workers} workers.",
-            f"Use a multiple of {workers}, such as {(batch_size // workers + 1) * workers}.",
-        )

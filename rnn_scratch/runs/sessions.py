@@ -28,7 +28,7 @@ from ..training.events import EMPTY_EPOCH, Ended, Epoch, Event, Message, Session
 from ..training.loop import Chunk, sample, train_in_chunks
 from ..training.runtime import Runtime
 from ..training.setup import RunContext, prepare_run
-from ..workers import WorkerGroup, require_shares
+from ..workers import WorkerGroup
 from . import checkpoint, curve, run_folder
 from .checkpoint import Checkpoint
 from .run import Run, next_number
@@ -141,7 +141,12 @@ def _runtime(spec: SessionSpec, group: WorkerGroup | None) -> Runtime:
     """Return the runtime with the number of workers and, if they share cores, of threads."""
     if group is None:
         return replace(spec.runtime, workers=1)
-    require_shares(spec.settings.batch_size, group.size)
+    if spec.settings.batch_size % group.size:
+        raise RNNScratchError(
+            f"`batch_size` {spec.settings.batch_size} cannot be divided equally among {group.size} "
+            "workers.",
+            f"Use a multiple of {group.size}.",
+        )
     threads = spec.runtime.threads or max(1, host.cores() // group.num_local)
     return replace(spec.runtime, workers=group.size, threads=threads)
 
