@@ -2,8 +2,8 @@
 
 Importing this module has side effects without which MXNet 1.9.1 would not start or would be slow:
 it defines numpy.bool, sets GOMP_SPINCOUNT and MXNET_OMP_MAX_THREADS unless they are already set,
-hides OMP_NUM_THREADS while MXNet is imported, and calls npx.set_np. It also forbids products in
-float16.
+selects OpenBLAS's kernels and hides OMP_NUM_THREADS while MXNet is imported, and calls npx.set_np.
+It also forbids products in float16.
 """
 
 import ctypes
@@ -32,6 +32,14 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 os.environ.setdefault("MXNET_OMP_MAX_THREADS", "1")
 _OMP_NUM_THREADS = os.environ.pop("OMP_NUM_THREADS", None)
 
+# MXNet bundles an OpenBLAS of 2021, which computes with SSE on newer processors that it does not
+# recognize. With AVX2, training is 1.4 to 1.8 times as fast (measured on a Xeon of 2023).
+_selects_kernels = (
+    "OPENBLAS_CORETYPE" not in os.environ and numpy.core._multiarray_umath.__cpu_features__["AVX2"]
+)
+if _selects_kernels:
+    os.environ["OPENBLAS_CORETYPE"] = "HASWELL"
+
 with warnings.catch_warnings():
     if not os.environ.get(VERBOSE):
         warnings.simplefilter("ignore")  # MXNet uses many deprecated functions
@@ -42,6 +50,8 @@ with warnings.catch_warnings():
 
 if _OMP_NUM_THREADS is not None:
     os.environ["OMP_NUM_THREADS"] = _OMP_NUM_THREADS
+if _selects_kernels:  # other libraries and child processes select their own kernels
+    del os.environ["OPENBLAS_CORETYPE"]
 
 # Use arrays with NumPy semantics instead of legacy arrays. The two flags suppress MXNet's
 # messages about these arrays, because logging them would install a handler on the root logger.
@@ -97,13 +107,16 @@ def synchronize(tensors, device):
 
 
 def versions():
-    """Return MXNet's version, the names of its matrix libraries, and the GPU's index."""
+    """Return MXNet's version, its matrix libraries, OpenBLAS's kernels, and the GPU's index."""
     features = mxnet.runtime.Features()
     libraries = [name for name in features if name.startswith("BLAS") or name in ("MKLDNN", "CUDA")]
     versions = {
         "mxnet": mxnet.__version__,
         "blas": ", ".join(sorted(name for name in libraries if features.is_enabled(name))),
     }
+    if hasattr(mxnet.base._LIB, "openblas_get_corename"):
+        mxnet.base._LIB.openblas_get_corename.restype = ctypes.c_char_p
+        versions["kernels"] = mxnet.base._LIB.openblas_get_corename().decode()
     if mxnet.context.num_gpus():
         versions["gpu"] = str(mxnet.gpu(0))
     return versions
