@@ -13,13 +13,13 @@ from rnn_scratch.contract import Model, RNNScratchError
 from rnn_scratch.parameters import join_gates, select_layer, split_by_layer, split_gates
 
 from . import machine, scratch
-from .gated import flatten, gru, gru_after, lstm, reverse_scan
+from .gated import flatten, gru_after, lstm, reverse_scan
 from .products import num_row_blocks
 
 
 def params(arrays, options):
     """Create the parameters as in ``scratch``, but with gates concatenated."""
-    # Gates in one product: the weights of G gates form one matrix (H, G*H).
+    # Fused gates: the weights of G gates form one matrix (H, G*H).
     return scratch.params(join_gates(arrays, options), options)
 
 
@@ -36,7 +36,7 @@ def forward(tokens, state, params, options, masks=None):
         hiddens, *c = loop(inputs, *layer_state, layer_params["W_h"])  # (T, B, H)
         outputs = hiddens if masks is None else hiddens * masks[:, layer]
         next_state += hiddens[-1], *c
-    # One output layer: the logits are not fed back, so one product computes all of them.
+    # Batched output layer: the logits are not fed back, so one product computes all of them.
     W_hq = params["W_hq"] if tokens.shape[1] == 1 else transpose_barrier(params["W_hq"])
     return flatten(outputs) @ W_hq + params["b_q"], next_state
 
@@ -56,11 +56,11 @@ def project_inputs(outputs, params):
 
 def lookup_inputs(tokens, params):
     """Look up gate inputs (..., G*H) for tokens (...): rows of W_x (or W_e W_x), plus b."""
-    # Rows instead of products: multiplying by one-hot vectors only selects rows of a matrix.
+    # Embedding lookup: multiplying by one-hot vectors only selects rows of a matrix.
     W_x, b = params["W_x"], params["b"]
     if tokens.size < len(params["b_q"]):  # text generation: fewer tokens than table rows
         return (params["W_e"][tokens] @ W_x if "W_e" in params else W_x[tokens]) + b
-    # Bias in the table: add b to V table rows instead of T*B input rows.
+    # Bias folded into the table: add b to V table rows instead of T*B input rows.
     return ((params["W_e"] @ W_x if "W_e" in params else W_x) + b)[tokens]
 
 
@@ -89,20 +89,20 @@ def recurrence_backward(relu, saved, d_result):
     """Backpropagate through `recurrence`; return gradients w.r.t. inputs (T, B, H), h_0 and W_h."""
     # Hand-written backward pass: JAX would compute W_h's gradient at every time step.
     (d_hiddens,), (hiddens, h_0, W_h) = d_result, saved
-    # Transposed once: transpose before the loop, because products with a transposed matrix are
+    # Hoisted transpose: transpose before the loop, because products with a transposed matrix are
     # slower, and XLA does not move the transpose out of the loop.
     W_T = W_h.T
 
     def step(W_T, d_h, factors):
-        d, s = factors
-        dz = (d_h + d) * s  # (B, H)
+        d_hidden, slope = factors
+        dz = (d_h + d_hidden) * slope  # (B, H)
         return dz @ W_T, dz
 
-    slope = (hiddens > 0).astype(hiddens.dtype) if relu else 1 - hiddens * hiddens
-    d_h, dz = scan_in_row_blocks(reverse_scan, step, W_T, jnp.zeros_like(h_0), (d_hiddens, slope))
-    # One product per gradient: the matrix product includes the sum over time.
-    previous = jnp.concatenate((h_0[None], hiddens[:-1]))  # (T, B, H)
-    return dz, d_h, flatten(previous).T @ flatten(dz)
+    slopes = (hiddens > 0).astype(hiddens.dtype) if relu else 1 - hiddens * hiddens
+    d_h, dz = scan_in_row_blocks(reverse_scan, step, W_T, jnp.zeros_like(h_0), (d_hiddens, slopes))
+    # Batched weight gradient: the matrix product includes the sum over time.
+    prev_hiddens = jnp.concatenate((h_0[None], hiddens[:-1]))  # (T, B, H)
+    return dz, d_h, flatten(prev_hiddens).T @ flatten(dz)
 
 
 recurrence.defvjp(recurrence_forward, recurrence_backward)
@@ -113,7 +113,7 @@ def scan_in_row_blocks(scan, step, W, state, values):
     num_blocks, H = num_row_blocks(len(state), W.size), len(W)
     if num_blocks == 1:
         return scan(partial(step, W), state, values)
-    # Rows in parts: XLA parallelizes a product with few rows poorly, so each thread multiplies its
+    # Row blocking: XLA parallelizes a product with few rows poorly, so each thread multiplies its
     # own rows by its own copy of W. With a shared W, XLA would merge the products.
     state = state.reshape(num_blocks, -1, H)
     values = jax.tree.map(lambda x: x.reshape(len(x), num_blocks, -1, H), values)
@@ -124,7 +124,6 @@ def scan_in_row_blocks(scan, step, W, state, values):
 
 CELLS = {
     "rnn": partial(recurrence, False),
-    "gru": gru,
     "gru-after": gru_after,
     "lstm": lstm,
     "rnn-relu": partial(recurrence, True),
@@ -135,7 +134,7 @@ def build(arrays, options):
     """Build the optimized model from initial parameter values."""
     if options.cell not in CELLS:
         raise RNNScratchError(
-            f"The optimized model has no cell {options.cell!r}.\nUse --model scratch."
+            f"The `fast` variant does not support the cell {options.cell}.\nUse --model scratch."
         )
     tensors = params(arrays, options)
 

@@ -1,7 +1,7 @@
 """Loops over time for the gated cells of ``fast``.
 
 A tensor (B, G*H) holds all G gates, in the order of their parameters, so a single product with W_h
-(H, G*H) computes all gates (two products for ``gru``, because of its reset gate).
+(H, G*H) computes all gates.
 """
 
 import jax
@@ -19,56 +19,8 @@ def reverse_scan(step, state, values):
 
 
 @jax.custom_vjp
-def gru(inputs, h_0, W_h):
-    """Run the GRU over inputs (T, B, 3H) from h_0 (B, H); return hidden states (T, B, H)."""
-    result, _ = gru_forward(inputs, h_0, W_h)
-    return result
-
-
-def gru_forward(inputs, h_0, W_h):
-    """Compute the gates z and r, the candidate, and the hidden states."""
-    W_zr, W_candidate = jnp.split(W_h, [2 * h_0.shape[1]], 1)
-
-    def step(h, x):
-        x_zr, x_candidate = jnp.split(x, [2 * h_0.shape[1]], 1)
-        z, r = jnp.split(jax.nn.sigmoid(x_zr + h @ W_zr), 2, 1)  # (B, H)
-        reset = r * h
-        h_tilde = jnp.tanh(x_candidate + reset @ W_candidate)
-        next_h = z * h + (1 - z) * h_tilde
-        return next_h, (next_h, h, z, r, h_tilde, reset)
-
-    _, (hiddens, *saved) = jax.lax.scan(step, h_0, inputs)  # (T, B, H)
-    return (hiddens,), (saved, W_h)
-
-
-def gru_backward(saved, d_result):
-    """Backpropagate through `gru`; return gradients w.r.t. inputs (T, B, 3H), h_0 and W_h."""
-    (d_hiddens,), ((previous, z, r, h_tilde, resets), W_h) = d_result, saved
-    W_T_zr, W_T_candidate = jnp.split(W_h.T, [2 * z.shape[2]])  # transpose once, before the loop
-
-    def step(d_h, values):
-        d, h, z, r, h_tilde = values
-        d_h = d_h + d
-        d_h_tilde = d_h * (1 - z) * (1 - h_tilde * h_tilde)
-        d_reset = d_h_tilde @ W_T_candidate
-        d_z, d_r = d_h * (h - h_tilde) * z * (1 - z), d_reset * h * r * (1 - r)
-        d_zr = jnp.concatenate((d_z, d_r), 1)
-        d_h = d_h * z + d_reset * r + d_zr @ W_T_zr
-        return d_h, jnp.concatenate((d_zr, d_h_tilde), 1)
-
-    values = d_hiddens, previous, z, r, h_tilde
-    d_h, dz = reverse_scan(step, jnp.zeros_like(z[0]), values)  # (B, H), (T, B, 3H)
-    d_zr, d_h_tilde = jnp.split(dz, [2 * z.shape[2]], 2)
-    products = flatten(previous).T @ flatten(d_zr), flatten(resets).T @ flatten(d_h_tilde)
-    return dz, d_h, jnp.concatenate(products, 1)
-
-
-gru.defvjp(gru_forward, gru_backward)
-
-
-@jax.custom_vjp
 def gru_after(inputs, h_0, W_h):
-    """Run the GRU like `gru`, but apply the reset gate after the product."""
+    """Run the GRU over inputs (T, B, 3H) from h_0 (B, H); return hidden states (T, B, H)."""
     result, _ = gru_after_forward(inputs, h_0, W_h)
     return result
 
@@ -90,21 +42,21 @@ def gru_after_forward(inputs, h_0, W_h):
 
 def gru_after_backward(saved, d_result):
     """Backpropagate through `gru_after`; return gradients w.r.t. inputs, h_0 and W_h."""
-    (d_hiddens,), ((previous, z, r, h_tilde, products), W_h) = d_result, saved
-    W_T = W_h.T
+    (d_hiddens,), ((prev_hiddens, z, r, h_tilde, products), W_h) = d_result, saved
+    W_T = W_h.T  # transpose once, before the loop
 
     def step(d_h, values):
-        d, h, z, r, h_tilde, product = values
-        d_h = d_h + d
+        d_hidden, h, z, r, h_tilde, product = values
+        d_h = d_h + d_hidden
         d_h_tilde = d_h * (1 - z) * (1 - h_tilde * h_tilde)
         d_z, d_r = d_h * (h - h_tilde) * z * (1 - z), d_h_tilde * product * r * (1 - r)
         dz = jnp.concatenate((d_z, d_r, d_h_tilde * r), 1)
         return d_h * z + dz @ W_T, (dz, d_h_tilde)
 
-    values = d_hiddens, previous, z, r, h_tilde, products
+    values = d_hiddens, prev_hiddens, z, r, h_tilde, products
     d_h, (dz, d_h_tilde) = reverse_scan(step, jnp.zeros_like(z[0]), values)
     d_inputs = jnp.concatenate((dz[:, :, : 2 * z.shape[2]], d_h_tilde), 2)  # (T, B, 3H)
-    return d_inputs, d_h, flatten(previous).T @ flatten(dz)
+    return d_inputs, d_h, flatten(prev_hiddens).T @ flatten(dz)
 
 
 gru_after.defvjp(gru_after_forward, gru_after_backward)
@@ -137,12 +89,12 @@ def lstm_backward(saved, d_result):
     """Backpropagate through `lstm`; return gradients w.r.t. inputs (T, B, 4H), h_0, c_0 and W_h."""
     # Hand-written backward pass of gates: JAX would differentiate every operation of the gates,
     # and compute W_h's gradient, at every time step.
-    (d_hiddens, d_c), ((previous, cells, i, f, o, c_tilde, outputs), W_h) = d_result, saved
+    (d_hiddens, d_c), ((prev_hiddens, cells, i, f, o, c_tilde, outputs), W_h) = d_result, saved
     W_T = W_h.T
 
     def step(d_state, values):
-        (d_h, d_c), (d, c, i, f, o, c_tilde, output) = d_state, values
-        d_h = d_h + d
+        (d_h, d_c), (d_hidden, c, i, f, o, c_tilde, output) = d_state, values
+        d_h = d_h + d_hidden
         d_c = d_c + d_h * o * (1 - output * output)
         parts = (
             d_c * c_tilde * i * (1 - i),
@@ -155,7 +107,12 @@ def lstm_backward(saved, d_result):
 
     values = d_hiddens, cells, i, f, o, c_tilde, outputs
     (d_h, d_c), dz = reverse_scan(step, (jnp.zeros_like(f[0]), d_c), values)
-    return dz, d_h, d_c, flatten(previous).T @ flatten(dz)  # (T, B, 4H), (B, H), (B, H), (H, 4H)
+    return (
+        dz,
+        d_h,
+        d_c,
+        flatten(prev_hiddens).T @ flatten(dz),
+    )  # (T, B, 4H), (B, H), (B, H), (H, 4H)
 
 
 lstm.defvjp(lstm_forward, lstm_backward)

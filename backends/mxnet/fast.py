@@ -16,14 +16,14 @@ from rnn_scratch.parameters import (
 )
 
 from . import machine, scratch
-from .gated import gru, gru_after, gru_after_backward, gru_backward, lstm, lstm_backward
+from .gated import gru_after, gru_after_backward, lstm, lstm_backward
 from .graphs import graph
 from .products import linear, product, split, transpose, weight_grad
 
 
 def params(arrays, options):
     """Create the parameters as in ``scratch``, but with gates concatenated and W_h transposed."""
-    # Gates in one product: the weights of G gates form one matrix (H, G*H).
+    # Fused gates: the weights of G gates form one matrix (H, G*H).
     joined = join_gates(arrays, options)
     # `product` takes the transpose of W_h. With 512 units and one row, as in text generation,
     # `product` is 6 times faster than `h @ W_h`.
@@ -51,7 +51,7 @@ def forward(tokens, state, params, options, masks=None):
         hiddens, *results = loop(inputs, *layer_state, layer_params["W_h"], options)  # ((T+1)*B, H)
         outputs = apply_masks(hiddens[len(state[0]) :], masks, layer)
         next_state += tuple(results[: len(layer_state)])
-    # One output layer: the logits are not fed back, so one product computes all of them.
+    # Batched output layer: the logits are not fed back, so one product computes all of them.
     return linear(outputs, params["W_hq"], params["b_q"]), next_state
 
 
@@ -69,12 +69,12 @@ def apply_masks(hiddens, masks, layer):
 
 def lookup_inputs(tokens, params):
     """Look up gate inputs (..., G*H) for tokens (...): rows of W_x (or W_e W_x), plus b."""
-    # Rows instead of products: multiplying by one-hot vectors only selects rows of a matrix.
+    # Embedding lookup: multiplying by one-hot vectors only selects rows of a matrix.
     W_x, b = params["W_x"], params["b"]
     if tokens.size < len(params["b_q"]):  # text generation: fewer tokens than table rows
         embedded = np.take(params["W_e"], tokens, axis=0) @ W_x if "W_e" in params else None
         return (np.take(W_x, tokens, axis=0) if embedded is None else embedded) + b
-    # Bias in the table: add b to V table rows instead of T*B input rows.
+    # Bias folded into the table: add b to V table rows instead of T*B input rows.
     return np.take((params["W_e"] @ W_x if "W_e" in params else W_x) + b, tokens, axis=0)
 
 
@@ -92,22 +92,22 @@ def recurrence(inputs, h_0, W_T, options):
 
 
 @graph
-def recurrence_backward(d_hiddens, previous, hiddens, h_0, W_T, options):
+def recurrence_backward(d_hiddens, prev_hiddens, hiddens, h_0, W_T, options):
     """Compute the pre-activation gradients dz (T*B, H) and the gradient w.r.t. W_T (H, H)."""
     W_h = transpose(W_T)
-    slope = np.sign(hiddens) if options.cell == "rnn-relu" else 1 - hiddens * hiddens
-    ds, slopes = split(d_hiddens, len(h_0)), split(slope, len(h_0))
-    dz = [ds[-1] * slopes[-1]]
-    for d, s in zip(reversed(ds[:-1]), reversed(slopes[:-1])):
-        dz.append((d + product(dz[-1], W_h)) * s)  # (B, H)
+    slopes = np.sign(hiddens) if options.cell == "rnn-relu" else 1 - hiddens * hiddens
+    steps = zip(split(d_hiddens, len(h_0)), split(slopes, len(h_0)))
+    d_h, dz = 0, []
+    for d_hidden, slope in reversed(list(steps)):
+        dz.append((d_hidden + d_h) * slope)  # (B, H)
+        d_h = product(dz[-1], W_h)
     dz = np.concatenate(dz[::-1])  # (T*B, H)
-    # One product per gradient: the matrix product includes the sum over time.
-    return dz, weight_grad(previous, dz)
+    # Batched weight gradient: the matrix product includes the sum over time.
+    return dz, weight_grad(prev_hiddens, dz)
 
 
 CELLS = {
     "rnn": (recurrence, recurrence_backward),
-    "gru": (gru, gru_backward),
     "gru-after": (gru_after, gru_after_backward),
     "lstm": (lstm, lstm_backward),
     "rnn-relu": (recurrence, recurrence_backward),
@@ -129,19 +129,19 @@ def backward(batch, state, params, options):
             else:
                 inputs = project_inputs(outputs, layer_params)
         states, *results = loop(inputs, *layer_state, layer_params["W_h"], options)
-        previous, hiddens = states[: -len(batch.X)], states[len(batch.X) :]  # (T*B, H)
+        prev_hiddens, hiddens = states[: -len(batch.X)], states[len(batch.X) :]  # (T*B, H)
         hiddens.attach_grad()
         with autograd.record():
             outputs = apply_masks(hiddens, batch.masks, layer)
         saved = *results[len(layer_state) :], *layer_state, layer_params["W_h"]
-        caches.append((inputs, previous, hiddens, saved))
+        caches.append((inputs, prev_hiddens, hiddens, saved))
         next_state += tuple(results[: len(layer_state)])
     with autograd.record():
         mean_loss = scratch.loss(linear(outputs, params["W_hq"], params["b_q"]), batch.Y)
     mean_loss.backward()
     grads = {}
-    for layer, (inputs, previous, hiddens, saved) in reversed(list(enumerate(caches))):
-        dz, d_W_h = loop_backward(hiddens.grad, previous, hiddens, *saved, options)
+    for layer, (inputs, prev_hiddens, hiddens, saved) in reversed(list(enumerate(caches))):
+        dz, d_W_h = loop_backward(hiddens.grad, prev_hiddens, hiddens, *saved, options)
         grads |= add_layer_suffix({"W_h": d_W_h}, layer)
         inputs.backward(dz)
     grads = {n: grads[n] if n in grads else p.grad.copy() for n, p in params.items()}
@@ -152,7 +152,7 @@ def build(arrays, options):
     """Build the optimized model from initial parameter values."""
     if options.cell not in CELLS:
         raise RNNScratchError(
-            f"The optimized model has no cell {options.cell!r}.\nUse --model scratch."
+            f"The `fast` variant does not support the cell {options.cell}.\nUse --model scratch."
         )
 
     tensors = params(arrays, options)

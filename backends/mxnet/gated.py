@@ -1,12 +1,11 @@
 """Loops over time for the gated cells of ``fast``.
 
 A tensor (B, G*H) holds all G gates, in the order of their parameters, so a single product with W_h
-(H, G*H) computes all gates (two products for ``gru``, because of its reset gate); W_T is the
-transpose of W_h. The elementwise factors of the backward pass depend only on values from the
-forward pass. They are computed for all time steps at once, so each step of the backward loop takes
-one matrix product (two for ``gru``) and a few multiplications. Each loop returns the hidden states
-((T+1)*B, H), which include the initial state; the last state; and the values that its backward pass
-needs.
+(H, G*H) computes all gates; W_T is the transpose of W_h. The elementwise factors of the backward
+pass depend only on values from the forward pass. They are computed for all time steps at once, so
+each step of the backward loop takes one matrix product and a few multiplications. Each loop returns
+the hidden states ((T+1)*B, H), which include the initial state; the last state; and the values that
+its backward pass needs.
 """
 
 from mxnet import np, npx
@@ -26,44 +25,8 @@ def sigmoid(z):
 
 
 @graph
-def gru(inputs, h_0, W_T, options):
-    """Run the GRU over inputs (T*B, 3H) from h_0 (B, H); return all h, the last h and gates."""
-    size = h_0.shape[1]
-    W_zr, W_candidate = W_T[: 2 * size], W_T[2 * size :]
-    hiddens, gates = [h_0], []
-    for x in split(inputs, len(h_0)):
-        h = hiddens[-1]
-        z, r = chunk(sigmoid(columns(x, 0, 2 * size) + product(h, W_zr)), 2)  # (B, H)
-        h_tilde = tanh(columns(x, 2 * size, 3 * size) + product(r * h, W_candidate))
-        hiddens.append(h_tilde + z * (h - h_tilde))
-        gates.append((z, r, h_tilde))
-    return np.concatenate(hiddens), hiddens[-1], *map(np.concatenate, zip(*gates))
-
-
-@graph
-def gru_backward(d_hiddens, previous, hiddens, z, r, h_tilde, h_0, W_T, options):
-    """Compute the pre-activation gradients dz (T*B, 3H) and the gradient w.r.t. W_T (3H, H)."""
-    size = h_0.shape[1]
-    W_zr, W_candidate = transpose(W_T[: 2 * size]), transpose(W_T[2 * size :])
-    coef_z, coef_r = (previous - h_tilde) * z * (1 - z), previous * r * (1 - r)
-    coef_candidate = (1 - z) * (1 - h_tilde * h_tilde)
-    steps = zip(*(split(x, len(h_0)) for x in (d_hiddens, coef_z, coef_r, coef_candidate, z, r)))
-    d_h, dz_zr, dz_candidate = None, [], []
-    for d, coef_z, coef_r, coef_candidate, z_t, r_t in reversed(list(steps)):
-        d_h = d if d_h is None else d_h + d
-        dz_candidate.append(coef_candidate * d_h)
-        d_reset = product(dz_candidate[-1], W_candidate)
-        dz_zr.append(join(coef_z * d_h, coef_r * d_reset))
-        d_h = d_h * z_t + d_reset * r_t + product(dz_zr[-1], W_zr)
-    dz_zr, dz_candidate = np.concatenate(dz_zr[::-1]), np.concatenate(dz_candidate[::-1])
-    return join(dz_zr, dz_candidate), np.concatenate(
-        (weight_grad(previous, dz_zr), weight_grad(r * previous, dz_candidate))
-    )
-
-
-@graph
 def gru_after(inputs, h_0, W_T, options):
-    """Run the GRU like `gru`, but apply the reset gate after the product; also return products."""
+    """Run the GRU over inputs (T*B, 3H) from h_0 (B, H); return all h, the last h and caches."""
     size, hiddens, gates = h_0.shape[1], [h_0], []
     for x in split(inputs, len(h_0)):
         h, y = hiddens[-1], product(hiddens[-1], W_T)  # (B, 3H)
@@ -76,24 +39,26 @@ def gru_after(inputs, h_0, W_T, options):
 
 
 @graph
-def gru_after_backward(d_hiddens, previous, hiddens, z, r, h_tilde, products, h_0, W_T, options):
+def gru_after_backward(
+    d_hiddens, prev_hiddens, hiddens, z, r, h_tilde, products, h_0, W_T, options
+):
     """Compute the pre-activation gradients dz (T*B, 3H) and the gradient w.r.t. W_T (3H, H)."""
     W_h, coef_candidate = transpose(W_T), (1 - z) * (1 - h_tilde * h_tilde)
     coef_y = join(
-        (previous - h_tilde) * z * (1 - z),
+        (prev_hiddens - h_tilde) * z * (1 - z),
         coef_candidate * products * r * (1 - r),
         coef_candidate * r,
     )
-    d_h, ds, dy = None, [], []  # dy: gradients w.r.t. the products
+    d_h, d_hiddens_total, dy = None, [], []  # dy: gradients w.r.t. the products
     steps = zip(*(split(x, len(h_0)) for x in (d_hiddens, coef_y, z)))
-    for d, coef_y_t, z_t in reversed(list(steps)):
-        d_h = d if d_h is None else d_h + d
-        ds.append(d_h)
+    for d_hidden, coef_y_t, z_t in reversed(list(steps)):
+        d_h = d_hidden if d_h is None else d_h + d_hidden
+        d_hiddens_total.append(d_h)
         dy.append(join(d_h, d_h, d_h) * coef_y_t)  # (B, 3H)
         d_h = d_h * z_t + product(dy[-1], W_h)
     dy = np.concatenate(dy[::-1])  # (T*B, 3H)
-    dz_candidate = np.concatenate(ds[::-1]) * coef_candidate
-    return join(columns(dy, 0, 2 * h_0.shape[1]), dz_candidate), weight_grad(previous, dy)
+    dz_candidate = np.concatenate(d_hiddens_total[::-1]) * coef_candidate
+    return join(columns(dy, 0, 2 * h_0.shape[1]), dz_candidate), weight_grad(prev_hiddens, dy)
 
 
 @graph
@@ -114,10 +79,11 @@ def lstm(inputs, h_0, c_0, W_T, options):
 # and compute W_h's gradient, at every time step.
 @graph
 def lstm_backward(
-    d_hiddens, previous, hiddens, i, f, o, c_tilde, cells, outputs, h_0, c_0, W_T, options
+    d_hiddens, prev_hiddens, hiddens, i, f, o, c_tilde, cells, outputs, h_0, c_0, W_T, options
 ):
     """Compute the pre-activation gradients dz (T*B, 4H) and the gradient w.r.t. W_T (4H, H)."""
-    # Coefficients at once: a few operations for all time steps take less time than many small ones.
+    # Precomputed coefficients: a few large operations over all time steps are faster than many
+    # small operations.
     coef_z = join(
         c_tilde * i * (1 - i),
         cells * f * (1 - f),
@@ -128,10 +94,10 @@ def lstm_backward(
     steps = zip(*(split(x, len(h_0)) for x in (d_hiddens, coef_z, coef_c, f)))
     d_h = d_c = None
     dz, W_h = [], transpose(W_T)
-    for d, coef_z_t, coef_c_t, f_t in reversed(list(steps)):
-        d_h = d if d_h is None else d_h + d
+    for d_hidden, coef_z_t, coef_c_t, f_t in reversed(list(steps)):
+        d_h = d_hidden if d_h is None else d_h + d_hidden
         d_c = d_h * coef_c_t if d_c is None else d_c + d_h * coef_c_t
         dz.append(join(d_c, d_c, d_h, d_c) * coef_z_t)  # (B, 4H)
         d_h, d_c = product(dz[-1], W_h), d_c * f_t
     dz = np.concatenate(dz[::-1])  # (T*B, 4H)
-    return dz, weight_grad(previous, dz)
+    return dz, weight_grad(prev_hiddens, dz)

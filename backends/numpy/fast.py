@@ -18,19 +18,19 @@ from rnn_scratch.parameters import (
 )
 
 from . import machine, scratch
-from .gated import flatten, gru, gru_after, gru_after_backward, gru_backward, lstm, lstm_backward
+from .gated import flatten, gru_after, gru_after_backward, lstm, lstm_backward
 
 
 def params(arrays, options):
     """Create the parameters as in ``scratch``, but with gates concatenated."""
-    # Gates in one product: the weights of G gates form one matrix (H, G*H).
+    # Fused gates: the weights of G gates form one matrix (H, G*H).
     return scratch.params(join_gates(arrays, options), options)
 
 
 def forward(tokens, state, params, options, masks=None):
     """Process tokens (B, T) with optional masks (T, L, B, H); return logits (T*B, V) and state."""
     outputs, state, _ = layers(tokens.T, state, params, options, masks)
-    # One output layer: the logits are not fed back, so one product computes all of them.
+    # Batched output layer: the logits are not fed back, so one product computes all of them.
     return flatten(outputs[-1]) @ params["W_hq"] + params["b_q"], state
 
 
@@ -59,7 +59,7 @@ def project_inputs(outputs, params):
 
 def lookup_inputs(tokens, params):
     """Look up gate inputs (..., G*H) for tokens (...): rows of W_x (or W_e W_x), plus b."""
-    # Rows instead of products: multiplying by one-hot vectors only selects rows of a matrix.
+    # Embedding lookup: multiplying by one-hot vectors only selects rows of a matrix.
     table = params["W_x"]
     if "W_e" in params:
         if tokens.size < len(params["b_q"]):  # text generation: fewer tokens than table rows
@@ -72,7 +72,7 @@ def lookup_inputs_backward(d_rows, tokens, size):
     """Sum gradients `d_rows` (T*B, G*H) over each token's occurrences; return sums (size, G*H)."""
     if size <= 100:  # small vocabulary: a product with one-hot vectors is faster
         return np.eye(size, dtype=d_rows.dtype)[tokens].T @ d_rows
-    # Sums of sorted rows: a product with one-hot vectors would take time proportional to `size`.
+    # Sorted row sums: a product with one-hot vectors would take time proportional to `size`.
     order = np.argsort(tokens, kind="stable")
     labels, first = np.unique(tokens[order], return_index=True)
     d_table = np.zeros((size, d_rows.shape[1]), d_rows.dtype)
@@ -82,9 +82,8 @@ def lookup_inputs_backward(d_rows, tokens, size):
 
 def recurrence(inputs, h_0, W_h, relu=False):
     """Run the RNN over inputs (T, B, H) from h_0 (B, H); return the hidden states and a cache."""
-    # In place: hidden states overwrite inputs, because allocation takes longer than addition.
     hiddens, h = inputs, h_0
-    for z in hiddens:
+    for z in hiddens:  # overwrite inputs, because allocation takes longer than addition
         z += h @ W_h
         h = np.maximum(z, 0, out=z) if relu else np.tanh(z, out=z)  # (B, H)
     return (hiddens,), (hiddens, h_0)
@@ -97,7 +96,7 @@ def recurrence_backward(d_hiddens, cache, W_h, relu=False):
     dz[-1] *= d_hiddens[-1]
     for t in reversed(range(len(dz) - 1)):
         dz[t] *= d_hiddens[t] + dz[t + 1] @ W_h.T  # (B, H)
-    # One product per gradient: the matrix product includes the sum over time.
+    # Batched weight gradient: the matrix product includes the sum over time.
     d_W_h = flatten(hiddens[:-1]).T @ flatten(dz[1:])  # all steps except the first
     d_W_h += h_0.T @ dz[0]
     return dz, d_W_h
@@ -105,7 +104,6 @@ def recurrence_backward(d_hiddens, cache, W_h, relu=False):
 
 CELLS = {
     "rnn": (recurrence, recurrence_backward),
-    "gru": (gru, gru_backward),
     "gru-after": (gru_after, gru_after_backward),
     "lstm": (lstm, lstm_backward),
     "rnn-relu": (partial(recurrence, relu=True), partial(recurrence_backward, relu=True)),
@@ -143,7 +141,7 @@ def build(arrays, options):
     """Build the optimized model from initial parameter values."""
     if options.cell not in CELLS:
         raise RNNScratchError(
-            f"The optimized model has no cell {options.cell!r}.\nUse --model scratch."
+            f"The `fast` variant does not support the cell {options.cell}.\nUse --model scratch."
         )
 
     def to_arrays(params):

@@ -12,13 +12,13 @@ from rnn_scratch.contract import Model, RNNScratchError
 from rnn_scratch.parameters import join_gates, select_layer, split_by_layer, split_gates
 
 from . import machine, scratch
-from .gated import blocks, flatten, gru, gru_after, lstm, recurrent_weight_grad
+from .gated import blocks, flatten, gru_after, lstm, recurrent_weight_grad, unstack_reversed
 from .products import product, split
 
 
 def params(arrays, options):
     """Create the parameters as in ``scratch``, but with gates concatenated."""
-    # Gates in one product: the weights of G gates form one matrix (H, G*H).
+    # Fused gates: the weights of G gates form one matrix (H, G*H).
     return scratch.params(join_gates(arrays, options), options)
 
 
@@ -35,7 +35,7 @@ def forward(tokens, state, params, options, masks=None):
         hiddens, *c = loop(inputs, *layer_state, layer_params["W_h"], options)  # (T, B, H)
         outputs = hiddens if masks is None else hiddens * masks[:, layer]
         next_state += hiddens[-1], *c
-    # One output layer: the logits are not fed back, so one product computes all of them.
+    # Batched output layer: the logits are not fed back, so one product computes all of them.
     return flatten(outputs) @ params["W_hq"] + params["b_q"], next_state
 
 
@@ -47,7 +47,7 @@ def project_inputs(outputs, params):
 
 def lookup_inputs(tokens, params):
     """Look up gate inputs (..., G*H) for tokens (...): rows of W_x (or W_e W_x), plus b."""
-    # Rows instead of products: multiplying by one-hot vectors only selects rows of a matrix.
+    # Embedding lookup: multiplying by one-hot vectors only selects rows of a matrix.
     table = params["W_x"]
     if "W_e" in params:
         if tokens.shape.num_elements() < params["b_q"].shape[0]:  # text generation
@@ -76,17 +76,16 @@ def recurrence(inputs, h_0, W_h, options):
 
         def backward(d_hiddens):
             """Backpropagate through the loop; return gradients w.r.t. inputs, h_0 and W_h."""
-            # Transposed once: TensorFlow would merge tf.transpose into all T products, and products
-            # with a transposed matrix are slower. TensorFlow does not merge tf.einsum.
+            # Hoisted transpose: TensorFlow would merge tf.transpose into all T products, and
+            # products with a transposed matrix are slower. TensorFlow does not merge tf.einsum.
             W = split(tf.einsum("ij->ji", W_h), options.device)
             h = hiddens[1:]
-            slope = tf.cast(h > 0, h.dtype) if relu else 1 - h * h
-            ds, slopes = tf.unstack(d_hiddens), tf.unstack(slope)
-            dz = [ds[-1] * slopes[-1]]
-            for d, s in zip(reversed(ds[:-1]), reversed(slopes[:-1])):
-                dz.append((d + product(dz[-1], W)) * s)  # (B, H)
+            slopes = tf.cast(h > 0, h.dtype) if relu else 1 - h * h
+            dz = [d_hiddens[-1] * slopes[-1]]
+            for d_hidden, slope in unstack_reversed(d_hiddens[:-1], slopes[:-1]):
+                dz.append((d_hidden + product(dz[-1], W)) * slope)  # (B, H)
             d_h, dz = product(dz[-1], W), tf.stack(dz[::-1])  # (B, H), (T, B, H)
-            # One product per gradient: the matrix product includes the sum over time.
+            # Batched weight gradient: the matrix product includes the sum over time.
             return dz, d_h, recurrent_weight_grad(hiddens[:-1], dz, options)
 
         return hiddens[1:], backward
@@ -96,7 +95,6 @@ def recurrence(inputs, h_0, W_h, options):
 
 CELLS = {
     "rnn": recurrence,
-    "gru": gru,
     "gru-after": gru_after,
     "lstm": lstm,
     "rnn-relu": recurrence,
@@ -107,7 +105,7 @@ def build(arrays, options):
     """Build the optimized model from initial parameter values."""
     if options.cell not in CELLS:
         raise RNNScratchError(
-            f"The optimized model has no cell {options.cell!r}.\nUse --model scratch."
+            f"The `fast` variant does not support the cell {options.cell}.\nUse --model scratch."
         )
     tensors = params(arrays, options)
 

@@ -1,10 +1,9 @@
 """Loops over time for the gated cells of ``fast``.
 
 A tensor (B, G*H) holds all G gates, in the order of their parameters, so a single product with W_h
-(H, G*H) computes all gates (two products for ``gru``, because of its reset gate). The elementwise
-factors of the backward pass depend only on values from the forward pass. They are computed for all
-time steps at once, so each step of the backward loop takes one matrix product (two for ``gru``) and
-a few multiplications.
+(H, G*H) computes all gates. The elementwise factors of the backward pass depend only on values from
+the forward pass. They are computed for all time steps at once, so each step of the backward loop
+takes one matrix product and a few multiplications.
 """
 
 import tensorflow as tf
@@ -37,59 +36,9 @@ def recurrent_weight_grad(h, dz, options):
     return product(tf.transpose(flatten(h)), split(flatten(dz), options.device))
 
 
-def gru(inputs, h_0, W_h, options):
+def gru_after(inputs, h_0, W_h, options):
     """Run the GRU over inputs (T, B, 3H) from h_0 (B, H); return hidden states (T, B, H)."""
     parts = [2 * h_0.shape[1], h_0.shape[1]]  # sizes of (z, r) and of the candidate
-
-    @tf.custom_gradient
-    def loop(inputs, h_0, W_h):
-        """Compute the gates z and r, the candidate, and the hidden states."""
-        W_zr, W_candidate = (blocks(W, inputs, options) for W in tf.split(W_h, parts, 1))
-        h, steps = h_0, []
-        for x in tf.unstack(inputs):
-            x_zr, x_candidate = tf.split(x, parts, 1)
-            z, r = tf.split(tf.sigmoid(x_zr + product(h, W_zr)), 2, 1)  # (B, H)
-            reset = r * h
-            h_tilde = tf.tanh(x_candidate + product(reset, W_candidate))
-            steps.append((h, z, r, h_tilde, reset))
-            h = h_tilde + z * (h - h_tilde)
-        previous, z, r, h_tilde, resets = map(tf.stack, zip(*steps))  # (T, B, H)
-
-        def backward(d_hiddens):
-            """Backpropagate through the loop; return gradients w.r.t. inputs, h_0 and W_h."""
-            W_zr, W_candidate = (split_transposed(W, options) for W in tf.split(W_h, parts, 1))
-            factors = (
-                z,
-                r,
-                (previous - h_tilde) * z * (1 - z),
-                previous * r * (1 - r),
-                (1 - z) * (1 - h_tilde * h_tilde),
-            )
-            d_h, dz = tf.zeros_like(h_0), []
-            for step in unstack_reversed(d_hiddens, *factors):
-                d, z_t, r_t, coef_z, coef_r, coef_candidate = step
-                d_h += d
-                d_h_tilde = d_h * coef_candidate
-                d_reset = product(d_h_tilde, W_candidate)
-                d_zr = tf.concat([d_h * coef_z, d_reset * coef_r], 1)
-                d_h = d_h * z_t + d_reset * r_t + product(d_zr, W_zr)
-                dz.append(tf.concat([d_zr, d_h_tilde], 1))
-            dz = tf.stack(dz[::-1])  # (T, B, 3H)
-            d_zr, d_h_tilde = tf.split(dz, parts, 2)
-            d_W_h = [
-                recurrent_weight_grad(previous, d_zr, options),
-                recurrent_weight_grad(resets, d_h_tilde, options),
-            ]
-            return dz, d_h, tf.concat(d_W_h, 1)
-
-        return tf.concat([previous[1:], h[None]], 0), backward
-
-    return (loop(inputs, h_0, tf.convert_to_tensor(W_h)),)
-
-
-def gru_after(inputs, h_0, W_h, options):
-    """Run the GRU like `gru`, but apply the reset gate after the product."""
-    parts = [2 * h_0.shape[1], h_0.shape[1]]
 
     @tf.custom_gradient
     def loop(inputs, h_0, W_h):
@@ -103,7 +52,7 @@ def gru_after(inputs, h_0, W_h, options):
             h_tilde = tf.tanh(x_candidate + r * reset_product)
             steps.append((h, z, r, h_tilde, reset_product))
             h = h_tilde + z * (h - h_tilde)
-        previous, z, r, h_tilde, products = map(tf.stack, zip(*steps))  # (T, B, H)
+        prev_hiddens, z, r, h_tilde, products = map(tf.stack, zip(*steps))  # (T, B, H)
 
         def backward(d_hiddens):
             """Backpropagate through the loop; return gradients w.r.t. inputs, h_0 and W_h."""
@@ -112,22 +61,22 @@ def gru_after(inputs, h_0, W_h, options):
             factors = (
                 z,
                 r,
-                (previous - h_tilde) * z * (1 - z),
+                (prev_hiddens - h_tilde) * z * (1 - z),
                 coef_candidate * products * r * (1 - r),
                 coef_candidate,
             )
             d_h, dx, dz = tf.zeros_like(h_0), [], []
             for step in unstack_reversed(d_hiddens, *factors):
-                d, z_t, r_t, coef_z, coef_r, coef_candidate = step
-                d_h += d
+                d_hidden, z_t, r_t, coef_z, coef_r, coef_candidate = step
+                d_h += d_hidden
                 d_z, d_r, d_h_tilde = d_h * coef_z, d_h * coef_r, d_h * coef_candidate
                 dx.append(tf.concat([d_z, d_r, d_h_tilde], 1))
                 dz.append(tf.concat([d_z, d_r, d_h_tilde * r_t], 1))
                 d_h = d_h * z_t + product(dz[-1], W)
             dx, dz = tf.stack(dx[::-1]), tf.stack(dz[::-1])  # (T, B, 3H), for inputs and products
-            return dx, d_h, recurrent_weight_grad(previous, dz, options)
+            return dx, d_h, recurrent_weight_grad(prev_hiddens, dz, options)
 
-        return tf.concat([previous[1:], h[None]], 0), backward
+        return tf.concat([prev_hiddens[1:], h[None]], 0), backward
 
     return (loop(inputs, h_0, tf.convert_to_tensor(W_h)),)
 
@@ -150,13 +99,13 @@ def lstm(inputs, h_0, c_0, W_h, options):
             output = tf.tanh(next_c)
             steps.append((h, c, i, f, o, c_tilde, output))
             h, c = o * output, next_c
-        previous, cells, i, f, o, c_tilde, outputs = map(tf.stack, zip(*steps))  # (T, B, H)
+        prev_hiddens, cells, i, f, o, c_tilde, outputs = map(tf.stack, zip(*steps))  # (T, B, H)
 
         def backward(d_hiddens, d_c):
             """Backpropagate through the loop; return gradients w.r.t. inputs, h_0, c_0 and W_h."""
             W = split_transposed(W_h, options)
-            # Coefficients at once: a few operations for all time steps take less time than many
-            # small operations.
+            # Precomputed coefficients: a few large operations over all time steps are faster than
+            # many small operations.
             factors = (
                 f,
                 c_tilde * i * (1 - i),
@@ -167,16 +116,16 @@ def lstm(inputs, h_0, c_0, W_h, options):
             )
             d_h, dz = tf.zeros_like(h_0), []
             for step in unstack_reversed(d_hiddens, *factors):
-                d, f_t, coef_i, coef_f, coef_o, coef_candidate, coef_c = step
-                d_h += d
+                d_hidden, f_t, coef_i, coef_f, coef_o, coef_candidate, coef_c = step
+                d_h += d_hidden
                 d_c += d_h * coef_c
                 d_gates = [d_c * coef_i, d_c * coef_f, d_h * coef_o, d_c * coef_candidate]
                 dz.append(tf.concat(d_gates, 1))
                 d_c *= f_t
                 d_h = product(dz[-1], W)
             dz = tf.stack(dz[::-1])  # (T, B, 4H)
-            return dz, d_h, d_c, recurrent_weight_grad(previous, dz, options)
+            return dz, d_h, d_c, recurrent_weight_grad(prev_hiddens, dz, options)
 
-        return (tf.concat([previous[1:], h[None]], 0), c), backward
+        return (tf.concat([prev_hiddens[1:], h[None]], 0), c), backward
 
     return loop(inputs, h_0, c_0, tf.convert_to_tensor(W_h))

@@ -13,13 +13,13 @@ from rnn_scratch.contract import RNNScratchError, bind
 from rnn_scratch.parameters import join_gates, select_layer, split_by_layer, split_gates
 
 from . import machine, scratch
-from .gated import GRU, LSTM, GRUAfter, recurrent_weight_grad, single_step, tanh, tanh_slope
-from .products import linear, make_matmul
+from .gated import LSTM, GRUAfter, single_step, tanh, tanh_slope
+from .products import make_matmul, weight_grad
 
 
 def params(arrays, options):
     """Create the parameters as in ``scratch``, but with gates concatenated."""
-    # Gates in one product: the weights of G gates form one matrix (H, G*H).
+    # Fused gates: the weights of G gates form one matrix (H, G*H).
     return scratch.params(join_gates(arrays, options), options)
 
 
@@ -38,19 +38,19 @@ def forward(tokens, state, params, options, masks=None):
             hiddens, *c = loop(inputs, *layer_state, layer_params["W_h"])  # (T, B, H)
         outputs = hiddens if masks is None else hiddens * masks[:, layer]
         next_state += hiddens[-1], *c
-    # One output layer: the logits are not fed back, so one product computes all of them.
-    return linear(outputs.flatten(0, 1), params["W_hq"], params["b_q"]), next_state
+    # Batched output layer: the logits are not fed back, so one product computes all of them.
+    return torch.addmm(params["b_q"], outputs.flatten(0, 1), params["W_hq"]), next_state
 
 
 def project_inputs(outputs, params):
     """Project a layer's outputs (T, B, H) to the next layer's gate inputs (T, B, G*H)."""
-    inputs = linear(outputs.flatten(0, 1), params["W_x"], params["b"])
+    inputs = torch.addmm(params["b"], outputs.flatten(0, 1), params["W_x"])
     return inputs.view(*outputs.shape[:2], -1)
 
 
 def lookup_inputs(tokens, params):
     """Look up gate inputs (..., G*H) for tokens (...): rows of W_x (or W_e W_x), plus b."""
-    # Rows instead of products: multiplying by one-hot vectors only selects rows of a matrix.
+    # Embedding lookup: multiplying by one-hot vectors only selects rows of a matrix.
     # F.embedding accumulates the gradient of each row faster than indexing does.
     table = params["W_x"]
     if "W_e" in params:
@@ -90,8 +90,8 @@ class Recurrence(torch.autograd.Function):
         d_z[-1].mul_(d_h[-1])
         for t in reversed(range(len(dz) - 1)):
             d_z[t].mul_(product(d_z[t + 1], d_h[t]))
-        # One product per gradient: the matrix product includes the sum over time.
-        d_W_h = recurrent_weight_grad(hiddens[:-1], dz[1:])  # all steps except the first
+        # Batched weight gradient: the matrix product includes the sum over time.
+        d_W_h = weight_grad(hiddens[:-1], dz[1:])  # all steps except the first
         d_W_h += h_0.T @ dz[0]
         d_h = dz[0] @ W_h.T if ctx.needs_input_grad[1] else None
         return dz, d_h, d_W_h, None
@@ -99,7 +99,6 @@ class Recurrence(torch.autograd.Function):
 
 CELLS = {
     "rnn": lambda *tensors: Recurrence.apply(*tensors, False),
-    "gru": GRU.apply,
     "gru-after": GRUAfter.apply,
     "lstm": LSTM.apply,
     "rnn-relu": lambda *tensors: Recurrence.apply(*tensors, True),
@@ -110,7 +109,7 @@ def build(arrays, options):
     """Build the optimized model from initial parameter values."""
     if options.cell not in CELLS:
         raise RNNScratchError(
-            f"The optimized model has no cell {options.cell!r}.\nUse --model scratch."
+            f"The `fast` variant does not support the cell {options.cell}.\nUse --model scratch."
         )
 
     def to_arrays(params):

@@ -1,10 +1,9 @@
 """Loops over time for the gated cells of ``fast``.
 
 A tensor (B, G*H) holds all G gates, in the order of their parameters, so a single product with W_h
-(H, G*H) computes all gates (two products for ``gru``, because of its reset gate). The elementwise
-factors of the backward pass depend only on values from the forward pass. They are computed for all
-time steps at once, so each step of the backward loop takes one matrix product (two for ``gru``) and
-a few multiplications.
+(H, G*H) computes all gates. The elementwise factors of the backward pass depend only on values from
+the forward pass. They are computed for all time steps at once, so each step of the backward loop
+takes one matrix product and a few multiplications.
 """
 
 import torch
@@ -45,61 +44,8 @@ def allocate_states(state, num_steps):
     return states, states[0].copy_(state)
 
 
-def recurrent_weight_grad(h, dz):
-    """Return the gradient w.r.t. W_h (K, M), summed over time, for h (T, B, K) and dz (T, B, M)."""
-    return weight_grad(h.flatten(0, 1), dz.flatten(0, 1))
-
-
-class GRU(torch.autograd.Function):
-    """The GRU loop over time, from inputs (T, B, 3H) and h_0 (B, H) to hidden states (T, B, H)."""
-
-    @staticmethod
-    def forward(ctx, inputs, h_0, W_h):
-        """Overwrite the inputs with gates and candidate; compute the hidden states."""
-        size, gates, num_steps = h_0.shape[1], inputs, len(inputs)
-        gates_product = make_matmul(W_h[:, : 2 * size], num_steps)
-        candidate_product = make_matmul(W_h[:, 2 * size :], num_steps)
-        hiddens, h = allocate_states(h_0, num_steps)
-        resets = torch.empty_like(hiddens[1:])
-        for t, x in enumerate(inputs):
-            z, r, h_tilde = x.chunk(3, 1)  # (B, H)
-            torch.sigmoid(gates_product(h, x[:, : 2 * size]), out=x[:, : 2 * size])
-            torch.mul(r, h, out=resets[t])
-            tanh(candidate_product(resets[t], h_tilde), out=h_tilde)
-            h = torch.lerp(h_tilde, h, z, out=hiddens[t + 1])
-        ctx.save_for_backward(gates, hiddens, resets, W_h)
-        return (hiddens[1:],)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, d_hiddens):
-        """Backpropagate through the loop; return gradients w.r.t. inputs, h_0 and W_h."""
-        gates, hiddens, resets, W_h = ctx.saved_tensors
-        size, previous = hiddens.shape[2], hiddens[:-1]  # (T, B, H)
-        z, r, h_tilde = gates.chunk(3, 2)  # (T, B, H)
-        dz = torch.empty_like(gates)
-        d_z, d_r, d_h_tilde = dz.chunk(3, 2)
-        gate_backward(previous - h_tilde, z, out=d_z)
-        gate_backward(previous, r, out=d_r)
-        torch.mul(1 - z, tanh_slope(h_tilde), out=d_h_tilde)
-        gates_product = make_matmul(W_h[:, : 2 * size].T, len(dz))
-        candidate_product = make_matmul(W_h[:, 2 * size :].T, len(dz))
-        d_h = torch.zeros_like(hiddens[0])
-        d_zr = dz[:, :, : 2 * size]
-        for step in reversed(unbind_time(d_hiddens, d_zr, d_z, d_r, d_h_tilde, z, r)):
-            d_hidden, d_zr_t, d_z_t, d_r_t, d_h_tilde_t, z_t, r_t = step
-            d_h = d_h + d_hidden
-            d_reset = candidate_product(d_h_tilde_t.mul_(d_h))
-            d_z_t.mul_(d_h)
-            d_r_t.mul_(d_reset)
-            d_h = torch.addcmul(d_h * z_t, d_reset, r_t)
-            d_h = gates_product(d_zr_t, d_h)
-        products = recurrent_weight_grad(previous, d_zr), recurrent_weight_grad(resets, d_h_tilde)
-        return dz, d_h, torch.cat(products, 1)
-
-
 class GRUAfter(torch.autograd.Function):
-    """A variant of `GRU` that applies the reset gate after the product."""
+    """The GRU loop over time, from inputs (T, B, 3H) and h_0 (B, H) to hidden states (T, B, H)."""
 
     @staticmethod
     def forward(ctx, inputs, h_0, W_h):
@@ -121,11 +67,11 @@ class GRUAfter(torch.autograd.Function):
     def backward(ctx, d_hiddens):
         """Backpropagate through the loop; return gradients w.r.t. inputs, h_0 and W_h."""
         gates, hiddens, products, W_h = ctx.saved_tensors
-        size, previous = hiddens.shape[2], hiddens[:-1]  # (T, B, H)
+        size, prev_hiddens = hiddens.shape[2], hiddens[:-1]  # (T, B, H)
         z, r, h_tilde = gates.chunk(3, 2)  # (T, B, H)
         coef_candidate = (1 - z) * tanh_slope(h_tilde)
         dz = torch.empty_like(gates).unflatten(2, (3, size))  # (T, B, 3, H)
-        gate_backward(previous - h_tilde, z, out=dz[:, :, 0])
+        gate_backward(prev_hiddens - h_tilde, z, out=dz[:, :, 0])
         gate_backward(coef_candidate * products, r, out=dz[:, :, 1])
         torch.mul(coef_candidate, r, out=dz[:, :, 2])
         d_h, product = torch.zeros_like(hiddens[0]), make_matmul(W_h.T, len(dz))
@@ -137,7 +83,7 @@ class GRUAfter(torch.autograd.Function):
             d_gates.mul_(d_h[:, None])
             d_h = product(d_gates.flatten(1), d_h * z_t)
         dz = dz.flatten(2)
-        d_W_h = recurrent_weight_grad(previous, dz)
+        d_W_h = weight_grad(prev_hiddens, dz)
         dz[:, :, 2 * size :] = coef_candidate  # multiplied by d_h above: gradients w.r.t. inputs
         return dz, d_h, d_W_h
 
@@ -173,16 +119,17 @@ class LSTM(torch.autograd.Function):
         """Backpropagate through the loop; return gradients w.r.t. inputs, h_0, c_0 and W_h."""
         gates, hiddens, cells, outputs, W_h = ctx.saved_tensors
         i, f, o, c_tilde = gates.chunk(4, 2)  # (T, B, H)
-        # Coefficients at once: a few operations for all time steps take less time than many small
-        # operations.
-        coef_c, coef_candidate, forget = o * tanh_slope(outputs), i * tanh_slope(c_tilde), f.clone()
+        # Precomputed coefficients: a few large operations over all time steps are faster than many
+        # small operations.
+        coef_c, coef_candidate = o * tanh_slope(outputs), i * tanh_slope(c_tilde)
+        forget_gates = f.clone()
         gate_backward(c_tilde, i, out=i)  # reuses the memory of the gates
         gate_backward(cells[:-1], f, out=f)
         gate_backward(outputs, o, out=o)
         c_tilde.copy_(coef_candidate)
         dz = gates.unflatten(2, (4, -1))  # (T, B, 4, H)
         d_h, product = torch.zeros_like(d_c), make_matmul(W_h.T, len(dz))
-        parts = d_hiddens, dz, i, f, o, c_tilde, forget, coef_c
+        parts = d_hiddens, dz, i, f, o, c_tilde, forget_gates, coef_c
         for d_hidden, d_z, d_i, d_f, d_o, d_c_tilde, f_t, coef_c_t in reversed(unbind_time(*parts)):
             d_h = d_h.add_(d_hidden)
             d_c = torch.addcmul(d_c, d_h, coef_c_t)
@@ -193,21 +140,20 @@ class LSTM(torch.autograd.Function):
             d_c = d_c * f_t
             d_h = product(d_z.flatten(1))
         dz = dz.flatten(2)  # (T, B, 4H)
-        return dz, d_h, d_c, recurrent_weight_grad(hiddens[:-1], dz)
+        return dz, d_h, d_c, weight_grad(hiddens[:-1], dz)
 
 
 def single_step(inputs, state, W_h, cell):
     """Run one time step without gradients, avoiding the overhead of an autograd function."""
     (x,), h, size = inputs, state[0], state[0].shape[1]  # x (B, G*H)
+    if cell == "gru-after":
+        y = h @ W_h
+        z, r = torch.sigmoid(x[:, : 2 * size] + y[:, : 2 * size]).chunk(2, 1)  # (B, H)
+        h_tilde = torch.tanh(x[:, 2 * size :] + r * y[:, 2 * size :])
+        return (torch.lerp(h_tilde, h, z)[None],)
+    z = torch.addmm(x, h, W_h)
     if cell == "lstm":
-        z = torch.addmm(x, h, W_h)
         i, f, o = torch.sigmoid(z[:, : 3 * size]).chunk(3, 1)  # (B, H)
         c = f * state[1] + i * torch.tanh(z[:, 3 * size :])
         return (o * torch.tanh(c))[None], c
-    if cell in ("rnn", "rnn-relu"):
-        z = torch.addmm(x, h, W_h)
-        return ((torch.tanh(z) if cell == "rnn" else torch.relu(z))[None],)
-    (x_zr, x_h), (W_zr, W_hh) = (t.split((2 * size, size), 1) for t in (x, W_h))
-    z, r = torch.sigmoid(torch.addmm(x_zr, h, W_zr)).chunk(2, 1)  # (B, H)
-    z_h = torch.addmm(x_h, r * h, W_hh) if cell == "gru" else x_h + r * (h @ W_hh)
-    return (torch.lerp(torch.tanh(z_h), h, z)[None],)
+    return ((torch.tanh(z) if cell == "rnn" else torch.relu(z))[None],)

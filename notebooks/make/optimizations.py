@@ -1,7 +1,7 @@
 """Optimizations in the backends' ``fast`` files: names, code and gains.
 
 In ``fast``, or in a sibling file that only ``fast`` uses, an optimization begins with a comment
-that starts with a name and a colon: ``# In place: new memory costs more than the additions.`` The
+that starts with a name and a colon: ``# In place: allocation takes longer than addition.`` The
 optimization extends to the end of the block. A record contains the measured gains.
 """
 

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from helpers import RECORDS
+from helpers import RECORDS, require_tested
 from make.optimizations import names as names_in_code
 from make.optimizations import read
 from measure import optimizations
 
-from rnn_scratch import parameters
+from rnn_scratch import parameters, registry
 from rnn_scratch.contract import Batch, Options
+from rnn_scratch.errors import NotSupportedError
 
 SIZES = {"num_hiddens": 13, "num_steps": 5, "batch_size": 4}
 
@@ -46,3 +47,30 @@ def test_record_code_and_patches_list_equal_optimizations(builtin_name):
     assert sorted(names_in_code(builtin_name)) == sorted(names)
     # Each optimization speeds up at least one of the two network sizes by 3% or more.
     assert [gain.name for gain in recorded if max(gain.num_hiddens.values()) < 1.03] == []
+
+
+def test_fast_refuses_cells_without_a_loop(backend, builtin_name):
+    options = Options(11, 13, "gru")
+    arrays = parameters.initial(options, 0.1, 0)
+    with pytest.raises(NotSupportedError, match="cell gru") as error:
+        registry.build(builtin_name, backend, "fast", arrays, options)
+    assert error.value.hint == "Use --model scratch."
+
+
+@pytest.mark.parametrize("is_amd", [False, True])
+def test_products_are_right_on_all_processors(backend_names, monkeypatch, is_amd):
+    require_tested(backend_names, "torch")
+    import torch
+    from rnn_scratch.backends.torch import products
+
+    if is_amd and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("this PyTorch lacks oneDNN")
+    monkeypatch.setattr(products, "has_amd_processor", lambda: is_amd)
+    random = torch.Generator().manual_seed(0)
+    W, h, z = (torch.rand(shape, generator=random) for shape in ((512, 513), (6, 512), (6, 513)))
+    for weights, x, y in ((W, h, z), (W.T, z, h)):
+        matmul, expected = products.make_matmul(weights, 2), x.double() @ weights.double()
+        torch.testing.assert_close(matmul(x).double(), expected, rtol=1e-5, atol=0)
+        torch.testing.assert_close(matmul(x, y).double(), expected + y, rtol=1e-5, atol=0)
+    grad = products.weight_grad(h.reshape(2, 3, -1), z.reshape(2, 3, -1))
+    torch.testing.assert_close(grad, h.T @ z)
