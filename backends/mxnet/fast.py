@@ -4,6 +4,8 @@ The main optimizations have names; a comment that starts with a name, here or in
 explains the optimization. The project's site lists the speedups.
 """
 
+from functools import partial
+
 from mxnet import autograd, np, npx
 
 from rnn_scratch.contract import RNNScratchError, bind
@@ -78,11 +80,6 @@ def lookup_inputs(tokens, params):
     return np.take((params["W_e"] @ W_x if "W_e" in params else W_x) + b, tokens, axis=0)
 
 
-# Graphs: record each loop over time once, and execute it as a whole, because calling a small
-# operation from Python takes longer than computing it.
-
-
-@graph
 def recurrence(inputs, h_0, W_T, options):
     """Run the RNN over inputs (T*B, H); return h_0 and all h ((T+1)*B, H), and the last h."""
     hiddens, activation = [h_0], "relu" if options.cell == "rnn-relu" else "tanh"
@@ -91,7 +88,6 @@ def recurrence(inputs, h_0, W_T, options):
     return np.concatenate(hiddens), hiddens[-1]
 
 
-@graph
 def recurrence_backward(d_hiddens, prev_hiddens, hiddens, h_0, W_T, options):
     """Compute the pre-activation gradients dz (T*B, H) and the gradient w.r.t. W_T (H, H)."""
     W_h = transpose(W_T)
@@ -114,13 +110,12 @@ CELLS = {
 }
 
 
-def backward(batch, state, params, options):
-    """Backpropagate through time; return the same results as `gradients`."""
+def backward(batch, state, params, options, loops):
+    """Backpropagate through time with a loop and its backward pass; return as `gradients` does."""
     # Hand-written backward pass: autograd would compute W_h's gradient at every time step. Use
     # autograd only for the operations before and after each loop.
     tokens = batch.X.T.reshape(-1)  # (T*B,)
-    (loop, loop_backward), next_state, outputs = CELLS[options.cell], (), None
-    caches = []
+    (loop, loop_backward), next_state, outputs, caches = loops, (), None, []
     for layer, layer_state in enumerate(split_by_layer(state, options)):
         layer_params = select_layer(params, layer)
         with autograd.record():
@@ -157,6 +152,9 @@ def build(arrays, options):
 
     tensors = params(arrays, options)
     names = list(tensors)
+    # Graphs: record each loop over time once, and execute it as a whole, because calling a small
+    # operation from Python takes longer than computing it. The model owns its graphs' memory.
+    loops = [graph(loop) for loop in CELLS[options.cell]]
 
     def to_arrays(params):
         return split_gates(transposed(machine.to_arrays(params)), options)
@@ -175,5 +173,5 @@ def build(arrays, options):
         logits, *state = forward_graph(tokens, *state, *(params[name] for name in names), options)
         return logits, tuple(state)
 
-    functions = bound_forward, scratch.state, to_arrays, scratch.train_minibatch, backward
-    return bind(tensors, options, *functions)
+    functions = bound_forward, scratch.state, to_arrays, scratch.train_minibatch
+    return bind(tensors, options, *functions, partial(backward, loops=loops))

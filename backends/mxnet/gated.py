@@ -10,7 +10,6 @@ its backward pass needs.
 
 from mxnet import np, npx
 
-from .graphs import graph
 from .products import chunk, columns, join, product, split, transpose, weight_grad
 
 
@@ -24,7 +23,6 @@ def sigmoid(z):
     return npx.activation(z, "sigmoid")
 
 
-@graph
 def gru_after(inputs, h_0, W_T, options):
     """Run the GRU over inputs (T*B, 3H) from h_0 (B, H); return all h, the last h and caches."""
     size, hiddens, gates = h_0.shape[1], [h_0], []
@@ -38,7 +36,6 @@ def gru_after(inputs, h_0, W_T, options):
     return np.concatenate(hiddens), hiddens[-1], *map(np.concatenate, zip(*gates))
 
 
-@graph
 def gru_after_backward(
     d_hiddens, prev_hiddens, hiddens, z, r, h_tilde, products, h_0, W_T, options
 ):
@@ -61,7 +58,6 @@ def gru_after_backward(
     return join(columns(dy, 0, 2 * h_0.shape[1]), dz_candidate), weight_grad(prev_hiddens, dy)
 
 
-@graph
 def lstm(inputs, h_0, c_0, W_T, options):
     """Run the LSTM over inputs (T*B, 4H) from h_0 and c_0; return all h, last states and caches."""
     hiddens, cells, gates = [h_0], [c_0], []
@@ -77,7 +73,6 @@ def lstm(inputs, h_0, c_0, W_T, options):
 
 # Hand-written backward pass of gates: autograd would differentiate every operation of the gates,
 # and compute W_h's gradient, at every time step.
-@graph
 def lstm_backward(
     d_hiddens, prev_hiddens, hiddens, i, f, o, c_tilde, cells, outputs, h_0, c_0, W_T, options
 ):
