@@ -52,6 +52,7 @@ def recall_training(
     arrays = initial(options, sigma, seed)
     if cell == "lstm":
         arrays["b_f"] += forget_bias
+    model = "scratch" if cell == "gru" else model  # `fast` lacks this cell
     network = registry.build(installed, model, arrays, options, "adam")
     settings = Settings(optimizer="adam", lr=0.005)
     batches = recall_minibatches(num_fillers, max(updates), seed)

@@ -9,7 +9,7 @@ from helpers import CLONE, SMALL, require_tested
 import rnn_scratch
 from rnn_scratch.contract import CELLS
 from rnn_scratch.training.runtime import Runtime
-from rnn_scratch.training.setup import prepare_run
+from rnn_scratch.training.setup import start_model
 
 PAGE = (CLONE / "notebooks" / "site" / "weights.md").read_text(encoding="utf-8")
 FROM_RUN, FROM_FILE, COMMON, *CODES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -41,7 +41,8 @@ def test_layers_of_a_framework_have_equal_logits(backend_names, backend):
             file = FROM_FILE.replace('"checkpoint.', f'"{folder}/checkpoint.')
             names = {}
             exec(compile("\n".join([file, COMMON, CODES[backend]]), "weights.md", "exec"), names)
-            model = prepare_run(run.record.settings, Runtime("numpy"), arrays=run.arrays).model
+            runtime, vocab_size = Runtime("numpy"), len(run.arrays["b_q"])
+            model = start_model(run.record.settings, runtime, vocab_size, run.arrays).model
             expected, _ = model.forward(np.array([names["tokens"]]), model.state(1))
             logits = names["logits"]
             logits = logits.detach().numpy() if backend == "torch" else np.array(logits)
