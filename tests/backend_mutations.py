@@ -1,22 +1,22 @@
 """Mutations: text changes in a backend's source, each of which the check must detect and name.
 
-The mutations include the known mistakes of the lessons. If a source lacks the text that a mutation
-replaces, the test fails, so the mutations stay in step with the code.
+The mutations include the known mistakes. If a source lacks the text that a mutation replaces,
+the test fails, so the mutations stay in step with the code.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import mistakes
 from measure.measuring import copy
-from mistakes import CARRY, changed
 from mistakes import everywhere as in_all_backends
 
+from rnn_scratch.check import user_file
 from rnn_scratch.check.draws import Draw
-from rnn_scratch.contract import CELLS, Options
+from rnn_scratch.contract import CELLS, Backend, Options
 from rnn_scratch.registry import BUILTIN_BACKENDS
 
+CARRY = "if state is None or not carry:"
 PLAIN = Options(11, 13)
 DEEP = PLAIN._replace(embedding=5, dropout=0.4, num_layers=3)
 STACKED = PLAIN._replace(num_layers=3)
@@ -44,6 +44,7 @@ class Mutation(NamedTuple):
         file: The file to change.
         model: The variant to check.
         options: The options of the fixed draws to check; None for the draws of `check`.
+        within: Name of the function in or below which the old texts are.
     """
 
     name: str
@@ -53,14 +54,33 @@ class Mutation(NamedTuple):
     file: str = "scratch.py"
     model: str = "scratch"
     options: Options | None = PLAIN
+    within: str = ""
 
 
-def from_lesson(mistake: mistakes.Mistake) -> Mutation:
-    """Convert a lesson's mistake to a mutation; check a mistake in a cell with that cell."""
-    cell = {"step": "gru"}.get(mistake.function, mistake.function)
-    options = PLAIN._replace(cell=cell) if cell in CELLS else PLAIN
-    name, function, changes, file = mistake
-    return Mutation(name, function, "", changes, file, options=options)
+def known_mistakes() -> list[Mutation]:
+    """Return the known mistakes as mutations of NumPy and of frameworks with similar sources."""
+    mutations = []
+    for function, changes in user_file.mistakes().items():
+        is_backward = function.endswith("backward") or function == "bptt"
+        cell = {"step": "gru"}.get(function, function)
+        options = PLAIN._replace(cell=cell) if cell in CELLS else PLAIN
+        file = {"gru": "cells.py", "lstm": "cells.py", "adam": "deep.py"}.get(
+            function, "scratch.py"
+        )
+        checked = "gradients" if is_backward else function
+        for name, change in changes.items():
+            by_backend = {"numpy": tuple(change)}
+            for backend, module in MODULES.items():
+                translated = tuple(text.replace("np.", f"{module}.") for text in change)
+                path = Path(__file__).parents[1] / "backends" / backend / file
+                _, _, source = path.read_text(encoding="utf-8").partition(f"def {function}(")
+                if all(old in source for old in translated[::2]) and "log_softmax" not in str(
+                    change
+                ):
+                    by_backend[backend] = translated
+            mutation = Mutation(name, checked, "", by_backend, file, options=options)
+            mutations.append(mutation._replace(within=function))
+    return mutations
 
 
 def in_gradients(condition: str) -> dict[str, tuple[str, ...]]:
@@ -73,11 +93,12 @@ def in_gradients(condition: str) -> dict[str, tuple[str, ...]]:
     }
 
 
+MODULES = {"torch": "torch", "jax": "jnp"}  # names of modules with functions like NumPy's
 MAXIMUM = {"numpy": "np.maximum", "torch": "torch.maximum", "jax": "jnp.maximum"}
 CLAMP = {"numpy": "np.clip", "torch": "torch.clamp", "jax": "jnp.clip"}
 
 MUTATIONS = [
-    *map(from_lesson, mistakes.MISTAKES),
+    *known_mistakes(),
     Mutation("targets stored as bytes, modulo 256", "loss", "", {
         **in_all_backends("labels = targets.T.reshape(-1)", "labels = targets.T.reshape(-1) % 256"),
         "tensorflow": ("tf.reshape(tf.transpose(targets), [-1])",
@@ -195,9 +216,6 @@ MUTATIONS = [
         "        batch = batch.map(tensor, model.options.device)\n"
         "        update = train_epoch.__dict__.setdefault(model.options, update)\n"
         "        mean_loss, state")),
-    Mutation("exact mode forgotten in training", "train_minibatch", "parameters",
-             in_all_backends("OPTIMIZERS[update.optimizer]",
-                        "OPTIMIZERS[update.optimizer.split()[-1]]")),
     Mutation("an epoch that begins with the previous final state", "train_epoch", "sequential",
              in_all_backends("    losses = []", "    losses, kept = [], train_epoch.__dict__\n"
                         "    state = state or kept.get(len(model.params))",
@@ -522,6 +540,41 @@ MUTATIONS = [
         ("deep networks that always use sgd", "train_minibatch", "", in_all_backends(
             "OPTIMIZERS[update.optimizer]",
             "OPTIMIZERS['sgd' if model.options.needs_deep else update.optimizer]")),
+        # Mistakes that only pairs of properties reveal.
+        ("updates taken before the end of the minibatches is known", "train_epoch", "",
+         in_all_backends("for batch, update in zip(minibatches, updates)",
+                         "for update, batch in zip(updates, minibatches)")),
+        ("an embedding left out of a single layer", "deep_step", "", in_all_backends(
+            'if options.embedding else x', 'if options.embedding and options.num_layers > 1 else x '
+            '@ params["W_e"] * 0.5 if options.embedding else x'), "deep.py"),
+        ("parameters rounded to float32", "params", "", {
+            "numpy": ("values.astype(options.dtype)",
+                      "values.astype('float32').astype(options.dtype)"),
+            "torch": ("torch.tensor(values, **", "torch.tensor(values.astype('float32'), **"),
+        }),
+        ("Adam that counts its updates itself", "adam", "", in_all_backends(
+            "    m, v = model.slots", "    adam.__dict__[id(model)] = t = adam.__dict__.get("
+            "id(model), 0) + 1\n    update = update._replace(c_m=1 - update.beta1 ** t)\n"
+            "    m, v = model.slots"), "deep.py"),
+        ("no answer of an epoch", "train_epoch", "", in_all_backends(
+            "return [float(mean_loss) for mean_loss in losses], state", "return None")),
+        ("masks by time step instead of layer", "deep_step", "", in_all_backends(
+            "layer_state[0] * masks[layer]", "layer_state[0] * masks[-1 - layer]"), "deep.py"),
+        ("probability 0 without a logarithm", "loss", "", {
+            "numpy": ("shifted - np.log(np.exp(shifted).sum(1, keepdims=True))",
+                      "np.log(np.exp(shifted) / np.exp(shifted).sum(1, keepdims=True))"),
+        }),
+        ("a norm limited to 1e4", "clip", "", {
+            "numpy": ("scale = np", "norm = np.minimum(norm, 1e4)\n    scale = np"),
+            "torch": ("scale = torch", "norm = norm.clamp(max=1e4)\n    scale = torch"),
+        }),
+        ("arrays copied in the order of their memory", "tensor", "", {
+            "torch": ("torch.as_tensor(array, device=device)",
+                      "torch.as_tensor(array.ravel('K').reshape(array.shape), device=device)"),
+        }, "machine.py"),
+        ("GRU's gradient without the candidate's state after the first step", "gradients", "", {
+            "numpy": ("d_rh * r", "0 * d_rh * r"),
+        }, "cells.py"),
         ("slots not rounded in exact mode", "make_exact", "", {
             **in_all_backends("round_to_float32(values) for", "values for"),
             "tensorflow": ("values.assign(round_to_float32(values))", "pass"),
@@ -631,13 +684,24 @@ DEVICE_MUTATIONS = [
 ]  # fmt: skip
 
 
-def mutated_copy(backend, folder: Path, change: Sequence[str], file: str = "scratch.py") -> Path:
+def mutated_copy(
+    backend: Backend,
+    folder: Path,
+    change: Sequence[str],
+    file: str = "scratch.py",
+    within: str = "",
+) -> Path:
     """Copy a backend to a package with a new name, and mutate a file there; return the folder."""
     package = copy(backend, folder)
-    mutate_file(change, package / file)
+    mutate_file(change, package / file, within)
     return package
 
 
-def mutate_file(change: Sequence[str], path: Path) -> None:
+def mutate_file(change: Sequence[str], path: Path, within: str = "") -> None:
     """Replace old texts in the file at `path` with new texts; `change` alternates the two."""
-    path.write_text(changed(path.read_text(encoding="utf-8"), change), encoding="utf-8")
+    source = path.read_text(encoding="utf-8")
+    if within:
+        source = user_file.change_source(source, within, change)
+    else:
+        source = user_file.change_source(f"def ({source}", "", change).removeprefix("def (")
+    path.write_text(source, encoding="utf-8")

@@ -43,9 +43,10 @@ from typing import Any, NamedTuple
 import experiments
 import grading
 import solutions
-from mistakes import MISTAKES, changed
+from mistakes import MISTAKES
 
 from rnn_scratch import registry
+from rnn_scratch.check import user_file
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.show import source_code
 from rnn_scratch.show.source_code import Definition
@@ -348,7 +349,7 @@ def _linked(text: str, backend: str, end: str) -> str:
 def _to_write(part: Part, backend: str) -> str:
     # Return the name of the function in a "write" directive, or "" if the backend lacks it.
     name = part.argument.partition(" after ")[0]
-    if name not in (*grading.GRADED_BY, *grading.MADE_UP):
+    if name not in (*grading.GRADED, *grading.MADE_UP):
         raise RNNScratchError(
             f"Line {part.line} names {name}, which {grading.__name__} does not grade."
         )
@@ -387,7 +388,7 @@ def _mistake(backend: str, name: str) -> tuple[str, str]:
     for piece in _pieces(backend, mistake.function, set()):
         if change[0] in piece.source:
             correct = piece.source.replace(f"def {piece.name}(", "def suspect(", 1)
-            return correct, changed(correct, change)
+            return correct, user_file.change_source(correct, "suspect", change)
     raise RNNScratchError(f"{change[0]!r} is not in {backend}'s {mistake.function}.")
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import grading
-from mistakes import MISTAKES
 
+from rnn_scratch.check import user_file
 from rnn_scratch.runs import run_folder
 from rnn_scratch.runs.presets import PRESETS
 from rnn_scratch.settings import Settings, annotations, declaration
@@ -54,9 +54,8 @@ def pages() -> dict[str, bytes]:
 
 
 def _mistakes() -> dict[str, list[str]]:
-    # Return the names of the mistakes that grading recognizes, keyed by the function checked.
-    checked = dict.fromkeys(map(grading.checked_function, grading.GRADED_BY))
-    return {name: [m.name for m in MISTAKES if m.function == name] for name in checked}
+    # Return the names of the mistakes that grading recognizes, keyed by function.
+    return {name: [*user_file.mistakes()[name]] for name in grading.GRADED}
 
 
 def _start_page() -> dict[str, Any]:

@@ -4,13 +4,39 @@ Student notebooks already lack the bodies of the functions to write, so nbgrader
 solutions from the cells of an assignment.
 """
 
+import grading
+from nbformat import v4
+from nbgrader.preprocessors import NbGraderPreprocessor
+
+
+class Regrade(NbGraderPreprocessor):
+    """Replace the points that a notebook displays with grades that it cannot forge."""
+
+    def preprocess(self, nb, resources):
+        """Grade the functions from their sources."""
+        grades = grading.grade_notebook(nb)
+        for cell in nb.cells:
+            if match := grading.POINTS_CELL.search(cell.source):
+                is_right, message = grades[match[1]]
+                data = {"text/plain": str(int(is_right))}
+                result = v4.new_output("execute_result", data, execution_count=cell.execution_count)
+                cell.outputs = [v4.new_output("stream", text=f"{message}\n"), result]
+        return nb, resources
+
+
+PREFIX = "nbgrader.preprocessors"
 c = get_config()  # noqa: F821 - nbgrader defines this function
 
 c.CourseDirectory.course_id = "rnn-scratch"
 c.GenerateAssignment.preprocessors = [
-    "nbgrader.preprocessors.LockCells",
-    "nbgrader.preprocessors.ComputeChecksums",
-    "nbgrader.preprocessors.SaveCells",
-    "nbgrader.preprocessors.CheckCellMetadata",
+    f"{PREFIX}.{name}"
+    for name in ("LockCells", "ComputeChecksums", "SaveCells", "CheckCellMetadata")
+]
+c.Autograde.autograde_preprocessors = [
+    f"{PREFIX}.Execute",
+    f"{PREFIX}.LimitOutput",
+    Regrade,
+    f"{PREFIX}.SaveAutoGrades",
+    f"{PREFIX}.CheckCellMetadata",
 ]
 c.Execute.timeout = 600  # seconds per cell; some cells train a network

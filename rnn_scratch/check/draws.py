@@ -1,11 +1,12 @@
 """Draw, from seeds, the cases in which a backend is compared with the reference.
 
-Each seed determines a draw. Any eight consecutive seeds cover each special case: one row, one time
-step, many updates, a large vocabulary, many time steps, equal sizes, and large weights.
+Each seed determines a draw. Starting at a multiple of NUM_DRAWS, NUM_DRAWS consecutive seeds cover
+all pairs of properties in FACTORS, such as each cell with each optimizer, and all special draws.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from types import ModuleType
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from .. import exact, registry
 from ..contract import (
     CELLS,
     OPTIMIZERS,
+    VARIANTS,
     Arrays,
     Backend,
     Batch,
@@ -30,38 +32,84 @@ from . import results
 from .results import CheckResult, Result
 
 LEARNING_RATES = {"sgd": 0.5, "momentum": 0.1, "adam": 0.01}  # divided by 1, 2 and 3 in turn
-SIZES = 7, 9, 3, 2  # V, H, B, T of the first draws
 N = 6  # embedding size
+NUM_UPDATES = 3  # in an epoch of most draws
+LOW_THETA, HIGH_THETA = 0.3, 100.0  # below and above the norms of gradients
 MIN_TOLERANCE = 1e-12  # for weighted sums, whose terms are rounded differently on other machines
+
+# The properties of a draw, with their values: any two values of different properties occur
+# together, except None, which need not occur. Of equally useful values, the first one is taken.
+FACTORS: dict[str, tuple[Any, ...]] = {
+    "cell": tuple(CELLS),
+    "optimizer": tuple(OPTIMIZERS),
+    "mode": ("float64", "float32", "exact"),
+    "num_layers": (1, 2, 3),
+    "steps": ("one", "as many as layers", "more"),
+    "rows": ("one", "more"),
+    "tokens": ("fewer than V", "more than V"),
+    "embedding": (0, N),
+    "dropout": (0, 0.4),
+    "theta": (LOW_THETA, HIGH_THETA),
+    "carry": (False, True),
+    "resumes": (None, True),
+    "evaluates": (None, True),
+    "predicts": (None, True),
+    "variant": (None, "fast", "concise"),  # trains in addition to scratch
+}
+PLAIN = {"num_layers": 1, "embedding": 0, "dropout": 0}
+# Properties of the first draws. The remaining entries override fields of `Draw`.
+SPECIAL_DRAWS: tuple[dict[str, Any], ...] = (
+    # The plain model comes first, so that the first failure is easy to read.
+    {**PLAIN, "optimizer": "sgd", "mode": "float64", "steps": "more", "rows": "more"}
+    | {"tokens": "fewer than V"},
+    {
+        **PLAIN,
+        "mode": "exact",
+        "rows": "one",
+        "predicts": True,
+        "num_updates": 132,
+        "carry": True,
+        "evaluates": True,
+        "variant": None,
+    },
+    {**PLAIN, "tokens": "fewer than V", "predicts": True, "vocab_size": 300},
+)
+# Draws without training, in which rounding errors grow too much.
+UNTRAINED_DRAWS: tuple[dict[str, Any], ...] = (
+    {"num_steps": 70},
+    {"sigma": 12.0, "vocab_size": 9, "num_hiddens": 9, "batch_size": 3, "num_steps": 3},
+)
+NUM_PAIRWISE_DRAWS, NUM_CANDIDATES, MAX_ATTEMPTS = 20, 10, 10
+NUM_DRAWS = NUM_PAIRWISE_DRAWS + len(UNTRAINED_DRAWS)  # default number of draws
 
 
 class Draw(NamedTuple):
-    """The settings of a case, and the seed from which its values are drawn.
+    """The settings of a case, and the seed from which its values are drawn."""
 
-    Attributes:
-        options: Model configuration: cell, sizes, layers, embedding, dropout, dtype and device.
-        batch_size: Number of rows in a minibatch, B.
-        num_steps: Number of time steps in a minibatch, T.
-        num_updates: Number of updates per epoch.
-        optimizer: Name of the optimizer.
-        carry: Whether the state is carried over from each minibatch to the next.
-        sigma: Standard deviation of the initial weights.
-        seed: Seed of the draw; None for a fixed case, whose values are drawn from seed 0.
-    """
-
-    options: Options
+    options: Options  # cell, sizes, layers, embedding, dropout, dtype and device
     batch_size: int = 12
     num_steps: int = 4
-    num_updates: int = 6
+    num_updates: int = 6  # in the first epoch; 0 for a case without training
+    variants: tuple[str | None, ...] = VARIANTS  # whose gradients and training are compared
     optimizer: str = "sgd"
-    carry: bool = True
-    sigma: float = 0.2
-    seed: int | None = None
+    exact: bool = False  # whether the model trains in exact mode
+    theta: float = 0.6  # maximum norm of the gradients in training
+    carry: bool = True  # whether the state is carried over to the next minibatch
+    resumes: bool | None = False  # whether training resumes with a new model after one epoch
+    evaluates: bool | None = True  # whether the model is evaluated after one epoch
+    predicts: bool | None = True  # whether the model predicts after training
+    sigma: float = 0.2  # standard deviation of the initial weights
+    seed: int | None = None  # None: a fixed case, whose values are drawn from seed 0
 
     @property
     def is_steep(self) -> bool:
         """Whether the weights are so large that rounding errors grow."""
         return self.sigma > 1
+
+    @property
+    def is_long(self) -> bool:
+        """Whether an epoch has so many updates, or a prediction so many tokens, that it is slow."""
+        return self.seed is None or self.num_updates > 100
 
     @property
     def label(self) -> str:
@@ -72,57 +120,91 @@ class Draw(NamedTuple):
         sizes = f"B={self.batch_size} T={self.num_steps} V={o.vocab_size} H={o.num_hiddens}"
         drawn = [] if self.seed is None else [sizes, f"seed {self.seed}"]
         parts = [o.dtype, o.cell, *extras, *drawn]
-        parts += [self.optimizer] * (self.optimizer != "sgd")
+        parts += [self.optimizer] * (self.optimizer != "sgd") + ["exact"] * self.exact
         return " ".join(parts + ["large weights"] * self.is_steep)
 
 
-# Settings that override randomly drawn settings; consecutive draws use consecutive entries.
-STRATA: tuple[dict[str, Any], ...] = (
-    # The plain model comes first, so that the first failure is easy to read.
-    {"num_layers": 1, "embedding": 0, "dropout": 0, "optimizer": "sgd"},
-    {"num_layers": 1, "embedding": 0, "batch_size": 1, "num_updates": 132},
-    {"num_layers": 2, "embedding": N, "dropout": 0, "optimizer": "momentum"},
-    {"num_layers": 1, "embedding": 0, "vocab_size": 300},
-    {"num_layers": 1, "embedding": 0, "dropout": 0.4, "optimizer": "adam", "num_steps": 1},
-    {"num_layers": 3, "embedding": N, "dropout": 0.4, "optimizer": "sgd", "dtype": "float32"},
-    {"num_layers": 1, "embedding": 0, "dropout": 0, "num_steps": 70},
-    {"num_layers": 1, "embedding": 0, "dropout": 0, "sigma": 12.0}
-    | {"vocab_size": 9, "num_hiddens": 9, "batch_size": 3, "num_steps": 3},
-)
-NUM_DRAWS = len(STRATA)  # default number of draws
+def _is_possible(row: Mapping[str, Any]) -> bool:
+    # Return whether a draw can have these properties; some may be missing.
+    one_layer = (row.get("num_layers"), row.get("steps")) == (1, "as many as layers")
+    one_token = (row.get("rows"), row.get("steps")) == ("one", "one")
+    return not one_layer and not (one_token and row.get("tokens") == "more than V")
+
+
+def _pairs(row: Mapping[str, Any]) -> set[Any]:
+    return set(itertools.combinations([(name, row[name]) for name in FACTORS if name in row], 2))
+
+
+def _all_pairs(factors: Mapping[str, Sequence[Any]]) -> Iterator[Any]:
+    for names in itertools.combinations(factors, 2):
+        for values in itertools.product(*(factors[name] for name in names)):
+            pair = tuple(zip(names, values))
+            if None not in values and _is_possible(dict(pair)):
+                yield pair
+
+
+@functools.lru_cache(maxsize=1000)
+def cover_pairs(seed: int, cells: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return rows of properties, one for each draw, that cover all pairs of FACTORS.
+
+    The algorithm is greedy: a row starts with a pair that no row has yet, and then takes, for each
+    property in random order, the value that covers the most new pairs.
+    """
+    rng, factors = np.random.RandomState(seed), {**FACTORS, "cell": cells}
+
+    def complete(row: dict[str, Any]) -> dict[str, Any]:
+        for name in rng.permutation([name for name in factors if name not in row]):
+            rows = filter(_is_possible, [row | {name: value} for value in factors[name]])
+            row = max(rows, key=lambda row: len(_pairs(row) & missing))
+        return row
+
+    for _ in range(MAX_ATTEMPTS):
+        rows, pairs = list[dict[str, Any]](), list(_all_pairs(factors))
+        missing = set(pairs)
+        for index in range(NUM_PAIRWISE_DRAWS):
+            starts = [{"cell": cells[index % len(cells)], **row} for row in SPECIAL_DRAWS][
+                index : index + 1
+            ]
+            if not starts:
+                left = [pair for pair in pairs if pair in missing] or pairs
+                starts = [dict(left[rng.randint(len(left))]) for _ in range(NUM_CANDIDATES)]
+            rows.append(max(map(complete, starts), key=lambda row: len(_pairs(row) & missing)))
+            missing -= _pairs(rows[-1])
+        if not missing:
+            break
+    return rows
 
 
 def draw(seed: int, cells: Sequence[str] = (), device: str = "cpu") -> Draw:
     """Draw the case for this seed, with one of `cells` (by default, any cell)."""
-    group, stratum = divmod(seed, NUM_DRAWS)
-    rng = np.random.RandomState(1000 + group)
+    group, index = divmod(seed, NUM_DRAWS)
+    rng, cells = np.random.RandomState([1000, seed]), tuple(cells or CELLS)
 
     def pick(*values: Any) -> Any:
-        return values[rng.randint(len(values))]
+        return values[rng.randint(len(values)) if group else 0]
 
-    # The draws in a group share sizes except in special cases, because compiling for each new size
-    # is slow. In the first group, all sizes differ, so that mixing up two axes shows.
-    V, H, B, T = (pick(5, 7, 28), pick(1, 9, 13), pick(1, 3, 12), pick(1, 4)) if group else SIZES
-    rng = np.random.RandomState(1000 + seed)
-    cells = list(cells or CELLS)
+    if index < NUM_PAIRWISE_DRAWS:
+        row, num_updates = dict(cover_pairs(group, cells)[index]), NUM_UPDATES
+    else:
+        row, num_updates = {"cell": cells[(19 * seed + group) % len(cells)], **PLAIN}, 0
+        row |= UNTRAINED_DRAWS[index - NUM_PAIRWISE_DRAWS]
+    variant = row.pop("variant", None)
+    mode, steps, rows, tokens = (row.pop(n, "") for n in ("mode", "steps", "rows", "tokens"))
+    # In the first group, the sizes of the first draw differ, so that mixing up two axes shows.
+    H, B = pick(9, 1, 13), 1 if rows == "one" else pick(3, 12)
+    T = {"one": 1, "as many as layers": row["num_layers"]}.get(steps, pick(2, 4))
+    # Few vocabulary sizes, because JAX compiles each operation for each shape.
+    V = 2 if tokens == "more than V" else pick(10, 28) if B * T < 10 else B * T + 1
     settings = {
-        "vocab_size": V,
-        "num_hiddens": H,
-        "cell": cells[(19 * seed + group) % len(cells)],
-        "num_layers": pick(1, 1, 2),
-        "embedding": pick(0, 0, N),
-        "dropout": pick(0, 0.4),
-        "dtype": "float64",
-        "device": device,
-        "batch_size": B,
-        "num_steps": T,
-        "num_updates": 4,
-        "optimizer": pick(*OPTIMIZERS),
-        "carry": pick(False, True),
-        **STRATA[stratum],
+        **{"vocab_size": V, "num_hiddens": H, "batch_size": B, "num_steps": T, "device": device},
+        "dtype": "float32" if mode == "float32" else "float64",
+        "exact": mode == "exact",
+        "num_updates": num_updates,
+        "variants": (VARIANTS[0], variant) if num_updates else VARIANTS,
+        **row,
     }
     options = Options(*(settings.pop(name) for name in Options._fields))
-    return Draw(options, **settings, seed=seed)
+    return Draw(options, seed=seed, **settings)
 
 
 def draw_all(
@@ -134,7 +216,7 @@ def draw_all(
 
 def draw_large(seed: int = 0, cells: Sequence[str] = (), device: str = "cpu") -> Draw:
     """Draw a case with tensors so large that frameworks use other algorithms and more threads."""
-    cells = list(cells or ("lstm", "rnn", "gru", "gru-after", "rnn-relu"))
+    cells = list(cells or ("rnn", "lstm", "gru", "gru-after", "rnn-relu"))
     H = (512, 257)[seed % 2]
     options = Options(11, H, cells[seed % len(cells)], dtype="float32", device=device)
     return Draw(options, batch_size=128, sigma=0.02, seed=seed)
@@ -158,24 +240,27 @@ class Case(NamedTuple):
     @property
     def reference(self) -> "Case":
         """The same case for the reference, on the CPU."""
-        draw = self.draw._replace(options=self.options._replace(device="cpu"))
-        numpy = registry.load("numpy")
-        return Case(numpy, "scratch", draw, self.arrays, self.batch, self.states)
+        variants = VARIANTS if self.variant in self.draw.variants else ()
+        options = self.options._replace(device="cpu")
+        draw = self.draw._replace(options=options, variants=variants)
+        return self._replace(backend=registry.load("numpy"), variant="scratch", draw=draw)
 
     @property
-    def is_reference(self) -> bool:
-        """Whether this case belongs to the reference itself."""
-        return (self.variant, self.backend) == ("scratch", registry.load("numpy"))
+    def has_reference(self) -> bool:
+        """Whether the reference can compute this case, and is not itself compared."""
+        scratch = registry.load("numpy").scratch
+        is_known = self.options.cell in scratch.CELLS and self.draw.optimizer in scratch.OPTIMIZERS
+        return is_known and (self.variant != "scratch" or self.scratch is not scratch)
 
     @property
-    def scratch(self) -> ModuleType:
+    def scratch(self) -> Any:
         """The backend's ``scratch`` module."""
         return self.backend.scratch
 
     def model(self, arrays: Arrays | None = None, optimizer: str = "") -> Model:
         """Build a model from `arrays` for `optimizer`; both default to the case's values."""
         arrays, optimizer = arrays or self.arrays, optimizer or self.draw.optimizer
-        exact = self.options.dtype == "float64" and self.backend.exact is not None
+        exact = self.draw.exact and optimizer == self.draw.optimizer
         return registry.build(self.backend, self.variant, arrays, self.options, optimizer, exact)
 
     def params(self) -> Params:
@@ -213,28 +298,34 @@ class Case(NamedTuple):
         loss, grads, state = self.scratch.gradients(model, *self.minibatch())
         return loss, model.to_arrays(grads), state
 
-    def epoch(self, number: int) -> tuple[list[Batch], list[Update]]:
-        """Return the minibatches and updates of epoch `number`, counted from 0."""
+    def epoch(self, number: int) -> tuple[list[Batch], Iterator[Update]]:
+        """Return the minibatches of epoch `number`, counted from 0, and its endless updates."""
         draw, optimizer = self.draw, OPTIMIZERS[self.draw.optimizer]
         rng = np.random.RandomState([draw.seed or 0, 1 + number])
-        decay = 0.02 * optimizer.weight_decay
-        rule = Update(theta=0.6, optimizer=draw.optimizer, weight_decay=decay)
-        batches, updates = [], []
-        for index in range(draw.num_updates):
-            batches.append(draw_batch(draw, rng))
-            lr = LEARNING_RATES.get(draw.optimizer, optimizer.lr) / (1 + index % 3)
-            update = rule._replace(lr=lr)
-            update = exact.exact_update(update) if self.options.dtype == "float64" else update
-            updates.append(schedule.correct_bias(update, number * draw.num_updates + index + 1))
-        return batches, updates
+        rule = Update(
+            theta=draw.theta,
+            optimizer=draw.optimizer,
+            weight_decay=0.02 * optimizer.weight_decay,
+            # Adam divides by |g| + epsilon, which would magnify rounding errors of small gradients.
+            epsilon=1e-8 if draw.exact else 1e-3,
+        )
+
+        def updates() -> Iterator[Update]:
+            for t in itertools.count(number * draw.num_updates + 1):
+                lr = LEARNING_RATES.get(draw.optimizer, optimizer.lr) / (1 + t % 3)
+                update = rule._replace(lr=lr)
+                yield schedule.correct_bias(exact.exact_update(update) if draw.exact else update, t)
+
+        num_updates = min(draw.num_updates, NUM_UPDATES) if number else draw.num_updates
+        return [draw_batch(draw, rng) for _ in range(num_updates)], updates()
 
     def function_name(self, check: "FunctionCheck") -> str:
         """Return the name of the function that a check compares in this case."""
         name = check.__name__
         if name == "cell":
             return self.options.cell.replace("-", "_")
-        deep = self.options.needs_deep and self.variant == "scratch" and name in ("step", "forward")
-        return f"deep_{name}" if deep else name
+        is_deep = self.options.needs_deep and self.variant == "scratch"
+        return f"deep_{name}" if is_deep and name in ("step", "forward") else name
 
     def run(self, check: "FunctionCheck") -> Iterator[CheckResult]:
         """Compare the outputs that a check yields for this case with those of the reference.
@@ -245,7 +336,7 @@ class Case(NamedTuple):
         expected: dict[tuple[str, str], Any] = {}
         for result in check(self):
             function = result.function or self.function_name(check)
-            if result.expected is None and self.is_reference:
+            if result.expected is None and not self.has_reference:
                 result = self.sum_output(function, result)
                 if result.expected is None:
                     continue
@@ -260,29 +351,32 @@ class Case(NamedTuple):
     def sum_output(self, function: str, result: Result) -> Result:
         """Replace an output with its weighted sum, and expect the recorded sum, if there is one."""
         total = results.recorded_sums().get(self.draw.label, {}).get(f"{function}: {result.name}")
-        value = results.weighted_sum(self.to_arrays(result.value))
+        value = None if total is None else results.weighted_sum(self.to_arrays(result.value))
         tolerance = max(result.tolerance, MIN_TOLERANCE)
         name = f"{result.name} (weighted sum)"
         return result._replace(name=name, value=value, expected=total, tolerance=tolerance)
 
     def compare(self, function: str, result: Result) -> CheckResult:
         """Compare an output with its expected value; the result describes the worst element."""
-        actual, expected = self.to_arrays(result.value), self.to_arrays(result.expected)
-        worst = results.find_worst_mismatch(expected, actual)
+        expected = self.to_arrays(result.expected)
+        try:
+            worst = results.find_worst_mismatch(expected, self.to_arrays(result.value))
+        except Exception:  # the value cannot be converted
+            problem = f"a value of type {type(result.value).__name__} instead of a tensor"
+            worst = results.WorstMismatch(None, problem)
         tolerance = results.scale_tolerance(
             result.tolerance, self.options.dtype, self.options.device
         )
         if tolerance and worst.expected is not None:  # relative if any value exceeds 1
-            tolerance *= max(1.0, float(np.abs(results.flatten(expected)).max(initial=0)))
+            sizes = np.abs(results.flatten(expected))
+            tolerance *= max(1.0, float(sizes[np.isfinite(sizes)].max(initial=0)))
             tolerance *= 1e4 if self.draw.is_steep else 1
         if devices := collect_devices((result.value, result.tensors)):
             # TensorFlow computes some functions on a GPU even if the tensors are on the CPU.
             tensor = self.tensor(self.arrays["b_q"])
             if devices := devices - collect_devices((tensor, tensor + 0)):
-                names = ", ".join(devices)
-                worst = results.WorstMismatch(
-                    None, f"device {names} instead of {self.options.device}"
-                )
+                problem = f"device {', '.join(devices)} instead of {self.options.device}"
+                worst = results.WorstMismatch(None, problem)
         varies = self.variant != "scratch" and function in ("params", "forward", "gradients")
         return CheckResult(
             function=function,
@@ -320,10 +414,14 @@ def make_case(backend: Backend, variant: str, draw: Draw) -> Case:
     batch, shape = draw_batch(draw, rng), (draw.batch_size, options.num_hiddens)
     # Make many elements of the state large, so that clamping them shows.
     largest = 1 if options.num_hiddens > 200 else 12
-    states = [rng.uniform(-largest, largest, shape) for _ in range(options.num_states)]
-    arrays = {parameter: array.astype(options.dtype) for parameter, array in arrays.items()}
-    typed_states = tuple(array.astype(options.dtype) for array in states)
-    return Case(backend, variant, draw, arrays, batch, typed_states)
+    states = tuple(rng.uniform(-largest, largest, shape) for _ in range(options.num_states))
+    # In float64, no parameter is a float32 value, so that rounding to float32 shows.
+    arrays = {
+        name: (array * (1 + 2.0**-40)).astype(options.dtype) for name, array in arrays.items()
+    }
+    return Case(
+        backend, variant, draw, arrays, batch, tuple(s.astype(options.dtype) for s in states)
+    )
 
 
 def draw_batch(draw: Draw, rng: np.random.RandomState) -> Batch:

@@ -7,7 +7,9 @@ update, digests of parameters and carried state are compared with the first mode
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from .. import exact
+import numpy as np
+
+from .. import exact, registry
 from ..contract import VARIANTS, Arrays, Batch, Model, State, Tensor, Update
 from ..errors import NotSupportedError, RNNScratchError
 from ..parameters import trained_arrays
@@ -20,46 +22,32 @@ from ..text import books, minibatches
 from ..training import loop as training
 from ..training.runtime import Runtime
 from ..training.setup import RunContext, prepare_run
-from .growth import UNCHANGED_WARNING, describe, is_untrained, measure_growth
+from .growth import MAX_GROWTH, UNCHANGED_WARNING, describe, is_untrained, measure_growth
 
 EPOCH_TIMEOUT = 24 * 3600.0  # seconds to wait for one epoch
+MAX_NAMES = 6  # tensors named in a message
 NUM_DIGESTS = 10  # about this many per model, plus the digest of the initial parameters
 
 Digests = dict[str, str]  # digests, keyed by the name of a parameter, optimizer slot or state
 
 
 class EpochDigest(Record):
-    """The digest of a model at the end of an epoch.
-
-    Attributes:
-        epoch: Number of the epoch; 0 for the initial parameters.
-        perplexity: Training perplexity of the epoch; None for epoch 0, or if it is not finite.
-        updates: Number of updates so far.
-        digest: Digest of all parameters and optimizer slots.
-    """
+    """The digest of a model at the end of an epoch, or of the initial parameters for epoch 0."""
 
     epoch: int
-    perplexity: float | None
-    updates: int
-    digest: str
+    perplexity: float | None  # None for epoch 0, or if it is not finite
+    updates: int  # so far
+    digest: str  # of all parameters and optimizer slots
 
 
 class ExactModel(Record):
-    """The outcome of training a model.
-
-    Attributes:
-        backend: Name of the backend.
-        model: Variant of the model.
-        outcome: "trained", "different", "failed" or "not offered".
-        reason: Reason for an outcome other than "trained", or a note that no parameter changed.
-        digests: Digests of selected epochs, from epoch 0 onward.
-    """
+    """The outcome of training a model."""
 
     backend: str
     model: str
-    outcome: str
-    reason: str
-    digests: list[EpochDigest]
+    outcome: str  # "trained", "different", "failed" or "not supported"
+    reason: str  # for an outcome other than "trained", or a note that no parameter changed
+    digests: list[EpochDigest]  # of selected epochs, from epoch 0 onward
 
     @property
     def title(self) -> str:
@@ -68,19 +56,12 @@ class ExactModel(Record):
 
 
 class ExactResult(Record):
-    """The result of an exact-mode check, which `check --exact --json` prints.
-
-    Attributes:
-        settings: Settings of the training runs.
-        text: SHA-256 digest of the text.
-        models: Outcomes of the models.
-        equal: Whether models were trained, none failed, and all were equal after every update.
-    """
+    """The result of an exact-mode check, which `check --exact --json` prints."""
 
     settings: Settings
-    text: str
+    text: str  # SHA-256 digest of the text
     models: list[ExactModel]
-    equal: bool
+    equal: bool  # whether models trained, none failed, and all were equal after every update
 
 
 def compare(
@@ -109,14 +90,14 @@ def compare(
                 if epoch_digest.epoch % interval == 0 or epoch_digest.epoch == settings.num_epochs:
                     model.digests.append(epoch_digest)
         except NotSupportedError as error:
-            model.outcome, model.reason = "not offered", one_line(error.problem)
+            model.outcome, model.reason = "not supported", one_line(error.problem)
         except RNNScratchError as error:
             if model.outcome != "different":  # the difference probably caused the failure
                 model.outcome, model.reason = "failed", one_line(str(error))
         else:
             if not first_title:
                 first_title, expected = model.title, digests
-    equal = bool(first_title) and all(m.outcome in ("trained", "not offered") for m in models)
+    equal = bool(first_title) and all(m.outcome in ("trained", "not supported") for m in models)
     return ExactResult(settings=settings, text=text.sha256, models=models, equal=equal)
 
 
@@ -133,39 +114,49 @@ def _train(
     start, digests, num_sent = trained_arrays(setup.model), list[Digests](), 0
     difference = ""
 
-    def watch(state: State) -> None:
-        nonlocal difference
+    def compare_digests(state: State) -> str:
+        # Append the digests after an update; return the names of the tensors that differ.
         arrays, update = trained_arrays(setup.model) | carried_arrays(setup, state), len(digests)
         digests.append({name: exact.digest({name: array}) for name, array in arrays.items()})
-        if not difference and update < len(expected):
-            pairs = ((name, expected[update].get(name)) for name in digests[update])
-            names = [name for name, digest in pairs if digest not in (None, digests[-1][name])]
-            if names:
-                moment = f"after update {update:,}" if update else "from the start"
-                difference = (
-                    f"It differs from {first_title} {moment}, in {', '.join(names)}. "
-                    f"{describe(measure_growth(setup))} "
-                    f"To check each function, run: rnn-scratch check {runtime.backend}"
-                )
+        pairs = expected[update].items() if update < len(expected) else ()
+        names = [name for name, digest in pairs if digests[-1].get(name, digest) != digest]
+        more = len(names) - MAX_NAMES
+        return ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
 
     def watched_step(
         model: Model, batch: Batch, state: State, update: Update
     ) -> tuple[Tensor, State]:
-        loss, state = setup.model.training_step(model, batch, state, update)
-        watch(state)
-        return loss, state
+        nonlocal difference
+        arrays = {} if difference or not expected else trained_arrays(setup.model)
+        loss, last_state = setup.model.training_step(model, batch, state, update)
+        if (names := compare_digests(last_state)) and not difference:
+            # The parameters before the update determine how much errors grew within it.
+            options = setup.model.options
+            previous = registry.build(setup.backend, runtime.model, arrays, options)
+            array = setup.backend.machine.array
+            factor = measure_growth(
+                setup._replace(model=previous), array(batch.X), np.stack([*map(array, state)])
+            )
+            difference = f"after update {len(digests) - 1:,}, in {names}. {describe(factor)}"
+            if factor < MAX_GROWTH:
+                difference += f" To check each function, run: rnn-scratch check {runtime.backend}"
+        return loss, last_state
 
     def epochs() -> Iterator[tuple[int, float | None]]:
-        watch(())
         yield 0, None
         model = replace(setup.model, training_step=watched_step)
         for epoch in training.epochs(setup._replace(model=model)):
             yield epoch.epoch, epoch.perplexity
 
+    if names := compare_digests(()):
+        command = f"rnn-scratch check {runtime.backend}"
+        difference = f"from the start, in {names}. To check each function, run: {command}"
     for epoch, perplexity in epochs():
         arrays = trained_arrays(setup.model)
         epoch_digest = EpochDigest(epoch, perplexity, len(digests) - 1, exact.digest(arrays))
-        reason = difference or (UNCHANGED_WARNING if is_untrained(start, arrays) else "")
+        reason = UNCHANGED_WARNING if is_untrained(start, arrays) else ""
+        if difference:
+            reason = f"It differs from {first_title} {difference}"
         outcome = "different" if difference else "trained"
         yield epoch_digest, digests[num_sent:], outcome, reason
         num_sent = len(digests)

@@ -27,21 +27,24 @@ UNCHANGED_WARNING = (
 
 
 @np.errstate(all="ignore")  # a model may be about to diverge
-def measure_growth(setup: RunContext) -> float:
+def measure_growth(
+    setup: RunContext, X: np.ndarray | None = None, start: np.ndarray | None = None
+) -> float:
     """Return the factor by which rounding errors grow over a minibatch; infinity if it is unknown.
 
     The logarithm of this factor, divided by T, estimates the largest Lyapunov exponent by
     the rescaling method of Benettin et al. (1980).
 
-    The float64 model reads the first epoch's first minibatch from a zero state. Then it reads the
-    minibatch again, from the resulting state and from a state at a small distance in a random
-    direction. The distance is DISTANCE times the root mean square of the state, but at least
-    DISTANCE. The factor of a step is the norm of the difference after the step, divided by the norm
-    before the step. After each step, the difference is rescaled to the distance. Rounding errors
-    are proportional to the state, so the state's largest element, if above 1, is another factor.
+    The float64 model reads the tokens `X` (B, T) from the states `start` (n, B, H) and from states
+    at a small distance in a random direction. By default, `X` is the first minibatch, and `start`
+    is the state after reading it. The distance is DISTANCE times the root mean square of the state,
+    but at least DISTANCE. After each step, the difference is rescaled to the distance. If a step
+    erases it, another difference is followed from there. Rounding errors are proportional to
+    the state, so the state's largest element, if above 1, is another factor.
     """
     model, machine, device = setup.model, setup.backend.machine, setup.runtime.device
-    X = next(minibatches.epoch_batches(setup.dataset.train, setup.settings, 1)).X
+    if X is None:
+        X = next(minibatches.epoch_batches(setup.dataset.train, setup.settings, 1)).X
 
     def read(tokens: np.ndarray, state: np.ndarray) -> np.ndarray:
         tensors = tuple(machine.tensor(array, device) for array in state)
@@ -49,9 +52,11 @@ def measure_growth(setup: RunContext) -> float:
         return np.stack([machine.array(tensor) for tensor in last])
 
     zeros = np.zeros((model.options.num_states, len(X), model.options.num_hiddens))
-    state = read(X, zeros)
-    difference, product, largest = generator(0, "growth").normal(size=state.shape), 1.0, 1.0
+    state, rng = read(X, zeros) if start is None else start, generator(0, "growth")
+    difference, product, largest = rng.normal(size=state.shape), 1.0, 1.0
     for t in range(X.shape[1]):
+        if not difference.any():
+            difference, product = rng.normal(size=state.shape), 1.0
         distance = DISTANCE * max(1.0, float(np.linalg.norm(state)) / state.size**0.5)
         difference *= distance / np.linalg.norm(difference)
         tokens = X[:, t : t + 1]
@@ -59,14 +64,13 @@ def measure_growth(setup: RunContext) -> float:
         difference = shifted_state - state
         largest = max(largest, float(np.abs(state).max()))
         product *= float(np.linalg.norm(difference)) / distance
-    # If rounding reduces the difference to zero, the next factor is not a number.
-    return product * largest if 0 < product < math.inf else math.inf
+    return product * largest if math.isfinite(product * largest) else math.inf
 
 
 def describe(factor: float) -> str:
     """Describe the growth of rounding errors, and whether digests may differ between frameworks."""
-    is_finite = math.isfinite(factor)
-    size = f"grow {factor:.0e}-fold" if is_finite else "grow by an unknown factor"
+    size = f"grow {factor:.0e}-fold" if math.isfinite(factor) else "grow by an unknown factor"
+    size = "do not grow" if factor < 1 else size
     sentence = f"Within a minibatch, rounding errors in the state {size}."
     if factor < MAX_GROWTH:
         return sentence

@@ -34,34 +34,19 @@ def scale_tolerance(tolerance: float, dtype: str, device: str) -> float:
 
 
 class CheckResult(Record):
-    """The comparison of one output of a function with its expected value.
+    """The comparison of one output of a function with its expected value."""
 
-    Attributes:
-        function: Name of the function, usually one of the contract.
-        output: Name of the compared output.
-        case: Description of the case, such as dtype, cell and sizes; may be empty.
-        difference: Largest absolute difference; None if it is not finite or cannot be computed.
-        location: Index of the largest difference; the problem if `difference` is None, or the
-            reason if the backend does not support the case.
-        tolerance: Largest difference that passes.
-        supported: Whether the backend supports the case.
-        expected: Expected value at `location`.
-        actual: Computed value at `location`.
-        file: File that defines the function; empty if the function is not in the contract.
-        seed: Seed of the draw, if the case was drawn.
-    """
-
-    function: str
+    function: str  # usually a function of the contract
     output: str
-    case: str
-    difference: float | None
-    location: str
-    tolerance: float
-    supported: bool = True
-    expected: float | None = None
+    case: str  # a description, such as dtype, cell and sizes; may be empty
+    difference: float | None  # largest absolute difference; None if it cannot be computed
+    location: str  # of the largest difference, or the problem, or why the case is not supported
+    tolerance: float  # largest difference that passes
+    supported: bool = True  # whether the backend supports the case
+    expected: float | None = None  # value at `location`
     actual: float | None = None
-    file: str = ""
-    seed: int | None = None
+    file: str = ""  # file that defines the function; "" if it is not in the contract
+    seed: int | None = None  # of the draw
 
     @property
     def place(self) -> str:
@@ -158,11 +143,13 @@ def find_worst_mismatch(expected: Any, actual: Any) -> WorstMismatch:
         return WorstMismatch(None, f"{actual.dtype} instead of {expected.dtype}")
     with np.errstate(all="ignore"):
         differences = np.abs(expected.astype(np.float64) - actual.astype(np.float64))
+        is_same = (expected == actual) | ((expected != expected) & (actual != actual))
+        differences = np.where(is_same, 0, differences)  # equal infinities, or not numbers
     index = np.unravel_index(np.argmax(differences), differences.shape)  # NaN counts as largest
     largest = float(differences[index])
     location = f"[{', '.join(str(int(i)) for i in index)}]" if index else ""
     if not math.isfinite(largest):
-        return WorstMismatch(None, f"{location} {actual[index]}")
+        return WorstMismatch(None, f"{location} {actual[index]} instead of {expected[index]}")
     return WorstMismatch(largest, location, float(expected[index]), float(actual[index]))
 
 
@@ -184,6 +171,6 @@ def weighted_sum(output: Any) -> float:
 @functools.cache
 def recorded_sums() -> dict[str, dict[str, float]]:
     """Return the recorded sums of the reference's outputs, keyed by case and "function: output"."""
-    # `PYTHONPATH=notebooks python -m make.pinned` writes the file.
+    # `runner.reference_sums` describes how to record the file.
     file = importlib.resources.files("rnn_scratch") / "check" / "pinned.json"
     return msgspec.json.decode(file.read_bytes(), type=dict[str, dict[str, float]])

@@ -1,8 +1,8 @@
 """Compare a backend with the NumPy reference, function by function."""
 
 import inspect
+import json
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -12,11 +12,12 @@ from ..errors import NotSupportedError, RNNScratchError
 from ..system import processes
 from ..system.processes import one_line
 from ..training.runtime import Runtime
-from . import draws, functions, training
+from . import draws, functions, results, training
 from .draws import NUM_DRAWS, Case, Draw, FunctionCheck, make_case
 from .results import CheckResult, Result, pass_fail_result
 
 TIMEOUT = 600.0  # seconds to wait for each result
+BACKEND = "backend"  # name in a failed result if the backend itself fails
 # Environment by number of threads. The variable makes JAX compile many small programs quickly.
 ENVIRONMENTS: dict[int, dict[str, str]] = {1: {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}, 2: {}}
 
@@ -26,21 +27,16 @@ def run(
     cells: Sequence[str] = (),
     seeds: Sequence[int] = range(NUM_DRAWS),
 ) -> Iterator[tuple[Runtime, CheckResult]]:
-    """Yield every comparison, and a failed result if the backend fails.
+    """Yield every comparison of a backend's variants, and a failed result if the backend fails.
 
-    Args:
-        runtimes: Variants of one backend's model, on one device.
-        cells: Cells to draw from; by default all.
-        seeds: Seeds of the draws.
-
-    Yields:
-        Pairs of a runtime and a comparison: first all variants with one thread; then large tensors
-        with two threads.
+    First, all variants are compared with one thread, and then large tensors with two threads.
     """
-    runtime, task = runtimes[0], (runtimes, cells, seeds)
+    runtime = runtimes[0]
     # Use separate processes, so that frameworks cannot interfere with each other.
     streams = [
-        processes.ask(_run, threads, *task, timeout=TIMEOUT, environment=environment)
+        processes.ask(
+            _run, threads, runtimes, cells, seeds, timeout=TIMEOUT, environment=environment
+        )
         for threads, environment in ENVIRONMENTS.items()
     ]
     try:
@@ -51,17 +47,14 @@ def run(
     except NotSupportedError as error:
         yield runtime, CheckResult(runtime.model, "", "", 0, error.problem, 0, supported=False)
     except RNNScratchError as error:
-        yield runtime, pass_fail_result("", False, one_line(str(error)), "backend")
+        yield runtime, pass_fail_result("", False, one_line(str(error)), BACKEND)
     finally:
         for stream in streams:
             stream.close()  # ends the processes
 
 
 def _run(
-    threads: int,
-    runtimes: Sequence[Runtime],
-    cells: Sequence[str],
-    seeds: Sequence[int],
+    threads: int, runtimes: Sequence[Runtime], cells: Sequence[str], seeds: Sequence[int]
 ) -> Iterator[Any]:
     # Yield a first answer at once. Check all variants in one process, because importing is slow.
     yield "started"
@@ -99,15 +92,18 @@ def check(
     """
     if model in backend.variants:
         yield from signatures(backend, model)
+    for module in ("deep", "exact") if model == "scratch" else ():
+        if getattr(backend, module) is None:
+            reason = f"The {backend.name} backend has no module `{module}`."
+            yield CheckResult(module, "", "", 0, reason, 0, supported=False)
     cases = draws.draw_all() if cases is None else cases
+    if backend.exact is None:
+        cases = [draw._replace(exact=False) for draw in cases]
     yield from compare(backend, model, cases, CHECKS[model])
 
 
 def compare(
-    backend: Backend,
-    model: str,
-    drawn: Sequence[Draw],
-    checks: Sequence[FunctionCheck],
+    backend: Backend, model: str, drawn: Sequence[Draw], checks: Sequence[FunctionCheck]
 ) -> Iterator[CheckResult]:
     """Report each draw that the backend does not support; run every check on the other draws."""
     cases = []
@@ -142,17 +138,17 @@ def _guarded(case: Case, check: FunctionCheck) -> Iterator[CheckResult]:
 def signatures(backend: Backend, model: str) -> Iterator[CheckResult]:
     """Check that all functions (or a variant's `build`) have the contract's parameters."""
     modules = ["scratch", "deep", "exact", "machine"] if model == "scratch" else [model]
-    for module in filter(partial(getattr, backend), modules):  # some are optional
+    for module in (name for name in modules if getattr(backend, name)):
         for specification in MODULES[module]:
             name = specification.__name__
-            expected = _parameters(specification)
-            actual = _parameters(getattr(getattr(backend, module), name, None))
+            expected = parameters(specification)
+            actual = parameters(getattr(getattr(backend, module), name, None))
             problem = f"{name}{actual} instead of {name}{expected}"
             yield pass_fail_result(f"{module}.{name}", actual == expected, problem, "signature")
 
 
-def _parameters(function: Any) -> str:
-    # Return the parameters without annotations, which a backend may omit.
+def parameters(function: Any) -> str:
+    """Return a function's parameters without annotations, which a backend may omit."""
     try:
         parameters = inspect.signature(inspect.unwrap(function)).parameters.values()
     except (TypeError, ValueError) as error:  # not a function, or no Python signature
@@ -167,3 +163,28 @@ CHECKS: dict[str, tuple[FunctionCheck, ...]] = {
     "scratch": (*functions.FUNCTIONS, *training.TRAINING),
 }
 LARGE_CHECKS: tuple[FunctionCheck, ...] = (functions.gradients, training.train_minibatch)
+
+
+def reference_sums() -> dict[str, dict[str, float]]:
+    """Return weighted sums of the reference's outputs, keyed by case and "function: output".
+
+    `python -m rnn_scratch.check.runner > rnn_scratch/check/pinned.json` records them. Do so after
+    an intended change of the reference or the draws. They are only as correct as the reference,
+    whose gradients are compared with finite differences.
+    """
+    sums: dict[str, dict[str, float]] = {}
+    for draw in draws.draw_all():
+        case = make_case(registry.load("numpy"), "scratch", draw)
+        sums[draw.label] = {
+            f"{result.function or case.function_name(check)}: {result.name}": results.weighted_sum(
+                case.to_arrays(result.value)
+            )
+            for check in CHECKS["scratch"]
+            for result in check(case)
+            if result.expected is None
+        }
+    return sums
+
+
+if __name__ == "__main__":
+    print(json.dumps(reference_sums(), indent=1, ensure_ascii=False))

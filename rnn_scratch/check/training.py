@@ -11,13 +11,11 @@ import numpy as np
 
 from ..contract import Batch, Model
 from ..parameters import trained_arrays
-from .draws import NUM_DRAWS, Case, FunctionCheck
+from .draws import Case, FunctionCheck
 from .results import Result
 
 TOLERANCE = 1e-9  # for losses, states and logits after updates, which amplify rounding errors
-FLOAT32_TOLERANCE = 1e-12  # for parameters after a few updates, before scaling to float32
-# Indices in draws.STRATA of the draws for `sequence`, for ``scratch`` and for other variants.
-SEQUENCES, VARIANT_SEQUENCES = (0, 1, 2, 4, 5), (2, 5)
+PARAMS_TOLERANCE = 1e-12  # for parameters after a few updates; scaled in float32
 FIRST_PART = 2  # updates in the first part of an epoch
 PREFIX_LENGTH, NUM_TOKENS, MANY_TOKENS = 7, 12, 300
 
@@ -26,7 +24,7 @@ def train_minibatch(case: Case, model: Model | None = None) -> Iterator[Result]:
     """Compare one update, starting from a nonzero state."""
     model = model or case.model()
     (batch, start), (_, updates) = case.minibatch(), case.epoch(0)
-    loss, state = model.train_minibatch(batch, start, updates[0])
+    loss, state = model.train_minibatch(batch, start, next(updates))
     yield Result("loss", loss, tolerance=TOLERANCE)
     yield trained_result(case, model, "parameters")
     yield Result("state", state, tolerance=TOLERANCE)
@@ -40,9 +38,8 @@ def train_epoch(case: Case, model: Model, number: int = 0) -> Iterator[Result]:
     carry = case.draw.carry == (number == 0)  # the second epoch uses the other sampling
     state = case.minibatch()[1] if number == 0 else None
     for index, part in enumerate((slice(FIRST_PART), slice(FIRST_PART, None)), 1):
-        losses, last = case.scratch.train_epoch(
-            model, iter(batches[part]), iter(updates[part]), carry, state
-        )
+        # Both parts take their updates from one endless iterator.
+        losses, last = case.scratch.train_epoch(model, iter(batches[part]), updates, carry, state)
         state = last if number == 0 else None
         name = f"epoch {number + 1}, {'sequential' if carry else 'random'}, part {index}"
         yield trained_result(case, model, f"{name}, parameters")
@@ -56,18 +53,18 @@ def to_arrays(case: Case) -> Iterator[Result]:
     model = case.model()
     arrays = model.to_arrays(model.params)
     expected = {name: array.copy() for name, array in arrays.items()}
-    case.scratch.sgd(model, dict(model.params), case.epoch(0)[1][0])
+    case.scratch.sgd(model, dict(model.params), next(case.epoch(0)[1]))
     yield Result("copies, which do not change", arrays, expected, 0)
 
 
-def evaluate(case: Case, model: Model) -> Iterator[Result]:
+def evaluate(case: Case, model: Model | None = None) -> Iterator[Result]:
     """Compare the mean loss on a text in two successive evaluations."""
-    draw = case.draw
+    model, draw = model or case.model(), case.draw
     rng, expected = np.random.RandomState(draw.seed or 0), trained_arrays(model)
     shape = max(draw.num_updates, 4), draw.batch_size, draw.num_steps + 1
     tokens = rng.randint(0, draw.options.vocab_size, shape, "int64")
     batches = [Batch(rows[:, :-1], rows[:, 1:]) for rows in tokens]
-    if draw.num_steps == 4 or not draw.seed:  # the last minibatch of a text may be shorter
+    if draw.num_steps > 1:  # the last minibatch of a text may be shorter
         batches.append(Batch(tokens[0, :, :-2], tokens[0, :, 1:-1]))
     for name in ("", ", again"):
         total, count = case.scratch.evaluate(model, iter(batches))
@@ -81,7 +78,7 @@ def predict(case: Case, model: Model | None = None) -> Iterator[Result]:
     """Compare the logits that `predict` computes when the tokens are chosen in advance."""
     model, draw = model or case.model(), case.draw
     rng, expected = np.random.RandomState(draw.seed or 0), trained_arrays(model)
-    number = MANY_TOKENS if draw.seed is None or draw.num_updates > 100 else NUM_TOKENS
+    number = MANY_TOKENS if draw.is_long else NUM_TOKENS
     tokens = rng.randint(0, draw.options.vocab_size, 3 * MANY_TOKENS).tolist()
     remaining, logits = iter(tokens), list[np.ndarray]()
     prefix = tuple(next(remaining) for _ in range(PREFIX_LENGTH))
@@ -95,28 +92,36 @@ def predict(case: Case, model: Model | None = None) -> Iterator[Result]:
     yield Result("parameters afterwards", trained_arrays(model), expected, 0)
     yield Result("tokens", np.array(text), tolerance=0)
     yield Result("type of tokens", _types(text, *text), "list int")
-    yield Result("logits", np.stack([np.array(values) for values in logits]), tolerance=TOLERANCE)
+    arrays = [np.array(values) for values in logits] or [np.zeros(0)]
+    yield Result("logits", np.stack(arrays), tolerance=TOLERANCE)
     yield Result("type of logits", _types(*logits), "ndarray")
 
 
 def sequence(case: Case) -> Iterator[Result]:
-    """Train for two epochs; between them, evaluate and, in some draws, resume; finally, predict."""
-    seeds, seed = SEQUENCES if case.variant == "scratch" else VARIANT_SEQUENCES, case.draw.seed
-    if seed is not None and seed % NUM_DRAWS not in seeds:
-        return  # rounding errors grow too much, or compilation takes too long
+    """Train for two epochs; between them, evaluate and resume, and predict, if the draw says so."""
+    draw = case.draw
+    if not draw.num_updates:
+        return
     model = case.model()
+    if case.variant not in draw.variants:
+        if draw.predicts:
+            yield from _named(predict, predict(case, model))
+        return
     yield from _named(train_minibatch, train_minibatch(case, model))
     yield from _named(train_epoch, train_epoch(case, model))
-    yield from _named(evaluate, evaluate(case, model))
-    if seed is not None and seed % NUM_DRAWS == 1:  # only here, because compiling is slow
-        model = case.model(trained_arrays(model))
+    if draw.evaluates:
+        yield from _named(evaluate, evaluate(case, model))
+    if draw.resumes:  # with values that float32 cannot represent
+        offset = 2.0**-40 if draw.options.dtype == "float64" else 0.0
+        model = case.model({name: a + offset for name, a in trained_arrays(model).items()})
     yield from _named(train_epoch, train_epoch(case, model, 1))
-    yield from _named(predict, predict(case, model))
+    if draw.predicts:
+        yield from _named(predict, predict(case, model))
 
 
 def trained_result(case: Case, model: Model, name: str) -> Result:
-    """Return the parameters and slots as a result; in float64, its tolerance is zero."""
-    tolerance = 0 if case.options.dtype == "float64" else FLOAT32_TOLERANCE
+    """Return the parameters and slots as a result; in exact mode, its tolerance is zero."""
+    tolerance = 0 if case.draw.exact else PARAMS_TOLERANCE
     tensors = model.params, model.slots
     return Result(name, trained_arrays(model), tolerance=tolerance, tensors=tensors)
 

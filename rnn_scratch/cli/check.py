@@ -1,17 +1,18 @@
-"""The command `check`: compare backends with the reference, and print lines or JSON."""
+"""The command `check`: compare backends, or the functions in a file, with the reference."""
 
 import contextlib
 import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 from msgspec import structs, to_builtins
 
 from .. import registry
-from ..check import exact_mode, growth, runner
+from ..check import exact_mode, growth, runner, user_file
 from ..check.draws import NUM_DRAWS
 from ..check.exact_mode import ExactResult
 from ..check.results import CheckResult
@@ -19,16 +20,34 @@ from ..contract import CELLS, VARIANTS
 from ..errors import RNNScratchError
 from ..runs.progress import format_perplexity
 from ..settings import Settings, option_name
+from ..show import source_code
 from ..text import books, dataset
 from ..training.runtime import Runtime
 from .options import settings_options, specified, text_options
 from .screen import Screen
 
 EXACT_EPOCHS = 50  # default number of epochs in exact mode
+Row = tuple[Runtime, CheckResult]
 
 
-@click.command()
-@click.argument("backends", nargs=-1)
+class CheckCommand(click.Command):
+    """A command whose help lists the options that need --exact separately."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write two groups of options."""
+        first = [parameter.name for parameter in self.params].index("corpus")
+        for title, params in (
+            ("Options", self.params[:first]),
+            ("Options that require --exact", self.params[first:]),
+        ):
+            records = [parameter.get_help_record(ctx) for parameter in params]
+            with formatter.section(title):
+                formatter.write_dl([record for record in records if record])
+
+
+@click.command(cls=CheckCommand)
+@click.argument("targets", nargs=-1, metavar="[BACKEND | FILE]...")
+@click.option("--backend", help="Backend for the functions in FILE.  [default: what it imports]")
 @click.option(
     "--model",
     "models",
@@ -49,15 +68,20 @@ EXACT_EPOCHS = 50  # default number of epochs in exact mode
     type=click.IntRange(1, 1_000_000),
     help=f"Number of drawn cases; their seeds start at --seed.  [default: {NUM_DRAWS}]",
 )
+@click.option("--seed", type=click.IntRange(0), default=0, help="Random seed.  [default: 0]")
+@click.option("--exact", is_flag=True, help="Train in exact mode, and compare all parameters.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @text_options()
-@settings_options(omit=["cell"], num_epochs=EXACT_EPOCHS)
+@settings_options(omit=["cell", "exact", "seed"], num_epochs=EXACT_EPOCHS)
 def check(
-    backends: Sequence[str],
+    targets: Sequence[str],
+    backend: str | None,
     models: Sequence[str],
     cells: Sequence[str],
     device: str,
     draws: int | None,
+    seed: int,
+    exact: bool,
     as_json: bool,
     corpus: str | None,
     text: str | None,
@@ -65,39 +89,54 @@ def check(
 ) -> None:
     """Compare backends with the NumPy reference, function by function.
 
-    The command prints a line for each function: ok, or DIFFERS and the number that differs most.
-    Sizes, cells and values are drawn from seeds: --seed N --draws 1 repeats draw N. If a comparison
-    fails, the last lines name the function to look at first, and the seed of its draw. NumPy itself
-    is compared with recorded values, which exist only for the default draws, and its gradients with
-    finite differences.
+    For each function, the command prints ok, or DIFFERS and the number that differs most. Sizes,
+    cells and values are drawn from seeds: --seed N --draws 1 repeats draw N. If a comparison fails,
+    the last lines name the function to look at. NumPy itself is compared with recorded values,
+    which exist only for the default draws, and its gradients with finite differences.
+
+    For a FILE, such as mine.py, the command compares the functions that the file defines and that
+    have the name of one of the project's functions (rnn, step, loss, clip, adam, predict, ...), or
+    of a cell that the file adds to rnn_scratch.contract.CELLS. It runs the file.
 
     With --exact, train in exact mode instead, with the settings of `train` (by default, 50 epochs),
     and compare all parameters bit for bit after every update. If any differ, the command names the
     first update at which they differ, these parameters, and the growth of rounding errors.
 
-    The exit code is 1 if anything differs.
+    The exit code is 1 if anything differs, and 2 if something cannot be checked.
     """
-    settings, cells = specified(options), list(dict.fromkeys(cells))
-    exact = settings.pop("exact", False)
-    if exact and (len(cells) > 1 or draws):
-        raise RNNScratchError("`--exact` trains one cell: omit `--draws`, and pass `--cell` once.")
-    seed = 0 if exact else settings.pop("seed", 0)
-    seeds = range(seed, seed + (draws or NUM_DRAWS))
-    exact_options = settings | specified({"corpus": corpus, "text": text})
-    if exact_options and not exact:
-        raise RNNScratchError(
-            f"Without `--exact`, omit `{'`, `'.join(map(option_name, exact_options))}`.",
-            "In this case, `check` draws its inputs.",
-        )
     screen = Screen(stderr=as_json)  # stdout is reserved for JSON
+    settings, cells = specified(options), list(dict.fromkeys(cells))
+    exact_options = [*map(option_name, settings | specified({"corpus": corpus, "text": text}))]
+    if exact_options and not exact:
+        verb = "requires" if len(exact_options) == 1 else "require"
+        raise RNNScratchError(
+            f"`{'`, `'.join(exact_options)}` {verb} `--exact`.",
+            "Without it, inputs are drawn at random.",
+        )
+    files = [Path(target) for target in targets if target.endswith(".py")]
+    if files and (exact or len(files) < len(targets)):
+        raise RNNScratchError("Check files and backends in separate commands, without `--exact`.")
+    if files:
+        verdicts = [verdict for path in files for verdict in _check_file(path, backend, screen)]
+        if as_json:
+            print(json.dumps(to_builtins(verdicts), indent=2))
+        sys.exit(max(verdict.exit_code for verdict in verdicts))
+    if backend:
+        raise RNNScratchError("`--backend` requires a file.", "Pass backends as arguments.")
+    if exact and draws:
+        raise RNNScratchError("`--draws` has no effect with `--exact`.", "Omit one of them.")
+    if exact and len(cells) > 1:
+        raise RNNScratchError("`--exact` trains one cell.", "Pass `--cell` once.")
     if exact:
         settings |= {"cell": cells[0]} if cells else {}
-        exact_settings = Settings(**{"num_epochs": EXACT_EPOCHS, **settings, "exact": True})
+        exact_settings = Settings(
+            **{"num_epochs": EXACT_EPOCHS, "seed": seed, **settings, "exact": True}
+        )
         content = books.find(corpus, text, screen.print_line)
         dataset.prepare(content, exact_settings)  # raises an error if the text is too short
-    for name in backends:
+    for name in targets:
         registry.find(name)
-    names = list(dict.fromkeys(backends)) or registry.list_loadable(screen.print_line)
+    names = list(dict.fromkeys(targets)) or registry.list_loadable(screen.print_line)
     registry.check_device(names, device)
     variants = list(dict.fromkeys(models)) or (VARIANTS[:1] if exact else VARIANTS)
     groups = [[Runtime(name, model, device) for model in variants] for name in names]
@@ -105,7 +144,9 @@ def check(
         result = _train([*itertools.chain(*groups)], exact_settings, content, screen)
         answer, passed = to_builtins(result), result.equal
     else:
+        seeds = range(seed, seed + (draws or NUM_DRAWS))
         rows = [row for group in groups for row in _compare(group, cells, seeds, screen)]
+        _print_diagnosis(rows, cells, screen)
         passed = all(row.passed for _, row in rows)
         answer = [
             structs.asdict(runtime) | structs.asdict(row) | {"passed": row.passed}
@@ -118,36 +159,83 @@ def check(
 
 def _compare(
     runtimes: Sequence[Runtime], cells: Sequence[str], seeds: Sequence[int], screen: Screen
-) -> Iterator[tuple[Runtime, CheckResult]]:
-    # Compare function by function, and print a line for each function.
+) -> Iterator[Row]:
+    # Compare function by function; print a line for each function up to the first that differs.
+    folder = source_code.files(runtimes[0].backend)[0].parent
     results = runner.run(runtimes, cells, seeds)
     for runtime, pairs in itertools.groupby(results, lambda pair: pair[0]):
-        extras = [f"{runtime.threads} threads"] * (runtime.threads is not None)
-        title = ", ".join((runtime.backend, runtime.model, *cells, *extras))
-        screen.print_line(title)
-        rows, printed = list[CheckResult](), set[str]()
+        threads = "" if runtime.threads is None else f", {runtime.threads} threads"
+        screen.print_line(
+            f"{', '.join((runtime.backend, runtime.model, *cells))}{threads} ({folder})"
+        )
+        rows, printed, failed = list[CheckResult](), set[str](), set[str]()
         for function, group in itertools.groupby(pairs, lambda pair: pair[1].function):
             rows += (function_rows := [row for _, row in group])
             row = min(function_rows, key=lambda row: row.passed)  # the first failing row, if any
             details = "ok" if row.passed else f"DIFFERS     {row.sentence}"
             if not row.supported:
-                details = f"not offered {row.location}"
+                details = f"not supported  {row.location}"
+            elif function == runner.BACKEND:
+                details = "not installed" if "not installed" in row.location else "failed"
             line = f"{function:<28} {details}"
-            if line not in printed:  # a sequence calls functions repeatedly
+            if not failed and line not in printed:  # a sequence calls functions repeatedly
                 screen.print_line(line)
                 printed.add(line)
+            failed |= set() if row.passed else {function}
+        if len(failed) > 1:
+            screen.print_line(f"... and {len(failed) - 1} more that may differ as a consequence")
+        failures = sum(not row.passed for row in rows)
         number = sum(row.supported for row in rows)
-        verdict = f"{number} comparisons, all within the tolerance."
-        if failures := [row for row in rows if not row.passed]:
-            first = failures[0]
-            verdict = (
-                f"{len(failures)} of {number} comparisons fail; look first at: {first.place}: "
-                f"{first.sentence}."
-            )
-            if first.seed is not None:
-                verdict += f"\nTo repeat this draw, add: --seed {first.seed} --draws 1"
-        screen.print(f"\n{title}: {verdict}\n")
+        comparisons = f"{number:,} comparison{'s' * (number != 1)}"
+        verdict = f"{failures:,} of {comparisons} failed" if failures else comparisons
+        screen.print_line(f"{verdict}\n")
         yield from ((runtime, row) for row in rows)
+
+
+def _print_diagnosis(rows: Sequence[Row], cells: Sequence[str], screen: Screen) -> None:
+    # Print the result of all comparisons; for a failure, print the function to look at.
+    failures = [(runtime, row) for runtime, row in rows if not row.passed]
+    if not failures:
+        if number := sum(row.supported for _, row in rows):
+            noun = "1 comparison is" if number == 1 else f"All {number:,} comparisons are"
+            screen.print_line(f"{noun} within the tolerance.")
+        return
+    first = {runtime.backend: (runtime, row) for runtime, row in reversed(failures)}
+    for runtime, row in reversed(first.values()):
+        if not row.file:
+            screen.print_line(f"{runtime.backend}: {row.sentence}.")
+            continue
+        found = source_code.find(runtime.backend, row.function, runtime.model)
+        place = f"{found[0].file}, line {found[0].line}" if found else row.file
+        screen.print_line(
+            f"Look first at `{row.function}` ({place}), which differs from the reference:\n"
+            f"  {row.sentence}."
+        )
+        if row.seed is not None:
+            options = [f"--cell {cell}" for cell in cells] + [f"--seed {row.seed} --draws 1"]
+            model = f"--model {runtime.model}"
+            screen.print_line("To repeat this draw:")
+            screen.print_line(f"rnn-scratch check {runtime.backend} {model} {' '.join(options)}")
+
+
+def _check_file(path: Path, backend: str | None, screen: Screen) -> Iterator[user_file.Verdict]:
+    # Compare the functions of a file; print a line for each, and then the differences.
+    source, framework = user_file.read_source(path)
+    name = backend or framework
+    registry.find(name)
+    screen.print_line(f"{path.resolve()}, compared in the {name} backend")
+    verdicts = []
+    for verdict in user_file.check_source(source, str(path), name):
+        number = f"{verdict.num_comparisons} comparison{'s' * (verdict.num_comparisons != 1)}"
+        outcome = (f"right, in {number}", "DIFFERS", "cannot be checked")[verdict.exit_code]
+        screen.print_line(f"{verdict.function:<16} {outcome}")
+        verdicts.append(verdict)
+    for verdict in verdicts:
+        if verdict.exit_code:
+            screen.print_line()
+            for line in verdict.explain(str(path)):
+                screen.print_line(line)
+    yield from verdicts
 
 
 def _train(

@@ -1,19 +1,15 @@
-"""Student notebooks: grading tests the functions and names known mistakes."""
+"""Student notebooks: functions are graded from their source, and known mistakes are named."""
 
 import contextlib
 import functools
-import inspect
 import io
 import itertools
 import json
 import linecache
 import os
-import re
 import shutil
 import subprocess
 import sys
-import time
-import warnings
 from pathlib import Path
 
 import grading
@@ -21,30 +17,14 @@ import pytest
 from helpers import CLONE, python_path
 from make import lessons, notebooks
 from matplotlib import pyplot as plt
-from mistakes import MISTAKES, changed
-from student import EDIT, GRADING, TRAINING, solutions, written
+from mistakes import MISTAKES
+from student import GRADING, TRAINING, imports, solutions, written
 
 from rnn_scratch import registry
+from rnn_scratch.check import user_file
 
 pytestmark = pytest.mark.student(by_default=("numpy", "torch"))
 
-# The mistakes that teachers see most often.
-FREQUENT = {
-    "loss": ("targets not transposed", "sum instead of mean"),
-    "step": ("softmax in the step", "the plain cell called instead of the cell in the table"),
-    "clip": (
-        "clip by one norm for each array",
-        "clip of each element to the interval from -θ to θ",
-        "the norm without the square root",
-    ),
-    "sgd": ("parameters that do not change", "a step up the gradient instead of down"),
-    "predict": ("the most likely token instead of the chosen one",),
-}
-# Functions that no backend defines, each with a mistake and the message that explains it.
-MADE_UP = {
-    "best_run": ((".valid_loss", ".loss"), "has the lowest loss of the training text"),
-    "seconds": (("perf_counter", "time"), "measure with `time.perf_counter`, not with `time.time`"),
-}
 NUMBERS = itertools.count()
 # Code that trains for three updates with the notebook's functions.
 TRAIN = """\
@@ -60,9 +40,10 @@ def _figures(_in_the_clone):
 
 
 def execute(source, names):
-    """Run a cell in the namespace `names`; return its output."""
+    """Run a cell in the namespace `names`, as IPython does; return its output."""
     file = f"<cell {next(NUMBERS)}>"
     linecache.cache[file] = (len(source), None, source.splitlines(True), file)
+    names.setdefault("In", []).append(source)
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(compile(source, file, "exec"), names)
     return printed.getvalue()
@@ -91,35 +72,6 @@ def run(backend, write):
     return printed, names
 
 
-def grade(name, source, names):
-    """Run `source`, which defines the function `name`; grade the function and return the output."""
-    execute(source, names)
-    return execute(f"{name} = {GRADING}installed, {name})", names)
-
-
-def functions_and_names(backend):
-    """Return the solutions of all lessons by function name, and a namespace to grade them in."""
-    installed, functions = registry.load(backend), {}
-    names = {"installed": installed, "grading": grading, "time": time}
-    for file in (installed.scratch, installed.cells, installed.deep):
-        names |= vars(file)
-    for lesson in lessons.LESSONS:
-        functions |= {name: source for name, (_, source) in solutions(backend, lesson).items()}
-    return functions, names
-
-
-def mistaken(name, source, backend):
-    """Yield `source` with each recognized mistake in turn, and the message that grading prints."""
-    if name in MADE_UP:
-        change, message = MADE_UP[name]
-        yield changed(source, change), message
-        return
-    for mistake in grading.recognized_mistakes(name):
-        change = mistake.changes.get(backend)
-        if change and all(text in source for text in change[::2]):
-            yield changed(source, change), f"a known mistake: {mistake.name}."
-
-
 def gradings(printed):
     """Return the outputs of the grading cells by function name."""
     return {
@@ -129,50 +81,21 @@ def gradings(printed):
     }
 
 
-def test_written_functions_pass_and_edits_reach_the_curve(builtin_name):
-    functions = solutions(builtin_name)
+def test_written_functions_pass_and_later_cells_survive_a_wrong_one(builtin_name):
     printed, names = run(builtin_name, write=True)
     passed = gradings(printed)
-    assert list(passed) == list(functions)
+    assert list(passed) == list(solutions(builtin_name))
     for name, text in passed.items():
-        equal = name + r": equal to the reference, in \d+ comparisons\."
-        assert re.fullmatch(f"{equal}\nThe cells below use your {name}\\.", text), text
+        assert text.startswith(f"{name}: equal to the reference, in "), text
+        assert text.endswith(f"The cells below use your {name}.")
+        assert grading.points(name) == 1
     losses = names["losses"]
-    text = grade("rnn", functions["rnn"][1].replace(*EDIT), names)
-    result, mistake, notice = text.splitlines()
-    assert mistake.endswith("a known mistake: the previous state left out of the step.")
-    assert re.search(r"The first is 'state' \(float64 rnn\): .+ is \S+ instead of \S+\.$", result)
-    assert notice == "The cells below use your rnn, although it is not right yet."
-    assert inspect.unwrap(names["rnn"]).__code__.co_filename.startswith("<cell")
-    execute(f"CELLS['rnn'] = rnn\n{TRAIN}", names)
-    assert abs(names["losses"][-1] - losses[-1]) > 1e-3
-    # Grading does not blame a correct step for the wrong cell.
-    assert grade("step", functions["step"][1], names).strip() == passed["step"]
-
-
-def test_mistakes_are_named_without_warnings(builtin_name, monkeypatch):
-    functions, names = functions_and_names(builtin_name)
-    installed, messages = names["installed"], {}
-    for name, source in functions.items():
-        with warnings.catch_warnings(record=True) as raised:
-            warnings.simplefilter("always")
-            assert grade(name, source, names).startswith(f"{name}: equal to the reference")
-            assert grading.points(name) == 1
-            messages[name] = []
-            for mistaken_source, message in mistaken(name, source, builtin_name):
-                assert message in grade(name, mistaken_source, names)
-                assert grading.points(name) == 0
-                messages[name].append(message)
-        assert not raised, (name, [str(warning.message) for warning in raised])
-        assert messages[name]
-        if name in ("lstm", "adam"):
-            # The lesson puts the function into the project's table, which the reference also uses.
-            table = installed.scratch.CELLS if name == "lstm" else installed.scratch.OPTIMIZERS
-            monkeypatch.setitem(table, name, names[name])
-            assert message in grade(name, mistaken_source, names)
-        names[name] = getattr(installed.scratch, name, names[name])
-    for name, frequent in FREQUENT.items():
-        assert {f"a known mistake: {mistake}." for mistake in frequent} <= {*messages[name]}
+    edit = "def clip(grads, theta):\n    grads['b_q'] *= 0\n    return grads, grads['b_q'].sum()"
+    text = execute(f"{edit}\n\n\nclip = {GRADING}installed, clip)", names)
+    assert "The cells below use your clip" not in text
+    assert grading.points("clip") == 0
+    execute(TRAIN, names)
+    assert names["losses"] == losses
 
 
 def test_empty_notebook_works_and_reports_missing_functions(builtin_name):
@@ -189,38 +112,115 @@ def test_empty_notebook_works_and_reports_missing_functions(builtin_name):
     edited = "def clip(grads, theta):\n    return {n: 0 * g for n, g in grads.items()}, 0"
     execute(f"{edited}\n\n\n{TRAIN}", names)
     assert abs(names["losses"][-1] - losses[-1]) > 1e-3
-    # Grading again does not mistake the project's function for the student's.
-    text = execute(f"loss = {GRADING}installed, loss)", names)
-    assert text.startswith("loss is still the project's function. Write your own")
+
+
+# For each function, a frequent mistake: old and new source texts, and the name of the mistake.
+# In this order, the backends' sources are searched for the old text.
+FREQUENT = {
+    "encode": [
+        ("F.one_hot(tokens, len(params[\"b_q\"]))", "F.one_hot(tokens)", "as many elements as the"),
+        (')[tokens]', ')[tokens * 0]', "one vector for all characters"),
+    ],
+    "rnn": [(' + h @ params["W_hh"]', "", "the previous state left out of the step")],
+    "step": [("CELLS[options.cell](", "rnn(", "the plain cell called instead of the cell in")],
+    "loss": [
+        ("(logits, labels)", "(logits.softmax(1), labels)", "softmax before the cross-entropy"),
+        ("targets.T.reshape(-1)", "targets.reshape(-1)", "targets not transposed"),
+    ],
+    "clip": [
+        ("}, norm", "}, norm * scale", "the norm after clipping returned"),
+        ("theta / norm", "theta / (norm + 1e-6)", "clip by norm + 1e-6"),
+    ],
+    "sgd": [
+        ("update.lr * grads[name]", "grads[name]", "no learning rate"),
+        ("update.lr *", "update.lr * update.lr *", "learning rate applied twice"),
+    ],
+    "predict": [
+        ("logits, state = model", "logits, _ = model", "the state dropped after each token"),
+        ("prefix[t] if t < len(prefix) else choose_token(", "choose_token(", "warm-up left out"),
+    ],
+    "lstm": [
+        ("return o * ", "return c, o * ", ""),
+        ("c = f * c + i * c_tilde", "c = i * c_tilde", "the old cell state left out"),
+        ("h, c = state", "c, h = state", "h and c swapped in the argument"),
+    ],
+    "adam": [
+        ("(direction + update.weight_decay * param)", "direction", "no weight decay"),
+        ("(m[name] / update.c_m)", "m[name]", ""),
+    ],
+    "best_run": [(".valid_loss", ".loss", "has the lowest loss of the training text")],
+    "seconds": [("perf_counter", "time", "measure with `time.perf_counter`, not with `time.time`")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FREQUENT)
+def test_wrong_functions_get_no_point_and_are_named(builtin_name, name):
+    functions = {}
+    for lesson in lessons.LESSONS:
+        functions |= solutions(builtin_name, lesson)
+    _, solution = functions[name]
+    num_wrong = 0
+    for old, new, mistake in FREQUENT[name]:
+        if old not in solution:
+            continue
+        is_right, message = grading.grade(
+            builtin_name, [imports(builtin_name), solution.replace(old, new)], name
+        )
+        assert not is_right, new
+        assert mistake in message
+        num_wrong += 1
+    assert num_wrong
 
 
 FAULTY = {
-    "raises NameError: name 'lables' is not defined, in `return lables`": ("loss", "return lables"),
-    "loss returns None, as without a `return` at its end.\n": ("loss", "logits.mean()"),
-    "loss returns a number instead of a float64 array": ("loss", "return float(logits.mean())"),
-    "rnn returns float64 (13, 12) instead of float64 (12, 13) in `result[0]`, axes swapped.": (
+    "It raises NameError: name 'lables' is not defined in `return lables`": (
+        "loss", "return lables"),
+    "It returns None, as without a `return` at its end.": ("loss", "logits.mean()"),
+    "shape (9, 3) instead of (3, 9)": (
         "rnn",
-        "return (numpy.tanh(x @ params['W_xh'] + state[0] @ params['W_hh'] + params['b_h']).T,)",
+        "return (np.tanh(x @ params['W_xh'] + state[0] @ params['W_hh'] + params['b_h']).T,)",
     ),
-    "comparisons with the reference fail": ("predict", "return [3] * (len(prefix) + num_preds)"),
-    "'mean' (float64 rnn):  nan": ("loss", "return numpy.float64('nan')"),
-    "returns float64 (12, 4, 11) instead of float32": ("encode", "return numpy.eye(11)[tokens]"),
-}
+    "nan instead of": ("loss", "return np.float64('nan')"),
+    "float64 instead of float32": ("encode", "return np.eye(len(params['b_q']))[tokens]"),
+    "it changes its argument `grads` in place": (
+        "clip", "grads['b_q'] *= 0; return grads, np.float64(0)"),
+    "Its signature is sgd(model, grads) instead of (model, grads, update).": ("sgd", "def"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("message", FAULTY)
 def test_result_of_the_wrong_form_is_explained(message):
     name, line = FAULTY[message]
-    installed = registry.load("numpy")
-    names = {**vars(installed.scratch), "numpy": installed.scratch.np}
-    names |= {"installed": installed, "grading": grading}
     _, source = solutions("numpy")[name]
-    end = source.index('"""\n') + 4
-    text = grade(name, f"{source[:end]}    {line}\n", names)
-    assert message in text
-    replaced = "For now" in text
-    assert replaced == (names[name].__code__ is getattr(installed.scratch, name).__code__)
-    assert replaced == (f"The cells below use your {name}" not in text)
+    if line == "def":
+        source = "def sgd(model, grads):\n    pass"
+    else:
+        source = source[: source.index('"""\n') + 4] + f"    {line}\n"
+    is_right, text = grading.grade("numpy", [imports("numpy"), source], name)
+    assert (is_right, message in text) == (False, True), text
+
+
+FORGERIES = {
+    "points": "import grading\ngrading.points = lambda name: 1\ngrading.graded = lambda _, f: f",
+    "installed": "import rnn_scratch.backends.numpy.scratch as project\n"
+    "def sgd(*arguments):\n    return project.sgd(*arguments)",
+    "imported": "def sgd(model, grads, update):\n"
+    "    from rnn_scratch.backends.numpy import scratch\n    scratch.sgd(model, grads, update)",
+    "assigned": "sgd = installed.scratch.sgd",
+    "checks": "from rnn_scratch.check import results\n"
+    "results.find_worst_mismatch = lambda *_: results.WorstMismatch(0, '')\n"
+    "def sgd(model, grads, update):\n    pass",
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_forged_notebook_gets_no_point(forgery):
+    sources = ['installed = lesson.start("numpy")', solutions("numpy")["sgd"][0]]
+    sources += [FORGERIES[forgery], "sgd = grading.graded(installed, sgd)\ngrading.points('sgd')"]
+    notebook = {"cells": [{"cell_type": "code", "source": source} for source in sources]}
+    ((is_right, message),) = grading.grade_notebook(notebook).values()
+    assert not is_right, message
+    assert message.startswith("sgd")
 
 
 def test_functions_to_write_have_hint_and_points():
@@ -240,21 +240,21 @@ def test_functions_to_write_have_hint_and_points():
             assert points == f"grading.points({name!r})"
             assert notebooks.metadata(sources[index])["nbgrader"]["grade_id"] == f"write-{name}"
             assert notebooks.metadata(sources[index + 2])["nbgrader"]["points"] == 1
-        missing = {*grading.GRADED_BY, *MADE_UP} - {*functions}
+        missing = {*grading.GRADED, *grading.MADE_UP} - {*functions}
         assert missing == (
             set() if backend == "numpy" else {"rnn_backward", "loss_backward", "bptt"}
         )
-    assert set(MADE_UP) == set(grading.MADE_UP)
 
 
-def test_known_mistakes_match_the_backend_sources():
+def test_bugs_in_lessons_match_the_backend_sources():
     for mistake in MISTAKES:
         for backend, change in mistake.changes.items():
-            source = (CLONE / "backends" / backend / mistake.file).read_text(encoding="utf-8")
-            changed(source, change)  # raises ValueError if the old text is missing
+            files = [CLONE / "backends" / backend / name for name in ("scratch.py", "cells.py")]
+            source = "".join(path.read_text(encoding="utf-8") for path in files)
+            user_file.change_source(source, mistake.function, change)  # raises if it does not match
 
 
-# nbgrader grades three submissions: one correct, one wrong and one empty.
+# nbgrader grades four submissions: correct, wrong, empty and forged.
 
 WRONG = ("encode", "rnn", "loss", "lstm", "adam", "seconds")  # wrong in submission "wrong"
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -286,7 +286,7 @@ def nbgrader(course, *arguments):
 @pytest.mark.student
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("lesson", lessons.LESSONS)
-def test_three_submissions_are_graded(builtin_name, lesson, tmp_path):
+def test_submissions_are_graded(builtin_name, lesson, tmp_path):
     pytest.importorskip("nbgrader", reason="nbgrader is not installed")
     import nbformat
     from nbgrader.api import Gradebook
@@ -301,27 +301,28 @@ def test_three_submissions_are_graded(builtin_name, lesson, tmp_path):
     nbgrader(tmp_path, "generate_assignment", lesson, "--create")
     released = tmp_path / "release" / lesson / f"{name}.ipynb"
     assert "raise NotImplementedError" in released.read_text(encoding="utf-8")
-    for student in ("right", "wrong", "empty"):
+    students = ("right", "wrong", "empty", "forged")
+    for student in students:
         submitted = tmp_path / "submitted" / student / lesson / released.name
         submitted.parent.mkdir(parents=True)
         notebook = json.loads(released.read_text(encoding="utf-8"))
         for cell in notebook["cells"]:
             text = "".join(cell["source"])
-            if student != "empty" and cell["cell_type"] == "code":
+            if student in ("right", "wrong") and cell["cell_type"] == "code":
                 text = written(text, builtin_name, lesson)
                 for function in mistaken_functions if student == "wrong" else ():
                     solution = functions[function][1]
-                    source, _ = next(mistaken(function, solution, builtin_name))
-                    text = text.replace(solution, source)
+                    old, new = next(pair[:2] for pair in FREQUENT[function] if pair[0] in solution)
+                    text = text.replace(solution, solution.replace(old, new))
+            if student == "forged" and "import grading" in text:
+                text += "\ngrading.points = lambda name: 1"
             cell["source"] = text
         submitted.write_text(json.dumps(notebook), encoding="utf-8")
     nbgrader(tmp_path, "autograde", lesson, "--create")
     with Gradebook(f"sqlite:///{tmp_path}/gradebook.db") as gradebook:
-        scores = {
-            student: gradebook.find_submission(lesson, student).score
-            for student in ("right", "wrong", "empty")
-        }
+        scores = {student: gradebook.find_submission(lesson, student).score for student in students}
     graded = tmp_path / "autograded" / "right" / lesson / released.name
     assert '"output_type": "error"' not in graded.read_text(encoding="utf-8")
-    max_score = len(functions)
-    assert scores == {"right": max_score, "wrong": max_score - len(mistaken_functions), "empty": 0}
+    num_functions = len(functions)
+    expected = (num_functions, num_functions - len(mistaken_functions), 0, 0)
+    assert scores == dict(zip(students, expected))

@@ -1,6 +1,9 @@
 """The command `rnn-scratch check`, and the random draws that it checks."""
 
+import itertools
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,40 +16,72 @@ from rnn_scratch.contract import CELLS, OPTIMIZERS, VARIANTS, Options
 
 
 def test_every_output_of_the_reference_is_recorded():
-    for draw in draws.draw_all():
-        case = draws.make_case("numpy", registry.load("numpy"), "scratch", draw)
-        names = {
-            f"{result.function or case.function_name(check)}: {result.name}"
-            for check in runner.CHECKS["scratch"]
-            for result in check(case)
-            if result.expected is None
-        }
-        assert names == set(results.recorded_sums()[draw.label])
+    sums, recorded = runner.reference_sums(), results.recorded_sums()
+    command = "run: python -m rnn_scratch.check.runner"
+    assert {label: [*outputs] for label, outputs in sums.items()} == {
+        label: [*outputs] for label, outputs in recorded.items()
+    }, command
 
 
-def test_sizes_cannot_hide_a_mistake():
-    # The first draw's sizes all differ, and the other draws cover every special case.
-    first, *rest = drawn = draws.draw_all()
+def test_first_sizes_differ_and_the_draws_have_all_special_cases():
+    first, *rest = draws.draw_all()
     o = first.options
     assert len({o.vocab_size, o.num_hiddens, first.batch_size, first.num_steps}) == 4
-    assert {draw.options.cell for draw in drawn} == set(CELLS)
-    assert {draw.optimizer for draw in drawn} == set(OPTIMIZERS)
-    assert {draw.carry for draw in drawn} == {True, False}
     conditions = {
-        "B = 1": lambda d, o: d.batch_size == 1 < d.num_steps,
-        "T = 1": lambda d, o: d.num_steps == 1 < d.batch_size,
         "B = T > 1": lambda d, o: d.batch_size == d.num_steps > 1,
-        "V = H": lambda d, o: o.vocab_size == o.num_hiddens and not o.deep,
-        "many updates": lambda d, o: d.num_updates > 128,
+        "V = H": lambda d, o: o.vocab_size == o.num_hiddens and not o.needs_deep,
+        "many updates, carried": lambda d, o: d.num_updates > 128 and d.carry and d.evaluates,
         "many steps": lambda d, o: d.num_steps == 70,
-        "dropout in one layer": lambda d, o: o.dropout and o.num_layers == 1,
-        "three layers": lambda d, o: o.dropout and o.embedding and o.num_layers == 3,
-        "two states per layer": lambda d, o: o.num_states == 4 and o.dtype == "float64",
-        "a large vocabulary": lambda d, o: o.vocab_size > 128,
+        "a large vocabulary in `predict`": lambda d, o: o.vocab_size > 256 and d.predicts,
         "large weights": lambda d, o: d.sigma > 10,
     }
     for name, condition in conditions.items():
         assert any(condition(draw, draw.options) for draw in rest), name
+    large = draws.draw_large().options
+    assert (large.cell, large.num_hiddens) == ("rnn", 512)
+
+
+@pytest.mark.parametrize("group", range(3))
+def test_draws_cover_all_pairs_of_properties(group):
+    # The properties are computed from the draws, not from the algorithm's rows.
+    seeds = range(group * draws.NUM_DRAWS, (group + 1) * draws.NUM_DRAWS)
+    properties = [
+        {
+            "cell": o.cell,
+            "optimizer": draw.optimizer,
+            "mode": (o.dtype, draw.exact),
+            "layers": o.num_layers,
+            "one step": draw.num_steps == 1,
+            "one row": draw.batch_size == 1,
+            "fewer tokens than V": draw.batch_size * draw.num_steps < o.vocab_size,
+            "embedding": o.embedding > 0,
+            "dropout": o.dropout > 0,
+            "theta": draw.theta,
+            "carry": draw.carry,
+            "as many steps as layers": draw.num_steps == o.num_layers or None,
+            "resumes": draw.resumes or None,
+            "evaluates": draw.evaluates or None,
+            "predicts": draw.predicts or None,
+            **{variant: variant in draw.variants or None for variant in VARIANTS[1:]},
+        }
+        for draw in draws.draw_all(seeds)
+        if draw.num_updates
+        for o in [draw.options]
+    ]
+    values = {name: {row[name] for row in properties} - {None} for name in properties[0]}
+    assert values["cell"] == set(CELLS)
+    assert values["optimizer"] == set(OPTIMIZERS)
+    seen = {pair for row in properties for pair in itertools.combinations(row.items(), 2)}
+    wanted = {
+        ((a, x), (b, y))
+        for a, b in itertools.combinations(values, 2)
+        for x, y in itertools.product(values[a], values[b])
+    }
+    impossible = {("one step", True), ("one row", True), ("fewer tokens than V", False)}
+    missing = {pair for pair in wanted - seen if not {*pair} <= impossible}
+    assert not {
+        pair for pair in missing if pair[1][0] not in VARIANTS or pair[0][0] not in VARIANTS
+    }
 
 
 def test_a_draw_is_repeated_by_its_seed():
@@ -55,8 +90,10 @@ def test_a_draw_is_repeated_by_its_seed():
 
 
 def test_finite_differences_equal_gradients_with_large_states():
-    case = draws.make_case("numpy", registry.load("numpy"), "scratch", draws.draw(20788131))
-    assert all(row.passed for row in case.run(functions.gradients))
+    numpy = registry.load("numpy")
+    for seed in range(1000, 1000 + 3 * draws.NUM_DRAWS):
+        case = draws.make_case(numpy, "scratch", draws.draw(seed))
+        assert all(row.passed for row in case.run(functions.gradients))
 
 
 @pytest.mark.frameworks(by_default=("torch",))
@@ -74,7 +111,7 @@ def test_tokens_have_64_bits_on_windows_too(backend, backend_name, monkeypatch):
 
     monkeypatch.setattr(np.random, "RandomState", RandomState)
     monkeypatch.setattr(np, "array", array)
-    case = draws.make_case(backend_name, backend, "scratch", draws.Draw(Options(11, 13)))
+    case = draws.make_case(backend, "scratch", draws.Draw(Options(11, 13)))
     for check in (functions.encode, functions.loss, training.predict):
         assert all(row.passed for row in case.run(check))
 
@@ -95,11 +132,55 @@ def test_all_variants_are_checked_by_default_and_some_cells_on_request():
     assert all(row["supported"] for row in rows if row["model"] != "concise")
 
 
-def test_a_failure_names_the_seed_of_its_draw(copy):
+def test_diagnosis_is_last_and_names_file_line_and_draw(copy):
     change = '+ params["b_q"], state', '+ 2 * params["b_q"], state'
-    mutate_file(change, copy / "backends" / "numpy" / "fast.py")
-    command = ("check", "numpy", "--model", "fast", "--seed", "20", "--draws", "2")
-    output = " ".join(run_subprocess(*command, cwd=copy).assert_exit(1).out.split())
-    assert "look first at: forward in fast.py: logits" in output
-    assert "seed 20: off by" in output
-    assert "To repeat this draw, add: --seed 20 --draws 1" in output
+    path = copy / "backends" / "numpy" / "fast.py"
+    mutate_file(change, path)
+    command = ("check", "numpy", "--seed", "20", "--draws", "3")
+    lines = run_subprocess(*command, cwd=copy).assert_exit(1).out.splitlines()
+    assert lines[-1].startswith("rnn-scratch check numpy --model fast --seed 2")
+    assert lines[-2] == "To repeat this draw:"
+    assert "logits" in lines[-3]
+    found = re.fullmatch(
+        r"Look first at `forward` \((.*), line (\d+)\), which differs .*:", lines[-4]
+    )
+    assert Path(found[1]).samefile(path)
+    assert (
+        path.read_text(encoding="utf-8").splitlines()[int(found[2]) - 1].startswith("def forward(")
+    )
+    output = "\n".join(lines)
+    assert output.count("DIFFERS") == 2  # with one thread and with two
+    assert "that may differ as a consequence" in output
+    assert "within the tolerance" not in output
+    assert f"numpy, fast ({Path(found[1]).parent})" in output
+
+
+def test_a_framework_that_is_missing_is_not_installed(copy):
+    (copy / "torch.py").write_text("raise ModuleNotFoundError(name='torch')", encoding="utf-8")
+    result = run_subprocess("check", "torch", cwd=copy, env={"PYTHONPATH": copy}).assert_exit(1)
+    assert "DIFFERS" not in result.out
+    assert re.search("^backend +not installed$", result.out, re.MULTILINE)
+    assert "The torch backend needs PyTorch, which is not installed." in result.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "messages"),
+    [
+        (("--lr", "2"), ("`--lr` requires `--exact`.", "inputs are drawn at random")),
+        (("--lr", "2", "--sigma", "1"), ("`--lr`, `--sigma` require `--exact`.",)),
+        (("--exact", "--draws", "3"), ("`--draws` has no effect with `--exact`",)),
+        (("--exact", "--cell", "rnn", "--cell", "gru"), ("Pass `--cell` once.",)),
+        (("--backend", "numpy"), ("`--backend` requires a file.",)),
+        (("missing.py",), ("Could not read missing.py: FileNotFoundError",)),
+    ],
+)
+def test_wrong_options_are_explained(arguments, messages):
+    run_subprocess("check", *arguments).assert_error(*messages)
+
+
+def test_help_lists_options_for_exact_mode_separately():
+    text = run_subprocess("check", "--help").assert_exit().out
+    ordinary, exact = text.split("Options that require --exact:")
+    assert "--draws" in ordinary
+    assert "--lr" in exact
+    assert "--lr" not in ordinary

@@ -41,11 +41,12 @@ def test_a_mistake_in_a_backend_is_detected_and_named(backend, backend_name, mut
     if backend_name not in mutation.changes:
         pytest.skip(f"{backend_name} cannot have this mistake")
     changes = mutation.changes[backend_name]
-    mutated = load(mutated_copy(backend, tmp_path, changes, mutation.file))
+    package = mutated_copy(backend, tmp_path, changes, mutation.file, mutation.within)
+    mutated = load(package)
     cases = mutation.options and fixed_draws(mutation.options)
     if mutation.options is LARGE:  # checked with many rows, too
         cases = [*cases, draws.draw_large(0)]
-    rows = runner.check(backend_name, mutated, mutation.model, cases)
+    rows = runner.check(mutated, mutation.model, cases)
     assert_named(first_failure(rows), mutation)
 
 
@@ -64,9 +65,9 @@ def test_an_edit_of_a_step_changes_the_training_of_its_networks_only(
     for options in (PLAIN, DEEP):
         arrays = []
         for candidate in backends:
-            case = draws.make_case(backend_name, candidate, "scratch", draws.Draw(options))
+            case = draws.make_case(candidate, "scratch", draws.Draw(options))
             model = case.model()
-            case.scratch.train_minibatch(model, *case.minibatch(), Update())
+            model.train_minibatch(*case.minibatch(), Update())
             arrays.append(model.to_arrays(model.params))
         assert (find_worst_mismatch(*arrays).difference == 0) == (options != changed)
 
@@ -96,13 +97,14 @@ def test_a_mistake_in_the_reference_itself_is_detected_and_named(
     # The reference and the candidate both have the mistake. Without recorded values, as for a new
     # cell, only finite differences detect a mistake in the backward pass.
     change = mutation.changes["numpy"]
-    mutated = load(mutated_copy(registry.load("numpy"), tmp_path, change, mutation.file))
+    package = mutated_copy(registry.load("numpy"), tmp_path, change, mutation.file, mutation.within)
+    mutated = load(package)
     monkeypatch.setattr(registry, "load", lambda name: mutated)
     if not recorded:
         monkeypatch.setattr(results, "recorded_sums", dict)
     options = mutation.options or PLAIN
     cells = [options.cell] if options.cell != PLAIN.cell and not recorded else []
-    row = first_failure(runner.check("numpy", mutated, cases=draws.draw_all(cells=cells)))
+    row = first_failure(runner.check(mutated, cases=draws.draw_all(cells=cells)))
     assert_named(row, mutation)
     assert recorded or "by finite differences" in row.output
 
@@ -132,10 +134,11 @@ def test_a_mistake_in_the_number_of_threads_is_detected(backend, builtin_name, m
 LARGE_TENSORS = """if True:
     import importlib, sys
     from rnn_scratch.check import draws, runner
-    backend = importlib.import_module(sys.argv[1])
+    from rnn_scratch import registry
+    backend = registry.assemble("torch", importlib.import_module(sys.argv[1]))
     backend.machine.set_threads(2)
     cases = [draws.draw_large(0), draws.draw_large(1)]
-    for row in runner.compare("torch", backend, "fast", cases, runner.LARGE_CHECKS):
+    for row in runner.compare(backend, "fast", cases, runner.LARGE_CHECKS):
         if not row.passed:
             print(row.function)
 """
@@ -186,7 +189,7 @@ def test_set_eager_ends_the_use_of_graphs(request, backend_names):
 
 
 def test_each_checked_function_has_a_mistake_in_some_backend():
-    rows = runner.check("numpy", registry.load("numpy"))
+    rows = runner.check(registry.load("numpy"))
     assert {row.function for row in rows} <= {mutation.function for mutation in MUTATIONS}
 
 

@@ -2,8 +2,8 @@
 
 import contextlib
 import itertools
+from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ MODELS = ("scratch", "fast", pytest.param("concise", marks=CONCISE))
 
 @pytest.mark.parametrize("model", MODELS)
 def test_model_equals_the_reference(backend, backend_name, device, model):
-    rows = list(runner.check(backend_name, backend, model, draws.draw_all(device=device)))
+    rows = list(runner.check(backend, model, draws.draw_all(device=device)))
     failures = [row for row in rows if not row.passed]
     assert not failures, "\n".join(map(str, failures))
     supported = [row for row in rows if row.supported]
@@ -44,19 +44,24 @@ def test_model_equals_the_reference(backend, backend_name, device, model):
 def test_float32_layer_refuses_float64(backend_names):
     require_tested(backend_names, "mxnet")  # only MXNet has such a layer
     cases = fixed_draws(Options(11, 13, "rnn-relu"))
-    rows = runner.check("mxnet", registry.load("mxnet"), "concise", cases)
+    rows = runner.check(registry.load("mxnet"), "concise", cases)
     (refusal,) = (row for row in rows if not row.supported)
     assert refusal.case == "float64 rnn-relu"
     assert "computes relu on the CPU in float32" in refusal.location
 
 
-def test_absent_variant_is_not_supported():
+def test_absent_modules_are_not_supported():
     numpy = registry.load("numpy")
-    backend = SimpleNamespace(scratch=numpy.scratch, deep=numpy.deep, machine=numpy.machine)
-    rows = list(runner.check("plain", backend, "fast"))
+    backend = replace(numpy, name="plain", fast=None, deep=None, exact=None)
+    rows = list(runner.check(backend, "fast"))
     assert rows
     assert all(row.passed and not row.supported for row in rows)
-    assert {row.location for row in rows} == {"The plain backend has no fast model."}
+    assert {row.location for row in rows} == {"The plain backend does not support the fast model."}
+    rows = list(runner.check(backend, "scratch"))
+    assert all(row.passed for row in rows)
+    reasons = {row.location for row in rows if not row.supported}
+    assert {f"The plain backend has no module `{name}`." for name in ("deep", "exact")} <= reasons
+    assert {"make_exact", "deep_step"}.isdisjoint(row.function for row in rows)
 
 
 def test_absent_device_fails_the_check():
@@ -80,7 +85,7 @@ def test_check_clips_some_updates():
     # The check tests clipping only if some of its updates, but not all, are clipped.
     scratch, clipped = registry.load("numpy").scratch, []
     for draw in draws.draw_all():
-        case = draws.make_case("numpy", registry.load("numpy"), "scratch", draw)
+        case = draws.make_case(registry.load("numpy"), "scratch", draw)
         for batch, update in zip(*case.epoch(0)):
             _, grads, _ = case._replace(batch=batch).gradients()
             clipped.append(scratch.clip(grads, update.theta)[1] > update.theta)
@@ -105,7 +110,7 @@ def test_chapter_updates_equal_the_reference(candidate, device, sampling):
 
     def train(name, variant, options, count):
         backend = registry.load(name)
-        model = registry.build(name, backend, variant, arrays, options)
+        model = registry.build(backend, variant, arrays, options)
         backend.scratch.train_epoch(model, batches[:count], itertools.repeat(Update()), carry)
         return model.to_arrays(model.params)
 
@@ -128,7 +133,7 @@ ZEROS = {"W": np.zeros((2, 3)), "b": np.zeros(3)}
         ({"W": np.array([[0, 0, 0], [0, -0.5, 0]]), "b": np.full(3, 0.25)}, (0.5, "W[1, 1]")),
         ({"W": np.zeros((3, 2))}, (None, "W: shape (3, 2) instead of (2, 3)")),
         ({"W": np.zeros((2, 3), np.float32)}, (None, "W: float32 instead of float64")),
-        ({"W": np.full((2, 3), np.nan)}, (None, "W[0, 0] nan")),
+        ({"W": np.full((2, 3), np.nan)}, (None, "W[0, 0] nan instead of 0.0")),
         ({"c": np.zeros(1)}, (None, "names W, b, c instead of W, b")),
     ],
 )
@@ -176,7 +181,7 @@ def test_concise_refuses_cells_without_a_layer(backend, candidate, monkeypatch):
     for cell in CELLS:
         options = Options(11, 13, cell)
         arrays = initial(options, 0.1, 0)
-        build = partial(registry.build, candidate, backend, "concise", arrays, options)
+        build = partial(registry.build, registry.load(candidate), "concise", arrays, options)
         if cell in supported:
             build()
             continue
