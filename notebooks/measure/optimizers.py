@@ -103,7 +103,7 @@ def jax(arrays, grads, update, lr=LR):
 def train_adam():
     """Return the parameters after updates with this project's Adam."""
     params, slots = {"w": START.copy()}, {slot: {"w": np.zeros(3)} for slot in "mv"}
-    model = Model(params, Options(1, 1), None, None, None, slots=slots)
+    model = Model(params, Options(1, 1), None, None, None, None, slots=slots)
     for t, grad in enumerate(GRADS, 1):
         update = UPDATE._replace(lr=LR, c_m=1 - UPDATE.beta1**t, c_v=1 - UPDATE.beta2**t)
         registry.load("numpy").deep.adam(model, {"w": grad}, update)

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 pytestmark = pytest.mark.student(by_default=("numpy",))
 
-DECLARATION = 'CELLS = {\n    "mgu": Cell(gates=("f", "h"), products=(1, 1)),\n'
+DECLARATION = 'CELLS = {\n    "mgu": Cell(gates=("f", "h")),\n'
 # The minimal gated unit has a single gate, which serves as both forget gate and reset gate.
 CELL = '''def mgu(x, state, params):
     """Compute one step of a minimal gated unit."""
