@@ -41,6 +41,12 @@ def fill(text: str, backend: str) -> str:
     return PLACEHOLDER.sub(lambda match: values[match.group(1)], text)
 
 
+def in_words(processor: str) -> str:
+    """Return a processor's name as a phrase, such as "an Intel Xeon processor"."""
+    words = re.sub(r"\((R|TM)\)| (Processor|CPU)\b.*", "", processor)
+    return f"{'an' if words[0] in 'AEIOU' else 'a'} {words} processor"
+
+
 def listed(names: Iterable[str]) -> str:
     """Join names for use in a sentence: "A, B and C"."""
     *rest, last = names
@@ -60,6 +66,7 @@ TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 TEMPLATES.filters |= {"framework": framework, "listed": listed, "table": table}
+TEMPLATES.filters["in_words"] = in_words
 
 
 def formula_font() -> bytes:

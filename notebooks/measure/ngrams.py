@@ -1,14 +1,14 @@
 """Measure n-gram models, the baseline on held-out text: `python -m measure ngrams FILE`.
 
-The lesson *Make it learn well* quotes the record. The long text is split as for the presets: its
-first 90 % are for training, and its last 5 % are for the test.
+The lesson *Make it learn well* quotes the record. The novel is split as for the preset `minute`:
+its first 90% are for training, and its last 5% are for the test.
 """
 
 import lesson
 from experiments import perplexity_by_counting
 
 from measure.measuring import rounded, write
-from measure.presets import CORPUS, split
+from measure.presets import split
 from rnn_scratch.runs.presets import PRESETS
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, dataset, vocabulary
@@ -28,9 +28,10 @@ def measure(vocab, train, held_out):
 
 
 def main(file):
-    """Measure n-gram models on the story and the long text, and write the record to `file`."""
+    """Measure n-gram models on the novel and on its beginning, and write the record to `file`."""
+    corpus = PRESETS["minute"]["corpus"]
     names = ("max_tokens", "valid_share", "normalize")
     settings = Settings(**{name: PRESETS["minute"][name] for name in names})
-    vocab, train, held_out, _ = dataset.prepare(books.load(CORPUS), settings)
-    test = held_out[-len(split(CORPUS)[1]) :]
-    write(file, {"tide-clock": measure(*lesson.text()), CORPUS: measure(vocab, train, test)})
+    vocab, train, held_out, _ = dataset.prepare(books.load(corpus), settings)
+    test = held_out[-len(split(corpus)[1]) :]
+    write(file, {"beginning": measure(*lesson.text()), "novel": measure(vocab, train, test)})

@@ -46,9 +46,9 @@ def test_readme_commands_reach_the_quoted_perplexities(backend_names, copy):
     assert [float(perplexity) for perplexity in ends] == pytest.approx(measured, abs=0.11)
 
 
-def test_letter_pairs_reach_the_quoted_perplexity():
+def test_bigram_table_reaches_the_quoted_perplexity():
     text = lesson.story()[: lesson.NUM_TRAIN_TOKENS]
     pairs, letters = Counter(itertools.pairwise(text)), Counter(text[:-1])
     loss = -sum(n * math.log(n / letters[a]) for (a, _), n in pairs.items()) / (len(text) - 1)
-    quoted = re.search(r"letter\s+pairs,\s+which\s+reaches\s+(\d+\.\d)", PATH)[1]
+    quoted = re.search(r"bigram\s+table\s+\((\d+\.\d)\)", PATH)[1]
     assert quoted == f"{math.exp(loss):.1f}"
