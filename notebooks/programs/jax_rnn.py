@@ -36,21 +36,24 @@ def get_device(device):
     return jax.devices(device)[0]
 
 
-def jit_update(train_minibatch):
-    """Compile `train_minibatch` as a pure function of all values that change."""
+def compile_update(jit):
+    """Return a decorator that compiles a function of all values that change in an update."""
 
-    @jax.jit
-    def pure(params, batch, state, lr):
-        model = Model(params)
-        result = train_minibatch(model, batch, state, rule._replace(lr=lr))
-        return result, model.params
+    def decorate(train_minibatch):
+        @jit
+        def pure(params, batch, state, lr):
+            model = Model(params)
+            result = train_minibatch(model, batch, state, rule._replace(lr=lr))
+            return result, model.params
 
-    def train(model, batch, state, update):
-        result, params = pure(model.params, batch, state, update.lr)
-        model.params.update(params)
-        return result
+        def update_model(model, batch, state, update):
+            result, params = pure(model.params, batch, state, update.lr)
+            model.params.update(params)
+            return result
 
-    return train
+        return update_model
+
+    return decorate
 
 
 def tensor(array, device):
@@ -142,7 +145,7 @@ def sgd(model, grads, update):
 OPTIMIZERS = {"sgd": sgd}
 
 
-@jit_update  # compiled by jax.jit once per model and minibatch shape
+@compile_update(jax.jit)  # once per model and minibatch shape
 def train_minibatch(model, batch, state, update):
     """Train on one minibatch; return its loss and the detached state."""
     mean_loss, grads, state = gradients(model, batch, state)

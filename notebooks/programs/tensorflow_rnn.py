@@ -35,16 +35,20 @@ def device_scope(device):
     return tf.device("/GPU:0" if device == "cuda" else "/CPU:0")
 
 
-def compile_update(train_minibatch):
-    """Compile `train_minibatch` to a graph, in which the learning rate is a tensor."""
-    graph = tf.function(train_minibatch)
+def compile_update(jit):
+    """Return a decorator that compiles an update, in which the learning rate is a tensor."""
 
-    def train(model, batch, state, update):
-        with device_scope(options.device):
-            lr = tf.constant(update.lr, options.dtype)
-            return graph(model, batch, state, rule._replace(lr=lr))
+    def decorate(train_minibatch):
+        graph = jit(train_minibatch)
 
-    return train
+        def update_model(model, batch, state, update):
+            with device_scope(options.device):
+                lr = tf.constant(update.lr, options.dtype)
+                return graph(model, batch, state, rule._replace(lr=lr))
+
+        return update_model
+
+    return decorate
 
 
 def run_on_model_device(function):
@@ -140,7 +144,7 @@ def sgd(model, grads, update):
 OPTIMIZERS = {"sgd": sgd}
 
 
-@compile_update  # compiled by tf.function once per model and minibatch shape
+@compile_update(tf.function)  # once per model and minibatch shape
 def train_minibatch(model, batch, state, update):
     """Train on one minibatch; return its loss and the detached state."""
     mean_loss, grads, state = gradients(model, batch, state)
