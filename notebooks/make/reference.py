@@ -8,7 +8,7 @@ from typing import Any
 
 from rnn_scratch import contract
 
-RECORDS = ("Cell", "Options", "Optimizer", "Update", "Batch", "Model")
+RECORDS = ("Cell", "Options", "Optimizer", "Update", "Batch", "Model", "Backend")
 
 
 def entry(name: str) -> str:
@@ -21,6 +21,8 @@ def backend_entries() -> str:
     """Return the outlines of the contract: records, then the functions of each backend file."""
     parts = [entry(f"contract.{name}") for name in RECORDS]
     for file, functions in contract.MODULES.items():
+        if file == "cells" or file in contract.VARIANTS[1:]:
+            continue  # cells are declared in CELLS, and the other variants define only `build`
         parts.append(f"### The file `{file}.py`")
         parts += [f"#### {function.__name__}\n\n{outline(function)}" for function in functions]
     return "\n\n".join(parts)
