@@ -40,7 +40,7 @@ DEFAULTS: dict[str, Any] = {
     "set_threads": lambda threads: threads or 1,
     "set_eager": lambda eager: None,
     "synchronize": lambda tensors, device: None,
-    "versions": dict,
+    "versions": lambda: {},
     "jit_update": lambda function: function,
 }
 
