@@ -49,11 +49,11 @@ def test_record_code_and_patches_list_equal_optimizations(builtin_name):
     assert [gain.name for gain in recorded if max(gain.num_hiddens.values()) < 1.03] == []
 
 
-def test_fast_refuses_cells_without_a_loop(backend, builtin_name):
+def test_fast_refuses_cells_without_a_loop(builtin_name):
     options = Options(11, 13, "gru")
     arrays = parameters.initial(options, 0.1, 0)
     with pytest.raises(NotSupportedError, match="cell gru") as error:
-        registry.build(builtin_name, backend, "fast", arrays, options)
+        registry.build(registry.load(builtin_name), "fast", arrays, options)
     assert error.value.hint == "Use --model scratch."
 
 
