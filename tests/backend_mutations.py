@@ -193,10 +193,10 @@ MUTATIONS = [
     }),
     Mutation("forward that uses the initial parameters", "train_minibatch",
              "logits afterwards", {"numpy": (
-        "return bind(params(arrays, options), options, forward,",
+        "functions = forward, state",
         "copies = params(arrays, options)\n"
-        "    return bind(params(arrays, options), options,"
-        " lambda tokens, state, params, options: forward(tokens, state, copies, options),")}),
+        "    functions = lambda tokens, state, params, options: "
+        "forward(tokens, state, copies, options), state")}),
     Mutation("new parameters that never leave the compiled function", "train_minibatch",
              "parameters", {"jax": (
         "model.params.update(params)", "pass")}, "machine.py"),

@@ -12,8 +12,8 @@ from rnn_scratch.check import draws, results, runner
 FILE = Path("rnn_scratch/check/pinned.json")
 
 
-def main() -> None:
-    """Write weighted sums of the reference's outputs, keyed by case and "function: output"."""
+def reference_sums() -> dict[str, dict[str, float]]:
+    """Return weighted sums of the reference's outputs, keyed by case and "function: output"."""
     sums: dict[str, dict[str, float]] = {}
     for draw in draws.draw_all():
         case = draws.make_case(registry.load("numpy"), "scratch", draw)
@@ -25,7 +25,13 @@ def main() -> None:
             for result in check(case)
             if result.expected is None
         }
-    FILE.write_text(json.dumps(sums, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return sums
+
+
+def main() -> None:
+    """Replace the file."""
+    text = json.dumps(reference_sums(), indent=1, ensure_ascii=False)
+    FILE.write_text(f"{text}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

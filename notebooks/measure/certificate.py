@@ -58,7 +58,8 @@ def observe(setups: Sequence[RunContext]) -> Iterator[tuple[list[Arrays], bool]]
                 clipped = float(norm) > update.theta
                 arrays = {GRADIENT + name: a for name, a in model.to_arrays(grads).items()}
                 values.append(arrays | exact_mode.carried_arrays(setup, state))
-                scratch.OPTIMIZERS[update.optimizer](model, grads, update)
+                optimizer = setup.backend.exact.make_exact(scratch.OPTIMIZERS[update.optimizer])
+                optimizer(model, grads, update)
                 round_to_grid = setup.backend.exact.round_to_grid
                 states[index] = tuple(round_to_grid(s, exact.STATE_GRID) for s in state)
             digests = {exact.digest(setup.model.to_arrays(setup.model.params)) for setup in setups}

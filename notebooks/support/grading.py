@@ -9,6 +9,7 @@ To grade a notebook from its file, run `python grading.py NOTEBOOK.ipynb`.
 """
 
 import ast
+import inspect
 import json
 import re
 import sys
@@ -61,7 +62,7 @@ def graded(installed: Any, function: Callable) -> Callable:
     Return the function itself if it is right. Otherwise, return the project's function, so that
     later cells work. `installed` is the backend.
     """
-    name, namespace = function.__name__, getattr(function, "__globals__", {})
+    name, namespace = function.__name__, _namespace(function)
     is_right, message = grade(installed.name, namespace.get("In", []), name)
     POINTS[name] = Points(is_right)
     print(message)
@@ -70,13 +71,17 @@ def graded(installed: Any, function: Callable) -> Callable:
         return function
     print(f"For now, the cells below use the project's own {name}.")
     project_function = getattr(solutions, name, None) or user_file.find_function(installed, name)
-    if not isinstance(project_function, types.FunctionType):
+    if hasattr(project_function, "__wrapped__"):  # a decorated function cannot be bound
         return project_function
     # Bind the project's function to the notebook's functions.
     parts = (project_function.__name__, project_function.__defaults__, project_function.__closure__)
-    copy = types.FunctionType(project_function.__code__, {**project_function.__globals__}, *parts)
-    has_globals = not hasattr(project_function, "__wrapped__") and namespace
-    return types.FunctionType(copy.__code__, namespace, *parts) if has_globals else project_function
+    return types.FunctionType(project_function.__code__, namespace, *parts)
+
+
+def _namespace(function: Callable) -> dict[str, Any]:
+    # Return the notebook's names; IPython stores the sources of its cells there.
+    namespace: dict[str, Any] = getattr(inspect.unwrap(function), "__globals__", {})
+    return namespace
 
 
 def points(name: str) -> Points:
@@ -88,7 +93,7 @@ def verdict(installed: Any, **functions: Callable) -> str:
     """Compare functions with the reference, each under the name of its keyword."""
     messages = []
     for name, function in functions.items():
-        cells = getattr(function, "__globals__", {}).get("In", [])
+        cells = _namespace(function).get("In", [])
         messages.append(grade(installed.name, cells, name, function.__name__)[1])
     return "\n".join(messages)
 
@@ -141,8 +146,12 @@ def extract(cells: Sequence[str], name: str) -> str:
         return ""
     needed = [name]
     for each in needed:  # the list grows, because helpers use helpers
-        used = {node.id for node in ast.walk(nodes[each]) if isinstance(node, ast.Name)}
-        needed += sorted((used & {*nodes}) - {*needed} - PROJECT)
+        parts = list(ast.walk(nodes[each]))
+        names = [node for node in parts if isinstance(node, ast.Name)]
+        used = {node.id for node in names if isinstance(node.ctx, ast.Load)}
+        local = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+        local |= {node.arg for node in parts if isinstance(node, ast.arg)}
+        needed += sorted((used & {*nodes}) - local - {*needed} - PROJECT)
     return "\n\n".join(dict.fromkeys(sources[each] for each in reversed(needed)))
 
 
@@ -151,7 +160,8 @@ def _defined(node: ast.stmt) -> list[str]:
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return [node.name]
     if isinstance(node, ast.Assign):
-        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+        names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+        return [name for name in names if name not in {*PROJECT, *MADE_UP}]  # graded() assigns them
     if isinstance(node, ast.Import | ast.ImportFrom):
         if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith("rnn_scratch."):
             return []

@@ -171,6 +171,6 @@ def weighted_sum(output: Any) -> float:
 @functools.cache
 def recorded_sums() -> dict[str, dict[str, float]]:
     """Return the recorded sums of the reference's outputs, keyed by case and "function: output"."""
-    # `runner.reference_sums` describes how to record the file.
+    # ``notebooks/make/pinned.py`` writes the file.
     file = importlib.resources.files("rnn_scratch") / "check" / "pinned.json"
     return msgspec.json.decode(file.read_bytes(), type=dict[str, dict[str, float]])

@@ -1,7 +1,6 @@
 """Compare a backend with the NumPy reference, function by function."""
 
 import inspect
-import json
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -12,7 +11,7 @@ from ..errors import NotSupportedError, RNNScratchError
 from ..system import processes
 from ..system.processes import one_line
 from ..training.runtime import Runtime
-from . import draws, functions, results, training
+from . import draws, functions, training
 from .draws import NUM_DRAWS, Case, Draw, FunctionCheck, make_case
 from .results import CheckResult, Result, pass_fail_result
 
@@ -163,28 +162,3 @@ CHECKS: dict[str, tuple[FunctionCheck, ...]] = {
     "scratch": (*functions.FUNCTIONS, *training.TRAINING),
 }
 LARGE_CHECKS: tuple[FunctionCheck, ...] = (functions.gradients, training.train_minibatch)
-
-
-def reference_sums() -> dict[str, dict[str, float]]:
-    """Return weighted sums of the reference's outputs, keyed by case and "function: output".
-
-    `python -m rnn_scratch.check.runner > rnn_scratch/check/pinned.json` records them. Do so after
-    an intended change of the reference or the draws. They are only as correct as the reference,
-    whose gradients are compared with finite differences.
-    """
-    sums: dict[str, dict[str, float]] = {}
-    for draw in draws.draw_all():
-        case = make_case(registry.load("numpy"), "scratch", draw)
-        sums[draw.label] = {
-            f"{result.function or case.function_name(check)}: {result.name}": results.weighted_sum(
-                case.to_arrays(result.value)
-            )
-            for check in CHECKS["scratch"]
-            for result in check(case)
-            if result.expected is None
-        }
-    return sums
-
-
-if __name__ == "__main__":
-    print(json.dumps(reference_sums(), indent=1, ensure_ascii=False))

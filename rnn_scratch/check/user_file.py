@@ -179,7 +179,8 @@ class _Candidate:
         except _UnusableError as error:
             verdict.problem = str(error)
         except Exception as error:  # the project's code cannot use the result
-            verdict.problem = f"Its result cannot be used: {_describe(error, self.path)}."
+            problem = f"its result cannot be used: {_describe(error, self.path)}"
+            verdict.failure = pass_fail_result("", False, problem, self.name)
         return verdict
 
     def _cases(self) -> Iterator[tuple[FunctionCheck, Case]]:
@@ -251,6 +252,8 @@ class _Candidate:
 
     def _example(self, row: CheckResult) -> str:
         # Return Python that reproduces the arguments of the call that fails.
+        if not set(self.cells) <= {*registry.load("numpy").scratch.CELLS}:
+            return ""  # only the user's file declares the cell
         arguments = [f'"{self.backend.name}"', f'"{row.function}"', f"seed={row.seed}"]
         if row.function == self.name and self.num_calls > 1:
             arguments.append(f"call={self.num_calls - 1}")

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from backend_mutations import mutate_file
 from helpers import run_subprocess
+from make import pinned
 
 from rnn_scratch import registry
-from rnn_scratch.check import draws, functions, results, runner, training
+from rnn_scratch.check import draws, functions, results, training
 from rnn_scratch.contract import CELLS, OPTIMIZERS, VARIANTS, Options
 
 
 def test_every_output_of_the_reference_is_recorded():
-    sums, recorded = runner.reference_sums(), results.recorded_sums()
-    command = "run: python -m rnn_scratch.check.runner"
+    sums, recorded = pinned.reference_sums(), results.recorded_sums()
+    command = "run: python -m make.pinned"
     assert {label: [*outputs] for label, outputs in sums.items()} == {
         label: [*outputs] for label, outputs in recorded.items()
     }, command

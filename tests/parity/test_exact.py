@@ -234,7 +234,7 @@ def test_check_exact_fails_if_nothing_trains(capsys):
     code, answer = check_exact(capsys, "numpy", "--model", "concise")
     assert (code, answer["equal"]) == (1, False)
     (model,) = answer["models"]
-    assert (model["outcome"], model["digests"]) == ("not offered", [])
+    assert (model["outcome"], model["digests"]) == ("not supported", [])
 
 
 TINY = {"num_hiddens": 6, "batch_size": 4, "num_steps": 8, "max_tokens": 120}
@@ -297,7 +297,7 @@ scratch.{function} = off
             "arguments[0]['W_hh'][2] *= 1.01 if num_calls > 5 else 1",
             "numpy",
             "off: different: It differs from numpy after update 6, in W_hh. Within a minibatch, "
-            "rounding errors in the state grow ",
+            "rounding errors in the state ",
         ),
         (
             "clip",
@@ -323,7 +323,7 @@ def test_divergence_names_update_and_parameters(
     ).assert_exit(1)
     output = " ".join(result.out.split())
     assert message in output, output[-400:]
-    assert "-fold. To check each function, run: rnn-scratch check" in output
+    assert "To check each function, run: rnn-scratch check" in output
 
 
 def test_arm_record_has_the_current_digest():

@@ -1,0 +1,129 @@
+"""`rnn-scratch check FILE`: a user's functions are compared, and known mistakes are named."""
+
+import json
+
+import pytest
+from helpers import require_tested, run_subprocess
+
+from rnn_scratch import registry
+from rnn_scratch.check import user_file
+
+RIGHT = {
+    "numpy": """
+import numpy as np
+
+
+def clip(grads, theta):
+    norm = np.sqrt(sum((g**2).sum() for g in grads.values()))
+    return {name: g * min(1, theta / max(norm, 1e-300)) for name, g in grads.items()}, norm
+""",
+    "torch": """
+import torch
+
+
+def gate(x, h, name, params):
+    return torch.sigmoid(x @ params["W_x" + name] + h @ params["W_h" + name] + params["b_" + name])
+
+
+def lstm(x, state, params):
+    h, c = state
+    i, f, o = (gate(x, h, name, params) for name in "ifo")
+    new = torch.tanh(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"])
+    c = f * c + i * new
+    return o * torch.tanh(c), c
+""",
+}
+# Changes of the sources above, with the exit code and parts of the output.
+WRONG = {
+    "epsilon": ("numpy", "theta / max(norm, 1e-300)", "theta / (norm + 1e-6)", 1, "norm + 1e-6"),
+    "in place": (
+        "numpy",
+        "    return {name: g *",
+        "    grads['b_q'] *= 2\n    return {name: g *",
+        1,
+        "changes its argument `grads` in place",
+    ),
+    "signature": ("numpy", "clip(grads, theta)", "clip(grads)", 2, "Its signature is clip(grads)"),
+    "exception": ("numpy", "min(1, theta", "min(1, thet", 2, "'thet' is not defined in `return"),
+    "no result": ("numpy", "return {", "result = {", 2, "It returns None"),
+    "state": ("torch", "h, c = state", "c, h = state", 1, "h and c swapped in the argument"),
+    "memory": ("torch", "f * c + i * new", "i * new", 1, "the old cell state left out"),
+    "gradient": ("torch", "i * new", "i * new + c - c.detach()", 1, "wrong results in `gradients`"),
+    "no gradient": ("torch", "i * new", "i.detach() * new", 1, "its result cannot be used"),
+    "syntax": ("numpy", "def clip", "def", 2, "Syntax error in mine.py, line 5"),
+    "import": ("numpy", "numpy as np", "nonexistent", 2, "mine.py raises ModuleNotFoundError"),
+    "name": ("numpy", "def clip", "def clipped", 2, "defines no function that can be checked"),
+}  # fmt: skip
+
+
+def check(source, *arguments):
+    with open("mine.py", "w", encoding="utf-8") as file:
+        file.write(source)
+    return run_subprocess("check", "mine.py", *arguments)
+
+
+@pytest.mark.parametrize("backend", RIGHT)
+def test_right_function_passes(backend_names, backend):
+    require_tested(backend_names, backend)
+    result = check(RIGHT[backend]).assert_exit()
+    assert f"compared in the {backend} backend" in result.out
+    assert "right, in" in result.out
+    assert "differs" not in result.out
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_function_is_explained(backend_names, name):
+    backend, old, new, code, message = WRONG[name]
+    require_tested(backend_names, backend)
+    assert old in RIGHT[backend]
+    result = check(RIGHT[backend].replace(old, new)).assert_exit(code)
+    assert message in " ".join((result.out + result.err).split())
+
+
+def test_printed_lines_reproduce_the_arguments(backend_names):
+    require_tested(backend_names, "torch")
+    source = RIGHT["torch"].replace("o * torch.tanh(c), c", "o * c, c")
+    lines = check(source).assert_exit(1).out.splitlines()
+    program = "\n".join(lines[-2:]) + "\nprint(tuple(x.shape), len(state), sorted(params)[0])"
+    result = run_subprocess(program=("-c", program)).assert_exit()
+    assert result.out.split() == ["(3,", "10)", "2", "W_hc"]
+
+
+def test_json_contains_the_verdicts():
+    (verdict,) = json.loads(check(RIGHT["numpy"], "--json").assert_exit().out)
+    assert verdict["function"] == "clip"
+    assert not {"failure", "problem"} & {*verdict}  # defaults are omitted
+    assert verdict["num_comparisons"] > 50
+
+
+NEW_CELL = """
+import {module}
+from rnn_scratch.contract import CELLS, Cell
+
+CELLS["leaky"] = Cell(gates=("z", "h"))
+
+
+def leaky(x, state, params):
+    (h,) = state
+    z = {z}
+    return (z * h + (1 - z) * (x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"]),)
+"""
+GATE = 'torch.sigmoid(x @ params["W_xz"] + h @ params["W_hz"] + params["b_z"])'
+
+
+@pytest.mark.parametrize(
+    ("z", "code"), [(GATE, 0), (f"{GATE} + {GATE} - {GATE}.detach()", 1)], ids=["right", "wrong"]
+)
+def test_new_cell_is_compared_with_finite_differences(backend_names, z, code):
+    require_tested(backend_names, "torch")
+    result = check(NEW_CELL.format(module="torch", z=z)).assert_exit(code)
+    assert ("by finite differences" in result.out) == bool(code)
+
+
+def test_known_mistakes_match_the_reference(tmp_path):
+    for function, changes in user_file.mistakes().items():
+        for number, change in enumerate(changes.values()):
+            folder = tmp_path / f"{function}{number}"
+            folder.mkdir()
+            numpy = registry.load("numpy")
+            user_file.copy_backend(numpy, str(folder), function, change)  # raises if it differs
