@@ -231,7 +231,7 @@ def _require_support(
     is_deep = variant == "scratch" and options.needs_deep
     features = {
         f"the {variant} model": variant in backend.variants,
-        f"the cell {options.cell}": options.cell in backend.scratch.CELLS,
+        f"the cell {options.cell}": variant != "scratch" or options.cell in backend.scratch.CELLS,
         "several layers, embeddings or dropout": backend.deep is not None or not is_deep,
         f"the optimizer {optimizer}": optimizer in backend.scratch.OPTIMIZERS,
         "exact mode": backend.exact is not None or not exact,

@@ -5,6 +5,7 @@ import sys
 
 import emulated
 
+from rnn_scratch import registry
 from rnn_scratch.check import runner
 from rnn_scratch.check.draws import Draw, make_case
 from rnn_scratch.check.results import Result, describe_error, pass_fail_result
@@ -64,7 +65,7 @@ def predict(case):
     model, _ = model_and_batches(case)
     emulated.transfers.clear()
     case.scratch.predict(model, (0, 1), COUNT, lambda logits: 0)
-    yield result(copied(), COUNTED.get(case.name, (1 + COUNT, COUNT)))
+    yield result(copied(), COUNTED.get(case.backend.name, (1 + COUNT, COUNT)))
 
 
 def results(name, backend, variant, options):
@@ -83,7 +84,7 @@ def results(name, backend, variant, options):
 
 def main(package, name, devices, *variants):
     """Print the first failure of the backend in `package`, or the names of the checked variants."""
-    backend = importlib.import_module(package)
+    backend = registry.assemble(name, importlib.import_module(package))
     backend.machine.set_threads(1)  # must precede the first computation
     for variant in variants:
         for device in devices.split(","):

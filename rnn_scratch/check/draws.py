@@ -72,7 +72,9 @@ SPECIAL_DRAWS: tuple[dict[str, Any], ...] = (
         "evaluates": True,
         "variant": None,
     },
-    {**PLAIN, "tokens": "fewer than V", "predicts": True, "vocab_size": 300, "variant": "fast"},
+    # Tokens occur repeatedly, so that their gradients are summed.
+    {**PLAIN, "steps": "more", "rows": "more", "tokens": "fewer than V", "predicts": True}
+    | {"vocab_size": 300, "variant": "fast"},
 )
 # Draws without training, in which rounding errors grow too much.
 UNTRAINED_DRAWS: tuple[dict[str, Any], ...] = (

@@ -22,7 +22,7 @@ TAUGHT += [name.replace("-", "_") for name in contract.CELLS]
 # notebooks train on part of the text, or with fewer epochs and repetitions.
 SMALLER = {
     "build": ("[:10_000]", "[:3_000]"),
-    "gates": ("num_epochs=40", "num_epochs=1", "updates=300", "updates=3"),
+    "gates": ("num_epochs=40", "num_epochs=1", "(100, 300, 1000)", "(1, 2, 3)"),
     "learn": sum(((f"num_epochs={n}", "num_epochs=1") for n in (40, 30, 15)), ()),
     "fast": ("num_epochs=20", "num_epochs=1"),
     "side_by_side": ('"--epochs", "40"', '"--epochs", "40", "--max-tokens", "2000"'),

@@ -73,9 +73,9 @@ COMMANDS = [
     (RESUME, "requires `--num-epochs`"),
     ((*RESUME, "--epochs", "2", "--run", "r"), "`--preset` or `--run`"),
     ((*RESUME, "--preset", "minute"), "`--resume` cannot be used together"),
-    (("check", "numpy", "--lr", "1", "--text", "x"), "Without `--exact`, omit `--lr`, `--text`"),
+    (("check", "numpy", "--lr", "1", "--text", "x"), "`--lr`, `--text` require `--exact`."),
     (("check", "numpy", "--corpus", "tide-clock"), "--exact"),
-    ((*CHECK, "--cell", "gru", "--cell", "rnn"), "trains one cell: omit"),
+    ((*CHECK, "--cell", "gru", "--cell", "rnn"), "`--exact` trains one cell."),
     (("show", "step", "--backends", "numpy", "--diff", "numpy", "torch"), "cannot be used"),
     # Missing or wrong files and folders.
     (("train", "--backend", "numpy", "--text", "no-text"), "No such file"),
