@@ -78,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         cli.main(arguments, prog_name="rnn-scratch", standalone_mode=False)
+        sys.stdout.flush()  # a full disk is reported here, not by Python at exit
     except click.ClickException as error:
         name = getattr(error, "option_name", "").strip("-").replace("-", "_")
         if name == "workers":
