@@ -16,17 +16,24 @@ Italics give the title of each module's lesson. A backend needs ``scratch`` and 
 computes its gradients with a function `backward`, ``deep`` also has `deep_backward`, with the same
 arguments. `rnn-scratch check` compares a backend with this specification.
 
-To read a backend, start with `step` in ``scratch``. Three arguments recur: `options` is the
-configuration of a model, `model` holds its parameters and the functions bound to them, and `update`
-holds the hyperparameters of one update.
+To read a backend, start with `step` in ``scratch``. Sizes: B batch, T time steps, V vocabulary,
+L layers, H hidden units per layer, N learnable embedding. Tokens are integers from 0 to V-1.
 
-Sizes: B batch, T time steps, V vocabulary, L layers, H hidden units per layer, N learnable
-embedding. Tokens are integers from 0 to V-1. Tensors have the framework's type; `tensor` converts
-from NumPy, and `array` converts to NumPy.
+The functions share these arguments, which their docstrings don't repeat:
 
-The name of a device is "cpu", "cuda" or "mps", or the framework's name for any other kind of
-device. The name has no index and denotes the first device of its kind. Functions return tensors
-on the device of their model.
+``arrays``   initial values as NumPy arrays, with the names and shapes of ``options.shapes()``
+``options``  the configuration of a model
+``params``   parameters by name, as tensors; ``grads`` has a gradient for each parameter
+``tokens``   integers (B, T)
+``state``    the state before the first time step: tensors (B, H), layer by layer
+``masks``    dropout masks in training with dropout, as in `Batch`; otherwise None
+``model``    parameters, and the functions bound to them
+``batch``    a minibatch of tensors; ``minibatches`` are iterables of NumPy arrays
+``update``   the hyperparameters of one update
+
+Tensors have the framework's type, and functions return them on the device of their model. The name
+of a device is "cpu", "cuda" or "mps", or the framework's name for any other kind of device. The
+name has no index and denotes the first device of its kind.
 """
 
 # mypy: disable-error-code="empty-body"
@@ -109,7 +116,12 @@ class Options(NamedTuple):
         return self.num_layers > 1 or self.embedding > 0 or self.dropout > 0
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the parameters' shapes by name, in the order in which initial values are drawn."""
+        """Return the parameters' shapes by name, in the order in which initial values are drawn.
+
+        For each gate g of the cell, the names are W_xg (V, H), W_hg (H, H) and b_g (H,); then W_hq
+        (H, V) and b_q (V,). With a learnable embedding, W_e (V, N) comes first, and W_xg is (N, H).
+        The parameters of further layers come before W_hq and have a suffix, as in W_xg_2 (H, H).
+        """
         V, H, N = self.vocab_size, self.num_hiddens, self.embedding
         shapes: dict[str, tuple[int, ...]] = {"W_e": (V, N)} if N else {}
         for layer in range(self.num_layers):
@@ -172,8 +184,7 @@ class Update(NamedTuple):
     def split_static(self) -> tuple["Update", dict[str, float]]:
         """Split into constants, which a compiler may embed, and scalars that vary between updates.
 
-        Returns:
-            A copy in which lr, c_m and c_v are 1.0, and a dict of their original values.
+        In the constants, lr, c_m and c_v are 1.0; the dict contains their original values.
         """
         scalars = {"lr": self.lr, "c_m": self.c_m, "c_v": self.c_v}
         return self._replace(lr=1.0, c_m=1.0, c_v=1.0), scalars
@@ -252,20 +263,10 @@ def bind(
     training_step: Callable,
     backward: Callable | None = None,
 ) -> Model:
-    """Return a model whose functions are bound to `params` and `options`.
+    """Return a model, without slots, whose functions are bound to `params` and `options`.
 
-    Args:
-        params: Parameters by name.
-        options: Configuration of the model.
-        forward: Function of tokens, state, params and options.
-        state: Function of the batch size and options.
-        to_arrays: Function that copies parameters to NumPy arrays.
-        training_step: The `train_minibatch` of ``scratch``.
-        backward: Hand-written backward pass: a function of a minibatch, a state, params and
-            options that returns the same values as `gradients`; or None.
-
-    Returns:
-        The model, without optimizer state.
+    `forward`, `state` and `training_step` are functions of ``scratch``, or have their arguments.
+    `backward` takes a minibatch, a state, params and options, and returns the same as `gradients`.
     """
     forward = partial(forward, params=params, options=options)
     state = partial(state, options=options)
@@ -305,17 +306,11 @@ class Backend:
 
 
 def params(arrays: Arrays, options: Options) -> Params:
-    """Create trainable tensors from initial values.
+    """Create trainable tensors of ``options.dtype`` on ``options.device`` from initial values.
 
-    Args:
-        arrays: Initial values with the names and shapes of ``options.shapes()``: for each gate g of
-            the cell, W_xg (V, H), W_hg (H, H) and b_g (H,); then W_hq (H, V) and b_q (V,). With a
-            learnable embedding, W_e (V, N) comes first, and W_xg is (N, H). The parameters of
-            further layers come before W_hq and have a numeric suffix, as in W_xg_2 (H, H).
-        options: Configuration of the model.
-
-    Returns:
-        Tensors of ``options.dtype`` on ``options.device`` that share no memory with `arrays`.
+    The tensors have the names and shapes of `arrays`, and share no memory with them. The modules
+    ``fast`` and ``concise`` also define this function; their tensors may have another layout, such
+    as one matrix for all gates. Slots have the same layout.
     """
 
 
@@ -328,42 +323,25 @@ def encode(tokens: Tensor, params: Params) -> Tensor:
 
 
 def step(x: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
-    """Compute one time step.
+    """Compute logits (B, V) and the next state from one-hot vectors x (B, V).
 
     The cell computes the next state (for ``rnn``, h_t = tanh(x W_xh + h_{t-1} W_hh + b_h)), and the
     output layer computes the logits, h_t W_hq + b_q.
-
-    Args:
-        x: One-hot vectors (B, V).
-        state: Current state: tensors (B, H).
-        params: Parameters by name.
-        options: Configuration of the model.
-
-    Returns:
-        Logits (B, V), and the next state.
     """
 
 
 def forward(tokens: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
-    """Run all time steps with a loop over ``step(encode(...))`` or an equivalent computation.
+    """Run all time steps; return time-major logits (T*B, V) and the last state.
 
-    Args:
-        tokens: Integers (B, T).
-        state: State before the first time step.
-        params: Parameters by name.
-        options: Configuration of the model.
-
-    Returns:
-        Time-major logits (T*B, V), and the last state.
+    The function is a loop over ``step(encode(...))`` or an equivalent computation.
     """
 
 
 def loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the mean cross-entropy in nats.
 
-    Args:
-        logits: Time-major logits (T*B, V).
-        targets: Integers (B, T), which the function transposes to match the order of the logits.
+    The logits (T*B, V) are time-major. The function transposes the targets, which are integers
+    (B, T), to match the order of the logits.
     """
 
 
@@ -372,28 +350,17 @@ def detach(state: State) -> State:
 
 
 def gradients(model: Model, batch: Batch, state: State) -> tuple[Tensor, Params, State]:
-    """Compute the loss of a minibatch and its gradients.
+    """Compute a minibatch's mean loss in nats, its gradients, and the detached last state.
 
-    Args:
-        model: Model, whose `forward` receives the tokens, the state and the minibatch's `extras`.
-        batch: Minibatch of tensors.
-        state: State before the minibatch.
-
-    Returns:
-        The mean loss in nats, the gradients, and the detached state after the minibatch. Gradients
-        are dense, have the shapes of their parameters, and follow the order of ``model.params``.
+    ``model.forward`` receives the tokens, the state and the minibatch's `extras`. Gradients are
+    dense, have the shapes of their parameters, and follow the order of ``model.params``.
     """
 
 
 def clip(grads: Params, theta: float) -> tuple[Params, Tensor]:
-    """Scale gradients by min(1, theta/norm).
+    """Scale gradients by min(1, theta/norm); return them and their global norm before scaling.
 
-    Args:
-        grads: Gradients by name.
-        theta: Maximum norm; infinity leaves the gradients unchanged.
-
-    Returns:
-        The scaled gradients, and their global norm before scaling.
+    An infinite `theta` leaves the gradients unchanged.
     """
 
 
@@ -407,16 +374,10 @@ def sgd(model: Model, grads: Params, update: Update) -> None:
 def train_minibatch(
     model: Model, batch: Batch, state: State, update: Update
 ) -> tuple[Tensor, State]:
-    """Update the parameters on one minibatch.
+    """Compute the gradients of a minibatch, clip them, and apply the optimizer.
 
-    The function computes the gradients, clips them and applies the optimizer. If the framework has
-    a compiler, the function may be compiled as a whole. Call it as ``model.train_minibatch``.
-
-    Args:
-        model: Model to train; its `params` and `slots` are updated.
-        batch: Minibatch of tensors.
-        state: State before the minibatch.
-        update: Hyperparameters of the update.
+    The function updates the model's `params` and `slots`. If the framework has a compiler, the
+    function may be compiled as a whole. Call it as ``model.train_minibatch``.
 
     Returns:
         The mean loss in nats, a scalar tensor, and the detached state after the minibatch.
@@ -447,45 +408,26 @@ def train_epoch(
 
 
 def evaluate(model: Model, minibatches: Iterable[Batch]) -> tuple[float, int]:
-    """Evaluate the model on sequential minibatches without training.
+    """Return the total loss in nats on sequential minibatches, and the number of tokens.
 
-    Args:
-        model: Model to evaluate.
-        minibatches: Minibatches of NumPy arrays. The state starts at zero and is carried from
-            minibatch to minibatch.
-
-    Returns:
-        The total loss in nats, and the number of tokens.
+    The state starts at zero and is carried from minibatch to minibatch.
     """
 
 
 def predict(
     model: Model, prefix: Sequence[int], num_preds: int, choose_token: Callable[[np.ndarray], int]
 ) -> list[int]:
-    """Generate tokens after a prefix.
+    """Return the tokens of a prefix and `num_preds` generated tokens.
 
-    Args:
-        model: Model that generates the tokens.
-        prefix: Tokens to continue, at least one. The model reads the prefix to warm up the state.
-        num_preds: Number of tokens to generate.
-        choose_token: Function that chooses the next token from an array of logits (V,).
-
-    Returns:
-        The prefix and the generated tokens.
+    The prefix has at least one token. The model reads the prefix to warm up the state. Then,
+    `choose_token` chooses each next token from a NumPy array of logits (V,).
     """
 
 
 def build(arrays: Arrays, options: Options) -> Model:
-    """Build a model from initial values; ``fast`` and ``concise`` also define this function.
+    """Build a model on ``options.device``; ``fast`` and ``concise`` also define this function.
 
     If a built-in layer has a second bias, this bias stays zero and is not trained.
-
-    Args:
-        arrays: Initial values, as for `params`.
-        options: Configuration of the model.
-
-    Returns:
-        The model, with parameters on ``options.device``.
 
     Raises:
         RNNScratchError: If the framework has no layer for these options.
@@ -498,38 +440,18 @@ def build(arrays: Arrays, options: Options) -> Model:
 def deep_step(
     x: Tensor, state: State, params: Params, options: Options, masks: Tensor | None = None
 ) -> tuple[Tensor, State]:
-    """Compute one time step of all layers.
+    """Compute logits (B, V) and the next state of all layers from one-hot vectors x (B, V).
 
     With a learnable embedding, the first layer reads x W_e (B, N) instead of x. Each subsequent
     layer reads the h_t of the previous layer, and the output layer reads the h_t of the last layer.
-
-    Args:
-        x: One-hot vectors (B, V).
-        state: Current state of all layers.
-        params: Parameters by name.
-        options: Configuration of the model.
-        masks: Dropout masks (L, B, H), which multiply the layers' outputs, or None.
-
-    Returns:
-        Logits (B, V), and the next state.
+    The masks (L, B, H) of the time step multiply the layers' outputs.
     """
 
 
 def deep_forward(
     tokens: Tensor, state: State, params: Params, options: Options, masks: Tensor | None = None
 ) -> tuple[Tensor, State]:
-    """Run all time steps, like `forward`, with several layers, an embedding or dropout.
-
-    Args:
-        tokens: Integers (B, T).
-        state: State before the first time step.
-        params: Parameters by name.
-        options: Configuration of the model.
-        masks: Dropout masks (T, L, B, H) in training with dropout, else None.
-
-    Returns:
-        Time-major logits (T*B, V), and the last state.
-    """
+    """Run all time steps, like `forward`, with several layers, an embedding or dropout."""
 
 
 def momentum(model: Model, grads: Params, update: Update) -> None:
@@ -548,18 +470,13 @@ def adam(model: Model, grads: Params, update: Update) -> None:
 
 
 def round_to_grid(values: Tensor, grid: float) -> Tensor:
-    """Round each value to the nearest multiple of `grid`, with ties to even.
-
-    Rounding removes differences between values that are summed in different orders, unless a
-    midpoint between two multiples separates the values.
-    """
+    """Round each value to the nearest multiple of `grid`, with ties to even."""
 
 
 def round_to_float32(values: Tensor) -> Tensor:
     """Round float64 values to the nearest float32 values; flush magnitudes below 2**-100 to zero.
 
-    The result is float64. Products of two such values are exact in float64, so using fused
-    multiply-add does not change a sum of products.
+    The result is float64.
     """
 
 
@@ -575,13 +492,9 @@ def devices(dtype: str) -> list[str]:
 
 
 def set_threads(threads: int | None) -> int:
-    """Set the number of threads; call before the first computation, which may fix the number.
+    """Set the number of threads (None: the framework's default); return the number in use.
 
-    Args:
-        threads: Number of threads; None for the framework's default.
-
-    Returns:
-        The number of threads in use.
+    Call this function before the first computation, which may fix the number.
 
     Raises:
         RNNScratchError: If the framework can no longer change the number, or if this process could
@@ -594,11 +507,7 @@ def set_eager(eager: bool) -> None:
 
 
 def synchronize(tensors: Sequence[Tensor], device: str) -> None:
-    """Block until the device has computed these tensors.
-
-    Some frameworks wait for all work on the device, others only for these tensors, so timing code
-    passes its results.
-    """
+    """Block until the device has computed these tensors or, in some frameworks, all tensors."""
 
 
 def versions() -> dict[str, str]:
@@ -619,30 +528,26 @@ def array(tensor: Tensor) -> np.ndarray:
 def jit_update(function: Callable) -> Callable:
     """Compile a function that updates a model; the default returns the function unchanged.
 
-    Args:
-        function: Function of a model, two tuples or dicts of tensors, and an update. It may replace
-            or modify the tensors in the model's `params` and `slots`.
-
-    Returns:
-        A function of the same arguments with the same result.
+    The arguments of the function are a model, two tuples or dicts of tensors, and an update. The
+    function may replace or modify the tensors in the model's `params` and `slots`.
     """
 
 
-def _functions(start: Callable, end: Callable) -> tuple[Callable[..., Any], ...]:
-    # Return the functions of this module from `start` to `end`, in source order.
+def _between(first: Callable[..., Any], last: Callable[..., Any]) -> tuple[Callable[..., Any], ...]:
+    """Return the functions of this module from `first` to `last`, in source order."""
     names = list(globals())
-    names = names[names.index(start.__name__) : names.index(end.__name__) + 1]
-    return tuple(globals()[name] for name in names)
+    start, end = names.index(first.__name__), names.index(last.__name__)
+    return tuple(globals()[name] for name in names[start : end + 1])
 
-
-REQUIRED_MACHINE_FUNCTIONS = ("devices", "tensor", "array")
 
 # The functions of each module, in the order above.
 MODULES = {
-    "scratch": _functions(params, build),
+    "scratch": _between(params, build),
     "cells": (),
-    "deep": _functions(deep_step, adam),
-    "exact": _functions(round_to_grid, make_exact),
-    "machine": _functions(devices, jit_update),
-    **dict.fromkeys(VARIANTS[1:], (build,)),
+    "deep": _between(deep_step, adam),
+    "exact": _between(round_to_grid, make_exact),
+    "machine": _between(devices, jit_update),
+    "fast": (params, build),
+    "concise": (params, build),
 }
+REQUIRED_MACHINE_FUNCTIONS = ("devices", "tensor", "array")

@@ -1,5 +1,7 @@
 """Draw initial parameters, select layers, and concatenate the parameters of gates."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .contract import OPTIMIZERS, Arrays, Model, Options, Params, State
@@ -61,33 +63,34 @@ def split_by_layer(state: State, options: Options) -> list[State]:
     return [state[start : start + size] for start in range(0, len(state), size)]
 
 
-def join_gates(arrays: Arrays, options: Options) -> Arrays:
+def join_gates(arrays: Arrays, options: Options, gates: Sequence[str] = ()) -> Arrays:
     """Concatenate the arrays of all G gates: W_x (V, G*H), W_h (H, G*H), b (G*H,).
 
-    Names in layers after the first have a numeric suffix, as in the contract.
+    Names in layers after the first have a numeric suffix, as in the contract. The order of `gates`
+    is the order in the arrays; by default, it is the contract's order.
     """
     joined = {
         joined_name: np.concatenate([arrays[name] for name in names], -1)
-        for joined_name, names in _gate_names(options).items()
+        for joined_name, names in _gate_names(options, gates).items()
     }
     embedding = {"W_e": arrays["W_e"]} if "W_e" in arrays else {}
     return {**embedding, **joined, "W_hq": arrays["W_hq"], "b_q": arrays["b_q"]}
 
 
-def split_gates(joined: Arrays, options: Options) -> Arrays:
+def split_gates(joined: Arrays, options: Options, gates: Sequence[str] = ()) -> Arrays:
     """Split concatenated gates into the contract's arrays; the inverse of `join_gates`."""
     arrays = dict(joined)
-    for name, names in _gate_names(options).items():
+    for name, names in _gate_names(options, gates).items():
         arrays |= zip(names, np.split(joined[name], len(names), -1))
     return {name: np.ascontiguousarray(arrays[name]) for name in options.shapes()}
 
 
-def _gate_names(options: Options) -> dict[str, list[str]]:
+def _gate_names(options: Options, gates: Sequence[str]) -> dict[str, list[str]]:
     names = {}
     for layer in range(options.num_layers):
+        suffix = _suffix(layer)
         for name, prefix in {"W_x": "W_x", "W_h": "W_h", "b": "b_"}.items():
-            gates = [prefix + gate for gate in options.gates]
-            names[name + _suffix(layer)] = [gate + _suffix(layer) for gate in gates]
+            names[name + suffix] = [prefix + gate + suffix for gate in gates or options.gates]
     return names
 
 

@@ -1,31 +1,19 @@
 """Find, load and start backends by name, build their models, and explain failures."""
 
-import hashlib
 import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import steps
-from .contract import (
-    MODULES,
-    OPTIMIZERS,
-    REQUIRED_MACHINE_FUNCTIONS,
-    Arrays,
-    Backend,
-    Model,
-    Options,
-    bind,
-)
+from .contract import MODULES, OPTIMIZERS, Arrays, Backend, Model, Options, bind
 from .errors import NotSupportedError, RNNScratchError, format_value
-from .settings import closest
 from .system import processes
 from .system.terminal import LogLine
 
@@ -33,8 +21,6 @@ GROUP = "rnn_scratch.backends"
 BUILTIN_BACKENDS = ("numpy", "torch", "tensorflow", "mxnet", "jax")  # listed in this order
 PROBE_TIMEOUT = 120.0  # seconds within which a backend must load
 FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "mxnet": "MXNet", "jax": "JAX"}
-
-
 # Defaults for functions that the module ``machine`` of a backend may lack.
 DEFAULTS: dict[str, Any] = {
     "set_threads": lambda threads: threads or 1,
@@ -43,13 +29,6 @@ DEFAULTS: dict[str, Any] = {
     "versions": lambda: {},
     "jit_update": lambda function: function,
 }
-
-
-class BackendReport(NamedTuple):
-    """The report of a backend that loads: its libraries' versions, and its devices, best first."""
-
-    environment: dict[str, str]
-    devices: list[str]
 
 
 def names() -> list[str]:
@@ -62,21 +41,19 @@ def names() -> list[str]:
 
 def find(name: str) -> str:
     """Return the name of a backend's module; raise RNNScratchError for an unknown backend."""
-    if not isinstance(name, str) or name not in (registered := _entry_points()):
-        suggestion = closest(str(name), names())
+    if name not in names():
         raise RNNScratchError(
-            f"Unknown backend {name!r}." + (f" Did you mean {suggestion}?" if suggestion else ""),
-            f"The backends are: {', '.join(names())}.",
+            f"Unknown backend {name!r}.", f"The backends are: {', '.join(names())}."
         )
-    return registered[name].module
+    return _entry_points()[name].module
 
 
 def load(name: str) -> Backend:
     """Import the backend with this name, together with its framework.
 
     Raises RNNScratchError if the name is unknown, the framework is missing or fails to start, or
-    the backend lacks a function of the contract. An RNNScratchError that the backend raises on
-    import is propagated unchanged, because it explains how to install the framework.
+    the backend lacks a function of the contract. If the backend itself raises an RNNScratchError on
+    import, this error explains how to install the framework, and is not changed.
     """
     module = find(name)
     try:
@@ -84,14 +61,12 @@ def load(name: str) -> Backend:
     except RNNScratchError:
         raise
     except ModuleNotFoundError as error:
+        requirement = f"the Python module {error.name}"
+        hint = f"Install the package that contains it, or see the documentation of {module}."
         if name in FRAMEWORKS and error.name == name:
-            raise RNNScratchError(
-                f"The {name} backend needs {FRAMEWORKS[name]}, which is not installed.",
-                how_to_install(name),
-            ) from error
+            requirement, hint = FRAMEWORKS[name], how_to_install(name)
         raise RNNScratchError(
-            f"The {name} backend needs the Python module {error.name}, which is not installed.",
-            f"Install the package that contains it, or see the documentation of {module}.",
+            f"The {name} backend needs {requirement}, which is not installed.", hint
         ) from error
     except (Exception, SystemExit) as error:  # frameworks raise all kinds of exceptions
         raise RNNScratchError(
@@ -103,33 +78,20 @@ def load(name: str) -> Backend:
 def assemble(name: str, package: Any) -> Backend:
     """Return the backend that a package implements; raise RNNScratchError if it is incomplete."""
     modules = {module: getattr(package, module, None) for module in MODULES}
+    modules["machine"] = SimpleNamespace(**DEFAULTS | vars(modules["machine"] or SimpleNamespace()))
     missing_names = [  # names such as "scratch.step"
-        f"{module_name}.{function.__name__}"
-        for module_name, module in modules.items()
-        for function in MODULES[module_name]
-        if not hasattr(module, function.__name__)
-        and (
-            module_name == "scratch"
-            or (module_name == "machine" and function.__name__ in REQUIRED_MACHINE_FUNCTIONS)
-            or (module_name != "machine" and module is not None)
-        )
+        f"{module}.{function.__name__}"
+        for module, functions in MODULES.items()
+        for function in functions
+        if (modules[module] or module == "scratch")
+        and not hasattr(modules[module], function.__name__)
     ]
     if missing_names:
         raise RNNScratchError(
             f"The {name} backend ({package.__name__}) lacks {', '.join(missing_names)}.",
             "rnn_scratch.contract specifies the functions of a backend.",
         )
-    modules["machine"] = SimpleNamespace(**(DEFAULTS | vars(modules["machine"])))
     return Backend(name, package.__name__, **modules)
-
-
-def source_version(package: str) -> str:
-    """Return the project's version and a short digest of a package's source."""
-    spec = find_spec(package)
-    folders = spec.submodule_search_locations or [] if spec else []
-    paths = sorted(path for folder in folders for path in Path(folder).rglob("*.py"))
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
-    return f"{version('rnn-scratch')}, source {digest[:8]}"
 
 
 def how_to_install(name: str) -> str:
@@ -150,20 +112,6 @@ def start(name: str, threads: int | None) -> tuple[Backend, int]:
     backend = load(name)
     # TensorFlow fixes the number of threads when it first lists devices.
     return backend, backend.machine.set_threads(threads)
-
-
-def check_device(names: Sequence[str], device: str) -> None:
-    """Raise RNNScratchError if none of these backends reports the device."""
-    if device in ("auto", "cpu"):  # supported by all backends
-        return
-    reports = probes(names)
-    available = {name: r.devices for name, r in reports.items() if not isinstance(r, str)}
-    if available and not any(device in devices for devices in available.values()):
-        lines = "".join(f"\n  {name}: {', '.join(devices)}" for name, devices in available.items())
-        raise RNNScratchError(
-            f"`device` must be auto or a device of this machine (got {format_value(device)}).",
-            f"The devices are:{lines}",
-        )
 
 
 def choose_device(backend: Backend, device: str, dtype: str) -> str:
@@ -204,7 +152,8 @@ def build(
             or exact mode.
     """
     _require_support(backend, variant, options, optimizer, exact)
-    build = getattr(backend, variant).build
+    module = getattr(backend, variant)
+    build = module.build
     if variant == "scratch" and options.needs_deep:
         build = partial(_build_deep, backend)
     try:
@@ -214,55 +163,51 @@ def build(
             raise
         raise NotSupportedError(error.problem, error.hint) from error
     for slot in OPTIMIZERS[optimizer].slots:
-        saved = {name: arrays.get(f"{slot}.{name}") for name in options.shapes()}
-        if all(array is not None for array in saved.values()):
-            model.slots[slot] = build(saved, options).params  # in the layout of the parameters
-        else:
-            values = {n: backend.machine.array(param) for n, param in model.params.items()}
-            zeros = {name: np.zeros_like(array) for name, array in values.items()}
-            model.slots[slot] = backend.scratch.params(zeros, options)
+        shapes = options.shapes().items()
+        values = {name: arrays.get(f"{slot}.{name}", np.zeros(shape)) for name, shape in shapes}
+        model.slots[slot] = module.params(values, options)
     return replace(model, training_step=steps.compose(backend, exact)) if exact else model
+
+
+def _build_deep(backend: Backend, arrays: Arrays, options: Options) -> Model:
+    """Build the scratch model with the functions of ``deep``."""
+    model, deep = backend.scratch.build(arrays, options), backend.deep
+    backward = model.backward and deep.deep_backward
+    functions = deep.deep_forward, backend.scratch.state, model.to_arrays, model.training_step
+    return bind(model.params, options, *functions, backward)
 
 
 def _require_support(
     backend: Backend, variant: str, options: Options, optimizer: str, exact: bool
 ) -> None:
     """Raise NotSupportedError for the first feature that the backend does not support."""
-    is_deep = variant == "scratch" and options.needs_deep
+    is_scratch = variant == "scratch"
     features = {
         f"the {variant} model": variant in backend.variants,
-        f"the cell {options.cell}": variant != "scratch" or options.cell in backend.scratch.CELLS,
-        "several layers, embeddings or dropout": backend.deep is not None or not is_deep,
+        f"the cell {options.cell}": options.cell in backend.scratch.CELLS or not is_scratch,
+        "several layers, embeddings or dropout": (
+            backend.deep is not None or not options.needs_deep or not is_scratch
+        ),
         f"the optimizer {optimizer}": optimizer in backend.scratch.OPTIMIZERS,
         "exact mode": backend.exact is not None or not exact,
     }
     for feature, is_supported in features.items():
         if not is_supported:
-            hint = "Use the scratch model." if feature == f"the {variant} model" else ""
+            hint = "Use the scratch model." if feature.endswith(" model") else ""
             raise NotSupportedError(f"The {backend.name} backend does not support {feature}.", hint)
 
 
-def _build_deep(backend: Backend, arrays: Arrays, options: Options) -> Model:
-    """Build the scratch model with the functions of ``deep``."""
-    plain, deep = backend.scratch.build(arrays, options), backend.deep
-    backward = plain.backward and deep.deep_backward
-    functions = deep.deep_forward, backend.scratch.state, plain.to_arrays, plain.training_step
-    return bind(plain.params, options, *functions, backward)
+class BackendReport(NamedTuple):
+    """The report of a backend that loads: its libraries' versions, and its devices, best first."""
 
-
-def list_loadable(log: LogLine) -> list[str]:
-    """Return the names of the backends that load; log the error of every other backend."""
-    answers = probes(names())
-    for name, answer in answers.items():
-        if isinstance(answer, str):
-            log(f"skipping {name}: {answer}")
-    return [name for name, answer in answers.items() if not isinstance(answer, str)]
+    environment: dict[str, str]
+    devices: list[str]
 
 
 def probes(names: Sequence[str]) -> dict[str, BackendReport | str]:
     """Load each backend in a child process, which may crash; return reports or errors by name."""
-    calls = {name: partial(_describe, name) for name in names}
     reports: dict[str, BackendReport | str] = {}
+    calls = {name: partial(_describe, name) for name in names}
     with processes.start(calls, timeout=PROBE_TIMEOUT) as (_, answers):
         for name, answer in answers:
             if answer is not None:
@@ -270,12 +215,19 @@ def probes(names: Sequence[str]) -> dict[str, BackendReport | str]:
     return {name: reports[name] for name in names}
 
 
+def list_loadable(log: LogLine) -> list[str]:
+    """Return the names of the backends that load; log the error of every other backend."""
+    reports = probes(names())
+    errors = {name: report for name, report in reports.items() if isinstance(report, str)}
+    for name, error in errors.items():
+        log(f"skipping {name}: {error}")
+    return [name for name in reports if name not in errors]
+
+
 def _describe(name: str) -> Iterator[BackendReport]:
-    backend = load(name)
-    backend.machine.set_threads(None)  # TensorFlow requires this before devices()
-    yield BackendReport(
-        environment=backend.machine.versions(), devices=backend.machine.devices("float32")
-    )
+    machine = load(name).machine
+    machine.set_threads(None)  # TensorFlow requires this before devices()
+    yield BackendReport(environment=machine.versions(), devices=machine.devices("float32"))
 
 
 @cache

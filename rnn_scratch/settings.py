@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable
 from functools import cache
 from types import NoneType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 import numpy as np
@@ -26,21 +26,15 @@ from .errors import RNNScratchError, format_value
 MAX_UNITS, MAX_STEPS, MAX_ROWS, MAX_EPOCHS = 2**15, 2**12, 2**20, 10**6
 MAX_LAYERS = 64
 MAX_THREADS = 1024  # with 100,000 threads, PyTorch and MXNet crash, and TensorFlow hangs
-MAX_CHARACTERS = 10**6  # minutes to hours of generation, which no framework can interrupt
+MAX_CHARACTERS = 10**6  # generating more would take hours
 MAX_SEED = 2**32 - 1  # NumPy's limit
-LIMITS = {"gt": "above", "ge": "from", "lt": "to below", "le": "to"}  # phrases in error messages
+LIMITS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}  # symbols in error messages
 
 LEARNING_RATES = ", ".join(f"{rule.lr:g} with {name}" for name, rule in OPTIMIZERS.items())
 
-if TYPE_CHECKING:
-    from typing import TypeAlias
-
-    CellName: TypeAlias = str
-    OptimizerName: TypeAlias = str
-    Variant: TypeAlias = str
-else:
-    CellName, OptimizerName = Literal[tuple(CELLS)], Literal[tuple(OPTIMIZERS)]
-    Variant = Annotated[Literal[VARIANTS], Meta()]
+CellName = Literal[tuple(CELLS)]  # type: ignore[valid-type]
+OptimizerName = Literal[tuple(OPTIMIZERS)]  # type: ignore[valid-type]
+Variant = Annotated[Literal[VARIANTS], Meta()]  # type: ignore[valid-type]
 Flag = Annotated[bool, Meta()]
 Positive = Annotated[float, Meta(gt=0)]
 Probability = Annotated[float, Meta(gt=0, le=1)]
@@ -173,10 +167,11 @@ class Declaration(NamedTuple):
 @cache
 def declaration(annotation: Any) -> Declaration:
     """Return the parts of an annotated type."""
-    base, *metas = get_args(annotation)
-    if optional := NoneType in get_args(base):
-        base, *inner = get_args(get_args(base)[0])
-        metas = [*inner, *metas]
+    base, optional, metas = annotation, False, list[Meta]()
+    while get_origin(base) not in (None, Literal):  # Annotated, or a union with None
+        base, *rest = get_args(base)
+        optional |= NoneType in rest
+        metas = [item for item in rest if isinstance(item, Meta)] + metas
     values = {n: getattr(meta, n) for meta in metas for n in LIMITS if getattr(meta, n) is not None}
     return Declaration(base, values, optional, metas[-1].description or "")
 
@@ -197,51 +192,30 @@ def validate(name: str, value: Any, annotation: Any) -> Any:
     except msgspec.ValidationError:
         pass
     base, limits, optional, _ = declaration(annotation)
-    if base in (int, float):
-        text = "an integer" if base is int else "a finite number"
-        text += "".join(f" {LIMITS[limit]} {bound:,}" for limit, bound in limits.items())
-        text = text.replace(" to ", " and at most ") if "gt" in limits else text
-        text = text.replace(" from ", " of at least ") if [*limits] == ["ge"] else text
-    else:
-        texts = {bool: "True or False", str: "a string"}
-        text = texts.get(base) or "one of " + ", ".join(get_args(base))
+    kinds = {int: "an integer", float: "a finite number", bool: "True or False", str: "a string"}
+    text = kinds.get(base) or "one of " + ", ".join(get_args(base))
+    text += " and".join(f" {LIMITS[limit]} {bound:,}" for limit, bound in limits.items())
     text += ", or None" * optional
     raise RNNScratchError(f"`{name}` must be {text} (got {format_value(value)}).")
 
 
 def validate_arguments(function: Callable[..., Any], values: dict[str, Any]) -> dict[str, Any]:
     """Validate and convert the arguments that have ``Annotated`` types; return all arguments."""
-    converted = dict(values)
-    for name, annotation in annotations(function).items():
-        if optional := get_args(annotation)[1:] == (NoneType,):
-            annotation = get_args(annotation)[0]
-        if hasattr(annotation, "__metadata__") and not (optional and values[name] is None):
-            converted[name] = validate(name, values[name], annotation)
-    return converted
-
-
-# Names of arguments in other libraries, with the corresponding names in this package.
-SYNONYMS = {"gpu": "device", "learning_rate": "lr", "hidden_size": "num_hiddens"}
-
-
-def closest(name: str, names: Iterable[str]) -> str | None:
-    """Return the entry of `names` that the unknown `name` was most likely meant to be, or None."""
-    if (synonym := SYNONYMS.get(name)) in (names := list(names)):
-        return synonym
-    return next(iter(difflib.get_close_matches(name, names, 1)), None)
+    types = {name: kind for name, kind in annotations(function).items() if "Annotated" in str(kind)}
+    return values | {name: validate(name, values[name], kind) for name, kind in types.items()}
 
 
 def require_settings(names: Iterable[str], arguments: Iterable[str]) -> None:
     """Raise RNNScratchError for an unknown name, and suggest a similar setting or argument."""
     for name in set(names).difference(Settings.__struct_fields__):
-        if name == "workers":
-            raise RNNScratchError("`workers` is not an argument.", START_WORKERS)
-        suggestion = closest(name, {*Settings.__struct_fields__, *arguments} - {"settings"})
-        hint = f"Did you mean `{suggestion}`?" if suggestion else "See rnn_scratch.Settings."
+        known_names = {*Settings.__struct_fields__, *arguments} - {"settings"}
+        similar = difflib.get_close_matches(name, known_names, 1)
+        hint = f"Did you mean `{similar[0]}`?" if similar else "See rnn_scratch.Settings."
+        hint = START_WORKERS if name == "workers" else hint
         raise RNNScratchError(f"Unknown argument `{name}`.", hint)
 
 
-# The hint for the removed argument `workers` and the option `--workers`.
+# The hint for an argument `workers` or an option `--workers`.
 START_WORKERS = "To train with 4 workers, start the program with `mpiexec -n 4`."
 
 

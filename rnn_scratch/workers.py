@@ -3,15 +3,15 @@
 Every worker is a process that runs the same command. A worker computes the gradients of its rows
 of each minibatch. All workers exchange these gradients through host memory, add them in rank order,
 and apply the same update, so parameters stay identical. Worker 0 alone writes the run and prints.
-
-mpi4py is optional, and is imported only if a launcher has started the process.
 """
 
 import atexit
+import hashlib
 import os
 import platform
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,6 @@ LAUNCHERS = {
     "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
     "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
 }
-PACKAGES = ("rnn_scratch", "rnn_scratch.backends")  # code that all workers must share
 MAX_PAUSE_SECONDS = 1e-3  # between two tests whether the other workers have responded
 Gradients = tuple[Tensor, Params, State]  # mean loss, gradients and next state
 _group: "WorkerGroup | None" = None  # set by `connect`
@@ -43,42 +42,39 @@ def launched() -> tuple[int, int]:
 
 def is_silent() -> bool:
     """Return whether this process should print no error, because worker 0 prints it."""
-    _, rank = launched()
-    return rank > 0 and (_group is None or not _group.is_running)
+    return launched()[1] > 0 and (_group is None or not _group.is_running)
 
 
 def connect(arguments: Mapping[str, object]) -> "WorkerGroup | None":
     """Return the group of all workers, or None if no launcher has started several processes.
 
-    Raises RNNScratchError if MPI does not connect the workers, or if their code or the `arguments`
-    of their commands differ.
+    Raises RNNScratchError if MPI does not connect the workers, or if their source code or the
+    `arguments` of their commands differ.
     """
     global _group
     size, _ = launched()
     if size == 1:
         return None
     try:
-        from mpi4py import MPI
+        from mpi4py import MPI  # optional
     except (ImportError, RuntimeError) as error:  # RuntimeError: MPI is missing
-        problem, _, _ = f"Several workers need mpi4py and MPI: {error}".partition("\n")
+        problem = f"Several workers need mpi4py and MPI: {str(error).splitlines()[0]}"
         raise RNNScratchError(problem, registry.how_to_install("workers")) from error
-    if MPI.COMM_WORLD.size != size:
-        raise RNNScratchError(
-            f"The launcher started {size} processes, of which MPI connects {MPI.COMM_WORLD.size}.",
-            "Use the `mpiexec` of mpi4py's MPI, `srun --mpi=pmi2` or `srun --mpi=pmix`.",
-        )
-    _group = WorkerGroup(MPI.COMM_WORLD)
-    values = {"Python": platform.python_version(), "NumPy": np.__version__}
-    values |= {name: registry.source_version(name) for name in PACKAGES}
-    values |= {name: str(arguments[name]) for name in sorted({*arguments} - {"run", "report"})}
+    world = MPI.COMM_WORLD
+    if world.size != size:
+        problem = f"The launcher started {size} processes, of which MPI connects {world.size}."
+        hint = "Use the `mpiexec` of mpi4py's MPI, `srun --mpi=pmi2` or `srun --mpi=pmix`."
+        raise RNNScratchError(problem, hint)
+    _group = WorkerGroup(world)
+    values = {name: str(arguments[name]) for name in sorted({*arguments} - {"run", "report"})}
+    source = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))
+    values["source code"] = hashlib.sha256(source).hexdigest()
     answers = _group.gather(values)
     names = [name for name in values if len({answer.get(name) for answer in answers}) > 1]
     if names:
         _group.is_running = False  # all workers raise this error
-        raise RNNScratchError(
-            f"The workers differ in: {', '.join(names)}.",
-            "Start all workers with the same command, code and versions.",
-        )
+        hint = "Start all workers with the same command and the same code."
+        raise RNNScratchError(f"The workers differ in: {', '.join(names)}.", hint)
     return _group
 
 
@@ -120,10 +116,8 @@ class WorkerGroup:
         request.complete = completions[0]
         self.is_running = request.number is None and len(set(digests)) == 1
         if len(set(digests)) > 1:
-            raise RNNScratchError(
-                f"The workers' parameters differ: their digests are {', '.join(digests)}.",
-                "Use identical machines, or exact mode (`exact`).",
-            )
+            problem = f"The workers' parameters differ: their digests are {', '.join(digests)}."
+            raise RNNScratchError(problem, "Use identical machines, or exact mode (`exact`).")
         return int(sizes[0])
 
     def distribute(self, backend: Backend, compute_gradients: Callable) -> Callable:
@@ -148,8 +142,7 @@ class WorkerGroup:
             ends, results = np.cumsum([value.size for value in values]), []
             for index, columns in enumerate(np.split(gathered, ends[:-1], axis=1)):
                 copies = columns.reshape(self.size, *values[index].shape)  # in rank order
-                is_state = index > len(grads)
-                result = np.concatenate(copies) if is_state else sum(copies) / self.size
+                result = sum(copies) / self.size if index <= len(grads) else np.concatenate(copies)
                 results.append(tensor(result, model.options.device))
             mean_loss, *tensors = results
             return mean_loss, dict(zip(grads, tensors)), tuple(tensors[len(grads) :])

@@ -7,13 +7,11 @@ Flax recommends ``nnx`` for new programs and keeps the older ``linen`` for exist
 from functools import partial
 
 import jax
-import numpy as np
 
 from rnn_scratch.contract import Model, RNNScratchError
-from rnn_scratch.parameters import add_layer_suffix, split_by_layer
+from rnn_scratch.parameters import add_layer_suffix, join_gates, split_by_layer, split_gates
 
-from . import scratch
-from .machine import array
+from . import machine, scratch
 
 # For each cell: class, arguments, order of the gates, and the sublayer with the bias.
 LAYERS = {
@@ -22,6 +20,12 @@ LAYERS = {
     "lstm": ("OptimizedLSTMCell", {}, "ifco", "dense_h"),
     "rnn-relu": ("SimpleCell", {"activation_fn": jax.nn.relu}, "h", "dense_i"),
 }
+
+
+def params(arrays, options):
+    """Create the parameters as in ``scratch``, but in the layers' layout."""
+    _, _, gates, _ = LAYERS[options.cell]
+    return scratch.params(join_gates(arrays, options, gates), options)
 
 
 def build(arrays, options):
@@ -56,16 +60,13 @@ def build(arrays, options):
             **common,
         )
         layers[f"recurrent_{index}"] = nnx.RNN(cell, time_major=True, return_carry=True, rngs=False)
-        # One parameter holds the weights of all gates, under a key such as "W_xr W_xz W_xh".
+        # One parameter (..., G*H) holds the weights of all G gates.
         locations = {"W_x": ("dense_i", "kernel"), "W_h": ("dense_h", "kernel")}
-        for prefix, location in {**locations, "b_": (bias_layer, "bias")}.items():
-            names = add_layer_suffix({prefix + gate: None for gate in gates}, index)
-            paths[" ".join(names)] = f"recurrent_{index}", "cell", *location
+        for name, location in {**locations, "b": (bias_layer, "bias")}.items():
+            path = f"recurrent_{index}", "cell", *location
+            paths |= add_layer_suffix({name: path}, index)
     paths |= {"W_hq": ("output", "kernel"), "b_q": ("output", "bias")}
-    values = {
-        names: np.concatenate([arrays[name] for name in names.split()], axis=-1) for names in paths
-    }
-    params = scratch.params(values, options)
+    tensors = params(arrays, options)
     # A Flax layer is an object that holds its parameters. Split it into a graph definition and
     # parameters, so that a pure function can merge the definition with any parameters.
     definition, _ = nnx.split(layers)
@@ -87,12 +88,14 @@ def build(arrays, options):
             next_state += last_carry[::-1] if is_pair else (last_carry,)
         return layers.output(outputs.reshape(-1, H)), next_state
 
-    def forward(tokens, state, masks=None, params=params):
+    def forward(tokens, state, masks=None, params=tensors):
         return apply(params, tokens, state, masks)
 
+    def to_arrays(params):
+        return split_gates(machine.to_arrays(params), options, gates)
+
     state = partial(scratch.state, options=options)
-    to_arrays = partial(_to_arrays, order=list(arrays))
-    return Model(params, options, forward, state, to_arrays, scratch.train_minibatch)
+    return Model(tensors, options, forward, state, to_arrays, scratch.train_minibatch)
 
 
 def check_supported(options):
@@ -110,16 +113,9 @@ def check_supported(options):
 
 def _nested(params, paths):
     tree = {}
-    for names, (*branches, leaf) in paths.items():
+    for name, (*branches, leaf) in paths.items():
         branch = tree
-        for name in branches:
-            branch = branch.setdefault(name, {})
-        branch[leaf] = params[names]
+        for key in branches:
+            branch = branch.setdefault(key, {})
+        branch[leaf] = params[name]
     return tree
-
-
-def _to_arrays(params, order):
-    arrays = {}
-    for names, param in params.items():
-        arrays.update(zip(names.split(), np.split(array(param), len(names.split()), axis=-1)))
-    return {name: arrays[name].copy() for name in order}

@@ -2,14 +2,13 @@
 
 from functools import partial
 
-import numpy
 from mxnet import gluon, np, npx
 
 from rnn_scratch.contract import Model, RNNScratchError
-from rnn_scratch.parameters import add_layer_suffix, split_by_layer
+from rnn_scratch.parameters import add_layer_suffix, join_gates, split_by_layer, split_gates
 
-from . import scratch
-from .machine import array, context, tensor
+from . import machine, scratch
+from .machine import context
 
 # For each cell: the layer, and the order of the layer's gates.
 LAYERS = {
@@ -18,6 +17,17 @@ LAYERS = {
     "lstm": (gluon.rnn.LSTM, "ifco"),
     "rnn-relu": (partial(gluon.rnn.RNN, activation="relu"), "h"),
 }
+
+
+def params(arrays, options):
+    """Create the parameters as in ``scratch``, but in the layers' layout."""
+    _, gates = LAYERS[options.cell]
+    return scratch.params(transposed(join_gates(arrays, options, gates)), options)
+
+
+def transposed(joined):
+    """Transpose the weights of the layers; the embedding has the contract's layout."""
+    return {name: array if name == "W_e" else array.T for name, array in joined.items()}
 
 
 def build(arrays, options):
@@ -37,20 +47,18 @@ def build(arrays, options):
     weights = {"W_e": embedding.weight} if embedding else {}
     for layer_index in range(options.num_layers):
         stack, index_in_stack = stacks[layer_index // height], layer_index % height
-        # One parameter holds the weights of all gates, under a key such as "W_xr W_xz W_xh".
-        for prefix, kind in (("W_x", "i2h_weight"), ("W_h", "h2h_weight"), ("b_", "i2h_bias")):
-            names = add_layer_suffix({prefix + gate: None for gate in gates}, layer_index)
-            weights[" ".join(names)] = getattr(stack, f"l{index_in_stack}_{kind}")  # (gates*H, ...)
+        # One parameter (G*H, ...) holds the weights of all G gates.
+        for name, kind in (("W_x", "i2h_weight"), ("W_h", "h2h_weight"), ("b", "i2h_bias")):
+            weight = getattr(stack, f"l{index_in_stack}_{kind}")
+            weights |= add_layer_suffix({name: weight}, layer_index)
         # The layer has a second bias, which our cells lack: keep it zero and don't train it.
         getattr(stack, f"l{index_in_stack}_h2h_bias").grad_req = "null"
     weights |= {"W_hq": output.weight, "b_q": output.bias}
     for block in filter(None, (embedding, *stacks, output)):
         block.initialize("zeros", ctx=context(options.device))
-    for names, weight in weights.items():
-        values = numpy.concatenate([arrays[name] for name in names.split()], axis=-1)
-        values = _transpose(names, values).astype(options.dtype)
-        weight.set_data(tensor(values, options.device))
-    params = {names: weight.data() for names, weight in weights.items()}
+    for name, values in params(arrays, options).items():
+        weights[name].set_data(values)
+    tensors = {name: weight.data() for name, weight in weights.items()}
 
     def forward(tokens, state, masks=None):
         embed = embedding or (lambda tokens: npx.one_hot(tokens, V, dtype=options.dtype))
@@ -65,9 +73,11 @@ def build(arrays, options):
             next_state += tuple(values[layer] for layer in range(height) for values in next_states)
         return output(outputs.reshape(-1, outputs.shape[2])), next_state
 
+    def to_arrays(params):
+        return split_gates(transposed(machine.to_arrays(params)), options, gates)
+
     state = partial(scratch.state, options=options)
-    to_arrays = partial(_to_arrays, order=list(arrays))
-    return Model(params, options, forward, state, to_arrays, scratch.train_minibatch)
+    return Model(tensors, options, forward, state, to_arrays, scratch.train_minibatch)
 
 
 def check_supported(options):
@@ -88,15 +98,3 @@ def check_supported(options):
             "MXNet's recurrent layer, gluon.rnn.RNN, computes relu on the CPU in float32, even "
             "with --dtype float64.\nUse --dtype float32 or --model scratch."
         )
-
-
-def _to_arrays(params, order):
-    arrays = {}
-    for names, param in params.items():
-        values = _transpose(names, array(param))
-        arrays.update(zip(names.split(), numpy.split(values, len(names.split()), axis=-1)))
-    return {name: arrays[name].copy() for name in order}
-
-
-def _transpose(names, values):
-    return values if names == "W_e" else values.T  # the layers store transposed weights

@@ -6,14 +6,13 @@
 import os
 from functools import partial
 
-import numpy as np
 import tensorflow as tf
 
 from rnn_scratch.contract import Model, RNNScratchError
-from rnn_scratch.parameters import add_layer_suffix, split_by_layer
+from rnn_scratch.parameters import add_layer_suffix, join_gates, split_by_layer, split_gates
 
-from . import scratch
-from .machine import array, device_scope
+from . import machine, scratch
+from .machine import device_scope
 
 # For each cell: the layer class, the layer's arguments, and the order of the layer's gates.
 LAYERS = {
@@ -23,6 +22,12 @@ LAYERS = {
     "lstm": ("LSTM", {}, "ifco"),
     "rnn-relu": ("SimpleRNN", {"activation": "relu"}, "h"),
 }
+
+
+def params(arrays, options):
+    """Create the parameters as in ``scratch``, but in the layers' layout."""
+    _, _, gates = LAYERS[options.cell]
+    return scratch.params(join_gates(arrays, options, gates), options)
 
 
 def build(arrays, options):
@@ -49,12 +54,12 @@ def build(arrays, options):
         for _ in range(options.num_layers)
     ]
     output = keras.layers.Dense(V, **common)
-    embedding, biases, params = None, [], {}
+    embedding, biases, tensors = None, [], {}
     with device_scope(options.device):
         if "W_e" in arrays:
             embedding = keras.layers.Embedding(V, N, "zeros", dtype=options.dtype)
             embedding.build((None, None))
-            params["W_e"] = embedding.embeddings.value
+            tensors["W_e"] = embedding.embeddings.value
         for index, layer in enumerate(layers):
             if options.device == "cpu":
                 layer.use_cudnn = False  # otherwise, GRU and LSTM would use a GPU if available
@@ -67,17 +72,13 @@ def build(arrays, options):
             if len(bias.shape) == 2:
                 bias = tf.Variable(bias[0])
                 biases.append((cell.bias, bias))
-            # One parameter holds the weights of all gates, under a key such as "W_xz W_xr W_xh".
-            variables = {"W_x": cell.kernel, "W_h": cell.recurrent_kernel}
-            tensors = {prefix: variable.value for prefix, variable in variables.items()}
-            for prefix, param in {**tensors, "b_": bias}.items():  # (..., gates*H)
-                names = add_layer_suffix({prefix + gate: None for gate in gates}, index)
-                params[" ".join(names)] = param
+            # One parameter (..., G*H) holds the weights of all G gates.
+            weights = {"W_x": cell.kernel.value, "W_h": cell.recurrent_kernel.value}
+            tensors |= add_layer_suffix({**weights, "b": bias}, index)
         output.build((None, H))
-    params |= {"W_hq": output.kernel.value, "b_q": output.bias.value}
-    for names, param in params.items():
-        values = np.concatenate([arrays[name] for name in names.split()], axis=-1)
-        param.assign(values.astype(options.dtype))
+    tensors |= {"W_hq": output.kernel.value, "b_q": output.bias.value}
+    for name, values in params(arrays, options).items():
+        tensors[name].assign(values)
 
     @device_scope(options.device)
     @tf.function
@@ -94,9 +95,11 @@ def build(arrays, options):
         outputs = tf.reshape(tf.transpose(outputs, (1, 0, 2)), (-1, outputs.shape[2]))  # (T*B, H)
         return output(outputs), next_state
 
+    def to_arrays(params):
+        return split_gates(machine.to_arrays(params), options, gates)
+
     state = partial(scratch.state, options=options)
-    to_arrays = partial(_to_arrays, order=list(arrays))
-    return Model(params, options, forward, state, to_arrays, scratch.train_minibatch)
+    return Model(tensors, options, forward, state, to_arrays, scratch.train_minibatch)
 
 
 def check_supported(options):
@@ -105,10 +108,3 @@ def check_supported(options):
         raise RNNScratchError(
             f"Keras has no layer for the cell {options.cell}.\nUse --model scratch."
         )
-
-
-def _to_arrays(params, order):
-    arrays = {}
-    for names, param in params.items():
-        arrays.update(zip(names.split(), np.split(array(param), len(names.split()), axis=-1)))
-    return {name: arrays[name].copy() for name in order}

@@ -2,16 +2,14 @@
 
 from functools import partial
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from rnn_scratch.contract import Model, RNNScratchError
-from rnn_scratch.parameters import add_layer_suffix, split_by_layer
+from rnn_scratch.parameters import add_layer_suffix, join_gates, split_by_layer, split_gates
 
-from . import scratch
-from .machine import array
+from . import machine, scratch
 
 # For each cell: the layer, and the order of the layer's gates.
 LAYERS = {
@@ -20,6 +18,17 @@ LAYERS = {
     "lstm": (nn.LSTM, "ifco"),
     "rnn-relu": (partial(nn.RNN, nonlinearity="relu"), "h"),
 }
+
+
+def params(arrays, options):
+    """Create the parameters as in ``scratch``, but in the layers' layout."""
+    _, gates = LAYERS[options.cell]
+    return scratch.params(transposed(join_gates(arrays, options, gates)), options)
+
+
+def transposed(joined):
+    """Transpose the weights of the layers; the embedding has the contract's layout."""
+    return {name: array if name == "W_e" else array.T for name, array in joined.items()}
 
 
 def build(arrays, options):
@@ -35,20 +44,19 @@ def build(arrays, options):
     sizes = [N, *[H] * (options.num_layers // height - 1)]
     stacks = [layer(size, H, height, **factory_kwargs) for size in sizes]
     output = nn.Linear(H, V, **factory_kwargs)
-    params = {"W_e": embedding.weight} if embedding else {}
+    tensors = {"W_e": embedding.weight} if embedding else {}
     for layer_index in range(options.num_layers):
         stack, index_in_stack = stacks[layer_index // height], layer_index % height
-        # One parameter holds the weights of all gates, under a key such as "W_xr W_xz W_xh".
-        for prefix, kind in (("W_x", "weight_ih"), ("W_h", "weight_hh"), ("b_", "bias_ih")):
-            names = add_layer_suffix({prefix + gate: None for gate in gates}, layer_index)
-            params[" ".join(names)] = getattr(stack, f"{kind}_l{index_in_stack}")  # (gates*H, ...)
+        # One parameter (G*H, ...) holds the weights of all G gates.
+        for name, kind in (("W_x", "weight_ih"), ("W_h", "weight_hh"), ("b", "bias_ih")):
+            param = getattr(stack, f"{kind}_l{index_in_stack}")
+            tensors |= add_layer_suffix({name: param}, layer_index)
         # The layer has a second bias, which our cells lack: keep it zero and don't train it.
         nn.init.zeros_(getattr(stack, f"bias_hh_l{index_in_stack}")).requires_grad_(False)
-    params |= {"W_hq": output.weight, "b_q": output.bias}
+    tensors |= {"W_hq": output.weight, "b_q": output.bias}
     with torch.no_grad():
-        for names, param in params.items():
-            values = np.concatenate([arrays[name] for name in names.split()], axis=-1)
-            param.copy_(torch.tensor(_transpose(names, values)))
+        for name, values in params(arrays, options).items():
+            tensors[name].copy_(values)
 
     def forward(tokens, state, masks=None):
         embed = embedding or (lambda tokens: F.one_hot(tokens, V).to(factory_kwargs["dtype"]))
@@ -66,9 +74,11 @@ def build(arrays, options):
                 next_state += layer_state
         return output(outputs.flatten(0, 1)), next_state
 
+    def to_arrays(params):
+        return split_gates(transposed(machine.to_arrays(params)), options, gates)
+
     state = partial(scratch.state, options=options)
-    to_arrays = partial(_to_arrays, order=list(arrays))
-    return Model(params, options, forward, state, to_arrays, scratch.train_minibatch)
+    return Model(tensors, options, forward, state, to_arrays, scratch.train_minibatch)
 
 
 def check_supported(options):
@@ -82,15 +92,3 @@ def check_supported(options):
         raise RNNScratchError(
             f"PyTorch has no layer for the cell {options.cell}.\nUse --model scratch."
         )
-
-
-def _to_arrays(params, order):
-    arrays = {}
-    for names, param in params.items():
-        values = _transpose(names, array(param))
-        arrays.update(zip(names.split(), np.split(values, len(names.split()), axis=-1)))
-    return {name: arrays[name].copy() for name in order}
-
-
-def _transpose(names, values):
-    return values if names == "W_e" else values.T  # the layers store transposed weights

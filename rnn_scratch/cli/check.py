@@ -137,7 +137,6 @@ def check(
     for name in targets:
         registry.find(name)
     names = list(dict.fromkeys(targets)) or registry.list_loadable(screen.print_line)
-    registry.check_device(names, device)
     variants = list(dict.fromkeys(models)) or (VARIANTS[:1] if exact else VARIANTS)
     groups = [[Runtime(name, model, device) for model in variants] for name in names]
     if exact:

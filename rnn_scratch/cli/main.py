@@ -13,7 +13,7 @@ import click
 
 from .. import workers
 from ..errors import RNNScratchError
-from ..settings import START_WORKERS, SYNONYMS, closest, option_name
+from ..settings import START_WORKERS
 from ..system import signals
 from .options import name_flags
 from .screen import Screen
@@ -46,12 +46,10 @@ class Commands(click.Group):
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return the command with this name, or suggest another command."""
+        """Import and return the command with this name, or None for an unknown name."""
         if cmd_name == "resume":
             ctx.fail("No such command 'resume'. Did you mean `train --resume RUN`?")
         if cmd_name not in COMMANDS:
-            if suggestion := closest(cmd_name, COMMANDS):
-                ctx.fail(f"No such command {cmd_name!r}. Did you mean {suggestion!r}?")
             return None
         module = importlib.import_module(f".{COMMANDS[cmd_name]}", __package__)
         command: click.Command = getattr(module, cmd_name)
@@ -80,12 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cli.main(arguments, prog_name="rnn-scratch", standalone_mode=False)
         sys.stdout.flush()  # a full disk is reported here, not by Python at exit
     except click.ClickException as error:
-        name = getattr(error, "option_name", "").strip("-").replace("-", "_")
-        if name == "workers":
+        if getattr(error, "option_name", "") == "--workers":
             problem = f"{error.message} {START_WORKERS}"
-            error = click.UsageError(problem, getattr(error, "ctx", None))
-        if name in SYNONYMS:  # an unknown option that exists in other libraries
-            problem = f"{error.message} Did you mean '{option_name(SYNONYMS[name])}'?"
             error = click.UsageError(problem, getattr(error, "ctx", None))
         message = io.StringIO()
         error.show(message)
