@@ -14,8 +14,6 @@ Classes and constants:
     RNNScratchError: An error for the user, with a problem and a hint.
     Report: Base class for receivers of training events.
     Started, Progress, Epoch, Message, Ended: Training events.
-
-A framework is imported when its backend is first used, and a public name when it is first accessed.
 """
 
 TYPE_CHECKING = False  # Importing `typing` here would delay the handling of Ctrl-C.
@@ -46,8 +44,7 @@ def __getattr__(name: str) -> "Any":
         from .runs import presets
         from .training import events
 
-        modules = api, events, presets
-        return next(vars(module)[name] for module in modules if name in vars(module))
+        return {**vars(events), **vars(presets), **vars(api)}[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -20,14 +20,12 @@ from .runs.progress import LineReport
 from .runs.run import Run, resolve_run
 from .runs.sessions import SessionSpec, resumed_settings
 from .settings import (
-    Epochs,
     Flag,
     NonNegativeInt,
+    PositiveInt,
     Settings,
     Threads,
-    Updates,
     Variant,
-    require_settings,
     validate_arguments,
 )
 from .system import files
@@ -35,6 +33,8 @@ from .text import books, dataset
 from .training.events import Report
 from .training.runtime import Runtime
 from .workers import WorkerGroup, connect
+
+RUNTIME = ("model", "device", "threads", "eager")  # arguments that are fields of `Runtime`
 
 
 def train(
@@ -47,7 +47,7 @@ def train(
     threads: Threads | None = None,
     eager: Flag = False,
     patience: NonNegativeInt = 0,
-    num_updates: Updates | None = None,
+    num_updates: PositiveInt | None = None,
     run: str | Path | None = None,
     report: Report | Callable[[str], object] | None = None,
     **settings: Any,
@@ -60,9 +60,9 @@ def train(
 
     Args:
         backend: Name of the backend. Default: torch, or numpy if PyTorch is not installed.
-        corpus: Name of a text: time-machine, war-of-the-worlds, tiny-shakespeare (its 65 characters
-            need `normalize` none) or tide-clock (built in). Default: time-machine, or tide-clock if
-            the book is unavailable.
+        corpus: Name of a text: time-machine, war-of-the-worlds, tiny-shakespeare (use with
+            `normalize` none) or tide-clock (built in). Default: time-machine, or tide-clock if the
+            book is unavailable.
         text: Text file (UTF-8) to use instead of `corpus`.
         model: Model variant: the plain implementation, the same model optimized by hand, or the
             framework's built-in layers.
@@ -76,10 +76,9 @@ def train(
         run: Folder to create. Default: a new dated folder under runs/.
         report: Function that is called with each line of progress, or a `Report` that receives
             every event. Default: a live plot in a notebook, printed lines in an interactive
-            session, nothing in a program.
-        **settings: Fields of `Settings`, such as ``num_hiddens=256``. ``**PRESETS["minute"]``
-            passes the arguments of a preset. If you override a preset's `optimizer`, override its
-            `lr`, too.
+            session, no output in a program.
+        **settings: Fields of `Settings`, such as ``num_hiddens=256``, or the arguments of a preset:
+            ``**PRESETS["minute"]``. If you override a preset's `optimizer`, override its `lr`, too.
 
     Returns:
         The finished run, or None in workers other than worker 0 (see `workers`).
@@ -89,44 +88,39 @@ def train(
             run folder exists, or training diverges.
     """
     arguments = validate_arguments(train, locals())
-    require_settings(settings, arguments)
     if (group := connect(arguments)) is not None and group.rank > 0:
         sessions.follow(group)
         return None
     reporter = _reporter(report)
-    if backend is None:
-        backend = registry.default(reporter.log)
+    backend = registry.default(reporter.log) if backend is None else backend
     registry.find(backend)  # report an unknown name before downloading a text
     requested = Settings(**settings)
     source = books.find(corpus, text, reporter.log)
-    runtime = {name: arguments[name] for name in ("model", "device", "threads", "eager")}
-    requested = dataset.adapt_normalization(
-        requested, source, "normalize" in settings, reporter.log
-    )
-    if num_updates is not None and "num_epochs" in settings:
-        raise RNNScratchError(
-            "`num_updates` and `num_epochs` cannot be used together.", "Choose one."
-        )
+    is_explicit = "normalize" in settings
+    requested = dataset.adapt_normalization(requested, source, is_explicit, reporter.log)
     if num_updates is not None:
+        if "num_epochs" in settings:
+            problem = "`num_updates` and `num_epochs` cannot be used together."
+            raise RNNScratchError(problem, "Choose one.")
         num_epochs = presets.num_epochs(arguments["num_updates"], source, requested)
         requested = replace(requested, num_epochs=num_epochs)
     spec = SessionSpec(
         settings=requested,
         text=source,
-        runtime=Runtime(backend, **runtime),
+        runtime=Runtime(backend, **{name: arguments[name] for name in RUNTIME}),
         folder=None if run is None else str(files.user_path(run)),
         patience=arguments["patience"],
     )
-    if spec.settings.exact:
+    if requested.exact:
         with contextlib.suppress(RNNScratchError):  # training raises the error again
-            for sentence in growth.digest_warnings(spec.settings, spec.text):
-                reporter.log(sentence)
+            for warning in growth.digest_warnings(requested, source):
+                reporter.log(warning)
     return _run_with_report(spec, group, reporter)
 
 
 def resume(
     run: Run | str | Path,
-    num_epochs: Epochs,
+    num_epochs: PositiveInt,
     *,
     corpus: str | None = None,
     text: str | Path | None = None,
@@ -141,19 +135,22 @@ def resume(
 ) -> Run | None:
     """Resume a run; with the same runtime, results equal an uninterrupted run's, bit for bit.
 
+    For example, to train the latest run until epoch 1000::
+
+        run = rnn_scratch.resume("last", 1000)
+
     Args:
         run: A run, its folder, or its short name, such as "last".
         num_epochs: Total number of epochs, including the epochs already trained.
         corpus: Name of a text, which must be the run's text. Default: the run's text.
         text: File with the run's text, for example if the original file was moved.
-        backend: Name of the backend. Default: the last session's backend. With another backend,
-            only `model` and `patience` default to the last session's values.
-        model: Variant. Default: the last session's variant.
-        device: Device. Default: the last session's device.
-        threads: Number of threads. Default: the last session's number, because it may determine
-            the order of additions.
-        eager: Whether to run functions uncompiled. Default: as in the last session.
-        patience: Number of epochs, as in `train`. Default: the last session's number.
+        backend: Name of the backend. By default, this argument and the following arguments have
+            the last session's values; with another backend, only `model` and `patience` do.
+        model: Variant, as in `train`.
+        device: Device, as in `train`.
+        threads: Number of threads, which may determine the order of additions.
+        eager: Whether to run functions uncompiled.
+        patience: Number of epochs, as in `train`.
         report: Function or `Report`, as in `train`.
         **settings: Settings, which must equal the run's settings.
 
@@ -165,25 +162,23 @@ def resume(
             text has changed, or training diverges.
     """
     arguments = validate_arguments(resume, locals())
-    require_settings(settings, arguments)
     if (group := connect(arguments)) is not None and group.rank > 0:
         sessions.follow(group)
         return None
-    num_epochs, patience = arguments["num_epochs"], arguments["patience"]
+    settings["num_epochs"], patience = arguments["num_epochs"], arguments["patience"]
     reporter = _reporter(report)
     has_text = corpus is not None or text is not None
     new_text = books.find(corpus, text, reporter.log) if has_text else None
-    overrides = {name: arguments[name] for name in ("model", "device", "threads", "eager")}
     folder = resolve_run(run)
     record = run_folder.read(folder)
     session = record.sessions[-1]
-    last_runtime = session.runtime
-    if backend not in (None, last_runtime.backend):
-        last_runtime = Runtime(backend, last_runtime.model)
+    runtime = session.runtime
+    if backend not in (None, runtime.backend):
+        runtime = Runtime(backend, runtime.model)
     spec = SessionSpec(
-        settings=resumed_settings(folder, record, settings | {"num_epochs": num_epochs}),
+        settings=resumed_settings(folder, record, settings),
         text=run_folder.reload_text(folder, record.text, new_text),
-        runtime=last_runtime.override(**overrides),
+        runtime=runtime.override(**{name: arguments[name] for name in RUNTIME}),
         folder=str(folder),
         resumes=True,
         patience=session.patience if patience is None else patience,
@@ -208,9 +203,9 @@ def _run_with_report(spec: SessionSpec, group: WorkerGroup | None, report: Repor
                 event = next(events)
     except StopIteration as end:
         run: Run = end.value
-    if run.record.settings.exact:
-        for sentence in growth.digest_warnings(run.record.settings, spec.text, run.arrays):
-            report.log(sentence)
+    if spec.settings.exact:
+        for warning in growth.digest_warnings(spec.settings, spec.text, run.arrays):
+            report.log(warning)
     return run
 
 

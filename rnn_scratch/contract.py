@@ -1,7 +1,7 @@
 """The contract that a backend implements: types and function signatures.
 
-The functions below are the specification: each has a docstring but no body. A backend is a package,
-registered under the entry-point group ``rnn_scratch.backends``, with these modules:
+The docstrings of the functions below are the specification. A backend is a package, registered
+under the entry-point group ``rnn_scratch.backends``, with these modules:
 
 ``scratch``  a one-layer network and its training, from `params` to `build`: *Build it*
 ``cells``    further cells for the CELLS table in ``scratch``: *Gates*
@@ -12,9 +12,10 @@ registered under the entry-point group ``rnn_scratch.backends``, with these modu
 ``machine``  devices, threads, array conversion and compilation, from `devices` to `jit_update`
 
 Italics give the title of each module's lesson. A backend needs ``scratch`` and three functions of
-``machine``: `devices`, `tensor` and `array`. Everything else is optional. If the scratch model
-computes its gradients with a function `backward`, ``deep`` also has `deep_backward`, with the same
-arguments. `rnn-scratch check` compares a backend with this specification.
+``machine``: `devices`, `tensor` and `array`. Everything else is optional; the functions below that
+have a body are defaults. If the scratch model computes its gradients with a function `backward`,
+``deep`` also has `deep_backward`, with the same arguments. `rnn-scratch check` compares a backend
+with this specification.
 
 To read a backend, start with `step` in ``scratch``. Sizes: B batch, T time steps, V vocabulary,
 L layers, H hidden units per layer, N learnable embedding. Tokens are integers from 0 to V-1.
@@ -57,15 +58,10 @@ VERBOSE = "RNN_SCRATCH_VERBOSE"  # environment variable: if set, show the framew
 
 
 class Cell(NamedTuple):
-    """The declaration of a cell; its equations are in ``scratch`` or ``cells``.
+    """The declaration of a cell; its equations are in ``scratch`` or ``cells``."""
 
-    Attributes:
-        gates: Names of the gates; gate g has the parameters W_xg, W_hg and b_g.
-        num_states: Number of tensors (B, H) in the state; the first tensor is the output.
-    """
-
-    gates: tuple[str, ...]
-    num_states: int = 1
+    gates: tuple[str, ...]  #: names of the gates; gate g has the parameters W_xg, W_hg and b_g
+    num_states: int = 1  #: number of tensors (B, H) in the state; the first tensor is the output
 
 
 CELLS = {
@@ -78,27 +74,16 @@ CELLS = {
 
 
 class Options(NamedTuple):
-    """The configuration of a model, which determines its equations and its parameters' shapes.
+    """The configuration of a model, which determines its equations and its parameters' shapes."""
 
-    Attributes:
-        vocab_size: Number of tokens, V.
-        num_hiddens: Number of hidden units, H.
-        cell: Name in CELLS.
-        embedding: Size of the learnable embedding, N; 0 for one-hot vectors.
-        num_layers: Number of stacked layers, L.
-        dropout: Probability of setting an element of a layer's output to zero in training.
-        dtype: "float32" or "float64".
-        device: Name of the device.
-    """
-
-    vocab_size: int
-    num_hiddens: int
-    cell: str = "rnn"
-    embedding: int = 0
-    num_layers: int = 1
-    dropout: float = 0.0
-    dtype: str = "float32"
-    device: str = "cpu"
+    vocab_size: int  #: number of tokens, V
+    num_hiddens: int  #: number of hidden units, H
+    cell: str = "rnn"  #: name in CELLS
+    embedding: int = 0  #: size of the learnable embedding, N; 0 for one-hot vectors
+    num_layers: int = 1  #: number of stacked layers, L
+    dropout: float = 0.0  #: probability of setting an output of a layer to zero in training
+    dtype: str = "float32"  #: "float32" or "float64"
+    device: str = "cpu"  #: name of the device
 
     @property
     def gates(self) -> tuple[str, ...]:
@@ -133,19 +118,12 @@ class Options(NamedTuple):
 
 
 class Optimizer(NamedTuple):
-    """The declaration of an optimizer; its equations are in ``scratch`` or ``deep``.
+    """The declaration of an optimizer; its equations are in ``scratch`` or ``deep``."""
 
-    Attributes:
-        lr: Default learning rate.
-        slots: Names of the slots in the optimizer's state; a slot has one tensor per parameter.
-        bias_correction: Whether the optimizer uses `c_m` and `c_v` of `Update`.
-        weight_decay: Whether the optimizer supports weight decay.
-    """
-
-    lr: float
-    slots: tuple[str, ...] = ()
-    bias_correction: bool = False
-    weight_decay: bool = True
+    lr: float  #: default learning rate
+    slots: tuple[str, ...] = ()  #: names of its slots; a slot has one tensor per parameter
+    bias_correction: bool = False  #: whether the optimizer uses `c_m` and `c_v` of `Update`
+    weight_decay: bool = True  #: whether the optimizer supports weight decay
 
 
 OPTIMIZERS = {  # the first optimizer is the default
@@ -156,30 +134,17 @@ OPTIMIZERS = {  # the first optimizer is the default
 
 
 class Update(NamedTuple):
-    """The hyperparameters of one update; lr, c_m and c_v may differ between updates.
+    """The hyperparameters of one update; lr, c_m and c_v may differ between updates."""
 
-    Attributes:
-        lr: Learning rate.
-        theta: Maximum gradient norm; infinity disables clipping.
-        optimizer: Name in the backend's OPTIMIZERS.
-        weight_decay: Decoupled weight decay: an update also subtracts lr * weight_decay * p from
-            each parameter p.
-        beta1: Decay rate of the slot m.
-        beta2: Decay rate of the slot v.
-        epsilon: Adam's ε, added outside the square root.
-        c_m: Bias correction of m: 1 - beta1**t at update t = 1, 2, ...
-        c_v: Bias correction of v: 1 - beta2**t.
-    """
-
-    lr: float = 1.0
-    theta: float = 1.0
-    optimizer: str = "sgd"
-    weight_decay: float = 0.0
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    c_m: float = 1.0
-    c_v: float = 1.0
+    lr: float = 1.0  #: learning rate
+    theta: float = 1.0  #: maximum gradient norm; infinity disables clipping
+    optimizer: str = "sgd"  #: name in the backend's OPTIMIZERS
+    weight_decay: float = 0.0  #: an update also subtracts lr * weight_decay * p from a parameter p
+    beta1: float = 0.9  #: decay rate of the slot m
+    beta2: float = 0.999  #: decay rate of the slot v
+    epsilon: float = 1e-8  #: Adam's ε, added outside the square root
+    c_m: float = 1.0  #: bias correction of m: 1 - beta1**t at update t = 1, 2, ...
+    c_v: float = 1.0  #: bias correction of v: 1 - beta2**t
 
     def split_static(self) -> tuple["Update", dict[str, float]]:
         """Split into constants, which a compiler may embed, and scalars that vary between updates.
@@ -191,17 +156,11 @@ class Update(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A minibatch of arrays or tensors.
+    """A minibatch of arrays or tensors."""
 
-    Attributes:
-        X: Tokens (B, T): an integer array or tensor.
-        Y: Targets (B, T): the tokens that follow the tokens in X.
-        masks: Dropout masks (T, L, B, H) with values 0 or 1 / (1 - dropout); None without dropout.
-    """
-
-    X: Any
-    Y: Any
-    masks: Any = None
+    X: Any  #: tokens (B, T): integers
+    Y: Any  #: targets (B, T): the tokens that follow the tokens in X
+    masks: Any = None  #: dropout masks (T, L, B, H): 0 or 1 / (1 - dropout); None without dropout
 
     @property
     def extras(self) -> dict[str, Any]:
@@ -224,29 +183,23 @@ class Batch(NamedTuple):
 class Model:
     """The parameters of a network, and functions bound to them: the chapter's ``RNNModelScratch``.
 
-    Attributes:
-        params: Parameters by name. An optimizer replaces or modifies the tensors in this dict, and
-            `forward` reads the dict at every call.
-        options: Configuration of the model.
-        forward: Function of tokens, state and, with dropout, masks. If the framework differentiates
-            with respect to function arguments, as JAX does, `forward` also accepts `params`.
-        state: Function of the batch size that returns the initial state.
-        to_arrays: Function that copies parameters, their gradients or a slot to NumPy arrays with
-            the contract's names and shapes, whatever their layout in the model.
-        training_step: Function of a model, a minibatch, a state and an update, such as the
-            `train_minibatch` of ``scratch``. Exact mode and workers replace it.
-        backward: Hand-written backward pass, a function of a minibatch and a state, or None.
-        slots: Optimizer state: a dict like `params` for each slot. `registry.build` creates it.
+    An optimizer replaces or modifies the tensors in `params` and `slots`, and `forward` reads
+    `params` at every call. Exact mode and workers replace `training_step`.
     """
 
-    params: Params
-    options: Options
+    params: Params  #: parameters by name
+    options: Options  #: configuration
+    #: Function of tokens, state and, with dropout, masks. If the framework differentiates with
+    #: respect to function arguments, as JAX does, the function also accepts `params`.
     forward: Callable[..., tuple[Tensor, State]]
-    state: Callable[[int], State]
+    state: Callable[[int], State]  #: function of the batch size that returns the initial state
+    #: Function that copies parameters, gradients or a slot to arrays as in `Options.shapes`.
     to_arrays: Callable[[Params], Arrays]
+    #: Function such as the `train_minibatch` of ``scratch``.
     training_step: Callable[["Model", Batch, State, Update], tuple[Tensor, State]]
+    #: Hand-written backward pass with the results of `gradients`, or None.
     backward: Callable[[Batch, State], tuple[Tensor, Params, State]] | None = None
-    slots: dict[str, Params] = field(default_factory=dict)
+    slots: dict[str, Params] = field(default_factory=dict)  #: optimizer state, by slot
 
     @property
     def train_minibatch(self) -> Callable[[Batch, State, Update], tuple[Tensor, State]]:
@@ -263,10 +216,10 @@ def bind(
     training_step: Callable,
     backward: Callable | None = None,
 ) -> Model:
-    """Return a model, without slots, whose functions are bound to `params` and `options`.
+    """Return a model without slots; bind `params` and `options` to its functions.
 
-    `forward`, `state` and `training_step` are functions of ``scratch``, or have their arguments.
-    `backward` takes a minibatch, a state, params and options, and returns the same as `gradients`.
+    The functions take the arguments of `forward`, `state` and `train_minibatch` of ``scratch``;
+    `backward` is None or a function of a minibatch, a state, params and options.
     """
     forward = partial(forward, params=params, options=options)
     state = partial(state, options=options)
@@ -276,20 +229,12 @@ def bind(
 
 @dataclass(frozen=True)
 class Backend:
-    """A backend: a framework's implementation of this contract.
+    """A backend: a framework's implementation of this contract. Absent modules are None."""
 
-    Attributes:
-        name: Name under which the backend is registered.
-        package: Name of the package that contains the modules.
-        scratch: Module ``scratch``.
-        machine: Functions of the module ``machine``, and defaults for those that it lacks.
-        cells: Module ``cells``, or None; likewise `deep`, `exact`, `fast` and `concise`.
-    """
-
-    name: str
-    package: str
+    name: str  #: name under which the backend is registered
+    package: str  #: name of the package that contains the modules
     scratch: Any
-    machine: Any
+    machine: Any  #: the module's functions, and defaults for functions that it lacks
     cells: Any = None
     deep: Any = None
     exact: Any = None
@@ -306,11 +251,10 @@ class Backend:
 
 
 def params(arrays: Arrays, options: Options) -> Params:
-    """Create trainable tensors of ``options.dtype`` on ``options.device`` from initial values.
+    """Create trainable tensors that share no memory with the arrays.
 
-    The tensors have the names and shapes of `arrays`, and share no memory with them. The modules
-    ``fast`` and ``concise`` also define this function; their tensors may have another layout, such
-    as one matrix for all gates. Slots have the same layout.
+    ``fast`` and ``concise`` also define this function, whose tensors may have another layout than
+    the arrays, such as one matrix for all gates. Slots have the same layout as parameters.
     """
 
 
@@ -331,17 +275,13 @@ def step(x: Tensor, state: State, params: Params, options: Options) -> tuple[Ten
 
 
 def forward(tokens: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
-    """Run all time steps; return time-major logits (T*B, V) and the last state.
-
-    The function is a loop over ``step(encode(...))`` or an equivalent computation.
-    """
+    """Run all time steps; return time-major logits (T*B, V) and the last state."""
 
 
 def loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross-entropy in nats.
+    """Return the mean cross-entropy in nats of time-major logits (T*B, V) and targets (B, T).
 
-    The logits (T*B, V) are time-major. The function transposes the targets, which are integers
-    (B, T), to match the order of the logits.
+    The function transposes the targets, which are integers, to match the order of the logits.
     """
 
 
@@ -374,13 +314,10 @@ def sgd(model: Model, grads: Params, update: Update) -> None:
 def train_minibatch(
     model: Model, batch: Batch, state: State, update: Update
 ) -> tuple[Tensor, State]:
-    """Compute the gradients of a minibatch, clip them, and apply the optimizer.
+    """Update `params` and `slots` of a model: compute gradients, clip them, apply the optimizer.
 
-    The function updates the model's `params` and `slots`. If the framework has a compiler, the
-    function may be compiled as a whole. Call it as ``model.train_minibatch``.
-
-    Returns:
-        The mean loss in nats, a scalar tensor, and the detached state after the minibatch.
+    Return the mean loss in nats, a scalar tensor, and the detached last state. If the framework has
+    a compiler, it may compile this function, which is called as ``model.train_minibatch``.
     """
 
 
@@ -391,15 +328,10 @@ def train_epoch(
     carry: bool,
     state: State | None = None,
 ) -> tuple[list[float], State]:
-    """Train on minibatches of an epoch with ``model.train_minibatch``.
+    """Train on minibatches of an epoch with ``model.train_minibatch``; `updates` may be endless.
 
-    Args:
-        model: Model to train.
-        minibatches: Minibatches of NumPy arrays.
-        updates: Hyperparameters for each minibatch; may be endless.
-        carry: Whether to carry the state from minibatch to minibatch (sequential partitioning)
-            instead of starting every minibatch with zeros (random sampling).
-        state: State before the first minibatch; None for zeros. Ignored unless `carry` is true.
+    If `carry` is true (sequential partitioning), the state is carried from minibatch to minibatch,
+    starting with `state` or zeros. Otherwise (random sampling), every minibatch starts with zeros.
 
     Returns:
         The mean loss of each minibatch in nats, and the last state, from which another call can
@@ -417,20 +349,20 @@ def evaluate(model: Model, minibatches: Iterable[Batch]) -> tuple[float, int]:
 def predict(
     model: Model, prefix: Sequence[int], num_preds: int, choose_token: Callable[[np.ndarray], int]
 ) -> list[int]:
-    """Return the tokens of a prefix and `num_preds` generated tokens.
+    """Read a prefix of at least one token to warm up the state; then generate `num_preds` tokens.
 
-    The prefix has at least one token. The model reads the prefix to warm up the state. Then,
-    `choose_token` chooses each next token from a NumPy array of logits (V,).
+    Return the prefix and the generated tokens, which `choose_token` chooses from a NumPy array of
+    logits (V,).
     """
 
 
 def build(arrays: Arrays, options: Options) -> Model:
-    """Build a model on ``options.device``; ``fast`` and ``concise`` also define this function.
+    """Build a model; ``fast`` and ``concise`` also define this function.
 
     If a built-in layer has a second bias, this bias stays zero and is not trained.
 
     Raises:
-        RNNScratchError: If the framework has no layer for these options.
+        RNNScratchError: If the variant does not support these options.
     """
 
 
@@ -474,10 +406,7 @@ def round_to_grid(values: Tensor, grid: float) -> Tensor:
 
 
 def round_to_float32(values: Tensor) -> Tensor:
-    """Round float64 values to the nearest float32 values; flush magnitudes below 2**-100 to zero.
-
-    The result is float64.
-    """
+    """Round float64 values to float32 precision; flush magnitudes below 2**-100 to zero."""
 
 
 def make_exact(optimizer: Callable[..., None]) -> Callable[..., None]:
@@ -494,12 +423,11 @@ def devices(dtype: str) -> list[str]:
 def set_threads(threads: int | None) -> int:
     """Set the number of threads (None: the framework's default); return the number in use.
 
-    Call this function before the first computation, which may fix the number.
-
     Raises:
-        RNNScratchError: If the framework can no longer change the number, or if this process could
-            deadlock because it was forked after its parent had computed with the framework.
+        RNNScratchError: If the framework fixed the number at its first computation, or if this
+            process may deadlock because its parent had used the framework before it forked.
     """
+    return threads or 1
 
 
 def set_eager(eager: bool) -> None:
@@ -512,12 +440,13 @@ def synchronize(tensors: Sequence[Tensor], device: str) -> None:
 
 def versions() -> dict[str, str]:
     """Return the versions of the framework, under the backend's name, and of its libraries."""
+    return {}
 
 
 def tensor(array: np.ndarray, device: str) -> Tensor:
-    """Convert an array to a tensor of the same dtype on the device; the two may share memory.
+    """Convert an array to a tensor of the same dtype or, for integers, of the default dtype.
 
-    Integers may be converted to a narrower type if this is the framework's default.
+    The array and the tensor may share memory.
     """
 
 
@@ -526,18 +455,17 @@ def array(tensor: Tensor) -> np.ndarray:
 
 
 def jit_update(function: Callable) -> Callable:
-    """Compile a function that updates a model; the default returns the function unchanged.
+    """Compile a function that may replace or modify tensors in a model's `params` and `slots`.
 
-    The arguments of the function are a model, two tuples or dicts of tensors, and an update. The
-    function may replace or modify the tensors in the model's `params` and `slots`.
+    Its arguments are a model, two tuples or dicts of tensors, and an update.
     """
+    return function
 
 
 def _between(first: Callable[..., Any], last: Callable[..., Any]) -> tuple[Callable[..., Any], ...]:
     """Return the functions of this module from `first` to `last`, in source order."""
-    names = list(globals())
-    start, end = names.index(first.__name__), names.index(last.__name__)
-    return tuple(globals()[name] for name in names[start : end + 1])
+    functions = list(globals().values())
+    return tuple(functions[functions.index(first) : functions.index(last) + 1])
 
 
 # The functions of each module, in the order above.
@@ -550,4 +478,4 @@ MODULES = {
     "fast": (params, build),
     "concise": (params, build),
 }
-REQUIRED_MACHINE_FUNCTIONS = ("devices", "tensor", "array")
+MACHINE_DEFAULTS = set_threads, set_eager, synchronize, versions, jit_update

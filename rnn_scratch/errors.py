@@ -1,13 +1,10 @@
-"""Errors for the user, and functions that shorten the text and values quoted in errors."""
+"""Errors for the user, and functions that shorten the values quoted in errors."""
 
 MAX_LENGTH = 4000  # maximum number of characters in a problem or in a hint
 
 
 class RNNScratchError(Exception):
-    """An error for the user: a problem, which quotes the invalid value, and a hint.
-
-    Commands print both parts; a list of failures contains only the problems.
-    """
+    """An error for the user: a problem, which quotes the invalid value, and a hint."""
 
     exit_code = 2  # exit code of the command; 1 in subclasses for valid commands that fail
 

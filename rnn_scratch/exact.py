@@ -2,9 +2,8 @@
 
 Frameworks add the terms of a matrix product in different orders. In float64, an element of a
 gradient therefore differs between frameworks by a rounding error of about 1e-17. In ordinary
-training, this error enters the parameters and, if the loss surface is steep, grows to several
-percent in the first two hundred epochs of the chapter's training. In exact mode, each update rounds
-the parameters to a grid: to multiples of GRID, or of FINE_GRID if the optimizer has slots. Rounding
+training, this error enters the parameters and grows. In exact mode, each update rounds the
+parameters to a grid: to multiples of GRID, or of FINE_GRID if the optimizer has slots. Rounding
 maps two values that differ by 1e-17 to the same multiple, unless a midpoint between two multiples
 separates the values.
 
@@ -12,11 +11,9 @@ The state that is carried to the next minibatch also differs. If the weights are
 is chaotic: each time step amplifies the difference. Therefore, the carried state is rounded to
 multiples of STATE_GRID, so that a difference can grow only within a minibatch.
 
-Exact mode rarely fails: two values that differ by d are rounded to different multiples with
-probability d / GRID. ``notebooks/measure/certificate.py`` measures how close the values of a run
-come to a midpoint. Coarser grids would make failures rarer. With GRID and STATE_GRID, the chapter's
-training is as good as without rounding. With a much coarser GRID and a small learning rate,
-rounding would undo every update.
+Two values that differ by d are rounded to different multiples with probability d / GRID. Coarser
+grids would make such failures of exact mode rarer, but with a much coarser GRID and a small
+learning rate, rounding would undo every update.
 
 Clipped gradients are rounded to the same grid before the optimizer uses them. FINE_GRID is finer,
 because Adam divides a gradient by its magnitude. Slots, learning rate, weight decay, β1, β2 and ε

@@ -9,10 +9,9 @@ from .randomness import generator
 
 
 def initial(options: Options, sigma: float, seed: int, optimizer: str = "sgd") -> Arrays:
-    """Draw initial values (float64): weights distributed as N(0, sigma^2), and zero biases.
+    """Draw initial values (float64): weights distributed as N(0, sigma^2), zero biases and slots.
 
     Values are rounded to float32, because C libraries' logarithms differ in the last bit.
-    After rounding, all machines start with equal values, as exact mode requires.
     """
     rng = generator(seed, "initial")
     return {
@@ -34,9 +33,7 @@ def trained_arrays(model: Model) -> Arrays:
     params = model.to_arrays(model.params)
     arrays = {name: array + 0.0 for name, array in params.items()}  # convert -0.0 to 0.0
     for slot, tensors in model.slots.items():
-        slot_arrays = model.to_arrays(tensors)
-        for name in params:  # in the order of the parameters
-            array = slot_arrays[name]
+        for name, array in model.to_arrays(tensors).items():
             # If gradients stay zero, their moving average decays until it is subnormal. Only some
             # frameworks flush subnormals to zero.
             array[np.abs(array) < np.finfo(array.dtype).tiny] = 0
@@ -58,7 +55,7 @@ def add_layer_suffix(params: Params, layer: int) -> Params:
 
 
 def split_by_layer(state: State, options: Options) -> list[State]:
-    """Split the state of all layers into a list with each layer's state."""
+    """Return a list with the state of each layer."""
     size = len(state) // options.num_layers
     return [state[start : start + size] for start in range(0, len(state), size)]
 
@@ -66,8 +63,7 @@ def split_by_layer(state: State, options: Options) -> list[State]:
 def join_gates(arrays: Arrays, options: Options, gates: Sequence[str] = ()) -> Arrays:
     """Concatenate the arrays of all G gates: W_x (V, G*H), W_h (H, G*H), b (G*H,).
 
-    Names in layers after the first have a numeric suffix, as in the contract. The order of `gates`
-    is the order in the arrays; by default, it is the contract's order.
+    Names in further layers have a suffix. The default order of `gates` is the contract's order.
     """
     joined = {
         joined_name: np.concatenate([arrays[name] for name in names], -1)

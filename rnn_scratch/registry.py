@@ -1,4 +1,4 @@
-"""Find, load and start backends by name, build their models, and explain failures."""
+"""Find and load backends by name, build their models, and explain failures."""
 
 import importlib
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import steps
-from .contract import MODULES, OPTIMIZERS, Arrays, Backend, Model, Options, bind
+from .contract import (
+    MACHINE_DEFAULTS,
+    MODULES,
+    OPTIMIZERS,
+    Arrays,
+    Backend,
+    Model,
+    Options,
+    bind,
+)
 from .errors import NotSupportedError, RNNScratchError, format_value
 from .system import processes
 from .system.terminal import LogLine
@@ -21,30 +30,20 @@ GROUP = "rnn_scratch.backends"
 BUILTIN_BACKENDS = ("numpy", "torch", "tensorflow", "mxnet", "jax")  # listed in this order
 PROBE_TIMEOUT = 120.0  # seconds within which a backend must load
 FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "mxnet": "MXNet", "jax": "JAX"}
-# Defaults for functions that the module ``machine`` of a backend may lack.
-DEFAULTS: dict[str, Any] = {
-    "set_threads": lambda threads: threads or 1,
-    "set_eager": lambda eager: None,
-    "synchronize": lambda tensors, device: None,
-    "versions": lambda: {},
-    "jit_update": lambda function: function,
-}
 
 
 def names() -> list[str]:
     """Return the names of all backends, built-in backends first."""
-    registered = _entry_points()
-    return [name for name in BUILTIN_BACKENDS if name in registered] + sorted(
-        set(registered) - set(BUILTIN_BACKENDS)
-    )
+    registered = _entry_points().keys()
+    builtin_names = [name for name in BUILTIN_BACKENDS if name in registered]
+    return builtin_names + sorted(registered - set(builtin_names))
 
 
 def find(name: str) -> str:
     """Return the name of a backend's module; raise RNNScratchError for an unknown backend."""
     if name not in names():
-        raise RNNScratchError(
-            f"Unknown backend {name!r}.", f"The backends are: {', '.join(names())}."
-        )
+        hint = f"The backends are: {', '.join(names())}."
+        raise RNNScratchError(f"Unknown backend {name!r}.", hint)
     return _entry_points()[name].module
 
 
@@ -52,33 +51,27 @@ def load(name: str) -> Backend:
     """Import the backend with this name, together with its framework.
 
     Raises RNNScratchError if the name is unknown, the framework is missing or fails to start, or
-    the backend lacks a function of the contract. If the backend itself raises an RNNScratchError on
-    import, this error explains how to install the framework, and is not changed.
+    the backend lacks a function of the contract.
     """
     module = find(name)
     try:
         package = importlib.import_module(module)
-    except RNNScratchError:
+    except RNNScratchError:  # the backend's own explanation, such as how to install a framework
         raise
-    except ModuleNotFoundError as error:
-        requirement = f"the Python module {error.name}"
-        hint = f"Install the package that contains it, or see the documentation of {module}."
-        if name in FRAMEWORKS and error.name == name:
-            requirement, hint = FRAMEWORKS[name], how_to_install(name)
-        raise RNNScratchError(
-            f"The {name} backend needs {requirement}, which is not installed.", hint
-        ) from error
     except (Exception, SystemExit) as error:  # frameworks raise all kinds of exceptions
-        raise RNNScratchError(
-            f"The {name} backend failed to load: {type(error).__name__}: {error}"
-        ) from error
+        problem, hint = f"failed to load: {type(error).__name__}: {error}", ""
+        if isinstance(error, ModuleNotFoundError) and error.name == name in FRAMEWORKS:
+            problem = f"needs {FRAMEWORKS[name]}, which is not installed."
+            hint = how_to_install(name)
+        raise RNNScratchError(f"The {name} backend {problem}", hint) from error
     return assemble(name, package)
 
 
 def assemble(name: str, package: Any) -> Backend:
     """Return the backend that a package implements; raise RNNScratchError if it is incomplete."""
     modules = {module: getattr(package, module, None) for module in MODULES}
-    modules["machine"] = SimpleNamespace(**DEFAULTS | vars(modules["machine"] or SimpleNamespace()))
+    defaults = {function.__name__: function for function in MACHINE_DEFAULTS}
+    modules["machine"] = SimpleNamespace(**defaults | getattr(modules["machine"], "__dict__", {}))
     missing_names = [  # names such as "scratch.step"
         f"{module}.{function.__name__}"
         for module, functions in MODULES.items()
@@ -87,10 +80,9 @@ def assemble(name: str, package: Any) -> Backend:
         and not hasattr(modules[module], function.__name__)
     ]
     if missing_names:
-        raise RNNScratchError(
-            f"The {name} backend ({package.__name__}) lacks {', '.join(missing_names)}.",
-            "rnn_scratch.contract specifies the functions of a backend.",
-        )
+        problem = f"The {name} backend ({package.__name__}) lacks {', '.join(missing_names)}."
+        hint = "rnn_scratch.contract specifies the functions of a backend."
+        raise RNNScratchError(problem, hint)
     return Backend(name, package.__name__, **modules)
 
 
@@ -120,11 +112,9 @@ def choose_device(backend: Backend, device: str, dtype: str) -> str:
     if device == "auto":
         return devices[0]
     if device not in devices:
-        raise RNNScratchError(
-            f"The {backend.name} backend cannot use the device {format_value(device)} with {dtype} "
-            "on this machine.",
-            f"Choose another `device`: {', '.join(devices)}.",
-        )
+        problem = f"The {backend.name} backend cannot use the device {format_value(device)}"
+        hint = f"Choose another `device`: {', '.join(devices)}."
+        raise RNNScratchError(f"{problem} with {dtype} on this machine.", hint)
     return device
 
 
@@ -136,20 +126,11 @@ def build(
     optimizer: str = "sgd",
     exact: bool = False,
 ) -> Model:
-    """Build a variant of the model from arrays.
+    """Build a variant of the model from arrays, with slots for an optimizer.
 
-    Args:
-        backend: Backend that computes the model.
-        variant: Variant of the model.
-        arrays: Parameters and, optionally, slots (see `parameters.shapes`), which otherwise start
-            at zero.
-        options: Configuration of the model.
-        optimizer: Optimizer to create slots for.
-        exact: Whether the model trains in exact mode.
-
-    Raises:
-        NotSupportedError: If the backend does not support the variant, the options, the optimizer
-            or exact mode.
+    The arrays are parameters and, optionally, slots (see `parameters.shapes`), which otherwise
+    start at zero. With `exact`, the model trains in exact mode. Raises NotSupportedError if the
+    backend does not support the variant, the options, the optimizer or exact mode.
     """
     _require_support(backend, variant, options, optimizer, exact)
     module = getattr(backend, variant)

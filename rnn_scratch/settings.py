@@ -7,7 +7,7 @@ derived from this declaration.
 
 import difflib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from types import NoneType
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
@@ -20,38 +20,25 @@ from . import exact
 from .contract import CELLS, OPTIMIZERS, VARIANTS, Options, Update
 from .errors import RNNScratchError, format_value
 
-# Limits that are far above the needs of a character model, but well below the sizes at which
-# frameworks crash or hang: with 32,768 units, the recurrent weights alone take 4 GB; TensorFlow
-# compiles every time step of a minibatch; the history has a line per epoch.
-MAX_UNITS, MAX_STEPS, MAX_ROWS, MAX_EPOCHS = 2**15, 2**12, 2**20, 10**6
-MAX_LAYERS = 64
-MAX_THREADS = 1024  # with 100,000 threads, PyTorch and MXNet crash, and TensorFlow hangs
-MAX_CHARACTERS = 10**6  # generating more would take hours
-MAX_SEED = 2**32 - 1  # NumPy's limit
+# Limits far above the needs of a character model, but below the sizes at which frameworks crash or
+# hang: with 32,768 units, the recurrent weights alone take 4 GB; TensorFlow compiles every layer
+# and time step; with 100,000 threads, PyTorch and MXNet crash, and TensorFlow hangs.
+MAX_UNITS, MAX_LAYERS, MAX_STEPS, MAX_THREADS = 2**15, 64, 2**12, 1024
+MAX_SEED = 2**32 - 1  # NumPy's limit; also the limit of all other integers
 LIMITS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}  # symbols in error messages
-
 LEARNING_RATES = ", ".join(f"{rule.lr:g} with {name}" for name, rule in OPTIMIZERS.items())
 
 CellName = Literal[tuple(CELLS)]  # type: ignore[valid-type]
 OptimizerName = Literal[tuple(OPTIMIZERS)]  # type: ignore[valid-type]
 Variant = Annotated[Literal[VARIANTS], Meta()]  # type: ignore[valid-type]
 Flag = Annotated[bool, Meta()]
-Positive = Annotated[float, Meta(gt=0)]
-Probability = Annotated[float, Meta(gt=0, le=1)]
-NonNegativeInt = Annotated[int, Meta(ge=0, le=MAX_SEED)]
-TopK = Annotated[int, Meta(ge=1, le=MAX_SEED)]
-Units = Annotated[int, Meta(ge=1, le=MAX_UNITS)]
-Epochs = Annotated[int, Meta(ge=1, le=MAX_EPOCHS)]
-Threads = Annotated[int, Meta(ge=1, le=MAX_THREADS)]
-Length = Annotated[int, Meta(ge=1, le=MAX_CHARACTERS)]
-Updates = Annotated[int, Meta(ge=1, le=MAX_SEED)]
 Prefix = Annotated[str, Meta()]
 Unknown = Annotated[Literal["error", "skip"], Meta()]
-
-
-def meta(text: str, **limits: Any) -> Meta:
-    """Return a setting's metadata: its description and its limits."""
-    return Meta(description=text, **limits)
+Positive = Annotated[float, Meta(gt=0)]
+Probability = Annotated[float, Meta(gt=0, le=1)]
+PositiveInt = Annotated[int, Meta(ge=1, le=MAX_SEED)]
+NonNegativeInt = Annotated[int, Meta(ge=0, le=MAX_SEED)]
+Threads = Annotated[int, Meta(ge=1, le=MAX_THREADS)]
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,63 +47,54 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     A value of the wrong type or out of bounds raises RNNScratchError. Values may be NumPy scalars.
     """
 
-    batch_size: Annotated[int, meta("Number of rows in a minibatch.", ge=1, le=MAX_ROWS)] = 32
-    num_steps: Annotated[int, meta("Number of time steps per row.", ge=1, le=MAX_STEPS)] = 35
-    num_hiddens: Annotated[Units, meta("Number of hidden units in each layer.")] = 512
-    cell: Annotated[CellName, meta("Recurrent cell.")] = "rnn"
-    embedding: Annotated[int, meta("Embedding size (0: one-hot).", ge=0, le=MAX_UNITS)] = 0
-    num_layers: Annotated[int, meta("Number of recurrent layers.", ge=1, le=MAX_LAYERS)] = 1
-    dropout: Annotated[float, meta("Dropout probability after each layer.", ge=0, le=0.99)] = 0.0
-    num_epochs: Annotated[Epochs, meta("Number of epochs.")] = 500
-    optimizer: Annotated[OptimizerName, meta("Optimizer; sgd is gradient descent.")] = "sgd"
+    batch_size: Annotated[PositiveInt, "Number of rows in a minibatch."] = 32
+    num_steps: Annotated[int, Meta(ge=1, le=MAX_STEPS), "Number of time steps per row."] = 35
+    num_hiddens: Annotated[int, Meta(ge=1, le=MAX_UNITS), "Hidden units in each layer."] = 512
+    cell: Annotated[CellName, "Recurrent cell."] = "rnn"
+    embedding: Annotated[int, Meta(ge=0, le=MAX_UNITS), "Embedding size (0: one-hot)."] = 0
+    num_layers: Annotated[int, Meta(ge=1, le=MAX_LAYERS), "Number of recurrent layers."] = 1
+    dropout: Annotated[float, Meta(ge=0, le=0.99), "Dropout probability after each layer."] = 0.0
+    num_epochs: Annotated[PositiveInt, "Number of epochs."] = 500
+    optimizer: Annotated[OptimizerName, "Optimizer; sgd is gradient descent."] = "sgd"
     # The default learning rate depends on the optimizer.
-    lr: Annotated[Positive, meta(f"Learning rate; {LEARNING_RATES}.")] = None  # type: ignore[assignment]
+    lr: Annotated[Positive, f"Learning rate; {LEARNING_RATES}."] = None  # type: ignore[assignment]
     schedule: Annotated[
         Literal["constant", "cosine"],
-        meta("Learning-rate schedule: constant, or cosine decay to almost zero."),
+        "Learning-rate schedule: constant, or cosine decay to almost zero.",
     ] = "constant"
     warmup: Annotated[
-        NonNegativeInt, meta("Raise the learning rate linearly from zero over the first N updates.")
+        NonNegativeInt, "Raise the learning rate linearly from zero over the first N updates."
     ] = 0
     weight_decay: Annotated[
-        float, meta("Each update also multiplies parameters by 1 - lr * this value.", ge=0)
+        float, Meta(ge=0), "Each update also multiplies parameters by 1 - lr * this value."
     ] = 0.0
     # With a larger sigma, some initial weights would be infinite in float32.
-    sigma: Annotated[float, meta("Standard deviation σ of initial weights.", gt=0, le=1e30)] = 0.01
-    theta: Annotated[Positive | None, meta("Maximum gradient norm θ (none: don't clip).")] = 1.0
+    sigma: Annotated[float, Meta(gt=0, le=1e30), "Standard deviation σ of initial weights."] = 0.01
+    theta: Annotated[Positive | None, "Maximum gradient norm θ (none: don't clip)."] = 1.0
     sampling: Annotated[
         Literal["sequential", "random"],
-        meta("Minibatches: sequential (each continues the previous minibatch) or random."),
+        "Minibatches: sequential (each continues the previous minibatch) or random.",
     ] = "sequential"
     normalize: Annotated[
         Literal["chapter", "spaced", "none"],
-        meta(
-            "Normalization of the text: chapter (lower-case letters and spaces, as in the "
-            "chapter), spaced (also a space between lines) or none (keep the text unchanged)."
-        ),
+        "Normalization of the text: chapter (lower-case letters and spaces, as in the chapter), "
+        "spaced (also a space between lines) or none (keep the text unchanged).",
     ] = "chapter"
-    max_tokens: Annotated[NonNegativeInt, meta("Use only the first N characters (0: all).")] = (
-        10_000
-    )
-    valid_tokens: Annotated[
-        NonNegativeInt, meta("Hold out N characters after the training text.")
-    ] = 0
+    max_tokens: Annotated[NonNegativeInt, "Use only the first N characters (0: all)."] = 10_000
+    valid_tokens: Annotated[NonNegativeInt, "Hold out N characters after the training text."] = 0
     valid_share: Annotated[
         float,
-        meta(
-            "Hold out this fraction at the end of the text, or of its first `max_tokens` "
-            "characters. Cannot be used together with `valid_tokens`.",
-            ge=0,
-            lt=1,
-        ),
+        Meta(ge=0, lt=1),
+        "Hold out this fraction at the end of the text, or of its first `max_tokens` characters. "
+        "Cannot be used together with `valid_tokens`.",
     ] = 0.0
     # The default is float32, or float64 in exact mode.
-    dtype: Annotated[Literal["float32", "float64"], meta("Floating-point type.")] = None  # type: ignore[assignment]
-    exact: Annotated[bool, meta("Exact mode: all backends agree bit for bit (float64).")] = False
-    seed: Annotated[NonNegativeInt, meta("Random seed.")] = 0
+    dtype: Annotated[Literal["float32", "float64"], "Floating-point type."] = None  # type: ignore[assignment]
+    exact: Annotated[bool, "Exact mode: all backends agree bit for bit (float64)."] = False
+    seed: Annotated[NonNegativeInt, "Random seed."] = 0
 
     def __post_init__(self) -> None:
-        """Validate each value, and fill in defaults that depend on other settings."""
+        """Validate each value, and fill in the defaults that depend on other settings."""
         for name, annotation in annotations(Settings).items():
             value = getattr(self, name)
             if value is not None or name not in ("lr", "dtype"):
@@ -128,19 +106,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.exact and self.dtype != "float64":
             raise RNNScratchError(f"`dtype` must be float64 in exact mode (got {self.dtype}).")
         if self.weight_decay and not OPTIMIZERS[self.optimizer].weight_decay:
-            decaying = [name for name, rule in OPTIMIZERS.items() if rule.weight_decay]
-            raise RNNScratchError(
-                f"`weight_decay` does not apply to the optimizer {self.optimizer} "
-                f"(got {self.weight_decay:g}).",
-                f"Use the optimizer {' or '.join(decaying)}.",
-            )
+            problem = f"`weight_decay` does not apply to the optimizer {self.optimizer}."
+            names = " or ".join(name for name, rule in OPTIMIZERS.items() if rule.weight_decay)
+            raise RNNScratchError(problem, f"Use the optimizer {names}.")
         if self.valid_tokens and self.valid_share:
-            raise RNNScratchError(
-                "`valid_tokens` and `valid_share` cannot be used together "
-                f"(got {self.valid_tokens} and {self.valid_share:g}).",
-                "Choose one: `valid_tokens` holds out characters after the first `max_tokens` "
-                "characters, `valid_share` a fraction of them.",
-            )
+            problem = "`valid_tokens` and `valid_share` cannot be used together."
+            raise RNNScratchError(problem, "Choose one.")
 
     @property
     def network(self) -> str:
@@ -156,7 +127,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Declaration(NamedTuple):
-    """The parts of an annotated type, such as ``Annotated[int, Meta(ge=1)]``."""
+    """The parts of an annotated type, such as ``Annotated[int, Meta(ge=1), "A description."]``."""
 
     base: Any  # int, float, bool or a Literal
     limits: dict[str, Any]  # keys: gt, ge, lt, le
@@ -167,13 +138,13 @@ class Declaration(NamedTuple):
 @cache
 def declaration(annotation: Any) -> Declaration:
     """Return the parts of an annotated type."""
-    base, optional, metas = annotation, False, list[Meta]()
+    base, items = annotation, list[Any]()
     while get_origin(base) not in (None, Literal):  # Annotated, or a union with None
         base, *rest = get_args(base)
-        optional |= NoneType in rest
-        metas = [item for item in rest if isinstance(item, Meta)] + metas
-    values = {n: getattr(meta, n) for meta in metas for n in LIMITS if getattr(meta, n) is not None}
-    return Declaration(base, values, optional, metas[-1].description or "")
+        items += rest
+    limits = {n: getattr(i, n) for i in items for n in LIMITS if getattr(i, n, None) is not None}
+    description = "".join(item for item in items if isinstance(item, str))
+    return Declaration(base, limits, NoneType in items, description)
 
 
 @cache
@@ -200,19 +171,18 @@ def validate(name: str, value: Any, annotation: Any) -> Any:
 
 
 def validate_arguments(function: Callable[..., Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Validate and convert the arguments that have ``Annotated`` types; return all arguments."""
-    types = {name: kind for name, kind in annotations(function).items() if "Annotated" in str(kind)}
-    return values | {name: validate(name, values[name], kind) for name, kind in types.items()}
+    """Validate and convert the arguments that have ``Annotated`` types; return all arguments.
 
-
-def require_settings(names: Iterable[str], arguments: Iterable[str]) -> None:
-    """Raise RNNScratchError for an unknown name, and suggest a similar setting or argument."""
-    for name in set(names).difference(Settings.__struct_fields__):
-        known_names = {*Settings.__struct_fields__, *arguments} - {"settings"}
-        similar = difflib.get_close_matches(name, known_names, 1)
+    If the function has keyword arguments `settings`, their names must be names of settings.
+    """
+    fields = Settings.__struct_fields__
+    for name in {*values.get("settings", ())}.difference(fields):
+        similar = difflib.get_close_matches(name, {*fields, *values} - {"settings"}, 1)
         hint = f"Did you mean `{similar[0]}`?" if similar else "See rnn_scratch.Settings."
         hint = START_WORKERS if name == "workers" else hint
         raise RNNScratchError(f"Unknown argument `{name}`.", hint)
+    types = {name: kind for name, kind in annotations(function).items() if "Annotated" in str(kind)}
+    return values | {name: validate(name, values[name], kind) for name, kind in types.items()}
 
 
 # The hint for an argument `workers` or an option `--workers`.
@@ -226,15 +196,13 @@ def option_name(name: str) -> str:
 
 def model_options(settings: Settings, vocab_size: int, device: str = "cpu") -> Options:
     """Return the options that a backend needs to build a model."""
-    fields = structs.asdict(settings)
-    shared = {name: fields[name] for name in Options._fields if name in fields}
+    shared = {n: getattr(settings, n) for n in Options._fields if hasattr(settings, n)}
     return Options(vocab_size=vocab_size, device=device, **shared)
 
 
 def update_rule(settings: Settings, lr: float | None = None) -> Update:
     """Return the hyperparameters of an update, optionally with another learning rate."""
-    fields = structs.asdict(settings)
-    shared = {name: fields[name] for name in Update._fields if name in fields}
+    shared = {n: getattr(settings, n) for n in Update._fields if hasattr(settings, n)}
     theta = math.inf if settings.theta is None else settings.theta
     update = Update(**shared | {"theta": theta, "lr": settings.lr if lr is None else lr})
     return exact.exact_update(update) if settings.exact else update

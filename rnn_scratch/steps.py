@@ -1,7 +1,6 @@
-"""Training steps in parts: gradients, and the update of the parameters.
+"""Training steps in two parts, for exact mode and several workers.
 
-Plain training uses the backend's `train_minibatch`, which a framework may compile as a whole. Exact
-mode rounds values between the parts, and several workers average the gradients there.
+Plain training uses the backend's `train_minibatch`, which a framework may compile as a whole.
 """
 
 from collections.abc import Callable
@@ -13,13 +12,10 @@ TrainingStep = Callable[[Model, Batch, State, Update], tuple[Tensor, State]]
 
 
 def compose(backend: Backend, exact: bool, average: Callable | None = None) -> TrainingStep:
-    """Return a training step that consists of two compiled parts.
+    """Return a training step that computes gradients, and then updates the parameters.
 
-    Args:
-        backend: Backend that computes the parts.
-        exact: Whether to round gradients, parameters, slots and the carried state.
-        average: Function that replaces the mean loss, the gradients and the state of this worker's
-            rows by those of all workers, or None. `workers.WorkerGroup` describes its arguments.
+    With `exact`, it rounds the gradients, parameters, slots and carried state to grids. `average`
+    is None or the method `distribute` of a group of workers, whose gradients are averaged.
     """
     scratch = backend.scratch
 

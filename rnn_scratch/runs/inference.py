@@ -10,13 +10,12 @@ from msgspec.structs import replace
 from ..errors import RNNScratchError
 from ..settings import (
     Flag,
-    Length,
     NonNegativeInt,
     Positive,
+    PositiveInt,
     Prefix,
     Probability,
     Threads,
-    TopK,
     Unknown,
     Variant,
     validate_arguments,
@@ -51,8 +50,8 @@ def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[LoadedMod
     """Build a model from a run's folder or a checkpoint file; return it and the checkpoint.
 
     The model has the latest parameters or, with `best`, the parameters after the epoch with the
-    lowest held-out loss. The backend defaults to the last session's; if it is the same, so do the
-    variant and the number of threads.
+    lowest held-out loss. The default backend is the last session's backend; for this backend, the
+    last session also determines the default variant and number of threads.
     """
     saved = checkpoint.load(run)
     if best:
@@ -61,23 +60,21 @@ def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[LoadedMod
             raise RNNScratchError(problem, "Omit `best` to use the latest state of the training.")
         progress: dict[str, Any] = {"epoch": saved.best_epoch, "incomplete": EMPTY_EPOCH}
         saved = replace(saved, arrays=saved.best, **progress)
-    last_runtime = saved.runtime
-    default = Runtime(last_runtime.backend)
-    if runtime.get("backend") in (None, last_runtime.backend):
+    default = Runtime(saved.runtime.backend)
+    if runtime.get("backend") in (None, default.backend):
         # Keep the number of threads, because TensorFlow cannot change it within a process.
-        default = Runtime(last_runtime.backend, last_runtime.model, threads=last_runtime.threads)
-    runtime_in_use = default.override(**runtime)
-    loaded = start_model(saved.settings, runtime_in_use, len(saved.vocab), saved.arrays)
-    return loaded, saved
+        default = default.override(model=saved.runtime.model, threads=saved.runtime.threads)
+    requested = default.override(**runtime)
+    return start_model(saved.settings, requested, len(saved.vocab), saved.arrays), saved
 
 
 def predict(
     run: Run | str | Path,
     prefix: Prefix | None = None,
-    length: Length = 50,
+    length: PositiveInt = 50,
     *,
     temperature: Positive | None = None,
-    top_k: TopK | None = None,
+    top_k: PositiveInt | None = None,
     top_p: Probability | None = None,
     min_p: Probability | None = None,
     seed: NonNegativeInt = 0,
@@ -101,9 +98,8 @@ def predict(
         prefix: Text to continue. Default: the first words of the run's text.
         length: Number of characters to generate.
         temperature: Sampling temperature: values below 1 prefer likely characters, values above 1
-            make unlikely characters more frequent. The chapter's exponent α is 1 / temperature.
-            Default: 1 with `top_k`, `top_p` or `min_p`; otherwise, always choose the most likely
-            character.
+            make unlikely characters more frequent. Default: 1 with `top_k`, `top_p` or `min_p`;
+            otherwise, always choose the most likely character.
         top_k: Sample only from the N most likely characters.
         top_p: Sample only from the smallest set of most likely characters whose probabilities sum
             to at least P.
@@ -134,27 +130,22 @@ def predict(
     prefix = beginning if prefix is None else prefix
     tokens = vocabulary.encode(prefix, saved.vocab, unknown).tolist()
     if not tokens:
-        raise RNNScratchError(
-            "The prefix is empty: the model needs at least one character to start from.",
-            f"Pass a `prefix` such as {beginning!r}.",
-        )
+        problem = "The prefix is empty: the model needs at least one character to start from."
+        raise RNNScratchError(problem, f"Pass a `prefix` such as {beginning!r}.")
+    choose_token, write = decoding.greedy, stream or (lambda text: None)
     if any(value is not None for value in (temperature, top_k, top_p, min_p)):
         values = {name: arguments[name] for name in ("seed", "top_k", "top_p", "min_p")}
         choose_token = decoding.sampler(arguments["temperature"] or 1.0, **values)
-    else:
-        choose_token = decoding.greedy
-    write = stream or (lambda text: None)
-    write(vocabulary.decode(tokens, saved.vocab))
 
     def choose_and_write(logits: np.ndarray) -> int:
         token = choose_token(logits)
         write(saved.vocab[token])
         return token
 
+    write(vocabulary.decode(tokens, saved.vocab))
+    generate, length = loaded.backend.scratch.predict, arguments["length"]
     with np.errstate(all="ignore"):
-        outputs = loaded.backend.scratch.predict(
-            loaded.model, tokens, arguments["length"], choose_and_write
-        )
+        outputs = generate(loaded.model, tokens, length, choose_and_write)
     return vocabulary.decode(outputs, saved.vocab)
 
 
@@ -183,7 +174,7 @@ def evaluate(
             Default: the run's text; the result then covers its training part and, separately, its
             held-out part.
         text: Text file (UTF-8) to use instead of `corpus`. It is normalized like the run's text.
-        unknown: Treatment of characters that the vocabulary lacks, as in `predict`: error or skip.
+        unknown: Treatment of characters that the vocabulary lacks: error, or skip to ignore them.
         best: Whether to use the parameters after the best epoch, as in `predict`.
         backend: Name of the backend. Default: the last session's backend.
         model: Model variant. Default: the last session's variant; with another backend, scratch.
@@ -193,8 +184,7 @@ def evaluate(
         eager: Whether to run functions uncompiled, for debugging.
 
     Returns:
-        The mean loss, the perplexity and the baselines; the field `held_out` contains the result
-        on the held-out part of the run's text.
+        The loss and the perplexities; `held_out` is the result on the run's held-out text.
 
     Raises:
         RNNScratchError: If an argument is invalid, files of the run are missing or damaged, the
@@ -216,11 +206,8 @@ def evaluate(
     normalized = vocabulary.normalize(new_text.content, saved.settings.normalize)
     tokens = vocabulary.encode(normalized, saved.vocab, unknown)
     if len(tokens) < 2:
-        raise RNNScratchError(
-            f"The text ({new_text.origin}) has {len(tokens)} characters of the model's vocabulary, "
-            f"after `normalize` {saved.settings.normalize}.",
-            "Evaluate on a text with at least 2 known characters.",
-        )
+        problem = f"The text ({new_text.origin}) has {len(tokens)} characters of the vocabulary."
+        raise RNNScratchError(problem, "Evaluate on a text with at least 2 known characters.")
     name = _name(new_text)
     if new_text.sha256 == record.sha256:
         name += f" (its first {record.train_tokens:,} characters are the training text)"
@@ -237,14 +224,14 @@ def _evaluation(
     batches = minibatches.evaluation_batches(tokens, saved.settings)
     with np.errstate(all="ignore"):
         total_loss, count = loaded.backend.scratch.evaluate(loaded.model, batches)
-    uniform, loss = float(len(saved.vocab)), float(total_loss / count)
+    loss, frequencies = float(total_loss / count), np.bincount(tokens) / len(tokens)
     return Evaluation(
-        count, loss, perplexity(loss), uniform, unigram(tokens), skipped, source, saved.position
+        tokens=count,
+        loss=loss,
+        perplexity=perplexity(loss),
+        uniform=float(len(saved.vocab)),
+        unigram=float(np.prod(frequencies**-frequencies)),
+        skipped=skipped,
+        source=source,
+        trained=saved.position,
     )
-
-
-def unigram(tokens: np.ndarray) -> float:
-    """Return a text's perplexity under a unigram model with the text's token frequencies."""
-    frequencies = np.bincount(tokens) / len(tokens)
-    frequencies = frequencies[frequencies > 0]
-    return float(np.exp(-(frequencies * np.log(frequencies)).sum()))

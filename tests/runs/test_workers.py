@@ -134,7 +134,7 @@ def test_different_code_is_refused(tmp_path):
     arguments = (copy, *command("numpy", 3))
     result = finish(start(*arguments, program=("-c", program), **mpiexec(2)))
     assert result.code == 2, result.err
-    assert "The workers differ in: rnn_scratch." in result.err
+    assert "The workers differ in: source code." in result.err
     assert not Path("r").exists()
 
 

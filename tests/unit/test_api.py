@@ -84,8 +84,6 @@ def test_wrong_argument_is_named(name, monkeypatch):
     [
         ("epochs", "Did you mean `num_epochs`?"),
         ("layers", "Did you mean `num_layers`?"),
-        ("learning_rate", "Did you mean `lr`?"),
-        ("gpu", "Did you mean `device`?"),
         ("bacthes", "rnn_scratch.Settings"),
         ("settings", "rnn_scratch.Settings"),
     ],

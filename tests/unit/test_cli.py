@@ -163,17 +163,17 @@ def test_unsupported_device_or_model_is_refused(command):
     impossible("--device", "tpu").assert_error(
         "cannot use the device 'tpu' with float32 on this machine.\nChoose another `--device`: cpu"
     )
-    impossible("--model", "concise").assert_error("NumPy has no recurrent layer")
+    impossible("--model", "concise").assert_error("does not support the concise model")
     assert not Path("runs").exists(), "a folder was created before the error"
 
 
 @pytest.mark.parametrize(
     "arguments", [("--model", "scratch"), ("--exact", "--corpus", "tide-clock")]
 )
-def test_check_refuses_a_device_without_a_backend(command, arguments):
-    command("check", "numpy", "--device", "zz", *arguments).assert_error(
-        "`--device` must be auto or a device of this machine (got 'zz')", "numpy: cpu"
-    )
+def test_check_names_the_devices_of_the_backend(command, arguments):
+    result = command("check", "numpy", "--device", "zz", *arguments)
+    text = " ".join(result.assert_exit(1).out.split())
+    assert "cannot use the device 'zz'" in text
 
 
 def test_exact_training_and_check_print_one_digest(command):

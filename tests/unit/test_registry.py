@@ -64,16 +64,12 @@ def test_backends_lists_crashing_backends(foreign):
         "own_words": "Own Words needs its framework: pip install own-words",
         "segfault": "killed by SIGSEGV",
         "raises": "The raises backend failed to load: RuntimeError: no such driver",
-        "needy": "needs the Python module a_module_that_nobody_has",
+        "needy": "ModuleNotFoundError: No module named 'a_module_that_nobody_has'",
         "breaks": "the device was removed",
     }.items():
         assert rows[name].startswith(f"{name} no ")
         assert reason in rows[name]
-    for hint in (
-        "rnn_scratch.contract specifies the functions",
-        "see the documentation of needy_rnn",
-    ):
-        assert hint in result.out
+    assert "rnn_scratch.contract specifies the functions" in result.out
     result = run_subprocess("train", "--backend", "raises", *options(**SMALL), env=foreign)
     result.assert_error("The raises backend failed to load: RuntimeError: no such driver")
 

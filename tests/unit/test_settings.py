@@ -57,7 +57,7 @@ def test_integer_setting_has_inclusive_bounds(name):
         assert (converted, type(converted)) == (value, int)
     for value in (low - 1, high + 1):
         assert error_message(name, value) == (
-            f"`{name}` must be an integer from {low} to {high:,} (got {value})."
+            f"`{name}` must be an integer >= {low} and <= {high:,} (got {value})."
         )
 
 
@@ -72,13 +72,13 @@ def test_number_setting_becomes_a_float(name):
 @pytest.mark.parametrize(
     ("annotation", "allowed", "refused", "description"),
     [
-        (Positive, [1e-300, 1e300], [0, -0.0], "a finite number above 0"),
-        (Probability, [0.1, 1], [0, 1.1], "a finite number above 0 and at most 1"),
-        (annotations(Settings)["valid_share"], [0, 0.9], [1], "a finite number from 0 to below 1"),
-        (annotations(Settings)["theta"], [1, None], [0], "a finite number above 0, or None"),
-        (annotations(Settings)["weight_decay"], [0], [-1.0], "a finite number of at least 0"),
-        (Threads, [1, 1024], [0, 1025], "an integer from 1 to 1,024"),
-        (NonNegativeInt, [0, 2**32 - 1], [2**32], "an integer from 0 to 4,294,967,295"),
+        (Positive, [1e-300, 1e300], [0, -0.0], "a finite number > 0"),
+        (Probability, [0.1, 1], [0, 1.1], "a finite number > 0 and <= 1"),
+        (annotations(Settings)["valid_share"], [0, 0.9], [1], "a finite number >= 0 and < 1"),
+        (annotations(Settings)["theta"], [1, None], [0], "a finite number > 0, or None"),
+        (annotations(Settings)["weight_decay"], [0], [-1.0], "a finite number >= 0"),
+        (Threads, [1, 1024], [0, 1025], "an integer >= 1 and <= 1,024"),
+        (NonNegativeInt, [0, 2**32 - 1], [2**32], "an integer >= 0 and <= 4,294,967,295"),
     ],
 )
 def test_python_and_command_line_have_the_same_bounds(annotation, allowed, refused, description):
