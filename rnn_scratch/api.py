@@ -12,6 +12,7 @@ from . import registry
 from .check import growth
 from .errors import RNNScratchError
 from .runs import presets, run_folder, sessions
+from .runs.inference import RUNTIME
 from .runs.inference import Evaluation as Evaluation
 from .runs.inference import evaluate as evaluate
 from .runs.inference import predict as predict
@@ -19,22 +20,12 @@ from .runs.notebook_plot import LivePlot, notebook_shell
 from .runs.progress import LineReport
 from .runs.run import Run, resolve_run
 from .runs.sessions import SessionSpec, resumed_settings
-from .settings import (
-    Flag,
-    NonNegativeInt,
-    PositiveInt,
-    Settings,
-    Threads,
-    Variant,
-    validate_arguments,
-)
+from .settings import Flag, NonNegativeInt, PositiveInt, Settings, Threads, Variant, validate_call
 from .system import files
 from .text import books, dataset
 from .training.events import Report
 from .training.runtime import Runtime
 from .workers import WorkerGroup, connect
-
-RUNTIME = ("model", "device", "threads", "eager")  # arguments that are fields of `Runtime`
 
 
 def train(
@@ -84,10 +75,9 @@ def train(
         The finished run, or None in workers other than worker 0 (see `workers`).
 
     Raises:
-        RNNScratchError: If an argument is invalid, the text is unavailable or too short, the
-            run folder exists, or training diverges.
+        RNNScratchError: If an argument is invalid, the text is too short, or training diverges.
     """
-    arguments = validate_arguments(train, locals())
+    arguments = validate_call(train, locals())
     if (group := connect(arguments)) is not None and group.rank > 0:
         sessions.follow(group)
         return None
@@ -107,7 +97,7 @@ def train(
     spec = SessionSpec(
         settings=requested,
         text=source,
-        runtime=Runtime(backend, **{name: arguments[name] for name in RUNTIME}),
+        runtime=Runtime(**{name: arguments[name] for name in RUNTIME} | {"backend": backend}),
         folder=None if run is None else str(files.user_path(run)),
         patience=arguments["patience"],
     )
@@ -158,10 +148,9 @@ def resume(
         The finished run, or None as in `train`.
 
     Raises:
-        RNNScratchError: If an argument is invalid, files of the run are missing or damaged, the
-            text has changed, or training diverges.
+        RNNScratchError: If an argument or a file of the run is invalid, or training diverges.
     """
-    arguments = validate_arguments(resume, locals())
+    arguments = validate_call(resume, locals())
     if (group := connect(arguments)) is not None and group.rank > 0:
         sessions.follow(group)
         return None
@@ -174,7 +163,7 @@ def resume(
     session = record.sessions[-1]
     runtime = session.runtime
     if backend not in (None, runtime.backend):
-        runtime = Runtime(backend, runtime.model)
+        runtime = Runtime(model=runtime.model)
     spec = SessionSpec(
         settings=resumed_settings(folder, record, settings),
         text=run_folder.reload_text(folder, record.text, new_text),

@@ -207,24 +207,17 @@ class Model:
         return partial(self.training_step, self)
 
 
-def bind(
-    params: Params,
-    options: Options,
-    forward: Callable,
-    state: Callable,
-    to_arrays: Callable,
-    training_step: Callable,
-    backward: Callable | None = None,
-) -> Model:
-    """Return a model without slots; bind `params` and `options` to its functions.
+def bind(params: Params, options: Options, *functions: Callable) -> Model:
+    """Return a model without slots, whose functions have `params` and `options` as arguments.
 
-    The functions take the arguments of `forward`, `state` and `train_minibatch` of ``scratch``;
-    `backward` is None or a function of a minibatch, a state, params and options.
+    The functions are `forward`, `state`, `to_arrays`, `train_minibatch` and, optionally, a backward
+    pass: a function of a minibatch, a state, params and options.
     """
+    forward, state, to_arrays, training_step, *backward = functions
     forward = partial(forward, params=params, options=options)
     state = partial(state, options=options)
-    backward = backward and partial(backward, params=params, options=options)
-    return Model(params, options, forward, state, to_arrays, training_step, backward)
+    backward = [partial(function, params=params, options=options) for function in backward]
+    return Model(params, options, forward, state, to_arrays, training_step, *backward)
 
 
 @dataclass(frozen=True)
@@ -251,7 +244,7 @@ class Backend:
 
 
 def params(arrays: Arrays, options: Options) -> Params:
-    """Create trainable tensors that share no memory with the arrays.
+    """Create trainable tensors of ``options.dtype`` that share no memory with the arrays.
 
     ``fast`` and ``concise`` also define this function, whose tensors may have another layout than
     the arrays, such as one matrix for all gates. Slots have the same layout as parameters.

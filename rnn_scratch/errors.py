@@ -38,8 +38,4 @@ def truncate(text: str, length: int = MAX_LENGTH) -> str:
 
 def format_value(value: object, length: int = 500) -> str:
     """Return the repr of any value, truncated to `length` characters."""
-    try:
-        text = repr(value)
-    except ValueError:  # an integer with thousands of digits
-        return f"a value of the type {type(value).__name__}"
-    return truncate(text, length)
+    return truncate(repr(value), length)

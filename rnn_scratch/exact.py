@@ -1,24 +1,14 @@
 """Exact mode: all frameworks compute the same parameters, bit for bit.
 
-Frameworks add the terms of a matrix product in different orders. In float64, an element of a
-gradient therefore differs between frameworks by a rounding error of about 1e-17. In ordinary
-training, this error enters the parameters and grows. In exact mode, each update rounds the
-parameters to a grid: to multiples of GRID, or of FINE_GRID if the optimizer has slots. Rounding
-maps two values that differ by 1e-17 to the same multiple, unless a midpoint between two multiples
-separates the values.
+Frameworks add the terms of a matrix product in different orders, so an element of a float64
+gradient differs between frameworks by a rounding error of about 1e-17. In exact mode, each update
+rounds the parameters to multiples of GRID. Two values that differ by d become the same multiple,
+except with probability d / GRID. The state that is carried to the next minibatch is rounded to
+multiples of STATE_GRID, because large weights amplify differences at each time step.
 
-The state that is carried to the next minibatch also differs. If the weights are large, the network
-is chaotic: each time step amplifies the difference. Therefore, the carried state is rounded to
-multiples of STATE_GRID, so that a difference can grow only within a minibatch.
-
-Two values that differ by d are rounded to different multiples with probability d / GRID. Coarser
-grids would make such failures of exact mode rarer, but with a much coarser GRID and a small
-learning rate, rounding would undo every update.
-
-Clipped gradients are rounded to the same grid before the optimizer uses them. FINE_GRID is finer,
-because Adam divides a gradient by its magnitude. Slots, learning rate, weight decay, β1, β2 and ε
-are rounded to float32. Products of float32 values are exact in float64, so it does not matter
-whether a processor rounds a product before adding it or uses fused multiply-add.
+If the optimizer has slots, FINE_GRID replaces GRID, because Adam divides a gradient by its
+magnitude. Clipped gradients are rounded to the same grid, and slots and hyperparameters to float32:
+products of float32 values are exact in float64, with or without fused multiply-add.
 """
 
 import hashlib

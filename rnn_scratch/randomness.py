@@ -2,8 +2,7 @@
 
 A generator is keyed by (seed, purpose, epoch). Therefore, a run can be resumed from any epoch
 without stored random states, and an additional draw for one purpose does not affect other purposes.
-NumPy guarantees that the streams of ``RandomState`` never change (NEP 19), so backends on different
-NumPy versions get the same numbers; the streams of ``Generator`` may change.
+The streams of NumPy's ``RandomState`` never change (NEP 19), unlike the streams of ``Generator``.
 """
 
 import numpy as np

@@ -12,16 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import steps
-from .contract import (
-    MACHINE_DEFAULTS,
-    MODULES,
-    OPTIMIZERS,
-    Arrays,
-    Backend,
-    Model,
-    Options,
-    bind,
-)
+from .contract import MACHINE_DEFAULTS, MODULES, OPTIMIZERS, Arrays, Backend, Model, Options, bind
 from .errors import NotSupportedError, RNNScratchError, format_value
 from .system import processes
 from .system.terminal import LogLine
@@ -153,9 +144,9 @@ def build(
 def _build_deep(backend: Backend, arrays: Arrays, options: Options) -> Model:
     """Build the scratch model with the functions of ``deep``."""
     model, deep = backend.scratch.build(arrays, options), backend.deep
-    backward = model.backward and deep.deep_backward
-    functions = deep.deep_forward, backend.scratch.state, model.to_arrays, model.training_step
-    return bind(model.params, options, *functions, backward)
+    functions = [deep.deep_forward, backend.scratch.state, model.to_arrays, model.training_step]
+    functions += [deep.deep_backward] if model.backward else []
+    return bind(model.params, options, *functions)
 
 
 def _require_support(

@@ -170,7 +170,7 @@ def validate(name: str, value: Any, annotation: Any) -> Any:
     raise RNNScratchError(f"`{name}` must be {text} (got {format_value(value)}).")
 
 
-def validate_arguments(function: Callable[..., Any], values: dict[str, Any]) -> dict[str, Any]:
+def validate_call(function: Callable[..., Any], values: dict[str, Any]) -> dict[str, Any]:
     """Validate and convert the arguments that have ``Annotated`` types; return all arguments.
 
     If the function has keyword arguments `settings`, their names must be names of settings.

@@ -18,7 +18,7 @@ from ..settings import (
     Threads,
     Unknown,
     Variant,
-    validate_arguments,
+    validate_call,
 )
 from ..text import books, dataset, minibatches, vocabulary
 from ..training import decoding
@@ -29,7 +29,7 @@ from . import checkpoint, run_folder
 from .checkpoint import Checkpoint
 from .run import Run, resolve_run
 
-RUNTIME = ("backend", "model", "device", "threads", "eager")  # fields that `load` overrides
+RUNTIME = ("backend", "model", "device", "threads", "eager")  # arguments: fields of `Runtime`
 
 
 class Evaluation(NamedTuple):
@@ -121,10 +121,9 @@ def predict(
         The prefix and the generated characters.
 
     Raises:
-        RNNScratchError: If an argument is invalid, files of the run are missing or damaged, or the
-            prefix is empty or has unknown characters.
+        RNNScratchError: If an argument or a file of the run is invalid.
     """
-    arguments = validate_arguments(predict, locals())
+    arguments = validate_call(predict, locals())
     loaded, saved = load(resolve_run(run), best, **{name: arguments[name] for name in RUNTIME})
     beginning = saved.text.beginning or saved.vocab[1]
     prefix = beginning if prefix is None else prefix
@@ -187,10 +186,9 @@ def evaluate(
         The loss and the perplexities; `held_out` is the result on the run's held-out text.
 
     Raises:
-        RNNScratchError: If an argument is invalid, files of the run are missing or damaged, the
-            run's text has changed, or the text has fewer than two known characters.
+        RNNScratchError: If an argument or a file of the run is invalid, or the text too short.
     """
-    arguments = validate_arguments(evaluate, locals())
+    arguments = validate_call(evaluate, locals())
     path = resolve_run(run)
     loaded, saved = load(path, best, **{name: arguments[name] for name in RUNTIME})
     record = saved.text

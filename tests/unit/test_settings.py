@@ -25,7 +25,7 @@ DECLARATIONS = {name: declaration(kind) for name, kind in annotations(Settings).
 INTEGERS = [name for name, declared in DECLARATIONS.items() if declared.base is int]
 NUMBERS = [name for name, declared in DECLARATIONS.items() if declared.base is float]
 CHOICES = [name for name in DECLARATIONS if name not in {*INTEGERS, *NUMBERS, "exact"}]
-NOT_NUMBERS = ["3", True, [1], np.array([1, 2]), 1j, math.nan, math.inf, -1, 10**5000]
+NOT_NUMBERS = ["3", True, [1], np.array([1, 2]), 1j, math.nan, math.inf, -1]
 WRONG_VALUES = {
     **dict.fromkeys(INTEGERS, (*NOT_NUMBERS, None, -(10**30), 2**32, 1.0, 2.5)),
     **dict.fromkeys(NUMBERS, (*NOT_NUMBERS, -1e-300, -math.inf, 10**400)),
