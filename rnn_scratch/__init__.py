@@ -35,10 +35,6 @@ __all__ += ["Ended", "Epoch", "Message", "Progress", "Report", "Started"]
 
 
 def __getattr__(name: str) -> "Any":
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("rnn-scratch")
     if name in __all__:
         from . import api
         from .runs import presets

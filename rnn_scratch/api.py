@@ -55,15 +55,13 @@ def train(
             `normalize` none) or tide-clock (built in). Default: time-machine, or tide-clock if the
             book is unavailable.
         text: Text file (UTF-8) to use instead of `corpus`.
-        model: Model variant: the plain implementation, the same model optimized by hand, or the
-            framework's built-in layers.
+        model: Model variant: plain, optimized by hand, or with the framework's built-in layers.
         device: Device: cpu, cuda, mps, or auto for the best available device.
         threads: Number of threads (per worker). Default: depends on backend, network and workers.
         eager: Whether to run functions uncompiled, for debugging.
         patience: Stop after this number of epochs without a lower held-out loss; 0 trains all
             epochs. Requires `valid_share` or `valid_tokens`.
-        num_updates: Train for about this number of updates: for the nearest number of epochs,
-            instead of `num_epochs`.
+        num_updates: Train for about this number of updates, instead of `num_epochs`.
         run: Folder to create. Default: a new dated folder under runs/.
         report: Function that is called with each line of progress, or a `Report` that receives
             every event. Default: a live plot in a notebook, printed lines in an interactive
@@ -201,10 +199,9 @@ def _run_with_report(spec: SessionSpec, group: WorkerGroup | None, report: Repor
 def _reporter(report: Report | Callable[[str], object] | None) -> Report:
     if isinstance(report, Report):
         return report
-    if report is not None:
-        if not callable(report):
-            raise RNNScratchError(f"`report` must be a function or a Report (got {report!r}).")
-        return LineReport(report)
-    if notebook_shell() is not None:
-        return LivePlot(print)
-    return LineReport(print) if hasattr(sys, "ps1") else Report()
+    if report is None:
+        default = LineReport(print) if hasattr(sys, "ps1") else Report()
+        return default if notebook_shell() is None else LivePlot(print)
+    if not callable(report):
+        raise RNNScratchError(f"`report` must be a function or a Report (got {report!r}).")
+    return LineReport(report)

@@ -7,8 +7,8 @@ under the entry-point group ``rnn_scratch.backends``, with these modules:
 ``cells``    further cells for the CELLS table in ``scratch``: *Gates*
 ``deep``     several layers, an embedding, dropout and optimizers: *Make it learn well*
 ``exact``    rounding for exact mode, in which all frameworks agree bit for bit
-``fast``     the same model, optimized by hand, with a separate `build`: *Make it fast*
-``concise``  the same model with the framework's built-in layers and a separate `build`
+``fast``     the same model, optimized by hand, with separate `params` and `build`: *Make it fast*
+``concise``  the same model with the framework's built-in layers, and separate `params` and `build`
 ``machine``  devices, threads, array conversion and compilation, from `devices` to `jit_update`
 
 Italics give the title of each module's lesson. A backend needs ``scratch`` and three functions of
@@ -16,6 +16,9 @@ Italics give the title of each module's lesson. A backend needs ``scratch`` and 
 have a body are defaults. If the scratch model computes its gradients with a function `backward`,
 ``deep`` also has `deep_backward`, with the same arguments. `rnn-scratch check` compares a backend
 with this specification.
+
+In ``fast`` and ``concise``, parameters and slots may have another layout than the arrays, such as
+one matrix for all gates. If a built-in layer has a second bias, it stays zero and is not trained.
 
 To read a backend, start with `step` in ``scratch``. Sizes: B batch, T time steps, V vocabulary,
 L layers, H hidden units per layer, N learnable embedding. Tokens are integers from 0 to V-1.
@@ -189,8 +192,8 @@ class Model:
 
     params: Params  #: parameters by name
     options: Options  #: configuration
-    #: Function of tokens, state and, with dropout, masks. If the framework differentiates with
-    #: respect to function arguments, as JAX does, the function also accepts `params`.
+    #: Function of tokens, state and, with dropout, masks; in JAX, which differentiates with respect
+    #: to arguments, also of `params`.
     forward: Callable[..., tuple[Tensor, State]]
     state: Callable[[int], State]  #: function of the batch size that returns the initial state
     #: Function that copies parameters, gradients or a slot to arrays as in `Options.shapes`.
@@ -213,11 +216,11 @@ def bind(params: Params, options: Options, *functions: Callable) -> Model:
     The functions are `forward`, `state`, `to_arrays`, `train_minibatch` and, optionally, a backward
     pass: a function of a minibatch, a state, params and options.
     """
-    forward, state, to_arrays, training_step, *backward = functions
+    forward, state, to_arrays, training_step, *rest = functions
     forward = partial(forward, params=params, options=options)
     state = partial(state, options=options)
-    backward = [partial(function, params=params, options=options) for function in backward]
-    return Model(params, options, forward, state, to_arrays, training_step, *backward)
+    backward = partial(rest[0], params=params, options=options) if rest else None
+    return Model(params, options, forward, state, to_arrays, training_step, backward)
 
 
 @dataclass(frozen=True)
@@ -244,11 +247,7 @@ class Backend:
 
 
 def params(arrays: Arrays, options: Options) -> Params:
-    """Create trainable tensors of ``options.dtype`` that share no memory with the arrays.
-
-    ``fast`` and ``concise`` also define this function, whose tensors may have another layout than
-    the arrays, such as one matrix for all gates. Slots have the same layout as parameters.
-    """
+    """Create trainable tensors of ``options.dtype`` that share no memory with the arrays."""
 
 
 def state(batch_size: int, options: Options) -> State:
@@ -260,11 +259,7 @@ def encode(tokens: Tensor, params: Params) -> Tensor:
 
 
 def step(x: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
-    """Compute logits (B, V) and the next state from one-hot vectors x (B, V).
-
-    The cell computes the next state (for ``rnn``, h_t = tanh(x W_xh + h_{t-1} W_hh + b_h)), and the
-    output layer computes the logits, h_t W_hq + b_q.
-    """
+    """Compute logits (B, V) and the next state from one-hot vectors x (B, V)."""
 
 
 def forward(tokens: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
@@ -272,10 +267,7 @@ def forward(tokens: Tensor, state: State, params: Params, options: Options) -> t
 
 
 def loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross-entropy in nats of time-major logits (T*B, V) and targets (B, T).
-
-    The function transposes the targets, which are integers, to match the order of the logits.
-    """
+    """Return the mean cross-entropy in nats of time-major logits (T*B, V) and targets (B, T)."""
 
 
 def detach(state: State) -> State:
@@ -283,35 +275,24 @@ def detach(state: State) -> State:
 
 
 def gradients(model: Model, batch: Batch, state: State) -> tuple[Tensor, Params, State]:
-    """Compute a minibatch's mean loss in nats, its gradients, and the detached last state.
+    """Return a minibatch's mean loss in nats, its gradients, and the detached last state.
 
-    ``model.forward`` receives the tokens, the state and the minibatch's `extras`. Gradients are
-    dense, have the shapes of their parameters, and follow the order of ``model.params``.
+    Gradients are dense tensors with the shapes and in the order of ``model.params``.
     """
 
 
 def clip(grads: Params, theta: float) -> tuple[Params, Tensor]:
-    """Scale gradients by min(1, theta/norm); return them and their global norm before scaling.
-
-    An infinite `theta` leaves the gradients unchanged.
-    """
+    """Scale gradients by min(1, theta/norm); return them and their global norm before scaling."""
 
 
 def sgd(model: Model, grads: Params, update: Update) -> None:
-    """Apply one gradient-descent step to ``model.params``: p <- p - lr g.
-
-    The other optimizers, in ``deep``, take the same arguments.
-    """
+    """Apply one gradient-descent step to ``model.params``: p <- p - lr g."""
 
 
 def train_minibatch(
     model: Model, batch: Batch, state: State, update: Update
 ) -> tuple[Tensor, State]:
-    """Update `params` and `slots` of a model: compute gradients, clip them, apply the optimizer.
-
-    Return the mean loss in nats, a scalar tensor, and the detached last state. If the framework has
-    a compiler, it may compile this function, which is called as ``model.train_minibatch``.
-    """
+    """Update the model on a minibatch; return the mean loss in nats and the detached last state."""
 
 
 def train_epoch(
@@ -321,42 +302,29 @@ def train_epoch(
     carry: bool,
     state: State | None = None,
 ) -> tuple[list[float], State]:
-    """Train on minibatches of an epoch with ``model.train_minibatch``; `updates` may be endless.
+    """Train on minibatches; return the mean loss of each in nats, and the last state.
 
     If `carry` is true (sequential partitioning), the state is carried from minibatch to minibatch,
     starting with `state` or zeros. Otherwise (random sampling), every minibatch starts with zeros.
-
-    Returns:
-        The mean loss of each minibatch in nats, and the last state, from which another call can
-        continue the epoch.
+    The last state continues the epoch in another call. `updates` may be endless.
     """
 
 
 def evaluate(model: Model, minibatches: Iterable[Batch]) -> tuple[float, int]:
-    """Return the total loss in nats on sequential minibatches, and the number of tokens.
-
-    The state starts at zero and is carried from minibatch to minibatch.
-    """
+    """Return the total loss in nats on sequential minibatches, and the number of tokens."""
 
 
 def predict(
     model: Model, prefix: Sequence[int], num_preds: int, choose_token: Callable[[np.ndarray], int]
 ) -> list[int]:
-    """Read a prefix of at least one token to warm up the state; then generate `num_preds` tokens.
+    """Return `prefix`, at least one token, and `num_preds` tokens that follow it.
 
-    Return the prefix and the generated tokens, which `choose_token` chooses from a NumPy array of
-    logits (V,).
+    `choose_token` chooses each of these tokens from a NumPy array of logits (V,).
     """
 
 
 def build(arrays: Arrays, options: Options) -> Model:
-    """Build a model; ``fast`` and ``concise`` also define this function.
-
-    If a built-in layer has a second bias, this bias stays zero and is not trained.
-
-    Raises:
-        RNNScratchError: If the variant does not support these options.
-    """
+    """Build a model; raise RNNScratchError if the variant does not support these options."""
 
 
 # Functions of ``deep``, in source order.
@@ -367,9 +335,8 @@ def deep_step(
 ) -> tuple[Tensor, State]:
     """Compute logits (B, V) and the next state of all layers from one-hot vectors x (B, V).
 
-    With a learnable embedding, the first layer reads x W_e (B, N) instead of x. Each subsequent
-    layer reads the h_t of the previous layer, and the output layer reads the h_t of the last layer.
-    The masks (L, B, H) of the time step multiply the layers' outputs.
+    The first layer reads x or, with a learnable embedding, x W_e (B, N); each further layer reads
+    the previous layer's h_t. The masks (L, B, H) of the time step multiply the layers' outputs.
     """
 
 
@@ -417,8 +384,7 @@ def set_threads(threads: int | None) -> int:
     """Set the number of threads (None: the framework's default); return the number in use.
 
     Raises:
-        RNNScratchError: If the framework fixed the number at its first computation, or if this
-            process may deadlock because its parent had used the framework before it forked.
+        RNNScratchError: If it is too late to change the number, or after an unsafe fork.
     """
     return threads or 1
 
@@ -437,10 +403,7 @@ def versions() -> dict[str, str]:
 
 
 def tensor(array: np.ndarray, device: str) -> Tensor:
-    """Convert an array to a tensor of the same dtype or, for integers, of the default dtype.
-
-    The array and the tensor may share memory.
-    """
+    """Convert an array to a tensor of the same dtype or kind; the two may share memory."""
 
 
 def array(tensor: Tensor) -> np.ndarray:
@@ -448,9 +411,9 @@ def array(tensor: Tensor) -> np.ndarray:
 
 
 def jit_update(function: Callable) -> Callable:
-    """Compile a function that may replace or modify tensors in a model's `params` and `slots`.
+    """Compile a function of a model, two tuples or dicts of tensors, and an update.
 
-    Its arguments are a model, two tuples or dicts of tensors, and an update.
+    The function may replace or modify tensors in the model's `params` and `slots`.
     """
     return function
 

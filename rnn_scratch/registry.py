@@ -153,16 +153,14 @@ def _require_support(
     backend: Backend, variant: str, options: Options, optimizer: str, exact: bool
 ) -> None:
     """Raise NotSupportedError for the first feature that the backend does not support."""
-    is_scratch = variant == "scratch"
     features = {
         f"the {variant} model": variant in backend.variants,
-        f"the cell {options.cell}": options.cell in backend.scratch.CELLS or not is_scratch,
-        "several layers, embeddings or dropout": (
-            backend.deep is not None or not options.needs_deep or not is_scratch
-        ),
         f"the optimizer {optimizer}": optimizer in backend.scratch.OPTIMIZERS,
-        "exact mode": backend.exact is not None or not exact,
+        "exact mode": backend.exact or not exact,
     }
+    if variant == "scratch":
+        features[f"the cell {options.cell}"] = options.cell in backend.scratch.CELLS
+        features["several layers, embeddings or dropout"] = backend.deep or not options.needs_deep
     for feature, is_supported in features.items():
         if not is_supported:
             hint = "Use the scratch model." if feature.endswith(" model") else ""

@@ -28,8 +28,6 @@ MAX_SEED = 2**32 - 1  # NumPy's limit; also the limit of all other integers
 LIMITS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}  # symbols in error messages
 LEARNING_RATES = ", ".join(f"{rule.lr:g} with {name}" for name, rule in OPTIMIZERS.items())
 
-CellName = Literal[tuple(CELLS)]  # type: ignore[valid-type]
-OptimizerName = Literal[tuple(OPTIMIZERS)]  # type: ignore[valid-type]
 Variant = Annotated[Literal[VARIANTS], Meta()]  # type: ignore[valid-type]
 Flag = Annotated[bool, Meta()]
 Prefix = Annotated[str, Meta()]
@@ -50,21 +48,19 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batch_size: Annotated[PositiveInt, "Number of rows in a minibatch."] = 32
     num_steps: Annotated[int, Meta(ge=1, le=MAX_STEPS), "Number of time steps per row."] = 35
     num_hiddens: Annotated[int, Meta(ge=1, le=MAX_UNITS), "Hidden units in each layer."] = 512
-    cell: Annotated[CellName, "Recurrent cell."] = "rnn"
+    cell: Annotated[Literal[tuple(CELLS)], "Recurrent cell."] = "rnn"  # type: ignore[valid-type]
     embedding: Annotated[int, Meta(ge=0, le=MAX_UNITS), "Embedding size (0: one-hot)."] = 0
     num_layers: Annotated[int, Meta(ge=1, le=MAX_LAYERS), "Number of recurrent layers."] = 1
     dropout: Annotated[float, Meta(ge=0, le=0.99), "Dropout probability after each layer."] = 0.0
     num_epochs: Annotated[PositiveInt, "Number of epochs."] = 500
-    optimizer: Annotated[OptimizerName, "Optimizer; sgd is gradient descent."] = "sgd"
+    optimizer: Annotated[Literal[tuple(OPTIMIZERS)], "Optimizer."] = "sgd"  # type: ignore[valid-type]
     # The default learning rate depends on the optimizer.
     lr: Annotated[Positive, f"Learning rate; {LEARNING_RATES}."] = None  # type: ignore[assignment]
     schedule: Annotated[
         Literal["constant", "cosine"],
         "Learning-rate schedule: constant, or cosine decay to almost zero.",
     ] = "constant"
-    warmup: Annotated[
-        NonNegativeInt, "Raise the learning rate linearly from zero over the first N updates."
-    ] = 0
+    warmup: Annotated[NonNegativeInt, "Raise the learning rate from zero over N updates."] = 0
     weight_decay: Annotated[
         float, Meta(ge=0), "Each update also multiplies parameters by 1 - lr * this value."
     ] = 0.0

@@ -101,20 +101,16 @@ def predict(
             make unlikely characters more frequent. Default: 1 with `top_k`, `top_p` or `min_p`;
             otherwise, always choose the most likely character.
         top_k: Sample only from the N most likely characters.
-        top_p: Sample only from the smallest set of most likely characters whose probabilities sum
-            to at least P.
-        min_p: Sample only from characters whose probability is at least P times the highest
-            probability.
+        top_p: Sample only from the smallest set of characters whose probabilities sum to P.
+        min_p: Sample only from characters at least P times as likely as the most likely character.
         seed: Random seed for sampling.
         unknown: Treatment of characters that the vocabulary lacks: error, or skip to ignore them.
-        best: Whether to use the parameters after the epoch with the lowest held-out loss instead
-            of the latest parameters.
+        best: Whether to use the parameters after the epoch with the lowest held-out loss.
         stream: Function that is called with the prefix, and with each character when it is chosen.
         backend: Name of the backend. Default: the last session's backend.
         model: Model variant. Default: the last session's variant; with another backend, scratch.
         device: Device: cpu, cuda, mps, or auto for the best available device. Default: cpu.
-        threads: Number of threads. Default: the last session's number; with another backend,
-            automatic.
+        threads: Number of threads. Default: the last session's number for its backend.
         eager: Whether to run functions uncompiled, for debugging.
 
     Returns:
@@ -131,7 +127,8 @@ def predict(
     if not tokens:
         problem = "The prefix is empty: the model needs at least one character to start from."
         raise RNNScratchError(problem, f"Pass a `prefix` such as {beginning!r}.")
-    choose_token, write = decoding.greedy, stream or (lambda text: None)
+    write = stream or (lambda text: None)
+    choose_token: Callable[[np.ndarray], int] = decoding.greedy
     if any(value is not None for value in (temperature, top_k, top_p, min_p)):
         values = {name: arguments[name] for name in ("seed", "top_k", "top_p", "min_p")}
         choose_token = decoding.sampler(arguments["temperature"] or 1.0, **values)
@@ -170,16 +167,14 @@ def evaluate(
     Args:
         run: A run, its folder, its short name, such as "last", or a checkpoint file.
         corpus: Name of a text: time-machine, war-of-the-worlds, tiny-shakespeare or tide-clock.
-            Default: the run's text; the result then covers its training part and, separately, its
-            held-out part.
+            Default: the run's text, whose training part and held-out part give separate results.
         text: Text file (UTF-8) to use instead of `corpus`. It is normalized like the run's text.
         unknown: Treatment of characters that the vocabulary lacks: error, or skip to ignore them.
         best: Whether to use the parameters after the best epoch, as in `predict`.
         backend: Name of the backend. Default: the last session's backend.
         model: Model variant. Default: the last session's variant; with another backend, scratch.
         device: Device, as in `predict`. Default: cpu.
-        threads: Number of threads. Default: the last session's number; with another backend,
-            automatic.
+        threads: Number of threads. Default: the last session's number for its backend.
         eager: Whether to run functions uncompiled, for debugging.
 
     Returns:
@@ -206,10 +201,7 @@ def evaluate(
     if len(tokens) < 2:
         problem = f"The text ({new_text.origin}) has {len(tokens)} characters of the vocabulary."
         raise RNNScratchError(problem, "Evaluate on a text with at least 2 known characters.")
-    name = _name(new_text)
-    if new_text.sha256 == record.sha256:
-        name += f" (its first {record.train_tokens:,} characters are the training text)"
-    return _evaluation(loaded, saved, tokens, name, len(normalized) - len(tokens))
+    return _evaluation(loaded, saved, tokens, _name(new_text), len(normalized) - len(tokens))
 
 
 def _name(text: dataset.TextRecord | books.Text) -> str:
