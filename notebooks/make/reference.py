@@ -18,8 +18,9 @@ def entry(name: str) -> str:
 
 
 def backend_entries() -> str:
-    """Return the outlines of the contract: records, then the functions of each backend file."""
-    parts = [entry(f"contract.{name}") for name in RECORDS]
+    """Return the contract: its introduction, the records, and the functions of each backend file."""
+    parts = [f'```python\n"""{inspect.getdoc(contract)}\n"""\n```']
+    parts += [entry(f"contract.{name}") for name in RECORDS]
     for file, functions in contract.MODULES.items():
         if file == "cells" or file in contract.VARIANTS[1:]:
             continue  # cells are declared in CELLS, and the other variants define only `build`
