@@ -1,19 +1,10 @@
 """A character-level recurrent language model from scratch, in several frameworks.
 
-Functions:
-    train: Train a new model and return its run.
-    resume: Continue training a run, up to a larger number of epochs.
-    predict: Generate text with a run's model.
-    evaluate: Compute the loss of a run's model on a text.
-
-Classes and constants:
-    Run: The result of training: history, settings, vocabulary and parameters.
-    Evaluation: The loss and perplexity that `evaluate` returns.
-    Settings: The hyperparameters, which are keyword arguments of `train`.
-    PRESETS: Named sets of arguments for `train`.
-    RNNScratchError: An error for the user, with a problem and a hint.
-    Report: Base class for receivers of training events.
-    Started, Progress, Epoch, Message, Ended: Training events.
+`train` trains a model and `resume` continues its training; both return a `Run`. `predict` generates
+text with the model of a run, and `evaluate` returns its `Evaluation` on a text. `Settings` declares
+the hyperparameters, which are keyword arguments of `train`; `PRESETS` has named sets of arguments.
+A `Report` receives the events of training: `Started`, `Progress`, `Epoch`, `Message` and `Ended`.
+An `RNNScratchError` states a problem and a hint.
 """
 
 TYPE_CHECKING = False  # Importing `typing` here would delay the handling of Ctrl-C.

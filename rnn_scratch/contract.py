@@ -12,13 +12,11 @@ under the entry-point group ``rnn_scratch.backends``, with these modules:
 ``machine``  devices, threads, array conversion and compilation, from `devices` to `jit_update`
 
 Italics give the title of each module's lesson. A backend needs ``scratch`` and three functions of
-``machine``: `devices`, `tensor` and `array`. Everything else is optional; the functions below that
-have a body are defaults. If the scratch model computes its gradients with a function `backward`,
-``deep`` also has `deep_backward`, with the same arguments. `rnn-scratch check` compares a backend
-with this specification.
-
-In ``fast`` and ``concise``, parameters and slots may have another layout than the arrays, such as
-one matrix for all gates. If a built-in layer has a second bias, it stays zero and is not trained.
+``machine``: `devices`, `tensor` and `array`. Everything else is optional; functions with a body are
+defaults. If the scratch model computes its gradients with a function `backward`, ``deep`` also has
+`deep_backward`, with the same arguments. In ``fast`` and ``concise``, parameters and slots may have
+another layout than the arrays, such as one matrix for all gates. If a built-in layer has a second
+bias, it stays zero and is not trained. `rnn-scratch check` compares a backend with this contract.
 
 To read a backend, start with `step` in ``scratch``. Sizes: B batch, T time steps, V vocabulary,
 L layers, H hidden units per layer, N learnable embedding. Tokens are integers from 0 to V-1.
@@ -55,6 +53,7 @@ Tensor = Any  # the framework's tensor type
 Arrays = dict[str, np.ndarray]
 Params = dict[str, Tensor]
 State = tuple[Tensor, ...]
+Gradients = tuple[Tensor, Params, State]  # mean loss, gradients and next state
 
 VARIANTS = ("scratch", "fast", "concise")  # variants of the model; the first variant is the default
 VERBOSE = "RNN_SCRATCH_VERBOSE"  # environment variable: if set, show the frameworks' messages
@@ -201,7 +200,7 @@ class Model:
     #: Function such as the `train_minibatch` of ``scratch``.
     training_step: Callable[["Model", Batch, State, Update], tuple[Tensor, State]]
     #: Hand-written backward pass with the results of `gradients`, or None.
-    backward: Callable[[Batch, State], tuple[Tensor, Params, State]] | None = None
+    backward: Callable[[Batch, State], Gradients] | None = None
     slots: dict[str, Params] = field(default_factory=dict)  #: optimizer state, by slot
 
     @property
@@ -274,7 +273,7 @@ def detach(state: State) -> State:
     """Return the state detached from the graph, so that no gradient flows back through it."""
 
 
-def gradients(model: Model, batch: Batch, state: State) -> tuple[Tensor, Params, State]:
+def gradients(model: Model, batch: Batch, state: State) -> Gradients:
     """Return a minibatch's mean loss in nats, its gradients, and the detached last state.
 
     Gradients are dense tensors with the shapes and in the order of ``model.params``.
@@ -431,7 +430,6 @@ MODULES = {
     "deep": _between(deep_step, adam),
     "exact": _between(round_to_grid, make_exact),
     "machine": _between(devices, jit_update),
-    "fast": (params, build),
-    "concise": (params, build),
+    **dict.fromkeys(VARIANTS[1:], (params, build)),
 }
 MACHINE_DEFAULTS = set_threads, set_eager, synchronize, versions, jit_update

@@ -11,8 +11,5 @@ PURPOSES = {"initial": 1, "offset": 2, "shuffle": 3, "decoding": 4, "growth": 5,
 
 
 def generator(seed: int, purpose: str, epoch: int = 0, *minibatch: int) -> np.random.RandomState:
-    """Return the generator for a purpose in an epoch, or in a minibatch of the epoch.
-
-    The seed and the indices must be from 0 to 2**32 - 1.
-    """
+    """Return the generator for a purpose in an epoch or minibatch; numbers are below 2**32."""
     return np.random.RandomState([seed, PURPOSES[purpose], epoch, *minibatch])

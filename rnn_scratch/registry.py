@@ -39,11 +39,7 @@ def find(name: str) -> str:
 
 
 def load(name: str) -> Backend:
-    """Import the backend with this name, together with its framework.
-
-    Raises RNNScratchError if the name is unknown, the framework is missing or fails to start, or
-    the backend lacks a function of the contract.
-    """
+    """Import a backend and its framework; raise RNNScratchError if one of them is not usable."""
     module = find(name)
     try:
         package = importlib.import_module(module)
@@ -100,8 +96,7 @@ def start(name: str, threads: int | None) -> tuple[Backend, int]:
 def choose_device(backend: Backend, device: str, dtype: str) -> str:
     """Return `device`, or for ``auto`` the best device; raise RNNScratchError if unavailable."""
     devices = backend.machine.devices(dtype)
-    if device == "auto":
-        return devices[0]
+    device = devices[0] if device == "auto" else device
     if device not in devices:
         problem = f"The {backend.name} backend cannot use the device {format_value(device)}"
         hint = f"Choose another `device`: {', '.join(devices)}."
@@ -163,8 +158,7 @@ def _require_support(
         features["several layers, embeddings or dropout"] = backend.deep or not options.needs_deep
     for feature, is_supported in features.items():
         if not is_supported:
-            hint = "Use the scratch model." if feature.endswith(" model") else ""
-            raise NotSupportedError(f"The {backend.name} backend does not support {feature}.", hint)
+            raise NotSupportedError(f"The {backend.name} backend does not support {feature}.")
 
 
 class BackendReport(NamedTuple):

@@ -1,14 +1,13 @@
 """The settings: the hyperparameters of a run, with their types, bounds, defaults and descriptions.
 
-Together with the text, the settings determine all results of a run. A setting is declared once, as
-a field of `Settings`. Validation, command-line options, records and the reference page are
-derived from this declaration.
+Together with the text, the settings determine all results of a run. Validation, command-line
+options, records and the reference page are derived from the fields of `Settings`.
 """
 
 import difflib
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from types import NoneType
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -54,7 +53,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dropout: Annotated[float, Meta(ge=0, le=0.99), "Dropout probability after each layer."] = 0.0
     num_epochs: Annotated[PositiveInt, "Number of epochs."] = 500
     optimizer: Annotated[Literal[tuple(OPTIMIZERS)], "Optimizer."] = "sgd"  # type: ignore[valid-type]
-    # The default learning rate depends on the optimizer.
     lr: Annotated[Positive, f"Learning rate; {LEARNING_RATES}."] = None  # type: ignore[assignment]
     schedule: Annotated[
         Literal["constant", "cosine"],
@@ -143,10 +141,8 @@ def declaration(annotation: Any) -> Declaration:
     return Declaration(base, limits, NoneType in items, description)
 
 
-@cache
-def annotations(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the annotated types of a class's fields or a function's arguments, by name."""
-    return get_type_hints(function, include_extras=True)
+#: Return the annotated types of a class's fields or a function's arguments, by name.
+annotations = cache(partial(get_type_hints, include_extras=True))
 
 
 def validate(name: str, value: Any, annotation: Any) -> Any:
@@ -167,10 +163,7 @@ def validate(name: str, value: Any, annotation: Any) -> Any:
 
 
 def validate_call(function: Callable[..., Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Validate and convert the arguments that have ``Annotated`` types; return all arguments.
-
-    If the function has keyword arguments `settings`, their names must be names of settings.
-    """
+    """Return the arguments of a call, converted to their types; check the names of settings."""
     fields = Settings.__struct_fields__
     for name in {*values.get("settings", ())}.difference(fields):
         similar = difflib.get_close_matches(name, {*fields, *values} - {"settings"}, 1)

@@ -5,13 +5,11 @@ Plain training uses the backend's `train_minibatch`, which a framework may compi
 
 from collections.abc import Callable
 
-from .contract import Backend, Batch, Model, Params, State, Tensor, Update
+from .contract import Backend, Batch, Gradients, Model, Params, State, Tensor, Update
 from .exact import STATE_GRID
 
-TrainingStep = Callable[[Model, Batch, State, Update], tuple[Tensor, State]]
 
-
-def compose(backend: Backend, exact: bool, average: Callable | None = None) -> TrainingStep:
+def compose(backend: Backend, exact: bool, average: Callable | None = None) -> Callable:
     """Return a training step that computes gradients, and then updates the parameters.
 
     With `exact`, it rounds the gradients, parameters, slots and carried state to grids. `average`
@@ -19,9 +17,7 @@ def compose(backend: Backend, exact: bool, average: Callable | None = None) -> T
     """
     scratch = backend.scratch
 
-    def compute_gradients(
-        model: Model, batch: Batch, state: State, update: Update
-    ) -> tuple[Tensor, Params, State]:
+    def compute_gradients(model: Model, batch: Batch, state: State, update: Update) -> Gradients:
         return scratch.gradients(model, batch, state)
 
     def apply_gradients(model: Model, grads: Params, state: State, update: Update) -> None:

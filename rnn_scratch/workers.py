@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import registry
-from .contract import Backend, Batch, Model, Params, State, Tensor, Update
+from .contract import Backend, Batch, Gradients, Model, State, Update
 from .errors import RNNScratchError
 from .system.signals import Request
 
@@ -28,7 +28,6 @@ LAUNCHERS = {
     "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
 }
 MAX_PAUSE_SECONDS = 1e-3  # between two tests whether the other workers have responded
-Gradients = tuple[Tensor, Params, State]  # mean loss, gradients and next state
 _group: "WorkerGroup | None" = None  # set by `connect`
 
 

@@ -49,17 +49,16 @@ class Evaluation(NamedTuple):
 def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[LoadedModel, Checkpoint]:
     """Build a model from a run's folder or a checkpoint file; return it and the checkpoint.
 
-    The model has the latest parameters or, with `best`, the parameters after the epoch with the
-    lowest held-out loss. The default backend is the last session's backend; for this backend, the
-    last session also determines the default variant and number of threads.
+    With `best`, the model has the parameters after the epoch with the lowest held-out loss. For the
+    last session's backend, the default, this session determines the variant and the threads, too.
     """
     saved = checkpoint.load(run)
     if best:
         if not saved.best:
             problem = f"{run} has no best epoch, because no text was held out (`valid_share`)."
             raise RNNScratchError(problem, "Omit `best` to use the latest state of the training.")
-        progress: dict[str, Any] = {"epoch": saved.best_epoch, "incomplete": EMPTY_EPOCH}
-        saved = replace(saved, arrays=saved.best, **progress)
+        epoch, arrays = saved.best_epoch, saved.best
+        saved = replace(saved, epoch=epoch, arrays=arrays, incomplete=EMPTY_EPOCH)
     default = Runtime(saved.runtime.backend)
     if runtime.get("backend") in (None, default.backend):
         # Keep the number of threads, because TensorFlow cannot change it within a process.
