@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
@@ -171,12 +172,15 @@ class BackendReport(NamedTuple):
 def probes(names: Sequence[str]) -> dict[str, BackendReport | str]:
     """Load each backend in a child process, which may crash; return reports or errors by name."""
     reports: dict[str, BackendReport | str] = {}
-    calls = {name: partial(_describe, name) for name in names}
-    with processes.start(calls, timeout=PROBE_TIMEOUT) as (_, answers):
-        for name, answer in answers:
-            if answer is not None:
-                reports[name] = str(answer) if isinstance(answer, RNNScratchError) else answer
-    return {name: reports[name] for name in names}
+    with ExitStack() as stack:
+        calls = [processes.start(_describe, name, timeout=PROBE_TIMEOUT) for name in names]
+        children = [stack.enter_context(call) for call in calls]  # all run at the same time
+        for name, (_, results) in zip(names, children):
+            try:
+                reports[name] = next(results)
+            except RNNScratchError as error:
+                reports[name] = str(error)
+    return reports
 
 
 def list_loadable(log: LogLine) -> list[str]:

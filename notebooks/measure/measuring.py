@@ -7,7 +7,6 @@ import re
 import shutil
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -20,12 +19,7 @@ NUMBERS = itertools.count()
 
 def spawn(function, *arguments, **environment):
     """Run a generator function in a separate process; return its value, or raise its error."""
-    calls, value = {"": partial(function, *arguments)}, None
-    with processes.start(calls, 7200, environment) as (_, answers):
-        for _, answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-            value = value if answer is None else answer
+    (value,) = processes.ask(function, *arguments, timeout=7200, environment=environment)
     return value
 
 

@@ -43,7 +43,7 @@ class Competitor(NamedTuple):
 
     candidate: Candidate
     child: Popen[bytes]
-    results: Iterator[tuple[Any, Any]]
+    results: Iterator[Any]
 
 
 def new_record(
@@ -118,11 +118,10 @@ def _prepare(
     # Start a candidate's child process, and record its results until it is ready for turns.
     settings, threads = settings_at(record.plan, record.settings, candidate.value)
     runtime = Runtime(candidate.backend, candidate.model, record.plan.device, threads)
-    call = partial(tasks.compete, runtime, settings, text)
     environment = dict.fromkeys(THREAD_VARIABLES, str(threads))
-    started = processes.start({0: call}, MAX_SILENCE_SECONDS, environment)
-    children, results = stack.enter_context(started)
-    competitor = Competitor(candidate, children[0], results)
+    call = partial(processes.start, timeout=MAX_SILENCE_SECONDS, environment=environment)
+    started = stack.enter_context(call(tasks.compete, runtime, settings, text))
+    competitor = Competitor(candidate, *started)
     position = record.candidates.index(candidate) / len(record.candidates)
     while candidate.failure is None and candidate.sample is None:
         epochs = f"epoch {len(candidate.epochs)}/{settings.num_epochs}"
@@ -172,11 +171,12 @@ def _stop(competitor: Competitor) -> None:
 def _receive(competitor: Competitor) -> None:
     # Receive the next result from a child process, and add it to the candidate.
     candidate = competitor.candidate
-    result = next(result for name, result in competitor.results if name is not None)
-    if isinstance(result, RNNScratchError):
+    try:
+        result = next(competitor.results)
+    except RNNScratchError as error:
         competitor.child.kill()
-        candidate.failure = processes.one_line(result.problem)
-        candidate.is_supported = not isinstance(result, NotSupportedError)
+        candidate.failure = processes.one_line(error.problem)
+        candidate.is_supported = not isinstance(error, NotSupportedError)
         return
     for name, value in result.items():
         field = getattr(candidate, name)

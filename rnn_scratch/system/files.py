@@ -16,9 +16,9 @@ from ..errors import RNNScratchError
 
 LOCK, TEMPORARY = ".lock", ".part"
 RETRY_SECONDS, RETRY_INTERVAL = 5.0, 0.1
-# Errors for which files on some network and FUSE file systems cannot be locked at all.
-UNSUPPORTED = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
-# Instead of a lock, filelock then writes a marker file; its warning would show source code.
+# Errors for a file that another program holds; on Windows, EACCES may mean missing permissions.
+HELD = (errno.EBUSY, errno.EACCES) if sys.platform == "win32" else (errno.EBUSY,)
+# Where files cannot be locked, filelock writes a marker file; its warning would show source code.
 warnings.filterwarnings("ignore", "flock not supported")
 
 
@@ -27,25 +27,33 @@ class CorruptedFileError(RNNScratchError):
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
-    """Return a user's path with ``~`` expanded, which shells do not expand in ``--run=~/folder``.
-
-    Raises RNNScratchError if the path contains a NUL character.
-    """
+    """Return a user's path with ``~`` expanded; raise RNNScratchError if it contains NUL."""
+    # Shells do not expand ``~`` in ``--run=~/folder``.
     name = os.path.expanduser(os.fspath(path))
     if "\0" in name:
         raise RNNScratchError(f"The path {name!r} contains a NUL character.", "Remove it.")
     return Path(name)
 
 
+@contextlib.contextmanager
+def explained_errors(
+    path: Path, action: str, missing_error: RNNScratchError | None = None
+) -> Iterator[None]:
+    """Replace an OSError with `missing_error`, or with an error such as "x could not be read"."""
+    try:
+        yield
+    except OSError as error:
+        if missing_error and isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            raise missing_error from error
+        problem = f"{path} could not be {action}: {error.strerror or error}."
+        hint = "Copy the folder and use the copy." if isinstance(error, PermissionError) else ""
+        raise RNNScratchError(problem, hint) from error
+
+
 def read(path: Path, max_size: int, missing_error: RNNScratchError) -> bytes:
     """Return a file's bytes; raise `missing_error`, or CorruptedFileError if it is too large."""
-    try:
-        with _retry(open, path, "rb") as file:
-            data = file.read(max_size + 1)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise missing_error from error
-    except OSError as error:
-        raise RNNScratchError(f"{path} could not be read: {error.strerror or error}.") from error
+    with explained_errors(path, "read", missing_error), _retry(open, path, "rb") as file:
+        data: bytes = file.read(max_size + 1)
     if len(data) > max_size:
         raise CorruptedFileError(f"{path} is damaged: it has more than {max_size:,} bytes.")
     return data
@@ -57,7 +65,7 @@ def replace(path: Path, data: bytes) -> None:
     Raises RNNScratchError if the file cannot be written; after any error, the old file remains.
     """
     temporary = path.with_name(f".{path.name}{TEMPORARY}")
-    with _named_in_errors(path):
+    with explained_errors(path, "written"):
         try:
             temporary.unlink(missing_ok=True)  # a kill may have left it
             _write(temporary, "xb", data)
@@ -70,7 +78,7 @@ def replace(path: Path, data: bytes) -> None:
 
 def append(path: Path, data: bytes) -> None:
     """Append `data` to a file, and sync the file to disk."""
-    with _named_in_errors(path):
+    with explained_errors(path, "written"):
         _write(path, "ab", data)
 
 
@@ -82,17 +90,13 @@ def _write(path: Path, mode: str, data: bytes) -> None:
 
 
 def _retry(function: Callable[..., Any], *arguments: Any) -> Any:
-    # Call the function again while another program holds the file, such as a virus scanner or a
-    # synchronization program. On Windows, the error is PermissionError, as for missing permissions.
+    # Call the function again while another program, such as a virus scanner, holds the file.
     deadline = time.monotonic() + RETRY_SECONDS
     while True:
         try:
             return function(*arguments)
         except OSError as error:
-            is_held = error.errno == errno.EBUSY or (
-                sys.platform == "win32" and isinstance(error, PermissionError)
-            )
-            if not is_held or time.monotonic() > deadline:
+            if error.errno not in HELD or time.monotonic() > deadline:
                 raise
         time.sleep(RETRY_INTERVAL)
 
@@ -124,22 +128,9 @@ def locked(folder: Path) -> Iterator[str]:
             hint += f" If no session is running on any computer, delete {path}."
         raise RNNScratchError(problem, hint) from error
     except (OSError, NotImplementedError) as error:
-        if getattr(error, "errno", errno.ENOSYS) not in UNSUPPORTED:
-            hint = "Copy the folder and use the copy."
-            raise RNNScratchError(f"{folder} cannot be locked: {error}.", hint) from error
-        warning = f"Could not lock {folder}. Do not run two commands on it at once."
+        reason = getattr(error, "strerror", None) or error
+        warning = f"Could not lock {folder} ({reason}). Do not run two commands on it at once."
     try:
         yield warning
     finally:
         lock.release()
-
-
-@contextlib.contextmanager
-def _named_in_errors(path: Path) -> Iterator[None]:
-    # Replace an OSError with an RNNScratchError that names the file.
-    try:
-        yield
-    except OSError as error:
-        problem = f"{path} could not be written: {error.strerror or error}."
-        hint = "Copy the folder and use the copy." if isinstance(error, PermissionError) else ""
-        raise RNNScratchError(problem, hint) from error

@@ -10,7 +10,7 @@ from ..errors import RNNScratchError, format_value
 from . import files
 from .files import CorruptedFileError
 
-MAX_RECORD_BYTES = 6 * 2**20  # bytes; a crafted record takes up to twenty times as much memory
+MAX_RECORD_BYTES = 6 * 2**20  # a crafted record takes up to twenty times as much memory
 
 Count = Annotated[int, Meta(ge=1, le=2**31)]
 Versions = Annotated[dict[str, str], Meta(max_length=100)]  # versions, keyed by library name
@@ -29,21 +29,18 @@ def line(record: Record) -> bytes:
 
 
 def read(path: Path, kind: type[Stored], missing_error: RNNScratchError) -> Stored:
-    """Return the record in a JSON file.
-
-    Raises CorruptedFileError if the file does not contain a record of type `kind`, RNNScratchError
-    if it cannot be read, and `missing_error` if it does not exist.
-    """
+    """Return the record of type `kind` in a JSON file; raise errors as `files.read` does."""
     data = files.read(path, MAX_RECORD_BYTES, missing_error)
     try:
         return msgspec.json.decode(data, type=kind)
     # Errors of msgspec are ValueErrors, and errors of settings are RNNScratchErrors.
     except (ValueError, RecursionError, RNNScratchError) as error:
+        problem = f"{path} is damaged: {format_value(str(error), 300)}."
+        hint = "Restore it from a backup."
         if str(error).endswith("`$.format`"):
             problem = f"{path} was written by another version of rnn-scratch."
-            raise CorruptedFileError(problem, "Use the version that wrote it.") from error
-        problem = f"{path} is damaged: {format_value(str(error), 300)}."
-        raise CorruptedFileError(problem, "Restore it from a backup.") from error
+            hint = "Use the version that wrote it."
+        raise CorruptedFileError(problem, hint) from error
 
 
 def write(path: Path, record: Record) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-SIGNAL_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
-SIGNALS = [getattr(signal, name) for name in SIGNAL_NAMES if hasattr(signal, name)]
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 DEBOUNCE_SECONDS = 1.0  # `timeout` signals the process, and then its group
 
 
@@ -42,10 +42,10 @@ def install() -> None:
 
     def stop(signum: int, frame: FrameType | None) -> None:
         _handle(signal.SIG_DFL)
-        while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        while frame is not None:
+            if frame.f_code.co_filename.startswith("<frozen importlib"):
+                os._exit(128 + signum)  # sys.exit would print tracebacks of threads
             frame = frame.f_back
-        if frame is not None:
-            os._exit(128 + signum)  # sys.exit would print tracebacks of threads
         raise Stopped(signum)
 
     _handle(stop)
@@ -87,7 +87,6 @@ def exit_code(error: BaseException) -> int:
 
 def _handle(handler: Any) -> dict[int, Any]:
     # Install a handler, if this is the main thread, as Python requires; return previous handlers.
-    if threading.current_thread() is not threading.main_thread():
-        return {}
-    handled = [signum for signum in SIGNALS if signal.getsignal(signum) != signal.SIG_IGN]
-    return {signum: signal.signal(signum, handler) for signum in handled}
+    is_main = threading.current_thread() is threading.main_thread()
+    handled = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in handled if is_main}

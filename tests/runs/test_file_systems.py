@@ -70,7 +70,8 @@ def test_training_without_locks_prints_a_warning(monkeypatch, capsys, code):
     monkeypatch.setattr("fcntl.flock", flock)
     for command in (TRAIN, RESUME):
         result = run_in_process(capsys, *command).assert_exit(err="")
-        assert "Could not lock r. Do not run two commands on it at once.\n" in result.out
+        problem = f"Could not lock r ({os.strerror(code)}). "
+        assert f"{problem}Do not run two commands on it at once.\n" in result.out
 
 
 @pytest.mark.filterwarnings("ignore:flock not supported")  # pytest resets the filters
@@ -191,7 +192,7 @@ def test_link_in_a_received_run_is_not_followed():
     rnn_scratch.resume("r", 3)
     lock.unlink()
     lock.symlink_to("../victim")
-    assert "r cannot be locked" in raised_message(rnn_scratch.resume, "r", 4)
+    rnn_scratch.resume("r", 4)
     assert Path("victim").read_bytes() == content
 
 
