@@ -16,8 +16,7 @@ from .runs.inference import RUNTIME
 from .runs.inference import Evaluation as Evaluation
 from .runs.inference import evaluate as evaluate
 from .runs.inference import predict as predict
-from .runs.notebook_plot import LivePlot, notebook_shell
-from .runs.progress import LineReport
+from .runs.progress import LineReport, LivePlot, notebook_shell
 from .runs.run import Run, resolve_run
 from .runs.sessions import SessionSpec, resumed_settings
 from .settings import Flag, NonNegativeInt, PositiveInt, Settings, Threads, Variant, validate_call

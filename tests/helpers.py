@@ -190,8 +190,8 @@ def run_in_threads(calls):
 # Program that saves a checkpoint after every chunk, regardless of the time that saving takes.
 SAVING = """
 from rnn_scratch.cli.main import main
-from rnn_scratch.runs import sessions
-sessions.CHECKPOINT_TIME_FRACTION = 1e9
+from rnn_scratch.runs import run_writer
+run_writer.CHECKPOINT_TIME_FRACTION = 1e9
 main()
 """
 

@@ -27,11 +27,7 @@ from . import run_folder
 
 FILE = "checkpoint.safetensors"
 CHECKPOINT_FORMAT = "rnn-scratch 8"
-# Enough for a vocabulary of all Unicode characters. safetensors accepts 100 MB, but reads a crafted
-# header of 33 MB into 1.4 GB of memory.
-MAX_HEADER_BYTES = 2**22
 LOSSES, SECONDS, STATE, BEST = "losses", "seconds", "state.", "best."  # tensor names and prefixes
-EMPTY_SHA256 = hashlib.sha256().hexdigest()
 
 
 class Checkpoint(Record, eq=False):
@@ -43,13 +39,11 @@ class Checkpoint(Record, eq=False):
     text: TextRecord  #: the text of the run
     runtime: Runtime  #: backend, device and threads of the last session
     history_size: NonNegativeInt = 0  #: length in bytes of the history up to this epoch
-    history_sha256: str = EMPTY_SHA256  #: SHA-256 of these bytes
+    history_sha256: str = hashlib.sha256().hexdigest()  #: SHA-256 of these bytes
     best_epoch: LastEpoch = 0  #: epoch with the lowest loss on held-out text; 0 for none
     # In the file, the following fields are tensors, and the fields above are metadata.
     arrays: Arrays = {}  #: parameters and optimizer state
-    incomplete: PartialEpoch = (
-        EMPTY_EPOCH  #: trained part of the epoch after the last complete epoch
-    )
+    incomplete: PartialEpoch = EMPTY_EPOCH  #: trained minibatches of the next epoch
     best: Arrays = {}  #: parameters after the best epoch
 
     @property
@@ -91,37 +85,36 @@ def load(run: str | Path, arrays: bool = True) -> Checkpoint:
     """
     path = files.user_path(run)
     path = path / FILE if path.is_dir() else path
-    try:
-        with open(path, "rb") as file:
-            if int.from_bytes(file.read(8), "little") > MAX_HEADER_BYTES:
-                raise ValueError("its header is too large")
-        with safe_open(path, "numpy") as file:
-            metadata = file.metadata() or {}
-            if metadata["format"] != CHECKPOINT_FORMAT:
-                problem = f"{path} was written by another version of rnn-scratch"
-                problem += f" (its format is {format_value(metadata['format'], 100)})."
-                raise CorruptedFileError(problem, "Use the version that wrote it, or train again.")
-            checkpoint = msgspec.json.decode(metadata["checkpoint"], type=Checkpoint)
-            if arrays:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                if _digest(metadata["checkpoint"], tensors) != metadata["sha256"]:
-                    raise ValueError("its contents do not match its SHA-256 digest")
-                _fill(checkpoint, tensors)
-    except CorruptedFileError:
-        raise
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise RNNScratchError(
-            f"No checkpoint found at {path}.",
-            "Pass the folder of a run (`rnn-scratch runs` lists them) or a checkpoint file.",
-        ) from error
-    except OSError as error:
-        raise RNNScratchError(f"{path} could not be read: {error.strerror or error}.") from error
-    except Exception as error:  # the file may contain anything
-        raise CorruptedFileError(
-            f"{path} is damaged, or not a checkpoint of rnn-scratch "
-            f"({format_value(str(error), 600)}).",
-            "Use another copy of the file, or train again.",
-        ) from error
+    missing_error = RNNScratchError(
+        f"No checkpoint found at {path}.",
+        "Pass the folder of a run (`rnn-scratch runs` lists them) or a checkpoint file.",
+    )
+    with files.explained_errors(path, "read", missing_error):
+        try:
+            return _read(path, arrays)
+        except (CorruptedFileError, OSError):
+            raise
+        except Exception as error:  # the file may contain anything
+            raise CorruptedFileError(
+                f"{path} is damaged, or not a checkpoint of rnn-scratch "
+                f"({format_value(str(error), 600)}).",
+                "Use another copy of the file, or train again.",
+            ) from error
+
+
+def _read(path: Path, arrays: bool) -> Checkpoint:
+    with safe_open(path, "numpy") as file:
+        metadata = file.metadata() or {}
+        if metadata["format"] != CHECKPOINT_FORMAT:
+            problem = f"{path} was written by another version of rnn-scratch"
+            problem += f" (its format is {format_value(metadata['format'], 100)})."
+            raise CorruptedFileError(problem, "Use the version that wrote it, or train again.")
+        checkpoint = msgspec.json.decode(metadata["checkpoint"], type=Checkpoint)
+        if arrays:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if _digest(metadata["checkpoint"], tensors) != metadata["sha256"]:
+                raise ValueError("its contents do not match its SHA-256 digest")
+            _fill(checkpoint, tensors)
     return checkpoint
 
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
-from ..errors import RNNScratchError, format_value
 from ..training.events import Epoch
 
 INK = "#767676"  # contrast ratio 4.5 on white, and about 4 on typical dark pages
@@ -47,19 +46,13 @@ def draw(axes: Any, histories: Mapping[str, Sequence[Epoch]]) -> None:
 
 
 def picture(histories: Mapping[str, Sequence[Epoch]], title: str = "") -> bytes:
-    """Return a plot of the curves in PNG format; raise RNNScratchError if Matplotlib fails."""
-    try:
-        # Avoid pyplot, which would look for a window system and keep every figure in memory.
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
+    """Return a plot of the curves in PNG format."""
+    # Avoid pyplot, which would look for a window system and keep every figure in memory.
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
 
-        with _STYLE_LOCK, rc_context(STYLE):
-            figure, image = Figure(figsize=(6, 3.6), dpi=150, layout="constrained"), BytesIO()
-            draw(figure.add_subplot(title=title), histories)
-            figure.savefig(image)
-        return image.getvalue()
-    except Exception as error:  # missing fonts, invalid environment variables, ...
-        raise RNNScratchError(
-            f"Matplotlib cannot draw the figures: {format_value(str(error), 300)}.",
-            "Correct its settings, such as MPLBACKEND in the environment.",
-        ) from error
+    with _STYLE_LOCK, rc_context(STYLE):
+        figure, image = Figure(figsize=(6, 3.6), dpi=150, layout="constrained"), BytesIO()
+        draw(figure.add_subplot(title=title), histories)
+        figure.savefig(image)
+    return image.getvalue()

@@ -9,7 +9,7 @@ from ..text import books, dataset
 # rises, and training stops early.
 COMMON = dict(model="fast", cell="lstm", optimizer="adam", schedule="cosine", warmup=50)
 COMMON |= dict(sigma=0.05, max_tokens=0, valid_share=0.1, normalize="none", num_steps=20, lr=0.005)
-COMMON |= dict(patience=5)
+COMMON |= dict(patience=5, num_updates=3000)
 #: Arguments for `train` by preset name.
 PRESETS: dict[str, dict[str, Any]] = {
     "chapter": {},
@@ -17,12 +17,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         COMMON, corpus=books.BUILT_IN, num_hiddens=256, batch_size=16, dropout=0.3, num_updates=3500
     ),
     "shakespeare": dict(
-        COMMON,
-        corpus="tiny-shakespeare",
-        embedding=64,
-        num_hiddens=384,
-        dropout=0.1,
-        num_updates=3000,
+        COMMON, corpus="tiny-shakespeare", embedding=64, num_hiddens=384, dropout=0.1
     ),
 }
 

@@ -1,22 +1,25 @@
-"""Report the progress of training as lines of text, passed to a function such as `print`."""
+"""Report the progress of training as lines of text or, in a notebook, as a live plot."""
 
 import datetime
 import math
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..system.terminal import LogLine
 from ..training import events
 from ..training.events import Ended, Epoch, Progress, Report, Started
 from ..training.loop import SAMPLE_EVERY
-
-MAX_SILENCE_SECONDS = 30.0  # After this time without a line, progress is printed.
+from . import curve, run_folder
 
 
 class LineReport(Report):
     """A report that prints metrics and generated text every tenth epoch, and the final results."""
+
+    interval = 30.0  #: seconds without a line after which the progress within an epoch is shown
 
     def __init__(self, print_line: LogLine) -> None:
         """Set the function that receives each line."""
@@ -29,29 +32,23 @@ class LineReport(Report):
 
     def started(self, event: Started) -> None:
         """Print the model, the device and the folder."""
-        self.folder, self.session = Path(event.folder), event.session
-        self.num_epochs = event.settings.num_epochs
+        self.folder, self.num_epochs = Path(event.folder), event.settings.num_epochs
         self.epochs: list[Epoch] = []
-        self.print_time = time.monotonic()
-        session, runtime = event.session, event.session.runtime
+        self.show_time = time.monotonic()
+        runtime = event.session.runtime
         workers = f"workers: {runtime.workers}, " if runtime.workers > 1 else ""
+        epochs = f"epochs {event.session.from_epoch + 1} to {self.num_epochs}"
         self.print(
             f"{runtime.backend} ({runtime.model}) on {runtime.device}, {workers}"
-            f"threads: {runtime.threads}, epochs {session.from_epoch + 1} to {self.num_epochs}, "
-            f"run folder: {event.folder}"
+            f"threads: {runtime.threads}, {epochs}, run folder: {event.folder}"
         )
 
     def progress(self, event: Progress) -> None:
-        """Print the progress within an epoch if no line was printed for MAX_SILENCE_SECONDS."""
-        if (
-            event.seconds_left is not None
-            and time.monotonic() - self.print_time >= MAX_SILENCE_SECONDS
-        ):
-            self.print(
-                f"epoch {event.epoch}: {event.num_trained:,} of {event.total:,} minibatches  "
-                f"{format_progress(event)}"
-            )
-            self.print_time = time.monotonic()
+        """Show the progress within an epoch if nothing was shown for `interval` seconds."""
+        is_due = time.monotonic() - self.show_time >= self.interval
+        if is_due and event.seconds_left is not None:
+            trained = f"{event.num_trained:,} of {event.total:,} minibatches"
+            self.show(f"epoch {event.epoch}: {trained}  {format_progress(event)}")
 
     def epoch(self, event: Epoch) -> None:
         """Print the metrics of every tenth epoch; `ended` prints the last epoch's metrics."""
@@ -59,8 +56,7 @@ class LineReport(Report):
         if event.epoch % SAMPLE_EVERY == 0 and event.epoch < self.num_epochs:
             sample = f"  {event.sample!r}" if event.sample else ""
             width = len(str(self.num_epochs))
-            self.print(f"epoch {event.epoch:>{width}}  {format_perplexities(event)}{sample}")
-            self.print_time = time.monotonic()
+            self.show(f"epoch {event.epoch:>{width}}  {format_perplexities(event)}{sample}")
 
     def ended(self, event: Ended) -> None:
         """Print a finished session's speed, and the losses of the last and the best epoch."""
@@ -68,7 +64,7 @@ class LineReport(Report):
             return
         epoch, best = self.epochs[-1], event.best
         speed = statistics.median(row.tokens / row.seconds for row in self.epochs)
-        device = self.session.runtime.device
+        device = event.session.runtime.device
         self.print(f"epoch {epoch.epoch}, speed {speed:,.0f} characters/s on {device}")
         self.print(f"training text  {format_loss(epoch.loss, epoch.perplexity)}")
         if epoch.valid_loss is None or best is None or best.valid_loss is None:
@@ -78,6 +74,51 @@ class LineReport(Report):
         if not mark:
             lowest = format_loss(best.valid_loss, best.valid_perplexity)
             self.print(f"best: epoch {best.epoch:<2} {lowest}")
+
+    def show(self, line: str) -> None:
+        """Print a line of metrics."""
+        self.print(line)
+        self.show_time = time.monotonic()
+
+
+def notebook_shell() -> Any:
+    """Return IPython's shell if this process is the kernel of a notebook, otherwise None."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython and ipython.get_ipython()
+    return shell if hasattr(shell, "kernel") else None
+
+
+class LivePlot(LineReport):
+    """A report that shows a run's curve and a line of metrics, instead of printing lines."""
+
+    interval = 2.0  # an update takes about 0.1 s
+
+    def started(self, event: Started) -> None:
+        """Display the current curve."""
+        self.backend, self.epochs = (
+            event.session.runtime.backend,
+            run_folder.history(Path(event.folder)),
+        )
+        display, title = sys.modules["IPython"].display.display, format_history(self.epochs)
+        self.handle = display(self._data(title), raw=True, display_id=True)
+        self.show_time = time.monotonic()
+
+    def epoch(self, event: Epoch) -> None:
+        """Add the epoch to the curve."""
+        self.epochs.append(event)
+
+    def ended(self, event: Ended) -> None:
+        """Display the whole run's curve and final metrics."""
+        self.show(format_history(self.epochs))
+
+    def show(self, line: str) -> None:
+        """Update the curve, with a line of metrics as its title."""
+        self.handle.update(self._data(line), raw=True)
+        self.show_time = time.monotonic()
+
+    def _data(self, title: str) -> dict[str, Any]:
+        picture = curve.picture({self.backend: self.epochs}, title)
+        return {"image/png": picture, "text/plain": title}
 
 
 def format_nats(nats: float) -> str:
@@ -104,10 +145,10 @@ def format_progress(progress: Progress) -> str:
 
 def format_perplexities(epoch: Epoch) -> str:
     """Format an epoch's perplexities on the training text and, if any, the held-out text."""
-    held_out = ""
+    text = f"perplexity {format_perplexity(epoch.perplexity)}"
     if epoch.valid_loss is not None:
-        held_out = f" (held out {format_perplexity(epoch.valid_perplexity)})"
-    return f"perplexity {format_perplexity(epoch.perplexity)}{held_out}"
+        text += f" (held out {format_perplexity(epoch.valid_perplexity)})"
+    return text
 
 
 def format_perplexity(perplexity: float | None) -> str:

@@ -40,10 +40,7 @@ class Run(NamedTuple):
 
 
 def read_runs(parent: Path, log: LogLine = lambda line: None) -> list[tuple[Path, RunRecord]]:
-    """Return the runs in a folder with their records, sorted by number.
-
-    CorruptedFileError or unreadable runs are omitted, and their errors are logged.
-    """
+    """Return the runs in a folder with their records, by number; log the errors of other runs."""
     runs = []
     for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
         try:
@@ -57,10 +54,7 @@ def read_runs(parent: Path, log: LogLine = lambda line: None) -> list[tuple[Path
 def list_runs(
     parent: Path, log: LogLine = lambda line: None
 ) -> list[tuple[Path, RunRecord, list[Epoch]]]:
-    """Return the runs in a folder, newest first: folder, record, and history up to the checkpoint.
-
-    CorruptedFileError or unreadable runs are omitted, and their errors are logged.
-    """
+    """Return the runs in a folder, newest first, with their histories up to the checkpoints."""
     runs = []
     for folder, record in reversed(read_runs(parent, log)):
         try:

@@ -36,9 +36,7 @@ RUN_FILE, HISTORY, CURVE = "run.json", "history.jsonl", "perplexity.png"
 RUN_FORMAT = 8
 MAX_HISTORY_BYTES = 2**28  # a sample of 50 characters takes at most 600 bytes
 PARENT = Path("runs")
-BACKUP = (
-    "Restore it from a backup, or train again; `rnn-scratch predict` needs only the checkpoint."
-)
+BACKUP = "Restore it from a backup. (`rnn-scratch predict` needs only the checkpoint.)"
 
 
 class RunRecord(Record):
@@ -52,13 +50,10 @@ class RunRecord(Record):
 
 
 def create(folder: Path | None, backend: str) -> Path:
-    """Create the folder of a new run: `folder`, or a dated folder under ``runs/``.
-
-    An existing folder is accepted if a killed command left it without a run.
-    """
+    """Create the folder of a new run: `folder`, or a dated folder under ``runs/``."""
     if folder is not None and os.path.isdir(folder):
         if all(path.name.endswith((files.LOCK, files.TEMPORARY)) for path in folder.iterdir()):
-            return folder
+            return folder  # a killed command left it without a run
         raise RNNScratchError(
             f"The run folder {folder} already exists.",
             "Choose another folder with `run`, or resume the existing run:\n"
@@ -129,7 +124,6 @@ def reload_text(folder: Path, record: TextRecord, text: books.Text | None = None
 
     Network paths are not opened, because a run from someone else could name any host.
     """
-    hint = "Pass the original text as `text`, or train a new run."
     if text is None and record.corpus != "file":
         text = books.load(record.corpus)
     elif text is None:
@@ -142,11 +136,7 @@ def reload_text(folder: Path, record: TextRecord, text: books.Text | None = None
         text = books.read_file(record.origin)
     if text.sha256 == record.sha256:
         return text
-    if text.origin == record.origin:
-        problem = f"The text {text.origin} has changed since the run was started."
-        raise RNNScratchError(problem, hint)
-    raise RNNScratchError(
-        f"The text ({text.origin}) is not the text that the run was started with "
-        f"({record.origin}): its SHA-256 is {text.sha256} instead of {record.sha256}.",
-        hint,
-    )
+    problem = f"The text {text.origin} has changed since the run was started."
+    if text.origin != record.origin:
+        problem = f"The text {text.origin} differs from the run's text, {record.origin}."
+    raise RNNScratchError(problem, "Pass the original text as `text`, or train a new run.")

@@ -1,41 +1,30 @@
-"""Sessions of a run: the first session, sessions that resume the run, and their records.
+"""Sessions of a run: the first session, sessions that resume the run, and their results.
 
-A session holds the lock of the run's folder. It appends each epoch to the history. It writes
-checkpoints at least every 5 minutes, or more often if they take less than 1 % of the time, and a
-last checkpoint at its end. The history is synced to disk before each checkpoint: after a kill or a
-power cut, the run can be resumed from the checkpoint; later history lines are dropped.
+A session holds the lock of the run's folder. Its results equal an uninterrupted run's results.
 """
 
 import contextlib
-import datetime
-import hashlib
-import os
-import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import asdict, replace
 
-from ..errors import DivergenceError, RNNScratchError, format_value
-from ..parameters import trained_arrays
+from ..errors import DivergenceError, RNNScratchError
 from ..settings import Settings
-from ..system import files, host, records, signals
+from ..system import files, host, signals
 from ..system.files import CorruptedFileError
 from ..system.records import Record
 from ..text import books, dataset
-from ..training.events import EMPTY_EPOCH, Ended, Epoch, Event, Message, Session, Started
+from ..training.events import Ended, Event, Message, Started
 from ..training.loop import Chunk, sample, train_in_chunks
 from ..training.runtime import Runtime
 from ..training.setup import RunContext, prepare_run
 from ..workers import WorkerGroup
-from . import checkpoint, curve, run_folder
-from .checkpoint import Checkpoint
+from . import checkpoint, run_folder
 from .run import Run, next_number
-from .run_folder import CURVE, HISTORY, RUN_FILE, RunRecord
-
-CHECKPOINT_TIME_FRACTION = 0.01  # target fraction of the training time that checkpoints take
-MAX_CHECKPOINT_INTERVAL = 300.0  # seconds
+from .run_folder import RUN_FILE, RunRecord
+from .run_writer import RunWriter
 
 
 class SessionSpec(Record):
@@ -69,12 +58,11 @@ def resumed_settings(folder: Path, record: RunRecord, values: dict[str, Any]) ->
 
 
 def train(spec: SessionSpec, group: WorkerGroup | None = None) -> Generator[Event, None, Run]:
-    """Train a new model, or resume a run; the results equal an uninterrupted run's results.
+    """Train a new model, or resume a run; yield events, and return the finished run.
 
     Invalid arguments raise an error before the folder is created. With several workers, only worker
     0 calls this function; the other workers call `follow`.
     """
-    _require_held_out(spec)
     spec = replace(spec, runtime=_runtime(spec, group))
     with contextlib.ExitStack() as stack:
         prepare = _resume if spec.resumes else _create
@@ -87,15 +75,12 @@ def train(spec: SessionSpec, group: WorkerGroup | None = None) -> Generator[Even
                 yield Message(text=message)
         request = stack.enter_context(signals.deferred())
         try:
-            yield Started(
-                folder=str(writer.folder), settings=start.settings, session=writer.session
-            )
+            yield Started(str(writer.folder), start.settings, writer.session)
             for chunk in train_in_chunks(run, start.epoch, start.incomplete, request):
                 if not isinstance(chunk, Chunk):
                     yield chunk
                     continue
                 writer.add(chunk)
-                writer.save(if_due=True)
                 if chunk.epoch is not None:
                     reason = writer.early_stop_reason()
                     request.complete = reason is not None
@@ -105,23 +90,17 @@ def train(spec: SessionSpec, group: WorkerGroup | None = None) -> Generator[Even
                 yield Message(text=f"early stopping after epoch {writer.latest.epoch}: {reason}")
             texts = [sample(run)]
         except BaseException as error:
-            interrupted = isinstance(error, (KeyboardInterrupt, GeneratorExit))
-            problem = str(error) if isinstance(error, RNNScratchError) else format_value(error)
-            # On a full disk, these writes also fail; report only the first error.
-            with contextlib.suppress(RNNScratchError):
-                writer.save()
-            with contextlib.suppress(RNNScratchError):
-                writer.close("interrupted" if interrupted else "failed", problem)
+            writer.abort(error)
             if not isinstance(error, GeneratorExit):
-                yield Ended(session=writer.session, best=writer.best)
+                yield Ended(writer.session, writer.best)
             if isinstance(error, DivergenceError):
-                note = f"Checkpoint saved at {writer.saved.position}."
-                raise DivergenceError(error.problem, f"{error.hint}\n{note}") from error
+                hint = f"{error.hint}\nCheckpoint saved at {writer.saved.position}."
+                raise DivergenceError(error.problem, hint) from error
             raise
         try:
             writer.close("finished", reason, texts)
         finally:
-            yield Ended(session=writer.session, best=writer.best)
+            yield Ended(writer.session, writer.best)
         if group is not None:
             group.is_running = False
         return Run(writer.folder, writer.history, writer.record, start.vocab, writer.latest.arrays)
@@ -138,12 +117,21 @@ def follow(group: WorkerGroup) -> None:
 
 
 def _runtime(spec: SessionSpec, group: WorkerGroup | None) -> Runtime:
-    """Return the runtime with the number of workers and, if they share cores, of threads."""
+    """Return the runtime with the number of workers and, if they share cores, of threads.
+
+    Raises RNNScratchError if the settings do not allow this number of workers or early stopping.
+    """
+    settings = spec.settings
+    if spec.patience and not settings.holds_out:
+        raise RNNScratchError(
+            f"Early stopping (`patience` {spec.patience}) requires held-out text.",
+            "Use `valid_share=0.1`, or `patience=0`.",
+        )
     if group is None:
         return replace(spec.runtime, workers=1)
-    if spec.settings.batch_size % group.size:
+    if settings.batch_size % group.size:
         raise RNNScratchError(
-            f"`batch_size` {spec.settings.batch_size} cannot be divided equally among {group.size} "
+            f"`batch_size` {settings.batch_size} cannot be divided equally among {group.size} "
             "workers.",
             f"Use a multiple of {group.size}.",
         )
@@ -151,38 +139,24 @@ def _runtime(spec: SessionSpec, group: WorkerGroup | None) -> Runtime:
     return replace(spec.runtime, workers=group.size, threads=threads)
 
 
-def _require_held_out(spec: SessionSpec) -> None:
-    """Raise RNNScratchError if early stopping is requested, but no text is held out."""
-    if spec.patience and not spec.settings.holds_out:
-        raise RNNScratchError(
-            f"Early stopping (`patience` {spec.patience}) requires held-out text.",
-            "Use `valid_share=0.1`, or `patience=0`.",
-        )
-
-
 def _create(
     spec: SessionSpec, group: WorkerGroup | None, stack: contextlib.ExitStack
-) -> tuple["_RunWriter", str]:
+) -> tuple[RunWriter, str]:
     """Create the run's folder, and lock it until the stack exits; return a writer and a warning."""
     run = prepare_run(spec.settings, spec.runtime, spec.text, group=group)
     path = None if spec.folder is None else Path(spec.folder)
     folder = run_folder.create(path, spec.runtime.backend)
     warning = stack.enter_context(files.locked(folder))
     files.sync_folder(folder.parent)
-    record = RunRecord(
-        format=run_folder.RUN_FORMAT,
-        settings=spec.settings,
-        text=dataset.describe(spec.text, run.dataset),
-        number=next_number(folder.parent),
-        sessions=[],
-    )
-    start = _first_checkpoint(record, run)
-    return _RunWriter(folder, record, [], start, spec, run), warning
+    text = dataset.describe(spec.text, run.dataset)
+    number = next_number(folder.parent)
+    record = RunRecord(run_folder.RUN_FORMAT, spec.settings, text, number, sessions=[])
+    return RunWriter(folder, record, [], None, run, spec.patience), warning
 
 
 def _resume(
     spec: SessionSpec, group: WorkerGroup | None, stack: contextlib.ExitStack
-) -> tuple["_RunWriter", str]:
+) -> tuple[RunWriter, str]:
     """Lock the run's folder until the stack exits, and read its files; return as `_create`."""
     folder, num_epochs = Path(spec.folder or ""), spec.settings.num_epochs
     warning = stack.enter_context(files.locked(folder))
@@ -202,12 +176,10 @@ def _resume(
             f"Nothing left to train: the run in {folder} has {last_epoch} epochs.",
             "Pass a larger `num_epochs`; after a schedule has ended, train a new run.",
         )
-    text = run_folder.reload_text(folder, record.text, spec.text)
-    run = prepare_run(settings, spec.runtime, text, arrays, group)
-    record = replace(record, settings=settings, text=dataset.describe(text, run.dataset))
-    start = saved or _first_checkpoint(record, run)
-    start = replace(start, runtime=run.runtime, text=record.text)
-    return _RunWriter(folder, record, history, start, spec, run), warning
+    run = prepare_run(settings, spec.runtime, spec.text, arrays, group)
+    text = dataset.describe(spec.text, run.dataset)
+    record = replace(record, settings=settings, text=text)
+    return RunWriter(folder, record, history, saved, run, spec.patience), warning
 
 
 def _hints(run: RunContext) -> Iterator[str]:
@@ -217,107 +189,3 @@ def _hints(run: RunContext) -> Iterator[str]:
     best, *_ = run.backend.machine.devices(run.settings.dtype)
     if best != run.runtime.device:
         yield f'To train on the GPU, use `device="{best}"`; no GPU has been tested yet.'
-
-
-def _first_checkpoint(record: RunRecord, run: RunContext) -> Checkpoint:
-    return Checkpoint(
-        vocab=run.dataset.vocab,
-        settings=record.settings,
-        epoch=0,
-        text=record.text,
-        runtime=run.runtime,
-        arrays=trained_arrays(run.model),
-    )
-
-
-class _RunWriter:
-    """The writer of a run's files during a session: record, history and checkpoints."""
-
-    def __init__(
-        self,
-        folder: Path,
-        record: RunRecord,
-        history: list[Epoch],
-        latest: Checkpoint,
-        spec: SessionSpec,
-        run: RunContext,
-    ) -> None:
-        """Start a session from a run's latest state; the caller must hold the folder's lock."""
-        session = Session(
-            started=_now(),
-            process=os.getpid(),
-            from_epoch=latest.epoch,
-            runtime=run.runtime,
-            machine=host.describe(),
-            environment=run.backend.machine.versions(),
-            outcome="running",
-            patience=spec.patience,
-        )
-        record.sessions.append(session)
-        lines = b"".join(map(records.line, history))
-        # Write the record first: if the process is killed afterwards, the run can be resumed.
-        records.write(folder / RUN_FILE, record)
-        files.replace(folder / HISTORY, lines)
-        self.folder, self.record, self.history, self.latest = folder, record, history, latest
-        self.best = run_folder.best(history)
-        self.size, self.sha256 = len(lines), hashlib.sha256(lines)
-        self.run = run
-        checkpoint.save(folder / checkpoint.FILE, latest)
-        self.saved = latest  # latest checkpoint on disk
-        self.due = 0.0  # earliest time of the next periodic checkpoint
-
-    @property
-    def session(self) -> Session:
-        """The record of this session."""
-        return self.record.sessions[-1]
-
-    def add(self, chunk: Chunk) -> None:
-        """Add the trained minibatches; append the epoch to the history if it is complete."""
-        self.latest = replace(self.latest, arrays=chunk.arrays, incomplete=chunk.partial)
-        epoch = chunk.epoch
-        if epoch is None:
-            return
-        line = records.line(epoch)
-        files.append(self.folder / HISTORY, line)
-        self.history.append(epoch)
-        self.size += len(line)
-        self.sha256.update(line)
-        progress: dict[str, Any] = {"epoch": epoch.epoch, "history_size": self.size}
-        progress["history_sha256"] = self.sha256.hexdigest()
-        self.best = run_folder.best((self.best, epoch))
-        if self.best is epoch:
-            progress["best_epoch"] = epoch.epoch
-            progress["best"] = {
-                name: chunk.arrays[name] for name in self.run.model.options.shapes()
-            }
-        self.latest = replace(self.latest, incomplete=EMPTY_EPOCH, **progress)
-
-    def early_stop_reason(self) -> str | None:
-        """Return the reason to end training after the latest epoch, or None to continue."""
-        epoch, patience = self.latest.epoch, self.session.patience
-        if self.best is None or not 0 < patience <= epoch - self.best.epoch:
-            return None
-        return f"no improvement since epoch {self.best.epoch} (`patience` {patience})"
-
-    def save(self, if_due: bool = False) -> None:
-        """Save the latest state if unsaved and, with `if_due`, only if a checkpoint is due."""
-        start = time.perf_counter()
-        if self.latest is self.saved or (if_due and start < self.due):
-            return
-        checkpoint.save(self.folder / checkpoint.FILE, self.latest)
-        self.saved = self.latest
-        end = time.perf_counter()
-        self.due = end + min((end - start) / CHECKPOINT_TIME_FRACTION, MAX_CHECKPOINT_INTERVAL)
-
-    def close(self, outcome: str, reason: str | None, predictions: list[str] | None = None) -> None:
-        """Complete the record of the session, and plot the curve."""
-        end = {"ended": _now(), "to_epoch": self.saved.epoch, "predictions": predictions or []}
-        self.record.sessions[-1] = replace(self.session, outcome=outcome, reason=reason, **end)
-        records.write(self.folder / RUN_FILE, self.record)
-        if self.history:
-            picture = curve.picture({self.session.runtime.backend: self.history})
-            files.replace(self.folder / CURVE, picture)
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now().astimezone().replace(microsecond=0)

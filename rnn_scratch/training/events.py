@@ -54,9 +54,7 @@ class Session(Record):
     machine: Machine  #: machine on which the session runs
     environment: Versions  #: versions of the framework and its libraries
     outcome: Literal["running", "finished", "interrupted", "failed"]  #: still "running" if killed
-    patience: NonNegativeInt = (
-        0  #: epochs without improvement after which training ends; 0: no limit
-    )
+    patience: NonNegativeInt = 0  #: training ends after so many epochs without improvement; 0: off
     reason: str | None = None  #: reason for ending before the last epoch, or None
     ended: Time | None = None  #: end time; None before the end
     to_epoch: LastEpoch | None = None  #: last complete epoch in the checkpoint
@@ -124,18 +122,11 @@ class Report:
         """Receive the end of the session; an exception follows if it failed or was interrupted."""
 
     def receive(self, event: Event) -> None:
-        """Call the method for the event's type."""
-        match event:
-            case Message():
-                self.log(event.text)
-            case Started():
-                self.started(event)
-            case Progress():
-                self.progress(event)
-            case Epoch():
-                self.epoch(event)
-            case Ended():
-                self.ended(event)
+        """Call `log` for a message, or else the method with the name of the event's type."""
+        if isinstance(event, Message):
+            self.log(event.text)
+        else:
+            getattr(self, type(event).__name__.lower())(event)
 
 
 def perplexity(loss: float) -> float | None:

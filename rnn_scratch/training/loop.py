@@ -11,7 +11,6 @@ from ..contract import Arrays, Update
 from ..errors import DivergenceError
 from ..exact import digest
 from ..parameters import trained_arrays
-from ..settings import Settings
 from ..system import signals
 from ..text import minibatches, vocabulary
 from . import decoding, schedule
@@ -59,7 +58,7 @@ def train_in_chunks(
         batches = minibatches.epoch_batches(text, settings, epoch, len(partial.losses))
         metrics = None
         while metrics is None:
-            progress = _progress(settings, epoch, total, partial, start)
+            progress = _progress(run, epoch, total, partial, start)
             start = start or (progress.position, time.monotonic())
             yield progress
             count = min(size, total - len(partial.losses))
@@ -153,13 +152,14 @@ def _require_finite(run: RunContext, epoch: int, arrays: Arrays, *losses: float)
 
 
 def _progress(
-    settings: Settings,
+    run: RunContext,
     epoch: int,
     total: int,
     partial: PartialEpoch,
     start: tuple[float, float] | None,
 ) -> Progress:
-    num_trained = len(partial.losses)
+    """Return the progress; `start` is the session's first position, in epochs, and its time."""
+    settings, num_trained = run.settings, len(partial.losses)
     progress = Progress(
         epoch=epoch,
         total=total,

@@ -72,17 +72,9 @@ def prepare_run(
     arrays: Arrays | None = None,
     group: WorkerGroup | None = None,
 ) -> RunContext:
-    """Prepare the text and the model of a run.
+    """Prepare the text, and build the model from `arrays` or from drawn initial parameters.
 
-    Args:
-        settings: Settings of the run.
-        runtime: Backend, variant, device and threads to use.
-        text: Text to train on.
-        arrays: Parameters and slots; by default, initial values.
-        group: All workers, or None for a single worker.
-
-    Raises:
-        RNNScratchError: If the text does not fit the settings, or as in `start_model`.
+    Raises RNNScratchError if the text does not fit the settings, or as `start_model`.
     """
     data = dataset.prepare(text, settings)
     runtime, backend, model = start_model(

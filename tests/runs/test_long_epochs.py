@@ -9,7 +9,7 @@ from helpers import SMALL, assert_same, assert_same_run, history_without_times, 
 
 import rnn_scratch
 from rnn_scratch.contract import VARIANTS
-from rnn_scratch.runs import checkpoint, sessions
+from rnn_scratch.runs import checkpoint, run_writer
 from rnn_scratch.system import signals
 from rnn_scratch.training import loop as training
 from rnn_scratch.training import schedule
@@ -99,7 +99,7 @@ class Clock(Report):
 
     def __init__(self, monkeypatch):
         self.now, self.saved = 0.0, []
-        monkeypatch.setattr(sessions, "time", self)
+        monkeypatch.setattr(run_writer, "time", self)
         self.save = checkpoint.save
         monkeypatch.setattr(checkpoint, "save", self.slow)
 
@@ -118,19 +118,19 @@ class Clock(Report):
 
 def test_checkpoints_take_a_small_fraction_of_time(monkeypatch):
     clock = Clock(monkeypatch)
-    monkeypatch.setattr(sessions, "CHECKPOINT_TIME_FRACTION", 1 / 64)
+    monkeypatch.setattr(run_writer, "CHECKPOINT_TIME_FRACTION", 1 / 64)
     monkeypatch.setattr(training, "CHUNK_SECONDS", 1e9)
     rnn_scratch.train("numpy", num_epochs=35, run="r", report=clock, **SMALL)
     # A checkpoint is written after the first minibatch, which is a separate chunk; then every
     # eight seconds, 64 times the duration of a write; and at the end.
     assert clock.saved == [0, 9, 17, 25, 33, 35]
-    monkeypatch.setattr(sessions, "MAX_CHECKPOINT_INTERVAL", 4.0)
+    monkeypatch.setattr(run_writer, "MAX_CHECKPOINT_INTERVAL", 4.0)
     rnn_scratch.resume("r", 43, report=clock)
     assert clock.saved[6:] == [35, 40, 43]
 
 
 def test_progress_within_an_epoch_is_printed(monkeypatch):
-    monkeypatch.setattr("rnn_scratch.runs.progress.MAX_SILENCE_SECONDS", 0.0)
+    monkeypatch.setattr("rnn_scratch.runs.progress.LineReport.interval", 0.0)
     monkeypatch.setattr(training, "CHUNK_SECONDS", 0.0)
     lines = []
     rnn_scratch.train("numpy", num_epochs=2, report=lines.append, **LONG)

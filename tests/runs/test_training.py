@@ -118,7 +118,7 @@ def test_resuming_with_a_changed_text_is_refused(tmp_path):
     shutil.move(text, moved_text)
     text.write_text(STORY + "!")  # normalization removes punctuation
     moved_text.write_text(STORY.lower())
-    changed, other = "has changed since the run was started", "is not the text that the run"
+    changed, other = "has changed since the run was started", "differs from the run's text"
     for arguments, problem in (
         ({}, changed),
         ({"text": text}, changed),

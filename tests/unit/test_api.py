@@ -168,7 +168,7 @@ def test_notebook_shows_a_live_plot(monkeypatch):
     parts = {"get_ipython": lambda: shell, "display": displays, "version_info": (9, 0)}
     monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(**parts))
     run = rnn_scratch.train("numpy", num_epochs=2, **SMALL)
-    assert states[0]["text/plain"] == "epoch 1 of 2"
+    assert states[0]["text/plain"] == "no epoch yet"
     assert states[-1]["text/plain"] in repr(run)
     states.clear()
     rnn_scratch.resume(run, 3, report=lambda line: None)

@@ -1,0 +1,136 @@
+"""Write a run's files during a session: the record, the history, checkpoints and the curve.
+
+Each epoch is appended to the history. Checkpoints are written at least every 5 minutes, or more
+often if they take less than 1 % of the time, and at the end. The history is synced to disk before
+each checkpoint: after a kill or a power cut, training resumes from the checkpoint, and later lines
+of the history are dropped.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from ..errors import RNNScratchError, format_value
+from ..parameters import trained_arrays
+from ..system import files, host, records
+from ..training.events import EMPTY_EPOCH, Epoch, Session
+from ..training.loop import Chunk
+from ..training.setup import RunContext
+from . import checkpoint, curve, run_folder
+from .checkpoint import Checkpoint
+from .run_folder import CURVE, HISTORY, RUN_FILE, RunRecord
+
+CHECKPOINT_TIME_FRACTION = 0.01  # target fraction of the training time that checkpoints take
+MAX_CHECKPOINT_INTERVAL = 300.0  # seconds
+
+
+class RunWriter:
+    """The writer of a run's files during a session, which must hold the folder's lock."""
+
+    def __init__(
+        self,
+        folder: Path,
+        record: RunRecord,
+        history: list[Epoch],
+        saved: Checkpoint | None,
+        run: RunContext,
+        patience: int,
+    ) -> None:
+        """Start a session from a checkpoint, or from the initial parameters if it is None."""
+        if saved is None:
+            arrays, vocab = trained_arrays(run.model), run.dataset.vocab
+            saved = Checkpoint(vocab, record.settings, 0, record.text, run.runtime, arrays=arrays)
+        self.latest = self.saved = replace(saved, runtime=run.runtime, text=record.text)
+        self.folder, self.record, self.history, self.run = folder, record, history, run
+        self.best = run_folder.best(history)
+        self.due = 0.0  # earliest time of the next periodic checkpoint
+        session = Session(
+            started=_now(),
+            process=os.getpid(),
+            from_epoch=saved.epoch,
+            runtime=run.runtime,
+            machine=host.describe(),
+            environment=run.backend.machine.versions(),
+            outcome="running",
+            patience=patience,
+        )
+        record.sessions.append(session)
+        lines = b"".join(map(records.line, history))
+        self.size, self.sha256 = len(lines), hashlib.sha256(lines)
+        # Write the record first: if the process is killed afterwards, the run can be resumed.
+        records.write(folder / RUN_FILE, record)
+        files.replace(folder / HISTORY, lines)
+        checkpoint.save(folder / checkpoint.FILE, self.saved)
+
+    @property
+    def session(self) -> Session:
+        """The record of this session."""
+        return self.record.sessions[-1]
+
+    def add(self, chunk: Chunk) -> None:
+        """Add trained minibatches and, if it is complete, their epoch; save if a save is due."""
+        self.latest = replace(self.latest, arrays=chunk.arrays, incomplete=chunk.partial)
+        if chunk.epoch is not None:
+            self._add_epoch(chunk.epoch)
+        if time.perf_counter() >= self.due:
+            self.save()
+
+    def _add_epoch(self, epoch: Epoch) -> None:
+        line = records.line(epoch)
+        files.append(self.folder / HISTORY, line)
+        self.history.append(epoch)
+        self.size += len(line)
+        self.sha256.update(line)
+        progress: dict[str, Any] = {"epoch": epoch.epoch, "history_size": self.size}
+        progress["history_sha256"] = self.sha256.hexdigest()
+        self.best = run_folder.best((self.best, epoch))
+        if self.best is epoch:
+            params = {name: self.latest.arrays[name] for name in self.run.model.options.shapes()}
+            progress |= {"best_epoch": epoch.epoch, "best": params}
+        self.latest = replace(self.latest, incomplete=EMPTY_EPOCH, **progress)
+
+    def early_stop_reason(self) -> str | None:
+        """Return the reason to end training after the latest epoch, or None to continue."""
+        epoch, patience = self.latest.epoch, self.session.patience
+        if self.best is None or not 0 < patience <= epoch - self.best.epoch:
+            return None
+        return f"no improvement since epoch {self.best.epoch} (`patience` {patience})"
+
+    def save(self) -> None:
+        """Save a checkpoint of the latest state, if it has changed."""
+        if self.latest is self.saved:
+            return
+        start = time.perf_counter()
+        checkpoint.save(self.folder / checkpoint.FILE, self.latest)
+        self.saved = self.latest
+        end = time.perf_counter()
+        self.due = end + min((end - start) / CHECKPOINT_TIME_FRACTION, MAX_CHECKPOINT_INTERVAL)
+
+    def abort(self, error: BaseException) -> None:
+        """Save the latest state and record the session's error."""
+        interrupted = isinstance(error, (KeyboardInterrupt, GeneratorExit))
+        problem = str(error) if isinstance(error, RNNScratchError) else format_value(error)
+        # On a full disk, these writes also fail; report only the first error.
+        with contextlib.suppress(Exception):
+            self.save()
+        with contextlib.suppress(Exception):
+            self.close("interrupted" if interrupted else "failed", problem)
+
+    def close(self, outcome: str, reason: str | None, predictions: list[str] | None = None) -> None:
+        """Complete the record of the session, and plot the curve."""
+        end = {"ended": _now(), "to_epoch": self.saved.epoch, "predictions": predictions or []}
+        self.record.sessions[-1] = replace(self.session, outcome=outcome, reason=reason, **end)
+        records.write(self.folder / RUN_FILE, self.record)
+        if self.history:
+            picture = curve.picture({self.session.runtime.backend: self.history})
+            files.replace(self.folder / CURVE, picture)
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now().astimezone().replace(microsecond=0)
