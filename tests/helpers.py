@@ -200,6 +200,8 @@ main()
 LIMITED = """
 import resource, sys
 from rnn_scratch.cli.main import main
+from rnn_scratch.runs import run_writer
+run_writer.CHECKPOINT_TIME_FRACTION = 1e9
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 main(sys.argv[2:])
 """

@@ -1,9 +1,9 @@
 """A run's folder: the record, the history, the curve and the checkpoint.
 
 ``run.json``                settings, text, and each session's machine, time and result
-``history.jsonl``           one line of JSON per epoch, appended at the end of the epoch
+``history.jsonl``           one line of JSON per epoch
 ``perplexity.png``          the curve
-``checkpoint.safetensors``  the latest state of training, saved regularly by `runs.sessions`
+``checkpoint.safetensors``  the latest state of training, saved regularly by `run_writer`
 
 The checkpoint is authoritative: it contains the length and the SHA-256 of the history up to its
 epoch, and later lines are ignored.

@@ -1,18 +1,16 @@
 """Write a run's files during a session: the record, the history, checkpoints and the curve.
 
-Each epoch is appended to the history. Checkpoints are written at least every 5 minutes, or more
-often if they take less than 1 % of the time, and at the end. The history is synced to disk before
-each checkpoint: after a kill or a power cut, training resumes from the checkpoint, and later lines
-of the history are dropped.
+The history and a checkpoint are written at least every 5 minutes, or more often if this takes less
+than 1 % of the time, and at the end. The history is synced to disk before the checkpoint: after a
+kill or a power cut, training resumes from the checkpoint, and later lines are dropped.
 """
 
 import contextlib
 import datetime
-import hashlib
 import os
 import time
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -46,10 +44,10 @@ class RunWriter:
         if saved is None:
             arrays, vocab = trained_arrays(run.model), run.dataset.vocab
             saved = Checkpoint(vocab, record.settings, 0, record.text, run.runtime, arrays=arrays)
-        self.latest = self.saved = replace(saved, runtime=run.runtime, text=record.text)
+        self.saved = saved  # latest checkpoint on the disk
+        self.latest = replace(saved, runtime=run.runtime, text=record.text)
         self.folder, self.record, self.history, self.run = folder, record, history, run
         self.best = run_folder.best(history)
-        self.due = 0.0  # earliest time of the next periodic checkpoint
         session = Session(
             started=_now(),
             process=os.getpid(),
@@ -61,12 +59,9 @@ class RunWriter:
             patience=patience,
         )
         record.sessions.append(session)
-        lines = b"".join(map(records.line, history))
-        self.size, self.sha256 = len(lines), hashlib.sha256(lines)
         # Write the record first: if the process is killed afterwards, the run can be resumed.
         records.write(folder / RUN_FILE, record)
-        files.replace(folder / HISTORY, lines)
-        checkpoint.save(folder / checkpoint.FILE, self.saved)
+        self.save()
 
     @property
     def session(self) -> Session:
@@ -76,24 +71,15 @@ class RunWriter:
     def add(self, chunk: Chunk) -> None:
         """Add trained minibatches and, if it is complete, their epoch; save if a save is due."""
         self.latest = replace(self.latest, arrays=chunk.arrays, incomplete=chunk.partial)
-        if chunk.epoch is not None:
-            self._add_epoch(chunk.epoch)
+        if (epoch := chunk.epoch) is not None:
+            self.history.append(epoch)
+            self.latest = replace(self.latest, epoch=epoch.epoch, incomplete=EMPTY_EPOCH)
+            self.best = run_folder.best((self.best, epoch))
+            if self.best is epoch:
+                params = {name: chunk.arrays[name] for name in self.run.model.options.shapes()}
+                self.latest = replace(self.latest, best_epoch=epoch.epoch, best=params)
         if time.perf_counter() >= self.due:
             self.save()
-
-    def _add_epoch(self, epoch: Epoch) -> None:
-        line = records.line(epoch)
-        files.append(self.folder / HISTORY, line)
-        self.history.append(epoch)
-        self.size += len(line)
-        self.sha256.update(line)
-        progress: dict[str, Any] = {"epoch": epoch.epoch, "history_size": self.size}
-        progress["history_sha256"] = self.sha256.hexdigest()
-        self.best = run_folder.best((self.best, epoch))
-        if self.best is epoch:
-            params = {name: self.latest.arrays[name] for name in self.run.model.options.shapes()}
-            progress |= {"best_epoch": epoch.epoch, "best": params}
-        self.latest = replace(self.latest, incomplete=EMPTY_EPOCH, **progress)
 
     def early_stop_reason(self) -> str | None:
         """Return the reason to end training after the latest epoch, or None to continue."""
@@ -103,13 +89,17 @@ class RunWriter:
         return f"no improvement since epoch {self.best.epoch} (`patience` {patience})"
 
     def save(self) -> None:
-        """Save a checkpoint of the latest state, if it has changed."""
+        """Save the history, and then a checkpoint of the latest state, if it has changed."""
         if self.latest is self.saved:
             return
-        start = time.perf_counter()
+        start, lines = time.perf_counter(), b"".join(map(records.line, self.history))
+        files.replace(self.folder / HISTORY, lines)
+        position = {"history_size": len(lines), "history_sha256": sha256(lines).hexdigest()}
+        self.latest = replace(self.latest, **position)
         checkpoint.save(self.folder / checkpoint.FILE, self.latest)
         self.saved = self.latest
         end = time.perf_counter()
+        # Earliest time of the next periodic checkpoint
         self.due = end + min((end - start) / CHECKPOINT_TIME_FRACTION, MAX_CHECKPOINT_INTERVAL)
 
     def abort(self, error: BaseException) -> None:

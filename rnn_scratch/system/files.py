@@ -68,25 +68,15 @@ def replace(path: Path, data: bytes) -> None:
     with explained_errors(path, "written"):
         try:
             temporary.unlink(missing_ok=True)  # a kill may have left it
-            _write(temporary, "xb", data)
+            with open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
             _retry(os.replace, temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
     sync_folder(path.parent)
-
-
-def append(path: Path, data: bytes) -> None:
-    """Append `data` to a file, and sync the file to disk."""
-    with explained_errors(path, "written"):
-        _write(path, "ab", data)
-
-
-def _write(path: Path, mode: str, data: bytes) -> None:
-    with _retry(open, path, mode) as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _retry(function: Callable[..., Any], *arguments: Any) -> Any:

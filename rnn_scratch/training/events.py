@@ -99,7 +99,6 @@ class Ended(Record, tag=True):
     best: Epoch | None = None  #: the epoch with the lowest loss on held-out text
 
 
-# An `Epoch` is sent after the epoch has been appended to the history.
 Event = Message | Started | Progress | Epoch | Ended
 
 
@@ -116,7 +115,7 @@ class Report:
         """Receive the progress within an epoch, about once a second."""
 
     def epoch(self, event: Epoch) -> None:
-        """Receive the metrics of an epoch that has been appended to the history."""
+        """Receive the metrics of a complete epoch."""
 
     def ended(self, event: Ended) -> None:
         """Receive the end of the session; an exception follows if it failed or was interrupted."""

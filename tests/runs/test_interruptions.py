@@ -121,15 +121,12 @@ def test_full_disk_stops_a_run_that_resumes_exactly():
     result.assert_error("could not be written", os.strerror(errno.EFBIG), "limited")
     epoch = checkpoint.load("limited").epoch
     assert 0 < epoch < 150
-    # The checkpoint has the epoch that the history lacks, as a partial epoch with all minibatches.
-    assert f"Checkpoint saved at epoch {epoch} and " in result.out
+    assert f"Checkpoint saved at epoch {epoch}" in result.out
     assert ". To resume from there:\n" in result.out
     assert hidden_files("limited") == []
     (session,) = run_folder.read(Path("limited")).sessions
     assert (session.outcome, session.to_epoch) == ("failed", epoch)
-    text = Path("limited/history.jsonl").read_bytes()
-    assert len(text) == limit
-    assert text.count(b"\n") == epoch  # usually, an incomplete line follows
+    assert len(history_lines("limited")) == epoch
     rnn_scratch.resume("limited", 150, threads=1)
     assert_same_run("limited", uninterrupted)
 
