@@ -26,7 +26,7 @@ from helpers import (
 
 import rnn_scratch
 from rnn_scratch.exact import digest
-from rnn_scratch.runs import run_folder
+from rnn_scratch.runs import checkpoint, run_folder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="mpich has no package for Windows")
 
@@ -96,7 +96,7 @@ def test_killed_worker_ends_the_run_which_resumes(backend_name, rank):
         workers[rank].send_signal(signal.SIGKILL)
         assert finish(process).code != 0
         wait_until(lambda: not any(worker.is_running() for worker in workers))
-    epoch = sessions()[-1].to_epoch or 1
+    epoch = checkpoint.load("r").epoch
     finish(start("train", "--resume", "r", "--epochs", epoch + 3, **mpiexec(4))).assert_exit()
     assert [session.runtime.workers for session in sessions()] == [2, 4]
 
