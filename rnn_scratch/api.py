@@ -51,8 +51,8 @@ def train(
     Args:
         backend: Name of the backend. Default: torch, or numpy if PyTorch is not installed.
         corpus: Name of a text: time-machine, war-of-the-worlds, tiny-shakespeare (use with
-            `normalize` none) or tide-clock (built in). Default: time-machine, or tide-clock if the
-            book is unavailable.
+            `normalize="none"`) or tide-clock (built in). Default: time-machine, or tide-clock if
+            the book is unavailable.
         text: Text file (UTF-8) to use instead of `corpus`.
         model: Model variant: plain, optimized by hand, or with the framework's built-in layers.
         device: Device: cpu, cuda, mps, or auto for the best available device.

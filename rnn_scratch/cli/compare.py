@@ -1,78 +1,62 @@
 """The commands `compare` and `report`."""
 
+import re
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
-from rich import progress as bars
 
-from .. import registry
+from .. import api, registry
 from ..compare import pictures, tables, turns
-from ..compare.record import VARIED, Comparison, Plan, Seconds, read
+from ..compare.record import VARIED, Comparison, Plan, read
 from ..compare.report import DESCRIPTIONS, lines, page
 from ..contract import VARIANTS
 from ..errors import RNNScratchError
 from ..runs import run_folder
-from ..settings import Settings, Threads, Variant, validate
+from ..settings import Settings, Variant, validate
 from ..system import files
 from ..system.terminal import printable
 from ..text import books
-from .options import option, separated, settings_options, specified, text_options
+from .options import GroupedCommand, derived_options, separated, settings_options, specified
 from .screen import Screen
 
 DEFAULT_EPOCHS = 5
-MODELS = "Variants: " + ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS) + "."
+PLAN = ("device", "threads", "seconds")  # fields of the plan with an option
+MODELS = ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS)
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
+@derived_options(api.train, only=("corpus", "text"))
+@settings_options(num_epochs=DEFAULT_EPOCHS)
 @click.option(
     "--backends", metavar="A,B", help="Backends to compare.  [default: all that can be loaded]"
 )
-@click.option("--models", metavar="A,B", default=VARIANTS[0], help=MODELS, show_default=True)
 @click.option(
-    "--device",
-    default="cpu",
-    show_default=True,
-    help="Device: cpu, cuda, mps, or auto for the best device that each backend reports.",
+    "--models", metavar="A,B", default=VARIANTS[0], help=f"Variants: {MODELS}.", show_default=True
 )
-@option(
-    "--threads", Threads, "Number of threads for every candidate.", default=1, show_default=True
-)
-@option(
-    "--seconds",
-    Seconds,
-    "Maximum duration of the turns; 0 only trains. The turns end earlier if every interval is "
-    "narrower than ±3 %.",
-    default=120.0,
-    show_default=True,
-)
+@derived_options(Plan, only=PLAN)
 @click.option(
-    "--vary", metavar="NAME=A,B,...", help=f"Time several values of one of: {', '.join(VARIED)}."
+    "--vary", metavar="NAME=A,B,...", help=f"Compare several values of one of: {', '.join(VARIED)}."
 )
 @click.option("--output", metavar="FOLDER", help="Output folder.  [default: a new one in runs/]")
-@text_options()
-@settings_options(num_epochs=DEFAULT_EPOCHS)
 def compare(
-    backends: str | None,
-    models: str,
-    device: str,
-    threads: int,
-    seconds: float,
-    vary: str | None,
-    output: str | None,
-    corpus: str | None,
-    text: str | None,
-    **options: Any,
+    backends: str | None, models: str, vary: str | None, output: str | None, **options: Any
 ) -> None:
-    """Run the same training in several backends, and report speeds and results.
+    """Compare the speeds and the results of several backends.
 
-    Each candidate runs in its own process. The candidates train for 5 epochs, and then take turns,
-    while their speeds are measured. The exit code is 1 if anything failed.
+    All candidates, the chosen variants of each backend, run the same training for 5 epochs, each in
+    its own process. Then they take turns while their speeds are measured. The exit code is 1 if
+    anything failed.
     """
-    settings = Settings(**{"num_epochs": DEFAULT_EPOCHS, **specified(options)})
-    varied, values = _varied(vary) if vary else (None, [])
+    arguments = specified(options)
+    plan = {name: arguments.pop(name) for name in PLAN if name in arguments}
+    corpus, text = (arguments.pop(name, None) for name in ("corpus", "text"))
+    settings = Settings(**{"num_epochs": DEFAULT_EPOCHS, **arguments})
+    if vary:
+        plan["vary"], plan["values"] = _varied(vary)
     screen = Screen()
     names = separated(backends) if backends else registry.list_loadable(screen.print_line)
     for name in names:
@@ -80,21 +64,18 @@ def compare(
     variants = [validate("model", model, Variant) for model in separated(models)]
     if not names:
         raise RNNScratchError("No backend could be loaded.", "For details: rnn-scratch backends")
-    plan = Plan(device=device, threads=threads, seconds=seconds, vary=varied, values=values)
     content = books.find(corpus, text, screen.print_line)
     command = printable(shlex.join(["rnn-scratch", *sys.argv[1:]]))
     candidates = [(name, variant) for name in names for variant in variants]
-    record = turns.new_record(candidates, plan, settings, content, command)
-    folder = _create_folder(Path(output) if output else None)
+    record = turns.new_record(candidates, Plan(**plan), settings, content, command)
+    folder = Path(output) if output else run_folder.create_dated("comparison")
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        hint = "Choose another folder with `--output`."
+        raise RNNScratchError(f"The folder {folder} is not empty.", hint)
     screen.print_line(f"Comparing in {folder}; Ctrl-C keeps the measurements so far.")
-    columns = (bars.BarColumn(), "{task.description}")
-    is_off = not screen.is_terminal
-    with bars.Progress(*columns, console=screen, transient=True, disable=is_off) as bar:
-        task = bar.add_task("", total=1)
-
-        def update(description: str, completed: float) -> None:
-            bar.update(task, description=description, completed=completed)
-
+    with screen.progress_bar() as bar:
+        update = partial(bar.update, bar.add_task("", total=1))
         interrupt = turns.run(record, content, folder, screen.print_line, update)
     _show(folder, record, screen)
     if interrupt is not None:
@@ -108,21 +89,6 @@ def report(folder: str) -> None:
     """Regenerate the report of a comparison from its record in FOLDER."""
     record = read(Path(folder))
     _show(Path(folder), record, Screen())
-
-
-def _create_folder(output: Path | None) -> Path:
-    # Return an empty folder: `output`, created if missing, or a dated folder.
-    try:
-        if output is None:
-            return run_folder.create_dated("comparison")
-        output.mkdir(parents=True, exist_ok=True)
-        if not any(output.iterdir()):
-            return output
-    except OSError as error:
-        folder = output or run_folder.PARENT
-        problem = f"Could not create the folder {folder}: {error.strerror}."
-        raise RNNScratchError(problem, "Choose another folder with `--output`.") from error
-    raise RNNScratchError(f"The folder {output} is not empty.", "Choose another with `--output`.")
 
 
 def _show(folder: Path, record: Comparison, screen: Screen) -> None:
@@ -142,13 +108,11 @@ def _show(folder: Path, record: Comparison, screen: Screen) -> None:
 
 
 def _varied(text: str) -> tuple[str, list[int]]:
-    name, _, values = text.partition("=")
-    name = name.strip().replace("-", "_")
+    name, _, values = text.replace("-", "_").partition("=")
     if name not in VARIED:
         hint = f"Use one of: {', '.join(VARIED)}."
         raise RNNScratchError(f"Unknown setting for `--vary`: {name}.", hint)
-    try:
-        return name, sorted({int(value) for value in separated(values)})
-    except ValueError:
-        problem = f"`--vary {name}` requires integers (got {values})."
-        raise RNNScratchError(problem, "For example: `--vary num_hiddens=64,128,256`") from None
+    if not re.fullmatch("[0-9]{1,9}(,[0-9]{1,9})*", values):
+        problem = f"`--vary {name}` requires integers (got {values!r})."
+        raise RNNScratchError(problem, "For example: `--vary num_hiddens=64,128,256`")
+    return name, sorted({int(value) for value in values.split(",")})

@@ -34,7 +34,7 @@ def runs(folder: str) -> None:
 
 @click.command()
 def backends() -> None:
-    """List the backends with their devices and versions, or the reason why a backend fails."""
+    """List the backends with their devices and versions."""
     screen = Screen()
     with screen.status("loading the frameworks ..."):
         probes = registry.probes(registry.names())

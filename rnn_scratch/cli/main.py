@@ -1,10 +1,8 @@
 """The command line: run a command, and print errors as messages."""
 
-import importlib
-import inspect
+import difflib
 import io
 import os
-import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -15,51 +13,33 @@ from .. import workers
 from ..errors import RNNScratchError
 from ..settings import START_WORKERS
 from ..system import signals
+from .check import check
+from .compare import compare, report
+from .inference import evaluate, play, predict
+from .listings import backends, runs
 from .options import name_flags
 from .screen import Screen
+from .show import show
+from .train import train
 
-# Command modules; a module is imported when its command is called.
-COMMANDS = {
-    "train": "train",
-    "predict": "predict",
-    "evaluate": "predict",
-    "play": "play",
-    "runs": "listings",
-    "backends": "listings",
-    "show": "show",
-    "check": "check",
-    "compare": "compare",
-    "report": "compare",
-}
-OUT_OF_MEMORY = re.compile(
-    "out of memory|enough memory|allocate.* memory|bad_alloc|OOM when|failed to map segment", re.I
-)
+COMMANDS = [train, predict, evaluate, play, runs, backends, show, check, compare, report]
 
 
 class Commands(click.Group):
-    """The group of all commands, which imports only the module of the called command."""
-
-    called: click.Command | None = None
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of the commands, sorted."""
-        return sorted(COMMANDS)
+    """A group that suggests a command for an unknown name."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return the command with this name, or None for an unknown name."""
-        if cmd_name == "resume":
-            ctx.fail("No such command 'resume'. Did you mean `train --resume RUN`?")
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f".{COMMANDS[cmd_name]}", __package__)
-        command: click.Command = getattr(module, cmd_name)
-        self.called = command
-        # The list of commands shows the whole first paragraph, which click would truncate.
-        command.short_help, _, _ = inspect.cleandoc(command.help or "").partition("\n\n")
-        return command
+        """Return the command with this name, or suggest another command."""
+        similar = difflib.get_close_matches(cmd_name, self.commands, 1)
+        similar = ["train --resume RUN"] if cmd_name == "resume" else similar
+        if cmd_name not in self.commands and similar:
+            ctx.fail(f"No such command {cmd_name!r}. Did you mean `{similar[0]}`?")
+        return self.commands.get(cmd_name)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands, commands=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="rnn-scratch", prog_name="rnn-scratch")
 def cli() -> None:
     """Train and use recurrent language models implemented from scratch.
@@ -78,15 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cli.main(arguments, prog_name="rnn-scratch", standalone_mode=False)
         sys.stdout.flush()  # a full disk is reported here, not by Python at exit
     except click.ClickException as error:
+        text = io.StringIO()
+        error.show(text)
+        message = text.getvalue().removesuffix("\n")
         if getattr(error, "option_name", "") == "--workers":
-            problem = f"{error.message} {START_WORKERS}"
-            error = click.UsageError(problem, getattr(error, "ctx", None))
-        message = io.StringIO()
-        error.show(message)
-        _fail(message.getvalue().removesuffix("\n"), error.exit_code)
+            message += f" {START_WORKERS}"
+        _fail(message, error.exit_code)
     except RNNScratchError as error:
-        text = name_flags(str(error), cli.called) if cli.called else str(error)
-        _fail(f"Error: {text}", error.exit_code)
+        _fail(f"Error: {name_flags(str(error))}", error.exit_code)
     except KeyboardInterrupt as error:
         signals.ignore()
         sys.exit(signals.exit_code(error))
@@ -95,17 +74,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         prefix = f"{error.filename}: " if error.filename else ""
         if not prefix:  # perhaps stdout: its reader has exited, or its disk is full
-            # Without this, Python would report at exit that it cannot write to stdout.
+            # Otherwise, Python would report at exit that it cannot write to stdout.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             sys.exit(1)
         _fail(f"Error: {prefix}{error.strerror or error}.")
-    except Exception as error:
-        # When memory is exhausted, frameworks raise different exceptions with similar messages.
-        if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
-            reason = str(error).partition("\n")[0] or "no memory is left"
-            _fail(f"Error: Out of memory: {reason.removesuffix('.')}.")
-        raise
+    except MemoryError as error:
+        _fail(f"Error: Out of memory: {error}.")
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:

@@ -1,9 +1,9 @@
 """A Rich console that escapes control characters on a terminal."""
 
-import textwrap
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import BarColumn, Progress
 from rich.segment import Segment
 from rich.table import Table
 
@@ -24,12 +24,18 @@ class Screen(Console):
         elif self.width < MIN_WIDTH:  # some programs set COLUMNS to 0
             self.width = MIN_WIDTH
 
-    def print_line(self, line: str = "") -> None:
-        """Print a line; on a terminal, wrap it at spaces and indent continuation lines."""
-        if self.is_terminal:
-            self.print(wrapped(printable(line), self.width), soft_wrap=True)
-        else:  # Rich would drop control characters and replace tabs
-            print(line, file=self.file, flush=True)
+    def print_line(self, text: str = "") -> None:
+        """Print lines; a terminal wraps them at spaces, but not commands, which users copy."""
+        if not self.is_terminal:  # Rich would drop control characters and replace tabs
+            print(text, file=self.file, flush=True)
+            return
+        for line in printable(text).split("\n"):
+            self.print(line, soft_wrap=line.startswith(("rnn-scratch ", "python ")))
+
+    def progress_bar(self) -> Progress:
+        """Return a progress bar with a description, which is disabled unless on a terminal."""
+        columns, is_off = (BarColumn(), "{task.description}"), not self.is_terminal
+        return Progress(*columns, console=self, transient=True, disable=is_off)
 
     def table(
         self,
@@ -68,18 +74,3 @@ class Screen(Console):
             if self.is_terminal and not segment.control:
                 segment = segment._replace(text=printable(segment.text))
             yield segment
-
-
-def wrapped(text: str, width: int) -> str:
-    """Break lines longer than `width` at spaces, and indent continuation lines.
-
-    Commands, and words longer than a line, such as paths, stay whole, so that users can copy them.
-    """
-    wrapper = textwrap.TextWrapper(
-        width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-    )
-    lines = []
-    for line in text.split("\n"):
-        fits = len(line) <= width or line.startswith(("rnn-scratch ", "python "))
-        lines += [line] if fits else wrapper.wrap(line)
-    return "\n".join(lines)

@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich import progress as bars
 
 from .. import api, exact
 from ..errors import DivergenceError, RNNScratchError
 from ..runs import checkpoint, run_folder
 from ..runs.presets import PRESETS, SAMPLE, override
 from ..runs.progress import LineReport, format_progress
-from ..runs.run import Run
 from ..training.events import Ended, Progress
-from .options import function_options, name_flags, settings_options, specified
+from .options import GroupedCommand, derived_options, name_flags, settings_options, specified
 from .screen import Screen
 
 
@@ -25,23 +23,22 @@ class BarReport(LineReport):
     def __init__(self, screen: Screen) -> None:
         """Set the screen to print to, and create the bar."""
         super().__init__(screen.print_line)
-        columns, is_off = (bars.BarColumn(), "{task.description}"), not screen.is_terminal
-        self.bar = bars.Progress(*columns, console=screen, transient=True, disable=is_off)
+        self.bar = screen.progress_bar()
         self.task = self.bar.add_task("")
 
     def log(self, line: str) -> None:
         """Print a message."""
-        self.print(name_flags(line, train))
+        self.print(name_flags(line))
 
     def progress(self, event: Progress) -> None:
         """Update the bar or, without a terminal, print a line."""
         if self.bar.disable:
             return super().progress(event)
-        metrics = format_progress(event)
-        title = f"epoch {event.epoch}/{self.num_epochs}  {metrics}"
         self.bar.start()
-        total = self.num_epochs
-        self.bar.update(self.task, total=total, completed=event.position, description=title)
+        title = f"epoch {event.epoch}/{self.num_epochs}  {format_progress(event)}"
+        self.bar.update(
+            self.task, total=self.num_epochs, completed=event.position, description=title
+        )
 
     def ended(self, event: Ended) -> None:
         """Remove the bar, and report the end of training."""
@@ -49,31 +46,8 @@ class BarReport(LineReport):
         super().ended(event)
 
 
-# Headings in the help, each with its options; the remaining options follow.
-GROUPS = {
-    "Data": "corpus text normalize max_tokens valid_tokens valid_share batch_size num_steps "
-    "sampling",
-    "Model": "model cell num_hiddens num_layers embedding dropout sigma dtype exact",
-    "Training": "num_epochs num_updates optimizer lr schedule warmup weight_decay theta patience "
-    "seed",
-    "Run": "preset resume run backend device threads eager",
-}
-
-
-class TrainCommand(click.Command):
-    """The command `train`, whose help groups the options under headings."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options under the headings in `GROUPS`."""
-        records = {param.name: param.get_help_record(ctx) for param in self.get_params(ctx)}
-        groups = {title: map(records.pop, names.split()) for title, names in GROUPS.items()}
-        for title, group in [*groups.items(), ("Other options", records.values())]:
-            with formatter.section(title):
-                formatter.write_dl([record for record in group if record])
-
-
-@click.command(cls=TrainCommand)
-@function_options(api.train)
+@click.command(cls=GroupedCommand)
+@derived_options(api.train)
 @click.option(
     "--resume",
     metavar="RUN",
@@ -109,16 +83,21 @@ def train(resume: str | None, preset: str | None, **options: Any) -> None:
                 values = (f"{key}={arguments[key]}" for key in arguments if key not in given)
                 report.log(f"preset {preset}: {', '.join(values) or 'the defaults'}")
             run = api.train(report=report, **arguments)
-        elif preset is not None or "run" in arguments:
-            problem = "`--resume` cannot be used together with `--preset` or `--run`."
-            raise RNNScratchError(problem, "Omit these options.")
-        elif "num_epochs" not in arguments:
-            raise RNNScratchError("`--resume` requires `--num-epochs`, the total number of epochs.")
-        else:
+        elif preset is None and "run" not in arguments and "num_epochs" in arguments:
             run = api.resume(resume, report=report, **arguments)
-        if run is None:  # this process is a worker other than worker 0
+        else:
+            raise RNNScratchError(
+                "`--resume` requires `--num-epochs`, the total number of epochs, and cannot be "
+                "used together with `--preset` or `--run`."
+            )
+        if run is None:  # only worker 0 reports the results
             return
-        text = _results(run)
+        runtime = run.record.sessions[-1].runtime
+        sample_options = {**SAMPLE, "device": runtime.device, "eager": runtime.eager}
+        sample = api.predict(run, best=run.best is not None, **sample_options)
+        if run.record.settings.exact:
+            screen.print_line(f"digest {exact.digest(run.arrays)}")
+        screen.print_line(sample)
     except BaseException as error:
         # A run that diverged would diverge again if resumed.
         if report.folder is not None and not isinstance(error, DivergenceError):
@@ -127,17 +106,6 @@ def train(resume: str | None, preset: str | None, **options: Any) -> None:
                 interrupted = "Interrupted. " * isinstance(error, KeyboardInterrupt)
                 report.log(interrupted + _how_to_resume(report.folder))
         raise
-    screen.print_line(text)
-
-
-def _results(run: Run) -> str:
-    # Return a sample of the model's text, preceded by the digest in exact mode.
-    runtime = run.record.sessions[-1].runtime
-    options = {**SAMPLE, "device": runtime.device, "eager": runtime.eager}
-    text = api.predict(run, best=run.best is not None, **options)
-    if not run.record.settings.exact:
-        return text
-    return f"digest {exact.digest(run.arrays)}\n{text}"
 
 
 def _how_to_resume(folder: Path) -> str:

@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from ..contract import VARIANTS
 from ..errors import MAX_LENGTH, RNNScratchError
-from ..settings import NonNegativeInt, Settings
+from ..settings import NonNegativeInt, Settings, Threads, meta
 from ..system import records
 from ..system.host import Machine
 from ..system.records import Count, Record, Versions
@@ -29,9 +29,15 @@ Perplexity = Annotated[float, Meta(ge=0.5, le=1.1e304)]  # maximum: exp(700)
 class Plan(Record, omit_defaults=False):
     """The plan of a comparison."""
 
-    device: str = "cpu"
-    threads: Count = 1
-    seconds: Seconds = 120.0  # maximum duration of the turns
+    device: Annotated[str, meta("Device: cpu, cuda, mps, or auto for each backend's best.")] = "cpu"
+    threads: Annotated[Threads, meta("Number of threads of each candidate.")] = 1
+    seconds: Annotated[
+        Seconds,
+        meta(
+            "Maximum duration of the turns; 0 only trains. The turns end earlier if every interval "
+            "is narrower than ±3%."
+        ),
+    ] = 120.0
     vary: Annotated[str, Meta(pattern=rf"^({'|'.join(VARIED)})\Z")] | None = None
     values: list[Count] = []  # values of the varied setting
 

@@ -35,7 +35,7 @@ THREAD_VARIABLES = ("VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name i
 TIME = "%Y-%m-%d %H:%M:%S %z"
 MAX_HALF_WIDTH = 0.03  # the turns end when every interval is narrower than this fraction
 MAX_SILENCE_SECONDS = 900.0  # time without a result after which a child process is killed
-Update = Callable[[str, float], object]  # receives a description and the completed fraction
+Update = Callable[..., object]  # receives `description` and `completed`, a fraction, by name
 
 
 class Competitor(NamedTuple):
@@ -125,7 +125,8 @@ def _prepare(
     position = record.candidates.index(candidate) / len(record.candidates)
     while candidate.failure is None and candidate.sample is None:
         epochs = f"epoch {len(candidate.epochs)}/{settings.num_epochs}"
-        update(f"{record.label(candidate)}: {epochs if candidate.epochs else 'start'}", position)
+        stage = epochs if candidate.epochs else "start"
+        update(description=f"{record.label(candidate)}: {stage}", completed=position)
         _receive(competitor)
     _stop(competitor)
     return competitor
@@ -148,7 +149,7 @@ def take_turns(
         width = "unknown" if half_width == inf else f"±{half_width:.1%}"
         cycle = max(len(candidate.training_speeds) for candidate in record.candidates)
         completed = (time.monotonic() - start) / record.plan.seconds
-        update(f"cycle {cycle}, widest interval: {width}", completed)
+        update(description=f"cycle {cycle}, widest interval: {width}", completed=completed)
         running = [c for c in running if not c.candidate.failure]
 
 

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 import rnn_scratch
 from rnn_scratch import contract, registry
-from rnn_scratch.cli.play import play
+from rnn_scratch.cli.inference import play
 from rnn_scratch.contract import Options
 from rnn_scratch.parameters import initial
 from rnn_scratch.play.page import encode, network

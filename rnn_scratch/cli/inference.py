@@ -1,0 +1,85 @@
+"""The commands that use a trained model: `predict`, `evaluate` and `play`."""
+
+import sys
+import webbrowser
+from typing import Any
+
+import click
+
+from .. import api
+from ..play import page
+from ..runs import inference
+from ..runs.inference import Evaluation
+from ..runs.progress import format_nats, format_perplexity
+from ..runs.run import resolve_run
+from ..system import files
+from ..system.terminal import printable
+from .options import derived_options, specified
+from .screen import Screen
+
+
+@click.command()
+@click.argument("run")
+@derived_options(api.predict)
+def predict(run: str, **options: Any) -> None:
+    """Generate text from a prefix with RUN's model.
+
+    RUN is a folder, a short name from the list of `rnn-scratch runs` (a number, or `last` for the
+    run whose session started last), or a checkpoint file.
+    """
+
+    def print_characters(text: str) -> None:
+        print(printable(text), end="", flush=True)
+
+    stream = print_characters if sys.stdout.isatty() else None
+    text = api.predict(run, stream=stream, **specified(options))
+    print("" if stream else text)
+
+
+@click.command()
+@click.argument("run")
+@derived_options(api.evaluate)
+def evaluate(run: str, **options: Any) -> None:
+    """Compute the loss and the perplexity of RUN's model on a text.
+
+    The loss is the mean cross-entropy per character in nats and in bits. The perplexity is exp(loss
+    in nats), the number of equally likely characters that would be as hard to predict. The command
+    also prints the perplexities of two baselines. For RUN, see `predict`.
+    """
+    result = api.evaluate(run, **specified(options))
+    parts = [result] if result.held_out is None else [result, result.held_out]
+    descriptions = "\n\n".join(map(_description, parts))
+    Screen().print_line(f"model      {result.trained}\n{descriptions}")
+
+
+def _description(result: Evaluation) -> str:
+    perplexity = format_perplexity(result.perplexity)
+    skipped = f" ({result.skipped:,} unknown characters skipped)" if result.skipped else ""
+    return f"""\
+text       {result.source}
+perplexity {perplexity} on {result.tokens:,} characters{skipped}
+loss       {format_nats(result.loss)}
+uniform    {result.uniform:.2f}  all characters of the vocabulary equally likely
+unigram    {result.unigram:.2f}  each character as likely as its frequency in this text"""
+
+
+@click.command()
+@click.argument("run")
+@click.option("--best", is_flag=True, help="Use the epoch with the lowest held-out loss.")
+@click.option("--no-browser", is_flag=True, help="Write the page without opening it.")
+def play(run: str, best: bool, no_browser: bool) -> None:
+    """Open RUN's network in the browser, as a single HTML file.
+
+    The page generates text, and shows the state, the probabilities of the next character, and the
+    earlier characters on which these probabilities depend. The file contains the weights and all
+    code, so it works offline. For RUN, see `predict`.
+    """
+    path = resolve_run(run)
+    _, saved = inference.load(path, best, backend="numpy", model="scratch")
+    folder = path if path.is_dir() else path.parent
+    file = (folder / "play.html").absolute()
+    files.replace(file, page.render(saved, path.absolute().name).encode())
+    screen = Screen()
+    screen.print_line(f"The network of {path} is in {file}")
+    if not no_browser and not webbrowser.open(file.as_uri()):
+        screen.print_line("Could not open a browser. Open this file yourself.")
