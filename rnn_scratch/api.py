@@ -83,8 +83,7 @@ def train(
     registry.find(backend)  # report an unknown name before downloading a text
     requested = Settings(**settings)
     source = books.find(corpus, text, reporter.log)
-    is_explicit = "normalize" in settings
-    requested = dataset.adapt_normalization(requested, source, is_explicit, reporter.log)
+    dataset.log_removed_characters(source, requested.normalize, reporter.log)
     if num_updates is not None:
         if "num_epochs" in settings:
             problem = "`num_updates` and `num_epochs` cannot be used together."

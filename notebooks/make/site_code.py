@@ -48,10 +48,8 @@ def rows(sources: Sequence[str]) -> list[list[int]]:
 
     Only lines of functions with the same name are aligned.
     """
-    texts = [source.split("\n\n\n") for source in sources]
-    tables = alignment.functions(
-        [[_name(text) for text in column] for column in texts],
-        [[text.split("\n") for text in column] for column in texts],
+    tables = alignment.align_functions(
+        [[(_name(text), text) for text in source.split("\n\n\n")] for source in sources]
     )
     line_numbers: list[list[int]] = [[] for _ in sources]
     start = 0

@@ -42,7 +42,7 @@ def show(function: str, backends: str | None, model: str, diff: tuple[str, str] 
         sources[title] = source_code.find(backend, function, variant)
     missing = [title for title, definitions in sources.items() if not definitions]
     note = f"{function} is not defined in: {', '.join(missing)}."
-    if len(missing) == len(sources):
+    if len(missing) == len(sources) or (diff and missing):
         known = [name for title in sources for name in source_code.names(title.partition(":")[0])]
         if function in known:
             raise RNNScratchError(note)
@@ -50,8 +50,7 @@ def show(function: str, backends: str | None, model: str, diff: tuple[str, str] 
         for similar in difflib.get_close_matches(function, known, 1):
             hint = f"Did you mean {similar}?"
         raise RNNScratchError(f"Unknown function {function!r}.", hint)
-    if not diff:
-        sources = {title: sources[title] for title in sources if title not in missing}
+    sources = {title: sources[title] for title in sources if title not in missing}
     _print(function, sources, is_diff=bool(diff))
     if missing:
         Screen(stderr=True).print_line(note)

@@ -3,33 +3,19 @@
 import difflib
 from collections.abc import Iterator, Sequence
 
-from . import source_code
-from .source_code import Definition
-
 Row = tuple[str | None, ...]  # one line or None for each source
 
 
-def align_definitions(sources: Sequence[list[Definition]]) -> Iterator[list[Row]]:
-    """Return the aligned rows of every function and helper in several sources."""
-    sources = [source_code.ordered(definitions) for definitions in sources]
-    return functions(
-        [[definition.name for definition in definitions] for definitions in sources],
-        [[definition.source.splitlines() for definition in definitions] for definitions in sources],
-    )
-
-
-def functions(
-    names: Sequence[list[str]], line_lists: Sequence[Sequence[list[str]]]
-) -> Iterator[list[Row]]:
+def align_functions(sources: Sequence[Sequence[tuple[str, str]]]) -> Iterator[list[Row]]:
     """Yield the aligned rows of each function; functions with the same name are aligned.
 
-    `names` has the function names of each source, and `line_lists` the lines of each function.
+    A source is a sequence of functions, each with its name and its text.
     """
-    iterators = [iter(lines) for lines in line_lists]
-    for row in align_all(names):
-        yield align_all(
-            [[] if name is None else next(lines) for name, lines in zip(row, iterators)]
-        )
+    iterators = [iter(source) for source in sources]
+    for names in align_all([[name for name, _ in source] for source in sources]):
+        pairs = zip(names, iterators)
+        texts = [None if name is None else next(source)[1] for name, source in pairs]
+        yield align_all([[] if text is None else text.split("\n") for text in texts])
 
 
 def align_all(sources: Sequence[list[str]]) -> list[Row]:

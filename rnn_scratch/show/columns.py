@@ -29,15 +29,14 @@ HTML = (
 
 
 def show(screen: Console, name: str, definitions: Definitions, marked: bool = False) -> None:
-    """Print the definitions in as many columns as the screen's width permits.
+    """Print the definitions in as many columns as fit on the screen.
 
     With `marked`, mark the differences between two sources like sdiff.
     """
     screen.rule(Text(name, "bold"))
     num_columns = 2 if marked else max(1, (screen.width + GAP) // (MIN_WIDTH + GAP))
-    variants = list(definitions)
-    for start in range(0, len(variants), num_columns):
-        columns = {name: definitions[name] for name in variants[start : start + num_columns]}
+    for start in range(0, len(definitions), num_columns):
+        columns = dict(itertools.islice(definitions.items(), start, start + num_columns))
         screen.print(_table(screen, columns, marked))
 
 
@@ -51,8 +50,6 @@ def render_html(definitions: Definitions) -> str:
 
 def location(definitions: list[Definition]) -> str:
     """Return the file (relative to the working directory) and line of the first definition."""
-    if not definitions:
-        return ""
     first, cwd = source_code.ordered(definitions)[0], Path.cwd()
     file = first.file.relative_to(cwd) if first.file.is_relative_to(cwd) else first.file
     return f"{file}:{first.line}"
@@ -60,7 +57,9 @@ def location(definitions: list[Definition]) -> str:
 
 def _table(screen: Console, definitions: Definitions, marked: bool, is_html: bool = False) -> Table:
     # Corresponding lines share a row; an empty row separates two functions.
-    functions = list(alignment.align_definitions(list(definitions.values())))
+    sources = [source_code.ordered(source) for source in definitions.values()]
+    pairs = [[(part.name, part.source) for part in source] for source in sources]
+    functions = list(alignment.align_functions(pairs))
     longest = max(len(line or "") for rows in functions for row in rows for line in row)
     width = min(longest, (screen.width - GAP * (len(definitions) - 1)) // len(definitions))
     table = Table(box=None, padding=0, pad_edge=False)
@@ -100,8 +99,7 @@ def _fold(row: Sequence[Line], width: int) -> list[Text]:
     folded = []
     for text, hang in row:
         starts = [word.start() for word in re.finditer(r"\S+", text.plain)]
-        lines = [line.plain for line, _ in row]
-        similar = [line for line in lines if len(line.split()) == len(starts)]
+        similar = [line.plain for line, _ in row if len(line.plain.split()) == len(starts)]
         breaks = _breaks(max(similar, key=len), width, hang)
         parts = text.divide([starts[index] for index in breaks])
         for part in parts:

@@ -52,16 +52,12 @@ def find(backend: str, name: str, variant: str = VARIANTS[0]) -> list[Definition
 def files(backend: str) -> list[Path]:
     """Return the source files of a backend's package."""
     package = registry.find(backend)
-    try:
-        spec = importlib.util.find_spec(package)
-    except Exception:  # importing parent packages can raise any exception
-        spec = None
+    spec = importlib.util.find_spec(package)
     folders = spec.submodule_search_locations if spec else None
     paths = sorted(path for folder in folders or [] for path in Path(folder).glob("*.py"))
     if not paths:
         raise RNNScratchError(
-            f"The source of the {backend} backend is not on this machine: there is no folder with "
-            f"Python files for the package {package}."
+            f"The {backend} backend has no Python files: {package} is not a folder."
         )
     return paths
 
@@ -88,9 +84,8 @@ def tree(path: Path) -> ast.Module:
     try:
         return _parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
-        raise RNNScratchError(
-            f"Syntax error in {path}, line {error.lineno}: {error.msg}."
-        ) from error
+        problem = f"Syntax error in {path}, line {error.lineno}: {error.msg}."
+        raise RNNScratchError(problem) from error
 
 
 @functools.lru_cache(maxsize=100)  # notebooks look up many definitions in a few files

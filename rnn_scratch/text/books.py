@@ -15,10 +15,9 @@ from ..system.terminal import LogLine
 class Book(NamedTuple):
     """A downloadable book; a book without a digest comes from Project Gutenberg."""
 
-    title: str
     url: str
     file: str  # file name in the cache folder
-    sha256: str | None = None  # digest of the file; None if the file changes between editions
+    sha256: str | None  # digest of the file; None if the file changes between editions
 
 
 class Text(NamedTuple):
@@ -32,52 +31,43 @@ class Text(NamedTuple):
 
 BOOKS = {
     "time-machine": Book(
-        title="The Time Machine",
-        url="https://d2l-data.s3-accelerate.amazonaws.com/timemachine.txt",
-        file="timemachine.txt",
-        sha256="8424dbd9532ac81f7e5f0b6add90e6952baea29158309d7d1bf3884f4e12c516",
+        "https://d2l-data.s3-accelerate.amazonaws.com/timemachine.txt",
+        "timemachine.txt",
+        "8424dbd9532ac81f7e5f0b6add90e6952baea29158309d7d1bf3884f4e12c516",
     ),
-    "war-of-the-worlds": Book(
-        title="The War of the Worlds",
-        url="https://www.gutenberg.org/cache/epub/36/pg36.txt",
-        file="pg36.txt",
-    ),
+    "war-of-the-worlds": Book("https://www.gutenberg.org/cache/epub/36/pg36.txt", "pg36.txt", None),
     # 40,000 lines of Shakespeare's plays, a common benchmark with 65 distinct characters.
     "tiny-shakespeare": Book(
-        title="Tiny Shakespeare",
-        url="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/"
-        "input.txt",
-        file="tinyshakespeare.txt",
-        sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+        "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+        "tinyshakespeare.txt",
+        "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
     ),
 }
 BUILT_IN = "tide-clock"
 NAMES = (*BOOKS, BUILT_IN)
 # Pattern for the text between the start and end notices of a Project Gutenberg file.
 FRAME = re.compile(
-    r"^\*\*\* START OF TH\w+ PROJECT GUTENBERG[^\n]*(.*?)^\*\*\* END OF TH",
-    re.MULTILINE | re.DOTALL,
+    r"^\*\*\* START OF TH\w+ PROJECT GUTENBERG[^\n]*(.*?)^\*\*\* END OF TH", re.M | re.DOTALL
 )
-TIMEOUT = 10.0  # maximum seconds without data from the server
+TIMEOUT_SECONDS = 10.0  # maximum time without data from the server
 
 
 def find(name: str | None, path: str | os.PathLike[str] | None, log: LogLine) -> Text:
-    """Return the text with this name or at this path; raise RNNScratchError if both are given.
+    """Return the text with this name or at this path; a name and a path raise RNNScratchError.
 
-    Without a name or a path, return The Time Machine; if it is unavailable, log a line and return
-    the built-in text.
+    By default, return The Time Machine or, if it is unavailable, log a line and return the built-in
+    text.
     """
     if name is not None and path is not None:
-        raise RNNScratchError(
-            f"`corpus` {name} and `text` {path} cannot be used together.", "Choose one text."
-        )
+        problem = f"`corpus` {name} and `text` {path} cannot be used together."
+        raise RNNScratchError(problem, "Choose one text.")
     if path is not None:
         return read_file(path)
-    if name is not None:
-        return load(name)
     try:
-        return load("time-machine")
+        return load(name or "time-machine")
     except RNNScratchError as error:
+        if name is not None:
+            raise
         log(f"{error.problem} Using the built-in text {BUILT_IN} instead.")
         return load(BUILT_IN)
 
@@ -87,46 +77,19 @@ def load(name: str) -> Text:
 
     Raises RNNScratchError if the name is unknown or the book is unavailable.
     """
-    if name in BOOKS:
-        return _load_book(name)
-    if name != BUILT_IN:
-        raise RNNScratchError(
-            f"Unknown text {name!r}. The texts are: {', '.join(NAMES)}.",
-            "To use a text file, pass its path as `text`.",
-        )
-    file = Path(__file__).parent / "books" / "the_tide_clock.txt"
-    return _make_text(BUILT_IN, "built in", file.read_text("utf-8"))
-
-
-def read_file(path: str | os.PathLike[str]) -> Text:
-    """Return the text of a UTF-8 file; raise RNNScratchError if it is unreadable or empty."""
-    path = files.user_path(path).absolute()
-    try:
-        content = path.read_text("utf-8-sig")
-    except OSError as error:
-        problem = f"{path} could not be read: {error.strerror}."
-        raise RNNScratchError(problem, "Check the path.") from error
-    except UnicodeDecodeError as error:
-        problem = f"{path} is not UTF-8: {error.reason} at offset {error.start}."
-        hint = "If it is a text file, open it in an editor and save it as UTF-8."
-        raise RNNScratchError(problem, hint) from error
-    if not content.strip():
-        raise RNNScratchError(f"{path} contains no text.", "Choose a file that contains text.")
-    return _make_text("file", str(path), content)
-
-
-def _make_text(corpus: str, origin: str, content: str) -> Text:
-    return Text(corpus, origin, content, hashlib.sha256(content.encode()).hexdigest())
-
-
-def _load_book(name: str) -> Text:
+    if name == BUILT_IN:
+        file = Path(__file__).parent / "books" / "the_tide_clock.txt"
+        return _make_text(name, "built in", file.read_text("utf-8"))
+    if name not in BOOKS:
+        problem = f"Unknown text {name!r}. The texts are: {', '.join(NAMES)}."
+        raise RNNScratchError(problem, "To use a text file, pass its path as `text`.")
     import pooch  # imported when needed, so that commands start quickly
 
     book = BOOKS[name]
     pooch.get_logger().setLevel("WARNING")
     folder = os.environ.get("RNN_SCRATCH_DATA") or pooch.os_cache("rnn-scratch")
     path = Path(folder, book.file).absolute()
-    download = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT)
+    download = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT_SECONDS)
     try:
         pooch.retrieve(book.url, book.sha256, book.file, folder, downloader=download)
         content = path.read_text("utf-8-sig")
@@ -141,10 +104,30 @@ def _load_book(name: str) -> Text:
         if isinstance(error, PermissionError):  # pooch's exception has no `strerror`
             reason = f"the folder {folder} is not writable"
         if isinstance(error, ValueError):
-            reason = "the file is damaged or contains another text"
+            reason = "the file is corrupted or contains another text"
         raise RNNScratchError(
-            f"Could not download {book.title}: {reason}.",
+            f"Could not download {name}: {reason}.",
             f"Try again, or download {book.url}\nand save it as {path}.\n"
             "The environment variable RNN_SCRATCH_DATA sets another folder.",
         ) from error
     return _make_text(name, str(path), content)
+
+
+def read_file(path: str | os.PathLike[str]) -> Text:
+    """Return the text of a UTF-8 file; raise RNNScratchError if it is unreadable or empty."""
+    path = files.user_path(path).absolute()
+    try:
+        content = path.read_text("utf-8-sig")
+    except OSError as error:
+        raise RNNScratchError(f"{path} could not be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        problem = f"{path} is not UTF-8: {error.reason} at offset {error.start}."
+        hint = "If it is a text file, open it in an editor and save it as UTF-8."
+        raise RNNScratchError(problem, hint) from error
+    if not content.strip():
+        raise RNNScratchError(f"{path} contains no text.", "Choose a file that contains text.")
+    return _make_text("file", str(path), content)
+
+
+def _make_text(corpus: str, origin: str, content: str) -> Text:
+    return Text(corpus, origin, content, hashlib.sha256(content.encode()).hexdigest())

@@ -5,7 +5,6 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 from msgspec import Meta
-from msgspec.structs import replace
 
 from ..errors import RNNScratchError
 from ..settings import Settings
@@ -13,9 +12,8 @@ from ..system.records import Count, Record
 from ..system.terminal import LogLine
 from . import books, minibatches, vocabulary
 
-# The first words of a text are from its first line with MIN_LINE_LENGTH characters, because shorter
-# lines are often titles. They have at most MAX_PREFIX_LENGTH characters.
-MIN_LINE_LENGTH, MAX_PREFIX_LENGTH = 40, 21
+MIN_LINE_LENGTH = 40  # shorter lines are often titles
+MAX_PREFIX_LENGTH = 21
 
 
 class Dataset(NamedTuple):
@@ -31,7 +29,7 @@ class TextRecord(Record):
     """A description of a text in a record, used to find the text again and to verify it."""
 
     corpus: str  #: a name in `books.NAMES`, or "file"
-    #: A path, "built in", or a book's name (the path of the cache folder is private).
+    #: A path, "built in", or a book's name, because the cache folder's path is private.
     origin: Annotated[str, Meta(max_length=2**16)]
     sha256: str  #: digest of the text before normalization
     vocabulary: Count  #: number of distinct tokens
@@ -41,59 +39,43 @@ class TextRecord(Record):
     beginning: Annotated[str, Meta(max_length=MAX_PREFIX_LENGTH)] = ""
 
 
-def adapt_normalization(
-    settings: Settings, text: books.Text, is_explicit: bool, log: LogLine
-) -> Settings:
-    """Log the fraction of a user's text that normalization removes; return the settings to use.
-
-    If the default normalization would remove most letters, it is replaced by ``none``.
-    """
-    if settings.normalize == "none" or text.corpus != "file":
-        return settings
+def log_removed_characters(text: books.Text, mode: str, log: LogLine) -> None:
+    """Log the fraction of a user's text that normalization removes, and how to keep it."""
     removed = re.sub(r"[A-Za-z\s]+", "", text.content)
-    num_letters = sum(map(str.isalpha, text.content))
-    if not is_explicit and sum(map(str.isalpha, removed)) > num_letters / 2:
-        log("Most letters are not from a to z: `normalize` is set to none to keep them.")
-        return replace(settings, normalize="none")
-    if removed:
-        percent = 100 * len(removed) / len(text.content)
-        size = f"{percent:.2g}" if percent < 10 else f"{percent:.0f}"
+    if removed and mode != "none" and text.corpus == "file":
+        share = f"{len(removed) / len(text.content):.2%}"
         examples = " ".join(dict.fromkeys(removed))[:9]  # the first five characters
-        removal = f"`normalize` removes {size}% of the characters ({examples})"
-        log(f'{removal}; to keep them, use `normalize="none"`.')
-    return settings
+        hint = 'to keep them, use `normalize="none"`.'
+        log(f"`normalize` removes {share} of the characters ({examples}); {hint}")
 
 
 def prepare(text: books.Text, settings: Settings) -> Dataset:
     """Normalize and tokenize a text, and split it into training and held-out tokens."""
     normalized = vocabulary.normalize(text.content, settings.normalize)
     if not normalized:
-        raise RNNScratchError(
-            f"The text ({text.origin}) has no letters from a to z.",
-            'For other scripts, use `normalize="none"`.',
-        )
+        problem = f"The text ({text.origin}) has no letters from a to z."
+        raise RNNScratchError(problem, 'For other scripts, use `normalize="none"`.')
     vocab = vocabulary.build(normalized)
     tokens = vocabulary.encode(normalized, vocab)
-    held_out, num_available = settings.valid_tokens, max(0, len(tokens) - settings.valid_tokens)
-    end = min(settings.max_tokens or num_available, num_available)
+    end = max(0, len(tokens) - settings.valid_tokens)
+    end = min(settings.max_tokens or end, end)
+    num_valid = settings.valid_tokens or round(settings.valid_share * end)
     if settings.valid_share:
-        held_out = round(settings.valid_share * end)
-        end -= held_out
+        end -= num_valid
     minibatches.require(end, settings.batch_size, settings.num_steps)
-    if settings.holds_out and held_out < 2:
+    if settings.holds_out and num_valid < 2:
         name = "valid_share" if settings.valid_share else "valid_tokens"
-        raise RNNScratchError(
-            f"`{name}` holds out too few characters ({held_out}).",
-            "Hold out at least 2 characters, or none.",
-        )
+        problem = f"`{name}` holds out too few characters ({num_valid})."
+        raise RNNScratchError(problem, "Hold out at least 2 characters, or none.")
     beginning = _first_words(text.content[:5000], settings.normalize) or vocab[1]
-    return Dataset(vocab, tokens[:end], tokens[end : end + held_out], beginning)
+    return Dataset(vocab, tokens[:end], tokens[end : end + num_valid], beginning)
 
 
 def _first_words(text: str, mode: str) -> str:
+    # Return the words with which the first line that is not a title starts.
     lines = [vocabulary.normalize(line, mode).strip() for line in text.split("\n")]
-    lines = [*filter(None, lines), ""]
-    line = next((line for line in lines if len(line) >= MIN_LINE_LENGTH), lines[0])
+    first_line = next(filter(None, lines), "")
+    line = next((line for line in lines if len(line) >= MIN_LINE_LENGTH), first_line)
     words = line[:MAX_PREFIX_LENGTH]
     return line if words == line else words[: words.rfind(" ") + 1] or words
 

@@ -1,8 +1,4 @@
-"""Minibatches of subsequences: sequential partitioning and random sampling.
-
-The setting ``sampling`` determines how the text is split, and therefore also whether the state is
-carried to the next minibatch.
-"""
+"""Minibatches of subsequences: sequential partitioning and random sampling."""
 
 import itertools
 from collections.abc import Iterator
@@ -56,13 +52,12 @@ def epoch_batches(
     tokens: np.ndarray, settings: Settings, epoch: int, num_skipped: int = 0
 ) -> Iterator[Batch]:
     """Return the minibatches of one epoch after its first `num_skipped` minibatches."""
-    batch_size, num_steps, seed = settings.batch_size, settings.num_steps, settings.seed
-    offset = draw_offset(num_steps, seed, epoch)
-    if settings.sampling == "sequential":
-        batches = sequential(tokens, batch_size, num_steps, offset)
+    offset = draw_offset(settings.num_steps, settings.seed, epoch)
+    sizes = settings.batch_size, settings.num_steps, offset
+    if carries_state(settings.sampling):
+        batches = sequential(tokens, *sizes)
     else:
-        rng = generator(seed, "shuffle", epoch)
-        batches = random(tokens, batch_size, num_steps, offset, rng)
+        batches = random(tokens, *sizes, generator(settings.seed, "shuffle", epoch))
     batches = itertools.islice(batches, num_skipped, None)
     if not settings.dropout:
         return batches
@@ -85,7 +80,7 @@ def draw_masks(batch: Batch, settings: Settings, epoch: int, minibatch: int) -> 
 
 
 def count(num_tokens: int, settings: Settings, epoch: int) -> int:
-    """Return the number of minibatches in an epoch, which is the same for both sampling methods."""
+    """Return the number of minibatches in an epoch, with either sampling method."""
     offset = draw_offset(settings.num_steps, settings.seed, epoch)
     return (num_tokens - offset - 1) // (settings.batch_size * settings.num_steps)
 
@@ -95,9 +90,8 @@ def evaluation_batches(tokens: np.ndarray, settings: Settings) -> Iterator[Batch
 
     At most batch_size - 1 tokens at the end are omitted; a short text is split into fewer rows.
     """
-    num_steps = settings.num_steps
-    batch_size = max(1, min(settings.batch_size, (len(tokens) - 1) // num_steps))
-    return sequential(tokens, batch_size, num_steps, 0, partial=True)
+    batch_size = max(1, min(settings.batch_size, (len(tokens) - 1) // settings.num_steps))
+    return sequential(tokens, batch_size, settings.num_steps, 0, partial=True)
 
 
 def require(num_tokens: int, batch_size: int, num_steps: int) -> None:

@@ -43,9 +43,9 @@ def encode(text: str, vocab: Sequence[str], unknown: str = "error") -> np.ndarra
     tokens = table[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")]
     if tokens.all() or unknown == "skip":
         return tokens[tokens > 0]
-    unknown_characters = "".join(sorted(set(text) - set(vocab)))
+    unknown_characters = format_value("".join(sorted(set(text) - set(vocab))))
     raise RNNScratchError(
-        f"The vocabulary lacks the characters {format_value(unknown_characters)}.",
+        f"The vocabulary lacks the characters {unknown_characters}.",
         f"It has these characters: {format_value(''.join(sorted(vocab[1:])))}.\n"
         'To ignore them, use `unknown="skip"`.',
     )

@@ -68,19 +68,6 @@ def test_helpers_follow_the_function_that_uses_them(capsys):
     assert result.err == "rnn_backward is not defined in: torch.\n"
 
 
-def test_backend_without_source_is_skipped_unless_named(tmp_path):
-    env = install_packages(tmp_path / "site", {"broken": "def step(:\n"})
-    command = ("show", "step", "--backends", "broken")
-    run_subprocess(*command, env=env).assert_error("__init__.py, line 1", "Syntax error")
-    package = tmp_path / "site" / "broken_rnn"
-    (package / "__init__.py").rename(tmp_path / "site" / "broken_rnn.py")
-    package.rmdir()
-    run_subprocess(*command, env=env).assert_error("the package broken_rnn")
-    result = run_subprocess("show", "step", env=env)
-    assert "def step" in result.out
-    assert "skipping broken: The source of the broken backend" in result.err
-
-
 def test_piped_output_is_plain_text(capsys):
     out = run_in_process(
         capsys, "show", "clip", "--backends", "torch, torch,numpy,numpy:scratch"
