@@ -76,10 +76,11 @@ def compare(
     screen.print_line(f"Comparing in {folder}; Ctrl-C keeps the measurements so far.")
     with screen.progress_bar() as bar:
         update = partial(bar.update, bar.add_task("", total=1))
-        interrupt = turns.run(record, content, folder, screen.print_line, update)
-    _show(folder, record, screen)
-    if interrupt is not None:
-        raise interrupt
+        try:
+            turns.run(record, content, folder, screen.print_line, update)
+        finally:
+            bar.stop()
+            _show(folder, record, screen)
     sys.exit(1 if record.has_failed else 0)
 
 

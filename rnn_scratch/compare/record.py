@@ -1,7 +1,4 @@
-"""The record of a comparison: its plan and all measurements.
-
-A child process sends the fields of its `Candidate`.
-"""
+"""The record of a comparison: its plan and all measurements."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,19 +29,10 @@ class Plan(Record, omit_defaults=False):
     device: Annotated[str, meta("Device: cpu, cuda, mps, or auto for each backend's best.")] = "cpu"
     threads: Annotated[Threads, meta("Number of threads of each candidate.")] = 1
     seconds: Annotated[
-        Seconds,
-        meta(
-            "Maximum duration of the turns; 0 only trains. The turns end earlier if every interval "
-            "is narrower than ±3%."
-        ),
+        Seconds, meta("End the turns after X seconds, or when all intervals are narrower than ±3%.")
     ] = 120.0
     vary: Annotated[str, Meta(pattern=rf"^({'|'.join(VARIED)})\Z")] | None = None
     values: list[Count] = []  # values of the varied setting
-
-    def __post_init__(self) -> None:
-        """Require values if and only if a setting is varied."""
-        if bool(self.vary) != bool(self.values):
-            raise ValueError("`vary` requires `values`, and `values` requires `vary`")
 
     @property
     def varied_values(self) -> Sequence[int | None]:
@@ -101,8 +89,10 @@ class Comparison(Record, kw_only=True):
     ended: str | None = None
     outcome: Literal["running", "finished", "interrupted"] = "running"
     machine: Machine
-    load: Load | None = None  # before the comparison
-    load_of_turns: Load | None = None  # at the end of the turns, including the comparison's own
+    load: Load | None = None  # load average before the comparison
+    load_of_turns: Load | None = (
+        None  # load average after the turns, including the comparison's own
+    )
     plan: Plan
     settings: Settings
     text: TextRecord
@@ -139,8 +129,6 @@ class Comparison(Record, kw_only=True):
 
 def read(folder: Path) -> Comparison:
     """Read the record in a folder; raise RNNScratchError if it is missing or damaged."""
-    missing_error = RNNScratchError(
-        f"{folder} is not the folder of a comparison: it has no {COMPARISON_FILE}.",
-        "Create one: rnn-scratch compare --output FOLDER",
-    )
+    problem = f"{folder} is not the folder of a comparison: it has no {COMPARISON_FILE}."
+    missing_error = RNNScratchError(problem, "Create one: rnn-scratch compare --output FOLDER")
     return records.read(folder / COMPARISON_FILE, Comparison, missing_error)

@@ -13,12 +13,12 @@ from .record import Candidate, Comparison
 MIN_CYCLES = 8  # fewer measurements give no reliable interval
 NUM_RESAMPLES = 1000  # resamples of the cycles per interval
 # Between the percentiles 2.5 and 97.5, the bootstrap of a median is too narrow for few cycles. With
-# these percentiles, simulated intervals of 8 to 40 cycles contain the true median in 95 to 97 %.
+# these percentiles, simulated intervals of 8 to 40 cycles contain the true median in 95% to 97%.
 PERCENTILES = 1, 99
 
 
 class Estimate(NamedTuple):
-    """The median over cycles, and its 95 % interval, which is 0 to infinity if unknown."""
+    """The median over cycles, and its 95% interval, which is 0 to infinity if unknown."""
 
     median: float
     low: float
@@ -46,7 +46,7 @@ class Table(NamedTuple):
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Return the median of values, one per cycle, with a bootstrap interval of 95 %.
+    """Return the median of values, one per cycle, with a bootstrap interval of 95%.
 
     The cycles are resampled with a fixed seed, so that a record always has the same intervals.
     """
@@ -167,14 +167,14 @@ def spreadsheet(record: Comparison) -> str:
     """Return all metrics of a record as CSV, with a column for each field of an `Estimate`."""
     rows = []
     for candidate in record.supported:
-        row: dict[str, Any] = {"candidate": candidate.name, record.plan.vary or "": candidate.value}
+        row: dict[str, Any] = {"candidate": record.label(candidate)}
         for name, value in metrics(record, candidate).items():
             parts = value._asdict() if isinstance(value, Estimate) else {"": value}
             row |= {f"{name}_{part}".rstrip("_"): number for part, number in parts.items()}
         rows.append(row)
     text = StringIO()
-    columns = dict.fromkeys(name for row in rows for name in row if name)
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n", extrasaction="ignore")
+    columns = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

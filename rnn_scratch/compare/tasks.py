@@ -1,7 +1,4 @@
-"""The task of a comparison's child processes: prepare a candidate, then take turns on request.
-
-All candidates use the same initial parameters and minibatches.
-"""
+"""The task of a comparison's child processes: prepare a candidate, then take turns on request."""
 
 import ctypes
 import itertools
@@ -30,7 +27,7 @@ from .record import CandidateEnvironment, EpochResult
 
 TRAINING_SECONDS, GENERATION_SECONDS = 0.15, 0.05  # approximate durations in a turn
 NUM_MINIBATCHES = 4  # number of different minibatches, from the start of an epoch
-NUM_GENERATED = 20  # characters generated at a time
+NUM_GENERATED = 20  # number of characters to generate at a time
 
 
 def compete(runtime: Runtime, settings: Settings, text: books.Text) -> Iterator[dict[str, Any]]:
@@ -45,11 +42,8 @@ def compete(runtime: Runtime, settings: Settings, text: books.Text) -> Iterator[
     registry.load(runtime.backend)
     import_seconds = time.perf_counter() - start
     context = prepare_run(settings, runtime, text)
-    environment = CandidateEnvironment(
-        device=context.runtime.device,
-        threads=context.runtime.threads or 1,
-        versions=context.backend.machine.versions(),
-    )
+    used, versions = context.runtime, context.backend.machine.versions()
+    environment = CandidateEnvironment(used.device, used.threads or 1, versions)
     yield {"environment": environment, "import_seconds": import_seconds}
     all_batches = minibatches.epoch_batches(context.dataset.train, settings, 1)
     train = partial(_train, context, list(itertools.islice(all_batches, NUM_MINIBATCHES)))
@@ -80,23 +74,26 @@ def _check(context: RunContext) -> int:
     rows = list(runner.check(context.backend, runtime.model, cases=[draws.Draw(options)]))
     for row in rows:
         if not row.passed:
-            problem = f"the check failed: {row.function} {row.output} in {row.case}"
-            raise RNNScratchError(problem, f"Run `rnn-scratch check {runtime.backend}`.")
+            raise RNNScratchError(f"the check failed: {row.function} {row.output} in {row.case}")
     return len(rows)
 
 
-def peak_memory() -> int | None:
-    """Return the peak memory of this process in bytes, or None if the system is not Linux."""
-    status = Path("/proc/self/status")
-    kilobytes = re.search(r"VmHWM:\s*(\d+) kB", status.read_text() if status.exists() else "")
+def read_memory(file: str, field: str) -> int | None:
+    """Return a size in bytes from a file in /proc, or None if the system is not Linux."""
+    path = Path("/proc", file)
+    kilobytes = re.search(rf"{field}:\s*(\d+) kB", path.read_text() if path.exists() else "")
     return 1024 * int(kilobytes[1]) if kilobytes else None
+
+
+peak_memory = partial(read_memory, "self/status", "VmHWM")  # the peak of this process
+available_memory = partial(read_memory, "meminfo", "MemAvailable")  # available to new processes
 
 
 def _speedometer(
     context: RunContext, workload: Callable[[int], Sequence[Tensor]], size: int, seconds: float
 ) -> Callable[[], float]:
     # Warm up, and return a function that measures a workload's speed for about `seconds`. The
-    # workload's argument is the number of repetitions, each of which processes `size` characters.
+    # workload's argument is the number of repetitions; a repetition processes `size` characters.
     unit_seconds = min(_seconds(context, partial(workload, 1)) for _ in range(3))
     count = max(1, round(seconds / unit_seconds))
 

@@ -2,7 +2,7 @@
 
 A cycle consists of one turn of each candidate, in random order. Ratios of speeds are formed within
 a cycle, so that a disturbance that lasts longer than a cycle affects both speeds. Only one
-candidate computes at a time: the others are stopped (on Windows, they only wait for a request).
+candidate computes at a time: waiting candidates are stopped (on Windows, they wait for a request).
 Failures are recorded with their reasons, and the other candidates continue.
 """
 
@@ -34,6 +34,7 @@ LIBRARIES = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR")
 THREAD_VARIABLES = ("VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name in LIBRARIES))
 TIME = "%Y-%m-%d %H:%M:%S %z"
 MAX_HALF_WIDTH = 0.03  # the turns end when every interval is narrower than this fraction
+MIN_MEMORY_BYTES = 2**30  # more than a candidate needs at the default sizes
 MAX_SILENCE_SECONDS = 900.0  # time without a result after which a child process is killed
 Update = Callable[..., object]  # receives `description` and `completed`, a fraction, by name
 
@@ -47,11 +48,7 @@ class Competitor(NamedTuple):
 
 
 def new_record(
-    models: Sequence[tuple[str, str]],
-    plan: Plan,
-    settings: Settings,
-    text: books.Text,
-    command: str,
+    models: list[tuple[str, str]], plan: Plan, settings: Settings, text: books.Text, command: str
 ) -> Comparison:
     """Return a record without measurements; raise RNNScratchError if the plan is impossible."""
     for value in plan.varied_values:
@@ -77,35 +74,45 @@ def settings_at(plan: Plan, settings: Settings, value: int | None) -> tuple[Sett
     return replace(settings, **{plan.vary: value}), plan.threads
 
 
-def run(
-    record: Comparison, text: books.Text, folder: Path, log: LogLine, update: Update
-) -> KeyboardInterrupt | None:
+def run(record: Comparison, text: books.Text, folder: Path, log: LogLine, update: Update) -> None:
     """Run a comparison and save its record in the folder after each step.
 
-    `log` receives a line for each step, and `update` receives the progress. After Ctrl-C, record
-    the outcome ``interrupted`` and return the exception; otherwise, return None.
+    `log` receives a line for each step, and `update` receives the progress. Ctrl-C also ends the
+    comparison with a complete record, whose outcome is ``interrupted``.
     """
-    interrupt, save = None, partial(records.write, folder / COMPARISON_FILE, record)
+    save = partial(records.write, folder / COMPARISON_FILE, record)
     save()
     try:
         with contextlib.ExitStack() as stack:
             competitors = []
             for candidate in record.candidates:
                 log(f"{record.label(candidate)}: starting, checking and training")
-                competitors.append(_prepare(record, text, candidate, stack, update))
-                if candidate.failure:
+                candidate.failure = find_memory_shortage(record)
+                if candidate.failure is None:
+                    competitors.append(_prepare(record, text, candidate, stack, update))
+                if candidate.failure is not None:
                     log(f"{record.label(candidate)}: {candidate.failure}")
                 save()
             if record.plan.seconds:
                 log(f"taking turns for at most {record.plan.seconds:g} s")
                 take_turns(record, competitors, update, save)
         record.outcome = "finished"
-    except KeyboardInterrupt as error:
-        record.outcome, interrupt = "interrupted", error
-    record.ended, record.load_of_turns = time.strftime(TIME), _load()
-    # Write the record before any output, because the terminal is gone after a SIGHUP.
-    save()
-    return interrupt
+    except KeyboardInterrupt:
+        record.outcome = "interrupted"
+        raise
+    finally:
+        record.ended, record.load_of_turns = time.strftime(TIME), _load()
+        save()  # before any output, because the terminal is gone after a SIGHUP
+
+
+def find_memory_shortage(record: Comparison) -> str | None:
+    """Return an error if there may be too little memory for another candidate, otherwise None."""
+    needed = max(MIN_MEMORY_BYTES, *(candidate.memory or 0 for candidate in record.candidates))
+    available = tasks.available_memory()
+    if available is not None and available < needed:
+        size = f"{available / 2**20:,.0f} MiB"
+        return f"not enough memory ({size} available): compare fewer backends, models or values"
+    return None
 
 
 def _prepare(
@@ -164,7 +171,7 @@ def take_turn(competitor: Competitor) -> None:
 
 
 def _stop(competitor: Competitor) -> None:
-    # Stop a waiting process, because its threads could go on spinning for a while.
+    # Stop a waiting process, because its threads could continue to spin for a while.
     if hasattr(signal, "SIGSTOP"):
         competitor.child.send_signal(signal.SIGSTOP)
 

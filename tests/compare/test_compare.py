@@ -155,6 +155,16 @@ def test_candidate_that_dies_between_turns_is_a_row(tmp_path):
         assert set(states) == {psutil.STATUS_STOPPED}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports the available memory")
+def test_candidate_that_may_not_fit_into_memory_is_not_started():
+    text, models = books.load("tide-clock"), [("numpy", "scratch"), ("numpy", "fast")]
+    record = turns.new_record(models, Plan(), Settings(**SETTINGS), text, "")
+    record.candidates[0].memory = 2**20  # a small candidate leaves enough memory
+    assert turns.find_memory_shortage(record) is None
+    record.candidates[0].memory = 2**50
+    assert turns.find_memory_shortage(record).startswith("not enough memory (")
+
+
 @posix
 @pytest.mark.parametrize(
     "name", ["SIGINT", *(pytest.param(n, marks=pytest.mark.faults) for n in ("SIGTERM", "SIGKILL"))]

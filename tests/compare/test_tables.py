@@ -152,7 +152,6 @@ def test_committed_record_makes_a_complete_report(folder):
 @pytest.mark.parametrize(
     ("part", "field", "value", "problem"),
     [
-        ("plan", "values", [1], "`vary` requires `values`"),
         ("plan", "vary", "lr", "at `$.plan.vary`"),
         ("settings", "lr", -1.0, "at `$.settings.lr`"),
         ("machine", "cores", "2", "Expected `int`, got `str` - at `$.machine.cores`"),
