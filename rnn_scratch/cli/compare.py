@@ -24,20 +24,17 @@ from .options import GroupedCommand, derived_options, separated, settings_option
 from .screen import Screen
 
 DEFAULT_EPOCHS = 5
-PLAN = ("device", "threads", "seconds")  # fields of the plan with an option
 MODELS = ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS)
 
 
 @click.command(cls=GroupedCommand)
 @derived_options(api.train, only=("corpus", "text"))
 @settings_options(num_epochs=DEFAULT_EPOCHS)
-@click.option(
-    "--backends", metavar="A,B", help="Backends to compare.  [default: all that can be loaded]"
-)
+@click.option("--backends", metavar="A,B", help="Backends.  [default: all that can be loaded]")
 @click.option(
     "--models", metavar="A,B", default=VARIANTS[0], help=f"Variants: {MODELS}.", show_default=True
 )
-@derived_options(Plan, only=PLAN)
+@derived_options(Plan, only=("device", "threads", "seconds"))
 @click.option(
     "--vary", metavar="NAME=A,B,...", help=f"Compare several values of one of: {', '.join(VARIED)}."
 )
@@ -47,12 +44,12 @@ def compare(
 ) -> None:
     """Compare the speeds and the results of several backends.
 
-    All candidates, the chosen variants of each backend, run the same training for 5 epochs, each in
-    its own process. Then they take turns while their speeds are measured. The exit code is 1 if
+    All candidates, the chosen variants of each backend, run the same training for 5 epochs in
+    separate processes. Then they take turns while their speeds are measured. The exit code is 1 if
     anything failed.
     """
     arguments = specified(options)
-    plan = {name: arguments.pop(name) for name in PLAN if name in arguments}
+    plan = {name: arguments.pop(name) for name in Plan.__struct_fields__ if name in arguments}
     corpus, text = (arguments.pop(name, None) for name in ("corpus", "text"))
     settings = Settings(**{"num_epochs": DEFAULT_EPOCHS, **arguments})
     if vary:
@@ -88,8 +85,7 @@ def compare(
 @click.argument("folder")
 def report(folder: str) -> None:
     """Regenerate the report of a comparison from its record in FOLDER."""
-    record = read(Path(folder))
-    _show(Path(folder), record, Screen())
+    _show(Path(folder), read(Path(folder)), Screen())
 
 
 def _show(folder: Path, record: Comparison, screen: Screen) -> None:
@@ -100,9 +96,8 @@ def _show(folder: Path, record: Comparison, screen: Screen) -> None:
         screen.print(line)
     for table in tables.tables(record):
         heading, *rows = table.cells
-        is_numeric = table.title != "Quality"
         screen.print()
-        screen.table(heading, rows, table.title, is_numeric=is_numeric, keys=table.keys)
+        screen.table(heading, rows, table.title, table.title != "Quality", table.keys)
     for line in ("", *tables.verdicts(record), *lines("notes", record)):
         screen.print(line)
     screen.print_line(f"\nThe report with figures and the method: {folder / 'report.html'}")

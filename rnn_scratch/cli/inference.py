@@ -9,7 +9,6 @@ import click
 from .. import api
 from ..play import page
 from ..runs import inference
-from ..runs.inference import Evaluation
 from ..runs.progress import format_nats, format_perplexity
 from ..runs.run import resolve_run
 from ..system import files
@@ -52,7 +51,7 @@ def evaluate(run: str, **options: Any) -> None:
     Screen().print_line(f"model      {result.trained}\n{descriptions}")
 
 
-def _description(result: Evaluation) -> str:
+def _description(result: api.Evaluation) -> str:
     perplexity = format_perplexity(result.perplexity)
     skipped = f" ({result.skipped:,} unknown characters skipped)" if result.skipped else ""
     return f"""\
@@ -76,8 +75,7 @@ def play(run: str, best: bool, no_browser: bool) -> None:
     """
     path = resolve_run(run)
     _, saved = inference.load(path, best, backend="numpy", model="scratch")
-    folder = path if path.is_dir() else path.parent
-    file = (folder / "play.html").absolute()
+    file = (path if path.is_dir() else path.parent).absolute() / "play.html"
     files.replace(file, page.render(saved, path.absolute().name).encode())
     screen = Screen()
     screen.print_line(f"The network of {path} is in {file}")

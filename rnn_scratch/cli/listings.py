@@ -19,15 +19,12 @@ HEADING = ["run", "folder", "backend", "model", "text", "epochs", "perplexity", 
 def runs(folder: str) -> None:
     """List the runs in FOLDER, newest first.
 
-    Commands also accept short names for the runs in runs/: numbers, which count up from 1, and
-    `last` for the run whose session started last. The perplexities are from the last epoch.
+    Commands accept short names for the runs in runs/: their numbers, and `last` for the run whose
+    session started last. The perplexities are from the last epoch.
     """
-    parent = Path(folder)
-    entries = list_runs(parent, Screen(stderr=True).print_line)
-    has_names = parent == run_folder.PARENT  # short names refer to this folder
-    if entries:
-        rows = [[str(entry[1].number) if has_names else "", *_cells(*entry)] for entry in entries]
-        Screen().table(HEADING, rows, keys=2 if has_names else 1)
+    runs = list_runs(Path(folder), Screen(stderr=True).print_line)
+    if runs:
+        Screen().table(HEADING, [_cells(*run) for run in runs], keys=2)
     else:
         Screen().print_line(f"No runs found in {folder}. Start one: rnn-scratch train")
 
@@ -53,6 +50,7 @@ def _cells(folder: Path, record: RunRecord, history: list[Epoch]) -> list[str]:
     last = history[-1] if history else None
     layers = f"{settings.num_layers} x " if settings.num_layers > 1 else ""
     return [
+        str(record.number),
         str(folder),
         f"{session.runtime.backend} {session.runtime.model}",
         f"{settings.cell} {layers}{settings.num_hiddens}",

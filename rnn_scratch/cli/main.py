@@ -22,8 +22,6 @@ from .screen import Screen
 from .show import show
 from .train import train
 
-COMMANDS = [train, predict, evaluate, play, runs, backends, show, check, compare, report]
-
 
 class Commands(click.Group):
     """A group that suggests a command for an unknown name."""
@@ -38,7 +36,9 @@ class Commands(click.Group):
 
 
 @click.group(
-    cls=Commands, commands=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+    cls=Commands,
+    commands=[train, predict, evaluate, play, runs, backends, show, check, compare, report],
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="rnn-scratch", prog_name="rnn-scratch")
 def cli() -> None:
@@ -66,11 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(message, error.exit_code)
     except RNNScratchError as error:
         _fail(f"Error: {name_flags(str(error))}", error.exit_code)
-    except KeyboardInterrupt as error:
-        signals.ignore()
-        sys.exit(signals.exit_code(error))
-    except click.Abort as error:  # raised by click for a KeyboardInterrupt
-        sys.exit(signals.exit_code(error.__context__ or error))
+    except (KeyboardInterrupt, click.Abort) as error:  # click raises Abort from KeyboardInterrupt
+        sys.exit(signals.exit_code(error.__cause__ or error))
     except OSError as error:
         prefix = f"{error.filename}: " if error.filename else ""
         if not prefix:  # perhaps stdout: its reader has exited, or its disk is full

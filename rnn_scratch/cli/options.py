@@ -1,4 +1,4 @@
-"""Options of commands, derived from the declarations of settings and of the Python API."""
+"""Derive the options of commands from the declarations of settings and API functions."""
 
 import contextlib
 import inspect
@@ -18,34 +18,29 @@ from ..settings import Settings, annotations, declaration, option_name, validate
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 ALIASES = {"num_epochs": ["--epochs"], "num_layers": ["--layers"]}
 METAVARS = {"text": "FILE", "run": "FOLDER", "prefix": "TEXT"}  # other strings are NAMEs
-# Names of arguments in messages and descriptions that are options on the command line.
-ARGUMENTS = set(Settings.__struct_fields__).union(
-    *(annotations(function) for function in (api.train, api.predict, api.evaluate))
+# Arguments that are options on the command line, if messages or descriptions name them.
+ARGUMENTS = set(annotations(Settings)).union(
+    *map(annotations, (api.train, api.predict, api.evaluate))
 )
-# Headings in the help of `GroupedCommand`, with the names of their options.
+# Headings in the help of a `GroupedCommand`; the heading "Run" and all other options follow.
 GROUPS = {
-    "Text": "corpus text normalize max_tokens valid_tokens valid_share batch_size num_steps "
-    "sampling",
+    "Text": "corpus text normalize max_tokens valid_tokens valid_share",
     "Network": "cell num_hiddens num_layers embedding dropout sigma dtype exact",
-    "Training": "num_epochs num_updates optimizer lr schedule warmup weight_decay theta patience "
-    "seed",
-    "Run": "preset resume run backend backends model models device threads eager seconds vary "
-    "output",
+    "Training": "batch_size num_steps sampling num_epochs num_updates optimizer lr schedule warmup "
+    "weight_decay theta patience seed",
 }
 
 
 class GroupedCommand(click.Command):
-    """A command whose help groups the options under the headings in `GROUPS`."""
+    """A command whose help groups the options under headings."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under their headings."""
         records = {param.name: param.get_help_record(ctx) for param in self.get_params(ctx)}
-        for title, names in GROUPS.items():
-            rows = [record for name in names.split() if (record := records.pop(name, None))]
+        groups = {title: [records.pop(n, None) for n in GROUPS[title].split()] for title in GROUPS}
+        for title, rows in (groups | {"Run": [*records.values()]}).items():
             with formatter.section(title):
-                formatter.write_dl(rows)
-        with formatter.section("Other options"):
-            formatter.write_dl([record for record in records.values() if record])
+                formatter.write_dl([row for row in rows if row])
 
 
 class Number(click.ParamType):
@@ -119,10 +114,7 @@ def _option(name: str, annotation: Any, text: str, default: Any) -> Decorator:
 
 
 def name_flags(message: str) -> str:
-    """Replace arguments in a message, such as `top_k`, by options, such as `--top-k`.
-
-    An assignment, such as `unknown="skip"`, becomes `--unknown skip`.
-    """
+    """Replace arguments in a message by options: `top_k` by `--top-k`, `a="b"` by `--a b`."""
 
     def replace(match: re.Match[str]) -> str:
         value = f" {match[2]}" if match[2] else ""

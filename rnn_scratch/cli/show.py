@@ -16,15 +16,11 @@ from .screen import Screen
 
 @click.command()
 @click.argument("function")
-@click.option(
-    "--backends", metavar="A,B,...", help="Show only these backends, in this order.  [default: all]"
-)
+@click.option("--backends", metavar="A,B", help="Backends, in this order.  [default: all]")
 @click.option(
     "--model", type=click.Choice(VARIANTS), default=VARIANTS[0], help="Variant.", show_default=True
 )
-@click.option(
-    "--diff", nargs=2, metavar="A B", help="Mark the differences between these two backends."
-)
+@click.option("--diff", nargs=2, metavar="A B", help="Mark differences between two backends.")
 def show(function: str, backends: str | None, model: str, diff: tuple[str, str] | None) -> None:
     """Show the source of FUNCTION in several backends, in columns.
 

@@ -24,7 +24,7 @@ class BarReport(LineReport):
         """Set the screen to print to, and create the bar."""
         super().__init__(screen.print_line)
         self.bar = screen.progress_bar()
-        self.task = self.bar.add_task("")
+        self.task = self.bar.add_task("", total=1)
 
     def log(self, line: str) -> None:
         """Print a message."""
@@ -36,9 +36,7 @@ class BarReport(LineReport):
             return super().progress(event)
         self.bar.start()
         title = f"epoch {event.epoch}/{self.num_epochs}  {format_progress(event)}"
-        self.bar.update(
-            self.task, total=self.num_epochs, completed=event.position, description=title
-        )
+        self.bar.update(self.task, completed=event.position / self.num_epochs, description=title)
 
     def ended(self, event: Ended) -> None:
         """Remove the bar, and report the end of training."""
@@ -49,17 +47,14 @@ class BarReport(LineReport):
 @click.command(cls=GroupedCommand)
 @derived_options(api.train)
 @click.option(
-    "--resume",
-    metavar="RUN",
-    help="Resume the run in this folder or with this short name (`rnn-scratch runs`), and train "
-    "until --num-epochs, the total number of epochs.",
+    "--resume", metavar="RUN", help="Resume a run, and train until --num-epochs epochs in total."
 )
 @click.option(
     "--preset",
     type=click.Choice([*PRESETS]),
-    help="Use a named set of options and print it. Other options override it. "
-    "chapter: the defaults; minute: readable text in a minute or two, from the built-in text; "
-    "shakespeare: a good network for tiny-shakespeare in a few minutes.",
+    help="Named set of options, which other options override. chapter: the defaults; minute: "
+    "readable text in a minute or two, from the built-in text; shakespeare: a good network for "
+    "tiny-shakespeare in a few minutes.",
 )
 @settings_options()
 def train(resume: str | None, preset: str | None, **options: Any) -> None:
@@ -67,9 +62,9 @@ def train(resume: str | None, preset: str | None, **options: Any) -> None:
 
     The defaults are the settings of the chapter on recurrent networks in Dive into Deep Learning.
 
-    With --resume, the text and the hyperparameters come from the run. The backend, model, device,
-    number of threads and patience default to the last session's values; with another backend, only
-    the model and the patience do.
+    For the RUN to --resume, see `predict`. The text and the hyperparameters come from the run. The
+    backend, model, device, number of threads and patience default to the last session's values;
+    with another backend, only the model and the patience do.
 
     To train with several workers, start the command with `mpiexec -n 4` or `srun`.
     """

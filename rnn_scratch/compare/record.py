@@ -29,7 +29,8 @@ class Plan(Record, omit_defaults=False):
     device: Annotated[str, meta("Device: cpu, cuda, mps, or auto for each backend's best.")] = "cpu"
     threads: Annotated[Threads, meta("Number of threads of each candidate.")] = 1
     seconds: Annotated[
-        Seconds, meta("End the turns after X seconds, or when all intervals are narrower than ±3%.")
+        Seconds,
+        meta("End the turns after X seconds (0: no turns), or if all intervals are within ±3%."),
     ] = 120.0
     vary: Annotated[str, Meta(pattern=rf"^({'|'.join(VARIED)})\Z")] | None = None
     values: list[Count] = []  # values of the varied setting

@@ -102,7 +102,7 @@ def run(record: Comparison, text: books.Text, folder: Path, log: LogLine, update
         raise
     finally:
         record.ended, record.load_of_turns = time.strftime(TIME), _load()
-        save()  # before any output, because the terminal is gone after a SIGHUP
+        save()  # The terminal is gone after a SIGHUP, so save the record before any output.
 
 
 def find_memory_shortage(record: Comparison) -> str | None:

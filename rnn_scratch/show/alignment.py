@@ -9,7 +9,7 @@ Row = tuple[str | None, ...]  # one line or None for each source
 def align_functions(sources: Sequence[Sequence[tuple[str, str]]]) -> Iterator[list[Row]]:
     """Yield the aligned rows of each function; functions with the same name are aligned.
 
-    A source is a sequence of functions, each with its name and its text.
+    A source is a sequence of functions; a function is a name and a text.
     """
     iterators = [iter(source) for source in sources]
     for names in align_all([[name for name, _ in source] for source in sources]):

@@ -31,7 +31,7 @@ HTML = (
 def show(screen: Console, name: str, definitions: Definitions, marked: bool = False) -> None:
     """Print the definitions in as many columns as fit on the screen.
 
-    With `marked`, mark the differences between two sources like sdiff.
+    If `marked` is true, mark the differences between two sources like sdiff.
     """
     screen.rule(Text(name, "bold"))
     num_columns = 2 if marked else max(1, (screen.width + GAP) // (MIN_WIDTH + GAP))

@@ -147,7 +147,7 @@ def test_settings_are_options_with_short_aliases(command):
     help_text = command("train", "--help").assert_exit().out
     for name in Settings.__struct_fields__:
         assert f"--{name.replace('_', '-')}" in help_text
-    headings = ["Text:", "Network:", "Training:", "Run:", "Other options:"]
+    headings = ["Text:", "Network:", "Training:", "Run:"]
     assert [line for line in help_text.splitlines() if re.match(r"\w+.*:$", line)] == headings
     assert max(map(len, help_text.splitlines())) <= 80
     small = {name: value for name, value in SMALL.items() if name != "num_hiddens"}
