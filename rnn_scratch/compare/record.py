@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from ..contract import VARIANTS
 from ..errors import MAX_LENGTH, RNNScratchError
-from ..settings import NonNegativeInt, Settings, Threads, meta
+from ..settings import NonNegativeInt, Settings, Threads
 from ..system import records
 from ..system.host import Machine
 from ..system.records import Count, Record, Versions
@@ -26,11 +26,11 @@ Perplexity = Annotated[float, Meta(ge=0.5, le=1.1e304)]  # maximum: exp(700)
 class Plan(Record, omit_defaults=False):
     """The plan of a comparison."""
 
-    device: Annotated[str, meta("Device: cpu, cuda, mps, or auto for each backend's best.")] = "cpu"
-    threads: Annotated[Threads, meta("Number of threads of each candidate.")] = 1
+    device: Annotated[str, "Device: cpu, cuda, mps, or auto for each backend's best."] = "cpu"
+    threads: Annotated[Threads, "Number of threads of each candidate."] = 1
     seconds: Annotated[
         Seconds,
-        meta("End the turns after X seconds (0: no turns), or if all intervals are within ±3%."),
+        "End the turns after X seconds (0: no turns), or if all intervals are within ±3%.",
     ] = 120.0
     vary: Annotated[str, Meta(pattern=rf"^({'|'.join(VARIED)})\Z")] | None = None
     values: list[Count] = []  # values of the varied setting
