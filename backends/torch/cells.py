@@ -1,4 +1,20 @@
-"""Gated cells and a ReLU cell, which map x (B, V) and a state (B, H) to the next state."""
+"""Gated cells and a ReLU cell, which map x (B, V) and a state (B, H) to the next state.
+
+Example:
+    >>> from rnn_scratch import contract, parameters
+    >>> from rnn_scratch.backends.torch import scratch
+    >>> for name, cell in CELLS.items():
+    ...     options = contract.Options(vocab_size=5, num_hiddens=3, cell=name)
+    ...     params = scratch.params(parameters.initial(options, sigma=0.1, seed=0), options)
+    ...     x = scratch.encode(torch.tensor([1, 4]), params)
+    ...     h, *_ = cell(x, scratch.state(2, options), params)
+    ...     print(name, tuple(h.shape))
+    rnn (2, 3)
+    gru (2, 3)
+    gru-after (2, 3)
+    lstm (2, 3)
+    rnn-relu (2, 3)
+"""
 
 import torch
 

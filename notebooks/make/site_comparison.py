@@ -118,6 +118,6 @@ def _presets() -> prose.Cells:
     rows = [["", "CPU seconds", "nats per character"]]
     record = json.loads((readme.RECORDS / "presets.json").read_bytes())
     for training in record["presets"]["shakespeare"]["trainings"]:
-        name = prose.framework(training["backend"])
+        name = f"{prose.framework(training['backend'])}, seed {training['seed']}"
         rows.append([name, str(training["cpu_seconds"]), f"{training['test']:.3f}"])
     return rows

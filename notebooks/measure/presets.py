@@ -4,7 +4,8 @@ Each text is split in three: the first 95% are for training and validation, the 
 test. Epochs and presets were chosen on the validation text; pages quote losses on the test text.
 Each preset trains on its own text, on one thread: `shakespeare` with every backend, `minute` with
 PyTorch. The optional NANOGPT, a clone of github.com/karpathy/nanoGPT, trains with its CPU recipe on
-the same split as `shakespeare`. All training runs together take half an hour.
+the same split as `shakespeare`. PyTorch and nanoGPT train
+with three seeds. All training runs together take three quarters of an hour.
 """
 
 import os
@@ -37,6 +38,7 @@ TRIED = (
     {"num_steps": 24, "dropout": 0.2, "lr": 0.004, "num_epochs": 10},
     {"num_steps": 24, "num_epochs": 10},
 )
+SEEDS = (0, 1, 2)
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 CONTEXT = 64  # block_size in the recipe
 # The recipe in nanoGPT's README for a computer without a GPU.
@@ -54,7 +56,7 @@ def split(corpus: str) -> tuple[str, str]:
     return content[:start], content[start:]
 
 
-def measure(arguments: dict[str, Any], backend: str) -> Iterator[dict[str, Any]]:
+def measure(arguments: dict[str, Any], backend: str, seed: int) -> Iterator[dict[str, Any]]:
     """Train; yield the CPU seconds, the model's size, and validation and test losses in nats."""
     with tempfile.TemporaryDirectory() as parent:
         files = [Path(parent, f"{name}.txt") for name in ("train", "test")]
@@ -63,10 +65,11 @@ def measure(arguments: dict[str, Any], backend: str) -> Iterator[dict[str, Any]]
         options = {name: value for name, value in arguments.items() if name != "corpus"}
         options |= {"text": files[0], "valid_share": VALIDATION_SHARE / (1 - TEST_SHARE)}
         start = time.process_time()
-        run = rnn_scratch.train(backend, **options, threads=1, run=Path(parent, "run"))
+        run = rnn_scratch.train(backend, **options, seed=seed, threads=1, run=Path(parent, "run"))
         seconds = time.process_time() - start
         yield {
             "backend": backend,
+            "seed": seed,
             "environment": run.record.sessions[-1].environment,
             "processor": host.processor(),
             "cpu_seconds": round(seconds),
@@ -95,10 +98,12 @@ def command(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
         }
 
 
-def peer(folder: str) -> dict[str, Any]:
-    """Train nanoGPT with its recipe; return its losses, its size and its CPU seconds."""
+def peer(folder: str, seed: int) -> dict[str, Any]:
+    """Train nanoGPT with its recipe and a seed; return its losses, its size and its CPU seconds."""
     with tempfile.TemporaryDirectory() as parent:
         clone = Path(shutil.copytree(folder, Path(parent, "nanoGPT")))
+        script = clone / "train.py"  # has a fixed seed, 1337
+        script.write_text(script.read_text().replace("(1337 +", f"({seed} +"))
         data = clone / "data" / "shakespeare_char"
         (data / "input.txt").write_text(books.load(SHAKESPEARE).content, encoding="utf-8")
         env = {**os.environ, **ONE_THREAD}
@@ -113,12 +118,13 @@ def peer(folder: str) -> dict[str, Any]:
         start = len(tokens) - len(split(SHAKESPEARE)[1])
         tokens[:start].tofile(data / "val.bin")
         start_usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        output = run("train.py", *RECIPE.split())
+        output = run(script, *RECIPE.split())
         end_usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         evaluation = spawn(evaluate_peer, clone, tokens[start - CONTEXT // 2 - 1 :], **ONE_THREAD)
     seconds = sum(getattr(end_usage, t) - getattr(start_usage, t) for t in ("ru_utime", "ru_stime"))
     return {
         "recipe": RECIPE,
+        "seed": seed,
         "processor": host.processor(),
         "cpu_seconds": round(seconds),
         "validation": float(re.findall(r"val loss ([\d.]+)", output)[-1]),
@@ -153,15 +159,20 @@ def main(file, *folders):
     """Train with the presets and the alternatives tried, and write the record to `file`."""
     record = {"presets": {}, "temperature": SAMPLE["temperature"]}
     for folder in folders:
-        record["nanogpt"] = peer(folder)
+        record["nanogpt"] = [peer(folder, seed) for seed in SEEDS]
     for name, corpus in ("command", PRESETS["minute"]["corpus"]), ("book", BOOK):
         record[name] = spawn(command, PRESETS["minute"] | {"corpus": corpus}, **ONE_THREAD)
     for name, backends in ("minute", ["torch"]), ("shakespeare", registry.BUILTIN_BACKENDS):
-        results = [spawn(measure, PRESETS[name], backend, **ONE_THREAD) for backend in backends]
+        seeds = {backend: SEEDS if backend == "torch" else SEEDS[:1] for backend in backends}
+        results = [
+            spawn(measure, PRESETS[name], backend, seed, **ONE_THREAD)
+            for backend in backends
+            for seed in seeds[backend]
+        ]
         record["presets"][name] = {"arguments": PRESETS[name], "trainings": results}
     tried = [override("minute", changes) for changes in TRIED]
     record["tried"] = [
-        {"arguments": arguments, **spawn(measure, arguments, "torch", **ONE_THREAD)}
+        {"arguments": arguments, **spawn(measure, arguments, "torch", 0, **ONE_THREAD)}
         for arguments in tried
     ]
     write(file, record)
