@@ -301,7 +301,7 @@ def train_epoch(
     carry: bool,
     state: State | None = None,
 ) -> tuple[list[float], State]:
-    """Train on minibatches; return the mean loss of each in nats, and the last state.
+    """Train on minibatches; return their mean losses in nats, and the last state.
 
     If `carry` is true (sequential partitioning), the state is carried from minibatch to minibatch,
     starting with `state` or zeros. Otherwise (random sampling), every minibatch starts with zeros.
@@ -318,7 +318,7 @@ def predict(
 ) -> list[int]:
     """Return `prefix`, at least one token, and `num_preds` tokens that follow it.
 
-    `choose_token` chooses each of these tokens from a NumPy array of logits (V,).
+    `choose_token` chooses the next token from a NumPy array of logits (V,).
     """
 
 

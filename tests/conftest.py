@@ -130,7 +130,7 @@ def devices_to_test(config):
     }
 
 
-# Arguments of test functions, each with a predicate that selects the backends to pass.
+# Predicates that select the backends to pass, by argument of a test function.
 CHOICES = {
     "backend_name": lambda name: True,
     "candidate": lambda name: name != "numpy",  # NumPy is the reference

@@ -79,7 +79,7 @@ def mxnet(machine):
 
 
 def tensorflow(machine):
-    """Emulate the device with a second logical CPU, which is the default, as a GPU would be."""
+    """Emulate the device with a second logical CPU, which becomes the default like a GPU."""
     tf = machine.tf
     (cpu,), config = tf.config.list_physical_devices("CPU"), tf.config.experimental
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -96,7 +96,7 @@ def tensorflow(machine):
 
     @functools.cache
     def devices(dtype):
-        tf.device("/CPU:1").__enter__()  # not at import: this call fixes the number of threads
+        tf.device("/CPU:1").__enter__()  # fixes the number of threads, so it cannot run at import
         return [DEVICE, "cpu"]
 
     machine.device_scope, machine.devices = device_scope, devices
@@ -152,7 +152,7 @@ def torch(machine):
     """
     torch = machine.torch
     torch.utils.backend_registration._setup_privateuseone_for_python_backend(DEVICE)
-    torch._C._set_only_lift_cpu_tensors(True)  # so that the mode sees copies by torch.tensor
+    torch._C._set_only_lift_cpu_tensors(True)  # makes copies by torch.tensor visible to the mode
 
     def compute(owner, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}

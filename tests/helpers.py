@@ -9,9 +9,7 @@ import struct
 import subprocess
 import sys
 import textwrap
-import threading
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,12 +87,6 @@ def require_tested(backend_names, *required):
         pytest.skip(f"not tested: {', '.join(sorted(missing))}")
 
 
-def require_mpi():
-    """Skip a test if MPI is not installed."""
-    if find_spec("mpi4py") is None:
-        pytest.skip("to test workers, pip install -e '.[workers]'")
-
-
 def exit_code(*arguments):
     """Run a command in this process; return its exit code."""
     try:
@@ -169,41 +161,12 @@ def start(*arguments, program=("-m", "rnn_scratch"), prefix=(), env=None, **kwar
     )
 
 
-def run_in_threads(calls):
-    """Run each call in a separate thread; return each result or RNNScratchError, in order."""
-    results = [None] * len(calls)
-
-    def run(index, call):
-        try:
-            results[index] = call()
-        except RNNScratchError as error:
-            results[index] = error
-
-    threads = [threading.Thread(target=run, args=call) for call in enumerate(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    return results
-
-
 # Program that saves a checkpoint after every chunk, regardless of the time that saving takes.
 SAVING = """
 from rnn_scratch.cli.main import main
 from rnn_scratch.runs import run_writer
 run_writer.CHECKPOINT_TIME_FRACTION = 1e9
 main()
-"""
-
-
-# Program that simulates a full disk by limiting the sizes of files to `sys.argv[1]` bytes.
-LIMITED = """
-import resource, sys
-from rnn_scratch.cli.main import main
-from rnn_scratch.runs import run_writer
-run_writer.CHECKPOINT_TIME_FRACTION = 1e9
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
-main(sys.argv[2:])
 """
 
 

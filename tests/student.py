@@ -23,7 +23,7 @@ def solutions(backend, lesson="build"):
 
 
 def written(cell, backend, lesson="build"):
-    """Return a cell's source, with the solutions in place of the stubs."""
+    """Return a cell's source, with each stub replaced by its solution."""
     for stub, source in solutions(backend, lesson).values():
         cell = cell.replace(stub, source)
     return cell

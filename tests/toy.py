@@ -39,7 +39,7 @@ class Tensor:
         return self.future.result()
 
     def flatten(self):
-        """Return a one-dimensional tensor of the elements."""
+        """Return the elements as a vector."""
         return operation(np.ravel)(self)
 
     T = property(lambda self: operation(np.transpose)(self))

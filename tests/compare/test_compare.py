@@ -150,7 +150,7 @@ def test_candidate_that_dies_between_turns_is_a_row(tmp_path):
     assert len(fast.training_speeds) == 3 < len(scratch.training_speeds)
     assert {candidate.failure for candidate in (scratch, *others)} == {None}
     assert len({len(c.training_speeds) for c in (scratch, *others)}) == 1
-    assert tables.metrics(record, fast)["vs_scratch"].median > 0  # in the common cycles
+    assert tables.metrics(record, fast)["vs_scratch"].median > 0
     if hasattr(signal, "SIGSTOP"):
         assert set(states) == {psutil.STATUS_STOPPED}
 

@@ -51,7 +51,7 @@ def test_interval_contains_the_true_median(num_cycles):
     rng = np.random.RandomState(1)
     estimates = [tables.estimate(rng.lognormal(0, 0.2, num_cycles)) for _ in range(1000)]
     assert 0.94 < np.mean([low <= 1 <= high for _, low, high in estimates]) < 0.985
-    # The interval covers 2.3 standard errors, which are about 1.25 times those of a mean.
+    # The interval covers 2.3 standard errors, and a median's are about 1.25 times a mean's.
     widths = [high - low for _, low, high in estimates]
     assert np.mean(widths) == pytest.approx(4.6 * 1.25 * 0.2 / num_cycles**0.5, rel=0.2)
 
@@ -118,7 +118,7 @@ def test_failed_candidate_shows_the_reason():
     heading, _, row = cells_of(record, "Speed")
     assert (row[0], row[heading.index("failed")]) == ("<torch>", "it was <killed>")
     assert (record.has_failed, row[2]) == (True, "1.00")  # relative to the first supported one
-    assert tables.widest_interval(record) < inf  # without the failed candidate
+    assert tables.widest_interval(record) < inf  # ignores the failed candidate
     assert "it was <killed>" in tables.spreadsheet(record)
     assert report.lines("notes", record) == ["plain fast: not supported: no fast model"]
     page = report.page(record, pictures.draw(record))

@@ -25,13 +25,6 @@ LINES = """
                         text: line.textContent, words, alone: line.classList.contains("alone")};
             })))
 """
-# Script that returns each code box's overflow in pixels and the length of its longest line.
-OVERFLOW = """
-    selector => [...document.querySelectorAll(selector)].filter(box => box.offsetParent).map(box =>
-        [box.scrollWidth - box.clientWidth,
-         Math.max(...[...box.querySelectorAll(".line")].map(
-             line => line.textContent.trimEnd().length))])
-"""
 
 
 def choose(page, label):
@@ -124,37 +117,6 @@ def test_columns_align_lines_and_mark_differences(open_page, label, columns):
     assert shown.count() == page.locator(TABS).count()
 
 
-@pytest.mark.parametrize(("layout", "width"), [("tabs", 1024), ("tabs", 1440), ("two", 1280)])
-def test_lines_of_88_characters_fit(open_page, layout, width):
-    page = open_page("build", width)
-    if layout != "tabs":
-        choose(page, layout)
-    boxes = page.evaluate(OVERFLOW, ".highlight pre" if layout == "tabs" else ".side-by-side")
-    assert len(boxes) > 15
-    assert max(length for _, length in boxes) >= 88
-    assert [box for box in boxes if box[0] > 0 and box[1] <= 88] == []
-
-
-def test_navigation_stays_visible_in_columns(open_page):
-    page = open_page("build", 1440)
-    choose(page, "two")
-    page.evaluate("scrollTo(0, document.body.scrollHeight / 2)")
-    for selector in (".bd-header", ".switch"):
-        box = page.locator(selector).bounding_box()
-        assert 0 <= box["y"] < 100, selector
-    assert page.get_by_role("link", name="Gates").first.is_visible()
-
-
-def test_selection_keeps_the_scroll_position(open_page):
-    page = open_page("build", 1440)
-    heading = page.get_by_role("heading", name="Clipping", exact=True)
-    heading.evaluate("each => each.scrollIntoView()")
-    top = heading.bounding_box()["y"]
-    choose(page, "JAX")
-    choose(page, "two")
-    assert abs(heading.bounding_box()["y"] - top) < 2
-
-
 @LOOKS
 @pytest.mark.parametrize("name", PAGES)
 def test_page_is_legible_and_accessible(open_page, name, width, scheme):
@@ -211,20 +173,12 @@ def test_pages_work_without_scripts(open_page):
     page.screenshot(path=SHOTS / "build-no-script.png")
 
 
-def test_solutions_are_closed(open_page):
-    solutions = open_page("build").locator("details.solution")
-    assert solutions.count() >= 4
-    assert solutions.evaluate_all("all => all.every(each => !each.open)")
-
-
 def test_printed_page_shows_the_selected_framework_only(open_page):
     page = open_page("build", framework="torch", color_scheme="dark")
     page.emulate_media(media="print")
     for selector in (".switch", ".bd-header", ".tabs", ".bd-sidebar-secondary"):
         assert not page.locator(selector).first.is_visible(), selector
     assert page.locator(".pieces > .panel:visible .name b").first.text_content() == "PyTorch"
-    page.set_viewport_size({"width": 700, "height": 900})  # as wide as A4 paper: long lines wrap
-    assert max(over for over, _ in page.evaluate(OVERFLOW, ".highlight pre")) <= 0
 
 
 # The report of a comparison

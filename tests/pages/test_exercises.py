@@ -1,7 +1,5 @@
 """Measurements that lessons quote: memory, counting, and training without detaching."""
 
-import json
-
 import numpy as np
 import pytest
 from experiments import (
@@ -11,18 +9,9 @@ from experiments import (
     recall_training,
 )
 from measure.exercises import train_epoch_not_detached
-from measure.measuring import write
 
 from rnn_scratch import parameters, registry
 from rnn_scratch.contract import Batch, Options, Update
-
-
-def test_written_record_equals_the_original(tmp_path):
-    record = {"lines": ["two  spaces", "a \n line"], "rows": [{"row": [1, 2.5]}, None]}
-    write(tmp_path / "record.json", record)
-    written = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))
-    assert written.pop("machine")["rnn_scratch"]
-    assert written == record
 
 
 def test_witten_bell_smoothing_follows_its_formula():
@@ -51,16 +40,6 @@ def test_cells_learn_the_memory_task(backend, candidate):
     early, late = (recall_accuracy(candidate, model, num_fillers=2) for model in models)
     assert early < 0.6
     assert late == 1
-
-
-@pytest.mark.frameworks(by_default=("torch",))
-def test_measuring_during_training_does_not_change_the_training(backend, candidate):
-    def train(*updates):
-        *_, model = recall_training(candidate, "gru", num_fillers=2, updates=updates)
-        return model.to_arrays(model.params)
-
-    interrupted, arrays = train(3, 5, 8), train(8)
-    assert all((interrupted[name] == arrays[name]).all() for name in arrays)
 
 
 @pytest.mark.frameworks(by_default=("torch",))

@@ -3,7 +3,6 @@
 import functools
 import json
 import re
-import shutil
 import sys
 import tempfile
 
@@ -235,35 +234,6 @@ def test_changed_sources_make_notebooks_stale(tmp_path, monkeypatch):
         ours = {name for name in notebooks.ALL if name.startswith("torch-")}
         assert changed() == {*ours, "side_by_side", "comparison"}
     assert notebooks.remedy("torch-build-student") == "nox -s 'notebooks(torch)'"
-    records_here = shutil.copytree(notebooks.RECORDS, tmp_path / "records")
-    with (records_here / "exercises.json").open("a") as record:
-        record.write("\n")
-    monkeypatch.setattr(notebooks, "RECORDS", records_here)
-    ends = ("build", "learn", "learn-student")
-    assert changed() == {
-        f"{backend}-{end}" for backend in registry.BUILTIN_BACKENDS for end in ends
-    }
-
-
-def test_parser_selects_parts_for_a_backend(tmp_path):
-    path = tmp_path / "text.md"
-    path.write_text(
-        "For {framework}.\n\n```python\n{backend}\n```\n```python mxnet\nmx\n```\n::: only torch\n"
-        "T\n::: solution\nS\n```python\ns\n```\n:::\n:::\nend\n```text\n```\n",
-        encoding="utf-8",
-    )
-    parts = lessons.parse(path)
-    end = ("markdown", "end\n```text\n```")
-
-    def cells(backend, **kwargs):
-        return [tuple(cell) for cell in lessons.cells(parts, backend, **kwargs)]
-
-    mxnet = [("markdown", "For MXNet."), ("code", "mxnet"), ("code", "mx"), end]
-    torch = [("markdown", "For PyTorch."), ("code", "torch")]
-    folded = "<details>\n<summary>Solution</summary>\n\nS\n\n</details>"
-    assert cells("mxnet") == mxnet
-    assert cells("torch") == [*torch, ("markdown", f"T\n\n{folded}"), ("code", "s"), end]
-    assert cells("torch", student=True)[:4] == [*torch, ("markdown", "T"), ("code", lessons.CODE)]
 
 
 def test_unpublishable_outputs_are_named():

@@ -12,11 +12,9 @@ from helpers import CLONE, require_tested, run_subprocess
 from make import pages, prose, readme
 
 import rnn_scratch
-from rnn_scratch import registry
 from rnn_scratch.cli.compare import compare
 from rnn_scratch.cli.main import cli
 from rnn_scratch.cli.train import train
-from rnn_scratch.compare.record import read
 from rnn_scratch.runs import run_folder
 
 README = (CLONE / "README.md").read_text(encoding="utf-8")
@@ -127,22 +125,3 @@ def test_usage_page_names_existing_commands_and_options():
     assert lines
     for line in lines:
         train.make_context("train", shlex.split(line))
-
-
-def test_comparison_records_are_complete():
-    for folder in sorted((CLONE / readme.COMPARISONS).iterdir()):
-        record = read(folder)
-        assert record.outcome == "finished"
-        assert not record.has_failed
-        assert {candidate.backend for candidate in record.supported} == set(
-            registry.BUILTIN_BACKENDS
-        )
-
-
-def test_recorded_training_reaches_low_perplexities():
-    curves = read(CLONE / readme.COMPARISONS / "curves").candidates
-    assert max(candidate.epochs[-1].perplexity for candidate in curves) <= 1.1
-    for sampling, limit in ("sequential", 1.1), ("random", 1.8):
-        history = run_folder.history(CLONE / readme.RECORDS / "chapter" / sampling)
-        assert history[-1].epoch == 500
-        assert history[-1].perplexity <= limit

@@ -94,16 +94,3 @@ def test_reference_documents_every_public_name():
     functions = [f.__name__ for module in contract.MODULES.values() for f in module]
     for name in {*rnn_scratch.__all__, *functions} - {"Settings", "PRESETS"}:
         assert re.search(rf"^####? {name}$", page, re.MULTILINE), name
-
-
-def test_prose_renders_formulas_and_backend_names():
-    text = (
-        "# At $(T \\cdot B)$, in {framework}\n\n`a$b$` and `{backend}` $x_1$\n\n```text\n{x}\n```"
-    )
-    written = prose.render(text, ["numpy", "mxnet"])
-    assert written.startswith("# At (T·B)\n")
-    assert "`a$b$`" in written
-    assert "$x_1$" in written
-    assert 'data-mxnet="mxnet">numpy / mxnet</span></code>' in written
-    assert "```text\n{x}\n```" in written
-    assert prose.render("in {framework}", ["torch"]) == "in PyTorch"

@@ -5,7 +5,6 @@ The backend that the guide builds is a separate package.
 
 import re
 import shlex
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -14,7 +13,6 @@ from backend_mutations import mutate_file as make
 from helpers import (
     CLONE,
     SMALL,
-    TEST_FILES,
     assert_same,
     in_one_process,
     install_packages,
@@ -27,7 +25,6 @@ from measure.measuring import copy, load
 
 from rnn_scratch.check import runner
 from rnn_scratch.check.draws import Draw
-from rnn_scratch.compare import record
 
 TEXT = (CLONE / "notebooks" / "site" / "backend.md").read_text(encoding="utf-8")
 CASES = [*fixed_draws(PLAIN), Draw(PLAIN._replace(dropout=0.4, num_layers=2, dtype="float64"))]
@@ -160,30 +157,3 @@ def test_guide_backend_trains_resumes_and_predicts(package):
     assert "toy (scratch) on cpu" in first
     assert_same(parameters("r"), parameters("uninterrupted"))
     assert prediction == reference != ""
-
-
-@pytest.mark.student
-def test_guide_backend_is_compared(backend_names, package):
-    require_tested(backend_names, "numpy")
-    (command,) = (block.text for block in BLOCKS if " compare " in block.text)
-    assert "--backends numpy,toy --models scratch,fast" in command
-    settings = options(**SMALL, num_epochs=1, seconds=3, output="out", models="scratch,fast")
-    run_subprocess("compare", "--backends", "numpy,toy", *settings, env=package[1]).assert_exit()
-    candidates = record.read(Path("out")).candidates
-    assert [candidate.name for candidate in candidates if candidate.training_speeds] == [
-        "numpy",
-        "numpy fast",
-        "toy",
-        "toy fast",
-    ]
-
-
-@pytest.mark.student
-def test_suite_runs_on_the_guide_backend(backend_names, package):
-    require_tested(backend_names, "numpy")
-    (block,) = (block.text for block in BLOCKS if "pytest --backends" in block.text)
-    command = next(line for line in block.splitlines() if line.startswith("pytest --backends"))
-    paths = [TEST_FILES[f"test_{name}"] for name in ("epoch", "threads_and_forks")]
-    arguments = (*command.split()[1:], "-p", "no:cacheprovider", *paths)
-    result = run_subprocess(*arguments, program=("-m", "pytest"), env=package[1]).assert_exit()
-    assert re.search(r"\d+ passed", result.out)

@@ -1,14 +1,11 @@
 """Frameworks on an emulated device, whose tensors cannot be combined with CPU tensors."""
 
 import json
-import re
 
 import pytest
 from emulated import DEVICE
 from helpers import (
-    CLONE,
     SMALL,
-    TEST_FILES,
     assert_same,
     in_one_process,
     options,
@@ -89,21 +86,3 @@ def test_runs_move_between_devices(framework, emulated):
         (candidate,) = json.load(file)["candidates"]
     assert "failure" not in candidate
     assert candidate["environment"]["device"] == DEVICE
-
-
-@pytest.mark.frameworks
-def test_project_tests_run_on_the_device(framework, emulated):
-    names = ("training", "inference", "runs")
-    files = [TEST_FILES[f"test_{name}"] for name in names]
-    selection = ("--backends", framework, "-k", f"{framework}-{DEVICE}")
-    selection += ("-v", "-p", "no:cacheprovider")
-    result = run_subprocess(
-        *selection, *files, program=("-m", "pytest"), env=emulated, cwd=CLONE
-    ).assert_exit()
-    for name in names:  # check that at least one test of each file ran
-        assert re.search(rf"test_{name}.py s*\.", result.out), result.out
-    result = run_subprocess(
-        "--devices", "tpu", files[-1], program=("-m", "pytest"), env=emulated, cwd=CLONE
-    )
-    assert result.code != 0
-    assert "--devices: no backend reports tpu" in result.out + result.err

@@ -26,7 +26,7 @@ from rnn_scratch.parameters import initial
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books
 
-LONG = 6  # number of epochs; some updates are clipped, as a test below verifies
+NUM_EPOCHS = 4  # some updates are clipped, as `test_training_clips_some_updates` verifies
 SETTINGS = {"corpus": "tide-clock", "exact": True, "sigma": 0.05, "theta": 0.3}
 SETTINGS |= {"num_hiddens": 48, "batch_size": 8, "num_steps": 12, "max_tokens": 2_000}
 # Within an epoch, any difference in the state grows until it is as large as the state itself.
@@ -69,13 +69,15 @@ def reference(tmp_path_factory):
     ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())),
 )
 def test_models_end_with_equal_bits(backend_name, device, tmp_path, model, changes, reference):
+    if (backend_name, model) == ("numpy", "scratch"):
+        pytest.skip("this model is the reference")
     skip_without(registry.load(backend_name), device, "float64")
     try:
         folder = tmp_path / "run"
-        digest = train(backend_name, folder, LONG, model=model, device=device, **changes)
+        digest = train(backend_name, folder, NUM_EPOCHS, model=model, device=device, **changes)
     except registry.NotSupportedError:
         pytest.skip(f"{backend_name} has no {model} model of this cell")
-    assert digest == reference(LONG, **changes)
+    assert digest == reference(NUM_EPOCHS, **changes)
 
 
 TINY_SIZES = {"num_hiddens": 8, "batch_size": 4, "num_steps": 6, "max_tokens": 300}
@@ -89,11 +91,11 @@ DEEP = {"num_layers": 2, "dropout": 0.3, "optimizer": "adam", "weight_decay": 0.
 
 @FRAMEWORKS
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
-def test_deep_networks_end_with_equal_bits(backend_name, tmp_path, cell, reference):
+def test_deep_networks_end_with_equal_bits(candidate, tmp_path, cell, reference):
     cases = itertools.product((1, 2), (0.0, 0.3), OPTIMIZERS)
     for index, (num_layers, dropout, optimizer) in enumerate(cases):
         changes = {"cell": cell, "num_layers": num_layers, "dropout": dropout, **TINY_SIZES}
-        digest = train(backend_name, tmp_path / str(index), 2, **changes, **optimizer)
+        digest = train(candidate, tmp_path / str(index), 2, **changes, **optimizer)
         assert digest == reference(2, **changes, **optimizer), (changes, optimizer)
 
 
@@ -116,9 +118,9 @@ def test_another_backend_resumes_adam_exactly(backend_names, tmp_path, first, se
 
 
 def test_training_clips_some_updates():
-    settings = Settings(**{k: v for k, v in SETTINGS.items() if k != "corpus"}, num_epochs=LONG)
-    text = books.load("tide-clock")
-    certified = certificate.certify(["numpy"], settings, text)
+    settings = {name: value for name, value in SETTINGS.items() if name != "corpus"}
+    settings = Settings(**settings, num_epochs=NUM_EPOCHS)
+    certified = certificate.certify(["numpy"], settings, books.load("tide-clock"))
     assert 0.1 < certified["clipped"] / certified["updates"] < 0.9
 
 
@@ -246,26 +248,6 @@ def check_tiny(*arguments, **kwargs):
     return run_subprocess(*command, *options(**TINY), **kwargs)
 
 
-def test_closest_call_has_the_smallest_ratio_of_distance_to_difference():
-    state = np.array([[0.25, 0.49], [0.6, 0.75]]) * exact.STATE_GRID
-    expected = {"gradient W_hh": np.array([0.1, 0.3]) * exact.GRID, "state": state}
-    steps = {"gradient W_hh": 0.001 * exact.GRID, "state": 0.001 * exact.STATE_GRID}
-    actual = {name: array + steps[name] for name, array in expected.items()}
-    call = certificate.closest_call(expected, actual, exact.GRID)
-    assert (call["tensor"], call["index"]) == ("state", [0, 1])
-    np.testing.assert_allclose(call["distance"], 0.009 * exact.STATE_GRID)
-    np.testing.assert_allclose(call["ratio"], 9)
-    assert certificate.closest_call(expected, expected, exact.GRID) == {"ratio": np.inf}
-
-
-def test_certificate_counts_clipped_updates_and_finds_a_large_ratio(backend_names):
-    require_tested(backend_names, "torch")
-    settings = Settings(**{**TINY, "exact": True})
-    record = certificate.certify(["numpy", "torch"], settings, books.load("tide-clock"))
-    assert 0 < record["clipped"] < record["updates"] == 15
-    assert 1000 < record["ratio"] < np.inf
-
-
 def test_check_exact_prints_the_common_digest():
     result = check_tiny("numpy", "--model", "scratch", "--model", "fast").assert_exit()
     digest = result.out.splitlines()[-2].split()[2]
@@ -290,36 +272,25 @@ scratch.{function} = off
 
 
 @pytest.mark.parametrize(
-    ("function", "change", "framework", "message"),
+    ("function", "change", "message"),
     [
         (
             "clip",
             "arguments[0]['W_hh'][2] *= 1.01 if num_calls > 5 else 1",
-            "numpy",
             "off: different: It differs from numpy after update 6, in W_hh. Within a minibatch, "
             "rounding errors in the state ",
         ),
         (
-            "clip",
-            "arguments[0]['W_hq'] *= 1.01",
-            "torch",
-            "differs from off after update 1, in W_xh, W_hh, b_h, W_hq, b_q. Within",
-        ),
-        (
             "build",
             "arguments[0]['b_q'] += 1",
-            "numpy",
             "off: different: It differs from numpy from the start, in b_q.",
         ),
     ],
 )
-def test_divergence_names_update_and_parameters(
-    backend_names, tmp_path, function, change, framework, message
-):
-    require_tested(backend_names, framework)
+def test_difference_names_update_and_parameters(tmp_path, function, change, message):
     source = OFF.format(function=function, change=change)
     result = check_tiny(
-        "off", framework, env=install_packages(tmp_path, {"off": source})
+        "off", "numpy", env=install_packages(tmp_path, {"off": source})
     ).assert_exit(1)
     output = " ".join(result.out.split())
     assert message in output, output[-400:]

@@ -1,8 +1,6 @@
 """Properties specific to JAX: the 64-bit setting, tracers, cached compiled functions and export."""
 
 import dataclasses
-import gc
-import weakref
 
 import numpy as np
 import pytest
@@ -48,20 +46,6 @@ def test_first_float64_array_enables_64_bits():
         "float32 False",
         "float64 True",
     ]
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_freed_model_frees_its_compiled_program(jax, variant):
-    def count_programs_after_training():
-        model, batch = build_with_minibatch(jax, variant)
-        jax.scratch.train_minibatch(model, batch, model.state(3), Update())
-        reference = weakref.ref(model)
-        del model
-        gc.collect()
-        assert reference() is None
-        return len(jax.machine.get_device("cpu").client.live_executables())
-
-    assert count_programs_after_training() == count_programs_after_training()
 
 
 def test_compiled_function_is_traced_once_per_shape(jax, monkeypatch):

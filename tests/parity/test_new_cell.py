@@ -96,12 +96,3 @@ def test_new_cell_and_optimizer_train_and_check(run, copy, backend_name):
     if backend_name != "numpy":  # the reference has no recorded values for new functions
         assert {"mgu", "step", "lion"} <= {row["function"] for row in rows}
     assert json.loads(exact)["equal"]
-
-
-def test_new_cell_and_optimizer_are_compared(run, copy):
-    compare = ("compare", "--backends", "numpy", "--models", "scratch,fast")
-    run((*compare, "--epochs", 1, "--seconds", 1, "--output", "out", *SMALL))
-    record = json.loads((copy / "out" / "comparison.json").read_text(encoding="utf-8"))
-    scratch, fast = record["candidates"]
-    assert "failure" not in scratch
-    assert not fast["is_supported"]

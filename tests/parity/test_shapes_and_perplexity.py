@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rnn_scratch import parameters, registry
-from rnn_scratch.contract import CELLS, VARIANTS, Batch, Options, Update
+from rnn_scratch.contract import CELLS, Batch, Options, Update
 
 V, H, B, T = 28, 16, 4, 6  # vocabulary size, hidden units, batch size, time steps
 NUM_BATCHES, NUM_EPOCHS = 12, 8
@@ -12,18 +12,12 @@ TEXT = np.resize([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7], B * NUM_BATCHES * T
 TOKENS, TARGETS = (tokens.reshape(B, NUM_BATCHES, T) for tokens in (TEXT[:-1], TEXT[1:]))
 BATCHES = [Batch(TOKENS[:, i].copy(), TARGETS[:, i].copy()) for i in range(NUM_BATCHES)]
 
-cases = pytest.mark.parametrize("cell", CELLS)
-variants = pytest.mark.parametrize("variant", VARIANTS)
-
 
 def build(name, variant, cell, device="cpu"):
     """Return the backend, and a model with the same initial parameters in every framework."""
     options = Options(V, H, cell, device=device)
     arrays, backend = parameters.initial(options, 0.1, seed=0), registry.load(name)
-    try:
-        return backend, registry.build(backend, variant, arrays, options)
-    except registry.NotSupportedError as error:
-        pytest.skip(str(error))
+    return backend, registry.build(backend, variant, arrays, options)
 
 
 def shapes(backend, model):
@@ -44,18 +38,23 @@ def perplexities(backend, model):
     return [np.exp(np.mean(losses)) for losses, _ in epochs]
 
 
-@cases
-@variants
-def test_shapes_match(backend_name, device, variant, cell):
-    result = shapes(*build(backend_name, variant, cell, device))
-    assert result == shapes(*build("numpy", "scratch", cell))
-    assert result[0] == (T * B, V)
-    assert result[1] == [[(B, H)] * CELLS[cell].num_states] * 2
+# The check compares every variant with every cell; the other models here belong to `frameworks`.
+FRAMEWORKS = pytest.mark.frameworks(by_default=("torch",))
 
 
-@cases
-@variants
-def test_perplexities_fall_along_equal_curves(backend_name, device, variant, cell):
-    curve = perplexities(*build(backend_name, variant, cell, device))
+@pytest.mark.parametrize("cell", ["rnn", "lstm", pytest.param("gru-after", marks=FRAMEWORKS)])
+@pytest.mark.parametrize(
+    "variant", ["scratch", *(pytest.param(name, marks=FRAMEWORKS) for name in ("fast", "concise"))]
+)
+def test_shapes_and_perplexities_equal_the_reference(candidate, device, variant, cell):
+    try:
+        backend, model = build(candidate, variant, cell, device)
+    except registry.NotSupportedError as error:
+        pytest.skip(str(error))
+    reference = build("numpy", "scratch", cell)
+    actual = shapes(backend, model)
+    assert actual == shapes(*reference)
+    assert actual[:2] == ((T * B, V), [[(B, H)] * CELLS[cell].num_states] * 2)
+    curve = perplexities(backend, model)
     assert curve[-1] < curve[0] / 2
-    np.testing.assert_allclose(curve, perplexities(*build("numpy", "scratch", cell)), rtol=0.01)
+    np.testing.assert_allclose(curve, perplexities(*reference), rtol=0.01)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ from helpers import (
 import rnn_scratch
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import checkpoint, run_folder
-from rnn_scratch.text import books
+from rnn_scratch.text import books, vocabulary
 
 # Epoch 7 has the lowest held-out loss until epoch 14, which no later epoch beats.
 SETTINGS = {**SMALL, "lr": 2.0, "seed": 29, "valid_share": 0.2, "threads": 1}
@@ -48,11 +47,8 @@ def test_best_checkpoint_has_the_lowest_held_out_loss(backend_name):
     best_epoch, best = best_of("r")
     assert best_epoch == epoch
     assert_same(best, parameters("until"))
-    content = books.load("tide-clock").content
-    letters = "".join(
-        re.sub("[^A-Za-z]+", " ", line).strip() for line in content.split("\n")
-    ).lower()
-    Path("end.txt").write_text(letters[320:400])
+    text = vocabulary.normalize(books.load("tide-clock").content, "chapter")
+    Path("end.txt").write_text(text[320:400])
     held_out = rnn_scratch.evaluate(run, text="end.txt", best=True)
     assert held_out.loss == pytest.approx(min(losses("r")), rel=1e-6)
     assert held_out.loss < rnn_scratch.evaluate(run, text="end.txt").loss

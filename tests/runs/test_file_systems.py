@@ -1,4 +1,4 @@
-"""File systems that lack features, text files that were moved, and links in a received run."""
+"""File systems that lack features, unusual paths, and text files that were moved."""
 
 import errno
 import os
@@ -11,12 +11,12 @@ from helpers import SETTINGS, SMALL, linux, options, raised_message, run_in_proc
 from msgspec.structs import replace
 
 import rnn_scratch
-from rnn_scratch.cli.train import BarReport
 from rnn_scratch.runs import checkpoint, run_folder
 from rnn_scratch.runs.run_folder import RUN_FILE
 from rnn_scratch.system import files, records
 
 TRAIN = ("train", "--backend", "numpy", "--run", "r", *options(num_epochs=2, **SMALL))
+TEXT = "the clock and the tide. " * 60
 RESUME = ("train", "--resume", "r", "--num-epochs", 3)
 
 
@@ -74,56 +74,25 @@ def test_training_without_locks_prints_a_warning(monkeypatch, capsys, code):
         assert f"{problem}Do not run two commands on it at once.\n" in result.out
 
 
-@pytest.mark.filterwarnings("ignore:flock not supported")  # pytest resets the filters
-def test_marker_in_place_of_a_lock_is_named(monkeypatch, capsys):
-    """Train where `flock` is missing: filelock writes a marker, which a crash leaves behind."""
-
-    def flock(file, operation):
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-
-    monkeypatch.setattr("fcntl.flock", flock)
-    result = run_in_process(capsys, *TRAIN).assert_exit(err="")
-    assert "Could not lock" not in result.out
-    Path("r", files.LOCK).write_text("1\nanother-computer\n")
-    result = run_in_process(capsys, *RESUME)
-    result.assert_error("trained by another session", f"delete {Path('r', files.LOCK)}.")
-    Path("r", files.LOCK).unlink()
-    run_in_process(capsys, *RESUME).assert_exit(err="")
-
-
-def test_exact_training_does_not_read_the_text_again(capsys, monkeypatch):
-    Path("t.txt").write_text("the clock and the tide. " * 60)
-    original = BarReport.started
-
-    def started(report, event):
-        original(report, event)
-        Path("t.txt").unlink()
-
-    monkeypatch.setattr(BarReport, "started", started)
-    sizes = {"num_hiddens": 24, "num_steps": 30, "batch_size": 4, "max_tokens": 400}
-    settings = {**sizes, "num_epochs": 1, "sigma": 1, "lr": 0.1}
-    train = ("train", "--backend", "numpy", "--exact", "--text", "t.txt", *options(**settings))
-    result = run_in_process(capsys, *train).assert_exit(err="")
-    assert result.out.count("rounding errors in the state grow") == 2  # before and after training
-    assert "digest" in result.out
-
-
-def test_resumed_run_remembers_where_its_text_is():
-    Path("a.txt").write_text("the clock and the tide. " * 60)
-    run = rnn_scratch.train("numpy", run="r", text="a.txt", num_epochs=1, **SETTINGS)
-    Path("a.txt").rename("b.txt")
-    resumed = rnn_scratch.resume("r", 2, text="b.txt")
-    assert resumed.record.text.origin == str(Path("b.txt").absolute())
-    assert rnn_scratch.evaluate("r").source.endswith("b.txt (training text)")
+def test_moved_text_is_named_and_then_accepted(capsys):
+    Path("t.txt").write_text(TEXT)
+    run = rnn_scratch.train("numpy", run="r", text="t.txt", num_epochs=1, **SETTINGS)
+    Path("t.txt").rename("new.txt")
+    problem = f"run in r was trained on the text {Path('t.txt').absolute()}"
+    for command in (("evaluate", "r"), RESUME):
+        run_in_process(capsys, *command).assert_error(problem, "pass its path as `--text`")
+    resumed = rnn_scratch.resume("r", 2, text="new.txt")
+    assert resumed.record.text.origin == str(Path("new.txt").absolute())
+    assert rnn_scratch.evaluate("r").source.endswith("new.txt (training text)")
     # If a session is killed before it writes the checkpoint, only the record has the new path.
     records.write(Path("r", RUN_FILE), replace(resumed.record, text=run.record.text))
-    assert len(rnn_scratch.resume("r", 3, text="b.txt").history) == 3
+    assert len(rnn_scratch.resume("r", 3, text="new.txt").history) == 3
 
 
 @linux
 def test_name_that_is_not_utf8_is_recorded(capsys):
     path = os.fsdecode(b"\xff.txt")
-    Path(path).write_text("the clock and the tide. " * 60)
+    Path(path).write_text(TEXT)
     folder = os.fsdecode(b"r\xff")
     run = rnn_scratch.train("numpy", run=folder, text=path, num_epochs=1, **SETTINGS)
     assert run.record.text.origin.endswith("\\udcff.txt")
@@ -135,7 +104,7 @@ def test_home_folder_is_expanded(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
     Path("home").mkdir()
-    Path("home", "t.txt").write_text("the clock and the tide. " * 60)
+    Path("home", "t.txt").write_text(TEXT)
     text = ("--text=~/t.txt", *options(num_epochs=1, **SETTINGS))
     run_in_process(capsys, "train", "--backend=numpy", "--run=~/x", *text).assert_exit()
     assert Path("home", "x", RUN_FILE).exists()
@@ -155,55 +124,6 @@ def test_path_with_nul_is_refused():
         assert raised_message(call) == "The path 'a\\x00b' contains a NUL character.\nRemove it."
 
 
-def test_error_of_a_moved_text_names_the_run(capsys):
-    Path("t.txt").write_text("the clock and the tide. " * 60)
-    rnn_scratch.train("numpy", run="r", text="t.txt", num_epochs=1, **SETTINGS)
-    Path("t.txt").rename("new.txt")
-    for command in (("evaluate", "r"), ("train", "--resume", "r", "--num-epochs", 2)):
-        result = run_in_process(capsys, *command)
-        result.assert_error(
-            f"run in r was trained on the text {Path('t.txt').absolute()}",
-            "pass its path as `--text`",
-        )
-        run_in_process(capsys, *command, "--text", "new.txt").assert_exit()
-
-
-@pytest.mark.parametrize("origin", [r"\\host\share\t.txt", "//host/share/t.txt"])
-def test_text_on_another_computer_is_not_opened(monkeypatch, origin):
-    run = train()
-    saved = checkpoint.load("r")
-    text = replace(saved.text, corpus="file", origin=origin)
-    checkpoint.save(run.folder / checkpoint.FILE, replace(saved, text=text))
-    records.write(run.folder / RUN_FILE, replace(run.record, text=text))
-    monkeypatch.setattr("rnn_scratch.text.books.read_file", pytest.fail)
-    for call in (lambda: rnn_scratch.evaluate("r"), lambda: rnn_scratch.resume("r", 3)):
-        message = raised_message(call)
-        assert "which is not on this computer" in message
-        assert "If you have this text elsewhere" in message
-    assert len(rnn_scratch.resume("r", 3, corpus="tide-clock").history) == 3
-
-
-def test_link_in_a_received_run_is_not_followed():
-    train()
-    history, lock = Path("r", run_folder.HISTORY), Path("r", files.LOCK)
-    content = history.read_bytes()
-    history.rename("victim")
-    history.symlink_to("../victim")
-    rnn_scratch.resume("r", 3)
-    lock.unlink()
-    lock.symlink_to("../victim")
-    rnn_scratch.resume("r", 4)
-    assert Path("victim").read_bytes() == content
-
-
-def test_text_that_was_edited_is_named(capsys):
-    Path("t.txt").write_text("the clock and the tide. " * 60)
-    rnn_scratch.train("numpy", run="r", text="t.txt", num_epochs=1, **SETTINGS)
-    Path("t.txt").write_text("the clock and the wide. " * 60)
-    result = run_in_process(capsys, *RESUME)
-    result.assert_error(f"{Path('t.txt').absolute()} has changed since the run was started.")
-
-
 def test_line_ends_changed_by_git_are_accepted():
     train()
     for name in (run_folder.HISTORY, RUN_FILE):
@@ -214,7 +134,7 @@ def test_line_ends_changed_by_git_are_accepted():
 
 
 def test_folder_without_a_record_is_reused():
-    """Train in a folder where a killed process left a lock and a temporary file, but no record."""
+    """Train in a folder in which a killed process left a lock and a temporary file."""
     Path("r").mkdir()
     for name in (files.LOCK, f".run.json.1234{files.TEMPORARY}"):
         Path("r", name).touch()

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,14 +12,17 @@ from helpers import (
     history_lines,
     history_without_times,
     linux,
+    raised_message,
     run_in_process,
     run_subprocess,
 )
+from msgspec.structs import replace
 
 import rnn_scratch
-from rnn_scratch.runs import checkpoint
+from rnn_scratch.runs import checkpoint, run_folder
 from rnn_scratch.runs.run_folder import HISTORY, RUN_FILE
-from rnn_scratch.system.files import CorruptedFileError
+from rnn_scratch.system import records
+from rnn_scratch.system.files import LOCK, CorruptedFileError
 
 SETTINGS = {**SMALL, "valid_share": 0.2}
 RESUME = ("train", "--resume", "runs/r", "--num-epochs", 8)
@@ -134,3 +138,29 @@ def test_crafted_file_takes_little_memory(file, content):
     *problems, megabytes = run_subprocess(program=("-c", READ)).assert_exit(err="").out.splitlines()
     assert any(f"runs/r/{file}" in problem for problem in problems)
     assert int(megabytes) < 150
+
+
+@pytest.mark.parametrize("origin", [r"\\host\share\t.txt", "//host/share/t.txt"])
+def test_text_on_another_computer_is_not_opened(monkeypatch, origin):
+    saved, record = checkpoint.load("runs/r"), run_folder.read(Path("runs/r"))
+    text = replace(saved.text, corpus="file", origin=origin)
+    checkpoint.save(Path("runs/r", checkpoint.FILE), replace(saved, text=text))
+    records.write(Path("runs/r", RUN_FILE), replace(record, text=text))
+    monkeypatch.setattr("rnn_scratch.text.books.read_file", pytest.fail)
+    for call in (partial(rnn_scratch.evaluate, "runs/r"), partial(rnn_scratch.resume, "runs/r", 8)):
+        message = raised_message(call)
+        assert "which is not on this computer" in message
+        assert "If you have this text elsewhere" in message
+    assert len(rnn_scratch.resume("runs/r", 8, corpus="tide-clock").history) == 8
+
+
+def test_link_in_a_run_is_not_followed():
+    history, lock = Path("runs/r", HISTORY), Path("runs/r", LOCK)
+    content = history.read_bytes()
+    history.rename("victim")
+    history.symlink_to("../../victim")
+    rnn_scratch.resume("runs/r", 8)
+    lock.unlink()
+    lock.symlink_to("../../victim")
+    assert "runs/r cannot be locked" in raised_message(rnn_scratch.resume, "runs/r", 9)
+    assert Path("victim").read_bytes() == content

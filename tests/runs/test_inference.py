@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import SETTINGS, SMALL, raised_message, run_in_process, run_subprocess
+from helpers import SETTINGS, SMALL, raised_message, run_in_process
 from msgspec.structs import replace
 
 import rnn_scratch
@@ -141,20 +141,9 @@ def test_evaluation_refuses_a_changed_text():
     assert rnn_scratch.evaluate(run, text="t.txt").source == str(Path("t.txt").absolute())
 
 
-def test_argument_of_another_type_is_refused(small_run):
-    message = raised_message(rnn_scratch.predict, small_run, 5)
-    assert message == "`prefix` must be a string, or None (got 5)."
-    assert "`best` must be True" in raised_message(rnn_scratch.evaluate, small_run, best="yes")
-
-
 @pytest.mark.parametrize(
     ("content", "normalize", "expected"),
     [
-        (
-            "Title\n\n" + "A first line that is long enough to be prose.\n" * 9,
-            "none",
-            "A first line that is ",
-        ),
         (
             "Title\n\n" + "A first line that is long enough to be prose.\n" * 9,
             "chapter",
@@ -165,7 +154,7 @@ def test_argument_of_another_type_is_refused(small_run):
         ("   \n" * 2000 + "x" * 50, "none", " "),
     ],
 )
-def test_first_words_of_a_text(content, normalize, expected):
+def test_beginning_of_a_text_is_a_prefix(content, normalize, expected):
     settings = Settings(batch_size=2, num_steps=2, normalize=normalize)
     data = dataset.prepare(books.Text("file", "t.txt", content, ""), settings)
     assert data.beginning == expected
@@ -185,23 +174,3 @@ def test_default_prefix_is_in_the_vocabulary(tmp_path):
     assert (
         rnn_scratch.predict(greek) == rnn_scratch.predict(greek, "η μηχανή του χρόνου. ") == sample
     )
-
-
-# Program that makes calls in any order; some frameworks fix the thread count at the first call.
-IN_ONE_PROCESS = """
-import sys
-import rnn_scratch
-for name in sys.argv[1:]:
-    if name == "predict":
-        rnn_scratch.predict("run", "the ", 5)
-    else:
-        rnn_scratch.resume("run", int(name))
-"""
-
-
-@pytest.mark.frameworks(by_default=("numpy", "torch"))
-def test_one_process_can_predict_and_resume(backend_name):
-    settings = {**SMALL, "num_epochs": 1, "run": "run"}
-    rnn_scratch.train(backend_name, threads=1, **settings)
-    for calls in (("predict", "2"), ("3", "predict")):
-        run_subprocess(*calls, program=("-c", IN_ONE_PROCESS)).assert_exit(err="")

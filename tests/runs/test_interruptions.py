@@ -1,4 +1,4 @@
-"""Runs that are killed or interrupted, or that fill the disk, can be resumed."""
+"""Runs that are killed or interrupted, or that fill the disk, can be resumed by one session."""
 
 import errno
 import os
@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import (
-    LIMITED,
     SAVING,
     SMALL,
     assert_same_run,
@@ -24,6 +23,7 @@ from helpers import (
     history_lines,
     options,
     posix,
+    run_in_process,
     run_subprocess,
     start,
     wait_for_epochs,
@@ -36,6 +36,17 @@ pytestmark = [posix, pytest.mark.faults(by_default=("numpy",))]
 
 # Each epoch takes a few milliseconds.
 SETTINGS = {**SMALL, "num_hiddens": 24, "max_tokens": 500, "batch_size": 8, "valid_share": 0.1}
+
+
+# Program that simulates a full disk by limiting the sizes of files to `sys.argv[1]` bytes.
+LIMITED = """
+import resource, sys
+from rnn_scratch.cli.main import main
+from rnn_scratch.runs import run_writer
+run_writer.CHECKPOINT_TIME_FRACTION = 1e9
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+main(sys.argv[2:])
+"""
 
 
 def limited(size, **settings):
@@ -152,3 +163,73 @@ def test_closed_pipe_ends_training_with_a_checkpoint():
     assert error == ""
     assert process.returncode == 1
     assert checkpoint.load("r").epoch == len(history_lines("r")) >= 10
+
+
+def training(run, **kwargs):
+    """Start a training run; return its process after three epochs."""
+    settings = options(run=run, num_epochs=10**6, **SMALL)
+    process = start("train", "--backend", "numpy", *settings, program=("-c", SAVING), **kwargs)
+    wait_for_epochs(process, run, 3)
+    return process
+
+
+def test_second_session_on_a_run_is_refused(capsys):
+    process = training("runs/r")
+    try:
+        run_in_process(capsys, "train", "--resume", "runs/r", "--num-epochs", 10**6).assert_error(
+            "The run in runs/r is being trained by another session",
+            "Wait until it ends, or stop it.",
+        )
+        assert process.poll() is None
+    finally:
+        process.kill()
+        finish(process)
+    assert "running or killed" in run_in_process(capsys, "runs").out
+    epochs = [row["epoch"] for row in history("runs/r")]
+    assert epochs == list(range(1, len(epochs) + 1))
+    # The lock was released when the process ended.
+    num_epochs = len(epochs) + 2
+    run_in_process(capsys, "train", "--resume", "runs/r", "--num-epochs", num_epochs).assert_exit()
+    assert [row["epoch"] for row in history("runs/r")] == list(range(1, num_epochs + 1))
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_signals_end_training_like_ctrl_c(name):
+    signum = getattr(signal, name)
+    process = training("r")
+    process.send_signal(signum)
+    result = finish(process).assert_exit(128 + signum, err="")
+    assert "Interrupted. Checkpoint saved at epoch" in result.out
+    (session,) = run_folder.read(Path("r")).sessions
+    assert (session.outcome, session.reason) == ("interrupted", f"Stopped('{name}')")
+    assert checkpoint.load("r").epoch == session.to_epoch >= 3
+
+
+def test_ignored_signal_stays_ignored():
+    process = training("r", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process.send_signal(signal.SIGHUP)
+    wait_for_epochs(process, "r", len(history("r")) + 3)
+    process.send_signal(signal.SIGTERM)
+    assert finish(process).code == 128 + signal.SIGTERM
+
+
+# Module that prints one exception and raises another. A compiled module does the same if it is
+# interrupted while it imports NumPy's C API.
+COMPILED = """
+import os, signal, traceback
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except BaseException:
+    traceback.print_exc()
+    raise ImportError("numpy.core.multiarray failed to import")
+"""
+
+
+def test_ctrl_c_during_an_import_has_no_traceback():
+    Path("compiled.py").write_text(COMPILED)
+    program = """if True:
+        import sys; sys.path.insert(0, "")
+        from rnn_scratch.system import signals
+        signals.install(); import compiled
+    """
+    finish(start(program=("-c", program))).assert_exit(128 + signal.SIGINT, err="")

@@ -17,7 +17,6 @@ from helpers import (
     options,
     parameters,
     raised_message,
-    require_mpi,
     run_subprocess,
     start,
     wait_for_epochs,
@@ -42,7 +41,7 @@ CASES = {
 
 def mpiexec(workers):
     """Return a command prefix that starts several workers."""
-    require_mpi()
+    pytest.importorskip("mpi4py", reason="to test workers, pip install -e '.[workers]'")
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
     return {"prefix": (shutil.which("mpiexec", path=path), "-n", str(workers)), "stdin": DEVNULL}
 
@@ -58,7 +57,7 @@ def sessions():
 
 
 @pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.frameworks)])
-def test_digest_equals_that_of_one_worker_and_resumes(backend_name, workers):
+def test_digest_equals_one_workers_digest(backend_name, workers):
     settings = CASES.get(backend_name, {})
     expected = rnn_scratch.train(
         "numpy", run="one", num_epochs=3, exact=True, **{**SOME, **settings}
@@ -67,7 +66,7 @@ def test_digest_equals_that_of_one_worker_and_resumes(backend_name, workers):
     assert result.out.count("digest ") == 1  # only worker 0 prints
     (session,) = sessions()
     assert (session.runtime.workers, session.outcome, session.to_epoch) == (workers, "finished", 2)
-    rnn_scratch.resume("r", 3)  # with one worker
+    rnn_scratch.resume("r", 3)  # trains with one worker
     assert digest(parameters("r")) == digest(parameters(expected))
 
 

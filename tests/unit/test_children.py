@@ -54,20 +54,17 @@ def python_script(tmp_path, monkeypatch):
     return write
 
 
-@pytest.mark.parametrize("length", [0, 3, 10**5])
-def test_arguments_and_answers_keep_their_types(length):
-    values = [0.5 * index for index in range(length)]  # 10**5 values exceed the capacity of a pipe
+def test_arguments_and_answers_keep_their_types():
+    values = [0.5 * index for index in range(10**5)]  # exceeds the capacity of a pipe
     assert list(ask(square, *values)) == [("square", value**2) for value in values]
 
 
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("exit 0", "failed with exit code 0: no message"),
         (r"printf '\377\376\n'", "failed with exit code 0: no message"),
         ("kill -SEGV $$", "killed by SIGSEGV"),
         ("kill -KILL $$", "killed by SIGKILL (perhaps by the system, out of memory)"),
-        ("exit 3", "failed with exit code 3: no message"),
         (
             "head -c 1000000 /dev/zero >&2; echo >&2; echo 'the last word' >&2; exit 3",
             "failed with exit code 3: the last word",

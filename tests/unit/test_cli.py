@@ -8,7 +8,6 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 from helpers import SMALL, history, options, raised_message, run_in_process
 
@@ -16,7 +15,6 @@ import rnn_scratch
 from rnn_scratch.play import page
 from rnn_scratch.runs.presets import PRESETS, SAMPLE
 from rnn_scratch.settings import Settings
-from rnn_scratch.training import decoding
 
 TRAIN = ("train", "--backend", "numpy", "--epochs", "2")
 
@@ -59,21 +57,6 @@ def test_predict_prints_prefix_and_characters(command, small_run):
     assert first.startswith("there were forty one ")
     skip = ("--prefix", "The ", "--unknown", "skip", "--length", 1)
     assert re.fullmatch("he .\n", command("predict", small_run, *skip).out)
-
-
-def test_terminal_shows_each_character_when_chosen(on_terminal, monkeypatch, small_run):
-    snapshots = []
-
-    def greedy(logits):
-        snapshots.append(sys.stdout.getvalue())
-        return np.argmax(logits)
-
-    monkeypatch.setattr(decoding, "greedy", greedy)
-    output = (
-        on_terminal("predict", small_run, "--prefix", "the ", "--length", "3").assert_exit().out
-    )
-    assert snapshots == [output[:length] for length in (4, 5, 6)]
-    assert output[7:] == "\n"
 
 
 def test_evaluate_prints_loss_and_baselines(command, small_run):

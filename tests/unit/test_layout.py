@@ -33,14 +33,14 @@ ORDER = (
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 
 
-def name(path):
+def name_module(path):
     """Return the dotted name of a module, or of its package for an ``__init__``."""
     return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
 
 
 # Modules by name, except the package itself, which imports the public names lazily, and the program
 # that starts `cli`.
-MODULES = {name(path): path for path in CORE.rglob("*.py") if path.parent != CORE / "backends"}
+MODULES = {name_module(p): p for p in CORE.rglob("*.py") if p.parent != CORE / "backends"}
 del MODULES[CORE.name], MODULES[f"{CORE.name}.__main__"]
 
 
@@ -58,25 +58,16 @@ def imports(path):
                 yield full_name if full_name in MODULES else prefix
 
 
-def room(module):
-    """Return the entry of `ORDER` for a module: its name, or its top-level folder."""
-    _, top, *_ = module.split(".")
-    within = module.partition(".")[2]
-    return within if within in LEVEL else top
-
-
 def test_modules_import_only_from_earlier_levels():
+    rooms = {module: module.split(".")[1] for module in MODULES}
+    assert set(rooms.values()) == set(LEVEL)
     for module, path in MODULES.items():
-        importer = room(module)
+        importer = rooms[module]
         for imported in set(imports(path)) & set(MODULES):
-            target = room(imported)
+            target = rooms[imported]
             assert target == importer or LEVEL[target] < LEVEL[importer], (
                 f"{module} imports {imported}"
             )
-
-
-def test_modules_have_a_level():
-    assert {room(module) for module in MODULES} == set(LEVEL)
 
 
 def test_core_imports_no_framework():

@@ -25,20 +25,9 @@ FOREIGN = {
         machine, scratch = SimpleNamespace(**vars(machine)), SimpleNamespace(**vars(scratch))
         del scratch.clip, scratch.predict, machine.tensor
     """,
-    "own_words": """
-        from rnn_scratch.contract import RNNScratchError
-        raise RNNScratchError("Own Words needs its framework: pip install own-words")
-    """,
     "segfault": "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
     "raises": "raise RuntimeError('no such driver')",
     "needy": "import a_module_that_nobody_has",
-    "breaks": """
-        from types import SimpleNamespace
-        from rnn_scratch.backends.numpy import deep, exact, machine, scratch
-        def versions():
-            raise OSError("the device was removed")
-        machine = SimpleNamespace(**{**vars(machine), "versions": versions})
-    """,
 }
 
 
@@ -61,11 +50,9 @@ def test_backends_lists_crashing_backends(foreign):
     assert rows["healthy"] == "healthy yes npu, cpu library 1.2.3"
     for name, reason in {
         "lacking": "lacks scratch.clip, scratch.predict, machine.tensor",
-        "own_words": "Own Words needs its framework: pip install own-words",
         "segfault": "killed by SIGSEGV",
         "raises": "The raises backend failed to load: RuntimeError: no such driver",
         "needy": "ModuleNotFoundError: No module named 'a_module_that_nobody_has'",
-        "breaks": "the device was removed",
     }.items():
         assert rows[name].startswith(f"{name} no ")
         assert reason in rows[name]
@@ -95,30 +82,6 @@ def test_light_commands_import_no_framework():
     assert "--num-hiddens" in out
     assert "def train_epoch" in out
     assert out.endswith("set()\n")
-
-
-WITHOUT = """
-import sys
-from rnn_scratch import registry
-from rnn_scratch.errors import RNNScratchError
-for name in registry.FRAMEWORKS:
-    sys.modules[name] = None  # an import raises ModuleNotFoundError
-    try:
-        registry.load(name)
-    except RNNScratchError as error:
-        print(error)
-"""
-
-
-def test_missing_framework_is_named():
-    assert run_subprocess(program=("-c", WITHOUT)).out.splitlines() == [
-        line
-        for name, framework in registry.FRAMEWORKS.items()
-        for line in (
-            f"The {name} backend needs {framework}, which is not installed.",
-            registry.how_to_install(name),
-        )
-    ]
 
 
 NO_TORCH = """

@@ -8,7 +8,7 @@ import pytest
 from helpers import CLONE, install_packages, run_in_process, run_subprocess
 
 from rnn_scratch import contract, registry
-from rnn_scratch.show import alignment, columns, source_code
+from rnn_scratch.show import columns, source_code
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_terminal_width_determines_the_number_of_columns(show_lines, width, rows
     assert [line.count("scratch.py:") for line in heads] == rows
     assert max(map(len, lines)) <= width
     assert all(name in " ".join(heads) for name in registry.BUILTIN_BACKENDS)
-    # A title gives the line number of the first line shown, where the cell function starts.
+    # A title gives the line number of the first line shown, the start of the cell function.
     assert f"scratch.py:{source_code.find('numpy', 'rnn')[0].line} " in heads[0] + " "
 
 
@@ -113,25 +113,6 @@ def test_differences_are_marked(show_lines):
     assert "torch:fast  " in rows[1]
     rows = show_lines(220, "step", "--diff", "torch", "jax")
     assert not any(row.strip() in ("<", ">", "|") for row in rows), "marked gaps"
-
-
-def test_lines_are_aligned():
-    lines = ["a = 1", "", "only here", "return f(x, 1)"]
-    other_lines = ["a = 1", "", "return f(x, 2)", "xyz"]
-    assert alignment.align(lines, other_lines) == [
-        ("a = 1", "a = 1"),
-        ("", ""),
-        ("only here", None),
-        ("return f(x, 1)", "return f(x, 2)"),
-        (None, "xyz"),
-    ]
-    sources = [["apple", "cut"], ["BEET", "cut"], ["apple", "BEET", "(1)"]]
-    assert alignment.align_all(sources) == [
-        ("apple", None, "apple"),
-        (None, "BEET", "BEET"),
-        ("cut", "cut", None),
-        (None, None, "(1)"),
-    ]
 
 
 @pytest.mark.parametrize("names", [("torch", "tensorflow"), registry.BUILTIN_BACKENDS])

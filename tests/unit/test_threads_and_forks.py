@@ -1,18 +1,13 @@
-"""Training in threads and forked processes, which either succeeds or is refused with a reason."""
+"""Training in threads and forked processes, number of threads of a framework, and TF32."""
 
 import os
 import re
-import time
-from functools import partial
+import sys
 
-import matplotlib
 import pytest
-from helpers import SMALL, epoch_row, run_in_threads, run_subprocess
+from helpers import SMALL, history, options, run_subprocess
 
 from rnn_scratch import registry
-from rnn_scratch.runs import curve
-
-pytestmark = pytest.mark.faults(by_default=("numpy", "torch"))
 
 # Program that trains in threads or forked processes, and prints a line about each.
 PROGRAM = f"""
@@ -60,6 +55,7 @@ def output_rows(*arguments):
     return re.findall(r"^([a-z-]+) (\S+) ?(.*)$", result.out, re.MULTILINE)
 
 
+@pytest.mark.faults(by_default=("numpy", "torch"))
 def test_every_thread_can_train(backend_name):
     runs = {name: value for name, value, _ in output_rows(backend_name, "threads")}
     assert runs.keys() == {"main", "thread-scratch", "thread-fast"}
@@ -68,6 +64,7 @@ def test_every_thread_can_train(backend_name):
     assert values["thread-fast"] == pytest.approx(values["main"], rel=1e-4)
 
 
+@pytest.mark.faults(by_default=("numpy", "torch"))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="requires os.fork")
 def test_forked_process_trains_or_is_refused(backend_name):
     rows = output_rows(backend_name, "forks")
@@ -81,18 +78,34 @@ def test_forked_process_trains_or_is_refused(backend_name):
     assert all("forked" in reason for reason in refused)
 
 
-def test_curves_in_threads_keep_the_global_style(monkeypatch):
-    original, style = curve.draw, dict(matplotlib.rcParams)
+# A network wide enough for TensorFlow to distribute the columns of W_hh among threads.
+WIDE = {**SMALL, "num_hiddens": 256, "dtype": "float64", "num_epochs": 2}
 
-    def draw_slowly(*arguments):
-        original(*arguments)
-        time.sleep(0.2)
 
-    def picture(delay):
-        time.sleep(delay)
-        return curve.picture({"numpy": [epoch_row(1)]})
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
+def test_two_threads_give_the_same_numbers(backend_name):
+    losses = []
+    for name, threads in (("numpy", 1), (backend_name, 2)):
+        settings = options(**WIDE, backend=name, threads=threads, run=f"{name}{threads}")
+        run_subprocess("train", *settings).assert_exit()
+        losses.append([row["loss"] for row in history(f"{name}{threads}")])
+    expected, actual = losses
+    assert actual == pytest.approx(expected, rel=1e-12)
 
-    monkeypatch.setattr(curve, "draw", draw_slowly)
-    first, second = run_in_threads([partial(picture, delay) for delay in (0, 0.1)])
-    assert first == second
-    assert dict(matplotlib.rcParams) == style
+
+def allows_tf32(framework):
+    """Return whether an imported framework may multiply matrices in TF32."""
+    module = sys.modules[framework]
+    if framework == "torch":
+        return module.backends.cuda.matmul.allow_tf32 or module.backends.cudnn.allow_tf32
+    if framework == "tensorflow":
+        return module.config.experimental.tensor_float_32_execution_enabled()
+    if framework == "mxnet":
+        return os.environ["MXNET_CUDA_TENSOR_OP_MATH_ALLOW_CONVERSION"] != "0"
+    return module.config.jax_default_matmul_precision != "float32"
+
+
+def test_tf32_is_off(backend, backend_name):
+    if backend_name not in registry.FRAMEWORKS:
+        pytest.skip("the names of this backend's settings are unknown")
+    assert not allows_tf32(backend_name)
