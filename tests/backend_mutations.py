@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from measure.measuring import copy
-from mistakes import everywhere as in_all_backends
 
-from rnn_scratch.check import user_file
+from rnn_scratch.check import mistakes
 from rnn_scratch.check.draws import Draw
 from rnn_scratch.contract import CELLS, Backend, Options
 from rnn_scratch.registry import BUILTIN_BACKENDS
@@ -60,7 +59,7 @@ class Mutation(NamedTuple):
 def known_mistakes() -> list[Mutation]:
     """Return the known mistakes as mutations of NumPy and of frameworks with similar sources."""
     mutations = []
-    for function, changes in user_file.mistakes().items():
+    for function, changes in mistakes.known_mistakes().items():
         is_backward = function.endswith("backward") or function == "bptt"
         cell = {"step": "gru"}.get(function, function)
         options = PLAIN._replace(cell=cell) if cell in CELLS else PLAIN
@@ -81,6 +80,11 @@ def known_mistakes() -> list[Mutation]:
             mutation = Mutation(name, checked, "", by_backend, file, options=options)
             mutations.append(mutation._replace(within=function))
     return mutations
+
+
+def in_all_backends(*change: str) -> dict[str, tuple[str, ...]]:
+    """Return a dict with the same change for every backend."""
+    return dict.fromkeys(BUILTIN_BACKENDS, change)
 
 
 def in_gradients(condition: str) -> dict[str, tuple[str, ...]]:
@@ -701,7 +705,7 @@ def mutate_file(change: Sequence[str], path: Path, within: str = "") -> None:
     """Replace old texts in the file at `path` with new texts; `change` alternates the two."""
     source = path.read_text(encoding="utf-8")
     if within:
-        source = user_file.change_source(source, within, change)
+        source = mistakes.change_source(source, within, change)
     else:
-        source = user_file.change_source(f"def ({source}", "", change).removeprefix("def (")
+        source = mistakes.change_source(f"def ({source}", "", change).removeprefix("def (")
     path.write_text(source, encoding="utf-8")

@@ -7,7 +7,8 @@ import emulated
 
 from rnn_scratch import registry
 from rnn_scratch.check import runner
-from rnn_scratch.check.draws import Draw, make_case
+from rnn_scratch.check.case import make_case
+from rnn_scratch.check.draws import Draw
 from rnn_scratch.check.results import Result, describe_error, pass_fail_result
 from rnn_scratch.contract import Options, Update
 
@@ -90,7 +91,7 @@ def main(package, name, devices, *variants):
         for device in devices.split(","):
             for row in results(name, backend, variant, OPTIONS._replace(device=device)):
                 if not row.passed:
-                    return print(f"{row.place}: {row.sentence}")
+                    return print(f"{row.function} in {row.file}: {row.sentence}")
     print("checked", *variants)
 
 

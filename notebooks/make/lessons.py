@@ -13,8 +13,8 @@ A master text is Markdown with directives:
 ``::: imports deep``             the imports of another file, here ``deep``
 ``::: imports framework``        only the imports from the framework and ``machine``
 ``::: uses build encode``        imports of the listed functions that the backend defines
-``::: bug MISTAKE``              a function with this mistake from ``mistakes``
-``::: fix MISTAKE``              a diff that corrects this mistake
+``::: bug BUG``                  a function with this bug from ``bugs.json``
+``::: fix BUG``                  a diff that corrects this bug
 ``::: gains``                    a table with the measured gain of each optimization
 ``::: only torch`` ... ``:::``   content for these backends only
 ``::: notebook`` ... ``:::``     content for the notebooks only; ``::: site``: for the site only
@@ -33,6 +33,7 @@ with ``<!--slide-->``, and the output of code that follows ``<!--output-->``.
 import ast
 import inspect
 import itertools
+import json
 import pkgutil
 import re
 import textwrap
@@ -43,10 +44,9 @@ from typing import Any, NamedTuple
 import experiments
 import grading
 import solutions
-from mistakes import MISTAKES
 
 from rnn_scratch import registry
-from rnn_scratch.check import user_file
+from rnn_scratch.check import mistakes
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.show import source_code
 from rnn_scratch.show.source_code import Definition
@@ -54,6 +54,9 @@ from rnn_scratch.show.source_code import Definition
 from . import optimizations, prose
 
 NOTEBOOKS = Path("notebooks")
+# The bugs that students find in the lessons: for each, the function and, for each backend or all
+# of them, old and new source texts in alternation.
+BUGS: dict[str, Any] = json.loads(Path(__file__).with_name("bugs.json").read_text("utf-8"))
 FOLDER = NOTEBOOKS / "lessons"  # has a folder with notebooks for each backend
 LESSONS = ("build", "gates", "learn", "fast")  # reading order
 # Single-line directives, and directives that open a block; a line ":::" closes the block.
@@ -380,16 +383,15 @@ def _folded(cells: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 def _mistake(backend: str, name: str) -> tuple[str, str]:
     # Return the sources of the correct and the mistaken function, both renamed to `suspect`, so
     # that executing them does not replace the function itself.
-    mistake = next((mistake for mistake in MISTAKES if mistake.name == name), None)
-    if mistake is None or backend not in mistake.changes:
-        raise RNNScratchError(f"mistakes.py has no mistake {name!r} for {backend}.")
-    change = mistake.changes[backend]
-    # The mistake may be in a helper, such as the cell that `step` calls.
-    for piece in _pieces(backend, mistake.function, set()):
+    if name not in BUGS:
+        raise RNNScratchError(f"bugs.json has no bug {name!r}.")
+    function, change = BUGS[name]["function"], BUGS[name].get(backend) or BUGS[name]["all"]
+    # The bug may be in a helper, such as the cell that `step` calls.
+    for piece in _pieces(backend, function, set()):
         if change[0] in piece.source:
             correct = piece.source.replace(f"def {piece.name}(", "def suspect(", 1)
-            return correct, user_file.change_source(correct, "suspect", change)
-    raise RNNScratchError(f"{change[0]!r} is not in {backend}'s {mistake.function}.")
+            return correct, mistakes.change_source(correct, "suspect", change)
+    raise RNNScratchError(f"{change[0]!r} is not in {backend}'s {function}.")
 
 
 def _error(path: Path, line: int, problem: str) -> RNNScratchError:

@@ -11,7 +11,7 @@ from typing import Any
 
 import grading
 
-from rnn_scratch.check import user_file
+from rnn_scratch.check import mistakes
 from rnn_scratch.runs import run_folder
 from rnn_scratch.runs.presets import PRESETS
 from rnn_scratch.settings import Settings, annotations, declaration
@@ -55,7 +55,7 @@ def pages() -> dict[str, bytes]:
 
 def _mistakes() -> dict[str, list[str]]:
     # Return the names of the mistakes that grading recognizes, keyed by function.
-    return {name: [*user_file.mistakes()[name]] for name in grading.GRADED}
+    return {name: [*mistakes.known_mistakes()[name]] for name in grading.GRADED}
 
 
 def _start_page() -> dict[str, Any]:

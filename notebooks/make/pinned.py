@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rnn_scratch import registry
 from rnn_scratch.check import draws, results, runner
+from rnn_scratch.check.case import make_case
 
 FILE = Path("rnn_scratch/check/pinned.json")
 
@@ -16,7 +17,7 @@ def reference_sums() -> dict[str, dict[str, float]]:
     """Return weighted sums of the reference's outputs, keyed by case and "function: output"."""
     sums: dict[str, dict[str, float]] = {}
     for draw in draws.draw_all():
-        case = draws.make_case(registry.load("numpy"), "scratch", draw)
+        case = make_case(registry.load("numpy"), "scratch", draw)
         sums[draw.label] = {
             f"{result.function or case.function_name(check)}: {result.name}": results.weighted_sum(
                 case.to_arrays(result.value)

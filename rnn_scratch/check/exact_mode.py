@@ -4,14 +4,16 @@ Each model is trained in its own process or processes, the reference first, if s
 update, digests of parameters and carried state are compared with the first model's.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from .. import exact, registry
-from ..contract import VARIANTS, Arrays, Batch, Model, State, Tensor, Update
-from ..errors import NotSupportedError, RNNScratchError
+from ..contract import VARIANTS, Arrays, Batch, Model, State, Update
+from ..errors import NotSupportedError, RNNScratchError, truncate
 from ..parameters import trained_arrays
 from ..settings import Settings
 from ..system import processes
@@ -19,13 +21,13 @@ from ..system.processes import one_line
 from ..system.records import Record
 from ..system.terminal import LogLine
 from ..text import books, minibatches
-from ..training import loop as training
+from ..training import loop
 from ..training.runtime import Runtime
 from ..training.setup import RunContext, prepare_run
 from .growth import MAX_GROWTH, UNCHANGED_WARNING, describe, is_untrained, measure_growth
 
 EPOCH_TIMEOUT = 24 * 3600.0  # seconds to wait for one epoch
-MAX_NAMES = 6  # tensors named in a message
+MAX_NAMES_LENGTH = 80  # characters of the names in a message
 NUM_DIGESTS = 10  # about this many per model, plus the digest of the initial parameters
 
 Digests = dict[str, str]  # digests, keyed by the name of a parameter, optimizer slot or state
@@ -65,10 +67,7 @@ class ExactResult(Record):
 
 
 def compare(
-    runtimes: Sequence[Runtime],
-    settings: Settings,
-    text: books.Text,
-    log: LogLine,
+    runtimes: Sequence[Runtime], settings: Settings, text: books.Text, log: LogLine
 ) -> ExactResult:
     """Train a model for each runtime in exact mode, and compare parameters after every update.
 
@@ -83,9 +82,9 @@ def compare(
         models.append(model)
         log(f"training {model.title} ...")
         digests, task = list[Digests](), (runtime, settings, text, first_title, expected)
-        answers = processes.ask(_train, *task, timeout=EPOCH_TIMEOUT)
+        reports = processes.ask(_train, *task, timeout=EPOCH_TIMEOUT)
         try:
-            for epoch_digest, new_digests, model.outcome, model.reason in answers:
+            for epoch_digest, new_digests, model.outcome, model.reason in reports:
                 digests += new_digests
                 if epoch_digest.epoch % interval == 0 or epoch_digest.epoch == settings.num_epochs:
                     model.digests.append(epoch_digest)
@@ -112,7 +111,7 @@ def _train(
     # the new digests, the outcome and its reason. Compare digests with those expected, if any.
     setup = prepare_run(settings, runtime, text)
     start, digests, num_sent = trained_arrays(setup.model), list[Digests](), 0
-    difference = ""
+    difference, advice = "", f"To check each function, run: rnn-scratch check {runtime.backend}"
 
     def compare_digests(state: State) -> str:
         # Append the digests after an update; return the names of the tensors that differ.
@@ -120,12 +119,9 @@ def _train(
         digests.append({name: exact.digest({name: array}) for name, array in arrays.items()})
         pairs = expected[update].items() if update < len(expected) else ()
         names = [name for name, digest in pairs if digests[-1].get(name, digest) != digest]
-        more = len(names) - MAX_NAMES
-        return ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
+        return truncate(", ".join(names), MAX_NAMES_LENGTH)
 
-    def watched_step(
-        model: Model, batch: Batch, state: State, update: Update
-    ) -> tuple[Tensor, State]:
+    def watched_step(model: Model, batch: Batch, state: State, update: Update) -> Any:
         nonlocal difference
         arrays = {} if difference or not expected else trained_arrays(setup.model)
         loss, last_state = setup.model.training_step(model, batch, state, update)
@@ -138,20 +134,14 @@ def _train(
                 setup._replace(model=previous), array(batch.X), np.stack([*map(array, state)])
             )
             difference = f"after update {len(digests) - 1:,}, in {names}. {describe(factor)}"
-            if factor < MAX_GROWTH:
-                difference += f" To check each function, run: rnn-scratch check {runtime.backend}"
+            difference += f" {advice}" * (factor < MAX_GROWTH)
         return loss, last_state
 
-    def epochs() -> Iterator[tuple[int, float | None]]:
-        yield 0, None
-        model = replace(setup.model, training_step=watched_step)
-        for epoch in training.epochs(setup._replace(model=model)):
-            yield epoch.epoch, epoch.perplexity
-
     if names := compare_digests(()):
-        command = f"rnn-scratch check {runtime.backend}"
-        difference = f"from the start, in {names}. To check each function, run: {command}"
-    for epoch, perplexity in epochs():
+        difference = f"from the start, in {names}. {advice}"
+    watched_setup = setup._replace(model=replace(setup.model, training_step=watched_step))
+    epochs = ((epoch.epoch, epoch.perplexity) for epoch in loop.epochs(watched_setup))
+    for epoch, perplexity in itertools.chain([(0, None)], epochs):
         arrays = trained_arrays(setup.model)
         epoch_digest = EpochDigest(epoch, perplexity, len(digests) - 1, exact.digest(arrays))
         reason = UNCHANGED_WARNING if is_untrained(start, arrays) else ""

@@ -32,9 +32,7 @@ def measure_growth(
 ) -> float:
     """Return the factor by which rounding errors grow over a minibatch; infinity if it is unknown.
 
-    The logarithm of this factor, divided by T, estimates the largest Lyapunov exponent by
-    the rescaling method of Benettin et al. (1980).
-
+    Its logarithm, divided by T, estimates the largest Lyapunov exponent (Benettin et al., 1980).
     The float64 model reads the tokens `X` (B, T) from the states `start` (n, B, H) and from states
     at a small distance in a random direction. By default, `X` is the first minibatch, and `start`
     is the state after reading it. The distance is DISTANCE times the root mean square of the state,

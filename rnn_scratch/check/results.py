@@ -19,6 +19,8 @@ FILES = {
 }
 FILES |= {cell.replace("-", "_"): "cells.py" for cell in CELLS} | {"rnn": "scratch.py"}
 
+BACKEND = "backend"  # name in a failed result if the backend itself fails
+
 # Tolerance for rounding in float64, on any device. Float32 has 29 fewer bits, so on the CPU its
 # tolerance is 2**29 times as large, but at most 0.0005. On a GPU the factor is larger, because
 # float32 functions are less accurate and sums are computed in other orders.
@@ -49,14 +51,18 @@ class CheckResult(Record):
     seed: int | None = None  # of the draw
 
     @property
-    def place(self) -> str:
-        """The function and its file."""
-        return f"{self.function} in {self.file}" if self.file else self.function
-
-    @property
     def passed(self) -> bool:
         """Whether the difference is within the tolerance."""
         return self.difference is not None and self.difference <= self.tolerance
+
+    @property
+    def outcome(self) -> str:
+        """The outcome and, unless it is "ok", its description."""
+        if not self.supported:
+            return f"not supported  {self.location}"
+        if self.function == BACKEND:
+            return "not installed" if "not installed" in self.location else "failed"
+        return "ok" if self.passed else f"DIFFERS     {self.sentence}"
 
     @property
     def sentence(self) -> str:
@@ -121,10 +127,8 @@ def find_worst_mismatch(expected: Any, actual: Any) -> WorstMismatch:
     if isinstance(expected, tuple):
         if len(expected) == len(actual) == 1:
             return find_worst_mismatch(*expected, *actual)
-        expected, actual = (
-            {f"[{index}]": array for index, array in enumerate(arrays)}
-            for arrays in (expected, actual)
-        )
+        expected = {f"[{index}]": array for index, array in enumerate(expected)}
+        actual = {f"[{index}]": array for index, array in enumerate(actual)}
     if isinstance(expected, dict):
         if [*expected] != [*actual]:  # the order matters: norms are summed in this order
             return WorstMismatch(

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, product
 from typing import Any
 
 from .. import registry
@@ -12,11 +12,11 @@ from ..system import processes
 from ..system.processes import one_line
 from ..training.runtime import Runtime
 from . import draws, functions, training
-from .draws import NUM_DRAWS, Case, Draw, FunctionCheck, make_case
-from .results import CheckResult, Result, pass_fail_result
+from .case import FunctionCheck, make_case
+from .draws import NUM_DRAWS, Draw
+from .results import BACKEND, CheckResult, Result, pass_fail_result
 
 TIMEOUT = 600.0  # seconds to wait for each result
-BACKEND = "backend"  # name in a failed result if the backend itself fails
 # Environment by number of threads. The variable makes JAX compile many small programs quickly.
 ENVIRONMENTS: dict[int, dict[str, str]] = {1: {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}, 2: {}}
 
@@ -59,7 +59,7 @@ def _run(
     yield "started"
     backend, _ = registry.start(runtimes[0].backend, threads)
     device = registry.choose_device(backend, runtimes[0].device, "float32")
-    drawn = draws.draw_all(seeds, cells, device)
+    drawn = draws.draw_all(seeds, cells, device) if threads == 1 else []
     for runtime in runtimes:
         model = runtime.model
         if threads == 1:
@@ -104,9 +104,9 @@ def check(
 def compare(
     backend: Backend, model: str, drawn: Sequence[Draw], checks: Sequence[FunctionCheck]
 ) -> Iterator[CheckResult]:
-    """Report each draw that the backend does not support; run every check on the other draws."""
+    """Run every check on a variant's draws; report the draws that the backend does not support."""
     cases = []
-    for draw in drawn:
+    for draw in (draw for draw in drawn if model in draw.variants):
         case, reason = make_case(backend, model, draw), ""
         if draw.options.device not in backend.machine.devices(draw.options.dtype):
             reason = f"The device {draw.options.device} does not support {draw.options.dtype}."
@@ -121,17 +121,11 @@ def compare(
             yield CheckResult(model, "", draw.label, 0, reason.splitlines()[0], 0, supported=False)
         else:
             cases.append(case)
-    for check in checks:
-        for case in cases:
-            yield from _guarded(case, check)
-
-
-def _guarded(case: Case, check: FunctionCheck) -> Iterator[CheckResult]:
-    # Yield the results of a check, and a failed result if it raises an error.
-    try:
-        yield from case.run(check)
-    except Exception as error:
-        yield case.compare(case.function_name(check), Result("raised", error, ""))
+    for check, case in product(checks, cases):
+        try:
+            yield from case.run(check)
+        except Exception as error:
+            yield case.compare(case.function_name(check), Result("raised", error, ""))
 
 
 def signatures(backend: Backend, model: str) -> Iterator[CheckResult]:

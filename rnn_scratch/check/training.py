@@ -1,4 +1,4 @@
-"""Checks of training and prediction in sequence: train, evaluate, resume, train again, predict.
+"""Checks of training and prediction in sequence: resume, train, evaluate, train again, predict.
 
 The sequence reveals bugs that single calls do not show, such as a state that is lost after many
 minibatches. In exact mode, parameters and slots must equal the reference's bit for bit.
@@ -11,7 +11,7 @@ import numpy as np
 
 from ..contract import Batch, Model
 from ..parameters import trained_arrays
-from .draws import Case, FunctionCheck
+from .case import Case, FunctionCheck
 from .results import Result
 
 TOLERANCE = 1e-9  # for losses, states and logits after updates, which amplify rounding errors
@@ -78,7 +78,7 @@ def predict(case: Case, model: Model | None = None) -> Iterator[Result]:
     """Compare the logits that `predict` computes when the tokens are chosen in advance."""
     model, draw = model or case.model(), case.draw
     rng, expected = np.random.RandomState(draw.seed or 0), trained_arrays(model)
-    number = MANY_TOKENS if draw.is_long else NUM_TOKENS
+    num_tokens = MANY_TOKENS if draw.is_long else NUM_TOKENS
     tokens = rng.randint(0, draw.options.vocab_size, 3 * MANY_TOKENS).tolist()
     remaining, logits = iter(tokens), list[np.ndarray]()
     prefix = tuple(next(remaining) for _ in range(PREFIX_LENGTH))
@@ -87,7 +87,7 @@ def predict(case: Case, model: Model | None = None) -> Iterator[Result]:
         logits.append(values)
         return next(remaining)
 
-    text = case.scratch.predict(model, prefix, number, choose_token)
+    text = case.scratch.predict(model, prefix, num_tokens, choose_token)
     text += case.scratch.predict(model, prefix[:1], NUM_TOKENS, choose_token)
     yield Result("parameters afterwards", trained_arrays(model), expected, 0)
     yield Result("tokens", np.array(text), tolerance=0)
@@ -98,25 +98,32 @@ def predict(case: Case, model: Model | None = None) -> Iterator[Result]:
 
 
 def sequence(case: Case) -> Iterator[Result]:
-    """Train for two epochs; between them, evaluate and resume, and predict, if the draw says so."""
+    """Train for two epochs, evaluate between them, and predict, as far as the draw says so.
+
+    A draw that resumes starts with the values of the reference after an epoch.
+    """
     draw = case.draw
     if not draw.num_updates:
         return
     model = case.model()
-    if case.variant not in draw.variants:
-        if draw.predicts:
-            yield from _named(predict, predict(case, model))
-        return
-    yield from _named(train_minibatch, train_minibatch(case, model))
-    yield from _named(train_epoch, train_epoch(case, model))
-    if draw.evaluates:
-        yield from _named(evaluate, evaluate(case, model))
-    if draw.resumes:  # with values that float32 cannot represent
+    if draw.resumes:
+        origin = case.reference if case.has_reference else case
+        reference = origin.model()
+        for _ in train_epoch(origin, reference):
+            pass
+        # Add a number that makes the values unequal to all float32 numbers.
         offset = 2.0**-40 if draw.options.dtype == "float64" else 0.0
-        model = case.model({name: a + offset for name, a in trained_arrays(model).items()})
-    yield from _named(train_epoch, train_epoch(case, model, 1))
-    if draw.predicts:
-        yield from _named(predict, predict(case, model))
+        model = case.model({name: a + offset for name, a in trained_arrays(reference).items()})
+    parts = [train_minibatch(case, model), train_epoch(case, model)]
+    parts += [evaluate(case, model)] if draw.evaluates else []
+    parts += [train_epoch(case, model, 1)]
+    parts += [predict(case, model)] if draw.predicts else []
+    for part in parts:
+        try:
+            for result in part:
+                yield result._replace(function=part.__name__)
+        except Exception as error:
+            yield Result("raised", error, "", function=part.__name__)
 
 
 def trained_result(case: Case, model: Model, name: str) -> Result:
@@ -129,15 +136,6 @@ def trained_result(case: Case, model: Model, name: str) -> Result:
 def _types(*values: Any) -> str:
     # Return the names of the values' types without repetitions.
     return " ".join(dict.fromkeys(type(value).__name__ for value in values))
-
-
-def _named(check: FunctionCheck, results: Iterator[Result]) -> Iterator[Result]:
-    # Yield the results with the check's name, and a failed result if the check raises an error.
-    try:
-        for result in results:
-            yield result._replace(function=check.__name__)
-    except Exception as error:
-        yield Result("raised", error, "", function=check.__name__)
 
 
 TRAINING: tuple[FunctionCheck, ...] = (to_arrays, sequence)

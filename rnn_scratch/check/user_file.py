@@ -8,11 +8,9 @@ import ast
 import builtins
 import contextlib
 import functools
-import importlib.resources
 import inspect
 import itertools
 import linecache
-import shutil
 import sys
 import tempfile
 import traceback
@@ -22,7 +20,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from .. import registry
@@ -31,16 +28,14 @@ from ..errors import RNNScratchError
 from ..system import processes
 from ..system.records import Record
 from . import draws, functions, runner, training
-from .draws import Case, FunctionCheck
-from .results import CheckResult, describe_error, find_worst_mismatch, pass_fail_result
+from .case import Case, FunctionCheck, convert_to_arrays, make_case
+from .mistakes import MODULES, copy_backend, recognize
+from .results import CheckResult, describe_error, flatten, pass_fail_result
 
 TIMEOUT = 600.0  # seconds to wait for the comparisons of one function
 NUM_CASES = 8  # draws with which each function is checked
-NUM_CASES_TO_RECOGNIZE = 4  # draws in which a known mistake must have equal values
-MODULES = ("scratch", "cells", "deep")  # whose functions a file may replace
 TABLES = ("CELLS", "CELL_BACKWARD", "OPTIMIZERS")
 FORWARD = ("step", "forward", "deep_step", "deep_forward", "loss")  # gradients depend on them
-NUMBERS = itertools.count()  # of copied backends
 
 
 class Verdict(Record):
@@ -124,7 +119,8 @@ def _check(source: str, path: str, name: str, names: Sequence[str]) -> Iterator[
                 "Name functions like the project's: rnn, step, loss, clip, adam, predict, ...",
             )
         for function in found:
-            yield _Candidate(backend, namespace, function, path, folder).judge()
+            candidate = copy_backend(backend, folder)
+            yield _Candidate(candidate, namespace, function, path).judge(folder)
 
 
 def _execute(source: str, path: str, backend: Backend) -> dict[str, Any]:
@@ -144,18 +140,16 @@ def _execute(source: str, path: str, backend: Backend) -> dict[str, Any]:
 class _Candidate:
     """A user's function, its calls so far, and the backend in which it is compared."""
 
-    def __init__(
-        self, backend: Backend, namespace: dict[str, Any], name: str, path: str, folder: str
-    ) -> None:
-        self.backend, self.name, self.path, self.folder = backend, name, path, folder
+    def __init__(self, backend: Backend, namespace: dict[str, Any], name: str, path: str) -> None:
+        self.backend, self.name, self.path = backend, name, path
         self.function, self.num_calls = namespace[name], 0
+        self.parameters: list[str] = []
         cell = name.removesuffix("_backward").replace("_", "-")
         self.cells = [cell] if cell in CELLS else []
-        self.replaced = {name: self._guard(self.function)}
         if self.cells and cell not in backend.scratch.CELLS and f"{name}_backward" in namespace:
-            self.replaced[f"{name}_backward"] = namespace[f"{name}_backward"]
+            _install(backend, f"{name}_backward", namespace[f"{name}_backward"])
 
-    def judge(self) -> Verdict:
+    def judge(self, folder: str) -> Verdict:
         """Compare the function until the first difference; then search for a known mistake."""
         code = getattr(inspect.unwrap(self.function), "__code__", None)
         verdict = Verdict(self.name, getattr(code, "co_firstlineno", 0))
@@ -164,16 +158,18 @@ class _Candidate:
         if actual != expected:
             verdict.problem = f"Its signature is {self.name}{actual} instead of {expected}."
             return verdict
+        self.parameters = [*inspect.signature(self.function).parameters]
+        _install(self.backend, self.name, self._guard(self.function))
         try:
-            with _installed(self.backend, self.replaced):
-                for check, case in self._cases():
-                    self.num_calls = 0
-                    for row in case.run(check):
-                        verdict.num_comparisons += 1
-                        if not row.passed:
-                            verdict.failure, verdict.example = row, self._example(row)
-                            verdict.mistake = self._recognize(check, case)
-                            return verdict
+            for check, case in self._cases():
+                self.num_calls = 0
+                for row in case.run(check):
+                    verdict.num_comparisons += 1
+                    if not row.passed:
+                        verdict.failure, verdict.example = row, self._example(row)
+                        others = [other for c, other in self._cases() if c is check]
+                        verdict.mistake = recognize(self.name, check, [case, *others], folder)
+                        return verdict
         except _ChangedArgumentError as error:
             verdict.failure = pass_fail_result("", False, str(error), self.name)
         except _UnusableError as error:
@@ -187,7 +183,7 @@ class _Candidate:
         # Yield the checks that concern the function, each with the draws that call it.
         for check in _checks(self.name):
             drawn = (draws.draw(seed, self.cells) for seed in range(3 * draws.NUM_DRAWS))
-            cases = (draws.make_case(self.backend, "scratch", draw) for draw in drawn)
+            cases = (make_case(self.backend, "scratch", draw) for draw in drawn)
             concerned = (case for case in cases if self._concerns(check, case))
             yield from ((check, case) for case in itertools.islice(concerned, NUM_CASES))
 
@@ -205,50 +201,25 @@ class _Candidate:
         @functools.wraps(function)
         def guarded(*arguments: Any, **kwargs: Any) -> Any:
             self.num_calls += 1
-            copies = [self._copy(argument) for argument in arguments]
+            copies = [self._flatten(argument) for argument in arguments]
             try:
                 result = function(*arguments, **kwargs)
             except Exception as error:
                 raise _UnusableError(f"It raises {_describe(error, self.path)}.") from error
             if result is None and self.name not in OPTIMIZERS:
                 raise _UnusableError("It returns None, as without a `return` at its end.")
-            names = inspect.signature(function).parameters
-            for name, argument, copy in zip(names, arguments, copies):
-                if copy and find_worst_mismatch(copy, self._copy(argument)).difference != 0:
+            for name, argument, copy in zip(self.parameters, arguments, copies):
+                if not np.array_equal(copy, self._flatten(argument), equal_nan=True):
                     raise _ChangedArgumentError(f"it changes its argument `{name}` in place")
             return result
 
         return guarded
 
-    def _copy(self, value: Any) -> dict[str, np.ndarray]:
-        # Copy the arrays in an argument; a compiler's symbolic tensors have no values.
-        items = (
-            value.items()
-            if isinstance(value, dict)
-            else enumerate(value if isinstance(value, tuple) else [value])
-        )
+    def _flatten(self, argument: Any) -> np.ndarray:
+        # Copy the elements of an argument; models and a compiler's symbolic tensors have none.
         with contextlib.suppress(Exception):
-            array = self.backend.machine.array
-            return {str(n): np.array(array(v)) for n, v in items if hasattr(v, "shape")}
-        return {}
-
-    def _recognize(self, check: FunctionCheck, failed_case: Case) -> str:
-        # Return the name of the mistake that reproduces the function's values, or "".
-        if self.name == "detach":  # the reference has no graph
-            return "the state is not detached from the graph"
-        others = [case for other, case in self._cases() if other.__name__ == check.__name__]
-        cases = [case for case in (failed_case, *others) if case.options.dtype == "float64"]
-        cases = cases[:NUM_CASES_TO_RECOGNIZE]
-        with contextlib.suppress(Exception):  # the function may fail in other cases
-            values = [_outputs(check, case) for case in cases]
-            for mistake, change in mistakes().get(self.name, {}).items():
-                numpy = registry.load("numpy")
-                reference = copy_backend(numpy, self.folder, self.name, change)
-                with contextlib.suppress(Exception):  # the mistake may make the reference fail
-                    expected = [_outputs(check, c._replace(backend=reference)) for c in cases]
-                    if all(map(_is_close, expected, values)):
-                        return mistake
-        return ""
+            return flatten(convert_to_arrays(self.backend, argument))
+        return np.zeros(0)
 
     def _example(self, row: CheckResult) -> str:
         # Return Python that reproduces the arguments of the call that fails.
@@ -258,73 +229,29 @@ class _Candidate:
         if row.function == self.name and self.num_calls > 1:
             arguments.append(f"call={self.num_calls - 1}")
         arguments += [f'cell="{cell}"' for cell in self.cells]
-        parameters = inspect.signature(find_function(self.backend, row.function)).parameters
-        return (
-            "from rnn_scratch.check.user_file import find_arguments\n"
-            f"{', '.join(parameters)} = find_arguments({', '.join(arguments)})"
-        )
+        names = ", ".join(inspect.signature(find_function(self.backend, row.function)).parameters)
+        call = f"{names} = find_arguments({', '.join(arguments)})"
+        return f"from rnn_scratch.check.user_file import find_arguments\n{call}"
 
 
 def find_arguments(backend: str, function: str, seed: int, call: int = 0, cell: str = "") -> Any:
     """Return the arguments of a function's call, counted from 0, in the check of a draw."""
     calls = list[tuple[Any, ...]]()
-    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(StopIteration):
+    with tempfile.TemporaryDirectory() as folder:
         candidate = copy_backend(registry.start(backend, 1)[0], folder)
-        original = find_function(candidate, function)
+    original = find_function(candidate, function)
 
-        @functools.wraps(original)
-        def record(*arguments: Any) -> Any:
-            calls.append(arguments)
-            return original(*arguments)
+    @functools.wraps(original)
+    def record(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return original(*arguments)
 
-        case = draws.make_case(candidate, "scratch", draws.draw(seed, [cell] if cell else []))
-        with _installed(candidate, {function: record}):
-            outputs = _checks(function)[0](case)
-            while len(calls) <= call:
-                next(outputs)
+    _install(candidate, function, record)
+    case = make_case(candidate, "scratch", draws.draw(seed, [cell] if cell else []))
+    for _ in _checks(function)[0](case):
+        if len(calls) > call:
+            break
     return calls[call] if len(calls[call]) > 1 else calls[call][0]
-
-
-@functools.cache
-def mistakes() -> dict[str, dict[str, list[str]]]:
-    """Return the known mistakes by function and name: old and new source texts in alternation.
-
-    The changes are made in the source of the NumPy reference, in the function or in a helper below.
-    """
-    file = importlib.resources.files("rnn_scratch") / "check" / "mistakes.json"
-    return msgspec.json.decode(file.read_bytes(), type=dict[str, dict[str, list[str]]])
-
-
-def change_source(source: str, function: str, change: Sequence[str]) -> str:
-    """Return the source with a change in a function or below it.
-
-    `change` alternates old and new texts. Raises ValueError if an old text is missing.
-    """
-    head, start, rest = source.partition(f"def {function}(")
-    for old, new in zip(change[::2], change[1::2]):
-        if old not in rest:
-            raise ValueError(f"{old!r} is not in {function} or below it.")
-        rest = rest.replace(old, new, 1)
-    return head + start + rest
-
-
-def copy_backend(
-    backend: Backend, folder: str, function: str = "", change: Sequence[str] = ()
-) -> Backend:
-    """Copy a backend to a package in `folder`, change a function's source there, and import it."""
-    package = Path(folder, f"backend_{next(NUMBERS)}")
-    original = Path(str(sys.modules[backend.package].__file__)).parent
-    shutil.copytree(original, package, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in (package / f"{module}.py" for module in MODULES if change):
-        source = path.read_text(encoding="utf-8")
-        if f"def {function}(" in source:
-            path.write_text(change_source(source, function, change), encoding="utf-8")
-    sys.path.insert(0, folder)
-    try:
-        importlib.invalidate_caches()
-        return registry.assemble(backend.name, importlib.import_module(package.name))
-    finally:
-        sys.path.remove(folder)
 
 
 def _modules(backend: Backend) -> list[types.ModuleType]:
@@ -338,56 +265,31 @@ def find_function(backend: Backend, name: str) -> Any:
     return found[0] if found else backend.scratch.rnn
 
 
-@contextlib.contextmanager
-def _installed(backend: Backend, replaced: dict[str, Callable[..., Any]]) -> Iterator[None]:
-    # Put functions in the place of the backend's while the context is active.
+def _install(backend: Backend, name: str, function: Callable[..., Any]) -> None:
+    # Put a function in the place of the backend's function of this name.
     scratch = vars(backend.scratch)
-    spaces = [scratch[table] for table in TABLES if table in scratch]
-    spaces += map(vars, _modules(backend))
-    saved = [dict(space) for space in spaces]
-    for space in spaces:
-        for key, value in saved[spaces.index(space)].items():
-            if callable(value) and getattr(value, "__name__", "") in replaced:
-                space[key] = replaced[value.__name__]
-    for name, function in replaced.items():
+    tables = [scratch[table] for table in TABLES if table in scratch]
+    for space in (*tables, *map(vars, _modules(backend))):
+        for key, value in space.items():
+            if callable(value) and getattr(value, "__name__", "") == name:
+                space[key] = function
+    if (cell := name.removesuffix("_backward").replace("_", "-")) in CELLS:
         table = "CELL_BACKWARD" if name.endswith("_backward") else "CELLS"
-        if (cell := name.removesuffix("_backward").replace("_", "-")) in CELLS:
-            scratch[table][cell] = function
-    try:
-        yield
-    finally:
-        for space, values in zip(spaces, saved):
-            space.clear()
-            space.update(values)
+        scratch[table][cell] = function
 
 
 def _checks(name: str) -> tuple[FunctionCheck, ...]:
     # Return the checks that concern a function; the first check calls it directly.
-    own = {check.__name__: check for check in functions.FUNCTIONS}
-    own |= {"deep_step": functions.step, "deep_forward": functions.forward}
-    own |= {"evaluate": training.evaluate, "predict": training.predict}
-    own |= dict.fromkeys(("train_minibatch", "train_epoch"), training.sequence)
+    checks = {check.__name__: check for check in functions.FUNCTIONS}
+    checks |= {"deep_step": functions.step, "deep_forward": functions.forward}
+    checks |= {"evaluate": training.evaluate, "predict": training.predict}
+    checks |= dict.fromkeys(("train_minibatch", "train_epoch"), training.sequence)
+    checks |= {cell.replace("-", "_"): functions.cell for cell in CELLS}
     if name.endswith("backward") or name == "bptt":
         return (functions.gradients,)
-    if name.replace("_", "-") in CELLS:
-        return functions.cell, functions.gradients
-    checks = (own[name],) if name in own else ()
-    return (*checks, functions.gradients) if name in FORWARD else checks
-
-
-def _outputs(check: FunctionCheck, case: Case) -> dict[str, Any]:
-    # Return the outputs that a check yields for a case, as arrays.
-    outputs = (result for result in check(case) if result.expected is None)
-    return {f"{result.function} {result.name}": case.to_arrays(result.value) for result in outputs}
-
-
-def _is_close(expected: dict[str, Any], actual: dict[str, Any]) -> bool:
-    # Return whether outputs are equal up to rounding, which some mistakes magnify.
-    for name, value in expected.items():
-        worst = find_worst_mismatch(value, actual[name])
-        if worst.difference is None or worst.difference > 1e-9 * max(1, abs(worst.expected or 0)):
-            return False
-    return True
+    has_gradients = name in FORWARD or checks.get(name) is functions.cell
+    first = (checks[name],) if name in checks else ()
+    return first + (functions.gradients,) * has_gradients
 
 
 def _describe(error: BaseException, path: str) -> str:

@@ -1,10 +1,10 @@
 """The command `check`: compare backends, or the functions in a file, with the reference."""
 
 import contextlib
-import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from msgspec import structs, to_builtins
 from .. import registry
 from ..check import exact_mode, growth, runner, user_file
 from ..check.draws import NUM_DRAWS
-from ..check.exact_mode import ExactResult
 from ..check.results import CheckResult
 from ..contract import CELLS, VARIANTS
 from ..errors import RNNScratchError
@@ -35,14 +34,12 @@ class CheckCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write two groups of options."""
-        first = [parameter.name for parameter in self.params].index("corpus")
-        for title, params in (
-            ("Options", self.params[:first]),
-            ("Options that require --exact", self.params[first:]),
-        ):
-            records = [parameter.get_help_record(ctx) for parameter in params]
+        records = [param.get_help_record(ctx) for param in self.params]
+        first = [param.name for param in self.params].index("corpus")
+        groups = {"Options": records[:first], "Options that require --exact": records[first:]}
+        for title, group in groups.items():
             with formatter.section(title):
-                formatter.write_dl([record for record in records if record])
+                formatter.write_dl([record for record in group if record])
 
 
 @click.command(cls=CheckCommand)
@@ -83,8 +80,6 @@ def check(
     seed: int,
     exact: bool,
     as_json: bool,
-    corpus: str | None,
-    text: str | None,
     **options: Any,
 ) -> None:
     """Compare backends with the NumPy reference, function by function.
@@ -105,55 +100,46 @@ def check(
     The exit code is 1 if anything differs, and 2 if something cannot be checked.
     """
     screen = Screen(stderr=as_json)  # stdout is reserved for JSON
-    settings, cells = specified(options), list(dict.fromkeys(cells))
-    exact_options = [*map(option_name, settings | specified({"corpus": corpus, "text": text}))]
-    if exact_options and not exact:
-        verb = "requires" if len(exact_options) == 1 else "require"
-        raise RNNScratchError(
-            f"`{'`, `'.join(exact_options)}` {verb} `--exact`.",
-            "Without it, inputs are drawn at random.",
-        )
-    files = [Path(target) for target in targets if target.endswith(".py")]
+    settings, files = specified(options), [name for name in targets if name.endswith(".py")]
+    if settings and not exact:
+        problem = f"`{option_name(next(iter(settings)))}` requires `--exact`."
+        raise RNNScratchError(problem, "Without it, inputs are drawn at random.")
     if files and (exact or len(files) < len(targets)):
         raise RNNScratchError("Check files and backends in separate commands, without `--exact`.")
-    if files:
-        verdicts = [verdict for path in files for verdict in _check_file(path, backend, screen)]
-        if as_json:
-            print(json.dumps(to_builtins(verdicts), indent=2))
-        sys.exit(max(verdict.exit_code for verdict in verdicts))
-    if backend:
+    if backend and not files:
         raise RNNScratchError("`--backend` requires a file.", "Pass backends as arguments.")
     if exact and draws:
         raise RNNScratchError("`--draws` has no effect with `--exact`.", "Omit one of them.")
     if exact and len(cells) > 1:
         raise RNNScratchError("`--exact` trains one cell.", "Pass `--cell` once.")
-    if exact:
-        settings |= {"cell": cells[0]} if cells else {}
-        exact_settings = Settings(
-            **{"num_epochs": EXACT_EPOCHS, "seed": seed, **settings, "exact": True}
-        )
-        content = books.find(corpus, text, screen.print_line)
-        dataset.prepare(content, exact_settings)  # raises an error if the text is too short
-    for name in targets:
-        registry.find(name)
-    names = list(dict.fromkeys(targets)) or registry.list_loadable(screen.print_line)
-    variants = list(dict.fromkeys(models)) or (VARIANTS[:1] if exact else VARIANTS)
-    groups = [[Runtime(name, model, device) for model in variants] for name in names]
-    if exact:
-        result = _train([*itertools.chain(*groups)], exact_settings, content, screen)
-        answer, passed = to_builtins(result), result.equal
+    if files:
+        verdicts = list(chain(*(_check_file(Path(name), backend, screen) for name in files)))
+        answer, exit_code = to_builtins(verdicts), max(v.exit_code for v in verdicts)
     else:
-        seeds = range(seed, seed + (draws or NUM_DRAWS))
-        rows = [row for group in groups for row in _compare(group, cells, seeds, screen)]
-        _print_diagnosis(rows, cells, screen)
-        passed = all(row.passed for _, row in rows)
-        answer = [
-            structs.asdict(runtime) | structs.asdict(row) | {"passed": row.passed}
-            for runtime, row in rows
-        ]
+        for name in targets:
+            registry.find(name)
+        names = list(dict.fromkeys(targets)) or registry.list_loadable(screen.print_line)
+        variants = list(dict.fromkeys(models)) or (VARIANTS[:1] if exact else VARIANTS)
+        groups = [[Runtime(name, model, device) for model in variants] for name in names]
+        if exact:
+            settings |= {"seed": seed, "cell": (*cells, Settings().cell)[0]}
+            answer, exit_code = _train([*chain(*groups)], settings, screen)
+        else:
+            seeds = range(seed, seed + (draws or NUM_DRAWS))
+            rows = [row for group in groups for row in _compare(group, cells, seeds, screen)]
+            _print_diagnosis(rows, cells, screen)
+            exit_code = int(not all(row.passed for _, row in rows))
+            answer = [
+                structs.asdict(runtime) | structs.asdict(row) | {"passed": row.passed}
+                for runtime, row in rows
+            ]
     if as_json:
         print(json.dumps(answer, indent=2))
-    sys.exit(0 if passed else 1)
+    sys.exit(exit_code)
+
+
+def _count(number: int) -> str:
+    return f"{number:,} comparison{'s' * (number != 1)}"
 
 
 def _compare(
@@ -162,43 +148,33 @@ def _compare(
     # Compare function by function; print a line for each function up to the first that differs.
     folder = source_code.files(runtimes[0].backend)[0].parent
     results = runner.run(runtimes, cells, seeds)
-    for runtime, pairs in itertools.groupby(results, lambda pair: pair[0]):
+    for runtime, pairs in groupby(results, lambda pair: pair[0]):
         threads = "" if runtime.threads is None else f", {runtime.threads} threads"
-        screen.print_line(
-            f"{', '.join((runtime.backend, runtime.model, *cells))}{threads} ({folder})"
-        )
+        title = ", ".join((runtime.backend, runtime.model, *cells))
+        screen.print_line(f"{title}{threads} ({folder})")
         rows, printed, failed = list[CheckResult](), set[str](), set[str]()
-        for function, group in itertools.groupby(pairs, lambda pair: pair[1].function):
+        for function, group in groupby(pairs, lambda pair: pair[1].function):
             rows += (function_rows := [row for _, row in group])
             row = min(function_rows, key=lambda row: row.passed)  # the first failing row, if any
-            details = "ok" if row.passed else f"DIFFERS     {row.sentence}"
-            if not row.supported:
-                details = f"not supported  {row.location}"
-            elif function == runner.BACKEND:
-                details = "not installed" if "not installed" in row.location else "failed"
-            line = f"{function:<28} {details}"
+            line = f"{function:<28} {row.outcome}"
             if not failed and line not in printed:  # a sequence calls functions repeatedly
                 screen.print_line(line)
                 printed.add(line)
             failed |= set() if row.passed else {function}
         if len(failed) > 1:
             screen.print_line(f"... and {len(failed) - 1} more that may differ as a consequence")
-        failures = sum(not row.passed for row in rows)
-        number = sum(row.supported for row in rows)
-        comparisons = f"{number:,} comparison{'s' * (number != 1)}"
-        verdict = f"{failures:,} of {comparisons} failed" if failures else comparisons
-        screen.print_line(f"{verdict}\n")
+        num_failures = sum(not row.passed for row in rows)
+        comparisons = _count(sum(row.supported for row in rows))
+        failures = f"{num_failures:,} of {comparisons} failed"
+        screen.print_line(f"{failures if failed else comparisons}\n")
         yield from ((runtime, row) for row in rows)
 
 
 def _print_diagnosis(rows: Sequence[Row], cells: Sequence[str], screen: Screen) -> None:
-    # Print the result of all comparisons; for a failure, print the function to look at.
+    # Print the result of all comparisons; for each backend that fails, the function to look at.
     failures = [(runtime, row) for runtime, row in rows if not row.passed]
-    if not failures:
-        if number := sum(row.supported for _, row in rows):
-            noun = "1 comparison is" if number == 1 else f"All {number:,} comparisons are"
-            screen.print_line(f"{noun} within the tolerance.")
-        return
+    if not failures and any(row.supported for _, row in rows):
+        screen.print_line(f"{_count(sum(row.supported for _, row in rows))} within the tolerance.")
     first = {runtime.backend: (runtime, row) for runtime, row in reversed(failures)}
     for runtime, row in reversed(first.values()):
         if not row.file:
@@ -212,9 +188,8 @@ def _print_diagnosis(rows: Sequence[Row], cells: Sequence[str], screen: Screen) 
         )
         if row.seed is not None:
             options = [f"--cell {cell}" for cell in cells] + [f"--seed {row.seed} --draws 1"]
-            model = f"--model {runtime.model}"
-            screen.print_line("To repeat this draw:")
-            screen.print_line(f"rnn-scratch check {runtime.backend} {model} {' '.join(options)}")
+            command = f"rnn-scratch check {runtime.backend} --model {runtime.model}"
+            screen.print_line(f"To repeat this draw:\n{command} {' '.join(options)}")
 
 
 def _check_file(path: Path, backend: str | None, screen: Screen) -> Iterator[user_file.Verdict]:
@@ -223,24 +198,24 @@ def _check_file(path: Path, backend: str | None, screen: Screen) -> Iterator[use
     name = backend or framework
     registry.find(name)
     screen.print_line(f"{path.resolve()}, compared in the {name} backend")
-    verdicts = []
+    explanations = list[str]()
     for verdict in user_file.check_source(source, str(path), name):
-        number = f"{verdict.num_comparisons} comparison{'s' * (verdict.num_comparisons != 1)}"
-        outcome = (f"right, in {number}", "DIFFERS", "cannot be checked")[verdict.exit_code]
+        right = f"right, in {_count(verdict.num_comparisons)}"
+        outcome = (right, "DIFFERS", "cannot be checked")[verdict.exit_code]
         screen.print_line(f"{verdict.function:<16} {outcome}")
-        verdicts.append(verdict)
-    for verdict in verdicts:
-        if verdict.exit_code:
-            screen.print_line()
-            for line in verdict.explain(str(path)):
-                screen.print_line(line)
-    yield from verdicts
+        explanations += ["", *verdict.explain(str(path))] if verdict.exit_code else []
+        yield verdict
+    for line in explanations:
+        screen.print_line(line)
 
 
 def _train(
-    runtimes: Sequence[Runtime], settings: Settings, text: books.Text, screen: Screen
-) -> ExactResult:
-    # Compare complete training runs in exact mode.
+    runtimes: Sequence[Runtime], options: dict[str, Any], screen: Screen
+) -> tuple[dict[str, Any], int]:
+    # Compare complete training runs in exact mode; return the result and the exit code.
+    text = books.find(options.pop("corpus", None), options.pop("text", None), screen.print_line)
+    settings = Settings(**{"num_epochs": EXACT_EPOCHS, **options, "exact": True})
+    dataset.prepare(text, settings)  # raises an error if the text is too short
     with contextlib.suppress(RNNScratchError):  # the models' processes report the error
         for sentence in growth.digest_warnings(settings, text):
             screen.print_line(sentence)
@@ -258,4 +233,4 @@ def _train(
     elif result.equal:
         names, end = ", ".join(model.title for model in trained), trained[0].digests[-1]
         screen.print(f"{names}: equal after {end.updates:,} updates, digest {end.digest}.")
-    return result
+    return to_builtins(result), int(not result.equal)

@@ -17,11 +17,10 @@ import pytest
 from helpers import CLONE, python_path
 from make import lessons, notebooks
 from matplotlib import pyplot as plt
-from mistakes import MISTAKES
 from student import GRADING, TRAINING, imports, solutions, written
 
 from rnn_scratch import registry
-from rnn_scratch.check import user_file
+from rnn_scratch.check import mistakes
 
 pytestmark = pytest.mark.student(by_default=("numpy", "torch"))
 
@@ -219,11 +218,12 @@ def test_functions_to_write_have_hint_and_points():
 
 
 def test_bugs_in_lessons_match_the_backend_sources():
-    for mistake in MISTAKES:
-        for backend, change in mistake.changes.items():
+    for bug in lessons.BUGS.values():
+        for backend in registry.BUILTIN_BACKENDS:
             files = [CLONE / "backends" / backend / name for name in ("scratch.py", "cells.py")]
             source = "".join(path.read_text(encoding="utf-8") for path in files)
-            user_file.change_source(source, mistake.function, change)  # raises if it does not match
+            # Raises an error if the change does not match.
+            mistakes.change_source(source, bug["function"], bug.get(backend) or bug["all"])
 
 
 # nbgrader grades four submissions: correct, wrong, empty and forged.

@@ -13,6 +13,7 @@ from make import pinned
 
 from rnn_scratch import registry
 from rnn_scratch.check import draws, functions, results, training
+from rnn_scratch.check.case import make_case
 from rnn_scratch.contract import CELLS, OPTIMIZERS, VARIANTS, Options
 
 
@@ -93,7 +94,7 @@ def test_a_draw_is_repeated_by_its_seed():
 def test_finite_differences_equal_gradients_with_large_states():
     numpy = registry.load("numpy")
     for seed in range(1000, 1000 + 3 * draws.NUM_DRAWS):
-        case = draws.make_case(numpy, "scratch", draws.draw(seed))
+        case = make_case(numpy, "scratch", draws.draw(seed))
         assert all(row.passed for row in case.run(functions.gradients))
 
 
@@ -112,7 +113,7 @@ def test_tokens_have_64_bits_on_windows_too(backend, backend_name, monkeypatch):
 
     monkeypatch.setattr(np.random, "RandomState", RandomState)
     monkeypatch.setattr(np, "array", array)
-    case = draws.make_case(backend, "scratch", draws.Draw(Options(11, 13)))
+    case = make_case(backend, "scratch", draws.Draw(Options(11, 13)))
     for check in (functions.encode, functions.loss, training.predict):
         assert all(row.passed for row in case.run(check))
 
@@ -168,7 +169,7 @@ def test_a_framework_that_is_missing_is_not_installed(copy):
     ("arguments", "messages"),
     [
         (("--lr", "2"), ("`--lr` requires `--exact`.", "inputs are drawn at random")),
-        (("--lr", "2", "--sigma", "1"), ("`--lr`, `--sigma` require `--exact`.",)),
+        (("--lr", "2", "--sigma", "1"), ("`--lr` requires `--exact`.",)),
         (("--exact", "--draws", "3"), ("`--draws` has no effect with `--exact`",)),
         (("--exact", "--cell", "rnn", "--cell", "gru"), ("Pass `--cell` once.",)),
         (("--backend", "numpy"), ("`--backend` requires a file.",)),

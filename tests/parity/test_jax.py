@@ -7,7 +7,8 @@ import pytest
 from helpers import SMALL, require_tested, run_subprocess
 
 from rnn_scratch import registry
-from rnn_scratch.check.draws import Draw, make_case
+from rnn_scratch.check.case import make_case
+from rnn_scratch.check.draws import Draw
 from rnn_scratch.contract import CELLS, OPTIMIZERS, VARIANTS, Batch, Options, Update
 from rnn_scratch.errors import NotSupportedError
 from rnn_scratch.parameters import initial

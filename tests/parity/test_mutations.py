@@ -20,6 +20,7 @@ from measure.measuring import load
 
 from rnn_scratch import registry
 from rnn_scratch.check import draws, results, runner
+from rnn_scratch.check.case import make_case
 from rnn_scratch.check.results import find_worst_mismatch
 from rnn_scratch.contract import Update
 
@@ -65,7 +66,7 @@ def test_an_edit_of_a_step_changes_the_training_of_its_networks_only(
     for options in (PLAIN, DEEP):
         arrays = []
         for candidate in backends:
-            case = draws.make_case(candidate, "scratch", draws.Draw(options))
+            case = make_case(candidate, "scratch", draws.Draw(options))
             model = case.model()
             model.train_minibatch(*case.minibatch(), Update())
             arrays.append(model.to_arrays(model.params))

@@ -10,6 +10,7 @@ from helpers import require_tested, skip_without, variants
 
 from rnn_scratch import registry
 from rnn_scratch.check import draws, functions, results, runner
+from rnn_scratch.check.case import make_case
 from rnn_scratch.check.results import CheckResult, find_worst_mismatch
 from rnn_scratch.contract import CELLS, Options, Update
 from rnn_scratch.parameters import initial
@@ -69,7 +70,7 @@ def test_check_clips_some_updates():
     # The check tests clipping only if some of its updates, but not all, are clipped.
     scratch, clipped = registry.load("numpy").scratch, []
     for draw in draws.draw_all():
-        case = draws.make_case(registry.load("numpy"), "scratch", draw)
+        case = make_case(registry.load("numpy"), "scratch", draw)
         for batch, update in zip(*case.epoch(0)):
             _, grads, _ = case._replace(batch=batch).gradients()
             clipped.append(scratch.clip(grads, update.theta)[1] > update.theta)

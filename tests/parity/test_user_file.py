@@ -6,7 +6,7 @@ import pytest
 from helpers import require_tested, run_subprocess
 
 from rnn_scratch import registry
-from rnn_scratch.check import user_file
+from rnn_scratch.check import mistakes
 
 RIGHT = {
     "numpy": """
@@ -121,9 +121,9 @@ def test_new_cell_is_compared_with_finite_differences(backend_names, z, code):
 
 
 def test_known_mistakes_match_the_reference(tmp_path):
-    for function, changes in user_file.mistakes().items():
+    for function, changes in mistakes.known_mistakes().items():
         for number, change in enumerate(changes.values()):
             folder = tmp_path / f"{function}{number}"
             folder.mkdir()
             numpy = registry.load("numpy")
-            user_file.copy_backend(numpy, str(folder), function, change)  # raises if it differs
+            mistakes.copy_backend(numpy, str(folder), function, change)  # raises if it differs

@@ -1,0 +1,254 @@
+"""A draw's values in a backend, and the comparison of a function's outputs for them."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import exact, registry
+from ..contract import OPTIMIZERS, Arrays, Backend, Batch, Model, Options, State, Tensor, Update
+from ..parameters import initial
+from ..training import schedule
+from . import results
+from .draws import NUM_UPDATES, Draw
+from .results import ROUNDING, CheckResult, Result
+
+LEARNING_RATES = {"sgd": 0.5, "momentum": 0.1, "adam": 0.01}  # divided by 1, 2 and 3 in turn
+MIN_TOLERANCE = 1e-12  # for weighted sums, whose terms are rounded differently on other machines
+
+
+class Case(NamedTuple):
+    """A draw for a variant of a backend, with the draw's parameters, minibatch and state."""
+
+    backend: Backend
+    variant: str
+    draw: Draw
+    arrays: Arrays  # parameters
+    batch: Batch  # arrays (B, T)
+    states: tuple[np.ndarray, ...]  # (B, H) each
+
+    @property
+    def options(self) -> Options:
+        """The configuration of the model."""
+        return self.draw.options
+
+    @property
+    def gradient_tolerance(self) -> float:
+        """The tolerance of gradients; in float32, some frameworks' functions are less accurate."""
+        return ROUNDING if self.options.dtype == "float64" else 10 * ROUNDING
+
+    @property
+    def supports_exact(self) -> bool:
+        """Whether the functions of exact mode can be checked."""
+        exact_draws = self.draw.exact or self.draw.seed is None
+        return exact_draws and self.options.dtype == "float64" and self.backend.exact is not None
+
+    @property
+    def reference(self) -> "Case":
+        """The same case for the reference, on the CPU."""
+        draw = self.draw._replace(options=self.options._replace(device="cpu"))
+        return self._replace(backend=registry.load("numpy"), variant="scratch", draw=draw)
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether the reference can compute this case, and is not itself compared."""
+        scratch = registry.load("numpy").scratch
+        is_known = self.options.cell in scratch.CELLS and self.draw.optimizer in scratch.OPTIMIZERS
+        return is_known and (self.variant != "scratch" or self.scratch is not scratch)
+
+    @property
+    def scratch(self) -> Any:
+        """The backend's ``scratch`` module."""
+        return self.backend.scratch
+
+    def model(self, arrays: Arrays | None = None, optimizer: str = "") -> Model:
+        """Build a model from `arrays` for `optimizer`; both default to the case's values."""
+        arrays, optimizer = arrays or self.arrays, optimizer or self.draw.optimizer
+        exact = self.draw.exact and optimizer == self.draw.optimizer
+        return registry.build(self.backend, self.variant, arrays, self.options, optimizer, exact)
+
+    def params(self) -> dict[str, Tensor]:
+        """Return the parameters as tensors of the backend."""
+        return self.scratch.params(self.arrays, self.options)
+
+    def step(
+        self, x: Tensor, state: State, params: dict[str, Tensor], t: int
+    ) -> tuple[Tensor, State]:
+        """Call the backend's `step` or, for deep models, `deep_step` with the masks of step t."""
+        if not self.options.needs_deep:
+            return self.scratch.step(x, state, params, self.options)
+        masks = None if self.batch.masks is None else self.tensor(self.batch.masks[t])
+        return self.backend.deep.deep_step(x, state, params, self.options, masks)
+
+    def tensor(self, array: np.ndarray) -> Tensor:
+        """Convert an array to a tensor of the backend."""
+        return self.backend.machine.tensor(array, self.options.device)
+
+    def to_arrays(self, value: Any) -> Any:
+        """Convert tensors of the backend, alone or in a dict or tuple, to arrays."""
+        return convert_to_arrays(self.backend, value)
+
+    @property
+    def first_inputs(self) -> np.ndarray:
+        """The one-hot vectors (B, V) of the first time step."""
+        vectors: np.ndarray = np.eye(self.options.vocab_size, dtype=self.options.dtype)
+        return vectors[self.batch.X[:, 0]]
+
+    def minibatch(self) -> tuple[Batch, State]:
+        """Return the minibatch and the state as tensors of the backend."""
+        return self.batch.map(self.tensor), tuple(map(self.tensor, self.states))
+
+    def gradients(self, arrays: Arrays | None = None) -> tuple[Tensor, Arrays, State]:
+        """Return the loss, the gradients (as arrays) and the state after the case's minibatch."""
+        model = self.model(arrays)
+        loss, grads, state = self.scratch.gradients(model, *self.minibatch())
+        return loss, model.to_arrays(grads), state
+
+    def epoch(self, number: int) -> tuple[list[Batch], Iterator[Update]]:
+        """Return the minibatches of epoch `number`, counted from 0, and its endless updates."""
+        draw, optimizer = self.draw, OPTIMIZERS[self.draw.optimizer]
+        rng = np.random.RandomState([draw.seed or 0, 1 + number])
+        rule = Update(
+            theta=draw.theta,
+            optimizer=draw.optimizer,
+            weight_decay=0.02 * optimizer.weight_decay,
+            # Adam divides by |g| + epsilon, which would magnify rounding errors of small gradients.
+            epsilon=1e-8 if draw.exact else 1e-3,
+        )
+
+        def updates() -> Iterator[Update]:
+            for t in itertools.count((number + bool(draw.resumes)) * draw.num_updates + 1):
+                lr = LEARNING_RATES.get(draw.optimizer, optimizer.lr) / (1 + t % 3)
+                update = rule._replace(lr=lr)
+                yield schedule.correct_bias(exact.exact_update(update) if draw.exact else update, t)
+
+        num_updates = min(draw.num_updates, NUM_UPDATES) if number else draw.num_updates
+        return [draw_batch(draw, rng) for _ in range(num_updates)], updates()
+
+    def function_name(self, check: "FunctionCheck") -> str:
+        """Return the name of the function that a check compares in this case."""
+        name = check.__name__
+        if name == "cell":
+            return self.options.cell.replace("-", "_")
+        is_deep = self.options.needs_deep and self.variant == "scratch"
+        return f"deep_{name}" if is_deep and name in ("step", "forward") else name
+
+    def run(self, check: "FunctionCheck") -> Iterator[CheckResult]:
+        """Compare the outputs that a check yields for this case with those of the reference.
+
+        The reference's own outputs are compared with recorded values, because comparing
+        the reference with itself would never fail. Without a recorded value, they are omitted.
+        """
+        expected: dict[tuple[str, str], Any] = {}
+        for result in check(self):
+            function = result.function or self.function_name(check)
+            if result.expected is None and not self.has_reference:
+                result = self.sum_output(function, result)
+                if result.expected is None:
+                    continue
+            elif result.expected is None:
+                expected = expected or {
+                    (result.function, result.name): self.reference.to_arrays(result.value)
+                    for result in check(self.reference)
+                }
+                result = result._replace(expected=expected[result.function, result.name])
+            yield self.compare(function, result)
+
+    def sum_output(self, function: str, result: Result) -> Result:
+        """Replace an output with its weighted sum, and expect the recorded sum, if there is one."""
+        total = results.recorded_sums().get(self.draw.label, {}).get(f"{function}: {result.name}")
+        value = None if total is None else results.weighted_sum(self.to_arrays(result.value))
+        tolerance = max(result.tolerance, MIN_TOLERANCE)
+        name = f"{result.name} (weighted sum)"
+        return result._replace(name=name, value=value, expected=total, tolerance=tolerance)
+
+    def compare(self, function: str, result: Result) -> CheckResult:
+        """Compare an output with its expected value; the result describes the worst element."""
+        expected = self.to_arrays(result.expected)
+        try:
+            worst = results.find_worst_mismatch(expected, self.to_arrays(result.value))
+        except Exception:  # the value cannot be converted
+            problem = f"a value of type {type(result.value).__name__} instead of a tensor"
+            worst = results.WorstMismatch(None, problem)
+        tolerance = results.scale_tolerance(
+            result.tolerance, self.options.dtype, self.options.device
+        )
+        if tolerance and worst.expected is not None:  # relative if any value exceeds 1
+            sizes = np.abs(results.flatten(expected))
+            tolerance *= max(1.0, float(sizes[np.isfinite(sizes)].max(initial=0)))
+            tolerance *= 1e4 if self.draw.is_steep else 1
+        if devices := collect_devices((result.value, result.tensors)):
+            # TensorFlow computes some functions on a GPU even if the tensors are on the CPU.
+            tensor = self.tensor(self.arrays["b_q"])
+            if devices := devices - collect_devices((tensor, tensor + 0)):
+                problem = f"device {', '.join(devices)} instead of {self.options.device}"
+                worst = results.WorstMismatch(None, problem)
+        varies = self.variant != "scratch" and function in ("params", "forward", "gradients")
+        return CheckResult(
+            function=function,
+            output=result.name,
+            case=self.draw.label,
+            tolerance=tolerance,
+            file=f"{self.variant}.py" if varies else results.FILES.get(function, ""),
+            seed=self.draw.seed,
+            **worst._asdict(),
+        )
+
+
+def convert_to_arrays(backend: Backend, value: Any) -> Any:
+    """Convert tensors of a backend, alone or in a dict or tuple, to arrays."""
+    if isinstance(value, dict):
+        return {name: convert_to_arrays(backend, tensor) for name, tensor in value.items()}
+    if isinstance(value, tuple | list):
+        return tuple(convert_to_arrays(backend, tensor) for tensor in value)
+    if isinstance(value, float | int | str | np.generic | np.ndarray | Exception):
+        return value
+    return backend.machine.array(value)
+
+
+def collect_devices(value: Any) -> set[str]:
+    """Return the framework's device names of a tensor, or of all tensors in a dict or tuple."""
+    if isinstance(value, dict | tuple):
+        tensors = value.values() if isinstance(value, dict) else value
+        return set().union(*map(collect_devices, tensors))
+    device = getattr(value, "device", getattr(value, "ctx", None))
+    return set() if device is None or isinstance(value, np.ndarray | np.generic) else {str(device)}
+
+
+# A check calls a function of the contract and yields its outputs.
+FunctionCheck = Callable[..., Iterator[Result]]
+
+
+def make_case(backend: Backend, variant: str, draw: Draw) -> Case:
+    """Draw the parameters, minibatch and state of a case; equal draws give equal values."""
+    options, rng = draw.options, np.random.RandomState([draw.seed or 0, 0])
+    arrays = initial(options, draw.sigma, draw.seed or 0)
+    for parameter in arrays:
+        if parameter.startswith("b_"):  # zero biases would hide a missing bias
+            arrays[parameter] = rng.normal(0, min(draw.sigma, 1), arrays[parameter].shape)
+    if "W_e" in arrays:
+        arrays["W_e"] *= 8  # row norms above 1, so that a limit on row norms shows
+    batch, shape = draw_batch(draw, rng), (draw.batch_size, options.num_hiddens)
+    # Make many elements of the state large, so that clamping them shows.
+    largest = 1 if options.num_hiddens > 200 else 12
+    states = tuple(rng.uniform(-largest, largest, shape) for _ in range(options.num_states))
+    # In float64, no parameter is a float32 value, so that rounding to float32 shows.
+    arrays = {
+        name: (array * (1 + 2.0**-40)).astype(options.dtype) for name, array in arrays.items()
+    }
+    return Case(
+        backend, variant, draw, arrays, batch, tuple(s.astype(options.dtype) for s in states)
+    )
+
+
+def draw_batch(draw: Draw, rng: np.random.RandomState) -> Batch:
+    """Draw a minibatch with many repeated tokens, and with masks if the model uses dropout."""
+    options, size, masks = draw.options, (draw.batch_size, draw.num_steps + 1), None
+    tokens = rng.randint(0, options.vocab_size, size, "int64")
+    tokens = np.where(rng.uniform(size=size) < 0.5, options.vocab_size - 1, tokens)
+    if options.dropout:
+        shape = draw.num_steps, options.num_layers, draw.batch_size, options.num_hiddens
+        is_kept = rng.uniform(size=shape) >= options.dropout
+        masks = np.multiply(is_kept, 1 / (1 - options.dropout), dtype=options.dtype)
+    return Batch(tokens[:, :-1], tokens[:, 1:], masks)

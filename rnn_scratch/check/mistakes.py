@@ -1,0 +1,96 @@
+"""Known mistakes, as changes to the source of the NumPy reference, and copies with such changes."""
+
+import contextlib
+import functools
+import importlib
+import importlib.resources
+import itertools
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .. import registry
+from ..contract import Backend
+from .case import Case, FunctionCheck
+from .results import find_worst_mismatch
+
+MODULES = ("scratch", "cells", "deep")  # whose functions a file or a mistake may change
+MAX_CASES = 4  # cases in which a function must have the values of a mistake
+NUMBERS = itertools.count()  # of copied backends
+
+
+@functools.cache
+def known_mistakes() -> dict[str, dict[str, list[str]]]:
+    """Return the known mistakes by function and name: old and new source texts in alternation.
+
+    The changes are made in the source of the NumPy reference, in the function or in a helper below.
+    """
+    file = importlib.resources.files("rnn_scratch") / "check" / "mistakes.json"
+    return msgspec.json.decode(file.read_bytes(), type=dict[str, dict[str, list[str]]])
+
+
+def change_source(source: str, function: str, change: Sequence[str]) -> str:
+    """Return the source with a change in a function or below it.
+
+    `change` alternates old and new texts. Raises ValueError if an old text is missing.
+    """
+    head, start, rest = source.partition(f"def {function}(")
+    for old, new in zip(change[::2], change[1::2]):
+        if old not in rest:
+            raise ValueError(f"{old!r} is not in {function} or below it.")
+        rest = rest.replace(old, new, 1)
+    return head + start + rest
+
+
+def copy_backend(
+    backend: Backend, folder: str, function: str = "", change: Sequence[str] = ()
+) -> Backend:
+    """Copy a backend to a package in `folder`, change a function's source there, and import it."""
+    package = Path(folder, f"backend_{next(NUMBERS)}")
+    original = Path(str(sys.modules[backend.package].__file__)).parent
+    shutil.copytree(original, package, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (package / f"{module}.py" for module in MODULES if change):
+        source = path.read_text(encoding="utf-8")
+        if f"def {function}(" in source:
+            path.write_text(change_source(source, function, change), encoding="utf-8")
+    sys.path.insert(0, folder)
+    try:
+        importlib.invalidate_caches()
+        return registry.assemble(backend.name, importlib.import_module(package.name))
+    finally:
+        sys.path.remove(folder)
+
+
+def recognize(function: str, check: FunctionCheck, cases: Sequence[Case], folder: str) -> str:
+    """Return the name of the mistake that has a function's values in all cases, or ""."""
+    if function == "detach":  # the reference has no graph
+        return "the state is not detached from the graph"
+    cases = [case for case in cases if case.options.dtype == "float64"][:MAX_CASES]
+    with contextlib.suppress(Exception):  # the function may fail in other cases
+        values = [_outputs(check, case) for case in cases]
+        for mistake, change in known_mistakes().get(function, {}).items():
+            reference = copy_backend(registry.load("numpy"), folder, function, change)
+            with contextlib.suppress(Exception):  # the mistake may make the reference fail
+                expected = [_outputs(check, c._replace(backend=reference)) for c in cases]
+                if all(map(_is_close, expected, values)):
+                    return mistake
+    return ""
+
+
+def _outputs(check: FunctionCheck, case: Case) -> dict[str, Any]:
+    # Return the outputs that a check yields for a case, as arrays.
+    outputs = (result for result in check(case) if result.expected is None)
+    return {f"{result.function} {result.name}": case.to_arrays(result.value) for result in outputs}
+
+
+def _is_close(expected: dict[str, Any], actual: dict[str, Any]) -> bool:
+    # Return whether outputs are equal up to rounding, which some mistakes magnify.
+    for name, value in expected.items():
+        worst = find_worst_mismatch(value, actual[name])
+        if worst.difference is None or worst.difference > 1e-9 * max(1, abs(worst.expected or 0)):
+            return False
+    return True
