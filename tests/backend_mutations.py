@@ -414,9 +414,9 @@ MUTATIONS = [
         "(m[name] + ", "(m[name] + 0 * "), "deep.py"),
     Mutation("momentum that forgets", "momentum", "",
         in_all_backends("update.beta1 * m[name] + grads", "0 * m[name] + grads"), "deep.py"),
-    Mutation("gradients not rounded in exact mode", "make_exact", "", in_all_backends(
+    Mutation("gradients not rounded in exact mode", "train_minibatch", "", in_all_backends(
         "{name: round_to_grid(grad, grid) for name, grad in grads.items()}", "dict(grads)"),
-        "exact.py"),
+        "exact.py", options=None),
     Mutation("slots that never leave the compiled function", "train_minibatch", "m.",
              {"jax": (
         "model.slots.update(slots)", "pass")}, "machine.py", options=None),
@@ -579,11 +579,11 @@ MUTATIONS = [
         ("GRU's gradient without the candidate's state after the first step", "gradients", "", {
             "numpy": ("d_rh * r", "0 * d_rh * r"),
         }, "cells.py"),
-        ("slots not rounded in exact mode", "make_exact", "", {
+        ("slots not rounded in exact mode", "train_minibatch", "parameters", {
             **in_all_backends("round_to_float32(values) for", "values for"),
             "tensorflow": ("values.assign(round_to_float32(values))", "pass"),
         }, "exact.py"),
-        ("parameters not rounded in exact mode", "make_exact", "", {
+        ("parameters not rounded in exact mode", "train_minibatch", "parameters", {
             "numpy": ("param[...] = round_to_grid(param, grid)", "pass"),
             "jax": ("model.params[name] = round_to_grid(param, grid)", "pass"),
         }, "exact.py"),

@@ -39,12 +39,6 @@ class Case(NamedTuple):
         return ROUNDING if self.options.dtype == "float64" else 10 * ROUNDING
 
     @property
-    def supports_exact(self) -> bool:
-        """Whether the functions of exact mode can be checked."""
-        exact_draws = self.draw.exact or self.draw.seed is None
-        return exact_draws and self.options.dtype == "float64" and self.backend.exact is not None
-
-    @property
     def reference(self) -> "Case":
         """The same case for the reference, on the CPU."""
         draw = self.draw._replace(options=self.options._replace(device="cpu"))

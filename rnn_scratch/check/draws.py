@@ -85,11 +85,6 @@ class Draw(NamedTuple):
         return self.sigma > 1
 
     @property
-    def is_long(self) -> bool:
-        """Whether an epoch has so many updates, or a prediction so many tokens, that it is slow."""
-        return self.seed is None or self.num_updates > 100
-
-    @property
     def label(self) -> str:
         """A short description of the settings."""
         o, is_drawn = self.options, self.seed is not None

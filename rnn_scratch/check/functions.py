@@ -8,18 +8,17 @@ import dataclasses
 import itertools
 import math
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from .. import exact
 from ..contract import OPTIMIZERS, Arrays, State, Tensor, Update
 from ..exact import GRID, STATE_GRID
 from ..parameters import split_by_layer, trained_arrays
 from ..training import schedule
 from .case import Case, FunctionCheck, collect_devices
-from .results import ROUNDING, Result, flatten
+from .results import Result, flatten
 
 LR = 0.3  # float32 cannot represent 0.3 exactly, so incorrect rounding shows
 GRADIENT_FACTORS = (3.0, 0.01, 2.0)  # the small second gradient shrinks v, unlike in AMSGrad
@@ -156,7 +155,8 @@ def clip(case: Case) -> Iterator[Result]:
 
 def round_to_grid(case: Case) -> Iterator[Result]:
     """Compare rounding to the grids of exact mode, including ties."""
-    for grid in (GRID, STATE_GRID) if case.supports_exact else ():
+    is_supported = case.options.dtype == "float64" and case.backend.exact is not None
+    for grid in (GRID, STATE_GRID) if is_supported else ():
         ties = np.round(case.states[0] / grid) * grid + grid / 2
         for name, values in (("values", case.states[0]), ("ties", ties)):
             rounded = case.backend.exact.round_to_grid(case.tensor(values), grid)
@@ -165,18 +165,10 @@ def round_to_grid(case: Case) -> Iterator[Result]:
 
 def round_to_float32(case: Case) -> Iterator[Result]:
     """Compare rounding to float32, including tiny numbers."""
-    if case.supports_exact:
+    if case.options.dtype == "float64" and case.backend.exact is not None:
         values = np.concatenate([case.states[0].ravel(), [1e-310, 1e-30, 2.0**-100, 2.0**-101, 0]])
         rounded = case.backend.exact.round_to_float32(case.tensor(values))
         yield Result("values", rounded, tolerance=0)
-
-
-def make_exact(case: Case) -> Iterator[Result]:
-    """Compare the parameters and slots after exact updates, bit for bit."""
-    if case.supports_exact:
-        name = case.draw.optimizer
-        optimizer = case.backend.exact.make_exact(case.scratch.OPTIMIZERS[name])
-        yield from _update("parameters and slots", case, optimizer, name, exact.exact_update)
 
 
 def optimizer_check(name: str) -> FunctionCheck:
@@ -185,35 +177,32 @@ def optimizer_check(name: str) -> FunctionCheck:
     def check(case: Case) -> Iterator[Result]:
         """Compare the parameters and slots after several updates."""
         if case.draw.seed is None or case.draw.optimizer == name:
-            for factor in (1, 10):
-                optimizer = case.scratch.OPTIMIZERS[name]
-                output = f"learning rate {factor * LR:g}"
-                yield from _update(output, case, optimizer, name, lambda rule: rule, factor * LR)
+            yield from _update(case, name, LR)
+            yield from _update(case, name, 10 * LR)
 
     check.__name__ = name
     return check
 
 
-def _update(
-    output: str, case: Case, optimizer: Callable, name: str, adapt: Callable, lr: float = LR
-) -> Iterator[Result]:
+def _update(case: Case, name: str, lr: float) -> Iterator[Result]:
     # Yield the parameters and slots after several updates, and after updates of a new model with
-    # these values, which must not count its updates from 1. `adapt` converts each update rule.
-    # Scale the reference's gradients to a largest element of 4, so that clamping shows.
+    # these values, which must not count its updates from 1.
     _, grads, _ = case.reference.gradients()
     largest = max(np.abs(grad).max() for grad in grads.values())
-    grads = {name: (grad * (4 / largest)).astype(grad.dtype) for name, grad in grads.items()}
     decay = 0.1 * OPTIMIZERS[name].weight_decay
-    tolerance = 0 if adapt is exact.exact_update else ROUNDING
     arrays, counts = case.arrays, itertools.count(1)
     for ending in ("", ", resumed"):
         model = case.model(arrays, name)
         for factor, t in zip(GRADIENT_FACTORS, counts):
-            scaled = {p: case.tensor(grad * factor) for p, grad in grads.items()}
+            # The largest element is 4 times the factor, so that clamping shows.
+            scale = factor * 4 / largest
+            scaled = {
+                p: case.tensor((grad * scale).astype(grad.dtype)) for p, grad in grads.items()
+            }
             rule = Update(lr=lr / t, optimizer=name, weight_decay=decay)
-            optimizer(model, scaled, schedule.correct_bias(adapt(rule), t))
+            case.scratch.OPTIMIZERS[name](model, scaled, schedule.correct_bias(rule, t))
         arrays, tensors = trained_arrays(model), (model.params, model.slots)
-        yield Result(f"{output}{ending}", arrays, tolerance=tolerance, tensors=tensors)
+        yield Result(f"learning rate {lr:g}{ending}", arrays, tensors=tensors)
 
 
 def forward(case: Case) -> Iterator[Result]:
@@ -273,7 +262,6 @@ def finite_differences(case: Case, grads: Arrays) -> Iterator[Result]:
 
 
 OPTIMIZER_CHECKS = tuple(map(optimizer_check, OPTIMIZERS))
-EXACT_CHECKS = (round_to_grid, round_to_float32, make_exact)
 MODEL_FUNCTIONS: tuple[FunctionCheck, ...] = (params, state, forward, gradients)  # of any variant
 FUNCTIONS = (tensor, params, state, encode, cell, step, forward, loss, gradients, detach, clip)
-FUNCTIONS += OPTIMIZER_CHECKS + EXACT_CHECKS
+FUNCTIONS += (*OPTIMIZER_CHECKS, round_to_grid, round_to_float32)

@@ -65,15 +65,50 @@ class CheckResult(Record):
         return "ok" if self.passed else f"DIFFERS     {self.sentence}"
 
     @property
-    def sentence(self) -> str:
-        """A description of the failure: the output, the case, and the difference or the problem."""
-        case = f" in {self.case}" if self.case else ""
+    def problem(self) -> str:
+        """A description of the failure: the output and the difference, or what else is wrong."""
         if self.difference is None or self.actual is None or self.expected is None:
-            return f"{self.output}{case}: {self.location}".lstrip().removeprefix(": ")
-        number = f"{self.output} {self.location}".replace(" [", "[").rstrip()
+            return f"{self.output}: {self.location}".removeprefix(": ")
+        name = f"{self.output} {self.location}".replace(" [", "[").rstrip()
         values = format_pair(self.actual, self.expected)
-        errors = f"off by {self.difference:.1e}, allowed {self.tolerance:.1e}"
-        return f"{number} is {values}{case}: {errors}"
+        return f"{name} is {values}: off by {self.difference:.1e}, allowed {self.tolerance:.1e}"
+
+    @property
+    def sentence(self) -> str:
+        """A description of the failure and the case."""
+        return f"{self.problem} ({self.case})" if self.case else self.problem
+
+
+class Verdict(Record):
+    """The comparison of a user's function with the reference."""
+
+    function: str
+    line: int  # of its definition
+    num_comparisons: int = 0  # until the first failure
+    problem: str = ""  # why the function cannot be checked
+    failure: CheckResult | None = None  # first difference
+    mistake: str = ""  # name of a known mistake that produces the same values
+    example: str = ""  # lines of Python that reproduce the arguments of the failing call
+
+    @property
+    def exit_code(self) -> int:
+        """0 if the function is right, 1 if it differs, 2 if it cannot be checked."""
+        return 2 if self.problem else int(self.failure is not None)
+
+    def explain(self, path: str) -> list[str]:
+        """Return lines that describe the first difference or the problem."""
+        place = f"`{self.function}` ({path}, line {self.line})"
+        if self.failure is None:
+            return [f"{place} cannot be checked. {self.problem}"] if self.problem else []
+        lines = [f"{place} differs from the reference:", f"  {self.failure.problem}"]
+        lines += [f"  in {self.failure.case}"] if self.failure.case else []
+        if self.failure.function != self.function:
+            lines[0] = f"{place} gives wrong results in `{self.failure.function}`:"
+        if self.mistake:
+            lines.append(f"These are the values of a known mistake: {self.mistake}.")
+        if self.example:
+            lines += ["To reproduce the arguments:", *self.example.split("\n")]
+        return lines
 
 
 def format_pair(actual: float, expected: float) -> str:

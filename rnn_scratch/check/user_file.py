@@ -26,47 +26,15 @@ from .. import registry
 from ..contract import CELLS, OPTIMIZERS, Backend
 from ..errors import RNNScratchError
 from ..system import processes
-from ..system.records import Record
 from . import draws, functions, runner, training
 from .case import Case, FunctionCheck, convert_to_arrays, make_case
 from .mistakes import MODULES, copy_backend, recognize
-from .results import CheckResult, describe_error, flatten, pass_fail_result
+from .results import CheckResult, Verdict, describe_error, flatten, pass_fail_result
 
 TIMEOUT = 600.0  # seconds to wait for the comparisons of one function
 NUM_CASES = 8  # draws with which each function is checked
 TABLES = ("CELLS", "CELL_BACKWARD", "OPTIMIZERS")
 FORWARD = ("step", "forward", "deep_step", "deep_forward", "loss")  # gradients depend on them
-
-
-class Verdict(Record):
-    """The comparison of a user's function with the reference."""
-
-    function: str
-    line: int  # of its definition
-    num_comparisons: int = 0  # until the first failure
-    problem: str = ""  # why the function cannot be checked
-    failure: CheckResult | None = None  # first difference
-    mistake: str = ""  # name of a known mistake that produces the same values
-    example: str = ""  # lines of Python that reproduce the arguments of the failing call
-
-    @property
-    def exit_code(self) -> int:
-        """0 if the function is right, 1 if it differs, 2 if it cannot be checked."""
-        return 2 if self.problem else int(self.failure is not None)
-
-    def explain(self, path: str) -> list[str]:
-        """Return lines that describe the first difference or the problem."""
-        place = f"`{self.function}` ({path}, line {self.line})"
-        if self.failure is None:
-            return [f"{place} cannot be checked. {self.problem}"] if self.problem else []
-        lines = [f"{place} differs from the reference:", f"  {self.failure.sentence}."]
-        if self.failure.function != self.function:
-            lines[0] = f"{place} gives wrong results in `{self.failure.function}`:"
-        if self.mistake:
-            lines.append(f"  These are the values of a known mistake: {self.mistake}.")
-        if self.example:
-            lines += ["To reproduce the arguments:", *self.example.split("\n")]
-        return lines
 
 
 class _UnusableError(Exception):
@@ -143,7 +111,6 @@ class _Candidate:
     def __init__(self, backend: Backend, namespace: dict[str, Any], name: str, path: str) -> None:
         self.backend, self.name, self.path = backend, name, path
         self.function, self.num_calls = namespace[name], 0
-        self.parameters: list[str] = []
         cell = name.removesuffix("_backward").replace("_", "-")
         self.cells = [cell] if cell in CELLS else []
         if self.cells and cell not in backend.scratch.CELLS and f"{name}_backward" in namespace:
@@ -158,7 +125,6 @@ class _Candidate:
         if actual != expected:
             verdict.problem = f"Its signature is {self.name}{actual} instead of {expected}."
             return verdict
-        self.parameters = [*inspect.signature(self.function).parameters]
         _install(self.backend, self.name, self._guard(self.function))
         try:
             for check, case in self._cases():
@@ -198,6 +164,8 @@ class _Candidate:
 
     def _guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
         # Wrap the function, so that errors and changed arguments are reported.
+        names = [*inspect.signature(function).parameters]
+
         @functools.wraps(function)
         def guarded(*arguments: Any, **kwargs: Any) -> Any:
             self.num_calls += 1
@@ -208,7 +176,7 @@ class _Candidate:
                 raise _UnusableError(f"It raises {_describe(error, self.path)}.") from error
             if result is None and self.name not in OPTIMIZERS:
                 raise _UnusableError("It returns None, as without a `return` at its end.")
-            for name, argument, copy in zip(self.parameters, arguments, copies):
+            for name, argument, copy in zip(names, arguments, copies):
                 if not np.array_equal(copy, self._flatten(argument), equal_nan=True):
                     raise _ChangedArgumentError(f"it changes its argument `{name}` in place")
             return result

@@ -14,7 +14,7 @@ from msgspec import structs, to_builtins
 from .. import registry
 from ..check import exact_mode, growth, runner, user_file
 from ..check.draws import NUM_DRAWS
-from ..check.results import CheckResult
+from ..check.results import CheckResult, Verdict
 from ..contract import CELLS, VARIANTS
 from ..errors import RNNScratchError
 from ..runs.progress import format_perplexity
@@ -184,7 +184,8 @@ def _print_diagnosis(rows: Sequence[Row], cells: Sequence[str], screen: Screen) 
         place = f"{found[0].file}, line {found[0].line}" if found else row.file
         screen.print_line(
             f"Look first at `{row.function}` ({place}), which differs from the reference:\n"
-            f"  {row.sentence}."
+            f"  {row.problem}\n"
+            f"  in {row.case}"
         )
         if row.seed is not None:
             options = [f"--cell {cell}" for cell in cells] + [f"--seed {row.seed} --draws 1"]
@@ -192,7 +193,7 @@ def _print_diagnosis(rows: Sequence[Row], cells: Sequence[str], screen: Screen) 
             screen.print_line(f"To repeat this draw:\n{command} {' '.join(options)}")
 
 
-def _check_file(path: Path, backend: str | None, screen: Screen) -> Iterator[user_file.Verdict]:
+def _check_file(path: Path, backend: str | None, screen: Screen) -> Iterator[Verdict]:
     # Compare the functions of a file; print a line for each, and then the differences.
     source, framework = user_file.read_source(path)
     name = backend or framework

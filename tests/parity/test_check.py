@@ -142,9 +142,9 @@ def test_diagnosis_is_last_and_names_file_line_and_draw(copy):
     lines = run_subprocess(*command, cwd=copy).assert_exit(1).out.splitlines()
     assert lines[-1].startswith("rnn-scratch check numpy --model fast --seed 2")
     assert lines[-2] == "To repeat this draw:"
-    assert "logits" in lines[-3]
+    assert "logits" in lines[-4]
     found = re.fullmatch(
-        r"Look first at `forward` \((.*), line (\d+)\), which differs .*:", lines[-4]
+        r"Look first at `forward` \((.*), line (\d+)\), which differs .*:", lines[-5]
     )
     assert Path(found[1]).samefile(path)
     assert (
