@@ -45,7 +45,7 @@ def params(case: Case) -> Iterator[Result]:
     for name, array in case.arrays.items():
         # Use whole pages, because some frameworks share memory only at addresses divisible by 64.
         pages = np.frombuffer(mmap.mmap(-1, array.nbytes), array.dtype)
-        order = "CF"[len(arrays) % 2]  # every other matrix is stored by columns
+        order: Any = "CF"[len(arrays) % 2]  # every other matrix is stored by columns
         arrays[name] = pages.reshape(array.shape, order=order)
         arrays[name][...] = array
     model = case.model(arrays)
@@ -263,5 +263,6 @@ def finite_differences(case: Case, grads: Arrays) -> Iterator[Result]:
 
 OPTIMIZER_CHECKS = tuple(map(optimizer_check, OPTIMIZERS))
 MODEL_FUNCTIONS: tuple[FunctionCheck, ...] = (params, state, forward, gradients)  # of any variant
-FUNCTIONS = (tensor, params, state, encode, cell, step, forward, loss, gradients, detach, clip)
-FUNCTIONS += (*OPTIMIZER_CHECKS, round_to_grid, round_to_float32)
+MODEL_CHECKS = (tensor, params, state, encode, cell, step, forward, loss, gradients, detach)
+UPDATE_CHECKS = (clip, *OPTIMIZER_CHECKS, round_to_grid, round_to_float32)
+FUNCTIONS: tuple[FunctionCheck, ...] = (*MODEL_CHECKS, *UPDATE_CHECKS)

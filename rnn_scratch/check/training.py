@@ -115,7 +115,8 @@ def sequence(case: Case) -> Iterator[Result]:
         # Add a number that makes the values unequal to all float32 numbers.
         offset = 2.0**-40 if draw.options.dtype == "float64" else 0.0
         model = case.model({name: a + offset for name, a in trained_arrays(reference).items()})
-    parts = [train_minibatch(case, model), train_epoch(case, model)]
+    # Generators have the names of their functions.
+    parts: list[Any] = [train_minibatch(case, model), train_epoch(case, model)]
     parts += [evaluate(case, model)] if draw.evaluates else []
     parts += [train_epoch(case, model, 1)]
     parts += [predict(case, model)] if draw.predicts else []
