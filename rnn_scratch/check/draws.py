@@ -51,6 +51,8 @@ SPECIAL_DRAWS: tuple[dict[str, Any], ...] = (
     PLAIN
     | {"steps": "more", "rows": "more", "tokens": "fewer than V", "predicts": True}
     | {"vocab_size": 300, "variant": "fast"},
+    # `fast` embeds few tokens, as in text generation, in another way.
+    {"embedding": N, "tokens": "fewer than V", "variant": "fast"},
 )
 # Draws without training, in which rounding errors grow too much.
 UNTRAINED_DRAWS: tuple[dict[str, Any], ...] = (
