@@ -258,7 +258,7 @@ def finite_differences(case: Case, grads: Arrays) -> Iterator[Result]:
             losses.append(float(case.scratch.loss(logits, batch.Y)))
         slope = float((grads[name] * direction).sum())
         difference = (losses[0] - losses[1]) / (2 * distance)
-        yield Result(f"{name}, by finite differences", slope, difference, 1e-14 / distance)
+        yield Result(f"{name}, by finite differences", slope, difference, 5e-14 / distance)
 
 
 OPTIMIZER_CHECKS = tuple(map(optimizer_check, OPTIMIZERS))
