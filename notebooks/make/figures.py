@@ -1,4 +1,4 @@
-"""Figures for the pages, in versions for light and dark backgrounds."""
+"""Figures for the pages, in colors for light and dark backgrounds."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,10 +6,8 @@ from io import BytesIO
 from typing import Any
 
 from rnn_scratch.compare.pictures import PICTURE_STYLE
-from rnn_scratch.runs.curve import INK
 
 FOLDER = "figures"  # folder of the figures, relative to the folder of the pages
-DARK_INK = b"#a5a5a5"  # replaces INK, the gray of text and lines, in dark versions
 
 
 @contextmanager
@@ -26,12 +24,3 @@ def chart(pictures: dict[str, bytes], place: str) -> Iterator[Any]:
         axes.legend(frameon=False)
         figure.savefig(image, format="svg", metadata={"Date": None})
     pictures[place] = image.getvalue()
-
-
-def with_dark_copies(pictures: dict[str, bytes]) -> dict[str, bytes]:
-    """Return SVG pictures and copies for dark backgrounds, whose names end in "-dark.svg"."""
-    dark = {
-        place.replace(".svg", "-dark.svg"): picture.replace(INK.encode(), DARK_INK)
-        for place, picture in pictures.items()
-    }
-    return {**pictures, **dark}

@@ -15,22 +15,22 @@ A master text is Markdown with directives:
 ``::: uses build encode``        imports of the listed functions that the backend defines
 ``::: bug BUG``                  a function with this bug from ``bugs.json``
 ``::: fix BUG``                  a diff that corrects this bug
-``::: gains``                    a table with the measured gain of each optimization
+``::: gains``                    a table with the reason and gain of each optimization
+``::: optimization NAME``        the code of an optimization, not executed
 ``::: only torch`` ... ``:::``   content for these backends only
 ``::: notebook`` ... ``:::``     content for the notebooks only; ``::: site``: for the site only
 ``::: solution`` ... ``:::``     content that student notebooks replace with cells to fill in
-``::: write encode`` ... ``:::`` a task, for student notebooks only, below the function's ``piece``.
-    In student notebooks, the piece omits the function's body, or keeps its first N statements if
-    the directive ends with "after N". The last paragraph is a collapsible hint. A cell that grades
-    the function follows. The directive is ignored if the backend does not have the function.
-``::: optimization NAME: A B`` ... ``:::``  for the backends whose ``fast`` has this optimization:
-    prose, and a diff against A or B, the plain function that the optimized code replaces
+``::: write encode`` ... ``:::`` a task, for student notebooks only, in the same block as the
+    function's ``piece``. Student notebooks show the task, then the piece without the function's
+    body, or with its first N statements if the directive ends with "after N", and then a cell that
+    grades the function. The last paragraph of the task is a collapsible hint. The directive is
+    ignored if the backend does not have the function.
 
-The placeholders that ``prose`` defines may appear anywhere. Slides show sentences that end
-with ``<!--slide-->``, and the output of code that follows ``<!--output-->``.
+The placeholders that ``prose`` defines may appear anywhere. ``slides`` adds directives for slides.
 """
 
 import ast
+import difflib
 import inspect
 import itertools
 import json
@@ -60,11 +60,11 @@ BUGS: dict[str, Any] = json.loads(Path(__file__).with_name("bugs.json").read_tex
 FOLDER = NOTEBOOKS / "lessons"  # has a folder with notebooks for each backend
 LESSONS = ("build", "gates", "learn", "fast")  # reading order
 # Single-line directives, and directives that open a block; a line ":::" closes the block.
-LINES = ("piece", "source", "core", "imports", "uses", "bug", "fix", "gains")
-BLOCKS = ("only", "notebook", "site", "solution", "write", "optimization")
+LINES = ("piece", "source", "core", "imports", "uses", "bug", "fix", "gains", "optimization")
+SLIDES = ("figure", "output")  # single-line directives for slides
+BLOCKS = ("only", "notebook", "site", "solution", "write")
 CODE, ANSWER = "# Your code.", "*Your answer:*"  # cells that replace a solution
 STUDENT = "-student"  # suffix of the names of student notebooks
-MARKS = re.compile("<!--(?:slide|output)-->")  # marks for sentences and outputs that slides show
 
 
 class Part(NamedTuple):
@@ -90,6 +90,7 @@ class Cell(NamedTuple):
 
     kind: str  # "markdown" or "code"
     source: str
+    is_folded: bool = False  # whether the code is a solution
 
 
 def notebook_path(name: str) -> Path:
@@ -122,7 +123,7 @@ def parse(path: Path) -> list[Part]:
             stack.pop()
         elif line.startswith(":::"):
             kind, _, argument = line[3:].strip().partition(" ")
-            if kind not in (*LINES, *BLOCKS):
+            if kind not in (*LINES, *BLOCKS, *SLIDES):
                 kinds = ", ".join((*LINES, *BLOCKS))
                 problem = f"unknown directive {kind!r}; choose one of: {kinds}"
                 raise _error(path, line_number, problem)
@@ -141,25 +142,18 @@ def parse(path: Path) -> list[Part]:
     return stack[0].content
 
 
-def cells(
-    parts: Sequence[Part], backend: str, student: bool = False, marked: bool = False
-) -> list[Cell]:
-    """Return the cells of a backend's notebook, or of the student notebook if `student` is true.
-
-    If `marked` is true, keep the marks for sentences and outputs that slides show.
-    """
+def cells(parts: Sequence[Part], backend: str, student: bool = False) -> list[Cell]:
+    """Return the cells of a backend's notebook, or of the student notebook if `student` is true."""
     shown: set[str] = set()  # show each helper once, so that students edit the active copy
     merged: list[Cell] = []
-    for kind, source in _cells(parts, backend, writes(parts, backend) if student else None, shown):
-        if kind == "markdown" and not marked:
-            source = MARKS.sub("", source)
-        source = source.strip("\n")
-        is_prose = merged and kind == merged[-1].kind == "markdown"
+    for cell in _cells(parts, backend, writes(parts, backend) if student else None, shown):
+        source = cell.source.strip("\n")
+        is_prose = merged and cell.kind == merged[-1].kind == "markdown"
         # Merge adjacent prose, but keep answer cells separate.
         if source and is_prose and ANSWER not in (source, merged[-1].source):
-            merged[-1] = Cell(kind, f"{merged[-1].source}\n\n{source}")
+            merged[-1] = Cell(cell.kind, f"{merged[-1].source}\n\n{source}")
         elif source:
-            merged.append(Cell(kind, source))
+            merged.append(cell._replace(source=source))
     return merged
 
 
@@ -194,15 +188,7 @@ def applies(part: Part, backend: str) -> bool:
             names = ", ".join(sorted(unknown))
             raise RNNScratchError(f"Line {part.line} names unknown backends: {names}.")
         return not backends or backend in backends
-    if part.kind == "optimization":
-        return optimization(part)[0] in optimizations.names(backend)
     return part.kind != "write"
-
-
-def optimization(part: Part) -> tuple[str, list[str]]:
-    """Return the name of a part's optimization, and the functions that its code may replace."""
-    name, _, functions = part.argument.partition(": ")
-    return name, functions.split()
 
 
 def make_code(
@@ -235,14 +221,14 @@ def make_code(
         function = pkgutil.resolve_name(f"rnn_scratch.{part.argument}")
         return Code(inspect.getsource(function).rstrip("\n"), runs=False)
     if part.kind == "optimization":
-        difference = optimizations.difference(backend, *optimization(part), shown=shown)
-        return Code(difference, "diff", runs=False)
+        return Code(optimizations.code(backend, part.argument), runs=False)
     if part.kind in ("bug", "fix"):
         correct, mistaken = _mistake(backend, part.argument)
         if part.kind == "bug":
             return Code(mistaken)
-        difference = optimizations.diff(mistaken.splitlines(), correct.splitlines(), context=0)
-        return Code(difference, "diff", runs=False)
+        lines = difflib.unified_diff(mistaken.split("\n"), correct.split("\n"), lineterm="", n=0)
+        changes = [line for line in lines if not line.startswith(("---", "+++", "@@"))]
+        return Code("\n".join(changes), "diff", runs=False)
     return None
 
 
@@ -312,30 +298,36 @@ def _uses(backend: str, names: Sequence[str], shown: set[str]) -> Code | None:
 
 def _cells(
     parts: Sequence[Part], backend: str, to_write: Mapping[str, int] | None, shown: set[str]
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[Cell]:
     # `to_write` is the result of `writes` for a student notebook, or None for a full notebook.
+    tasks = {_to_write(part, backend): part for part in parts if part.kind == "write"}
     for part in parts:
         kind, content = part.kind, part.content
-        if kind == "write" and to_write is not None and (name := _to_write(part, backend)):
-            yield from _exercise(name, _cells(content, backend, to_write, shown))
         if kind == "site" or not applies(part, backend):
             continue
         if kind == "text":
             end = "" if to_write is None else STUDENT
-            yield "markdown", _linked(prose.fill("\n".join(content), backend), backend, end)
+            text = _linked(prose.fill("\n".join(content), backend), backend, end)
+            yield Cell("markdown", text)
         elif kind == "gains":
-            yield "markdown", optimizations.gains_table(backend)
+            yield Cell("markdown", optimizations.gains_table(backend))
         elif kind == "solution" and to_write is not None:
-            if any(cell == "code" for cell, _ in _cells(content, backend, None, set(shown))):
-                yield "code", CODE
-            yield "markdown", ANSWER
+            if any(cell.kind == "code" for cell in _cells(content, backend, None, set(shown))):
+                yield Cell("code", CODE)
+            yield Cell("markdown", ANSWER)
         elif kind == "solution":
             yield from _folded(_cells(content, backend, None, shown))
         elif kind in BLOCKS:
             yield from _cells(content, backend, to_write, shown)
+        name = part.argument.partition(" ")[0] if kind == "piece" and to_write is not None else ""
+        if name and name in tasks:
+            yield _task(name, _cells(tasks[name].content, backend, to_write, shown))
         if code := make_code(part, backend, shown, to_write or {}):
             fenced = f"```{code.language}\n{code.source}\n```"
-            yield ("code", code.source) if code.runs else ("markdown", fenced)
+            yield Cell("code", code.source) if code.runs else Cell("markdown", fenced)
+        if name and name in tasks:
+            grading_cell = f"{name} = grading.graded(installed, {name})\ngrading.points({name!r})"
+            yield Cell("code", grading_cell)
 
 
 def _linked(text: str, backend: str, end: str) -> str:
@@ -360,24 +352,23 @@ def _to_write(part: Part, backend: str) -> str:
     return name if pieces and pieces[0].file.stem in (*optimizations.PLAIN, "solutions") else ""
 
 
-def _exercise(name: str, cells: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    # Yield the task with a collapsible hint, and the cell that grades the function.
-    *task, hint = "\n".join(text for _, text in cells).strip().split("\n\n")
+def _task(name: str, cells: Iterator[Cell]) -> Cell:
+    # Return the task to write a function, with a collapsible hint.
+    *task, hint = "\n".join(cell.source for cell in cells).strip().split("\n\n")
     folded = f"<details>\n<summary>Hint</summary>\n\n{hint}\n\n</details>"
-    yield "markdown", "\n\n".join([f"**Write `{name}`.**", *task, folded])
-    yield "code", f"{name} = grading.graded(installed, {name})\ngrading.points({name!r})"
+    return Cell("markdown", "\n\n".join([f"**Write `{name}`.**", *task, folded]))
 
 
-def _folded(cells: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    # Fold the prose of a solution; its code cells cannot be folded.
-    for kind, group in itertools.groupby(cells, key=lambda cell: cell[0]):
-        sources = [source.strip("\n") for _, source in group]
+def _folded(cells: Iterator[Cell]) -> Iterator[Cell]:
+    # Fold a solution: prose with HTML, and code with metadata that JupyterLab and VS Code obey.
+    for kind, group in itertools.groupby(cells, key=lambda cell: cell.kind):
+        sources = [cell.source.strip("\n") for cell in group]
         text = "\n\n".join(filter(None, sources))
-        if kind == "markdown" and text:
+        if kind == "code":
+            yield from (Cell(kind, source, is_folded=True) for source in sources)
+        elif text:
             text = f"<details>\n<summary>Solution</summary>\n\n{text}\n\n</details>"
-            yield "markdown", text
-        else:
-            yield from ((kind, source) for source in sources)
+            yield Cell(kind, text)
 
 
 def _mistake(backend: str, name: str) -> tuple[str, str]:

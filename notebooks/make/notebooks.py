@@ -25,7 +25,7 @@ from . import lessons
 from .lessons import LESSONS, NOTEBOOKS, STUDENT, Cell, Part, notebook_path
 from .readme import RECORDS
 
-# Notebooks that use several backends. Each has a separate master text.
+# Notebooks that use several backends and have their own master texts.
 MULTI_BACKEND = {"side_by_side": ("torch", "tensorflow"), "comparison": ("numpy", "torch")}
 ALL = (
     *(
@@ -41,6 +41,7 @@ STUB = re.compile(  # a function to write, up to the placeholder for its body
     rf"^def (\w+)\((?:(?!^def ).)*raise NotImplementedError\(.{grading.TO_WRITE}.\)", re.M | re.S
 )
 GRADED = re.compile(r"^(\w+) = grading\.graded\(")
+FOLDED = {"jupyter": {"source_hidden": True, "outputs_hidden": True}}  # metadata of solutions
 # The first code cell. A notebook that has been moved needs `support` in PYTHONPATH instead.
 SUPPORT = """\
 import sys
@@ -116,8 +117,8 @@ def compose(name: str) -> Any:
     kinds = {"markdown": v4.new_markdown_cell, "code": v4.new_code_cell}
     # Number the cells: random ids would change with every commit.
     parts = [
-        kinds[kind](source, id=f"cell-{n}", metadata=metadata(source))
-        for n, (kind, source) in enumerate(cells(name))
+        kinds[kind](source, id=f"cell-{n}", metadata=FOLDED if is_folded else metadata(source))
+        for n, (kind, source, is_folded) in enumerate(cells(name))
     ]
     return v4.new_notebook(
         cells=parts,

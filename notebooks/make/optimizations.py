@@ -1,14 +1,14 @@
-"""Optimizations in the backends' ``fast`` files: names, code and gains.
+"""Optimizations in the backends' ``fast`` files: names, reasons, code and gains.
 
 In ``fast``, or in a sibling file that only ``fast`` uses, an optimization begins with a comment
 that starts with a name and a colon: ``# In place: allocation takes longer than addition.`` The
-optimization extends to the end of the block. A record contains the measured gains.
+optimization extends to the end of the block, or to the next optimization. A record contains the
+measured gains.
 """
 
-import ast
-import difflib
+import itertools
 import re
-from collections.abc import Sequence
+import textwrap
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -31,7 +31,7 @@ class Optimization(NamedTuple):
     """A comment that names an optimization, with the code below it."""
 
     name: str
-    function: str  # name of the enclosing definition or, at top level, of the next one
+    reason: str  # the first sentence of the comment
     source: str
 
 
@@ -72,38 +72,29 @@ def names(backend: str) -> list[str]:
     return list(dict.fromkeys(optimization.name for optimization in find(backend)))
 
 
-def difference(backend: str, name: str, replaces: Sequence[str], shown: set[str]) -> str:
-    """Return an optimization's code as a diff against the plain function that it replaces.
-
-    `replaces` names candidates for the plain function. If the function that contains the code is a
-    candidate, choose it; otherwise, choose the first candidate that the backend defines. If the
-    function is in `shown`, leave it out of the diff; otherwise, add it to `shown`.
-    """
-    diffs = []
-    for optimization in find(backend):
-        if optimization.name != name:
-            continue
-        candidates = [optimization.function] if optimization.function in replaces else replaces
-        bodies = {function: _body(backend, function) for function in candidates}
-        function = next(filter(bodies.get, bodies), "")
-        old = [] if function in shown else bodies.get(function, [])
-        shown.add(function)
-        diffs.append(diff(old, optimization.source.splitlines(), context=len(old)))
-    return "\n\n".join(diffs)
+def code(backend: str, name: str) -> str:
+    """Return the code of an optimization: all parts that have its name."""
+    return "\n\n".join(part.source for part in find(backend) if part.name == name)
 
 
 def gains_table(backend: str) -> str:
-    """Return a Markdown table of a backend's gains, followed by the machine and the versions."""
+    """Return a Markdown table of a backend's optimizations, then the machine and the versions."""
     record = read()
     measurements = record.backends[backend]
     sizes = sorted({size for gain in measurements for size in gain.num_hiddens})
-    head = ["optimization", *(f"gain, {size} hidden units" for size in sizes), "what was timed"]
+    reasons = {optimization.name: optimization.reason for optimization in reversed(find(backend))}
+    heads = (f"gain, {size} hidden units" for size in sizes)
     rows = (
-        [gain.name, *(f"{gain.num_hiddens[size]:.2f}" for size in sizes), _workload(gain)]
+        [
+            f"**{gain.name}**: {reasons[gain.name]}",
+            *(f"{gain.num_hiddens[size]:.2f}" for size in sizes),
+            _workload(gain),
+        ]
         for gain in measurements
     )
     machine = record.machines[backend].processor
     versions = ", ".join(f"{name} {version}" for name, version in record.versions[backend].items())
+    head = ["optimization", *heads, "what was timed"]
     return f"{prose.table([head, *rows])}\n\nThe machine: {machine}; {versions}."
 
 
@@ -121,56 +112,18 @@ def _workload(gain: Gain) -> str:
 
 def _find_in_file(path: Path) -> list[Optimization]:
     lines = path.read_text(encoding="utf-8").splitlines()
-    matches = ((n, re.match(r"(?:def|class) (\w+)", line)) for n, line in enumerate(lines))
-    definitions = [(index, match[1]) for index, match in matches if match]
-    starts = {
-        index: match
-        for index, line in enumerate(lines)
-        if (match := NAME.match(line)) and not (index and lines[index - 1].strip().startswith("#"))
-    }
-    blocks = {index: range(index, _end(lines, index, len(m[1]))) for index, m in starts.items()}
     optimizations = []
-    for start, match in starts.items():
-        # A line in several blocks belongs to the last of these blocks.
-        later = [index for index in starts if index > start]
-        indices = [n for n in blocks[start] if not any(n in blocks[index] for index in later)]
-        source = "\n".join(lines[index][len(match[1]) :] for index in indices).rstrip()
-        enclosing = [name for index, name in definitions if index < start][-1:] if match[1] else []
-        following = [name for index, name in definitions if index > start]
-        optimizations.append(Optimization(match[2], (*enclosing, *following, "")[0], source))
+    for index, line in enumerate(lines):
+        if not (match := NAME.match(line)) or lines[index - 1].strip().startswith("#"):
+            continue
+
+        def continues(line: str, indent: str = match[1]) -> bool:
+            return not line or (line.startswith(indent) and not NAME.match(line))
+
+        block = [line, *itertools.takewhile(continues, lines[index + 1 :])]
+        source = textwrap.dedent("\n".join(block)).rstrip()
+        comment = itertools.takewhile(lambda line: line.startswith("#"), source.split("\n"))
+        text = " ".join(line.lstrip("# ") for line in comment).partition(": ")[2]
+        reason = re.split(r"(?<=[.]) (?=[A-Z])", text)[0]
+        optimizations.append(Optimization(match[2], reason, source))
     return optimizations
-
-
-def _end(lines: list[str], start: int, indent: int) -> int:
-    # Return the index after the block at `start`; at top level, it ends after one definition.
-    defined = False
-    for index in range(start + 1, len(lines)):
-        line = lines[index]
-        depth = len(line) - len(line.lstrip())
-        if line.strip() and (depth < indent or (indent == depth == 0 and defined)):
-            return index
-        defined = defined or line.startswith(("def ", "class "))
-    return len(lines)
-
-
-def _body(backend: str, function: str) -> list[str]:
-    # Return a plain function's lines after its docstring, or [] if the backend lacks the function.
-    pieces = source_code.find(backend, function)
-    if not pieces or pieces[0].file.stem not in PLAIN:
-        return []
-    (node,) = ast.parse(pieces[0].source).body
-    if not isinstance(node, ast.FunctionDef):
-        return []
-    start = node.body[1 if ast.get_docstring(node) else 0].lineno
-    lines = pieces[0].source.splitlines()
-    while lines[start - 2].lstrip().startswith("#"):
-        start -= 1
-    return [line[4:] for line in lines[start - 1 :]]
-
-
-def diff(old: Sequence[str], replacement: Sequence[str], context: int) -> str:
-    """Return the diff between two lists of lines, with up to `context` lines around each change."""
-    lines = difflib.unified_diff(old, replacement, lineterm="", n=context)
-    # Omit file names and line numbers.
-    changes = [line.rstrip() for line in lines if not line.startswith("@@")][2:]
-    return "\n".join(changes)

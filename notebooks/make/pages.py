@@ -7,7 +7,6 @@ Their templates are in ``notebooks/make/pages``; their data come from the code a
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import grading
 
@@ -21,7 +20,7 @@ from .readme import COMPARISONS, RECORDS
 
 FOLDER = Path("notebooks/site")
 README = Path("README.md")
-RUN = "chapter/sequential"  # the run whose samples the start page shows
+RUN = RECORDS / "chapter/sequential"  # the run whose samples the start page shows
 EPOCHS = (10, 150, 200, 500)
 
 
@@ -40,43 +39,29 @@ def pages() -> dict[str, bytes]:
         "defaults": Settings(),
         "presets": json.loads((RECORDS / "presets.json").read_bytes())["presets"],
         "arguments_of_presets": PRESETS,
-        "mistakes": _mistakes(),
+        "mistakes": {name: [*mistakes.known_mistakes()[name]] for name in grading.GRADED},
         "reference": reference,
         **readme.step(),
-        **_start_page(),
-        **_play_page(),
+        "characters": run_folder.read(RUN).text.train_tokens,
+        "samples": [row for row in run_folder.history(RUN) if row.epoch in EPOCHS and row.sample],
+        "networks": play.read(),
+        "arrays": play.arrays,
     }
     for path in sorted(prose.PAGES.glob("*.md")):
         if path.name not in texts:
             texts[path.name] = prose.page(path.name, values)
     files = {name: prose.linked(text).encode() for name, text in texts.items()}
-    return files | figures.with_dark_copies(pictures)
-
-
-def _mistakes() -> dict[str, list[str]]:
-    # Return the names of the mistakes that grading recognizes, keyed by function.
-    return {name: [*mistakes.known_mistakes()[name]] for name in grading.GRADED}
-
-
-def _start_page() -> dict[str, Any]:
-    run = RECORDS / RUN
-    rows = [row for row in run_folder.history(run) if row.epoch in EPOCHS and row.sample]
-    return {"characters": run_folder.read(run).text.train_tokens, "samples": rows}
-
-
-def _play_page() -> dict[str, Any]:
-    networks = play.read()
-    prefixes = dict.fromkeys(network["expected"]["prefix"] for network in networks.values())
-    return {"networks": networks, "prefixes": prefixes, "arrays": play.arrays}
+    return files | pictures
 
 
 def write() -> None:
     """Replace the pages and figures, and update the README."""
+    files = pages()  # compute all files before deleting any
     shutil.rmtree(FOLDER / figures.FOLDER, ignore_errors=True)
     for page in FOLDER.glob("*.md"):
         page.unlink()
     (FOLDER / figures.FOLDER).mkdir()
-    for name, content in pages().items():
+    for name, content in files.items():
         (FOLDER / name).write_bytes(content)
     README.write_text(readme.readme(README.read_text(encoding="utf-8")), encoding="utf-8")
 

@@ -115,11 +115,8 @@ def main() -> None:
         networks = {PRESET: describe_network(run, PRESET_PREFIX, "<f2")}
     for settings in SETTINGS:
         networks[settings.cell] = train(settings)
-    for name, saved in networks.items():
-        print(f"{name}: perplexity {saved['perplexity']:.2f}, held out", end=" ")
-        print(f"{saved['valid_perplexity']:.2f}: {saved['expected']['greedy']}")
     SCRIPT.write_text(page.script(networks), encoding="utf-8")
-    print(f"{SCRIPT}: {SCRIPT.stat().st_size / 1000:.0f} kB")
+    print(f"made {SCRIPT}")
 
 
 if __name__ == "__main__":

@@ -67,6 +67,7 @@ TEMPLATES = Environment(
 )
 TEMPLATES.filters |= {"framework": framework, "listed": listed, "table": table}
 TEMPLATES.filters["in_words"] = in_words
+TEMPLATES.globals["repository"] = "OWNER/NAME"  # name on GitHub; change it in a fork
 
 
 def formula_font() -> bytes:

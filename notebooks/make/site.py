@@ -16,8 +16,9 @@ from functools import partial
 from pathlib import Path
 
 from rnn_scratch import registry
+from rnn_scratch.play import page
 
-from . import figures, prose, site_code, site_lessons, site_play
+from . import figures, play, prose, site_code, site_lessons
 from .lessons import LESSONS
 from .pages import FOLDER
 from .site_code import STATIC
@@ -28,24 +29,25 @@ ROOT_FILES = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
 WIDE = ("index.md", "play.md")  # pages without a table of contents in the sidebar
 NO_CONTENTS = "---\nhtml_theme.sidebar_secondary.remove: true\n---\n\n"
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
-PART = re.compile(r"<!-- site: (\w+)(?: (\w+))? -->\n(.*?)<!-- end of \1 -->", re.DOTALL)
+PART = re.compile(r"<!-- site: (\w+) -->\n.*?<!-- end of \1 -->", re.DOTALL)
 PICTURE = re.compile(
-    r'<picture>\n.*?<img alt="([^"]*)" src="([^"]*)"[^>]*>\n</picture>(?:\n\n\*([^\n]*)\*)?',
-    re.DOTALL,
+    r'^<img alt="([^"]*)" src="(figures/[^"]*)">(?:\n\n\*([^\n]*)\*)?', re.MULTILINE
 )
+SCRIPTS = (play.SCRIPT, play.SCRIPT.with_name("start.js"))  # scripts for the site only
 
 
 def pages(backends: Sequence[str] = registry.BUILTIN_BACKENDS) -> dict[str, bytes]:
     """Return the content of all pages, pictures, styles and scripts, keyed by path."""
     texts = {f"{name}.md": text for name, text in site_lessons.render(backends).items()}
-    files = site_play.scripts()
-    parts = site_play.parts()
+    scripts = (page.FOLDER / name for name in (*page.SCRIPTS, page.STYLE))
+    files = {f"{STATIC}/play/{path.name}": path.read_bytes() for path in (*scripts, *SCRIPTS)}
+    parts = _parts(backends)
     for path in (*sorted(FOLDER.glob("*.md")), *map(Path, ROOT_FILES)):
         text = prose.render(path.read_text(encoding="utf-8"), backends)
         link = partial(_link, folder=path.parent, files=files)
         text = prose.outside_fences(text, partial(LINK.sub, link))
         text = PICTURE.sub(_figure, text)
-        text = PART.sub(lambda match: _part(match, parts, backends), text)
+        text = PART.sub(lambda match: parts[match[1]], text)
         texts[path.name.lower()] = NO_CONTENTS * (path.name in WIDE) + text
     script = (FOLDER / "frameworks.js").read_text(encoding="utf-8")
     titles = {backend: prose.framework(backend) for backend in backends}
@@ -85,16 +87,21 @@ def _figure(match: re.Match[str]) -> str:
     return f'<figure><img src="{name}" alt="{alt}">{below}</figure>'
 
 
-def _part(match: re.Match[str], parts: dict[str, str], backends: Sequence[str]) -> str:
-    name, function, _ = match.groups()
-    if name == "code":
-        return site_code.group(site_code.find_code(backends, function), backends)
-    if name == "step":
-        pair = backends[:2]
-        return site_code.group(site_code.find_code(pair, "rnn", "step"), pair, kind="pair")
-    if name == "contents":
-        return prose.TEMPLATES.get_template("toctree.md").render()
-    return parts[name]
+def _parts(backends: Sequence[str]) -> dict[str, str]:
+    # Return the HTML of the interactive parts, keyed by the name in a page's marks.
+    networks, pair = play.read(), backends[:2]
+    values = {
+        "network": play.PRESET,
+        "written": networks[play.PRESET]["expected"]["greedy"],
+        "start_scripts": (play.SCRIPT.name, *page.SCRIPTS[:-1], SCRIPTS[1].name),
+        "scripts": (play.SCRIPT.name, *page.SCRIPTS),
+        "controls": (page.FOLDER / page.CONTROLS).read_text(encoding="utf-8"),
+        "networks": networks,
+    }
+    step = site_code.group(site_code.find_code(pair, "rnn", "step"), pair, kind="pair")
+    names = ("writer", "networks", "difference", "contents")
+    templates = {name: prose.TEMPLATES.get_template(f"{name}.html") for name in names}
+    return {"step": step} | {name: item.render(values) for name, item in templates.items()}
 
 
 def write(folder: Path = BUILD) -> None:

@@ -35,7 +35,6 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
             key=lambda key: speeds[key]["training"].median,
         ),
         "table": _table(speeds, plan.values),
-        "all": _all_speeds(speeds),
         "start": _table_of(measured[0], "Start and memory"),
         "sizes": _ratios_of_sizes(sizes),
         "quality": _table_of(curves, "Quality"),
@@ -88,16 +87,6 @@ def _table(speeds: dict[readme.Key, dict[str, Estimate]], threads: list[int]) ->
             )
             ratios = readme.ratios_of_fast(speeds, backend, value)
             rows.append([prose.framework(backend), str(value), speed, *ratios, generation])
-    return rows
-
-
-def _all_speeds(speeds: dict[readme.Key, dict[str, Estimate]]) -> prose.Cells:
-    rows = [["", "threads", "characters/s", "× `scratch` in NumPy", "generated characters/s"]]
-    for (backend, model, value), values in speeds.items():
-        speed, generation = (tables.format_speed(values[n]) for n in ("training", "generation"))
-        ratio = f"{values['vs_baseline']:.2f}" if "vs_baseline" in values else ""
-        name = f"{prose.framework(backend)}, `{model}`"
-        rows.append([name, str(value), speed, ratio, generation])
     return rows
 
 

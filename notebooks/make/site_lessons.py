@@ -5,6 +5,7 @@ Code comes from the backends, and its outputs come from the notebooks.
 """
 
 import base64
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -42,17 +43,21 @@ def render(backends: Sequence[str]) -> dict[str, str]:
 
 def read_results(backends: Sequence[str]) -> dict[str, dict[str, list[Output]]]:
     """Return the outputs of the notebooks' code cells, keyed by backend and cell source."""
-    results: dict[str, dict[str, list[Output]]] = {}
-    for backend in backends:
-        paths = (lessons.notebook_path(f"{backend}-{lesson}") for lesson in lessons.LESSONS)
-        notebooks = [json.loads(path.read_text("utf-8")) for path in paths if path.exists()]
-        results[backend] = {
-            "".join(cell["source"]): [_output(output) for output in cell["outputs"]]
-            for notebook in notebooks
-            for cell in notebook["cells"]
-            if cell["cell_type"] == "code"
-        }
+    results: dict[str, dict[str, list[Output]]] = {backend: {} for backend in backends}
+    for backend, lesson in itertools.product(backends, lessons.LESSONS):
+        if lessons.notebook_path(f"{backend}-{lesson}").exists():
+            results[backend] |= read_outputs(f"{backend}-{lesson}")
     return results
+
+
+def read_outputs(name: str) -> dict[str, list[Output]]:
+    """Return the outputs of a notebook's code cells, keyed by the cells' sources."""
+    notebook = json.loads(lessons.notebook_path(name).read_text(encoding="utf-8"))
+    return {
+        "".join(cell["source"]): [_output(output) for output in cell["outputs"]]
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code"
+    }
 
 
 def _output(output: Mapping[str, Any]) -> Output:
@@ -87,7 +92,7 @@ def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
         if part.kind == "notebook" or not names:
             continue
         if part.kind == "text":
-            if text := lessons.MARKS.sub("", "\n".join(part.content)).strip("\n"):
+            if text := "\n".join(part.content).strip("\n"):
                 yield Item(prose.render(text, backends))
         elif part.kind == "site":
             yield from _items(part.content, backends, context)

@@ -14,9 +14,9 @@ from rnn_scratch.settings import Settings
 
 from . import figures, prose, readme
 from .prose import framework
+from .site_comparison import CURVES
 
 FLOAT64 = f"{figures.FOLDER}/float64.svg"
-PERPLEXITY = f"{figures.FOLDER}/curves-perplexity.svg"  # also on the comparison page
 Histories = dict[str, list[run_folder.Epoch]]  # histories, keyed by backend
 
 
@@ -36,7 +36,7 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
         "updates": 100 * ((size.max_tokens - 1) // size.batch_size // size.num_steps),
         "largest": [f"{framework(name)} {max(ratios):.0e}" for name, ratios in differences.items()],
         "float64": FLOAT64,
-        "perplexity": PERPLEXITY,
+        "perplexity": CURVES,
         "epochs": curves.settings.num_epochs,
         "perplexities": [
             f"{framework(candidate.backend)} {candidate.epochs[-1].perplexity:.3f}"

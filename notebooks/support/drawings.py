@@ -14,6 +14,7 @@ from rnn_scratch.contract import Batch
 from rnn_scratch.runs.curve import INK, STYLE
 
 ROWS = "C0", "C1"  # colors of the rows of a minibatch
+LENGTHS = {"1": 0.3, "B": 0.6, "V": 1.2, "H": 1.6, "T B": 2.6}  # of the sides of matrices
 Point = tuple[float, float]
 
 
@@ -199,6 +200,34 @@ def partitions(ways: Mapping[str, Sequence[Batch]], length: int) -> None:
         axes.set(title=way, xlabel="position in the text", xlim=(-1, length))
     all_axes[0].set(ylabel="minibatch", yticks=range(max(map(len, ways.values()))))
     all_axes[0].invert_yaxis()
+    plt.show()
+
+
+def products(*equations: Sequence) -> None:
+    """Draw equations between matrices next to one another, with a rectangle for each matrix.
+
+    An equation is a title, followed by operators and matrices `(name, rows, columns)`. The numbers
+    of rows and columns are keys of LENGTHS.
+    """
+    _, axes = plt.subplots(figsize=(8.5, 2.8), layout="constrained")
+    x = 0.0
+    for title, *items in equations:
+        axes.text(x, 1.6, title)
+        for item in items:
+            if isinstance(item, str):
+                width = 0.5 + 0.14 * len(item)
+                axes.text(x + width / 2, 0, item, ha="center", va="center")
+            else:
+                name, rows, columns = item
+                width, height = LENGTHS[columns], LENGTHS[rows]
+                axes.barh(0, width, height, left=x, color="C0", alpha=0.3)
+                axes.text(x + width / 2, 0, name and f"${name}$", ha="center", va="center")
+                shape = f"$({rows}, {columns})$"
+                axes.text(x + width / 2, -height / 2 - 0.1, shape, ha="center", va="top")
+            x += width
+        x += 1.2  # between equations
+    axes.set(xlim=(-0.1, x), ylim=(-1.8, 1.9), aspect="equal")
+    axes.axis("off")
     plt.show()
 
 

@@ -30,19 +30,20 @@ def start(backend: str) -> Any:
     return installed
 
 
-def story() -> str:
+def story(normalize: str = "chapter") -> str:
     """Return the built-in story, reduced to lowercase letters and spaces."""
     from rnn_scratch.text import books, vocabulary
 
-    return vocabulary.normalize(books.load(books.BUILT_IN).content, "chapter")
+    return vocabulary.normalize(books.load(books.BUILT_IN).content, normalize)
 
 
-def text() -> tuple[list[str], Any, Any]:
+def text(normalize: str = "chapter") -> tuple[list[str], Any, Any]:
     """Return the story's vocabulary, 10,000 tokens to train on, and 5,000 held-out tokens."""
     from rnn_scratch.text import vocabulary
 
-    vocab = vocabulary.build(story())
-    tokens = vocabulary.encode(story(), vocab)
+    content = story(normalize)
+    vocab = vocabulary.build(content)
+    tokens = vocabulary.encode(content, vocab)
     return vocab, tokens[:NUM_TRAIN_TOKENS], tokens[NUM_TRAIN_TOKENS : NUM_TRAIN_TOKENS * 3 // 2]
 
 

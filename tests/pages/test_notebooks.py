@@ -23,7 +23,7 @@ SMALLER = {
     "build": ("[:10_000]", "[:3_000]"),
     "gates": ("num_epochs=40", "num_epochs=1", "(100, 300, 1000)", "(1, 2, 3)"),
     "learn": sum(((f"num_epochs={n}", "num_epochs=1") for n in (40, 30, 15)), ()),
-    "fast": ("num_epochs=20", "num_epochs=1"),
+    "fast": ('"num_epochs": 20', '"num_epochs": 1'),
     "side_by_side": ('"--epochs", "40"', '"--epochs", "40", "--max-tokens", "2000"'),
     "comparison": ('"--epochs", "20", "--repeats", "3"', '"--epochs", "2", "--repeats", "1"'),
 }
@@ -56,7 +56,7 @@ def test_notebook_is_up_to_date_and_publishable(name):
     assert not notebooks.is_stale(name), f"make it again: {notebooks.remedy(name)}"
     notebook = read(name)
     cells = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
-    assert cells == [tuple(cell) for cell in notebooks.cells(name)]
+    assert cells == [cell[:2] for cell in notebooks.cells(name)]
     text = json.dumps(notebook)
     if name.endswith(notebooks.STUDENT):
         assert not any(cell.get("outputs") for cell in notebook["cells"])
@@ -148,42 +148,24 @@ def test_notebook_links_lead_to_existing_targets(name):
     assert links or name.partition("-")[0] in notebooks.MULTI_BACKEND
 
 
-def test_slides_load_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("backend", registry.BUILTIN_BACKENDS)
+@pytest.mark.parametrize("lesson", lessons.LESSONS)
+def test_slides_are_short_and_withhold_solutions(backend, lesson):
     pytest.importorskip("latex2mathml", reason="slides have formulas")
-    monkeypatch.setattr(slides, "SLIDES", tmp_path)
-    for name in ("numpy-build", "torch-build", "torch-gates", "jax-learn", "mxnet-fast"):
-        sections = slides.sections(slides.marked_cells(name))
-        assert all(section.title and section.parts for section in sections)
-        page = slides.make(name).read_text(encoding="utf-8")
-        assert not re.search(r"src=\"(?!data:)|<link|url\((?!data:)", page)
-        shown = re.sub("<[^>]*>", "", page.partition("<main>")[2].partition("</main>")[0])
-        assert not re.search(r"\\n'|\$", shown)
-
-
-def test_slides_omit_answers_and_show_other_outputs():
-    pytest.importorskip("latex2mathml", reason="slides have formulas")
-    image = {"data": {"image/png": "abc="}}
-    sections = slides.sections(
-        [
-            ("# First\n\nA. *One.*<!--slide--> Two.\n\n```diff\n-a\n+b\n```", None),
-            ('# Figure a: Of "f".\nprint(f())', [{"text": ["['a', ", "'b']"]}, image]),
-            ("The result:<!--output-->", None),
-            ("print(1, '<', 2)", [{"text": ["1 < ", "2\n"]}]),
-            ("## 1. Exercise\n\nWhy?<!--slide-->\n\nSo:<!--output-->", None),
-            ("print(3)", [{"text": ["3"]}]),
-        ]
-    )
-    contents = [
-        re.sub("\n|<span[^>]*>|</span>", "", part) for section in sections for part in section.parts
-    ]
-    assert contents == [
-        "<p><em>One.</em></p>",
-        '<figure><img alt="Of &quot;f&quot;." src="data:image/png;base64,abc="></figure>',
-        "<div class=\"code\"><pre>print(1, '&lt;', 2)</pre></div>",
-        '<div class="code output"><pre>1 &lt; 2</pre></div>',
-        "<p>Why?</p>",
-    ]
-    assert sections[0].notes == ["A. <em>One.</em> Two.", "The result:"]
+    deck = slides.slides(f"{backend}-{lesson}")
+    assert 15 <= len(deck) <= 20
+    titles = [slide.partition("\n")[0] for slide in deck]
+    for slide, title in zip(deck, titles):
+        num_lines = sum(code.count("\n") for code in re.findall("<pre>.*?</pre>", slide, re.S))
+        assert num_lines <= 10, title
+        assert slide.count("<figure>") <= 1, title
+        assert not re.search(r"\$|src=\"(?!data:)", slide), title
+    solutions = [title for title in titles if "Solution" in title]
+    for solution in solutions:
+        assert "Your turn" in titles[titles.index(solution) - 1]
+    student = slides.slides(f"{backend}-{lesson}-student")
+    assert solutions
+    assert student == [slide for slide, title in zip(deck, titles) if title not in solutions]
 
 
 def headings_of(cells):
@@ -204,12 +186,12 @@ def headings_of(cells):
 )
 def test_student_copy_omits_only_the_solutions(backend, lesson, num_functions, num_answers, answer):
     solved, student = (CELLS(f"{backend}-{lesson}{end}") for end in ("", notebooks.STUDENT))
-    assert student.count(("code", lessons.CODE)) == num_functions
-    assert student.count(("markdown", lessons.ANSWER)) == num_answers
+    assert student.count(lessons.Cell("code", lessons.CODE)) == num_functions
+    assert student.count(lessons.Cell("markdown", lessons.ANSWER)) == num_answers
     text = "\n".join(cell.source for cell in student)
-    assert answer in "\n".join(cell.source for cell in solved)
+    assert any(answer in cell.source for cell in solved if cell.is_folded or cell[0] == "markdown")
     assert answer not in text
-    if lesson != "fast":  # the lesson `fast` shows optimizations as diffs
+    if lesson != "fast":  # in `fast`, a diff shows how to use the framework's compiler
         assert "```diff" not in text  # a diff would show a solution
     code = [written(cell.source, backend, lesson) for cell in student if cell.kind == "code"]
     unchanged = [source for source in code if source != lessons.CODE and GRADING not in source]
@@ -255,20 +237,11 @@ def test_unpublishable_outputs_are_named():
 
 
 @pytest.mark.parametrize("backend", registry.BUILTIN_BACKENDS)
-def test_optimization_is_explained_with_a_diff(backend):
+def test_optimizations_are_explained(backend):
     cells = CELLS(f"{backend}-fast")
     section = "\n".join(cell.source for cell in cells if cell.kind == "markdown")
     names = optimizations.names(backend)
-    assert names
     for name in names:
-        explanation = section.split(f"*{name}.*")[1]
-        diff = explanation.split("```diff\n")[1].split("\n```")[0]
-        assert f"+# {name}" in diff
-        assert all(line[:1] in ("+", "-", " ", "") for line in diff.split("\n"))
-    # Each block occurs once, even if it belongs to several optimizations.
-    removed = re.findall(r"^-(.*(?:\n-.*)+)", section, re.MULTILINE)
-    assert len(removed) == len({*removed}) > 0
-    added = re.findall(r"^\+(.*(?:\n\+.*){3,})", section, re.MULTILINE)
-    assert not any(
-        block in other_block for block in added for other_block in added if block != other_block
-    )
+        assert re.search(rf"^\| \*\*{name}\*\*: .{{20,}}\. \| \d", section, re.MULTILINE), name
+    for name in ("Embedding lookup", "Batched output layer", "Batched weight gradient"):
+        assert f"```python\n# {name}: " in section.split(f"### {name}")[1]

@@ -203,14 +203,14 @@ def test_functions_to_write_have_hint_and_points():
             sources += [cell.source for cell in copy]
         for name, (stub, _) in functions.items():
             (index,) = (n for n, source in enumerate(sources) if stub in source)
-            task, hint = sources[index + 1].split("<summary>Hint</summary>")
-            assert task.startswith(f"**Write `{name}`.**")
+            task, hint = sources[index - 1].split("<summary>Hint</summary>")
+            assert f"**Write `{name}`.**" in task
             assert len(hint.split()) > 10
-            line, points = sources[index + 2].splitlines()
+            line, points = sources[index + 1].splitlines()
             assert line == f"{name} = {GRADING}installed, {name})"
             assert points == f"grading.points({name!r})"
             assert notebooks.metadata(sources[index])["nbgrader"]["grade_id"] == f"write-{name}"
-            assert notebooks.metadata(sources[index + 2])["nbgrader"]["points"] == 1
+            assert notebooks.metadata(sources[index + 1])["nbgrader"]["points"] == 1
         missing = {*grading.GRADED, *grading.MADE_UP} - {*functions}
         assert missing == (
             set() if backend == "numpy" else {"rnn_backward", "loss_backward", "bptt"}
@@ -229,19 +229,6 @@ def test_bugs_in_lessons_match_the_backend_sources():
 # nbgrader grades four submissions: correct, wrong, empty and forged.
 
 WRONG = ("encode", "rnn", "loss", "lstm", "adam", "seconds")  # wrong in submission "wrong"
-KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
-
-
-def unexecuted(name):
-    """Return a student notebook without outputs."""
-    from nbformat import v4
-
-    kinds = {"markdown": v4.new_markdown_cell, "code": v4.new_code_cell}
-    cells = [
-        kinds[kind](source, id=f"cell-{n}", metadata=notebooks.metadata(source))
-        for n, (kind, source) in enumerate(notebooks.cells(name))
-    ]
-    return v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
 
 
 def nbgrader(course, *arguments):
@@ -269,7 +256,7 @@ def test_submissions_are_graded(builtin_name, lesson, tmp_path):
     shutil.copy(CLONE / "notebooks" / "support" / "nbgrader_config.py", tmp_path)
     source = tmp_path / "source" / lesson
     source.mkdir(parents=True)
-    nbformat.write(unexecuted(name), source / f"{name}.ipynb")
+    nbformat.write(notebooks.compose(name), source / f"{name}.ipynb")
     nbgrader(tmp_path, "generate_assignment", lesson, "--create")
     released = tmp_path / "release" / lesson / f"{name}.ipynb"
     assert "raise NotImplementedError" in released.read_text(encoding="utf-8")
