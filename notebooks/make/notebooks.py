@@ -6,6 +6,7 @@ all notebooks whose frameworks are installed.
 
 import base64
 import hashlib
+import html
 import io
 import json
 import os
@@ -21,7 +22,7 @@ from rnn_scratch import registry
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.show import source_code
 
-from . import lessons
+from . import lessons, site_code
 from .lessons import LESSONS, NOTEBOOKS, STUDENT, Cell, Part, notebook_path
 from .readme import RECORDS
 
@@ -160,6 +161,9 @@ def execute(name: str) -> str:
         for output in cell.get("outputs", ()):
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = _with_a_palette(output.data["image/png"])
+                description = html.unescape(site_code.alt_text(cell.source))
+                output.data["text/plain"] = description  # for screens without pictures
+                output.metadata["image/png"]["alt"] = description
     notebook.metadata["language_info"] = {"name": "python"}  # omit the version
     if faults := find_faults(json.loads(nbformat.writes(notebook)), name):
         raise RNNScratchError("\n".join(f"{name}.ipynb: {fault}" for fault in faults))

@@ -148,6 +148,7 @@ def _panels(
 def _output(output: Output, source: str) -> str:
     if output.picture:
         name = figure_name(output.picture)
-        return f'<figure><img src="{name}" loading="lazy" alt="{alt_text(source)}"></figure>'
+        sizes = f'src="{name}" srcset="{name} 2x"'  # pictures have twice the resolution
+        return f'<figure><img {sizes} loading="lazy" alt="{alt_text(source)}"></figure>'
     text = html.escape(output.text.rstrip("\n"), quote=False).replace("\n", BREAK)
     return f'<pre class="output" tabindex="0">{text}</pre>'

@@ -7,14 +7,18 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from cycler import cycler
+from IPython import get_ipython
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.text import Text
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from rnn_scratch.contract import Batch
 from rnn_scratch.runs.curve import INK, STYLE
 
 ROWS = "C0", "C1"  # colors of the rows of a minibatch
-LENGTHS = {"1": 0.3, "B": 0.6, "V": 1.2, "H": 1.6, "T B": 2.6}  # of the sides of matrices
+LENGTHS = {"1": 0.3, "B": 0.6, "V": 1.2, "H": 1.6, "T B": 2.6}  # side lengths of matrices
 Point = tuple[float, float]
 
 
@@ -22,6 +26,13 @@ def style() -> None:
     """Set Matplotlib's defaults for all subsequent figures."""
     plt.rcParams.update({**STYLE, "text.parse_math": True})  # the labels of drawings contain math
     plt.rc("figure", figsize=(5, 3), dpi=80)
+    plt.rc("lines", markersize=4)
+    # Markers distinguish lines without their colors.
+    colors = plt.rcParams["axes.prop_cycle"].by_key()["color"]
+    markers = cycler(marker=[*"os^DvPX*<>"], markevery=[0.1] * 10)  # tenths of the diagonal
+    plt.rc("axes", prop_cycle=cycler(color=colors) + markers)
+    if get_ipython():
+        set_matplotlib_formats("retina")  # twice the resolution, for the same size on the page
 
 
 def shapes(X: np.ndarray, inputs: np.ndarray, logits: np.ndarray) -> None:
@@ -132,7 +143,7 @@ def clipping(gradients: Sequence[Point], theta: float) -> None:
     """Draw gradients of two parameters as arrows, before and after clipping to norm `theta`."""
     _, axes = plt.subplots(figsize=(5, 3.6), layout="constrained")
     angles = np.linspace(0, 2 * np.pi, 100)
-    axes.plot(theta * np.cos(angles), theta * np.sin(angles), color=INK, linestyle=":")
+    axes.plot(theta * np.cos(angles), theta * np.sin(angles), color=INK, linestyle=":", marker="")
     axes.text(0, -theta, "$\\theta$", ha="center", va="top")
     for index, gradient in enumerate(np.asarray(gradients)):
         clipped = gradient * min(1, theta / np.linalg.norm(gradient))
@@ -193,9 +204,11 @@ def partitions(ways: Mapping[str, Sequence[Batch]], length: int) -> None:
     for axes, (way, batches) in zip(all_axes, ways.items()):
         for index, batch in enumerate(batches):
             for row, xs in enumerate(batch.X):
-                _block(axes, index, row, xs)
+                color, middle = ROWS[row % 2], (xs[0] + xs[-1]) / 2
+                axes.barh(index, len(xs), left=xs[0] - 0.5, height=0.5, color=color)
+                axes.text(middle, index, f"row {row}", ha="center", va="center", color="white")
                 if index and batches[index - 1].X[row][-1] + 1 == xs[0]:
-                    arrow = {"arrowstyle": "->", "color": ROWS[row % 2]}
+                    arrow = {"arrowstyle": "->", "color": color}
                     axes.annotate("", (xs[0], index - 0.3), (xs[0], index - 0.7), arrowprops=arrow)
         axes.set(title=way, xlabel="position in the text", xlim=(-1, length))
     all_axes[0].set(ylabel="minibatch", yticks=range(max(map(len, ways.values()))))
@@ -269,39 +282,36 @@ def next_characters(
     plt.show()
 
 
-def _block(axes: Axes, y: int, row: int, positions: np.ndarray) -> None:
-    axes.barh(y, len(positions), left=positions[0] - 0.5, height=0.5, color=ROWS[row % 2])
-    middle = positions[0] + (len(positions) - 1) / 2
-    axes.text(middle, y, f"row {row}", ha="center", va="center", color="white", fontsize=8)
-
-
 def _visible(character: str) -> str:
     return "␣" if character == " " else character
 
 
-def _box(axes: Axes, x: float, y: float, name: str, color: str) -> None:
+def _box(axes: Axes, x: float, y: float, name: str, color: str, size: int = 11) -> Text:
     frame = {"boxstyle": "round,pad=0.5", "facecolor": "none", "edgecolor": INK}
-    axes.text(x, y, name, ha="center", va="center", color=color, bbox=frame)
+    return axes.text(x, y, name, ha="center", va="center", color=color, size=size, bbox=frame)
 
 
-def _arrow(axes: Axes, start: Point, end: Point, back: bool = False, gap: int = 18) -> None:
+def _arrow(axes: Axes, start: Point, end: Point, back: bool = False) -> None:
     color, dashes = ("C3", "--") if back else (INK, "-")
-    style = {"arrowstyle": "->", "color": color, "linestyle": dashes}
-    axes.annotate("", end, start, arrowprops={**style, "shrinkA": gap, "shrinkB": gap})
+    style = {"arrowstyle": "->", "color": color, "linestyle": dashes, "shrinkA": 18, "shrinkB": 18}
+    axes.annotate("", end, start, arrowprops=style)
 
 
 def _cell(nodes: Mapping[str, Point], paths: Sequence[Sequence[int]], title: str) -> None:
     # Draw one step of a cell: nodes at their positions, and arrows along paths of node indices.
     height = 1 + max(y for _, y in nodes.values())
-    _, axes = plt.subplots(figsize=(8.5, height), layout="constrained")
+    _, axes = plt.subplots(figsize=(8.5, 0.85 * height), layout="constrained")
+    boxes = []
     for name, (x, y) in nodes.items():
-        _box(axes, x, y, name, "C3" if "odot" in name else INK if name == "+" else "C1")
-    positions = list(nodes.values())
+        color = "C3" if "odot" in name else INK if name == "+" else "C1"
+        boxes.append(_box(axes, x, y, name, color, size=14))
     for path in paths:
         for start, end in itertools.pairwise(path):
-            # Horizontal arrows need larger gaps, because boxes are wider than they are tall.
-            is_horizontal = positions[start][1] == positions[end][1]
-            _arrow(axes, positions[start], positions[end], gap=34 if is_horizontal else 18)
+            style = {"arrowstyle": "->", "color": INK, "shrinkA": 3, "shrinkB": 3}
+            for side, box in (("patchA", boxes[start]), ("patchB", boxes[end])):
+                style[side] = box.get_bbox_patch()  # the arrow ends at the frames of the boxes
+            places = boxes[end].get_position(), boxes[start].get_position()
+            axes.annotate("", *places, arrowprops=style)
     axes.set(xlim=(-0.9, 7.3), ylim=(-0.4, height - 0.6), title=title)
     axes.axis("off")
     plt.show()
