@@ -42,7 +42,7 @@ RECORDS = {
 for backend in BACKENDS:
     RECORDS[f"float64/{backend}"] = f"--backend {backend} --dtype float64 --epochs 100"
 # Training runs that the lesson *Make it learn well* compares.
-SMALL = "--backend numpy --model fast --corpus tide-clock --valid-tokens 5000"
+SMALL = "--backend numpy --model fast --corpus tide-clock --normalize spaced --valid-tokens 5000"
 SMALL += " --cell lstm --optimizer adam"
 for name, options in {
     "constant": "--num-hiddens 64 --epochs 30 --lr 0.05",
@@ -63,8 +63,7 @@ COMPARISONS = {  # the three measurements of the speed take place at different t
 }
 # Measurements, each of which has a module and a record of this name.
 MEASUREMENTS = (
-    *("compilers", "exercises", "gates", "learning", "ngrams", "optimizations", "optimizers"),
-    "presets",
+    *("compilers", "exercises", "gates", "memory", "optimizations", "optimizers", "presets"),
 )
 
 

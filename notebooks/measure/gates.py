@@ -19,7 +19,7 @@ from rnn_scratch.text import books, dataset, minibatches
 from rnn_scratch.training import loop as training
 
 BACKEND = "torch"
-SETTINGS = Settings(num_hiddens=128, num_epochs=500)
+SETTINGS = Settings(num_hiddens=128, num_epochs=500, normalize="spaced")
 # For each run: the cell, the initial bias of the forget gate, and the seed.
 RUNS = {
     f"{name}, seed {seed}": (cell, bias, seed)
@@ -93,7 +93,7 @@ def reach(arrays, cell, tokens):
     for x in inputs:
         logits, state = numpy.step(x, state, params, options)
         states.append(state)
-    d_logits = numpy.loss_backward(logits, Y) * ROWS  # for the sum over rows, not the mean
+    d_logits = numpy.loss_backward(logits, Y) * ROWS  # the gradient of the sum over rows
     d_state = (d_logits @ params["W_hq"].T, *(np.zeros_like(s) for s in state[1:]))
     norms = []
     for t in reversed(range(STEPS)):
