@@ -30,14 +30,14 @@ def start(backend: str) -> Any:
     return installed
 
 
-def story(normalize: str = "chapter") -> str:
+def story(normalize: str = "spaced") -> str:
     """Return the built-in story, reduced to lowercase letters and spaces."""
     from rnn_scratch.text import books, vocabulary
 
     return vocabulary.normalize(books.load(books.BUILT_IN).content, normalize)
 
 
-def text(normalize: str = "chapter") -> tuple[list[str], Any, Any]:
+def text(normalize: str = "spaced") -> tuple[list[str], Any, Any]:
     """Return the story's vocabulary, 10,000 tokens to train on, and 5,000 held-out tokens."""
     from rnn_scratch.text import vocabulary
 
@@ -60,7 +60,7 @@ def train(backend: str, **arguments: Any) -> Any:
             threads=1,
             run=Path(folder, "run"),
             report=Report(),  # ignores all events
-            **arguments,
+            **{"normalize": "spaced", **arguments},
         )
 
 

@@ -21,7 +21,7 @@ TAUGHT += [name.replace("-", "_") for name in contract.CELLS]
 # notebooks train on part of the text, or with fewer epochs and repetitions.
 SMALLER = {
     "build": ("[:10_000]", "[:3_000]"),
-    "gates": ("num_epochs=40", "num_epochs=1", "(100, 300, 1000)", "(1, 2, 3)"),
+    "gates": ("num_epochs=40", "num_epochs=1", "(100, 300, 1000)", "(1, 2)", "(50, 100)", "(1, 2)"),
     "learn": sum(((f"num_epochs={n}", "num_epochs=1") for n in (40, 30, 15)), ()),
     "fast": ('"num_epochs": 20', '"num_epochs": 1'),
     "side_by_side": ('"--epochs", "40"', '"--epochs", "40", "--max-tokens", "2000"'),
@@ -179,8 +179,8 @@ def headings_of(cells):
     ("lesson", "num_functions", "num_answers", "answer"),
     [
         ("build", 5, 11, "numpy.add.at"),
-        ("gates", 2, 3, "The candidate is added in full, not in the proportion"),
-        ("learn", 2, 3, "Two numbers per character"),
+        ("gates", 3, 4, "The candidate is added in full, not in the proportion"),
+        ("learn", 3, 3, "Two numbers per character"),
         ("fast", 1, 1, "map(seconds, products"),
     ],
 )
