@@ -78,8 +78,8 @@ def train(
     if (group := connect(arguments)) is not None and group.rank > 0:
         sessions.follow(group)
         return None
-    reporter = _reporter(report)
-    backend = registry.default(reporter.log) if backend is None else backend
+    reporter = _make_report(report)
+    backend = registry.choose_default(reporter.log) if backend is None else backend
     registry.find(backend)  # report an unknown name before downloading a text
     requested = Settings(**settings)
     source = books.find(corpus, text, reporter.log)
@@ -119,7 +119,7 @@ def resume(
     report: Report | Callable[[str], object] | None = None,
     **settings: Any,
 ) -> Run | None:
-    """Resume a run; with the same runtime, results equal an uninterrupted run's, bit for bit.
+    """Resume a run; with the same runtime, the results match an uninterrupted run bit for bit.
 
     For example, to train the latest run until epoch 1000::
 
@@ -151,7 +151,7 @@ def resume(
         sessions.follow(group)
         return None
     settings["num_epochs"], patience = arguments["num_epochs"], arguments["patience"]
-    reporter = _reporter(report)
+    reporter = _make_report(report)
     has_text = corpus is not None or text is not None
     new_text = books.find(corpus, text, reporter.log) if has_text else None
     folder = resolve_run(run)
@@ -194,7 +194,7 @@ def _run_with_report(spec: SessionSpec, group: WorkerGroup | None, report: Repor
     return run
 
 
-def _reporter(report: Report | Callable[[str], object] | None) -> Report:
+def _make_report(report: Report | Callable[[str], object] | None) -> Report:
     if isinstance(report, Report):
         return report
     if report is None:

@@ -3,12 +3,12 @@
 The docstrings of the functions below are the specification. A backend is a package, registered
 under the entry-point group ``rnn_scratch.backends``, with these modules:
 
-``scratch``  a one-layer network and its training, from `params` to `build`: *Build it*
+``scratch``  a network with one layer and its training, `params` to `build`: *Build it*
 ``cells``    further cells for the CELLS table in ``scratch``: *Gates*
 ``deep``     several layers, an embedding, dropout and optimizers: *Make it learn well*
 ``exact``    rounding for exact mode, in which all frameworks agree bit for bit
-``fast``     the same model, optimized by hand, with separate `params` and `build`: *Make it fast*
-``concise``  the same model with the framework's built-in layers, and separate `params` and `build`
+``fast``     the model optimized by hand, with separate `params` and `build`: *Make it fast*
+``concise``  the model with the framework's built-in layers, and separate `params` and `build`
 ``machine``  devices, threads, array conversion and compilation, from `devices` to `jit_update`
 
 Italics give the title of each module's lesson. A backend needs ``scratch`` and three functions of
@@ -177,7 +177,7 @@ class Batch(NamedTuple):
         return [{"masks": step_masks} for step_masks in self.masks]
 
     def map(self, function: Callable[..., Any], *arguments: Any) -> "Batch":
-        """Return a minibatch with `function(array, *arguments)` in place of each array."""
+        """Return a minibatch with each array replaced by `function(array, *arguments)`."""
         return Batch(*(None if x is None else function(x, *arguments) for x in self))
 
 

@@ -79,7 +79,7 @@ def how_to_install(name: str) -> str:
     return f"To install it, run in the clone's folder: pip install -e '.[{name}]'"
 
 
-def default(log: LogLine) -> str:
+def choose_default(log: LogLine) -> str:
     """Return "torch" or, if PyTorch is not installed, log a hint and return "numpy"."""
     if find_spec("torch") is not None:
         return "torch"

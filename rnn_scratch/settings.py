@@ -125,7 +125,7 @@ class Declaration(NamedTuple):
 
     base: Any  # int, float, bool or a Literal
     limits: dict[str, Any]  # keys: gt, ge, lt, le
-    optional: bool  # whether the value may be None
+    is_optional: bool  # whether the value may be None
     description: str
 
 
@@ -154,11 +154,11 @@ def validate(name: str, value: Any, annotation: Any) -> Any:
             return converted
     except msgspec.ValidationError:
         pass
-    base, limits, optional, _ = declaration(annotation)
+    base, limits, is_optional, _ = declaration(annotation)
     kinds = {int: "an integer", float: "a finite number", bool: "True or False", str: "a string"}
     text = kinds.get(base) or "one of " + ", ".join(get_args(base))
     text += " and".join(f" {LIMITS[limit]} {bound:,}" for limit, bound in limits.items())
-    text += ", or None" * optional
+    text += ", or None" * is_optional
     raise RNNScratchError(f"`{name}` must be {text} (got {format_value(value)}).")
 
 

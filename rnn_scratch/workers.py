@@ -27,11 +27,11 @@ LAUNCHERS = {
     "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
     "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
 }
-MAX_PAUSE_SECONDS = 1e-3  # between two tests whether the other workers have responded
-_group: "WorkerGroup | None" = None  # set by `connect`
+MAX_PAUSE_SECONDS = 1e-3  # longest pause between two tests of an MPI request
+_group: "WorkerGroup | None" = None  # group of this process, set by `connect`
 
 
-def launched() -> tuple[int, int]:
+def read_launcher() -> tuple[int, int]:
     """Return the number of processes that a launcher has started, and this process's rank."""
     for size, rank in LAUNCHERS.items():
         if int(os.environ.get(size, 1)) > 1:
@@ -41,7 +41,7 @@ def launched() -> tuple[int, int]:
 
 def is_silent() -> bool:
     """Return whether this process should print no error, because worker 0 prints it."""
-    return launched()[1] > 0 and (_group is None or not _group.is_running)
+    return read_launcher()[1] > 0 and (_group is None or not _group.is_running)
 
 
 def connect(arguments: Mapping[str, object]) -> "WorkerGroup | None":
@@ -51,7 +51,7 @@ def connect(arguments: Mapping[str, object]) -> "WorkerGroup | None":
     `arguments` of their commands differ.
     """
     global _group
-    size, _ = launched()
+    size, _ = read_launcher()
     if size == 1:
         return None
     try:
@@ -68,8 +68,8 @@ def connect(arguments: Mapping[str, object]) -> "WorkerGroup | None":
     values = {name: str(arguments[name]) for name in sorted({*arguments} - {"run", "report"})}
     source = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))
     values["source code"] = hashlib.sha256(source).hexdigest()
-    answers = _group.gather(values)
-    names = [name for name in values if len({answer.get(name) for answer in answers}) > 1]
+    worker_values = _group.gather(values)
+    names = [name for name in values if len({v.get(name) for v in worker_values}) > 1]
     if names:
         _group.is_running = False  # all workers raise this error
         hint = "Start all workers with the same command and the same code."
@@ -89,7 +89,7 @@ class WorkerGroup:
         self.world, self.rank, self.size = world, world.rank, world.size
         self.is_running = True
         atexit.register(lambda: world.Abort(1) if self.is_running else None)
-        self.num_local = self.gather(platform.node()).count(platform.node())  # on this machine
+        self.num_local = self.gather(platform.node()).count(platform.node())  # local workers
 
     def wait(self, request: Any) -> None:
         """Wait for an MPI request. MPI itself would keep a core busy while it waits."""
@@ -109,8 +109,8 @@ class WorkerGroup:
 
     def agree(self, size: int, request: Request, digest: str) -> int:
         """Return worker 0's chunk size; share requests to stop, and compare digests."""
-        answers = self.gather((size, request.number, request.complete, digest))
-        sizes, numbers, completions, digests = zip(*answers)
+        worker_values = self.gather((size, request.number, request.complete, digest))
+        sizes, numbers, completions, digests = zip(*worker_values)
         request.number = next(filter(None, numbers), None)
         request.complete = completions[0]
         self.is_running = request.number is None and len(set(digests)) == 1
@@ -140,7 +140,7 @@ class WorkerGroup:
             self.wait(self.world.Iallgather(vector, gathered))
             ends, results = np.cumsum([value.size for value in values]), []
             for index, columns in enumerate(np.split(gathered, ends[:-1], axis=1)):
-                copies = columns.reshape(self.size, *values[index].shape)  # in rank order
+                copies = columns.reshape(self.size, *values[index].shape)  # one copy per rank
                 result = sum(copies) / self.size if index <= len(grads) else np.concatenate(copies)
                 results.append(tensor(result, model.options.device))
             mean_loss, *tensors = results

@@ -14,7 +14,7 @@ def solutions(backend, lesson="build"):
     parts = lessons.read_parts(lesson)
     pieces = {
         name: (lessons.find(backend, name)[0], num_statements)
-        for name, num_statements in lessons.writes(parts, backend).items()
+        for name, num_statements in lessons.find_tasks(parts, backend).items()
     }
     return {
         name: (lessons.stub(piece, num_statements), piece.source)

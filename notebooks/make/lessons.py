@@ -54,8 +54,8 @@ from rnn_scratch.show.source_code import Definition
 from . import optimizations, prose
 
 NOTEBOOKS = Path("notebooks")
-# The bugs that students find in the lessons: for each, the function and, for each backend or all
-# of them, old and new source texts in alternation.
+# The bugs that students find in the lessons. A bug has a function and, by backend or for all
+# backends, old and new source texts in alternation.
 BUGS: dict[str, Any] = json.loads(Path(__file__).with_name("bugs.json").read_text("utf-8"))
 FOLDER = NOTEBOOKS / "lessons"  # has a folder with notebooks for each backend
 LESSONS = ("build", "gates", "learn", "fast")  # reading order
@@ -136,9 +136,9 @@ def parse(path: Path) -> list[Part]:
                 stack[-1].content.append(Part("text", "", line_number, []))
             stack[-1].content[-1].content.append(line)
     if code is not None:
-        raise _error(path, code.line, "the code that begins here does not end")
+        raise _error(path, code.line, "this code block is not closed")
     if len(stack) > 1:
-        raise _error(path, stack[-1].line, f"the block {stack[-1].kind} does not end")
+        raise _error(path, stack[-1].line, f"the block {stack[-1].kind} is not closed")
     return stack[0].content
 
 
@@ -146,7 +146,7 @@ def cells(parts: Sequence[Part], backend: str, student: bool = False) -> list[Ce
     """Return the cells of a backend's notebook, or of the student notebook if `student` is true."""
     shown: set[str] = set()  # show each helper once, so that students edit the active copy
     merged: list[Cell] = []
-    for cell in _cells(parts, backend, writes(parts, backend) if student else None, shown):
+    for cell in _cells(parts, backend, find_tasks(parts, backend) if student else None, shown):
         source = cell.source.strip("\n")
         is_prose = merged and cell.kind == merged[-1].kind == "markdown"
         # Merge adjacent prose, but keep answer cells separate.
@@ -157,14 +157,14 @@ def cells(parts: Sequence[Part], backend: str, student: bool = False) -> list[Ce
     return merged
 
 
-def writes(parts: Sequence[Part], backend: str) -> dict[str, int]:
+def find_tasks(parts: Sequence[Part], backend: str) -> dict[str, int]:
     """Map each function that students write to the number of statements that its stub keeps."""
     num_statements: dict[str, int] = {}
     for part in parts:
         if part.kind == "write" and (name := _to_write(part, backend)):
             num_statements[name] = int(part.argument.partition(" after ")[2] or 0)
-        elif part.kind == "only" and applies(part, backend):
-            num_statements |= writes(part.content, backend)
+        elif part.kind == "only" and is_for_backend(part, backend):
+            num_statements |= find_tasks(part.content, backend)
     return num_statements
 
 
@@ -177,7 +177,7 @@ def stub(piece: Definition, num_statements: int) -> str:
     return "\n".join([*lines, f'    raise NotImplementedError("{grading.TO_WRITE}")'])
 
 
-def applies(part: Part, backend: str) -> bool:
+def is_for_backend(part: Part, backend: str) -> bool:
     """Return whether a part is for this backend; raise RNNScratchError for an unknown backend name.
 
     Return False for a task, which only student notebooks have.
@@ -186,7 +186,7 @@ def applies(part: Part, backend: str) -> bool:
         backends = part.argument.split()
         if unknown := set(backends) - set(registry.BUILTIN_BACKENDS):
             names = ", ".join(sorted(unknown))
-            raise RNNScratchError(f"Line {part.line} names unknown backends: {names}.")
+            raise RNNScratchError(f"Line {part.line}: unknown backends: {names}.")
         return not backends or backend in backends
     return part.kind != "write"
 
@@ -215,7 +215,7 @@ def make_code(
             for piece in pieces
         ]
         code = source_code.join(sources)
-        first = source_code.ordered(pieces)[0]
+        first = source_code.sort_definitions(pieces)[0]
         return Code(code, location=location(first), runs=part.kind == "piece")
     if part.kind == "core":
         function = pkgutil.resolve_name(f"rnn_scratch.{part.argument}")
@@ -256,7 +256,7 @@ def _pieces(backend: str, argument: str, shown: set[str]) -> list[Definition]:
     pieces = find(backend, name, model)
     if not pieces:
         raise RNNScratchError(
-            f"The text shows {name}, which {model} of the {backend} backend does not have."
+            f"The text shows {name}, which {model} of the {backend} backend lacks."
         )
     omitted = {p.name for h in hidden.split() for p in source_code.find(backend, h, model)}
     if model != "scratch":
@@ -273,8 +273,8 @@ def _imports(backend: str, argument: str) -> str:
     nodes = source_code.tree(path).body
     lines = [ast.unparse(node) for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
     if argument == "framework":
-        ours = re.compile(r"from (rnn_scratch|[.](?!machine))")
-        lines = [line for line in lines if not ours.match(line)]
+        project_import = re.compile(r"from (rnn_scratch|[.](?!machine))")
+        lines = [line for line in lines if not project_import.match(line)]
     text = "\n".join(sorted(lines, key=lambda line: not line.startswith("from .")))
     package = registry.find(backend)
     return text.replace("from . ", f"from {package} ").replace("from .", f"from {package}.")
@@ -299,11 +299,11 @@ def _uses(backend: str, names: Sequence[str], shown: set[str]) -> Code | None:
 def _cells(
     parts: Sequence[Part], backend: str, to_write: Mapping[str, int] | None, shown: set[str]
 ) -> Iterator[Cell]:
-    # `to_write` is the result of `writes` for a student notebook, or None for a full notebook.
+    # `to_write` is the result of `find_tasks` for a student notebook, or None for a full notebook.
     tasks = {_to_write(part, backend): part for part in parts if part.kind == "write"}
     for part in parts:
         kind, content = part.kind, part.content
-        if kind == "site" or not applies(part, backend):
+        if kind == "site" or not is_for_backend(part, backend):
             continue
         if kind == "text":
             end = "" if to_write is None else STUDENT
@@ -346,7 +346,7 @@ def _to_write(part: Part, backend: str) -> str:
     name = part.argument.partition(" after ")[0]
     if name not in (*grading.GRADED, *grading.MADE_UP):
         raise RNNScratchError(
-            f"Line {part.line} names {name}, which {grading.__name__} does not grade."
+            f"Line {part.line}: {grading.__name__} does not grade the function {name}."
         )
     pieces = find(backend, name)
     return name if pieces and pieces[0].file.stem in (*optimizations.PLAIN, "solutions") else ""

@@ -63,9 +63,7 @@ def used_backends(name: str) -> tuple[str, ...]:
 def read_notebook_parts(name: str) -> list[Part]:
     """Return the parts of a notebook's master text; raise RNNScratchError for an unknown name."""
     if name not in ALL:
-        raise RNNScratchError(
-            f"There is no notebook {name!r}.\nThe notebooks are: {', '.join(ALL)}."
-        )
+        raise RNNScratchError(f"Unknown notebook {name!r}.\nThe notebooks are: {', '.join(ALL)}.")
     return lessons.read_parts(name if name in MULTI_BACKEND else name.split("-")[1])
 
 
@@ -106,8 +104,8 @@ def is_stale(name: str) -> bool:
         return True
 
 
-def remedy(name: str) -> str:
-    """Return the command that remakes a notebook where its frameworks are installed."""
+def get_remedy(name: str) -> str:
+    """Return the command that remakes a notebook; it needs the notebook's frameworks."""
     return f"nox -s 'notebooks({name if name in MULTI_BACKEND else used_backends(name)[0]})'"
 
 
@@ -160,7 +158,7 @@ def execute(name: str) -> str:
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             if "image/png" in output.get("data", {}):
-                output.data["image/png"] = _with_a_palette(output.data["image/png"])
+                output.data["image/png"] = _reduce_colors(output.data["image/png"])
                 description = html.unescape(site_code.alt_text(cell.source))
                 output.data["text/plain"] = description  # for screens without pictures
                 output.metadata["image/png"]["alt"] = description
@@ -207,7 +205,7 @@ def find_faults(notebook: dict[str, Any], name: str) -> list[str]:
             faults.append(f"an output contains a path of this machine, {place}")
     for backend in used_backends(name):
         if f"backend: {backend}" not in text:
-            faults.append(f"no output says that {backend} computed it")
+            faults.append(f"no output names the backend {backend}")
     return faults
 
 
@@ -224,13 +222,13 @@ def main() -> None:
         sys.exit(f"Error: {error}")
 
 
-def _with_a_palette(figure: str) -> str:
+def _reduce_colors(figure: str) -> str:
     # Reduce a PNG to 64 colors, which shrinks it to a third without a visible difference.
     from PIL import Image  # installed with Matplotlib
 
-    image, smaller = Image.open(io.BytesIO(base64.b64decode(figure))), io.BytesIO()
-    image.quantize(64, Image.Quantize.FASTOCTREE).save(smaller, "png", optimize=True)
-    return base64.b64encode(smaller.getvalue()).decode()
+    image, reduced_image = Image.open(io.BytesIO(base64.b64decode(figure))), io.BytesIO()
+    image.quantize(64, Image.Quantize.FASTOCTREE).save(reduced_image, "png", optimize=True)
+    return base64.b64encode(reduced_image.getvalue()).decode()
 
 
 if __name__ == "__main__":

@@ -72,19 +72,19 @@ def describe_network(folder: Path, prefix: str, dtype: str) -> dict[str, Any]:
     scratch, model = loaded.backend.scratch, loaded.model
     tokens = vocabulary.encode(prefix, saved.vocab)
     logits, _ = model.forward(tokens[None], model.state(1))
-    written = scratch.predict(model, tokens.tolist(), LENGTH, decoding.greedy)
+    greedy_tokens = scratch.predict(model, tokens.tolist(), LENGTH, decoding.greedy)
     held_out = minibatches.evaluation_batches(dataset.prepare(text, settings).valid, settings)
-    summed, count = scratch.evaluate(model, held_out)
+    total_loss, count = scratch.evaluate(model, held_out)
     return {
         **page.network(saved),
         "settings": asdict(settings),
         "text": msgspec.to_builtins(saved.text),
         "perplexity": run_folder.history(folder)[-1].perplexity,
-        "valid_perplexity": perplexity(summed / count),
+        "valid_perplexity": perplexity(total_loss / count),
         "expected": {
             "prefix": prefix,
             "logits": logits.tolist(),
-            "greedy": vocabulary.decode(written, saved.vocab),
+            "greedy": vocabulary.decode(greedy_tokens, saved.vocab),
         },
     }
 

@@ -71,9 +71,9 @@ TEMPLATES.globals["repository"] = "OWNER/NAME"  # name on GitHub; change it in a
 
 
 def formula_font() -> bytes:
-    """Return the font of the formulas, STIX Two Math, as a WOFF file with only the glyphs needed.
+    """Return the font of the formulas, STIX Two Math, with only the glyphs needed (a WOFF file).
 
-    Browsers stretch brackets only with a math font, which some devices lack.
+    Browsers stretch brackets only in a math font, which some devices lack.
     """
     from fontTools import subset  # installed with Matplotlib
 
@@ -117,10 +117,10 @@ def slug(heading: str) -> str:
 
 def render(text: str, backends: Sequence[str]) -> str:
     """Render prose for these backends; leave fenced code unchanged."""
-    return outside_fences(text, lambda part: _prose(part, backends))
+    return map_outside_fences(text, lambda part: _prose(part, backends))
 
 
-def outside_fences(text: str, function: Callable[[str], str]) -> str:
+def map_outside_fences(text: str, function: Callable[[str], str]) -> str:
     """Return `text` with `function` applied to all parts outside fenced code."""
     parts, end = [], 0
     for fence in FENCE.finditer(text):

@@ -112,8 +112,8 @@ def readme(text: str) -> str:
 def replace(text: str, mark: str, content: str) -> str:
     """Put `content` between the markers named `mark`; raise ValueError unless they occur once."""
     start, end = f"<!-- {mark}: made from records -->", f"<!-- end of {mark} -->"
-    between = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
-    text, number = between.subn(lambda _: f"{start}\n{content}\n{end}", text)
-    if number != 1:
-        raise ValueError(f"the README has {number} places for {mark}, not one")
+    section = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
+    text, count = section.subn(lambda _: f"{start}\n{content}\n{end}", text)
+    if count != 1:
+        raise ValueError(f"the README must have one section {mark!r} (it has {count})")
     return text

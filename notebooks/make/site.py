@@ -45,7 +45,7 @@ def pages(backends: Sequence[str] = registry.BUILTIN_BACKENDS) -> dict[str, byte
     for path in (*sorted(FOLDER.glob("*.md")), *map(Path, ROOT_FILES)):
         text = prose.render(path.read_text(encoding="utf-8"), backends)
         link = partial(_link, folder=path.parent, files=files)
-        text = prose.outside_fences(text, partial(LINK.sub, link))
+        text = prose.map_outside_fences(text, partial(LINK.sub, link))
         text = PICTURE.sub(_figure, text)
         text = PART.sub(lambda match: parts[match[1]], text)
         texts[path.name.lower()] = NO_CONTENTS * (path.name in WIDE) + text
@@ -83,8 +83,8 @@ def _link(match: re.Match[str], folder: Path, files: dict[str, bytes]) -> str:
 def _figure(match: re.Match[str]) -> str:
     alt, place, caption = match.groups()
     name = f"{STATIC}/figures/{Path(place).name}"
-    below = f"<figcaption>{caption}</figcaption>" if caption else ""
-    return f'<figure><img src="{name}" alt="{alt}">{below}</figure>'
+    figcaption = f"<figcaption>{caption}</figcaption>" if caption else ""
+    return f'<figure><img src="{name}" alt="{alt}">{figcaption}</figure>'
 
 
 def _parts(backends: Sequence[str]) -> dict[str, str]:

@@ -68,27 +68,27 @@ def _name(text: str) -> str:
     return match.group(1) if match else ""
 
 
-def block(code: Code, own_rows: Sequence[int] | None = None) -> str:
-    """Return highlighted code as HTML, with a span per line, in the rows `own_rows` if given."""
+def block(code: Code, line_rows: Sequence[int] | None = None) -> str:
+    """Return highlighted code as HTML, with a span per line, in the rows `line_rows` if given."""
     lexer = get_lexer_by_name(code.language, stripnl=False, ensurenl=False)
     # The formatter closes all spans at the end of a line. The diff lexer needs a final newline.
     text = highlight(f"{code.source}\n", lexer, HtmlFormatter(nowrap=True))
     lines = text.split("\n")[: len(code.source.split("\n"))]
     spans = []
     for number, line in enumerate(lines):
-        row = "" if own_rows is None else f' style="--row:{own_rows[number] + 1}"'
+        row = "" if line_rows is None else f' style="--row:{line_rows[number] + 1}"'
         spans.append(f'<span class="line"{row}>{line}{BREAK}</span>')
     return f'<div class="highlight"><pre tabindex="0"><code>{"".join(spans)}</code></pre></div>'
 
 
-def group(codes: Mapping[str, Code], everyone: Sequence[str], kind: str = "pieces") -> str:
+def group(codes: Mapping[str, Code], backends: Sequence[str], kind: str = "pieces") -> str:
     """Return the code of several backends as tabs or columns, or as one block if sources are equal.
 
     The kind "pair" shows two columns regardless of the reader's selection.
     """
     if len(set(codes.values())) == 1:
         shared = block(next(iter(codes.values())))
-        is_complete = set(codes) == set(everyone)
+        is_complete = set(codes) == set(backends)
         return shared if is_complete else _panels("same", {tuple(codes): shared}, {})
     aligned = rows([code.source for code in codes.values()])
     panels: dict[tuple[str, ...], str] = {
@@ -97,22 +97,22 @@ def group(codes: Mapping[str, Code], everyone: Sequence[str], kind: str = "piece
     return _panels(kind, panels, {(name,): code.location for name, code in codes.items()})
 
 
-def outputs(results: Mapping[str, Sequence[Output]], everyone: Sequence[str], source: str) -> str:
+def outputs(results: Mapping[str, Sequence[Output]], backends: Sequence[str], source: str) -> str:
     """Return outputs of the code `source` as HTML; backends with equal outputs share a panel."""
-    alike: dict[tuple[Output, ...], list[str]] = {}
+    groups: dict[tuple[Output, ...], list[str]] = {}
     for name, result in results.items():
         if result:
-            alike.setdefault(tuple(result), []).append(name)
+            groups.setdefault(tuple(result), []).append(name)
     panels = {
         tuple(names): "".join(_output(output, source) for output in result)
-        for result, names in alike.items()
+        for result, names in groups.items()
     }
     link = ""
-    if (figure := FIGURE.search(source)) and any(output.picture for output in sum(alike, ())):
+    if (figure := FIGURE.search(source)) and any(output.picture for output in sum(groups, ())):
         place = f"figure-{figure[1]}"
         link = f'<a class="place" id="{place}" href="#{place}" title="Link to this figure">#</a>'
-    if set(panels) == {tuple(everyone)}:
-        return f'<div class="results">{link}{panels[tuple(everyone)]}</div>'
+    if set(panels) == {tuple(backends)}:
+        return f'<div class="results">{link}{panels[tuple(backends)]}</div>'
     return link + _panels("results", panels, {}) if panels else ""
 
 

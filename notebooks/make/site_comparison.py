@@ -13,7 +13,7 @@ from rnn_scratch.runs.curve import INK
 from . import figures, prose, readme
 
 CHART = f"{figures.FOLDER}/speed-ratios.svg"
-CURVES = f"{figures.FOLDER}/curves-perplexity.svg"  # also on the page about numerical parity
+CURVES = f"{figures.FOLDER}/curves-perplexity.svg"  # used on the parity page, too
 BARS = {"scratch": -0.15, "fast": 0.15}  # variants in the chart, and their offsets from the row
 LAYER = "vs_builtin_layer"
 
@@ -96,11 +96,11 @@ def _table_of(comparison: record.Comparison, title: str) -> prose.Cells:
 
 
 def _ratios_of_sizes(sizes: record.Comparison) -> prose.Cells:
-    # Omit absolute speeds, which were measured at another time than those of the other tables.
-    stripped = [replace(candidate, failure=None) for candidate in sizes.supported]
-    cells = _table_of(replace(sizes, candidates=stripped), "Speed")
-    shown = [index for index, head in enumerate(cells[0]) if "characters" not in head]
-    return [[row[index] for index in shown] for row in cells]
+    # Omit absolute speeds, because the other tables' speeds were measured at other times.
+    candidates = [replace(candidate, failure=None) for candidate in sizes.supported]
+    cells = _table_of(replace(sizes, candidates=candidates), "Speed")
+    shown_columns = [index for index, head in enumerate(cells[0]) if "characters" not in head]
+    return [[row[index] for index in shown_columns] for row in cells]
 
 
 def _presets() -> prose.Cells:

@@ -29,7 +29,7 @@ class Context(NamedTuple):
     """Data for rendering all parts of a lesson."""
 
     results: Results
-    used: dict[str, set[str]]  # names of the definitions already shown, keyed by backend
+    shown_names: dict[str, set[str]]  # names of the definitions already shown, keyed by backend
 
 
 def render(backends: Sequence[str]) -> dict[str, str]:
@@ -88,7 +88,7 @@ def _merge(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
 
 def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> Iterator[Item]:
     for part in parts:
-        names = [name for name in backends if lessons.applies(part, name)]
+        names = [name for name in backends if lessons.is_for_backend(part, name)]
         if part.kind == "notebook" or not names:
             continue
         if part.kind == "text":
@@ -107,7 +107,7 @@ def _items(parts: Sequence[Part], backends: Sequence[str], context: Context) -> 
         elif part.kind in lessons.BLOCKS:
             content = _page(part.content, names, context)
             yield Item(content) if names == list(backends) else Item(notes={tuple(names): content})
-        codes = {name: lessons.make_code(part, name, context.used[name]) for name in names}
+        codes = {name: lessons.make_code(part, name, context.shown_names[name]) for name in names}
         if available := {name: code for name, code in codes.items() if code}:
             yield Item(codes=available)
 

@@ -28,7 +28,7 @@ from rnn_scratch.training.runtime import Runtime
 from rnn_scratch.training.setup import RunContext, prepare_run
 
 OBSERVED_EPOCHS = 20
-OTHERS = (
+VARIATIONS = (
     *({"cell": cell} for cell in ("gru", "gru-after", "lstm", "rnn-relu")),
     {"optimizer": "momentum", "lr": 0.1},
     {"optimizer": "adam", "lr": 0.002},
@@ -40,7 +40,7 @@ GRADIENT = "gradient "  # prefix of the names of gradients
 def observe(setups: Sequence[RunContext]) -> Iterator[tuple[list[Arrays], bool]]:
     """Train models on the same minibatches; yield the values that exact mode rounds at each update.
 
-    The values are each model's clipped gradients and carried state; the flag tells whether the
+    The values are each model's clipped gradients and carried state; the flag is true if the
     gradients were clipped. All models continue from equal parameters and states, or SystemExit is
     raised.
     """
@@ -98,19 +98,19 @@ def distances(values: np.ndarray, grid: float) -> np.ndarray:
 
 
 def certify(backends: Sequence[str], settings: Settings, text: books.Text) -> dict[str, Any]:
-    """Return the closest call between the first backend and the others, and counts of updates."""
+    """Compare other backends with the first; return the closest call and the counts of updates."""
     runtimes = [Runtime(name, device="cpu", threads=1) for name in backends]
     setups = [prepare_run(settings, runtime, text) for runtime in runtimes]
     has_slots = bool(OPTIMIZERS[settings.optimizer].slots)
     gradient_grid = exact.FINE_GRID if has_slots else exact.GRID
-    least, updates, clipped = {"ratio": np.inf}, 0, 0
+    closest, updates, clipped = {"ratio": np.inf}, 0, 0
     for (expected, *arrays), is_clipped in observe(setups):
         updates, clipped = updates + 1, clipped + is_clipped
         for backend, actual in zip(backends[1:], arrays):
             call = closest_call(expected, actual, gradient_grid)
-            if call["ratio"] < least["ratio"]:
-                least = {**call, "backend": backend, "update": updates}
-    return {**least, "updates": updates, "clipped": clipped}
+            if call["ratio"] < closest["ratio"]:
+                closest = {**call, "backend": backend, "update": updates}
+    return {**closest, "updates": updates, "clipped": clipped}
 
 
 def compare(settings: Settings, text: books.Text) -> exact_mode.ExactResult:
@@ -123,9 +123,9 @@ def compare(settings: Settings, text: books.Text) -> exact_mode.ExactResult:
     return result
 
 
-def others(text: books.Text) -> Iterator[dict[str, Any]]:
-    """Train with the settings in OTHERS; yield the last digest and the number of equal models."""
-    for changes in OTHERS:
+def train_variations(text: books.Text) -> Iterator[dict[str, Any]]:
+    """Train with all VARIATIONS; yield the last digests and the numbers of equal models."""
+    for changes in VARIATIONS:
         settings = Settings(num_hiddens=128, num_epochs=OBSERVED_EPOCHS, exact=True, **changes)
         trained = [m for m in compare(settings, text).models if m.outcome == "trained"]
         digest = trained[0].digests[-1].digest
@@ -133,10 +133,10 @@ def others(text: books.Text) -> Iterator[dict[str, Any]]:
 
 
 def main(file: str, epochs: str = "500") -> None:
-    """Train with the chapter's settings and with others, and write the record."""
+    """Train with the chapter's settings and their variations, and write the record."""
     text = books.load("time-machine")
     result = compare(Settings(num_epochs=int(epochs), exact=True), text)
     record = structs.asdict(result)
     observed = Settings(num_epochs=min(OBSERVED_EPOCHS, int(epochs)), exact=True)
     certificate = certify(registry.BUILTIN_BACKENDS, observed, text)
-    write(file, {**record, "others": list(others(text)), "certificate": certificate})
+    write(file, {**record, "others": list(train_variations(text)), "certificate": certificate})

@@ -34,12 +34,12 @@ def measure(name: str, num_hiddens: int, threads: int) -> Iterator[dict[str, Any
     tokens = np.random.RandomState(0).randint(0, VOCABULARY, (B, T + 1), "int64")
     batch = Batch(tokens[:, :-1], tokens[:, 1:]).map(np.ascontiguousarray)
 
-    def seconds(package: Any, model: Any, number: int) -> float:
+    def seconds(package: Any, model: Any, count: int) -> float:
         start = time.perf_counter()
-        updates = [Update(lr=1.0)] * number
-        _, state = package.scratch.train_epoch(model, [batch] * number, updates, True)
+        updates = [Update(lr=1.0)] * count
+        _, state = package.scratch.train_epoch(model, [batch] * count, updates, True)
         package.machine.synchronize([*state, *model.params.values()], "cpu")
-        return (time.perf_counter() - start) / number
+        return (time.perf_counter() - start) / count
 
     with tempfile.TemporaryDirectory() as folder:
         (case,) = optimizations.cases(name, FOLDER)
@@ -51,8 +51,8 @@ def measure(name: str, num_hiddens: int, threads: int) -> Iterator[dict[str, Any
             "concise": (backend, backend.concise.build(arrays, options)),
         }
         first = {variant: seconds(*pair, 1) for variant, pair in models.items()}
-        number = max(1, 512 // num_hiddens)
-        calls = [partial(seconds, *pair, number) for pair in models.values()]
+        count = max(1, 512 // num_hiddens)
+        calls = [partial(seconds, *pair, count) for pair in models.values()]
         durations = zip(models, take_turns(calls, min_seconds=12.0))
         medians = {variant: statistics.median(values) for variant, values in durations}
     yield {

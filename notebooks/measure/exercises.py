@@ -100,7 +100,7 @@ def run(settings, book="tide-clock", other_book=None):
     }
 
 
-def not_detached(name: str, reach: int) -> Iterator[dict[str, Any]]:
+def train_not_detached(name: str, reach: int) -> Iterator[dict[str, Any]]:
     """Train with gradients through the last `reach` minibatches; yield the result.
 
     Rows continue from minibatch to minibatch, so these minibatches are recomputed with the current
@@ -129,7 +129,7 @@ def train_epoch_not_detached(backend, model, batches, reach, update=UPDATE):
     states = [model.state(len(batches[0].X))]
     for index, batch in enumerate(batches):
         oldest = max(0, index + 1 - reach)
-        X = np.concatenate([earlier.X for earlier in batches[oldest : index + 1]], axis=1)
+        X = np.concatenate([previous.X for previous in batches[oldest : index + 1]], axis=1)
         Y = batch.Y
 
         def forward(inputs, state, last=Y.size, **params):
@@ -158,7 +158,7 @@ def main(file):
         book: run(READING, book, other_book) for book, other_book in (BOOKS, BOOKS[::-1])
     }
     record["not detached"] = {
-        name: {str(reach): spawn(not_detached, name, reach) for reach in REACHES}
+        name: {str(reach): spawn(train_not_detached, name, reach) for reach in REACHES}
         for name in registry.BUILTIN_BACKENDS[1:]
     }
     write(file, record)

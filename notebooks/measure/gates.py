@@ -49,7 +49,7 @@ def run(cell, bias, seed, backend, text):
         arrays["b_f"] += bias
     model = registry.build(backend, variant(options.cell), arrays, options)
     settings = replace(SETTINGS, seed=seed)
-    perplexities, norms, read_as = {}, {"0": reach(arrays, cell, text.train)}, {}
+    perplexities, norms, swaps = {}, {"0": reach(arrays, cell, text.train)}, {}
     for epoch in range(1, settings.num_epochs + 1):
         batches = minibatches.epoch_batches(text.train, settings, epoch)
         updates = itertools.repeat(update_rule(settings))  # a constant learning rate
@@ -61,11 +61,11 @@ def run(cell, bias, seed, backend, text):
             trained = model.to_arrays(model.params)
             norms[str(epoch)] = reach(trained, cell, text.train)
             if cell in GRUS:
-                read_as[str(epoch)] = {
+                swaps[str(epoch)] = {
                     name: evaluate(trained, options._replace(cell=name), backend, text)
                     for name in GRUS
                 }
-    return {"perplexity": perplexities, "norms": norms, **({"read as": read_as} if read_as else {})}
+    return {"perplexity": perplexities, "norms": norms, **({"read as": swaps} if swaps else {})}
 
 
 def evaluate(arrays, options, backend, text):

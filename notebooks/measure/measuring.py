@@ -28,8 +28,8 @@ def take_turns(functions, min_seconds, min_turns=7):
 
     The first turn is a warm-up, whose values are omitted.
     """
-    turns, begin = [], time.perf_counter()
-    while len(turns) < min_turns or time.perf_counter() - begin < min_seconds:
+    turns, start = [], time.perf_counter()
+    while len(turns) < min_turns or time.perf_counter() - start < min_seconds:
         turns.append([function() for function in functions])
     return list(zip(*turns[1:]))
 

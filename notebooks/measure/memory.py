@@ -62,13 +62,13 @@ def main(file):
     record = {"environment": backend.machine.versions(), "settings": SETTINGS}
     record["updates"] = {str(n): updates for n, updates in UPDATES.items()}
     for seed, n, name in itertools.product(SEEDS, UPDATES, SETTINGS):
-        settings, recalled, highest = SETTINGS[name], [], []
+        settings, accuracies, highest_gates = SETTINGS[name], [], []
         for model in recall_training(
             BACKEND, num_fillers=n, updates=UPDATES[n], seed=seed, **settings
         ):
-            recalled.append(round(recall_accuracy(BACKEND, model, n), 3))
+            accuracies.append(round(recall_accuracy(BACKEND, model, n), 3))
             if settings["cell"] in GATES and "model" not in settings:
-                highest.append(highest_gate(model, n))
-        accuracy[name][str(n)].append(recalled)
-        gates[name][str(n)].append(highest)
+                highest_gates.append(highest_gate(model, n))
+        accuracy[name][str(n)].append(accuracies)
+        gates[name][str(n)].append(highest_gates)
         write(file, {**record, "accuracy": accuracy, "gates": gates})

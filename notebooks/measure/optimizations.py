@@ -57,7 +57,7 @@ def cases(backend: str, folder: Path = UNDO) -> list[Case]:
 
 
 def undo(backend, case, folder):
-    """Load a copy of the backend without an optimization, as a package with another name."""
+    """Load a copy of the backend without an optimization, under a new package name."""
     package = copy(backend, Path(folder))
     for file, old, replacement in case.edits:
         text = "\n" + (package / file).read_text(encoding="utf-8")
@@ -93,7 +93,7 @@ def gain(backend, case, num_hiddens):
 
         calls = [partial(seconds, module, model) for module, model in pair]
         turns = zip(*take_turns(calls, min_seconds=6.0))
-        return round(statistics.median(without / with_it for without, with_it in turns), 3)
+        return round(statistics.median(slow / fast for slow, fast in turns), 3)
 
 
 def measure(name: str, index: int) -> Iterator[Gain]:
@@ -101,8 +101,8 @@ def measure(name: str, index: int) -> Iterator[Gain]:
     case = cases(name)[index]
     backend, _ = registry.start(name, case.threads)
     gains = {size: gain(backend, case, size) for size in SIZES}
-    usual = {field: getattr(case, field) for field in Gain.__struct_fields__}
-    yield Gain(**{**usual, "num_hiddens": gains})
+    fields = {field: getattr(case, field) for field in Gain.__struct_fields__}
+    yield Gain(**{**fields, "num_hiddens": gains})
 
 
 def main(file):

@@ -135,7 +135,7 @@ def measure(name: str) -> Iterator[dict[str, Any]]:
         "library": library,
         "paper": paper,
         "versions": versions,
-        # One difference for each of SIZES.
+        # One difference per size in SIZES.
         "differences": (np.abs(params - train_adam()) / LR).tolist(),
     }
 

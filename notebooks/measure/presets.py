@@ -33,7 +33,7 @@ BOOK = "time-machine"  # the README shows a sample of `minute` on this text, too
 SHAKESPEARE = PRESETS["shakespeare"]["corpus"]
 TEST_SHARE = VALIDATION_SHARE = 0.05  # shares of the whole text
 # Alternatives tried before `minute` was chosen, as differences from `minute`.
-TRIED = (
+ALTERNATIVES = (
     {"num_steps": 64, "dropout": 0.2, "lr": 0.004, "num_epochs": 12},
     {"num_steps": 24, "dropout": 0.2, "lr": 0.004, "num_epochs": 10},
     {"num_steps": 24, "num_epochs": 10},
@@ -80,7 +80,7 @@ def measure(arguments: dict[str, Any], backend: str, seed: int) -> Iterator[dict
         }
 
 
-def command(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def run_command(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Train with PyTorch as the README's command does; yield its last lines and a sample."""
     with tempfile.TemporaryDirectory() as parent:
         start = time.process_time()
@@ -98,7 +98,7 @@ def command(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
         }
 
 
-def peer(folder: str, seed: int) -> dict[str, Any]:
+def train_peer(folder: str, seed: int) -> dict[str, Any]:
     """Train nanoGPT with its recipe and a seed; return its losses, its size and its CPU seconds."""
     with tempfile.TemporaryDirectory() as parent:
         clone = Path(shutil.copytree(folder, Path(parent, "nanoGPT")))
@@ -159,9 +159,9 @@ def main(file, *folders):
     """Train with the presets and the alternatives tried, and write the record to `file`."""
     record = {"presets": {}, "temperature": SAMPLE["temperature"]}
     for folder in folders:
-        record["nanogpt"] = [peer(folder, seed) for seed in SEEDS]
+        record["nanogpt"] = [train_peer(folder, seed) for seed in SEEDS]
     for name, corpus in ("command", PRESETS["minute"]["corpus"]), ("book", BOOK):
-        record[name] = spawn(command, PRESETS["minute"] | {"corpus": corpus}, **ONE_THREAD)
+        record[name] = spawn(run_command, PRESETS["minute"] | {"corpus": corpus}, **ONE_THREAD)
     for name, backends in ("minute", ["torch"]), ("shakespeare", registry.BUILTIN_BACKENDS):
         seeds = {backend: SEEDS if backend == "torch" else SEEDS[:1] for backend in backends}
         results = [
@@ -170,9 +170,9 @@ def main(file, *folders):
             for seed in seeds[backend]
         ]
         record["presets"][name] = {"arguments": PRESETS[name], "trainings": results}
-    tried = [override("minute", changes) for changes in TRIED]
+    alternatives = [override("minute", changes) for changes in ALTERNATIVES]
     record["tried"] = [
         {"arguments": arguments, **spawn(measure, arguments, "torch", 0, **ONE_THREAD)}
-        for arguments in tried
+        for arguments in alternatives
     ]
     write(file, record)

@@ -127,10 +127,10 @@ def backward(steps: int) -> None:
             if row:
                 _arrow(axes, (step - 0.08, row - 1), (step - 0.08, row))
             if row > 1:
-                _arrow(axes, (step + 0.08, row), (step + 0.08, row - 1), back=True)
+                _arrow(axes, (step + 0.08, row), (step + 0.08, row - 1), is_backward=True)
         if step:
             _arrow(axes, (step - 1, 1.1), (step, 1.1))
-            _arrow(axes, (step, 0.9), (step - 1, 0.9), back=True)
+            _arrow(axes, (step, 0.9), (step - 1, 0.9), is_backward=True)
             axes.text(step - 0.5, 0.82, r"$W_{hh}^\top$", ha="center", va="top")
         axes.text(step + 0.14, 1.5, r"$W_{hq}^\top$", va="center")
     axes.set(xlim=(-0.5, steps - 0.5), ylim=(-0.4, 3.4))
@@ -270,8 +270,8 @@ def next_characters(
         axes.axis("off")
     for axes, position in zip(grid.flat, range(count)):
         best = np.argsort(-probabilities[position])[:num_shown][::-1]
-        follows = [vocab[token] == text[position + 1] for token in best]
-        colors = ["C1" if correct else "C0" for correct in follows]
+        is_next = [vocab[token] == text[position + 1] for token in best]
+        colors = ["C1" if correct else "C0" for correct in is_next]
         names = [_visible(vocab[token]) for token in best]
         axes.barh(range(len(best)), probabilities[position][best], color=colors)
         axes.set_yticks(range(len(best)), names)
@@ -291,8 +291,8 @@ def _box(axes: Axes, x: float, y: float, name: str, color: str, size: int = 11) 
     return axes.text(x, y, name, ha="center", va="center", color=color, size=size, bbox=frame)
 
 
-def _arrow(axes: Axes, start: Point, end: Point, back: bool = False) -> None:
-    color, dashes = ("C3", "--") if back else (INK, "-")
+def _arrow(axes: Axes, start: Point, end: Point, is_backward: bool = False) -> None:
+    color, dashes = ("C3", "--") if is_backward else (INK, "-")
     style = {"arrowstyle": "->", "color": color, "linestyle": dashes, "shrinkA": 18, "shrinkB": 18}
     axes.annotate("", end, start, arrowprops=style)
 

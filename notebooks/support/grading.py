@@ -1,8 +1,8 @@
 """Grade the functions that students write in notebooks.
 
 Functions are graded from the source in the notebook's cells, in another process, with inputs that
-the notebook does not show. So the notebook can change neither the project nor the grade. Functions
-of the contract are compared by `rnn_scratch.check.user_file`, like those in a user's file, and
+the notebook does not show. Hence the notebook cannot change the project or the grade. Functions
+of the contract are compared by `rnn_scratch.check.user_file`, like functions in a user's file;
 functions that no backend has are tested on made-up inputs.
 
 To grade a notebook from its file, run `python grading.py NOTEBOOK.ipynb`.
@@ -53,7 +53,7 @@ class Points(int):
         return f"{int(self)} of 1 point"
 
 
-POINTS: dict[str, Points] = {}  # by name of the graded function
+POINTS: dict[str, Points] = {}  # points, keyed by name of the graded function
 
 
 def graded(installed: Any, function: Callable) -> Callable:
@@ -125,9 +125,9 @@ def grade(backend: str, cells: Sequence[str], name: str, written: str = "") -> G
 
 
 def extract(cells: Sequence[str], name: str) -> str:
-    """Return the source of the last definition of `name` in the cells, and of its helpers.
+    """Return the source of the last definition of `name` in the cells, with its helpers.
 
-    Helpers are functions, constants and imports, without those of the project.
+    Helpers are functions, constants and imports, but not imports from the project.
     """
     sources: dict[str, str] = {}
     nodes: dict[str, ast.stmt] = {}
@@ -138,21 +138,21 @@ def extract(cells: Sequence[str], name: str) -> str:
         except SyntaxError:
             continue
         for node in statements:
-            for defined in _defined(node):
+            for defined_name in _defined(node):
                 first = min([node, *getattr(node, "decorator_list", [])], key=lambda n: n.lineno)
                 lines = text.splitlines()[first.lineno - 1 : node.end_lineno]
-                sources[defined], nodes[defined] = "\n".join(lines), node
+                sources[defined_name], nodes[defined_name] = "\n".join(lines), node
     if not isinstance(nodes.get(name), ast.FunctionDef):
         return ""
     needed = [name]
-    for each in needed:  # the list grows, because helpers use helpers
-        parts = list(ast.walk(nodes[each]))
+    for helper in needed:  # the list grows, because helpers use helpers
+        parts = list(ast.walk(nodes[helper]))
         names = [node for node in parts if isinstance(node, ast.Name)]
         used = {node.id for node in names if isinstance(node.ctx, ast.Load)}
         local = {node.id for node in names if isinstance(node.ctx, ast.Store)}
         local |= {node.arg for node in parts if isinstance(node, ast.arg)}
         needed += sorted((used & {*nodes}) - local - {*needed} - PROJECT)
-    return "\n\n".join(dict.fromkeys(sources[each] for each in reversed(needed)))
+    return "\n\n".join(dict.fromkeys(sources[helper] for helper in reversed(needed)))
 
 
 def _defined(node: ast.stmt) -> list[str]:
@@ -211,17 +211,17 @@ def _best_run(namespace: dict[str, Any]) -> Iterator[str]:
 def _seconds(namespace: dict[str, Any]) -> Iterator[str]:
     clock, calls, durations = [0.0], [0], (100, 5, 3, 4)  # seconds; the first call compiles
 
-    def timed() -> None:
+    def simulate_call() -> None:
         clock[0] += durations[min(calls[0], 3)]
         calls[0] += 1
 
-    def missing(name: str) -> None:
+    def raise_missing(name: str) -> None:
         raise AttributeError(f"measure with `time.perf_counter`, not with `time.{name}`")
 
     simulated = types.ModuleType("time")
-    vars(simulated).update(perf_counter=lambda: clock[0], __getattr__=missing)
+    vars(simulated).update(perf_counter=lambda: clock[0], __getattr__=raise_missing)
     namespace["time"] = simulated
-    result = namespace["seconds"](timed, 3)
+    result = namespace["seconds"](simulate_call, 3)
     if calls[0] != 4:
         yield f"{calls[0]} calls instead of 4: one before the clock is read, and 3 with it"
     reasons = {12: ", their sum", 4: ", their mean or median", 5: ", the longest", 112: ", the sum"}
@@ -237,7 +237,7 @@ def main(paths: Sequence[str]) -> None:
     """Print the points of each notebook and the messages for the student."""
     for path in paths:
         grades = grade_notebook(json.loads(Path(path).read_text(encoding="utf-8")))
-        print(f"{path}: {sum(right for right, _ in grades.values())} of {len(grades)} points")
+        print(f"{path}: {sum(is_right for is_right, _ in grades.values())} of {len(grades)} points")
         for _, message in grades.values():
             print(message)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 NOTEBOOKS = Path(__file__).parents[1]
-NUM_TRAIN_TOKENS = 10_000  # training characters of the story; the next 5000 are held out
+NUM_TRAIN_TOKENS = 10_000  # training characters of the story; the next 5,000 are held out
 
 
 def start(backend: str) -> Any:

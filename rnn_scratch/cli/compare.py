@@ -20,7 +20,7 @@ from ..settings import Settings, Variant, validate
 from ..system import files
 from ..system.terminal import printable
 from ..text import books
-from .options import GroupedCommand, derived_options, separated, settings_options, specified
+from .options import GroupedCommand, derived_options, settings_options, specified, split_list
 from .screen import Screen
 
 DEFAULT_EPOCHS = 5
@@ -36,7 +36,7 @@ MODELS = ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS)
 )
 @derived_options(Plan, only=("device", "threads", "seconds"))
 @click.option(
-    "--vary", metavar="NAME=A,B,...", help=f"Compare several values of one of: {', '.join(VARIED)}."
+    "--vary", metavar="NAME=A,B,...", help=f"Setting to vary, and its values: {', '.join(VARIED)}."
 )
 @click.option("--output", metavar="FOLDER", help="Output folder.  [default: a new one in runs/]")
 def compare(
@@ -44,21 +44,21 @@ def compare(
 ) -> None:
     """Compare the speeds and the results of several backends.
 
-    All candidates, the chosen variants of each backend, run the same training for 5 epochs in
-    separate processes. Then they take turns while their speeds are measured. The exit code is 1 if
-    anything failed.
+    Each candidate, a variant of a backend, trains for 5 epochs in its own process. Then the
+    candidates take turns, in which their speeds are measured. The exit code is 1 if a candidate
+    failed.
     """
     arguments = specified(options)
     plan = {name: arguments.pop(name) for name in Plan.__struct_fields__ if name in arguments}
     corpus, text = (arguments.pop(name, None) for name in ("corpus", "text"))
     settings = Settings(**{"num_epochs": DEFAULT_EPOCHS, **arguments})
     if vary:
-        plan["vary"], plan["values"] = _varied(vary)
+        plan["vary"], plan["values"] = _parse_vary(vary)
     screen = Screen()
-    names = separated(backends) if backends else registry.list_loadable(screen.print_line)
+    names = split_list(backends) if backends else registry.list_loadable(screen.print_line)
     for name in names:
         registry.find(name)
-    variants = [validate("model", model, Variant) for model in separated(models)]
+    variants = [validate("model", model, Variant) for model in split_list(models)]
     if not names:
         raise RNNScratchError("No backend could be loaded.", "For details: rnn-scratch backends")
     content = books.find(corpus, text, screen.print_line)
@@ -70,7 +70,7 @@ def compare(
     if any(folder.iterdir()):
         hint = "Choose another folder with `--output`."
         raise RNNScratchError(f"The folder {folder} is not empty.", hint)
-    screen.print_line(f"Comparing in {folder}; Ctrl-C keeps the measurements so far.")
+    screen.print_line(f"Results are saved in {folder}. Ctrl-C stops early and keeps them.")
     with screen.progress_bar() as bar:
         update = partial(bar.update, bar.add_task("", total=1))
         try:
@@ -100,10 +100,10 @@ def _show(folder: Path, record: Comparison, screen: Screen) -> None:
         screen.table(heading, rows, table.title, table.title != "Quality", table.keys)
     for line in ("", *tables.verdicts(record), *lines("notes", record)):
         screen.print(line)
-    screen.print_line(f"\nThe report with figures and the method: {folder / 'report.html'}")
+    screen.print_line(f"\nReport with figures and method: {folder / 'report.html'}")
 
 
-def _varied(text: str) -> tuple[str, list[int]]:
+def _parse_vary(text: str) -> tuple[str, list[int]]:
     name, _, values = text.replace("-", "_").partition("=")
     if name not in VARIED:
         hint = f"Use one of: {', '.join(VARIED)}."

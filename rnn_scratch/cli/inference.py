@@ -47,11 +47,11 @@ def evaluate(run: str, **options: Any) -> None:
     """
     result = api.evaluate(run, **specified(options))
     parts = [result] if result.held_out is None else [result, result.held_out]
-    descriptions = "\n\n".join(map(_description, parts))
+    descriptions = "\n\n".join(map(_describe, parts))
     Screen().print_line(f"model      {result.trained}\n{descriptions}")
 
 
-def _description(result: api.Evaluation) -> str:
+def _describe(result: api.Evaluation) -> str:
     perplexity = format_perplexity(result.perplexity)
     skipped = f" ({result.skipped:,} unknown characters skipped)" if result.skipped else ""
     return f"""\
@@ -67,7 +67,7 @@ unigram    {result.unigram:.2f}  each character as likely as its frequency in th
 @click.option("--best", is_flag=True, help="Use the epoch with the lowest held-out loss.")
 @click.option("--no-browser", is_flag=True, help="Write the page without opening it.")
 def play(run: str, best: bool, no_browser: bool) -> None:
-    """Open RUN's network in the browser, as a single HTML file.
+    """Write RUN's network to a single HTML file, and open the file in the browser.
 
     The page generates text, and shows the state, the probabilities of the next character, and the
     earlier characters on which these probabilities depend. The file contains the weights and all
@@ -78,6 +78,6 @@ def play(run: str, best: bool, no_browser: bool) -> None:
     file = (path if path.is_dir() else path.parent).absolute() / "play.html"
     files.replace(file, page.render(saved, path.absolute().name).encode())
     screen = Screen()
-    screen.print_line(f"The network of {path} is in {file}")
+    screen.print_line(f"Wrote the network of {path} to {file}")
     if not no_browser and not webbrowser.open(file.as_uri()):
         screen.print_line("Could not open a browser. Open this file yourself.")

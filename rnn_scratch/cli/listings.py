@@ -24,7 +24,7 @@ def runs(folder: str) -> None:
     """
     runs = list_runs(Path(folder), Screen(stderr=True).print_line)
     if runs:
-        Screen().table(HEADING, [_cells(*run) for run in runs], keys=2)
+        Screen().table(HEADING, [_make_row(*run) for run in runs], keys=2)
     else:
         Screen().print_line(f"No runs found in {folder}. Start one: rnn-scratch train")
 
@@ -42,10 +42,10 @@ def backends() -> None:
         else:
             versions = ", ".join(f"{key} {value}" for key, value in probe.environment.items())
             rows.append([name, "yes", ", ".join(probe.devices), versions])
-    screen.table(["backend", "usable", "devices", "versions, or what to do"], rows)
+    screen.table(["backend", "usable", "devices", "versions, or error"], rows)
 
 
-def _cells(folder: Path, record: RunRecord, history: list[Epoch]) -> list[str]:
+def _make_row(folder: Path, record: RunRecord, history: list[Epoch]) -> list[str]:
     settings, session = record.settings, record.sessions[-1]
     last = history[-1] if history else None
     layers = f"{settings.num_layers} x " if settings.num_layers > 1 else ""

@@ -101,8 +101,8 @@ def _option(name: str, annotation: Any, text: str, default: Any) -> Decorator:
     text = re.sub("^Whether to (.)", lambda match: match[1].upper(), text)
     text = re.sub(r"\s*Default: (.*)\.$", r"  [default: \1]", text)
     if default is not None and not isinstance(default, bool):
-        shown = f"{default:g}" if isinstance(default, float) else default
-        text += f"  [default: {shown}]"
+        value = f"{default:g}" if isinstance(default, float) else default
+        text += f"  [default: {value}]"
     names = [option_name(name), *ALIASES.get(name, ()), name]
     annotation = get_args(annotation)[0] if NoneType in get_args(annotation) else annotation
     base = declaration(annotation).base if hasattr(annotation, "__metadata__") else str
@@ -123,7 +123,7 @@ def name_flags(message: str) -> str:
     return re.sub(r"`(\w+)(?:=\"?([\w.]+)\"?)?`", replace, message)
 
 
-def separated(text: str) -> list[str]:
+def split_list(text: str) -> list[str]:
     """Return the unique items of a list such as "A,B", or the text itself if it has no items."""
     return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip())) or [text]
 

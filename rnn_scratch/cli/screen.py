@@ -33,7 +33,7 @@ class Screen(Console):
             self.print(line, soft_wrap=line.startswith(("rnn-scratch ", "python ")))
 
     def progress_bar(self) -> Progress:
-        """Return a progress bar with a description, which is disabled unless on a terminal."""
+        """Return a progress bar with a description; it is disabled unless this is a terminal."""
         columns, is_off = (BarColumn(), "{task.description}"), not self.is_terminal
         return Progress(*columns, console=self, transient=True, disable=is_off)
 

@@ -10,7 +10,7 @@ from ..errors import RNNScratchError
 from ..settings import Variant, validate
 from ..show import columns, source_code
 from ..show.columns import Definitions, location
-from .options import separated
+from .options import split_list
 from .screen import Screen
 
 
@@ -29,7 +29,7 @@ def show(function: str, backends: str | None, model: str, diff: tuple[str, str] 
     """
     if backends is not None and diff:
         raise RNNScratchError("`--backends` and `--diff` cannot be used together.", "Choose one.")
-    names = diff or (separated(backends) if backends is not None else registry.names())
+    names = diff or (split_list(backends) if backends is not None else registry.names())
     sources = {}
     for name in names:
         backend, _, variant = name.partition(":")
@@ -39,11 +39,11 @@ def show(function: str, backends: str | None, model: str, diff: tuple[str, str] 
     missing = [title for title, definitions in sources.items() if not definitions]
     note = f"{function} is not defined in: {', '.join(missing)}."
     if len(missing) == len(sources) or (diff and missing):
-        known = [name for title in sources for name in source_code.names(title.partition(":")[0])]
-        if function in known:
+        known_names = [n for title in sources for n in source_code.names(title.partition(":")[0])]
+        if function in known_names:
             raise RNNScratchError(note)
         hint = f"Use one of: {', '.join(source_code.CONTRACT)}."
-        for similar in difflib.get_close_matches(function, known, 1):
+        for similar in difflib.get_close_matches(function, known_names, 1):
             hint = f"Did you mean {similar}?"
         raise RNNScratchError(f"Unknown function {function!r}.", hint)
     sources = {title: sources[title] for title in sources if title not in missing}
@@ -59,7 +59,7 @@ def _print(name: str, sources: Definitions, is_diff: bool) -> None:
     if is_diff and len(set(codes)) == 1:
         screen.print(f"{name} is the same in {' and '.join(sources)}.")
     elif screen.is_terminal:
-        columns.show(screen, name, sources, marked=is_diff)
+        columns.show(screen, name, sources, is_diff=is_diff)
     elif is_diff:
         left, right = (code.splitlines() for code in codes)
         lines = difflib.unified_diff(left, right, titles[0], titles[1], lineterm="")

@@ -74,8 +74,8 @@ def train(resume: str | None, preset: str | None, **options: Any) -> None:
     try:
         if resume is None:
             if preset is not None:
-                given, arguments = arguments, override(preset, arguments)
-                values = (f"{key}={arguments[key]}" for key in arguments if key not in given)
+                overrides, arguments = arguments, override(preset, arguments)
+                values = (f"{key}={arguments[key]}" for key in arguments if key not in overrides)
                 report.log(f"preset {preset}: {', '.join(values) or 'the defaults'}")
             run = api.train(report=report, **arguments)
         elif preset is None and "run" not in arguments and "num_epochs" in arguments:

@@ -40,17 +40,17 @@ def draw(record: Comparison) -> dict[str, bytes]:
 
 def speed(axes: Any, record: Comparison) -> None:
     """Plot training speeds with their intervals."""
-    timed = [candidate for candidate in record.supported if candidate.training_speeds]
-    for y, candidate in enumerate(timed):
+    candidates = [candidate for candidate in record.supported if candidate.training_speeds]
+    for y, candidate in enumerate(candidates):
         median, low, high = tables.estimate(candidate.training_speeds)
         axes.barh(y, median, color=BARS[candidate.model])
         if low:
             axes.errorbar(median, y, xerr=[[median - low], [high - median]], color=curve.INK)
-    axes.set_yticks(range(len(timed)), [record.label(candidate) for candidate in timed])
+    axes.set_yticks(range(len(candidates)), [record.label(candidate) for candidate in candidates])
     axes.invert_yaxis()
     axes.set_xlabel("characters per second of training")
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.figure.set_size_inches(7, 1 + 0.25 * len(timed))
+    axes.figure.set_size_inches(7, 1 + 0.25 * len(candidates))
 
 
 def perplexity(axes: Any, record: Comparison) -> None:
@@ -59,8 +59,8 @@ def perplexity(axes: Any, record: Comparison) -> None:
     The number of threads does not change a curve, so the curves of other numbers are omitted.
     """
     values = record.plan.varied_values[: 1 if record.plan.vary == "threads" else None]
-    drawn = [candidate for candidate in record.candidates if candidate.value in values]
-    curves: dict[str, Any] = {record.label(candidate): candidate.epochs for candidate in drawn}
+    candidates = [candidate for candidate in record.candidates if candidate.value in values]
+    curves: dict[str, Any] = {record.label(candidate): candidate.epochs for candidate in candidates}
     curve.draw(axes, curves)
     for index, line in enumerate(axes.lines):
         # Later curves are thinner, so that coinciding curves remain visible.

@@ -124,12 +124,12 @@ class Comparison(Record, kw_only=True):
             "vs_builtin_layer": (backend, "concise", value),
             "vs_first_value": (backend, model, self.plan.varied_values[0]),
         }
-        found = {(c.backend, c.model, c.value): c for c in self.supported if c is not candidate}
-        return {kind: found[key] for kind, key in keys.items() if key in found}
+        peers = {(c.backend, c.model, c.value): c for c in self.supported if c is not candidate}
+        return {kind: peers[key] for kind, key in keys.items() if key in peers}
 
 
 def read(folder: Path) -> Comparison:
-    """Read the record in a folder; raise RNNScratchError if it is missing or damaged."""
+    """Read the record in a folder; raise RNNScratchError if it is missing or corrupted."""
     problem = f"{folder} is not the folder of a comparison: it has no {COMPARISON_FILE}."
     missing_error = RNNScratchError(problem, "Create one: rnn-scratch compare --output FOLDER")
     return records.read(folder / COMPARISON_FILE, Comparison, missing_error)

@@ -151,15 +151,15 @@ def tables(record: Comparison) -> list[Table]:
     }
     result = []
     for title, columns in kinds.items():
-        shown = {name for _, values in rows for name in values if name in columns}
-        columns = {name: column for name, column in columns.items() if name in shown}
+        shown_columns = {name for _, values in rows for name in values if name in columns}
+        columns = {name: column for name, column in columns.items() if name in shown_columns}
         cells = [["", *([vary] if vary else []), *(heading for heading, _ in columns.values())]]
         for candidate, values in rows:
-            if shown & values.keys():
+            if shown_columns & values.keys():
                 keys = [candidate.name, *([str(candidate.value)] if vary else [])]
                 texts = (form(values[n]) if n in values else "" for n, (_, form) in columns.items())
                 cells.append([*keys, *texts])
-        result += [Table(title, 2 if vary else 1, cells)] if shown else []
+        result += [Table(title, 2 if vary else 1, cells)] if shown_columns else []
     return result
 
 

@@ -27,7 +27,7 @@ from .record import CandidateEnvironment, EpochResult
 
 TRAINING_SECONDS, GENERATION_SECONDS = 0.15, 0.05  # approximate durations in a turn
 NUM_MINIBATCHES = 4  # number of different minibatches, from the start of an epoch
-NUM_GENERATED = 20  # number of characters to generate at a time
+NUM_GENERATED = 20  # number of characters per generated text
 
 
 def compete(runtime: Runtime, settings: Settings, text: books.Text) -> Iterator[dict[str, Any]]:
@@ -42,8 +42,8 @@ def compete(runtime: Runtime, settings: Settings, text: books.Text) -> Iterator[
     registry.load(runtime.backend)
     import_seconds = time.perf_counter() - start
     context = prepare_run(settings, runtime, text)
-    used, versions = context.runtime, context.backend.machine.versions()
-    environment = CandidateEnvironment(used.device, used.threads or 1, versions)
+    in_use, versions = context.runtime, context.backend.machine.versions()
+    environment = CandidateEnvironment(in_use.device, in_use.threads or 1, versions)
     yield {"environment": environment, "import_seconds": import_seconds}
     all_batches = minibatches.epoch_batches(context.dataset.train, settings, 1)
     train = partial(_train, context, list(itertools.islice(all_batches, NUM_MINIBATCHES)))

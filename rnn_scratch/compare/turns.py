@@ -1,8 +1,8 @@
 """Run a comparison: prepare each candidate in a child process, then let the candidates take turns.
 
 A cycle consists of one turn of each candidate, in random order. Ratios of speeds are formed within
-a cycle, so that a disturbance that lasts longer than a cycle affects both speeds. Only one
-candidate computes at a time: waiting candidates are stopped (on Windows, they wait for a request).
+a cycle, so that a disturbance that lasts longer than a cycle affects both speeds. During a
+turn, all other candidates are stopped (on Windows, they wait for a request).
 Failures are recorded with their reasons, and the other candidates continue.
 """
 
@@ -86,7 +86,7 @@ def run(record: Comparison, text: books.Text, folder: Path, log: LogLine, update
         with contextlib.ExitStack() as stack:
             competitors = []
             for candidate in record.candidates:
-                log(f"{record.label(candidate)}: starting, checking and training")
+                log(f"{record.label(candidate)}: start, check and train")
                 candidate.failure = find_memory_shortage(record)
                 if candidate.failure is None:
                     competitors.append(_prepare(record, text, candidate, stack, update))

@@ -22,7 +22,7 @@
   const last = () => steps[steps.length - 1];
   const NAMES = { " ": "space", "\n": "line", "<unk>": "other" };
   const name = (token) => NAMES[model.vocab[token]] ?? model.vocab[token];
-  const percent = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
+  const percent = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)}%`;
   const format_signed = (value) => value.toFixed(2).replace("-", "−");
   // Return the names of the state tensors of all layers.
   function names({ cell, num_layers }) {
@@ -81,7 +81,7 @@
     const [tokens, missing] = tokenize(prefix.value, model);
     prefix_length = tokens.length;
     steps = read(tokens, model);
-    const list = missing.slice(0, 5).map((character) => `“${character}”`).join(", ");
+    const list = missing.slice(0, 5).map((character) => `"${character}"`).join(", ");
     const kind = model.normalize === "none" ? "character" : "letter";
     const hint = `The network needs at least one ${kind} to start from.`;
     find("empty").textContent = (list ? `The training text does not contain ${list}. ` : "")
@@ -231,7 +231,7 @@
 
   const unknown = Object.values(models).find(({ options }) => !(options.cell in CELLS));
   if (unknown) {
-    find("script").textContent = `The page has no cell “${unknown.options.cell}”: add one to `
+    find("script").textContent = `The page has no cell "${unknown.options.cell}": add one to `
       + "rnn_scratch/play/scratch.js, as in the backends.";
     return;
   }

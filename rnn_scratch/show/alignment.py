@@ -41,8 +41,8 @@ def align(left: list[str], right: list[str]) -> list[tuple[str | None, str | Non
     best = [[0.0] * (len(right) + 1) for _ in range(len(left) + 1)]
     for i in reversed(range(len(left))):
         for j in reversed(range(len(right))):
-            paired = similarity[i][j] + best[i + 1][j + 1] if similarity[i][j] else 0
-            best[i][j] = max(paired, best[i + 1][j], best[i][j + 1])
+            paired_total = similarity[i][j] + best[i + 1][j + 1] if similarity[i][j] else 0
+            best[i][j] = max(paired_total, best[i + 1][j], best[i][j + 1])
     rows: list[tuple[str | None, str | None]] = []
     i = j = 0
     while i < len(left) and j < len(right):

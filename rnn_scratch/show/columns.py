@@ -28,36 +28,36 @@ HTML = (
 )
 
 
-def show(screen: Console, name: str, definitions: Definitions, marked: bool = False) -> None:
-    """Print the definitions in as many columns as fit on the screen.
+def show(screen: Console, name: str, definitions: Definitions, is_diff: bool = False) -> None:
+    """Print the definitions in columns; the screen's width limits their number.
 
-    If `marked` is true, mark the differences between two sources like sdiff.
+    If `is_diff` is true, mark the differences between two sources like sdiff.
     """
     screen.rule(Text(name, "bold"))
-    num_columns = 2 if marked else max(1, (screen.width + GAP) // (MIN_WIDTH + GAP))
+    num_columns = 2 if is_diff else max(1, (screen.width + GAP) // (MIN_WIDTH + GAP))
     for start in range(0, len(definitions), num_columns):
         columns = dict(itertools.islice(definitions.items(), start, start + num_columns))
-        screen.print(_table(screen, columns, marked))
+        screen.print(_table(screen, columns, is_diff, is_html=False))
 
 
 def render_html(definitions: Definitions) -> str:
     """Return the definitions in columns as HTML; marks show differences from the first column."""
     width = len(definitions) * (MIN_WIDTH + GAP) - GAP
     screen = Console(file=io.StringIO(), record=True, width=width, force_jupyter=False)
-    screen.print(_table(screen, definitions, marked=True, is_html=True))
+    screen.print(_table(screen, definitions, is_diff=True, is_html=True))
     return screen.export_html(code_format=HTML, inline_styles=True)
 
 
 def location(definitions: list[Definition]) -> str:
     """Return the file (relative to the working directory) and line of the first definition."""
-    first, cwd = source_code.ordered(definitions)[0], Path.cwd()
+    first, cwd = source_code.sort_definitions(definitions)[0], Path.cwd()
     file = first.file.relative_to(cwd) if first.file.is_relative_to(cwd) else first.file
     return f"{file}:{first.line}"
 
 
-def _table(screen: Console, definitions: Definitions, marked: bool, is_html: bool = False) -> Table:
+def _table(screen: Console, definitions: Definitions, is_diff: bool, is_html: bool) -> Table:
     # Corresponding lines share a row; an empty row separates two functions.
-    sources = [source_code.ordered(source) for source in definitions.values()]
+    sources = [source_code.sort_definitions(source) for source in definitions.values()]
     pairs = [[(part.name, part.source) for part in source] for source in sources]
     functions = list(alignment.align_functions(pairs))
     longest = max(len(line or "") for rows in functions for row in rows for line in row)
@@ -73,7 +73,7 @@ def _table(screen: Console, definitions: Definitions, marked: bool, is_html: boo
             table.add_row()
         for row, cells in zip(rows, zip(*(_python(column, is_html) for column in zip(*rows)))):
             first, *rest = _fold(cells, width)
-            marks = [_mark(row[0], line) if marked else "" for line in row[1:]]
+            marks = [_mark(row[0], line) if is_diff else "" for line in row[1:]]
             for mark, cell in zip(marks, rest):
                 if mark and is_html:
                     cell.stylize(f"on {HIGHLIGHT}")
@@ -96,7 +96,7 @@ def _python(lines: Sequence[str | None], is_html: bool = False) -> Iterator[Line
 def _fold(row: Sequence[Line], width: int) -> list[Text]:
     # Break the long lines of a row. Break lines with equal numbers of words at the same words, so
     # that a changed word does not look like several changed lines.
-    folded = []
+    folded_texts = []
     for text, hang in row:
         starts = [word.start() for word in re.finditer(r"\S+", text.plain)]
         similar = [line.plain for line, _ in row if len(line.plain.split()) == len(starts)]
@@ -104,8 +104,8 @@ def _fold(row: Sequence[Line], width: int) -> list[Text]:
         parts = text.divide([starts[index] for index in breaks])
         for part in parts:
             part.rstrip()
-        folded.append(Text("\n" + _indent(text.plain, width, hang)).join(parts))
-    return folded
+        folded_texts.append(Text("\n" + _indent(text.plain, width, hang)).join(parts))
+    return folded_texts
 
 
 def _breaks(line: str, width: int, hang: int) -> list[int]:

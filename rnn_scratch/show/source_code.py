@@ -37,16 +37,16 @@ def find(backend: str, name: str, variant: str = VARIANTS[0]) -> list[Definition
     paths = {path.stem: path for path in files(backend)}
     path = paths.get(variant)
     if path and name in definitions(path):
-        return _with_helpers(path, name)
+        return _cut_with_helpers(path, name)
     if path and name in (imported := _imported_helpers(path)):
-        return _with_helpers(*imported[name])
+        return _cut_with_helpers(*imported[name])
     for module in SHARED:
         if module in paths and name in definitions(paths[module]):
-            return _with_helpers(paths[module], name)
+            return _cut_with_helpers(paths[module], name)
     if name in CONTRACT:
         return []
-    defining = [path for path in paths.values() if name in definitions(path)]
-    return [definition for path in defining for definition in _with_helpers(path, name)]
+    defining_paths = [path for path in paths.values() if name in definitions(path)]
+    return [definition for path in defining_paths for definition in _cut_with_helpers(path, name)]
 
 
 def files(backend: str) -> list[Path]:
@@ -68,15 +68,15 @@ def names(backend: str) -> list[str]:
     return list(dict.fromkeys([*CONTRACT, *helpers]))
 
 
-def ordered(definitions: list[Definition]) -> list[Definition]:
+def sort_definitions(definitions: list[Definition]) -> list[Definition]:
     """Sort definitions by file and line, starting with the file of the first definition."""
     main = definitions[0].file if definitions else None
     return sorted(definitions, key=lambda part: (part.file != main, part.file, part.line))
 
 
 def join(definitions: list[Definition]) -> str:
-    """Return the source of a definition and its helpers, in the order of `ordered`."""
-    return "\n\n\n".join(definition.source for definition in ordered(definitions))
+    """Return the source of a definition and its helpers, in the order of `sort_definitions`."""
+    return "\n\n\n".join(definition.source for definition in sort_definitions(definitions))
 
 
 def tree(path: Path) -> ast.Module:
@@ -105,7 +105,7 @@ def definitions(path: Path) -> dict[str, ast.stmt]:
     return definitions
 
 
-def _with_helpers(path: Path, name: str) -> list[Definition]:
+def _cut_with_helpers(path: Path, name: str) -> list[Definition]:
     locations = [(path, name)]
     for location in locations:  # the list grows, because helpers call helpers
         locations += [helper for helper in _helpers(*location) if helper not in locations]

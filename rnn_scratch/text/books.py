@@ -49,7 +49,7 @@ NAMES = (*BOOKS, BUILT_IN)
 FRAME = re.compile(
     r"^\*\*\* START OF TH\w+ PROJECT GUTENBERG[^\n]*(.*?)^\*\*\* END OF TH", re.M | re.DOTALL
 )
-TIMEOUT_SECONDS = 10.0  # maximum time without data from the server
+TIMEOUT_SECONDS = 10.0  # longest wait for data from the server
 
 
 def find(name: str | None, path: str | os.PathLike[str] | None, log: LogLine) -> Text:

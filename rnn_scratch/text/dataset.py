@@ -41,10 +41,10 @@ class TextRecord(Record):
 
 def log_removed_characters(text: books.Text, mode: str, log: LogLine) -> None:
     """Log the fraction of a user's text that normalization removes, and how to keep it."""
-    removed = re.sub(r"[A-Za-z\s]+", "", text.content)
-    if removed and mode != "none" and text.corpus == "file":
-        share = f"{len(removed) / len(text.content):.2%}"
-        examples = " ".join(dict.fromkeys(removed))[:9]  # the first five characters
+    removed_characters = re.sub(r"[A-Za-z\s]+", "", text.content)
+    if removed_characters and mode != "none" and text.corpus == "file":
+        share = f"{len(removed_characters) / len(text.content):.2%}"
+        examples = " ".join(dict.fromkeys(removed_characters))[:9]  # the first five characters
         hint = 'to keep them, use `normalize="none"`.'
         log(f"`normalize` removes {share} of the characters ({examples}); {hint}")
 

@@ -1,7 +1,4 @@
-"""Training events, and `Report`, the base class for receivers of these events.
-
-Training sessions yield events.
-"""
+"""Events, which training sessions yield, and `Report`, the base class of their receivers."""
 
 import datetime
 import math
@@ -53,8 +50,10 @@ class Session(Record):
     runtime: Runtime  #: backend, device and threads in use
     machine: Machine  #: machine on which the session runs
     environment: Versions  #: versions of the framework and its libraries
-    outcome: Literal["running", "finished", "interrupted", "failed"]  #: still "running" if killed
-    patience: NonNegativeInt = 0  #: training ends after so many epochs without improvement; 0: off
+    outcome: Literal["running", "finished", "interrupted", "failed"]  #: remains "running" if killed
+    patience: NonNegativeInt = (
+        0  #: number of epochs without improvement after which training ends; 0: off
+    )
     reason: str | None = None  #: reason for ending before the last epoch, or None
     ended: Time | None = None  #: end time; None before the end
     to_epoch: LastEpoch | None = None  #: last complete epoch in the checkpoint
@@ -106,19 +105,19 @@ class Report:
     """A receiver of training events; this base class ignores all events."""
 
     def log(self, line: str) -> None:
-        """Receive a line for the user."""
+        """Called with a line for the user."""
 
     def started(self, event: Started) -> None:
-        """Receive the start of a session."""
+        """Called when a session starts."""
 
     def progress(self, event: Progress) -> None:
-        """Receive the progress within an epoch, about once a second."""
+        """Called about once a second during an epoch."""
 
     def epoch(self, event: Epoch) -> None:
-        """Receive the metrics of a complete epoch."""
+        """Called after each epoch with its metrics."""
 
     def ended(self, event: Ended) -> None:
-        """Receive the end of the session; an exception follows if it failed or was interrupted."""
+        """Called when a session ends; if it failed, training then raises the exception."""
 
     def receive(self, event: Event) -> None:
         """Call `log` for a message, or else the method with the name of the event's type."""

@@ -17,8 +17,8 @@ from . import decoding, schedule
 from .events import EMPTY_EPOCH, Epoch, PartialEpoch, Progress, perplexity
 from .setup import RunContext
 
-SAMPLE_EVERY = 10  # epochs
-SAMPLE_LENGTH = 50  # characters
+SAMPLE_EVERY = 10  # interval between samples in epochs
+SAMPLE_LENGTH = 50  # length of a sample in characters
 CHUNK_SECONDS = 1.0  # approximate interval between progress reports in a long epoch
 
 
@@ -62,7 +62,7 @@ def train_in_chunks(
             start = start or (progress.position, time.monotonic())
             yield progress
             count = min(size, total - len(partial.losses))
-            if count:  # after an error, the last checkpoint may contain a whole epoch
+            if count:  # 0 if a checkpoint written during an error contains a whole epoch
                 tensors = tuple(machine.tensor(array, device) for array in partial.state)
                 with np.errstate(all="ignore"):  # `_require_finite` reports an overflow
                     start_time = time.perf_counter()

@@ -53,7 +53,7 @@ def extras_of(name):
 
 @pytest.mark.parametrize("name", notebooks.ALL)
 def test_notebook_is_up_to_date_and_publishable(name):
-    assert not notebooks.is_stale(name), f"make it again: {notebooks.remedy(name)}"
+    assert not notebooks.is_stale(name), f"make it again: {notebooks.get_remedy(name)}"
     notebook = read(name)
     cells = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
     assert cells == [cell[:2] for cell in notebooks.cells(name)]
@@ -215,7 +215,7 @@ def test_changed_sources_make_notebooks_stale(tmp_path, monkeypatch):
         )
         ours = {name for name in notebooks.ALL if name.startswith("torch-")}
         assert changed() == {*ours, "side_by_side", "comparison"}
-    assert notebooks.remedy("torch-build-student") == "nox -s 'notebooks(torch)'"
+    assert notebooks.get_remedy("torch-build-student") == "nox -s 'notebooks(torch)'"
 
 
 def test_unpublishable_outputs_are_named():

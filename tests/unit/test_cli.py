@@ -170,7 +170,7 @@ def test_play_writes_one_self_contained_file(command):
     rnn_scratch.train("numpy", run="runs/<b>", num_epochs=1, **SMALL)
     result = command("play", "last", "--no-browser").assert_exit(err="")
     file = Path("runs/<b>/play.html")
-    assert result.out == f"The network of runs/<b> is in {file.absolute()}\n"
+    assert result.out == f"Wrote the network of runs/<b> to {file.absolute()}\n"
     content = file.read_text(encoding="utf-8")
     assert "<h1>&lt;b&gt;</h1>" in content
     assert re.findall(r'(?:src|href|action)="([^"]*)"|@import|url\(', content) == ["data:,"]

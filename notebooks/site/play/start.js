@@ -21,7 +21,7 @@
       const [character, bar, percent] = find("next").children[n].children;
       character.textContent = NAMES[model.vocab[token]] ?? model.vocab[token];
       bar.style.setProperty("--share", shares[token]);
-      percent.textContent = `${Math.round(100 * shares[token])} %`;
+      percent.textContent = `${Math.round(100 * shares[token])}%`;
     });
     const token = sample(last.logits, TEMPERATURE);
     find("text").append(model.vocab[token]);
