@@ -171,7 +171,7 @@ class Batch(NamedTuple):
 
     @property
     def step_extras(self) -> list[dict[str, Any]]:
-        """Extra keyword arguments for each time step: the dropout masks of the step, if any."""
+        """Extra keyword arguments for each time step: the step's dropout masks, if any."""
         if self.masks is None:
             return [{}] * self.X.shape[1]
         return [{"masks": step_masks} for step_masks in self.masks]

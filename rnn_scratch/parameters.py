@@ -45,13 +45,13 @@ def select_layer(params: Params, layer: int) -> Params:
     """Return a layer's parameters under the first layer's names; for layer 0, return `params`."""
     if layer == 0:
         return params
-    suffix = _suffix(layer)
+    suffix = _get_suffix(layer)
     return {name.removesuffix(suffix): p for name, p in params.items() if name.endswith(suffix)}
 
 
 def add_layer_suffix(params: Params, layer: int) -> Params:
     """Add a layer's suffix to parameter names; the inverse of `select_layer`."""
-    return {name + _suffix(layer): param for name, param in params.items()}
+    return {name + _get_suffix(layer): param for name, param in params.items()}
 
 
 def split_by_layer(state: State, options: Options) -> list[State]:
@@ -67,7 +67,7 @@ def join_gates(arrays: Arrays, options: Options, gates: Sequence[str] = ()) -> A
     """
     joined = {
         joined_name: np.concatenate([arrays[name] for name in names], -1)
-        for joined_name, names in _gate_names(options, gates).items()
+        for joined_name, names in _list_gate_names(options, gates).items()
     }
     embedding = {"W_e": arrays["W_e"]} if "W_e" in arrays else {}
     return {**embedding, **joined, "W_hq": arrays["W_hq"], "b_q": arrays["b_q"]}
@@ -76,19 +76,19 @@ def join_gates(arrays: Arrays, options: Options, gates: Sequence[str] = ()) -> A
 def split_gates(joined: Arrays, options: Options, gates: Sequence[str] = ()) -> Arrays:
     """Split concatenated gates into the contract's arrays; the inverse of `join_gates`."""
     arrays = dict(joined)
-    for name, names in _gate_names(options, gates).items():
+    for name, names in _list_gate_names(options, gates).items():
         arrays |= zip(names, np.split(joined[name], len(names), -1))
     return {name: np.ascontiguousarray(arrays[name]) for name in options.shapes()}
 
 
-def _gate_names(options: Options, gates: Sequence[str]) -> dict[str, list[str]]:
+def _list_gate_names(options: Options, gates: Sequence[str]) -> dict[str, list[str]]:
     names = {}
     for layer in range(options.num_layers):
-        suffix = _suffix(layer)
+        suffix = _get_suffix(layer)
         for name, prefix in {"W_x": "W_x", "W_h": "W_h", "b": "b_"}.items():
             names[name + suffix] = [prefix + gate + suffix for gate in gates or options.gates]
     return names
 
 
-def _suffix(layer: int) -> str:
+def _get_suffix(layer: int) -> str:
     return f"_{layer + 1}" if layer else ""

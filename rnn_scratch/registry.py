@@ -26,7 +26,7 @@ FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "mxnet": "MXNet", 
 
 def names() -> list[str]:
     """Return the names of all backends, built-in backends first."""
-    registered = _entry_points().keys()
+    registered = _find_entry_points().keys()
     builtin_names = [name for name in BUILTIN_BACKENDS if name in registered]
     return builtin_names + sorted(registered - set(builtin_names))
 
@@ -36,7 +36,7 @@ def find(name: str) -> str:
     if name not in names():
         hint = f"The backends are: {', '.join(names())}."
         raise RNNScratchError(f"Unknown backend {name!r}.", hint)
-    return _entry_points()[name].module
+    return _find_entry_points()[name].module
 
 
 def load(name: str) -> Backend:
@@ -199,6 +199,6 @@ def _describe(name: str) -> Iterator[BackendReport]:
 
 
 @cache
-def _entry_points() -> dict[str, EntryPoint]:
+def _find_entry_points() -> dict[str, EntryPoint]:
     # Cached, because finding entry points reads a file of every installed package.
     return {entry.name: entry for entry in entry_points(group=GROUP)}

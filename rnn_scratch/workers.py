@@ -40,7 +40,7 @@ def read_launcher() -> tuple[int, int]:
 
 
 def is_silent() -> bool:
-    """Return whether this process should print no error, because worker 0 prints it."""
+    """Return whether this process should suppress errors that worker 0 prints."""
     return read_launcher()[1] > 0 and (_group is None or not _group.is_running)
 
 
@@ -61,7 +61,7 @@ def connect(arguments: Mapping[str, object]) -> "WorkerGroup | None":
         raise RNNScratchError(problem, registry.how_to_install("workers")) from error
     world = MPI.COMM_WORLD
     if world.size != size:
-        problem = f"The launcher started {size} processes, of which MPI connects {world.size}."
+        problem = f"The launcher started {size} processes, but MPI connects {world.size}."
         hint = "Use the `mpiexec` of mpi4py's MPI, `srun --mpi=pmi2` or `srun --mpi=pmix`."
         raise RNNScratchError(problem, hint)
     _group = WorkerGroup(world)
@@ -120,7 +120,7 @@ class WorkerGroup:
         return int(sizes[0])
 
     def distribute(self, backend: Backend, compute_gradients: Callable) -> Callable:
-        """Return `compute_gradients` for a whole minibatch, of which this worker computes a part.
+        """Return a `compute_gradients` for all workers, each computing a part of the minibatch.
 
         The returned function averages the loss and the gradients over the workers, and concatenates
         their rows of the state.

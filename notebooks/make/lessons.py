@@ -307,7 +307,7 @@ def _cells(
             continue
         if kind == "text":
             end = "" if to_write is None else STUDENT
-            text = _linked(prose.fill("\n".join(content), backend), backend, end)
+            text = _replace_links(prose.fill("\n".join(content), backend), backend, end)
             yield Cell("markdown", text)
         elif kind == "gains":
             yield Cell("markdown", optimizations.gains_table(backend))
@@ -316,7 +316,7 @@ def _cells(
                 yield Cell("code", CODE)
             yield Cell("markdown", ANSWER)
         elif kind == "solution":
-            yield from _folded(_cells(content, backend, None, shown))
+            yield from _fold(_cells(content, backend, None, shown))
         elif kind in BLOCKS:
             yield from _cells(content, backend, to_write, shown)
         name = part.argument.partition(" ")[0] if kind == "piece" and to_write is not None else ""
@@ -330,7 +330,7 @@ def _cells(
             yield Cell("code", grading_cell)
 
 
-def _linked(text: str, backend: str, end: str) -> str:
+def _replace_links(text: str, backend: str, end: str) -> str:
     # Replace links to pages with links to this backend's notebooks or to the site's files.
     def link(match: re.Match[str]) -> str:
         name = match[1]
@@ -359,7 +359,7 @@ def _task(name: str, cells: Iterator[Cell]) -> Cell:
     return Cell("markdown", "\n\n".join([f"**Write `{name}`.**", *task, folded]))
 
 
-def _folded(cells: Iterator[Cell]) -> Iterator[Cell]:
+def _fold(cells: Iterator[Cell]) -> Iterator[Cell]:
     # Fold a solution: prose with HTML, and code with metadata that JupyterLab and VS Code obey.
     for kind, group in itertools.groupby(cells, key=lambda cell: cell.kind):
         sources = [cell.source.strip("\n") for cell in group]

@@ -110,8 +110,8 @@ def softmax(logits: np.ndarray, vocab: Sequence[str], target: int) -> None:
         axes.bar(range(len(vocab)), heights, color=colors)
         axes.axhline(0, color=INK, linewidth=0.8)
         axes.set_ylabel(name)
-    label = f"the target, {_visible(vocab[target])!r}: {rows['probability'][target]:.3f}"
-    all_axes[2].set_xticks(range(len(vocab)), [_visible(entry) for entry in vocab])
+    label = f"the target, {_show_space(vocab[target])!r}: {rows['probability'][target]:.3f}"
+    all_axes[2].set_xticks(range(len(vocab)), [_show_space(entry) for entry in vocab])
     all_axes[2].set_title(f"they add up to 1; {label}", fontsize=9)
     plt.show()
 
@@ -249,7 +249,7 @@ def states(text: str, values: np.ndarray, num_units: int = 32) -> None:
     _, axes = plt.subplots(figsize=(8.5, 3.4), layout="constrained")
     image = axes.imshow(values[:, :num_units].T, aspect="auto", cmap="RdBu_r", vmin=-1, vmax=1)
     axes.set(xlabel="character that was read", ylabel="hidden unit")
-    axes.set_xticks(range(len(text)), [_visible(c) for c in text])
+    axes.set_xticks(range(len(text)), [_show_space(c) for c in text])
     axes.figure.colorbar(image, label="value")
     plt.show()
 
@@ -272,7 +272,7 @@ def next_characters(
         best = np.argsort(-probabilities[position])[:num_shown][::-1]
         is_next = [vocab[token] == text[position + 1] for token in best]
         colors = ["C1" if correct else "C0" for correct in is_next]
-        names = [_visible(vocab[token]) for token in best]
+        names = [_show_space(vocab[token]) for token in best]
         axes.barh(range(len(best)), probabilities[position][best], color=colors)
         axes.set_yticks(range(len(best)), names)
         axes.set(xlim=(0, 1), xticks=(0, 1))
@@ -282,7 +282,7 @@ def next_characters(
     plt.show()
 
 
-def _visible(character: str) -> str:
+def _show_space(character: str) -> str:
     return "␣" if character == " " else character
 
 

@@ -138,7 +138,7 @@ def extract(cells: Sequence[str], name: str) -> str:
         except SyntaxError:
             continue
         for node in statements:
-            for defined_name in _defined(node):
+            for defined_name in _find_defined(node):
                 first = min([node, *getattr(node, "decorator_list", [])], key=lambda n: n.lineno)
                 lines = text.splitlines()[first.lineno - 1 : node.end_lineno]
                 sources[defined_name], nodes[defined_name] = "\n".join(lines), node
@@ -155,7 +155,7 @@ def extract(cells: Sequence[str], name: str) -> str:
     return "\n\n".join(dict.fromkeys(sources[helper] for helper in reversed(needed)))
 
 
-def _defined(node: ast.stmt) -> list[str]:
+def _find_defined(node: ast.stmt) -> list[str]:
     # Return the names that a statement defines, except those that it imports from the project.
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return [node.name]

@@ -43,7 +43,7 @@ def evaluate(run: str, **options: Any) -> None:
 
     The loss is the mean cross-entropy per character in nats and in bits. The perplexity is exp(loss
     in nats), the number of equally likely characters that would be as hard to predict. The command
-    also prints the perplexities of two baselines. For RUN, see `predict`.
+    also prints the perplexities of two baselines. For the forms of RUN, see `predict --help`.
     """
     result = api.evaluate(run, **specified(options))
     parts = [result] if result.held_out is None else [result, result.held_out]
@@ -71,7 +71,7 @@ def play(run: str, best: bool, no_browser: bool) -> None:
 
     The page generates text, and shows the state, the probabilities of the next character, and the
     earlier characters on which these probabilities depend. The file contains the weights and all
-    code, so it works offline. For RUN, see `predict`.
+    code, so it works offline. For the forms of RUN, see `predict --help`.
     """
     path = resolve_run(run)
     _, saved = inference.load(path, best, backend="numpy", model="scratch")

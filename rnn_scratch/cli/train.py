@@ -62,9 +62,9 @@ def train(resume: str | None, preset: str | None, **options: Any) -> None:
 
     The defaults are the settings of the chapter on recurrent networks in Dive into Deep Learning.
 
-    For the RUN to --resume, see `predict`. The text and the hyperparameters come from the run. The
-    backend, model, device, number of threads and patience default to the last session's values;
-    with another backend, only the model and the patience do.
+    With --resume, the text and the hyperparameters come from the run; for the forms of RUN, see
+    `predict --help`. The backend, model, device, number of threads and patience default to the last
+    session's values; with another backend, only the model and the patience do.
 
     To train with several workers, start the command with `mpiexec -n 4` or `srun`.
     """
@@ -108,6 +108,6 @@ def _how_to_resume(folder: Path) -> str:
     last, (saved, _) = run_folder.read(folder).settings.num_epochs, checkpoint.latest(folder)
     assert saved is not None  # a session starts by saving a checkpoint
     if saved.epoch == last:  # a later step failed, such as plotting the curve
-        return f"The checkpoint of {saved.position}, the last one, is in {folder}."
+        return f"The last checkpoint ({saved.position}) is in {folder}."
     line = shlex.join(["rnn-scratch", "train", "--resume", str(folder), "--num-epochs", str(last)])
     return f"Checkpoint saved at {saved.position}. To resume from there:\n{line}"

@@ -18,7 +18,7 @@ def page(record: Comparison, pictures: dict[str, bytes]) -> str:
         title: "data:image/svg+xml;base64," + base64.b64encode(content).decode()
         for title, content in pictures.items()
     }
-    template = _templates(autoescape=True).get_template("report.html")
+    template = _make_environment(autoescape=True).get_template("report.html")
     return template.render(
         tables=tables.tables(record),
         verdicts=tables.verdicts(record),
@@ -36,11 +36,11 @@ def lines(name: str, record: Comparison) -> list[str]:
     values["environments"] = {c.backend: c.environment for c in record.candidates if c.environment}
     values["counts"] = [len(c.training_speeds) for c in record.candidates if c.training_speeds]
     values["has_intervals"] = tables.widest_interval(record) < math.inf
-    template = _templates().get_template(f"{name}.txt")
+    template = _make_environment().get_template(f"{name}.txt")
     text = template.render(record=record, descriptions=DESCRIPTIONS, **values)
     return [line for line in text.split("\n") if line]
 
 
-def _templates(**options: Any) -> Environment:
+def _make_environment(**options: Any) -> Environment:
     options |= {"loader": PackageLoader(__package__), "undefined": StrictUndefined}
     return Environment(trim_blocks=True, lstrip_blocks=True, **options)

@@ -26,7 +26,7 @@ from ..training.setup import RunContext, prepare_run
 from .record import CandidateEnvironment, EpochResult
 
 TRAINING_SECONDS, GENERATION_SECONDS = 0.15, 0.05  # approximate durations in a turn
-NUM_MINIBATCHES = 4  # number of different minibatches, from the start of an epoch
+NUM_MINIBATCHES = 4  # number of distinct minibatches, taken from the start of an epoch
 NUM_GENERATED = 20  # number of characters per generated text
 
 
@@ -49,10 +49,10 @@ def compete(runtime: Runtime, settings: Settings, text: books.Text) -> Iterator[
     train = partial(_train, context, list(itertools.islice(all_batches, NUM_MINIBATCHES)))
     generate = partial(_generate, context)
     with np.errstate(all="ignore"):  # divergence does not affect the time
-        yield {"first_minibatch_seconds": _seconds(context, partial(train, 1))}
+        yield {"first_minibatch_seconds": _measure_seconds(context, partial(train, 1))}
         size = settings.batch_size * settings.num_steps
-        training_speed = _speedometer(context, train, size, TRAINING_SECONDS)
-        generation_speed = _speedometer(context, generate, NUM_GENERATED, GENERATION_SECONDS)
+        training_speed = _make_speedometer(context, train, size, TRAINING_SECONDS)
+        generation_speed = _make_speedometer(context, generate, NUM_GENERATED, GENERATION_SECONDS)
         yield {"memory": peak_memory()}
         yield {"checks_passed": _check(context)}
         training = prepare_run(settings, runtime, text)
@@ -89,24 +89,24 @@ peak_memory = partial(read_memory, "self/status", "VmHWM")  # the peak of this p
 available_memory = partial(read_memory, "meminfo", "MemAvailable")  # available to new processes
 
 
-def _speedometer(
+def _make_speedometer(
     context: RunContext, workload: Callable[[int], Sequence[Tensor]], size: int, seconds: float
 ) -> Callable[[], float]:
     # Warm up, and return a function that measures a workload's speed for about `seconds`. The
     # workload's argument is the number of repetitions; a repetition processes `size` characters.
-    unit_seconds = min(_seconds(context, partial(workload, 1)) for _ in range(3))
+    unit_seconds = min(_measure_seconds(context, partial(workload, 1)) for _ in range(3))
     count = max(1, round(seconds / unit_seconds))
 
     def measure() -> float:
-        _seconds(context, partial(workload, 1))  # fills caches that other candidates have used
-        speed = count * size / _seconds(context, partial(workload, count))
+        _measure_seconds(context, partial(workload, 1))  # refills caches after other turns
+        speed = count * size / _measure_seconds(context, partial(workload, count))
         return float(f"{speed:.6g}")
 
     measure()
     return measure
 
 
-def _seconds(context: RunContext, workload: Callable[[], Sequence[Tensor]]) -> float:
+def _measure_seconds(context: RunContext, workload: Callable[[], Sequence[Tensor]]) -> float:
     # Keep the results until the clock stops: an asynchronous framework could skip unused work.
     synchronize, device = context.backend.machine.synchronize, context.runtime.device
     synchronize([], device)

@@ -59,7 +59,7 @@ def new_record(
         command=truncate(command),
         started=time.strftime(TIME),
         machine=host.describe(),
-        load=_load(),
+        load=_read_load(),
         plan=plan,
         settings=settings,
         text=dataset.describe(text, dataset.prepare(text, settings)),
@@ -86,7 +86,7 @@ def run(record: Comparison, text: books.Text, folder: Path, log: LogLine, update
         with contextlib.ExitStack() as stack:
             competitors = []
             for candidate in record.candidates:
-                log(f"{record.label(candidate)}: start, check and train")
+                log(f"{record.label(candidate)}: starting, checking and training")
                 candidate.failure = find_memory_shortage(record)
                 if candidate.failure is None:
                     competitors.append(_prepare(record, text, candidate, stack, update))
@@ -101,7 +101,7 @@ def run(record: Comparison, text: books.Text, folder: Path, log: LogLine, update
         record.outcome = "interrupted"
         raise
     finally:
-        record.ended, record.load_of_turns = time.strftime(TIME), _load()
+        record.ended, record.load_of_turns = time.strftime(TIME), _read_load()
         save()  # The terminal is gone after a SIGHUP, so save the record before any output.
 
 
@@ -194,5 +194,5 @@ def _receive(competitor: Competitor) -> None:
             setattr(candidate, name, value)
 
 
-def _load() -> float | None:
+def _read_load() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None

@@ -36,7 +36,7 @@ def align_all(sources: Sequence[list[str]]) -> list[Row]:
 
 def align(left: list[str], right: list[str]) -> list[tuple[str | None, str | None]]:
     """Pair equal and similar lines of two sources, with None for a missing line."""
-    similarity = [[_similarity(a, b) for b in right] for a in left]
+    similarity = [[_compute_similarity(a, b) for b in right] for a in left]
     # best[i][j] is the greatest total similarity of pairs of lines from left[i:] and right[j:].
     best = [[0.0] * (len(right) + 1) for _ in range(len(left) + 1)]
     for i in reversed(range(len(left))):
@@ -58,7 +58,7 @@ def align(left: list[str], right: list[str]) -> list[tuple[str | None, str | Non
     return [*rows, *((a, None) for a in left[i:]), *((None, b) for b in right[j:])]
 
 
-def _similarity(a: str, b: str) -> float:
+def _compute_similarity(a: str, b: str) -> float:
     # Return 1 for equal lines, less for similar lines, and 0 for lines with little in common.
     if a == b:
         return 1.0 if a.strip() else 0.1

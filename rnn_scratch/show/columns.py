@@ -71,7 +71,7 @@ def _table(screen: Console, definitions: Definitions, is_diff: bool, is_html: bo
     for rows in functions:
         if table.rows:
             table.add_row()
-        for row, cells in zip(rows, zip(*(_python(column, is_html) for column in zip(*rows)))):
+        for row, cells in zip(rows, zip(*(_highlight(column, is_html) for column in zip(*rows)))):
             first, *rest = _fold(cells, width)
             marks = [_mark(row[0], line) if is_diff else "" for line in row[1:]]
             for mark, cell in zip(marks, rest):
@@ -81,7 +81,7 @@ def _table(screen: Console, definitions: Definitions, is_diff: bool, is_html: bo
     return table
 
 
-def _python(lines: Sequence[str | None], is_html: bool = False) -> Iterator[Line]:
+def _highlight(lines: Sequence[str | None], is_html: bool = False) -> Iterator[Line]:
     # Highlight lines in the terminal's own colors, which suit light and dark backgrounds.
     source = "\n".join(line for line in lines if line is not None)
     theme = "ansi_light" if is_html else "ansi_dark"

@@ -53,7 +53,7 @@ TIMEOUT_SECONDS = 10.0  # longest wait for data from the server
 
 
 def find(name: str | None, path: str | os.PathLike[str] | None, log: LogLine) -> Text:
-    """Return the text with this name or at this path; a name and a path raise RNNScratchError.
+    """Return the text with this name or at this path; raise RNNScratchError if both are given.
 
     By default, return The Time Machine or, if it is unavailable, log a line and return the built-in
     text.

@@ -26,7 +26,7 @@ class Dataset(NamedTuple):
 
 
 class TextRecord(Record):
-    """A description of a text in a record, used to find the text again and to verify it."""
+    """A text's entry in a record, from which the text can be found and verified."""
 
     corpus: str  #: a name in `books.NAMES`, or "file"
     #: A path, "built in", or a book's name, because the cache folder's path is private.
@@ -67,11 +67,11 @@ def prepare(text: books.Text, settings: Settings) -> Dataset:
         name = "valid_share" if settings.valid_share else "valid_tokens"
         problem = f"`{name}` holds out too few characters ({num_valid})."
         raise RNNScratchError(problem, "Hold out at least 2 characters, or none.")
-    beginning = _first_words(text.content[:5000], settings.normalize) or vocab[1]
+    beginning = _find_first_words(text.content[:5000], settings.normalize) or vocab[1]
     return Dataset(vocab, tokens[:end], tokens[end : end + num_valid], beginning)
 
 
-def _first_words(text: str, mode: str) -> str:
+def _find_first_words(text: str, mode: str) -> str:
     # Return the words with which the first line that is not a title starts.
     lines = [vocabulary.normalize(line, mode).strip() for line in text.split("\n")]
     first_line = next(filter(None, lines), "")

@@ -58,7 +58,7 @@ def train_in_chunks(
         batches = minibatches.epoch_batches(text, settings, epoch, len(partial.losses))
         metrics = None
         while metrics is None:
-            progress = _progress(run, epoch, total, partial, start)
+            progress = _make_progress(run, epoch, total, partial, start)
             start = start or (progress.position, time.monotonic())
             yield progress
             count = min(size, total - len(partial.losses))
@@ -151,7 +151,7 @@ def _require_finite(run: RunContext, epoch: int, arrays: Arrays, *losses: float)
     )
 
 
-def _progress(
+def _make_progress(
     run: RunContext,
     epoch: int,
     total: int,

@@ -217,5 +217,5 @@ def test_clock_stops_after_all_results_are_computed(monkeypatch):
     )
     clock = SimpleNamespace(perf_counter=lambda: events.append("clock") or 0.0)
     monkeypatch.setattr(tasks, "time", clock)
-    tasks._seconds(context, lambda: results)
+    tasks._measure_seconds(context, lambda: results)
     assert events == [[], "clock", results, "clock"]

@@ -147,7 +147,7 @@ def test_full_disk_after_training_keeps_the_run():
     size = uninterrupted.folder.joinpath("checkpoint.safetensors").stat().st_size + 1000
     result = limited(size, backend="numpy", run="r", num_epochs=2, **SETTINGS)
     result.assert_error("perplexity.png could not be written")
-    assert "The checkpoint of epoch 2, the last one, is in r.\n" in result.out
+    assert "The last checkpoint (epoch 2) is in r.\n" in result.out
     assert "--resume" not in result.out
     assert hidden_files("r") == []
     assert run_folder.read(Path("r")).sessions[0].outcome == "finished"
