@@ -61,7 +61,7 @@ COMPARISONS = {  # the three measurements of the speed take place at different t
     "sizes": ("--models", "fast", "--vary", "num_hiddens=128,512,1024"),
     "speed-3": SPEED,
 }
-# Measurements, each of which has a module and a record of this name.
+# Measurements. A measurement has a module and a record of its name.
 MEASUREMENTS = (
     *("compilers", "exercises", "gates", "memory", "optimizations", "optimizers", "presets"),
 )
@@ -102,7 +102,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(name="all")
 def all_backends(session: nox.Session) -> None:
-    """In a single environment, test all backends that this platform supports; report coverage.
+    """Test all backends that this platform supports in one environment; report the coverage.
 
     The figures omit code that only child processes execute, such as the candidates of `compare`.
     """

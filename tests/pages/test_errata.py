@@ -69,7 +69,7 @@ def split_labels(cell):
 
 
 def releases_by_label(number):
-    """Return the releases that have a mistake according to the page, and the first ones without."""
+    """Return the releases that the page lists with a mistake, and the first releases without it."""
     cells = next(row for n, row in ROWS if int(n) == number).split("|")
     present, fixed = (split_labels(cell.strip()) for cell in cells[2:4])
     for label, span in present.items():

@@ -61,7 +61,7 @@ def test_training_warns_if_exact_mode_may_fail(settings, warned):
     lines = []
     api.train("numpy", corpus="tide-clock", num_epochs=1, report=lines.append, **SMALL | settings)
     warnings = [line for line in lines if DOUBT in line]
-    assert len(warnings) == 2 * warned  # before and after training
+    assert len(warnings) == 2 * warned  # a warning before training, and one after
     assert all("smaller `sigma` or `num_steps`" in line for line in warnings)
 
 
