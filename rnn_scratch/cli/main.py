@@ -3,6 +3,7 @@
 import difflib
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -12,7 +13,6 @@ import click
 from .. import workers
 from ..errors import RNNScratchError
 from ..settings import START_WORKERS
-from ..system import signals
 from .check import check
 from .compare import compare, report
 from .inference import evaluate, play, predict
@@ -67,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except RNNScratchError as error:
         _fail(f"Error: {name_flags(str(error))}", error.exit_code)
     except (KeyboardInterrupt, click.Abort) as error:  # click raises Abort from KeyboardInterrupt
-        sys.exit(signals.exit_code(error.__cause__ or error))
+        number = getattr(error.__cause__ or error, "number", signal.SIGINT)
+        sys.exit(128 + number)  # the exit code that shells expect after a signal
     except OSError as error:
         prefix = f"{error.filename}: " if error.filename else ""
         if not prefix:  # perhaps stdout: its reader has exited, or its disk is full

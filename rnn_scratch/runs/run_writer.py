@@ -12,6 +12,7 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
+import msgspec
 from msgspec.structs import replace
 
 from ..errors import RNNScratchError, format_value
@@ -92,7 +93,7 @@ class RunWriter:
         """Save the history, and then a checkpoint of the latest state, if it has changed."""
         if self.latest is self.saved:
             return
-        start, lines = time.perf_counter(), b"".join(map(records.line, self.history))
+        start, lines = time.perf_counter(), msgspec.json.Encoder().encode_lines(self.history)
         files.replace(self.folder / HISTORY, lines)
         position = {"history_size": len(lines), "history_sha256": sha256(lines).hexdigest()}
         self.latest = replace(self.latest, **position)

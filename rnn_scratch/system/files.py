@@ -28,8 +28,7 @@ class CorruptedFileError(RNNScratchError):
 
 def user_path(path: str | os.PathLike[str]) -> Path:
     """Return a user's path with ``~`` expanded; raise RNNScratchError if it contains NUL."""
-    # Shells do not expand ``~`` in ``--run=~/folder``.
-    name = os.path.expanduser(os.fspath(path))
+    name = os.path.expanduser(os.fspath(path))  # shells do not expand it in ``--run=~/folder``
     if "\0" in name:
         raise RNNScratchError(f"The path {name!r} contains a NUL character.", "Remove it.")
     return Path(name)
@@ -118,8 +117,7 @@ def locked(folder: Path) -> Iterator[str]:
             hint += f" If no session is running on any computer, delete {path}."
         raise RNNScratchError(problem, hint) from error
     except (OSError, NotImplementedError) as error:
-        reason = getattr(error, "strerror", None) or error
-        warning = f"Could not lock {folder} ({reason}). Do not run two commands on it at once."
+        warning = f"Could not lock {folder} ({error}). Do not run two commands on it at once."
     try:
         yield warning
     finally:

@@ -29,10 +29,6 @@ PROGRAM = f"import sys; sys.path[:] = filter(None, sys.path); from {__name__} im
 _requests = threading.Semaphore(0)  # in a child: the parent's requests
 
 
-class CrashError(RNNScratchError):
-    """The error for a child that was killed or failed: a signal, or an exit code and message."""
-
-
 @contextlib.contextmanager
 def start(
     function: Callable[..., Iterator[Any]],
@@ -42,10 +38,9 @@ def start(
 ) -> Iterator[tuple[Popen[bytes], Iterator[Any]]]:
     """Call a function in a child process, and kill the child when the context exits.
 
-    Yields the child and an iterator over the function's results. The iterator raises the
-    RNNScratchError that the function raises, CrashError if the child exits too early, or
-    RNNScratchError if waiting for a result takes longer than `timeout` seconds. `environment`
-    contains additional environment variables.
+    Yields the child and an iterator over the results, which raises RNNScratchError if the function
+    does, if the child exits too early, or if waiting for a result takes longer than `timeout`
+    seconds. `environment` contains additional environment variables.
     """
     command, env = [sys.executable, "-c", PROGRAM], {**os.environ, **(environment or {})}
     with tempfile.TemporaryFile() as stderr:
@@ -86,14 +81,14 @@ def _results(child: Any, stderr: IO[bytes], timeout: float) -> Iterator[Any]:
         yield message[0]
 
 
-def _crash(code: int, stderr: IO[bytes]) -> CrashError:
+def _crash(code: int, stderr: IO[bytes]) -> RNNScratchError:
     if code < 0:
         name = signal.Signals(-code).name
         cause = " (perhaps by the system, out of memory)" if name == "SIGKILL" else ""
-        return CrashError(f"killed by {name}{cause}")
+        return RNNScratchError(f"killed by {name}{cause}")
     stderr.seek(0)
     lines = stderr.read().decode("utf-8", "replace").strip().split("\n")
-    return CrashError(f"failed with exit code {code}: {one_line(lines[-1]) or 'no message'}")
+    return RNNScratchError(f"failed with exit code {code}: {one_line(lines[-1]) or 'no message'}")
 
 
 def request(child: Any) -> None:

@@ -23,11 +23,6 @@ class Record(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 Stored = TypeVar("Stored", bound=Record)
 
 
-def line(record: Record) -> bytes:
-    """Return the record as a line of JSON."""
-    return msgspec.json.encode(record) + b"\n"
-
-
 def read(path: Path, kind: type[Stored], missing_error: RNNScratchError) -> Stored:
     """Return the record of type `kind` in a JSON file; raise errors as `files.read` does."""
     data = files.read(path, MAX_RECORD_BYTES, missing_error)

@@ -4,17 +4,13 @@ Signals that the process ignores, as under ``nohup``, stay ignored.
 """
 
 import contextlib
-import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
-SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
-DEBOUNCE_SECONDS = 1.0  # `timeout` signals the process, and then its group
+SIGNALS = [each for each in signal.Signals if each.name in ("SIGINT", "SIGTERM", "SIGHUP")]
 
 
 class Stopped(KeyboardInterrupt):
@@ -34,18 +30,10 @@ class Request:
 
 
 def install() -> None:
-    """Make the first signal raise Stopped at any point; a second signal ends the process at once.
-
-    A signal during an import also ends the process, because compiled modules would print and
-    replace the exception.
-    """
+    """Make the first signal raise Stopped at any point; a second one ends the process at once."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
         _handle(signal.SIG_DFL)
-        while frame is not None:
-            if frame.f_code.co_filename.startswith("<frozen importlib"):
-                os._exit(128 + signum)  # sys.exit would print tracebacks of threads
-            frame = frame.f_back
         raise Stopped(signum)
 
     _handle(stop)
@@ -58,14 +46,12 @@ def deferred() -> Iterator[Request]:
     An exception that a signal raises at any point could be lost: Python ignores exceptions in
     destructors, and MXNet has many destructors.
     """
-    request, ignored_until = Request(), 0.0
+    request = Request()
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        nonlocal ignored_until
-        if request.number is None:
-            request.number, ignored_until = signum, time.monotonic() + DEBOUNCE_SECONDS
-        elif 0 < ignored_until < time.monotonic():  # 0: another worker received the first signal
+        if request.number is not None:
             raise Stopped(signum)
+        request.number = signum
 
     previous = _handle(stop)
     try:
@@ -73,16 +59,6 @@ def deferred() -> Iterator[Request]:
     finally:
         for signum, handler in previous.items():
             signal.signal(signum, handler)
-
-
-def ignore() -> None:
-    """Ignore further signals, because the process is about to exit."""
-    _handle(signal.SIG_IGN)
-
-
-def exit_code(error: BaseException) -> int:
-    """Return the exit code that shells expect from a command that was stopped by a signal."""
-    return 128 + getattr(error, "number", signal.SIGINT)
 
 
 def _handle(handler: Any) -> dict[int, Any]:

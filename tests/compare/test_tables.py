@@ -5,6 +5,7 @@ import re
 from math import inf
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from helpers import COMPARISONS, run_in_process
@@ -13,7 +14,6 @@ from small_records import make_candidate, make_record
 from rnn_scratch.compare import pictures, report, tables
 from rnn_scratch.compare.record import read
 from rnn_scratch.compare.tables import Estimate
-from rnn_scratch.system import records
 
 CYCLES = range(1, 10)
 
@@ -159,7 +159,7 @@ def test_committed_record_makes_a_complete_report(folder):
     ],
 )
 def test_report_names_the_damaged_field(capsys, part, field, value, problem):
-    record = json.loads(records.line(make_record(make_candidate("numpy"))))
+    record = msgspec.to_builtins(make_record(make_candidate("numpy")))
     record[part][field] = value
     write(json.dumps(record))
     result = run_in_process(capsys, "report", "damaged")

@@ -100,7 +100,7 @@ def test_options_without_held_out_text_are_refused(capsys):
     rnn_scratch.train("numpy", num_epochs=1, run="r", **SMALL)
     for command in ("predict", "evaluate"):
         result = run_in_process(capsys, command, "r", "--best")
-        result.assert_error("r has no best epoch", "Omit `--best`", "`valid_share`")
+        result.assert_error("r has no best epoch", "Omit `--best`", "`--valid-share`")
     with pytest.raises(RNNScratchError, match=r"`patience` 3\) requires held-out text"):
         rnn_scratch.resume("r", 2, patience=3)
     assert "patience" not in json.loads(Path("r/run.json").read_bytes())["sessions"][0]

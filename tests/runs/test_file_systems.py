@@ -70,7 +70,7 @@ def test_training_without_locks_prints_a_warning(monkeypatch, capsys, code):
     monkeypatch.setattr("fcntl.flock", flock)
     for command in (TRAIN, RESUME):
         result = run_in_process(capsys, *command).assert_exit(err="")
-        problem = f"Could not lock r ({os.strerror(code)}). "
+        problem = f"Could not lock r ([Errno {code}] {os.strerror(code)}). "
         assert f"{problem}Do not run two commands on it at once.\n" in result.out
 
 

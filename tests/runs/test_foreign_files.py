@@ -162,5 +162,5 @@ def test_link_in_a_run_is_not_followed():
     rnn_scratch.resume("runs/r", 8)
     lock.unlink()
     lock.symlink_to("../../victim")
-    assert "runs/r cannot be locked" in raised_message(rnn_scratch.resume, "runs/r", 9)
+    rnn_scratch.resume("runs/r", 9)  # prints a warning, and trains without a lock
     assert Path("victim").read_bytes() == content

@@ -211,25 +211,3 @@ def test_ignored_signal_stays_ignored():
     wait_for_epochs(process, "r", len(history("r")) + 3)
     process.send_signal(signal.SIGTERM)
     assert finish(process).code == 128 + signal.SIGTERM
-
-
-# Module that prints one exception and raises another. A compiled module does the same if it is
-# interrupted while it imports NumPy's C API.
-COMPILED = """
-import os, signal, traceback
-try:
-    os.kill(os.getpid(), signal.SIGINT)
-except BaseException:
-    traceback.print_exc()
-    raise ImportError("numpy.core.multiarray failed to import")
-"""
-
-
-def test_ctrl_c_during_an_import_has_no_traceback():
-    Path("compiled.py").write_text(COMPILED)
-    program = """if True:
-        import sys; sys.path.insert(0, "")
-        from rnn_scratch.system import signals
-        signals.install(); import compiled
-    """
-    finish(start(program=("-c", program))).assert_exit(128 + signal.SIGINT, err="")

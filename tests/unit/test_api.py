@@ -99,10 +99,14 @@ def test_unknown_backend_is_refused_before_reading_the_text(name):
 def no_books(monkeypatch):
     """Make all books unavailable."""
 
-    def unavailable(book):
-        raise RNNScratchError("No network.")
+    load = books.load
 
-    monkeypatch.setattr(books, "_load_book", unavailable)
+    def offline_load(name):
+        if name != books.BUILT_IN:
+            raise RNNScratchError("No network.")
+        return load(name)
+
+    monkeypatch.setattr(books, "load", offline_load)
 
 
 def test_report_function_receives_lines(no_books):

@@ -77,7 +77,7 @@ def test_arguments_and_answers_keep_their_types():
 )
 def test_crash_of_a_child_names_the_reason(python_script, script, reason):
     python_script(script)
-    with pytest.raises(processes.CrashError) as raised:
+    with pytest.raises(RNNScratchError) as raised:
         list(ask(square))
     assert raised.value.problem.startswith(reason)
 
