@@ -32,7 +32,6 @@ CLONE = Path(__file__).parent.parent
 SITE = CLONE / "build" / "site"
 RECORDS = CLONE / "notebooks" / "records"
 COMPARISONS = CLONE / "notebooks" / "comparisons"
-TEST_FILES = {path.stem: path for path in (CLONE / "tests").rglob("test_*.py")}
 # Settings of a run that takes a few hundredths of a second.
 SETTINGS = {"num_hiddens": 12, "num_steps": 6, "batch_size": 4, "max_tokens": 400}
 SMALL = {"corpus": "tide-clock", **SETTINGS}

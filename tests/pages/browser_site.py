@@ -173,14 +173,6 @@ def test_pages_work_without_scripts(open_page):
     page.screenshot(path=SHOTS / "build-no-script.png")
 
 
-def test_printed_page_shows_the_selected_framework_only(open_page):
-    page = open_page("build", framework="torch", color_scheme="dark")
-    page.emulate_media(media="print")
-    for selector in (".switch", ".bd-header", ".tabs", ".bd-sidebar-secondary"):
-        assert not page.locator(selector).first.is_visible(), selector
-    assert page.locator(".pieces > .panel:visible .name b").first.text_content() == "PyTorch"
-
-
 # The report of a comparison
 
 

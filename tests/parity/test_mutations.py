@@ -1,8 +1,5 @@
 """Test the check: each mutation of a backend makes the check fail and name the right function."""
 
-from functools import partial
-
-import numpy as np
 import pytest
 from backend_mutations import (
     DEEP,
@@ -10,12 +7,10 @@ from backend_mutations import (
     LARGE,
     MUTATIONS,
     PLAIN,
-    THREAD_MUTATIONS,
     fixed_draws,
-    mutate_file,
     mutated_copy,
 )
-from helpers import CLONE, TEST_FILES, require_tested, run_subprocess
+from helpers import require_tested, run_subprocess
 from measure.measuring import load
 
 from rnn_scratch import registry
@@ -110,28 +105,6 @@ def test_a_mistake_in_the_reference_itself_is_detected_and_named(
     assert recorded or "by finite differences" in row.output
 
 
-PROGRAM = """if True:
-    import importlib, sys
-    machine = importlib.import_module(sys.argv[1]).machine
-    print(*(machine.set_threads(number) for number in (2, 1, 1)))
-"""
-# Variables that set the initial number of threads, here to a number that PROGRAM never sets.
-THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTEROP_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC")
-
-
-@pytest.mark.parametrize("mutation", THREAD_MUTATIONS, ids=lambda mutation: mutation.name)
-def test_a_mistake_in_the_number_of_threads_is_detected(backend, builtin_name, mutation, tmp_path):
-    def run(change):
-        package = mutated_copy(backend, tmp_path, change, mutation.file)
-        env = {"PYTHONPATH": tmp_path, **dict.fromkeys(THREADS, 3)}
-        return run_subprocess(package.name, program=("-c", PROGRAM), env=env).assert_exit().out
-
-    # `set_threads` returns 1 if the framework cannot use two threads.
-    expected = ("2 1 1", "1 1 1")
-    assert run(()).strip() in expected
-    assert run(mutation.changes[builtin_name]).strip() not in expected
-
-
 LARGE_TENSORS = """if True:
     import importlib, sys
     from rnn_scratch.check import draws, runner
@@ -170,59 +143,6 @@ def test_a_device_mistake_is_detected_and_named(
     assert mutation.output in result.out
 
 
-def test_set_eager_ends_the_use_of_graphs(request, backend_names):
-    require_tested(backend_names, "mxnet")  # only the MXNet backend builds graphs itself
-    from rnn_scratch.backends.mxnet import graphs, machine
-
-    calls = []
-
-    @graphs.graph
-    def double(x, options):
-        calls.append(x)
-        return 2 * x
-
-    request.addfinalizer(lambda: machine.set_eager(False))
-    x = machine.tensor(np.ones(3), "cpu")
-    for eager, number in ((False, 1), (True, 3)):
-        machine.set_eager(eager)
-        assert [machine.array(double(x, None)).sum() for _ in range(2)] == [6, 6]
-        assert len(calls) == number
-
-
 def test_each_checked_function_has_a_mistake_in_some_backend():
     rows = runner.check(registry.load("numpy"))
     assert {row.function for row in rows} <= {mutation.function for mutation in MUTATIONS}
-
-
-# Mistakes in the core, which the reference and all candidates share, so the check cannot detect
-# them: the file, the tests that detect them, and the change.
-MINIBATCHES = ("text/minibatches.py", "test_minibatches")
-DECODING = ("training/decoding.py", "test_decoding")
-CORE_MISTAKES = {
-    "offset one too far": (*MINIBATCHES, ".randint(num_steps)", ".randint(num_steps + 1)"),
-    "offset ignored": (*MINIBATCHES, "X_rows = tokens[offset :", "X_rows = tokens[0 :"),
-    "least likely token chosen": (
-        *DECODING,
-        "np.argmax(",
-        "np.argmin(",
-    ),
-    "temperature multiplied": (*DECODING, "logits.max()) / temp", "logits.max()) * temp"),
-    "last token of top-p omitted": (*DECODING, "sums[-1])) + 1)", "sums[-1])))"),
-    "variance used as the standard deviation of the weights": (
-        *("parameters.py", "test_epoch"),
-        *("rng.normal(0, sigma,", "rng.normal(0, sigma**2,"),
-    ),
-}
-
-
-@pytest.mark.mutations
-@pytest.mark.parametrize("mistake", CORE_MISTAKES)
-def test_a_mistake_in_the_core_fails_its_unit_tests(mistake, copy):
-    file, tests, *change = CORE_MISTAKES[mistake]
-    mutate_file(change, copy / "rnn_scratch" / file)
-    program = ("-m", "pytest", "-x", "-p", "no:cacheprovider", "--backends", "numpy")
-    command = partial(
-        run_subprocess, program=program, cwd=CLONE / "tests", env={"PYTHONPATH": copy}
-    )
-    result = command(TEST_FILES[tests]).assert_exit(1)
-    assert "FAILED" in result.out, result.out

@@ -61,7 +61,6 @@ COMMANDS = [
     (RESUME, "requires `--num-epochs`"),
     ((*RESUME, "--epochs", "2", "--run", "r"), "`--preset` or `--run`"),
     ((*RESUME, "--preset", "minute"), "cannot be used together with `--preset`"),
-    (("check", "numpy", "--lr", "1", "--text", "x"), "`--lr` requires `--exact`."),
     (("check", "numpy", "--corpus", "tide-clock"), "--exact"),
     ((*CHECK, "--cell", "gru", "--cell", "rnn"), "`--exact` trains one cell."),
     (("show", "step", "--backends", "numpy", "--diff", "numpy", "torch"), "cannot be used"),

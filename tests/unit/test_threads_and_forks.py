@@ -5,7 +5,7 @@ import re
 import sys
 
 import pytest
-from helpers import SMALL, history, options, run_subprocess
+from helpers import SMALL, run_subprocess
 
 from rnn_scratch import registry
 
@@ -76,21 +76,6 @@ def test_forked_process_trains_or_is_refused(backend_name):
     assert trained.keys() == ({"parent"} if refused else {"parent", "fork"})
     assert trained.get("fork", trained["parent"]) == pytest.approx(trained["parent"], rel=1e-4)
     assert all("forked" in reason for reason in refused)
-
-
-# A network wide enough for TensorFlow to distribute the columns of W_hh among threads.
-WIDE = {**SMALL, "num_hiddens": 256, "dtype": "float64", "num_epochs": 2}
-
-
-@pytest.mark.frameworks(by_default=("numpy", "torch"))
-def test_two_threads_give_the_same_numbers(backend_name):
-    losses = []
-    for name, threads in (("numpy", 1), (backend_name, 2)):
-        settings = options(**WIDE, backend=name, threads=threads, run=f"{name}{threads}")
-        run_subprocess("train", *settings).assert_exit()
-        losses.append([row["loss"] for row in history(f"{name}{threads}")])
-    expected, actual = losses
-    assert actual == pytest.approx(expected, rel=1e-12)
 
 
 def allows_tf32(framework):
