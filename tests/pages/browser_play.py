@@ -207,9 +207,3 @@ def test_page_is_legible_and_accessible(open_page, width, scheme):
         assert unit[size] >= (20 if width < 500 else 16)
         assert page.locator("#play-next button").first.bounding_box()[size] >= 24
     assert_legible(page, "play", ".play :is(button, input)")
-
-
-def test_page_without_scripts_names_the_reason(open_page):
-    page = open_page(java_script_enabled=False)
-    assert page.get_by_text("which this browser does not run").first.is_visible()
-    assert page.get_by_role("button", name="Step").count() == 0

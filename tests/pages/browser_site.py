@@ -160,19 +160,6 @@ def test_index_page_writes_until_it_is_paused(open_page):
     assert len(page.locator("#start-text").text_content()) < 20
 
 
-def test_pages_work_without_scripts(open_page):
-    page = open_page("build", 1440, java_script_enabled=False)
-    for name in registry.BUILTIN_BACKENDS:
-        panels = page.locator(f".pieces > .panel[data-for={name}]")
-        assert panels.count() > 15
-        assert panels.first.is_visible()
-        assert panels.first.locator(".name").is_visible()
-    assert page.locator("[role=tab]").count() == 0
-    assert page.locator(".switch").count() == 0
-    assert page.get_by_role("link", name="Gates").first.is_visible()
-    page.screenshot(path=SHOTS / "build-no-script.png")
-
-
 # The report of a comparison
 
 

@@ -2,7 +2,6 @@
 
 import pytest
 from backend_mutations import (
-    DEEP,
     DEVICE_MUTATIONS,
     LARGE,
     MUTATIONS,
@@ -15,9 +14,6 @@ from measure.measuring import load
 
 from rnn_scratch import registry
 from rnn_scratch.check import draws, results, runner
-from rnn_scratch.check.case import make_case
-from rnn_scratch.check.results import find_worst_mismatch
-from rnn_scratch.contract import Update
 
 pytestmark = pytest.mark.mutations(by_default=("numpy",))
 
@@ -44,28 +40,6 @@ def test_a_mistake_in_a_backend_is_detected_and_named(backend, backend_name, mut
         cases = [*cases, draws.draw_large(0)]
     rows = runner.check(mutated, mutation.model, cases)
     assert_named(first_failure(rows), mutation)
-
-
-@pytest.mark.parametrize(
-    ("file", "line", "changed"),
-    [
-        ("scratch.py", 'state[0] @ params["W_hq"]', PLAIN),
-        ("deep.py", 'x @ params["W_hq"]', DEEP),
-    ],
-    ids=["step", "deep_step"],
-)
-def test_an_edit_of_a_step_changes_the_training_of_its_networks_only(
-    backend, backend_name, file, line, changed, tmp_path
-):
-    backends = backend, load(mutated_copy(backend, tmp_path, (line, f"2 * {line}"), file))
-    for options in (PLAIN, DEEP):
-        arrays = []
-        for candidate in backends:
-            case = make_case(candidate, "scratch", draws.Draw(options))
-            model = case.model()
-            model.train_minibatch(*case.minibatch(), Update())
-            arrays.append(model.to_arrays(model.params))
-        assert (find_worst_mismatch(*arrays).difference == 0) == (options != changed)
 
 
 LESSONS = ("scratch.py", "cells.py", "deep.py")
