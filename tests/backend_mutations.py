@@ -390,7 +390,7 @@ MUTATIONS = [
         "exact.py", options=None),
     Mutation("slots that never leave the compiled function", "train_minibatch", "m.",
              {"jax": (
-        "model.slots.update(slots)", "pass")}, "machine.py", options=None),
+        "model.slots[slot].update(tensors)", "pass")}, "machine.py", options=None),
 
     # The optimized model.
     Mutation("input bias left out", "forward", "logits", {

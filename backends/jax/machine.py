@@ -132,7 +132,8 @@ def compile_update(jit):
             arguments = model.params, model.slots, scalars, batch, state
             result, params, slots = programs[model](*arguments, constants=constants)
             model.params.update(params)
-            model.slots.update(slots)
+            for slot, tensors in slots.items():  # compiled functions sort dicts by name
+                model.slots[slot].update(tensors)
             return result
 
         return update_model
