@@ -91,7 +91,7 @@ def main(package, name, devices, *variants):
         for device in devices.split(","):
             for row in results(name, backend, variant, OPTIONS._replace(device=device)):
                 if not row.passed:
-                    return print(f"{row.function} in {row.file}: {row.sentence}")
+                    return print(f"{row.function}: {row.sentence}")
     print("checked", *variants)
 
 

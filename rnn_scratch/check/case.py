@@ -12,7 +12,7 @@ from ..parameters import initial
 from ..training import schedule
 from . import results
 from .draws import NUM_UPDATES, Draw
-from .results import ROUNDING, CheckResult, Result
+from .results import CheckResult, Result
 
 LEARNING_RATES = {"sgd": 0.5, "momentum": 0.1, "adam": 0.01}  # divided by 1, 2 and 3 in turn
 MIN_TOLERANCE = 1e-12  # for weighted sums, whose terms are rounded differently on other machines
@@ -32,11 +32,6 @@ class Case(NamedTuple):
     def options(self) -> Options:
         """The configuration of the model."""
         return self.draw.options
-
-    @property
-    def gradient_tolerance(self) -> float:
-        """The tolerance of gradients; in float32, some frameworks' functions are less accurate."""
-        return ROUNDING if self.options.dtype == "float64" else 10 * ROUNDING
 
     @property
     def reference(self) -> "Case":
@@ -81,7 +76,12 @@ class Case(NamedTuple):
 
     def to_arrays(self, value: Any) -> Any:
         """Convert tensors of the backend, alone or in a dict or tuple, to arrays."""
-        return convert_to_arrays(self.backend, value)
+        if isinstance(value, dict):
+            return {name: self.to_arrays(tensor) for name, tensor in value.items()}
+        if isinstance(value, tuple | list):
+            return tuple(map(self.to_arrays, value))
+        is_converted = isinstance(value, float | int | str | np.generic | np.ndarray | Exception)
+        return value if is_converted else self.backend.machine.array(value)
 
     @property
     def first_inputs(self) -> np.ndarray:
@@ -122,40 +122,41 @@ class Case(NamedTuple):
 
     def function_name(self, check: "FunctionCheck") -> str:
         """Return the name of the function that a check compares in this case."""
-        name = check.__name__
-        if name == "cell":
-            return self.options.cell.replace("-", "_")
-        is_deep = self.options.needs_deep and self.variant == "scratch"
-        return f"deep_{name}" if is_deep and name in ("step", "forward") else name
+        names = {"cell": self.options.cell.replace("-", "_"), "optimizer": self.draw.optimizer}
+        if self.options.needs_deep and self.variant == "scratch":
+            names |= {"step": "deep_step", "forward": "deep_forward"}
+        return names.get(check.__name__, check.__name__)
+
+    def outputs(self, check: "FunctionCheck") -> dict[str, Any]:
+        """Return a check's outputs without expected values, as arrays, by "function: output"."""
+        return {
+            result.key(check): self.to_arrays(result.value)
+            for result in check(self)
+            if result.expected is None
+        }
 
     def run(self, check: "FunctionCheck") -> Iterator[CheckResult]:
         """Compare the outputs that a check yields for this case with those of the reference.
 
-        The reference's own outputs are compared with recorded values, because comparing
-        the reference with itself would never fail. Without a recorded value, they are omitted.
+        The reference's own outputs are compared with recorded sums, because comparing the
+        reference with itself would never fail. Without a recorded sum, they are omitted.
         """
-        expected: dict[tuple[str, str], Any] = {}
+        expected: dict[str, Any] = {}
+        recorded = results.recorded_sums().get(self.draw.label, {})
         for result in check(self):
-            function = result.function or self.function_name(check)
-            if result.expected is None and not self.has_reference:
-                result = self.sum_output(function, result)
-                if result.expected is None:
-                    continue
-            elif result.expected is None:
-                expected = expected or {
-                    (result.function, result.name): self.reference.to_arrays(result.value)
-                    for result in check(self.reference)
-                }
-                result = result._replace(expected=expected[result.function, result.name])
-            yield self.compare(function, result)
-
-    def sum_output(self, function: str, result: Result) -> Result:
-        """Replace an output with its weighted sum, and expect the recorded sum, if there is one."""
-        total = results.recorded_sums().get(self.draw.label, {}).get(f"{function}: {result.name}")
-        value = None if total is None else results.weighted_sum(self.to_arrays(result.value))
-        tolerance = max(result.tolerance, MIN_TOLERANCE)
-        name = f"{result.name} (weighted sum)"
-        return result._replace(name=name, value=value, expected=total, tolerance=tolerance)
+            key = result.key(check)
+            if result.expected is None and self.has_reference:
+                expected = expected or self.reference.outputs(check)
+                result = result._replace(expected=expected[key])
+            elif result.expected is None and key in recorded:
+                result = result._replace(
+                    name=f"{result.name} (weighted sum)",
+                    value=results.weighted_sum(self.to_arrays(result.value)),
+                    expected=recorded[key],
+                    tolerance=max(result.tolerance, MIN_TOLERANCE),
+                )
+            if result.expected is not None:
+                yield self.compare(result.function or self.function_name(check), result)
 
     def compare(self, function: str, result: Result) -> CheckResult:
         """Compare an output with its expected value; the result describes the worst element."""
@@ -178,27 +179,14 @@ class Case(NamedTuple):
             if devices := devices - collect_devices((tensor, tensor + 0)):
                 problem = f"device {', '.join(devices)} instead of {self.options.device}"
                 worst = results.WorstMismatch(None, problem)
-        varies = self.variant != "scratch" and function in ("params", "forward", "gradients")
         return CheckResult(
             function=function,
             output=result.name,
             case=self.draw.label,
             tolerance=tolerance,
-            file=f"{self.variant}.py" if varies else results.FILES.get(function, ""),
             seed=self.draw.seed,
             **worst._asdict(),
         )
-
-
-def convert_to_arrays(backend: Backend, value: Any) -> Any:
-    """Convert tensors of a backend, alone or in a dict or tuple, to arrays."""
-    if isinstance(value, dict):
-        return {name: convert_to_arrays(backend, tensor) for name, tensor in value.items()}
-    if isinstance(value, tuple | list):
-        return tuple(convert_to_arrays(backend, tensor) for tensor in value)
-    if isinstance(value, float | int | str | np.generic | np.ndarray | Exception):
-        return value
-    return backend.machine.array(value)
 
 
 def collect_devices(value: Any) -> set[str]:

@@ -38,19 +38,15 @@ FACTORS: dict[str, tuple[Any, ...]] = {
 }
 PLAIN = {"num_layers": 1, "embedding": 0, "dropout": 0}
 # Properties of the first draws. The remaining entries override fields of `Draw`.
+_FEW = {**PLAIN, "steps": "more", "rows": "more", "tokens": "fewer than V"}
+_LONG = {"mode": "exact", "rows": "one", "carry": True, "evaluates": True, "predicts": True}
 SPECIAL_DRAWS: tuple[dict[str, Any], ...] = (
     # The plain model comes first, so that the first failure is easy to read.
-    PLAIN
-    | {"optimizer": "sgd", "mode": "float64", "steps": "more", "rows": "more"}
-    | {"tokens": "fewer than V"},
+    {**_FEW, "optimizer": "sgd", "mode": "float64"},
     # A long epoch.
-    PLAIN
-    | {"mode": "exact", "rows": "one", "variant": None, "num_updates": 132}
-    | {"carry": True, "evaluates": True, "predicts": True},
+    {**PLAIN, **_LONG, "variant": None, "num_updates": 132},
     # Tokens occur repeatedly, so that their gradients are summed.
-    PLAIN
-    | {"steps": "more", "rows": "more", "tokens": "fewer than V", "predicts": True}
-    | {"vocab_size": 300, "variant": "fast"},
+    {**_FEW, "predicts": True, "vocab_size": 300, "variant": "fast"},
     # `fast` embeds few tokens, as in text generation, in another way.
     {"embedding": N, "tokens": "fewer than V", "variant": "fast"},
 )
@@ -89,19 +85,16 @@ class Draw(NamedTuple):
     @property
     def label(self) -> str:
         """A short description of the settings."""
-        o, is_drawn = self.options, self.seed is not None
-        sizes = f"B={self.batch_size} T={self.num_steps} V={o.vocab_size} H={o.num_hiddens}"
-        parts = {
-            f"{o.dtype} {o.cell}": True,
-            "embedding": o.embedding,
-            "dropout": o.dropout,
-            f"{o.num_layers} layers": o.num_layers > 1,
-            f"{sizes} seed {self.seed}": is_drawn,
-            self.optimizer: self.optimizer != "sgd",
-            "exact": self.exact,
-            "large weights": self.is_steep,
-        }
-        return " ".join(part for part, is_shown in parts.items() if is_shown)
+        o = self.options
+        text = (
+            f"{o.dtype} {o.cell}" + " embedding" * bool(o.embedding) + " dropout" * bool(o.dropout)
+        )
+        text += f" {o.num_layers} layers" if o.num_layers > 1 else ""
+        if self.seed is not None:
+            text += f" B={self.batch_size} T={self.num_steps} V={o.vocab_size} H={o.num_hiddens}"
+            text += f" seed {self.seed}"
+        text += f" {self.optimizer}" if self.optimizer != "sgd" else ""
+        return text + " exact" * self.exact + " large weights" * self.is_steep
 
 
 def _is_possible(row: Mapping[str, Any]) -> bool:

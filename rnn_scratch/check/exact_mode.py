@@ -24,10 +24,9 @@ from ..text import books, minibatches
 from ..training import loop
 from ..training.runtime import Runtime
 from ..training.setup import RunContext, prepare_run
-from .growth import MAX_GROWTH, UNCHANGED_WARNING, describe, is_untrained, measure_growth
+from .growth import MAX_GROWTH, describe, measure_growth
 
 EPOCH_TIMEOUT = 24 * 3600.0  # seconds to wait for one epoch
-MAX_NAMES_LENGTH = 80  # characters of the names in a message
 NUM_DIGESTS = 10  # about this many per model, plus the digest of the initial parameters
 
 Digests = dict[str, str]  # digests, keyed by the name of a parameter, optimizer slot or state
@@ -47,8 +46,8 @@ class ExactModel(Record):
 
     backend: str
     model: str
-    outcome: str  # "trained", "different", "failed" or "not supported"
-    reason: str  # for an outcome other than "trained", or a note that no parameter changed
+    outcome: str  # "trained", "failed" or "not supported"
+    reason: str  # for an outcome other than "trained"
     digests: list[EpochDigest]  # of selected epochs, from epoch 0 onward
 
     @property
@@ -84,15 +83,14 @@ def compare(
         digests, task = list[Digests](), (runtime, settings, text, first_title, expected)
         reports = processes.ask(_train, *task, timeout=EPOCH_TIMEOUT)
         try:
-            for epoch_digest, new_digests, model.outcome, model.reason in reports:
+            for epoch_digest, new_digests in reports:
                 digests += new_digests
                 if epoch_digest.epoch % interval == 0 or epoch_digest.epoch == settings.num_epochs:
                     model.digests.append(epoch_digest)
-        except NotSupportedError as error:
-            model.outcome, model.reason = "not supported", one_line(error.problem)
         except RNNScratchError as error:
-            if model.outcome != "different":  # the difference probably caused the failure
-                model.outcome, model.reason = "failed", one_line(str(error))
+            is_supported = not isinstance(error, NotSupportedError)
+            model.outcome = "failed" if is_supported else "not supported"
+            model.reason = one_line(str(error))
         else:
             if not first_title:
                 first_title, expected = model.title, digests
@@ -106,12 +104,12 @@ def _train(
     text: books.Text,
     first_title: str,
     expected: list[Digests],
-) -> Iterator[tuple[EpochDigest, list[Digests], str, str]]:
-    # Run in a child process. Before the first epoch and after each epoch, yield the epoch's digest,
-    # the new digests, the outcome and its reason. Compare digests with those expected, if any.
+) -> Iterator[tuple[EpochDigest, list[Digests]]]:
+    # Run in a child process. Before the first epoch and after each epoch, yield the epoch's digest
+    # and the new digests. Raise an error at the first digest that differs from `expected`.
     setup = prepare_run(settings, runtime, text)
-    start, digests, num_sent = trained_arrays(setup.model), list[Digests](), 0
-    difference, advice = "", f"To check each function, run: rnn-scratch check {runtime.backend}"
+    digests, num_sent = list[Digests](), 0
+    advice = f"To check each function, run: rnn-scratch check {runtime.backend}"
 
     def compare_digests(state: State) -> str:
         # Append the digests after an update; return the names of the tensors that differ.
@@ -119,36 +117,28 @@ def _train(
         digests.append({name: exact.digest({name: array}) for name, array in arrays.items()})
         pairs = expected[update].items() if update < len(expected) else ()
         names = [name for name, digest in pairs if digests[-1].get(name, digest) != digest]
-        return truncate(", ".join(names), MAX_NAMES_LENGTH)
+        return truncate(", ".join(names), 80)
 
     def watched_step(model: Model, batch: Batch, state: State, update: Update) -> Any:
-        nonlocal difference
-        arrays = {} if difference or not expected else trained_arrays(setup.model)
+        arrays = trained_arrays(setup.model) if expected else {}
         loss, last_state = setup.model.training_step(model, batch, state, update)
-        if (names := compare_digests(last_state)) and not difference:
+        if names := compare_digests(last_state):
             # The parameters before the update determine how much errors grew within it.
-            options = setup.model.options
-            previous = registry.build(setup.backend, runtime.model, arrays, options)
-            array = setup.backend.machine.array
-            factor = measure_growth(
-                setup._replace(model=previous), array(batch.X), np.stack([*map(array, state)])
-            )
-            difference = f"after update {len(digests) - 1:,}, in {names}. {describe(factor)}"
-            difference += f" {advice}" * (factor < MAX_GROWTH)
+            previous = registry.build(setup.backend, runtime.model, arrays, setup.model.options)
+            X, *start = map(setup.backend.machine.array, (batch.X, *state))
+            factor = measure_growth(setup._replace(model=previous), X, np.stack(start))
+            place = f"after update {len(digests) - 1:,}, in {names}. {describe(factor)}"
+            hint = advice if factor < MAX_GROWTH else ""
+            raise RNNScratchError(f"It differs from {first_title} {place}", hint)
         return loss, last_state
 
     if names := compare_digests(()):
-        difference = f"from the start, in {names}. {advice}"
+        raise RNNScratchError(f"It differs from {first_title} from the start, in {names}.", advice)
     watched_setup = setup._replace(model=replace(setup.model, training_step=watched_step))
     epochs = ((epoch.epoch, epoch.perplexity) for epoch in loop.epochs(watched_setup))
     for epoch, perplexity in itertools.chain([(0, None)], epochs):
-        arrays = trained_arrays(setup.model)
-        epoch_digest = EpochDigest(epoch, perplexity, len(digests) - 1, exact.digest(arrays))
-        reason = UNCHANGED_WARNING if is_untrained(start, arrays) else ""
-        if difference:
-            reason = f"It differs from {first_title} {difference}"
-        outcome = "different" if difference else "trained"
-        yield epoch_digest, digests[num_sent:], outcome, reason
+        digest = exact.digest(trained_arrays(setup.model))
+        yield EpochDigest(epoch, perplexity, len(digests) - 1, digest), digests[num_sent:]
         num_sent = len(digests)
 
 
@@ -157,5 +147,4 @@ def carried_arrays(setup: RunContext, state: State) -> Arrays:
     if not state or not minibatches.carries_state(setup.settings.sampling):
         return {}
     arrays = [setup.backend.machine.array(tensor) + 0.0 for tensor in state]
-    has_several = len(arrays) > 1
-    return {f"state {i}" if has_several else "state": array for i, array in enumerate(arrays)}
+    return {f"state {index}": array for index, array in enumerate(arrays)}

@@ -21,6 +21,7 @@ from .case import Case, FunctionCheck, collect_devices
 from .results import Result, flatten
 
 LR = 0.3  # float32 cannot represent 0.3 exactly, so incorrect rounding shows
+GRADIENT_TOLERANCE = 1e-13  # in float32, some frameworks' gradients are less accurate
 GRADIENT_FACTORS = (3.0, 0.01, 2.0)  # the small second gradient shrinks v, unlike in AMSGrad
 
 
@@ -150,38 +151,29 @@ def clip(case: Case) -> Iterator[Result]:
     # The framework may return sparse gradients, for instance only some rows of a matrix.
     _, grads, _ = case.scratch.gradients(case.model(), *case.minibatch())
     norm = case.scratch.clip(grads, math.inf)[1]
-    yield Result("norm, its own gradients", norm, tolerance=case.gradient_tolerance)
+    yield Result("norm, its own gradients", norm, tolerance=GRADIENT_TOLERANCE)
 
 
 def round_to_grid(case: Case) -> Iterator[Result]:
-    """Compare rounding to the grids of exact mode, including ties."""
-    is_supported = case.options.dtype == "float64" and case.backend.exact is not None
-    for grid in (GRID, STATE_GRID) if is_supported else ():
+    """Compare rounding to the grids of exact mode, including ties, and rounding to float32."""
+    if case.options.dtype != "float64" or case.backend.exact is None:
+        return
+    for grid in (GRID, STATE_GRID):
         ties = np.round(case.states[0] / grid) * grid + grid / 2
         for name, values in (("values", case.states[0]), ("ties", ties)):
             rounded = case.backend.exact.round_to_grid(case.tensor(values), grid)
             yield Result(f"{name}, to multiples of {grid:.0e}", rounded, tolerance=0)
+    # Include tiny numbers.
+    values = np.concatenate([case.states[0].ravel(), [1e-310, 1e-30, 2.0**-100, 2.0**-101, 0]])
+    rounded = case.backend.exact.round_to_float32(case.tensor(values))
+    yield Result("values", rounded, tolerance=0, function="round_to_float32")
 
 
-def round_to_float32(case: Case) -> Iterator[Result]:
-    """Compare rounding to float32, including tiny numbers."""
-    if case.options.dtype == "float64" and case.backend.exact is not None:
-        values = np.concatenate([case.states[0].ravel(), [1e-310, 1e-30, 2.0**-100, 2.0**-101, 0]])
-        rounded = case.backend.exact.round_to_float32(case.tensor(values))
-        yield Result("values", rounded, tolerance=0)
-
-
-def optimizer_check(name: str) -> FunctionCheck:
-    """Return the check for the optimizer with this name."""
-
-    def check(case: Case) -> Iterator[Result]:
-        """Compare the parameters and slots after several updates."""
-        if case.draw.seed is None or case.draw.optimizer == name:
-            yield from _update(case, name, LR)
-            yield from _update(case, name, 10 * LR)
-
-    check.__name__ = name
-    return check
+def optimizer(case: Case) -> Iterator[Result]:
+    """Compare the parameters and slots after several updates with the draw's optimizer."""
+    names = [*OPTIMIZERS] if case.draw.seed is None else [case.draw.optimizer]
+    for name, lr in itertools.product(names, (LR, 10 * LR)):
+        yield from _update(case, name, lr)
 
 
 def _update(case: Case, name: str, lr: float) -> Iterator[Result]:
@@ -202,7 +194,7 @@ def _update(case: Case, name: str, lr: float) -> Iterator[Result]:
             rule = Update(lr=lr / t, optimizer=name, weight_decay=decay)
             case.scratch.OPTIMIZERS[name](model, scaled, schedule.correct_bias(rule, t))
         arrays, tensors = trained_arrays(model), (model.params, model.slots)
-        yield Result(f"learning rate {lr:g}{ending}", arrays, tensors=tensors)
+        yield Result(f"learning rate {lr:g}{ending}", arrays, tensors=tensors, function=name)
 
 
 def forward(case: Case) -> Iterator[Result]:
@@ -233,7 +225,7 @@ def gradients(case: Case) -> Iterator[Result]:
     yield Result("loss", loss)
     yield Result("order", ", ".join(tensors), ", ".join(model.params))
     for name in case.arrays:
-        yield Result(name, grads[name], tolerance=case.gradient_tolerance, tensors=tensors)
+        yield Result(name, grads[name], tolerance=GRADIENT_TOLERANCE, tensors=tensors)
     yield Result("state", state)
     if case.options.cell == "rnn-relu" and case.options.num_hiddens < 200:
         # With these parameters, half of the inputs of ReLU are 0, where its slope must be 0.
@@ -241,7 +233,7 @@ def gradients(case: Case) -> Iterator[Result]:
         for name in zeros.keys() - {"W_e", "W_hq", "b_q"}:
             zeros[name][..., : case.options.num_hiddens // 2] = 0
         grads = case.gradients(zeros)[1]
-        yield Result("slope of ReLU at 0", grads, tolerance=case.gradient_tolerance)
+        yield Result("slope of ReLU at 0", grads, tolerance=GRADIENT_TOLERANCE)
 
 
 def finite_differences(case: Case, grads: Arrays) -> Iterator[Result]:
@@ -261,8 +253,9 @@ def finite_differences(case: Case, grads: Arrays) -> Iterator[Result]:
         yield Result(f"{name}, by finite differences", slope, difference, 5e-14 / distance)
 
 
-OPTIMIZER_CHECKS = tuple(map(optimizer_check, OPTIMIZERS))
-MODEL_FUNCTIONS: tuple[FunctionCheck, ...] = (params, state, forward, gradients)  # of any variant
-MODEL_CHECKS = (tensor, params, state, encode, cell, step, forward, loss, gradients, detach)
-UPDATE_CHECKS = (clip, *OPTIMIZER_CHECKS, round_to_grid, round_to_float32)
-FUNCTIONS: tuple[FunctionCheck, ...] = (*MODEL_CHECKS, *UPDATE_CHECKS)
+# Of any variant, and of `scratch`, where each function precedes the functions that call it.
+MODEL_FUNCTIONS: tuple[FunctionCheck, ...] = (params, state, forward, gradients)
+FUNCTIONS: tuple[FunctionCheck, ...] = (
+    *(tensor, params, state, encode, cell, step, forward, loss, gradients, detach),
+    *(clip, optimizer, round_to_grid),
+)

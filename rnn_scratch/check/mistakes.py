@@ -71,26 +71,19 @@ def recognize(function: str, check: FunctionCheck, cases: Sequence[Case], folder
         return "the state is not detached from the graph"
     cases = [case for case in cases if case.options.dtype == "float64"][:MAX_CASES]
     with contextlib.suppress(Exception):  # the function may fail in other cases
-        values = [_outputs(check, case) for case in cases]
+        values = [case.outputs(check) for case in cases]
         for mistake, change in known_mistakes().get(function, {}).items():
             reference = copy_backend(registry.load("numpy"), folder, function, change)
             with contextlib.suppress(Exception):  # the mistake may make the reference fail
-                expected = [_outputs(check, c._replace(backend=reference)) for c in cases]
+                expected = [case._replace(backend=reference).outputs(check) for case in cases]
                 if all(map(_is_close, expected, values)):
                     return mistake
     return ""
 
 
-def _outputs(check: FunctionCheck, case: Case) -> dict[str, Any]:
-    # Return the outputs that a check yields for a case, as arrays.
-    outputs = (result for result in check(case) if result.expected is None)
-    return {f"{result.function} {result.name}": case.to_arrays(result.value) for result in outputs}
-
-
 def _is_close(expected: dict[str, Any], actual: dict[str, Any]) -> bool:
     # Return whether outputs are equal up to rounding, which some mistakes magnify.
-    for name, value in expected.items():
-        worst = find_worst_mismatch(value, actual[name])
-        if worst.difference is None or worst.difference > 1e-9 * max(1, abs(worst.expected or 0)):
-            return False
-    return True
+    if not expected:  # the check omits some cases
+        return not actual
+    difference, _, size, _ = find_worst_mismatch(expected, actual)
+    return difference is not None and difference <= 1e-9 * max(1, abs(size or 0))

@@ -8,16 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from ..contract import CELLS, MODULES
 from ..system.records import Record
-
-# The file that defines each function, keyed by the name of the function.
-FILES = {
-    function.__name__: f"{module}.py"
-    for module in ("scratch", "deep", "exact", "machine")
-    for function in MODULES[module]
-}
-FILES |= {cell.replace("-", "_"): "cells.py" for cell in CELLS} | {"rnn": "scratch.py"}
 
 BACKEND = "backend"  # name in a failed result if the backend itself fails
 
@@ -47,7 +38,6 @@ class CheckResult(Record):
     supported: bool = True  # whether the backend supports the case
     expected: float | None = None  # value at `location`
     actual: float | None = None
-    file: str = ""  # file that defines the function; "" if it is not in the contract
     seed: int | None = None  # of the draw
 
     @property
@@ -129,7 +119,7 @@ def describe_error(error: Exception) -> str:
 def pass_fail_result(output: str, passed: bool, problem: str, function: str = "") -> CheckResult:
     """Return a pass/fail result without a case; `problem` is the message on failure."""
     worst = WorstMismatch(0, "") if passed else WorstMismatch(None, problem)
-    return CheckResult(function, output, "", *worst[:2], 0, file=FILES.get(function, ""))
+    return CheckResult(function, output, "", *worst[:2], 0)
 
 
 class Result(NamedTuple):
@@ -141,6 +131,10 @@ class Result(NamedTuple):
     tolerance: float = ROUNDING  # float64 tolerance; see `scale_tolerance`
     tensors: Any = None  # tensors that `value` was converted from
     function: str = ""  # name of the function, if it differs from the check's name
+
+    def key(self, check: Any) -> str:
+        """Return "function: output", which identifies an output of a check."""
+        return f"{self.function or check.__name__}: {self.name}"
 
 
 class WorstMismatch(NamedTuple):

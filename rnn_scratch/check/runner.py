@@ -78,23 +78,13 @@ def _run(
 def check(
     backend: Backend, model: str = "scratch", cases: Sequence[Draw] | None = None
 ) -> Iterator[CheckResult]:
-    """Compare a variant of a backend's model with the reference.
+    """Compare a variant of a backend's model with the reference in draws, by default the first 20.
 
-    Args:
-        backend: The backend.
-        model: Variant of the model.
-        cases: Draws to compare; by default, the draws of the `check` command.
-
-    Yields:
-        The comparisons: first function by function, then a sequence of training and prediction. A
-        function that raises an error yields a failed result.
+    Yields the comparisons: first function by function, then a sequence of training and prediction.
+    A function that raises an error yields a failed result.
     """
     if model in backend.variants:
         yield from signatures(backend, model)
-    for module in ("deep", "exact") if model == "scratch" else ():
-        if getattr(backend, module) is None:
-            reason = f"The {backend.name} backend has no module `{module}`."
-            yield CheckResult(module, "", "", 0, reason, 0, supported=False)
     cases = draws.draw_all() if cases is None else cases
     if backend.exact is None:
         cases = [draw._replace(exact=False) for draw in cases]
@@ -106,21 +96,17 @@ def compare(
 ) -> Iterator[CheckResult]:
     """Run every check on a variant's draws; report the draws that the backend does not support."""
     cases = []
-    for draw in (draw for draw in drawn if model in draw.variants):
-        case, reason = make_case(backend, model, draw), ""
-        if draw.options.device not in backend.machine.devices(draw.options.dtype):
-            reason = f"The device {draw.options.device} does not support {draw.options.dtype}."
-        else:
-            try:
-                case.model()
-            except NotSupportedError as error:
-                reason = str(error)
-            except Exception:
-                pass  # the `params` check reports the error
-        if reason:
-            yield CheckResult(model, "", draw.label, 0, reason.splitlines()[0], 0, supported=False)
-        else:
-            cases.append(case)
+    for case in (make_case(backend, model, draw) for draw in drawn if model in draw.variants):
+        try:
+            registry.choose_device(backend, case.options.device, case.options.dtype)
+            case.model()
+        except RNNScratchError as error:
+            label = case.draw.label
+            yield CheckResult(model, "", label, 0, error.problem, 0, supported=False)
+            continue
+        except Exception:
+            pass  # the `params` check reports the error
+        cases.append(case)
     for check, case in product(checks, cases):
         try:
             yield from case.run(check)

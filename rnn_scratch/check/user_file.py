@@ -9,7 +9,6 @@ import builtins
 import contextlib
 import functools
 import inspect
-import itertools
 import linecache
 import sys
 import tempfile
@@ -23,26 +22,23 @@ from typing import Any
 import numpy as np
 
 from .. import registry
-from ..contract import CELLS, OPTIMIZERS, Backend
+from ..contract import CELLS, Backend
 from ..errors import RNNScratchError
 from ..system import processes
 from . import draws, functions, runner, training
-from .case import Case, FunctionCheck, convert_to_arrays, make_case
+from .case import Case, FunctionCheck, make_case
 from .mistakes import MODULES, copy_backend, recognize
 from .results import CheckResult, Verdict, describe_error, flatten, pass_fail_result
 
 TIMEOUT = 600.0  # seconds to wait for the comparisons of one function
 NUM_CASES = 8  # draws with which each function is checked
 TABLES = ("CELLS", "CELL_BACKWARD", "OPTIMIZERS")
-FORWARD = ("step", "forward", "deep_step", "deep_forward", "loss")  # gradients depend on them
+# Each check calls functions directly; `gradients` and `sequence` also call others.
+CHECKS = (*functions.FUNCTIONS, training.evaluate, training.predict, training.sequence)
 
 
 class _UnusableError(Exception):
     """Raised if a function cannot be checked; its message gives the reason."""
-
-
-class _ChangedArgumentError(Exception):
-    """Raised if a function changes an argument in place."""
 
 
 def read_source(path: Path) -> tuple[str, str]:
@@ -76,19 +72,20 @@ def _check(source: str, path: str, name: str, names: Sequence[str]) -> Iterator[
     warnings.simplefilter("ignore")  # mistakes may cause overflow
     with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
         backend = copy_backend(registry.start(name, 1)[0], folder)
-        known_cells = set(CELLS)
         namespace = _execute(source, path, backend)
-        new_cells = [cell.replace("-", "_") for cell in CELLS if cell not in known_cells]
-        project = [name for module in _modules(backend) for name in vars(module) if _checks(name)]
-        found = [n for n in dict.fromkeys(new_cells + project) if n in (names or namespace)]
-        if not found:
+        candidates = [
+            _Candidate(copy_backend(backend, folder), namespace, function, path)
+            for function in names or namespace
+            if find_function(backend, function)
+        ]
+        candidates = [candidate for candidate in candidates if candidate.cases]
+        if not candidates:
             raise RNNScratchError(
                 f"{path} defines no function that can be checked.",
                 "Name functions like the project's: rnn, step, loss, clip, adam, predict, ...",
             )
-        for function in found:
-            candidate = copy_backend(backend, folder)
-            yield _Candidate(candidate, namespace, function, path).judge(folder)
+        for candidate in candidates:
+            yield candidate.judge(folder)
 
 
 def _execute(source: str, path: str, backend: Backend) -> dict[str, Any]:
@@ -115,6 +112,13 @@ class _Candidate:
         self.cells = [cell] if cell in CELLS else []
         if self.cells and cell not in backend.scratch.CELLS and f"{name}_backward" in namespace:
             _install(backend, f"{name}_backward", namespace[f"{name}_backward"])
+        drawn = [draws.draw(seed, self.cells) for seed in range(3 * draws.NUM_DRAWS)]
+        cases = [make_case(backend, "scratch", draw) for draw in drawn]
+        self.cases = [
+            (check, case)
+            for check in CHECKS
+            for case in [c for c in cases if _concerns(name, check, c)][:NUM_CASES]
+        ]
 
     def judge(self, folder: str) -> Verdict:
         """Compare the function until the first difference; then search for a known mistake."""
@@ -127,40 +131,21 @@ class _Candidate:
             return verdict
         _install(self.backend, self.name, self._guard(self.function))
         try:
-            for check, case in self._cases():
+            for check, case in self.cases:
                 self.num_calls = 0
                 for row in case.run(check):
                     verdict.num_comparisons += 1
                     if not row.passed:
                         verdict.failure, verdict.example = row, self._example(row)
-                        others = [other for c, other in self._cases() if c is check]
+                        others = [other for c, other in self.cases if c is check]
                         verdict.mistake = recognize(self.name, check, [case, *others], folder)
                         return verdict
-        except _ChangedArgumentError as error:
-            verdict.failure = pass_fail_result("", False, str(error), self.name)
         except _UnusableError as error:
             verdict.problem = str(error)
         except Exception as error:  # the project's code cannot use the result
             problem = f"its result cannot be used: {_describe(error, self.path)}"
             verdict.failure = pass_fail_result("", False, problem, self.name)
         return verdict
-
-    def _cases(self) -> Iterator[tuple[FunctionCheck, Case]]:
-        # Yield the checks that concern the function, each with the draws that call it.
-        for check in _checks(self.name):
-            drawn = (draws.draw(seed, self.cells) for seed in range(3 * draws.NUM_DRAWS))
-            cases = (make_case(self.backend, "scratch", draw) for draw in drawn)
-            concerned = (case for case in cases if self._concerns(check, case))
-            yield from ((check, case) for case in itertools.islice(concerned, NUM_CASES))
-
-    def _concerns(self, check: FunctionCheck, case: Case) -> bool:
-        if self.name in OPTIMIZERS:
-            return case.draw.optimizer == self.name
-        if check is training.sequence:
-            return case.draw.num_updates > 0
-        if self.name in FORWARD and self.name != "loss":
-            return case.options.needs_deep == self.name.startswith("deep_")
-        return True
 
     def _guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
         # Wrap the function, so that errors and changed arguments are reported.
@@ -174,11 +159,9 @@ class _Candidate:
                 result = function(*arguments, **kwargs)
             except Exception as error:
                 raise _UnusableError(f"It raises {_describe(error, self.path)}.") from error
-            if result is None and self.name not in OPTIMIZERS:
-                raise _UnusableError("It returns None, as without a `return` at its end.")
             for name, argument, copy in zip(names, arguments, copies):
                 if not np.array_equal(copy, self._flatten(argument), equal_nan=True):
-                    raise _ChangedArgumentError(f"it changes its argument `{name}` in place")
+                    raise _UnusableError(f"It changes its argument `{name}` in place.")
             return result
 
         return guarded
@@ -186,7 +169,7 @@ class _Candidate:
     def _flatten(self, argument: Any) -> np.ndarray:
         # Copy the elements of an argument; models and a compiler's symbolic tensors have none.
         with contextlib.suppress(Exception):
-            return flatten(convert_to_arrays(self.backend, argument))
+            return flatten(self.cases[0][1].to_arrays(argument))
         return np.zeros(0)
 
     def _example(self, row: CheckResult) -> str:
@@ -197,7 +180,8 @@ class _Candidate:
         if row.function == self.name and self.num_calls > 1:
             arguments.append(f"call={self.num_calls - 1}")
         arguments += [f'cell="{cell}"' for cell in self.cells]
-        names = ", ".join(inspect.signature(find_function(self.backend, row.function)).parameters)
+        original = find_function(self.backend, row.function)
+        names = ", ".join(inspect.signature(original).parameters)
         call = f"{names} = find_arguments({', '.join(arguments)})"
         return f"from rnn_scratch.check.user_file import find_arguments\n{call}"
 
@@ -216,7 +200,8 @@ def find_arguments(backend: str, function: str, seed: int, call: int = 0, cell: 
 
     _install(candidate, function, record)
     case = make_case(candidate, "scratch", draws.draw(seed, [cell] if cell else []))
-    for _ in _checks(function)[0](case):
+    check = next(check for check in CHECKS if _concerns(function, check, case))
+    for _ in check(case):
         if len(calls) > call:
             break
     return calls[call] if len(calls[call]) > 1 else calls[call][0]
@@ -228,9 +213,10 @@ def _modules(backend: Backend) -> list[types.ModuleType]:
 
 
 def find_function(backend: Backend, name: str) -> Any:
-    """Return a function of the backend; a new cell has the signature of any cell."""
+    """Return a function of the backend, or None; for a new cell, any other cell."""
     found = [vars(module)[name] for module in _modules(backend) if name in vars(module)]
-    return found[0] if found else backend.scratch.rnn
+    is_cell = name.replace("_", "-") in CELLS
+    return found[0] if found else backend.scratch.rnn if is_cell else None
 
 
 def _install(backend: Backend, name: str, function: Callable[..., Any]) -> None:
@@ -246,18 +232,15 @@ def _install(backend: Backend, name: str, function: Callable[..., Any]) -> None:
         scratch[table][cell] = function
 
 
-def _checks(name: str) -> tuple[FunctionCheck, ...]:
-    # Return the checks that concern a function; the first check calls it directly.
-    checks = {check.__name__: check for check in functions.FUNCTIONS}
-    checks |= {"deep_step": functions.step, "deep_forward": functions.forward}
-    checks |= {"evaluate": training.evaluate, "predict": training.predict}
-    checks |= dict.fromkeys(("train_minibatch", "train_epoch"), training.sequence)
-    checks |= {cell.replace("-", "_"): functions.cell for cell in CELLS}
-    if name.endswith("backward") or name == "bptt":
-        return (functions.gradients,)
-    has_gradients = name in FORWARD or checks.get(name) is functions.cell
-    first = (checks[name],) if name in checks else ()
-    return first + (functions.gradients,) * has_gradients
+def _concerns(name: str, check: FunctionCheck, case: Case) -> bool:
+    # Return whether a check calls a function in this case: directly, or to compute gradients.
+    if check is training.sequence:
+        return name in ("train_minibatch", "train_epoch") and case.draw.num_updates > 0
+    if check is functions.gradients and (name in ("bptt", "loss") or name.endswith("backward")):
+        return True
+    forward = (functions.cell, functions.step, functions.forward)
+    called = forward if check is functions.gradients else ()
+    return name in map(case.function_name, (check, *called))
 
 
 def _describe(error: BaseException, path: str) -> str:

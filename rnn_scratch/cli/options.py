@@ -93,7 +93,6 @@ def derived_options(
 
 
 settings_options = partial(derived_options, Settings, dtype="float32")
-text_options = partial(derived_options, api.train, only=("corpus", "text"))
 
 
 def _option(name: str, annotation: Any, text: str, default: Any) -> Decorator:

@@ -86,8 +86,7 @@ def test_large_states_of_relu_raise_a_doubt(scale):
 
 
 def test_erased_differences_raise_no_doubt():
-    assert measure_growth(small("numpy", arrays=zero_arrays())) == 0
-    assert "do not grow" in describe(0.0)
+    assert measure_growth(small("numpy", arrays=zero_arrays())) == 0  # zero weights erase differences
     settings = small("numpy", "rnn-relu", num_hiddens=1).settings
     assert not digest_warnings(settings, books.load("tide-clock"))
 
@@ -97,7 +96,6 @@ def test_unknown_growth_raises_a_doubt():
     arrays["b_h"] = arrays["b_h"] + np.nan
     factor = measure_growth(small("numpy", arrays=arrays))
     assert factor == np.inf
-    assert "grow by an unknown factor" in describe(factor)
     assert DOUBT in describe(factor)
     assert DOUBT not in describe(MAX_GROWTH / 2)
 
@@ -112,16 +110,5 @@ def test_difference_explained_by_growth_blames_no_function():
     result = run_subprocess(*command, "--corpus", "tide-clock", "--epochs", "10", *CHAOS.split())
     if result.code == 0:
         pytest.skip("on this machine, the models stay equal")
-    assert re.search(r"rounding errors in the state grow \de\+0[4-9]-fold", result.out)
+    assert re.search(r"rounding errors in the state grow by a factor of \de\+0[4-9]", result.out)
     assert "To check each function" not in result.out
-
-
-UNCHANGED_WARNING = "No parameter has changed"
-
-
-@pytest.mark.parametrize(("lr", "untrained"), [("4e-7", True), ("1e-6", False)])
-@pytest.mark.parametrize("command", [("train", "--backend"), ("check",)], ids=len)
-def test_steps_below_half_of_the_grid_are_named(command, lr, untrained):
-    arguments = (*COMMAND, "--optimizer", "adam", "--epochs", "2", "--lr", lr)
-    result = run_subprocess(*command, "numpy", *arguments).assert_exit()
-    assert (UNCHANGED_WARNING in result.out) == untrained, result.out

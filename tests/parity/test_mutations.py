@@ -116,7 +116,7 @@ def test_a_device_mistake_is_detected_and_named(
     devices = "emu,cpu" if builtin_name == "tensorflow" else "emu"  # see test_devices
     arguments = (package.name, builtin_name, devices, "scratch")
     result = run_subprocess(*arguments, program=("-m", "transfers"), env=emulated).assert_exit()
-    assert result.out.startswith(f"{mutation.function} in ")
+    assert result.out.startswith(f"{mutation.function}: ")
     assert mutation.output in result.out
 
 

@@ -40,12 +40,12 @@ WRONG = {
         "numpy",
         "    return {name: g *",
         "    grads['b_q'] *= 2\n    return {name: g *",
-        1,
-        "changes its argument `grads` in place",
+        2,
+        "It changes its argument `grads` in place",
     ),
     "signature": ("numpy", "clip(grads, theta)", "clip(grads)", 2, "Its signature is clip(grads)"),
     "exception": ("numpy", "min(1, theta", "min(1, thet", 2, "'thet' is not defined in `return"),
-    "no result": ("numpy", "return {", "result = {", 2, "It returns None"),
+    "no result": ("numpy", "return {", "result = {", 1, "its result cannot be used: TypeError"),
     "state": ("torch", "h, c = state", "c, h = state", 1, "h and c swapped in the argument"),
     "memory": ("torch", "f * c + i * new", "i * new", 1, "the old cell state left out"),
     "gradient": ("torch", "i * new", "i * new + c - c.detach()", 1, "wrong results in `gradients`"),
@@ -93,7 +93,7 @@ def test_json_contains_the_verdicts():
     (verdict,) = json.loads(check(RIGHT["numpy"], "--json").assert_exit().out)
     assert verdict["function"] == "clip"
     assert not {"failure", "problem"} & {*verdict}  # defaults are omitted
-    assert verdict["num_comparisons"] > 50
+    assert verdict["num_comparisons"] > 30
 
 
 NEW_CELL = """

@@ -62,7 +62,6 @@ COMMANDS = [
     ((*RESUME, "--epochs", "2", "--run", "r"), "`--preset` or `--run`"),
     ((*RESUME, "--preset", "minute"), "cannot be used together with `--preset`"),
     (("check", "numpy", "--corpus", "tide-clock"), "--exact"),
-    ((*CHECK, "--cell", "gru", "--cell", "rnn"), "`--exact` trains one cell."),
     (("show", "step", "--backends", "numpy", "--diff", "numpy", "torch"), "cannot be used"),
     # Missing or wrong files and folders.
     (("train", "--backend", "numpy", "--text", "no-text"), "No such file"),
