@@ -133,8 +133,8 @@ def sequence(case: Case) -> Iterator[Result]:
 def trained_result(case: Case, model: Model, name: str) -> Result:
     """Return the parameters and slots as a result; in exact mode, its tolerance is zero."""
     tolerance = 0 if case.draw.exact else PARAMS_TOLERANCE
-    tensors = model.params, model.slots
-    return Result(name, trained_arrays(model), tolerance=tolerance, tensors=tensors)
+    arrays = dict(sorted(trained_arrays(model).items()))  # JAX sorts the names of slots
+    return Result(name, arrays, tolerance=tolerance, tensors=(model.params, model.slots))
 
 
 def _types(*values: Any) -> str:
