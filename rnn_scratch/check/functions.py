@@ -173,7 +173,10 @@ def optimizer(case: Case) -> Iterator[Result]:
     """Compare the parameters and slots after several updates with the draw's optimizer."""
     names = [*OPTIMIZERS] if case.draw.seed is None else [case.draw.optimizer]
     for name, lr in itertools.product(names, (LR, 10 * LR)):
-        yield from _update(case, name, lr)
+        try:
+            yield from _update(case, name, lr)
+        except Exception as error:
+            yield Result("raised", error, "", function=name)
 
 
 def _update(case: Case, name: str, lr: float) -> Iterator[Result]:
