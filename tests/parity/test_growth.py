@@ -86,7 +86,9 @@ def test_large_states_of_relu_raise_a_doubt(scale):
 
 
 def test_erased_differences_raise_no_doubt():
-    assert measure_growth(small("numpy", arrays=zero_arrays())) == 0  # zero weights erase differences
+    assert (
+        measure_growth(small("numpy", arrays=zero_arrays())) == 0
+    )  # zero weights erase differences
     settings = small("numpy", "rnn-relu", num_hiddens=1).settings
     assert not digest_warnings(settings, books.load("tide-clock"))
 
