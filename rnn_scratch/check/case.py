@@ -15,7 +15,7 @@ from .draws import NUM_UPDATES, Draw
 from .results import CheckResult, Result
 
 LEARNING_RATES = {"sgd": 0.5, "momentum": 0.1, "adam": 0.01}  # divided by 1, 2 and 3 in turn
-MIN_TOLERANCE = 1e-12  # for weighted sums, whose terms are rounded differently on other machines
+MIN_TOLERANCE = 1e-12  # Weighted sums are rounded differently on other machines.
 
 
 class Case(NamedTuple):

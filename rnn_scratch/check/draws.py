@@ -14,7 +14,7 @@ import numpy as np
 from ..contract import CELLS, OPTIMIZERS, VARIANTS, Options
 
 N = 6  # embedding size
-NUM_UPDATES = 3  # in an epoch of most draws
+NUM_UPDATES = 3  # updates in an epoch of most draws
 LOW_THETA, HIGH_THETA = 0.3, 100.0  # below and above the norms of gradients
 
 # The properties of a draw, with their values: any two values of different properties occur
@@ -65,8 +65,8 @@ class Draw(NamedTuple):
     options: Options  # cell, sizes, layers, embedding, dropout, dtype and device
     batch_size: int = 12
     num_steps: int = 4
-    num_updates: int = 6  # in the first epoch; 0 for a case without training
-    variants: tuple[str | None, ...] = VARIANTS  # whose models are compared
+    num_updates: int = 6  # updates in the first epoch; 0 for a case without training
+    variants: tuple[str | None, ...] = VARIANTS  # variants to compare
     optimizer: str = "sgd"
     exact: bool = False  # whether the model trains in exact mode
     theta: float = 0.6  # maximum norm of the gradients in training

@@ -37,8 +37,8 @@ class EpochDigest(Record):
 
     epoch: int
     perplexity: float | None  # None for epoch 0, or if it is not finite
-    updates: int  # so far
-    digest: str  # of all parameters and optimizer slots
+    updates: int  # number of updates so far
+    digest: str  # digest of all parameters and optimizer slots
 
 
 class ExactModel(Record):
@@ -47,8 +47,8 @@ class ExactModel(Record):
     backend: str
     model: str
     outcome: str  # "trained", "failed" or "not supported"
-    reason: str  # for an outcome other than "trained"
-    digests: list[EpochDigest]  # of selected epochs, from epoch 0 onward
+    reason: str  # reason for an outcome other than "trained"
+    digests: list[EpochDigest]  # selected epochs, from epoch 0 onward
 
     @property
     def title(self) -> str:

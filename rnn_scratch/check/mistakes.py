@@ -18,9 +18,9 @@ from ..contract import Backend
 from .case import Case, FunctionCheck
 from .results import find_worst_mismatch
 
-MODULES = ("scratch", "cells", "deep")  # whose functions a file or a mistake may change
+MODULES = ("scratch", "cells", "deep")  # modules that a file or a mistake may change
 MAX_CASES = 4  # cases in which a function must have the values of a mistake
-NUMBERS = itertools.count()  # of copied backends
+NUMBERS = itertools.count()  # numbers of copied backends
 
 
 @functools.cache

@@ -33,12 +33,12 @@ class CheckResult(Record):
     output: str
     case: str  # a description, such as dtype, cell and sizes; may be empty
     difference: float | None  # largest absolute difference; None if it cannot be computed
-    location: str  # of the largest difference, or the problem, or why the case is not supported
+    location: str  # place of the largest difference, the problem, or why it is not supported
     tolerance: float  # largest difference that passes
     supported: bool = True  # whether the backend supports the case
     expected: float | None = None  # value at `location`
     actual: float | None = None
-    seed: int | None = None  # of the draw
+    seed: int | None = None  # seed of the draw
 
     @property
     def passed(self) -> bool:
@@ -73,8 +73,8 @@ class Verdict(Record):
     """The comparison of a user's function with the reference."""
 
     function: str
-    line: int  # of its definition
-    num_comparisons: int = 0  # until the first failure
+    line: int  # line of its definition
+    num_comparisons: int = 0  # comparisons until the first failure
     problem: str = ""  # why the function cannot be checked
     failure: CheckResult | None = None  # first difference
     mistake: str = ""  # name of a known mistake that produces the same values

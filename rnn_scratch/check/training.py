@@ -15,8 +15,8 @@ from ..parameters import trained_arrays
 from .case import Case, FunctionCheck
 from .results import Result
 
-TOLERANCE = 1e-9  # for losses, states and logits after updates, which amplify rounding errors
-PARAMS_TOLERANCE = 1e-12  # for parameters after a few updates; scaled in float32
+TOLERANCE = 1e-9  # Losses, states and logits after updates amplify rounding errors.
+PARAMS_TOLERANCE = 1e-12  # tolerance of parameters after a few updates; scaled in float32
 FIRST_PART = 2  # updates in the first part of an epoch
 PREFIX_LENGTH, NUM_TOKENS, MANY_TOKENS = 7, 12, 300
 
