@@ -200,5 +200,5 @@ def _describe(name: str) -> Iterator[BackendReport]:
 
 @cache
 def _find_entry_points() -> dict[str, EntryPoint]:
-    # Cached, because finding entry points reads a file of every installed package.
+    """Return the entry points by name; finding them reads a file of every installed package."""
     return {entry.name: entry for entry in entry_points(group=GROUP)}

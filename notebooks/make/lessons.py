@@ -281,7 +281,7 @@ def _imports(backend: str, argument: str) -> str:
 
 
 def _uses(backend: str, names: Sequence[str], shown: set[str]) -> Code | None:
-    # Return an import of these functions; add them to `shown`, so that no piece repeats them.
+    """Return an import of these functions; add them to `shown`, so that no piece repeats them."""
     pieces = [piece for name in names for piece in source_code.find(backend, name)[:1]]
     pieces = [piece for piece in pieces if piece.file.stem in (*optimizations.PLAIN, "machine")]
     shown |= {piece.name for piece in pieces}
@@ -331,7 +331,8 @@ def _cells(
 
 
 def _replace_links(text: str, backend: str, end: str) -> str:
-    # Replace links to pages with links to this backend's notebooks or to the site's files.
+    """Replace links to pages with links to this backend's notebooks or to the site's files."""
+
     def link(match: re.Match[str]) -> str:
         name = match[1]
         if name in LESSONS:
@@ -342,7 +343,7 @@ def _replace_links(text: str, backend: str, end: str) -> str:
 
 
 def _to_write(part: Part, backend: str) -> str:
-    # Return the name of the function in a "write" directive, or "" if the backend lacks it.
+    """Return the name of the function in a "write" directive, or "" if the backend lacks it."""
     name = part.argument.partition(" after ")[0]
     if name not in (*grading.GRADED, *grading.MADE_UP):
         raise RNNScratchError(
@@ -353,14 +354,14 @@ def _to_write(part: Part, backend: str) -> str:
 
 
 def _task(name: str, cells: Iterator[Cell]) -> Cell:
-    # Return the task to write a function, with a collapsible hint.
+    """Return the task to write a function, with a collapsible hint."""
     *task, hint = "\n".join(cell.source for cell in cells).strip().split("\n\n")
     folded = f"<details>\n<summary>Hint</summary>\n\n{hint}\n\n</details>"
     return Cell("markdown", "\n\n".join([f"**Write `{name}`.**", *task, folded]))
 
 
 def _fold(cells: Iterator[Cell]) -> Iterator[Cell]:
-    # Fold a solution: prose with HTML, and code with metadata that JupyterLab and VS Code obey.
+    """Fold a solution: prose with HTML, and code with metadata that JupyterLab and VS Code obey."""
     for kind, group in itertools.groupby(cells, key=lambda cell: cell.kind):
         sources = [cell.source.strip("\n") for cell in group]
         text = "\n\n".join(filter(None, sources))

@@ -223,7 +223,7 @@ def main() -> None:
 
 
 def _reduce_colors(figure: str) -> str:
-    # Reduce a PNG to 64 colors, which shrinks it to a third without a visible difference.
+    """Reduce a PNG to 64 colors, which shrinks it to a third without a visible difference."""
     from PIL import Image  # installed with Matplotlib
 
     image, reduced_image = Image.open(io.BytesIO(base64.b64decode(figure))), io.BytesIO()

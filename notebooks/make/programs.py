@@ -61,7 +61,7 @@ def _imports(backend: str, scratch: Path) -> list[str]:
 
 
 def _helpers(backend: str, scratch: Path, functions: str) -> str:
-    # Return the source of the functions in `machine` that the code `functions` calls.
+    """Return the source of the functions in `machine` that the code `functions` calls."""
     machine = scratch.with_name("machine.py")
     imported = [
         alias.name

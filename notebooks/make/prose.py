@@ -147,7 +147,8 @@ def _prose(text: str, backends: Sequence[str]) -> str:
 
 
 def _names(text: str, backends: Sequence[str]) -> str:
-    # Insert the names for all backends; a script keeps the displayed frameworks' names.
+    """Insert the names for all backends; a script keeps the displayed frameworks' names."""
+
     def name(match: re.Match[str]) -> str:
         terms = {backend: fill(match.group(), backend) for backend in backends}
         if len(terms) == 1:

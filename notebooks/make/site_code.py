@@ -63,7 +63,7 @@ def rows(sources: Sequence[str]) -> list[list[int]]:
 
 
 def _name(text: str) -> str:
-    # Return the name of the function or class that a section of code defines, or "" if none.
+    """Return the name of the function or class that a section of code defines, or "" if none."""
     match = re.search(r"^(?:def|class) (\w+)", text, re.MULTILINE)
     return match.group(1) if match else ""
 

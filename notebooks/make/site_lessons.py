@@ -73,7 +73,7 @@ def _page(parts: Sequence[Part], backends: Sequence[str], context: Context) -> s
 
 
 def _merge(parts: Sequence[Part], backends: Sequence[str], context: Context) -> list[Item]:
-    # Merge consecutive items that belong to different backends into one group.
+    """Merge consecutive items that belong to different backends into one group."""
     merged: list[Item] = []
     for item in _items(parts, backends, context):
         last = merged[-1] if merged else Item()

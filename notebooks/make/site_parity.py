@@ -57,12 +57,12 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
 
 
 def _power(grid: float) -> str:
-    # Format a power of two, such as 2⁻¹⁶.
+    """Format a power of two, such as 2⁻¹⁶."""
     return "2" + f"{np.log2(grid):.0f}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def _differences(histories: Histories) -> dict[str, list[float]]:
-    # Return, for each backend, the relative difference from NumPy's loss in each epoch.
+    """Return, for each backend, the relative difference from NumPy's loss in each epoch."""
     losses = {name: np.array([row.loss for row in rows]) for name, rows in histories.items()}
     numpy = losses.pop("numpy")
     return {name: (np.abs(loss - numpy) / numpy).tolist() for name, loss in losses.items()}

@@ -48,7 +48,7 @@ def slides(name: str) -> list[str]:
 
 
 def _select(parts: Sequence[Part], backend: str, student: bool) -> Iterator[Part]:
-    # Yield the backend's parts, including the content of blocks; for students, omit solutions.
+    """Yield the backend's parts, including the content of blocks; for students, omit solutions."""
     for part in parts:
         if not lessons.is_for_backend(part, backend) or (student and part.kind == "solution"):
             continue

@@ -298,7 +298,7 @@ def _arrow(axes: Axes, start: Point, end: Point, is_backward: bool = False) -> N
 
 
 def _cell(nodes: Mapping[str, Point], paths: Sequence[Sequence[int]], title: str) -> None:
-    # Draw one step of a cell: nodes at their positions, and arrows along paths of node indices.
+    """Draw one step of a cell: nodes at their positions, and arrows along paths of node indices."""
     height = 1 + max(y for _, y in nodes.values())
     _, axes = plt.subplots(figsize=(8.5, 0.85 * height), layout="constrained")
     boxes = []

@@ -79,7 +79,7 @@ def graded(installed: Any, function: Callable) -> Callable:
 
 
 def _namespace(function: Callable) -> dict[str, Any]:
-    # Return the notebook's names; IPython stores the sources of its cells there.
+    """Return the notebook's names; IPython stores the sources of its cells there."""
     namespace: dict[str, Any] = getattr(inspect.unwrap(function), "__globals__", {})
     return namespace
 
@@ -156,7 +156,7 @@ def extract(cells: Sequence[str], name: str) -> str:
 
 
 def _find_defined(node: ast.stmt) -> list[str]:
-    # Return the names that a statement defines, except those that it imports from the project.
+    """Return the names that a statement defines, except those that it imports from the project."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return [node.name]
     if isinstance(node, ast.Assign):
@@ -179,7 +179,7 @@ def grade_notebook(notebook: Mapping[str, Any]) -> dict[str, Grade]:
 
 
 def _try(source: str, name: str) -> Iterator[str]:
-    # Run in a child process: yield the first mistake of a function that no backend has, or "".
+    """Run in a child process: yield the first mistake of a function that no backend has, or ""."""
     namespace: dict[str, Any] = {}
     try:
         exec(source, namespace)

@@ -98,7 +98,7 @@ class Draw(NamedTuple):
 
 
 def _is_possible(row: Mapping[str, Any]) -> bool:
-    # Return whether a draw can have these properties; some may be missing.
+    """Return whether a draw can have these properties; some may be missing."""
     one_layer = (row.get("num_layers"), row.get("steps")) == (1, "as many as layers")
     one_token = (row.get("rows"), row.get("steps")) == ("one", "one")
     return not one_layer and not (one_token and row.get("tokens") == "more than V")

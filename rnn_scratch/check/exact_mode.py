@@ -112,7 +112,7 @@ def _train(
     advice = f"To check each function, run: rnn-scratch check {runtime.backend}"
 
     def compare_digests(state: State) -> str:
-        # Append the digests after an update; return the names of the tensors that differ.
+        """Append the digests after an update; return the names of the tensors that differ."""
         arrays, update = trained_arrays(setup.model) | carried_arrays(setup, state), len(digests)
         digests.append({name: exact.digest({name: array}) for name, array in arrays.items()})
         pairs = expected[update].items() if update < len(expected) else ()

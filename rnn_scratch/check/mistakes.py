@@ -82,7 +82,7 @@ def recognize(function: str, check: FunctionCheck, cases: Sequence[Case], folder
 
 
 def _is_close(expected: dict[str, Any], actual: dict[str, Any]) -> bool:
-    # Return whether outputs are equal up to rounding, which some mistakes magnify.
+    """Return whether outputs are equal up to rounding, which some mistakes magnify."""
     if not expected:  # the check omits some cases
         return not actual
     difference, _, size, _ = find_worst_mismatch(expected, actual)

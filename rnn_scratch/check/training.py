@@ -138,7 +138,7 @@ def trained_result(case: Case, model: Model, name: str) -> Result:
 
 
 def _types(*values: Any) -> str:
-    # Return the names of the values' types without repetitions.
+    """Return the names of the values' types without repetitions."""
     return " ".join(dict.fromkeys(type(value).__name__ for value in values))
 
 

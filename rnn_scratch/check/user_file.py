@@ -68,7 +68,7 @@ def check_source(
 
 
 def _check(source: str, path: str, name: str, names: Sequence[str]) -> Iterator[Verdict]:
-    # Run in a child process.
+    """Run in a child process."""
     warnings.simplefilter("ignore")  # mistakes may cause overflow
     with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
         backend = copy_backend(registry.start(name, 1)[0], folder)
@@ -89,7 +89,7 @@ def _check(source: str, path: str, name: str, names: Sequence[str]) -> Iterator[
 
 
 def _execute(source: str, path: str, backend: Backend) -> dict[str, Any]:
-    # Run the user's code. Names that it does not define are those of the backend.
+    """Run the user's code. Names that it does not define are those of the backend."""
     project = {name: v for module in _modules(backend) for name, v in vars(module).items()}
     project = {name: v for name, v in project.items() if not isinstance(v, types.ModuleType)}
     namespace: dict[str, Any] = {"__name__": "user_file", "__file__": path}
@@ -148,7 +148,7 @@ class _Candidate:
         return verdict
 
     def _guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        # Wrap the function, so that errors and changed arguments are reported.
+        """Wrap the function, so that errors and changed arguments are reported."""
         names = [*inspect.signature(function).parameters]
 
         @functools.wraps(function)
@@ -167,13 +167,13 @@ class _Candidate:
         return guarded
 
     def _flatten(self, argument: Any) -> np.ndarray:
-        # Copy the elements of an argument; models and a compiler's symbolic tensors have none.
+        """Copy the elements of an argument; models and a compiler's symbolic tensors have none."""
         with contextlib.suppress(Exception):
             return flatten(self.cases[0][1].to_arrays(argument))
         return np.zeros(0)
 
     def _example(self, row: CheckResult) -> str:
-        # Return Python that reproduces the arguments of the call that fails.
+        """Return Python that reproduces the arguments of the call that fails."""
         if not set(self.cells) <= {*registry.load("numpy").scratch.CELLS}:
             return ""  # only the user's file declares the cell
         arguments = [f'"{self.backend.name}"', f'"{row.function}"', f"seed={row.seed}"]
@@ -220,7 +220,7 @@ def find_function(backend: Backend, name: str) -> Any:
 
 
 def _install(backend: Backend, name: str, function: Callable[..., Any]) -> None:
-    # Put a function in the place of the backend's function of this name.
+    """Put a function in the place of the backend's function of this name."""
     scratch = vars(backend.scratch)
     tables = [scratch[table] for table in TABLES if table in scratch]
     for space in (*tables, *map(vars, _modules(backend))):
@@ -233,7 +233,7 @@ def _install(backend: Backend, name: str, function: Callable[..., Any]) -> None:
 
 
 def _concerns(name: str, check: FunctionCheck, case: Case) -> bool:
-    # Return whether a check calls a function in this case: directly, or to compute gradients.
+    """Return whether a check calls a function in this case: directly, or to compute gradients."""
     if check is training.sequence:
         return name in ("train_minibatch", "train_epoch") and case.draw.num_updates > 0
     if check is functions.gradients and (name in ("bptt", "loss") or name.endswith("backward")):
@@ -244,7 +244,7 @@ def _concerns(name: str, check: FunctionCheck, case: Case) -> bool:
 
 
 def _describe(error: BaseException, path: str) -> str:
-    # Describe an error and the line of the user's file that raised it.
+    """Describe an error and the line of the user's file that raised it."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
     place = f" in `{frames[-1].line}` (line {frames[-1].lineno})" if frames else ""
     return f"{describe_error(error)}{place}"  # type: ignore[arg-type]

@@ -104,7 +104,7 @@ def train(resume: str | None, preset: str | None, **options: Any) -> None:
 
 
 def _how_to_resume(folder: Path) -> str:
-    # Describe the checkpoint of a stopped run and the command that resumes the run.
+    """Describe the checkpoint of a stopped run and the command that resumes the run."""
     last, (saved, _) = run_folder.read(folder).settings.num_epochs, checkpoint.latest(folder)
     assert saved is not None  # a session starts by saving a checkpoint
     if saved.epoch == last:  # a later step failed, such as plotting the curve

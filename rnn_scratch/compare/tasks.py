@@ -107,7 +107,7 @@ def _make_speedometer(
 
 
 def _measure_seconds(context: RunContext, workload: Callable[[], Sequence[Tensor]]) -> float:
-    # Keep the results until the clock stops: an asynchronous framework could skip unused work.
+    """Keep the results until the clock stops: an asynchronous framework could skip unused work."""
     synchronize, device = context.backend.machine.synchronize, context.runtime.device
     synchronize([], device)
     start = time.perf_counter()
@@ -125,7 +125,7 @@ def _train(context: RunContext, batches: Sequence[Batch], count: int) -> Sequenc
 
 
 def _generate(context: RunContext, count: int) -> Sequence[Tensor]:
-    # Start from a single character, so that every step generates a character.
+    """Start from a single character, so that every step generates a character."""
     num_preds = count * NUM_GENERATED
     context.backend.scratch.predict(context.model, [1], num_preds, decoding.greedy)
     return []  # `predict` has waited for all tokens

@@ -122,7 +122,7 @@ def _prepare(
     stack: contextlib.ExitStack,
     update: Update,
 ) -> Competitor:
-    # Start a candidate's child process, and record its results until it is ready for turns.
+    """Start a candidate's child process, and record its results until it is ready for turns."""
     settings, threads = settings_at(record.plan, record.settings, candidate.value)
     runtime = Runtime(candidate.backend, candidate.model, record.plan.device, threads)
     environment = dict.fromkeys(THREAD_VARIABLES, str(threads))
@@ -171,13 +171,13 @@ def take_turn(competitor: Competitor) -> None:
 
 
 def _stop(competitor: Competitor) -> None:
-    # Stop a waiting process, because its threads could continue to spin for a while.
+    """Stop a waiting process, because its threads could continue to spin for a while."""
     if hasattr(signal, "SIGSTOP"):
         competitor.child.send_signal(signal.SIGSTOP)
 
 
 def _receive(competitor: Competitor) -> None:
-    # Receive the next result from a child process, and add it to the candidate.
+    """Receive the next result from a child process, and add it to the candidate."""
     candidate = competitor.candidate
     try:
         result = next(competitor.results)

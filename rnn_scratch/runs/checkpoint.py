@@ -127,7 +127,7 @@ def latest(folder: Path, arrays: bool = True) -> tuple[Checkpoint | None, list[E
 
 
 def _fill(checkpoint: Checkpoint, tensors: Arrays) -> None:
-    # Set the fields that are stored as tensors.
+    """Set the fields that are stored as tensors."""
     if LOSSES in tensors:
         losses, seconds = tuple(tensors[LOSSES].tolist()), float(tensors[SECONDS])
         names = [f"{STATE}{index}" for index in range(len(tensors))]

@@ -1,7 +1,7 @@
 """Write a run's files during a session: the record, the history, checkpoints and the curve.
 
 The history and a checkpoint are written at least every 5 minutes, or more often if this takes less
-than 1 % of the time, and at the end. The history is synced to disk before the checkpoint: after a
+than 1% of the time, and at the end. The history is synced to disk before the checkpoint: after a
 kill or a power cut, training resumes from the checkpoint, and later lines are dropped.
 """
 

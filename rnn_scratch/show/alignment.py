@@ -59,7 +59,7 @@ def align(left: list[str], right: list[str]) -> list[tuple[str | None, str | Non
 
 
 def _compute_similarity(a: str, b: str) -> float:
-    # Return 1 for equal lines, less for similar lines, and 0 for lines with little in common.
+    """Return 1 for equal lines, less for similar lines, and 0 for lines with little in common."""
     if a == b:
         return 1.0 if a.strip() else 0.1
     matcher = difflib.SequenceMatcher(None, a.strip(), b.strip(), autojunk=False)

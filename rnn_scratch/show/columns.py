@@ -56,7 +56,7 @@ def location(definitions: list[Definition]) -> str:
 
 
 def _table(screen: Console, definitions: Definitions, is_diff: bool, is_html: bool) -> Table:
-    # Corresponding lines share a row; an empty row separates two functions.
+    """Align corresponding lines in rows; an empty row separates two functions."""
     sources = [source_code.sort_definitions(source) for source in definitions.values()]
     pairs = [[(part.name, part.source) for part in source] for source in sources]
     functions = list(alignment.align_functions(pairs))
@@ -82,7 +82,7 @@ def _table(screen: Console, definitions: Definitions, is_diff: bool, is_html: bo
 
 
 def _highlight(lines: Sequence[str | None], is_html: bool = False) -> Iterator[Line]:
-    # Highlight lines in the terminal's own colors, which suit light and dark backgrounds.
+    """Highlight lines in the terminal's own colors, which suit light and dark backgrounds."""
     source = "\n".join(line for line in lines if line is not None)
     theme = "ansi_light" if is_html else "ansi_dark"
     syntax = Syntax(source, "python", theme=theme, background_color="default")

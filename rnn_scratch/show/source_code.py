@@ -138,7 +138,7 @@ def _imported_helpers(path: Path) -> dict[str, tuple[Path, str]]:
 
 
 def _used_names(node: ast.stmt) -> Iterator[str]:
-    # Yield all names, and attributes of a model, such as `backward` in `model.backward`.
+    """Yield all names, and attributes of a model, such as `backward` in `model.backward`."""
     for part in ast.walk(node):
         if isinstance(part, ast.Name):
             yield part.id

@@ -79,7 +79,7 @@ def replace(path: Path, data: bytes) -> None:
 
 
 def _retry(function: Callable[..., Any], *arguments: Any) -> Any:
-    # Call the function again while another program, such as a virus scanner, holds the file.
+    """Call the function again while another program, such as a virus scanner, holds the file."""
     deadline = time.monotonic() + RETRY_SECONDS
     while True:
         try:

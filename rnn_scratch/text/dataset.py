@@ -72,7 +72,7 @@ def prepare(text: books.Text, settings: Settings) -> Dataset:
 
 
 def _find_first_words(text: str, mode: str) -> str:
-    # Return the words with which the first line that is not a title starts.
+    """Return the words with which the first line that is not a title starts."""
     lines = [vocabulary.normalize(line, mode).strip() for line in text.split("\n")]
     first_line = next(filter(None, lines), "")
     line = next((line for line in lines if len(line) >= MIN_LINE_LENGTH), first_line)
