@@ -47,7 +47,7 @@ def test_readme_commands_reach_the_quoted_perplexities(backend_names, copy):
 
 
 def test_bigram_table_reaches_the_quoted_perplexity():
-    text = lesson.story()[: lesson.NUM_TRAIN_TOKENS]
+    text = lesson.story("chapter")[: lesson.NUM_TRAIN_TOKENS]
     pairs, letters = Counter(itertools.pairwise(text)), Counter(text[:-1])
     loss = -sum(n * math.log(n / letters[a]) for (a, _), n in pairs.items()) / (len(text) - 1)
     quoted = re.search(r"bigram\s+table\s+\((\d+\.\d)\)", PATH)[1]
