@@ -46,12 +46,13 @@ def deferred() -> Iterator[Request]:
     An exception that a signal raises at any point could be lost: Python ignores exceptions in
     destructors, and MXNet has many destructors.
     """
-    request = Request()
+    request, is_signaled = Request(), False
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        if request.number is not None:
+        nonlocal is_signaled  # the number may be that of another worker's signal
+        if is_signaled:
             raise Stopped(signum)
-        request.number = signum
+        is_signaled, request.number = True, request.number or signum
 
     previous = _handle(stop)
     try:
