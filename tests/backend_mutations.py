@@ -403,7 +403,7 @@ MUTATIONS = [
         "numpy": ("@ table + params", "@ table + 0 * params"),
         "torch": ("@ table + params", "@ table + 0 * params"),
         "tensorflow": ("table, 1) + params", "table, 1) + 0 * params"),
-        "mxnet": ("is None else embedded) + b", "is None else embedded) + 0"),
+        "mxnet": ("else rows) + b", "else rows) + 0"),
         "jax": ("else W_x[tokens]) + b", "else W_x[tokens]) + 0"),
     }, "fast.py", "fast", None),
     Mutation("W_hh not transposed in the backward pass", "gradients", "W_xh", {
@@ -445,7 +445,7 @@ MUTATIONS = [
     }, "gated.py", "fast", GRU_AFTER),
     Mutation("gradient rows of a large vocabulary not summed", "gradients", "",
              {"numpy": (
-        "np.add.reduceat(d_rows[order], first)", "d_rows[order][first]")}, "fast.py", "fast",
+        "np.add.reduceat(d_rows[order], starts)", "d_rows[order][starts]")}, "fast.py", "fast",
         options=None),
 
     # The module `machine`.

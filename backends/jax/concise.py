@@ -44,11 +44,11 @@ def build(arrays, options):
     # Initialize with zeros, so that the layers draw no random numbers from `rngs`, which Flax
     # requires.
     zeros = nnx.initializers.zeros
-    common = {"dtype": options.dtype, "param_dtype": options.dtype, "rngs": nnx.Rngs(0)}
-    layers = nnx.Dict(output=nnx.Linear(H, V, kernel_init=zeros, **common))
+    common_kwargs = {"dtype": options.dtype, "param_dtype": options.dtype, "rngs": nnx.Rngs(0)}
+    layers = nnx.Dict(output=nnx.Linear(H, V, kernel_init=zeros, **common_kwargs))
     paths = {}  # path of each parameter in the layers
     if "W_e" in arrays:
-        layers["embedding"] = nnx.Embed(V, N, embedding_init=zeros, **common)
+        layers["embedding"] = nnx.Embed(V, N, embedding_init=zeros, **common_kwargs)
         paths["W_e"] = "embedding", "embedding"
     for index in range(options.num_layers):
         cell = getattr(nnx, cell_class)(
@@ -57,7 +57,7 @@ def build(arrays, options):
             kernel_init=zeros,
             recurrent_kernel_init=zeros,
             **arguments,
-            **common,
+            **common_kwargs,
         )
         layers[f"recurrent_{index}"] = nnx.RNN(cell, time_major=True, return_carry=True, rngs=False)
         # One parameter (..., G*H) holds the weights of all G gates.
@@ -73,7 +73,7 @@ def build(arrays, options):
 
     @jax.jit
     def apply(params, tokens, state, masks):
-        layers = nnx.merge(definition, _nested(params, paths))
+        layers = nnx.merge(definition, _nest(params, paths))
         if "W_e" in params:
             outputs = layers.embedding(tokens.T)  # (T, B, N)
         else:
@@ -111,7 +111,8 @@ def check_supported(options):
         )
 
 
-def _nested(params, paths):
+def _nest(params, paths):
+    """Return the parameters as nested dicts, in which `paths` gives the position of each."""
     tree = {}
     for name, (*branches, leaf) in paths.items():
         branch = tree

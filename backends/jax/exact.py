@@ -25,7 +25,8 @@ def make_exact(optimizer):
 
     def exact_optimizer(model, grads, update):
         grid = FINE_GRID if model.slots else GRID
-        optimizer(model, {name: round_to_grid(grad, grid) for name, grad in grads.items()}, update)
+        grads = {name: round_to_grid(grad, grid) for name, grad in grads.items()}
+        optimizer(model, grads, update)
         for name, param in model.params.items():
             model.params[name] = round_to_grid(param, grid)
         for slot in model.slots.values():

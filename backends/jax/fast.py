@@ -85,10 +85,10 @@ def recurrence_forward(relu, inputs, h_0, W_h):
     return (hiddens,), (hiddens, h_0, W_h)
 
 
-def recurrence_backward(relu, saved, d_result):
+def recurrence_backward(relu, cache, d_result):
     """Backpropagate through `recurrence`; return gradients w.r.t. inputs (T, B, H), h_0 and W_h."""
     # Hand-written backward pass: JAX would compute W_h's gradient at every time step.
-    (d_hiddens,), (hiddens, h_0, W_h) = d_result, saved
+    (d_hiddens,), (hiddens, h_0, W_h) = d_result, cache
     # Hoisted transpose: transpose before the loop, because products with a transposed matrix are
     # slower, and XLA does not move the transpose out of the loop.
     W_T = W_h.T
@@ -142,10 +142,10 @@ def build(arrays, options):
         return split_gates(machine.to_arrays(params), options)
 
     # Outside a jitted function, jax.lax.scan would compile its loop at every call.
-    jitted = jax.jit(partial(forward, options=options))
+    jitted_forward = jax.jit(partial(forward, options=options))
 
     def bound_forward(tokens, state, masks=None, params=tensors):
-        return jitted(tokens, state, params, masks=masks)
+        return jitted_forward(tokens, state, params, masks=masks)
 
     state = partial(scratch.state, options=options)
     return Model(tensors, options, bound_forward, state, to_arrays, scratch.train_minibatch)

@@ -36,13 +36,13 @@ def gru_after_forward(inputs, h_0, W_h):
         next_h = z * h + (1 - z) * h_tilde
         return next_h, (next_h, h, z, r, h_tilde, product)
 
-    _, (hiddens, *saved) = jax.lax.scan(step, h_0, inputs)  # (T, B, H)
-    return (hiddens,), (saved, W_h)
+    _, (hiddens, *cache) = jax.lax.scan(step, h_0, inputs)  # (T, B, H)
+    return (hiddens,), (cache, W_h)
 
 
-def gru_after_backward(saved, d_result):
+def gru_after_backward(cache, d_result):
     """Backpropagate through `gru_after`; return gradients w.r.t. inputs, h_0 and W_h."""
-    (d_hiddens,), ((prev_hiddens, z, r, h_tilde, products), W_h) = d_result, saved
+    (d_hiddens,), ((prev_hiddens, z, r, h_tilde, products), W_h) = d_result, cache
     W_T = W_h.T  # transpose once, before the loop
 
     def step(d_h, values):
@@ -81,15 +81,15 @@ def lstm_forward(inputs, h_0, c_0, W_h):
         output = jnp.tanh(next_c)
         return (o * output, next_c), (o * output, h, c, i, f, o, c_tilde, output)
 
-    (_, last_c), (hiddens, *saved) = jax.lax.scan(step, (h_0, c_0), inputs)  # (T, B, H)
-    return (hiddens, last_c), (saved, W_h)
+    (_, last_c), (hiddens, *cache) = jax.lax.scan(step, (h_0, c_0), inputs)  # (T, B, H)
+    return (hiddens, last_c), (cache, W_h)
 
 
-def lstm_backward(saved, d_result):
+def lstm_backward(cache, d_result):
     """Backpropagate through `lstm`; return gradients w.r.t. inputs (T, B, 4H), h_0, c_0 and W_h."""
     # Hand-written backward pass of gates: JAX would differentiate every operation of the gates,
     # and compute W_h's gradient, at every time step.
-    (d_hiddens, d_c), ((prev_hiddens, cells, i, f, o, c_tilde, outputs), W_h) = d_result, saved
+    (d_hiddens, d_c), ((prev_hiddens, cells, i, f, o, c_tilde, outputs), W_h) = d_result, cache
     W_T = W_h.T
 
     def step(d_state, values):
@@ -106,13 +106,8 @@ def lstm_backward(saved, d_result):
         return (dz @ W_T, d_c * f), dz
 
     values = d_hiddens, cells, i, f, o, c_tilde, outputs
-    (d_h, d_c), dz = reverse_scan(step, (jnp.zeros_like(f[0]), d_c), values)
-    return (
-        dz,
-        d_h,
-        d_c,
-        flatten(prev_hiddens).T @ flatten(dz),
-    )  # (T, B, 4H), (B, H), (B, H), (H, 4H)
+    (d_h, d_c), dz = reverse_scan(step, (jnp.zeros_like(f[0]), d_c), values)  # dz: (T, B, 4H)
+    return dz, d_h, d_c, flatten(prev_hiddens).T @ flatten(dz)
 
 
 lstm.defvjp(lstm_forward, lstm_backward)

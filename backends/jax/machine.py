@@ -100,6 +100,11 @@ def to_arrays(params):
     return {name: array(param).copy() for name, param in params.items()}
 
 
+def get_device(device):
+    """Return the first JAX device of a kind: "cpu" or "cuda"."""
+    return jax.devices(device)[0]
+
+
 def compile_update(jit):
     """Return a decorator that compiles a function of a model, tensors and an update with `jit`.
 
@@ -111,13 +116,13 @@ def compile_update(jit):
     def decorate(function):
         def make_program(model):  # takes a weak reference: a program must not keep its model alive
             @functools.partial(jit, static_argnames="constants")
-            def pure(params, slots, scalars, batch, state, constants):
+            def program(params, slots, scalars, batch, state, constants):
                 # The optimizer replaces the tracers in the dicts `params` and `slots`.
-                traced = dataclasses.replace(model(), params=params, slots=slots)
-                result = function(traced, batch, state, constants._replace(**scalars))
-                return result, traced.params, traced.slots
+                traced_model = dataclasses.replace(model(), params=params, slots=slots)
+                result = function(traced_model, batch, state, constants._replace(**scalars))
+                return result, traced_model.params, traced_model.slots
 
-            return pure
+            return program
 
         # JAX caches compiled programs as long as their function exists. If all models shared one
         # function, the cache would grow until Linux refused to map more memory (~100 models).
@@ -144,14 +149,9 @@ def compile_update(jit):
 jit_update = compile_update(jax.jit)
 
 
-def get_device(device):
-    """Return the first JAX device of a kind: "cpu" or "cuda"."""
-    return jax.devices(device)[0]
-
-
 def _has_started():
-    # JAX refuses to change the number of devices once it has started. The default number is -1, so
-    # adding 2 gives a valid number.
+    """Return whether JAX has started; it then refuses to change the number of devices."""
+    # The default number of devices is -1, so adding 2 gives a valid number.
     num_devices = jax.config.jax_num_cpu_devices
     try:
         jax.config.update("jax_num_cpu_devices", num_devices + 2)

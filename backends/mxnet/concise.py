@@ -22,12 +22,12 @@ LAYERS = {
 def params(arrays, options):
     """Create the parameters as in ``scratch``, but in the layers' layout."""
     _, gates = LAYERS[options.cell]
-    return scratch.params(transposed(join_gates(arrays, options, gates)), options)
+    return scratch.params(transpose_weights(join_gates(arrays, options, gates)), options)
 
 
-def transposed(joined):
+def transpose_weights(arrays):
     """Transpose the weights of the layers; the embedding has the contract's layout."""
-    return {name: array if name == "W_e" else array.T for name, array in joined.items()}
+    return {name: array if name == "W_e" else array.T for name, array in arrays.items()}
 
 
 def build(arrays, options):
@@ -74,7 +74,7 @@ def build(arrays, options):
         return output(outputs.reshape(-1, outputs.shape[2])), next_state
 
     def to_arrays(params):
-        return split_gates(transposed(machine.to_arrays(params)), options, gates)
+        return split_gates(transpose_weights(machine.to_arrays(params)), options, gates)
 
     state = partial(scratch.state, options=options)
     return Model(tensors, options, forward, state, to_arrays, scratch.train_minibatch)

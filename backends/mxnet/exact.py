@@ -19,8 +19,8 @@ def round_to_float32(values):
     """Round float64 values to the nearest float32 values; flush magnitudes below MIN_VALUE to 0."""
     nearest = values.astype("float32").astype("float64")
     # Use an array, because MXNet passes Python numbers as text, which can change the last bit.
-    smallest = np.array(MIN_VALUE, dtype="float64", ctx=nearest.ctx)
-    return np.where(np.abs(nearest) < smallest, np.zeros_like(nearest), nearest)
+    min_value = np.array(MIN_VALUE, dtype="float64", ctx=nearest.ctx)
+    return np.where(np.abs(nearest) < min_value, np.zeros_like(nearest), nearest)
 
 
 def make_exact(optimizer):
@@ -28,11 +28,8 @@ def make_exact(optimizer):
 
     def exact_optimizer(model, grads, update):
         grid = FINE_GRID if model.slots else GRID
-        optimizer(
-            model,
-            {name: round_to_grid(grad, grid) for name, grad in grads.items()},
-            update_as_arrays(update, model.options),
-        )
+        grads = {name: round_to_grid(grad, grid) for name, grad in grads.items()}
+        optimizer(model, grads, update_as_arrays(update, model.options))
         for param in model.params.values():
             param[:] = round_to_grid(param, grid)
         for slot in model.slots.values():

@@ -26,17 +26,17 @@ from .products import linear, product, split, transpose, weight_grad
 def params(arrays, options):
     """Create the parameters as in ``scratch``, but with gates concatenated and W_h transposed."""
     # Fused gates: the weights of G gates form one matrix (H, G*H).
-    joined = join_gates(arrays, options)
+    arrays = join_gates(arrays, options)
     # `product` takes the transpose of W_h. With 512 units and one row, as in text generation,
     # `product` is 6 times faster than `h @ W_h`.
-    return scratch.params(transposed(joined), options)
+    return scratch.params(transpose_weights(arrays), options)
 
 
-def transposed(joined):
+def transpose_weights(arrays):
     """Return the arrays with each layer's W_h transposed."""
     return {
         name: array.T if name.startswith("W_h") and name != "W_hq" else array
-        for name, array in joined.items()
+        for name, array in arrays.items()
     }
 
 
@@ -74,8 +74,8 @@ def lookup_inputs(tokens, params):
     # Embedding lookup: multiplying by one-hot vectors only selects rows of a matrix.
     W_x, b = params["W_x"], params["b"]
     if tokens.size < len(params["b_q"]):  # text generation: fewer tokens than table rows
-        embedded = np.take(params["W_e"], tokens, axis=0) @ W_x if "W_e" in params else None
-        return (np.take(W_x, tokens, axis=0) if embedded is None else embedded) + b
+        rows = np.take(params.get("W_e", W_x), tokens, axis=0)
+        return (rows @ W_x if "W_e" in params else rows) + b
     # Bias folded into the table: add b to V table rows instead of T*B input rows.
     return np.take((params["W_e"] @ W_x if "W_e" in params else W_x) + b, tokens, axis=0)
 
@@ -111,7 +111,7 @@ CELLS = {
 
 
 def backward(batch, state, params, options, loops):
-    """Backpropagate through time with a loop and its backward pass; return as `gradients` does."""
+    """Backpropagate through time with `loops`; return the same results as `gradients`."""
     # Hand-written backward pass: autograd would compute W_h's gradient at every time step. Use
     # autograd only for the operations before and after each loop.
     tokens = batch.X.T.reshape(-1)  # (T*B,)
@@ -128,15 +128,15 @@ def backward(batch, state, params, options, loops):
         hiddens.attach_grad()
         with autograd.record():
             outputs = apply_masks(hiddens, batch.masks, layer)
-        saved = *results[len(layer_state) :], *layer_state, layer_params["W_h"]
-        caches.append((inputs, prev_hiddens, hiddens, saved))
+        cache = *results[len(layer_state) :], *layer_state, layer_params["W_h"]
+        caches.append((inputs, prev_hiddens, hiddens, cache))
         next_state += tuple(results[: len(layer_state)])
     with autograd.record():
         mean_loss = scratch.loss(linear(outputs, params["W_hq"], params["b_q"]), batch.Y)
     mean_loss.backward()
     grads = {}
-    for layer, (inputs, prev_hiddens, hiddens, saved) in reversed(list(enumerate(caches))):
-        dz, d_W_h = loop_backward(hiddens.grad, prev_hiddens, hiddens, *saved, options)
+    for layer, (inputs, prev_hiddens, hiddens, cache) in reversed(list(enumerate(caches))):
+        dz, d_W_h = loop_backward(hiddens.grad, prev_hiddens, hiddens, *cache, options)
         grads |= add_layer_suffix({"W_h": d_W_h}, layer)
         inputs.backward(dz)
     grads = {n: grads[n] if n in grads else p.grad.copy() for n, p in params.items()}
@@ -157,7 +157,7 @@ def build(arrays, options):
     loops = [graph(loop) for loop in CELLS[options.cell]]
 
     def to_arrays(params):
-        return split_gates(transposed(machine.to_arrays(params)), options)
+        return split_gates(transpose_weights(machine.to_arrays(params)), options)
 
     # One graph: generating a token takes one call to MXNet instead of one call per operation.
     @graph

@@ -5,7 +5,7 @@ import functools
 import mxnet
 from mxnet import autograd
 
-eager = False  # set by `machine.set_eager`
+is_eager = False  # set by `machine.set_eager`
 
 
 def graph(function):
@@ -19,18 +19,18 @@ def graph(function):
     @functools.wraps(function)
     def replay(*tensors_and_options):
         *tensors, options = tensors_and_options
-        if eager:
+        if is_eager:
             return function(*tensors, options)
         key = (options, *(x.shape for x in tensors))
         if key not in graphs:
-            graphs[key] = cached_op(function, tensors, options)
+            graphs[key] = make_cached_op(function, tensors, options)
         operation, order = graphs[key]
         return operation(*(tensors[i] for i in order))
 
     return replay
 
 
-def cached_op(function, tensors, options):
+def make_cached_op(function, tensors, options):
     """Return an MXNet operation that computes `function`, and the order of its input tensors."""
     tensors = [x.detach() for x in tensors]
     for x in tensors:

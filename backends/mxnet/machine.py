@@ -80,14 +80,14 @@ def set_threads(threads):
     threads = threads or int(default[0] if default else max(1, (os.cpu_count() or 1) // 2))
     results = []
 
-    def in_engine(*_):
+    def set_in_engine(*_):
         library.omp_set_num_threads(threads)
         results.append(library.omp_get_max_threads())
 
     # OpenMP stores the number of threads per calling thread, and MXNet computes in a thread of its
     # engine. Setting the number in this thread has no effect (measured), so the engine executes
-    # `in_engine` as an operation. OpenBLAS and oneDNN use OpenMP's number of threads.
-    operation = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(in_engine)
+    # `set_in_engine` as an operation. OpenBLAS and oneDNN use OpenMP's number of threads.
+    operation = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(set_in_engine)
     cpu = (ctypes.c_int * 2)(mxnet.cpu().device_typeid, 0)
     mxnet.base.check_call(
         library.MXEnginePushSyncND(operation, None, None, cpu, None, 0, None, 0, None, 0, None)
@@ -98,7 +98,7 @@ def set_threads(threads):
 
 def set_eager(eager):
     """Disable (True) or enable (False) compilation; call before building a model."""
-    graphs.eager = eager
+    graphs.is_eager = eager
 
 
 def synchronize(tensors, device):
@@ -140,12 +140,8 @@ def to_arrays(params):
 def update_as_arrays(update, options):
     """Convert the numbers in `update` to arrays, because MXNet would pass plain numbers as text."""
     factory_kwargs = {"dtype": options.dtype, "ctx": context(options.device)}
-    return type(update)(
-        *(
-            value if isinstance(value, str) else np.array(value, **factory_kwargs)
-            for value in update
-        )
-    )
+    arrays = (v if isinstance(v, str) else np.array(v, **factory_kwargs) for v in update)
+    return type(update)(*arrays)
 
 
 def prefer_backward(gradients):

@@ -130,8 +130,7 @@ def predict(model, prefix, num_preds, choose_token):
     """Return `prefix` plus `num_preds` tokens, each chosen by `choose_token` from logits (V,)."""
     state, outputs = model.state(1), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
-        # B = T = 1; the default dtype would be float32.
-        token = np.array([outputs[-1:]], "int64", ctx=context(model.options.device))
+        token = np.array([outputs[-1:]], "int64", ctx=context(model.options.device))  # B = T = 1
         logits, state = model.forward(token, state)
         # Warm-up: take the next token from the prefix until it is exhausted.
         outputs.append(prefix[t] if t < len(prefix) else choose_token(logits.asnumpy()[0]))

@@ -91,9 +91,9 @@ def lstm_backward(d_next_state, next_state, x, state, params):
     (d_h, d_c), (_, next_c), (h, c) = d_next_state, next_state, state
     i, f, o = (gate(x, h, name, params) for name in "ifo")
     c_tilde = np.tanh(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"])
-    out = np.tanh(next_c)
-    d_c = d_c + d_h * o * (1 - out * out)
-    d_i, d_f, d_o = d_c * c_tilde * i * (1 - i), d_c * c * f * (1 - f), d_h * out * o * (1 - o)
+    output = np.tanh(next_c)
+    d_c = d_c + d_h * o * (1 - output * output)
+    d_i, d_f, d_o = d_c * c_tilde * i * (1 - i), d_c * c * f * (1 - f), d_h * output * o * (1 - o)
     d_gates = {"i": d_i, "f": d_f, "o": d_o, "c": d_c * i * (1 - c_tilde * c_tilde)}
     d_x, d_h, grads = gates_backward(d_gates, x, h, params)
     return d_x, (d_h, d_c * f), grads

@@ -24,7 +24,8 @@ def make_exact(optimizer):
 
     def exact_optimizer(model, grads, update):
         grid = FINE_GRID if model.slots else GRID
-        optimizer(model, {name: round_to_grid(grad, grid) for name, grad in grads.items()}, update)
+        grads = {name: round_to_grid(grad, grid) for name, grad in grads.items()}
+        optimizer(model, grads, update)
         for param in model.params.values():
             param[...] = round_to_grid(param, grid)
         for slot in model.slots.values():

@@ -29,12 +29,12 @@ def params(arrays, options):
 
 def forward(tokens, state, params, options, masks=None):
     """Process tokens (B, T) with optional masks (T, L, B, H); return logits (T*B, V) and state."""
-    outputs, state, _ = layers(tokens.T, state, params, options, masks)
+    outputs, state, _ = run_layers(tokens.T, state, params, options, masks)
     # Batched output layer: the logits are not fed back, so one product computes all of them.
     return flatten(outputs[-1]) @ params["W_hq"] + params["b_q"], state
 
 
-def layers(tokens, state, params, options, masks):
+def run_layers(tokens, state, params, options, masks):
     """Run all layers on tokens (T, B); return each layer's outputs, the next state and caches."""
     (loop, _), outputs, next_state, caches = CELLS[options.cell], [], (), []
     for layer, layer_state in enumerate(split_by_layer(state, options)):
@@ -74,9 +74,9 @@ def lookup_inputs_backward(d_rows, tokens, size):
         return np.eye(size, dtype=d_rows.dtype)[tokens].T @ d_rows
     # Sorted row sums: a product with one-hot vectors would take time proportional to `size`.
     order = np.argsort(tokens, kind="stable")
-    labels, first = np.unique(tokens[order], return_index=True)
+    labels, starts = np.unique(tokens[order], return_index=True)
     d_table = np.zeros((size, d_rows.shape[1]), d_rows.dtype)
-    d_table[labels] = np.add.reduceat(d_rows[order], first)
+    d_table[labels] = np.add.reduceat(d_rows[order], starts)
     return d_table
 
 
@@ -113,7 +113,7 @@ CELLS = {
 def backward(batch, state, params, options):
     """Backpropagate through time; return the same results as `gradients`."""
     tokens, (_, loop_backward) = batch.X.T, CELLS[options.cell]
-    outputs, state, caches = layers(tokens, state, params, options, batch.masks)
+    outputs, state, caches = run_layers(tokens, state, params, options, batch.masks)
     logits = flatten(outputs[-1]) @ params["W_hq"] + params["b_q"]  # (T*B, V)
     d_logits = scratch.loss_backward(logits, batch.Y)
     grads = {"W_hq": flatten(outputs[-1]).T @ d_logits, "b_q": d_logits.sum(0)}

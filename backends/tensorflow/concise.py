@@ -40,7 +40,7 @@ def build(arrays, options):
     V, (N, H) = len(arrays["b_q"]), arrays[f"W_x{gates[0]}"].shape  # N is V for one-hot inputs
     # Initialize with zeros, so that the layers draw no random numbers. Without a seed, Keras would
     # draw one from Python's generator.
-    common = {"kernel_initializer": "zeros", "dtype": options.dtype}
+    common_kwargs = {"kernel_initializer": "zeros", "dtype": options.dtype}
     layers = [
         getattr(keras.layers, layer_class)(
             H,
@@ -49,11 +49,11 @@ def build(arrays, options):
             return_state=True,
             seed=0,
             **arguments,
-            **common,
+            **common_kwargs,
         )
         for _ in range(options.num_layers)
     ]
-    output = keras.layers.Dense(V, **common)
+    output = keras.layers.Dense(V, **common_kwargs)
     embedding, biases, tensors = None, [], {}
     with device_scope(options.device):
         if "W_e" in arrays:

@@ -12,7 +12,7 @@ from rnn_scratch.contract import Model, RNNScratchError
 from rnn_scratch.parameters import join_gates, select_layer, split_by_layer, split_gates
 
 from . import machine, scratch
-from .gated import blocks, flatten, gru_after, lstm, recurrent_weight_grad, unstack_reversed
+from .gated import flatten, gru_after, lstm, recurrent_weight_grad, split_for_loop, unstack_reversed
 from .products import product, split
 
 
@@ -64,10 +64,11 @@ def recurrence(inputs, h_0, W_h, options):
 
     @tf.custom_gradient
     def loop(inputs, h_0, W_h):
+        """Compute the hidden states."""
         # Column blocks: TensorFlow parallelizes a product (B, H) @ (H, H) poorly, but computes
         # products with blocks of the matrix in parallel. For a single step, splitting takes more
         # time than it saves.
-        W = blocks(W_h, inputs, options)
+        W = split_for_loop(W_h, inputs, options)
         hiddens = [h_0]
         for x in tf.unstack(inputs):
             z = x + product(hiddens[-1], W)

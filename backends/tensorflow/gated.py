@@ -16,7 +16,7 @@ def flatten(x):
     return tf.reshape(x, (-1, x.shape[-1]))
 
 
-def blocks(W, inputs, options):
+def split_for_loop(W, inputs, options):
     """Split W into column blocks, unless W is used in only one product."""
     return split(W, options.device) if len(inputs) > 1 else [W]
 
@@ -43,7 +43,7 @@ def gru_after(inputs, h_0, W_h, options):
     @tf.custom_gradient
     def loop(inputs, h_0, W_h):
         """Compute the gates z and r, the candidate, and the hidden states."""
-        W = blocks(W_h, inputs, options)
+        W = split_for_loop(W_h, inputs, options)
         h, steps = h_0, []
         for x in tf.unstack(inputs):
             x_zr, x_candidate = tf.split(x, parts, 1)
@@ -89,7 +89,7 @@ def lstm(inputs, h_0, c_0, W_h, options):
     @tf.custom_gradient
     def loop(inputs, h_0, c_0, W_h):
         """Compute the gates i, f and o, the candidate, and the hidden and cell states."""
-        W = blocks(W_h, inputs, options)
+        W = split_for_loop(W_h, inputs, options)
         h, c, steps = h_0, c_0, []
         for x in tf.unstack(inputs):
             *ifo, c_tilde = tf.split(x + product(h, W), 4, 1)

@@ -17,12 +17,12 @@ import numpy as np
 
 from rnn_scratch.contract import VERBOSE, RNNScratchError
 
-_QUIET = not os.environ.get(VERBOSE)
+_IS_QUIET = not os.environ.get(VERBOSE)
 
 
 @contextlib.contextmanager
 def _silence():
-    # Redirect the file descriptor, not sys.stderr: C++ code writes some messages at any log level.
+    """Redirect stderr's file descriptor, because C++ code writes some messages at any log level."""
     stderr = os.dup(2)
     with open(os.devnull, "wb") as null:
         os.dup2(null.fileno(), 2)
@@ -34,13 +34,13 @@ def _silence():
 
 
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # default: reserve most GPU memory
-if _QUIET:
+if _IS_QUIET:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # overwrite it, because JAX sets a lower level
-with _silence() if _QUIET and sys.stderr else contextlib.nullcontext():
+with _silence() if _IS_QUIET and sys.stderr else contextlib.nullcontext():
     import tensorflow as tf
 
     from .products import num_threads
-if _QUIET:
+if _IS_QUIET:
     tf.get_logger().setLevel("ERROR")
 
 # Forbid TF32 on NVIDIA GPUs: with 10 instead of 23 mantissa bits, its results would differ from
@@ -122,18 +122,6 @@ def to_arrays(params):
     return {name: array(param).copy() for name, param in params.items()}
 
 
-def _has_computed():
-    # TensorFlow refuses to change the number of threads once it has computed something.
-    threading = tf.config.threading
-    count = threading.get_inter_op_parallelism_threads()
-    try:
-        threading.set_inter_op_parallelism_threads(count + 1)
-        threading.set_inter_op_parallelism_threads(count)
-    except RuntimeError:
-        return True
-    return False
-
-
 @contextlib.contextmanager
 def device_scope(device):
     """Return a context manager or decorator that makes TensorFlow compute on the device."""
@@ -149,12 +137,12 @@ def run_on_model_device(function):
 
     # By default, TensorFlow computes on a GPU if there is one, even if the tensors are on the CPU.
     @functools.wraps(function)
-    def on_device(*args, **kwargs):
+    def run(*args, **kwargs):
         owner = kwargs[name] if name in kwargs else args[position]
         with device_scope(getattr(owner, "options", owner).device):
             return function(*args, **kwargs)
 
-    return on_device
+    return run
 
 
 def compile_update(jit):
@@ -187,3 +175,15 @@ def compile_update(jit):
 
 
 jit_update = compile_update(tf.function)
+
+
+def _has_computed():
+    """Return whether TensorFlow has computed; it then refuses to change the number of threads."""
+    threading = tf.config.threading
+    count = threading.get_inter_op_parallelism_threads()
+    try:
+        threading.set_inter_op_parallelism_threads(count + 1)
+        threading.set_inter_op_parallelism_threads(count)
+    except RuntimeError:
+        return True
+    return False

@@ -25,7 +25,8 @@ def make_exact(optimizer):
     @torch.no_grad()
     def exact_optimizer(model, grads, update):
         grid = FINE_GRID if model.slots else GRID
-        optimizer(model, {name: round_to_grid(grad, grid) for name, grad in grads.items()}, update)
+        grads = {name: round_to_grid(grad, grid) for name, grad in grads.items()}
+        optimizer(model, grads, update)
         for param in model.params.values():
             param.copy_(round_to_grid(param, grid))
         for slot in model.slots.values():

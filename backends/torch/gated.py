@@ -75,9 +75,8 @@ class GRUAfter(torch.autograd.Function):
         gate_backward(coef_candidate * products, r, out=dz[:, :, 1])
         torch.mul(coef_candidate, r, out=dz[:, :, 2])
         d_h, product = torch.zeros_like(hiddens[0]), make_matmul(W_h.T, len(dz))
-        for d_hidden, d_gates, d_h_tilde, z_t in reversed(
-            unbind_time(d_hiddens, dz, coef_candidate, z)
-        ):
+        parts = d_hiddens, dz, coef_candidate, z
+        for d_hidden, d_gates, d_h_tilde, z_t in reversed(unbind_time(*parts)):
             d_h = d_h + d_hidden
             d_h_tilde.mul_(d_h)
             d_gates.mul_(d_h[:, None])
@@ -98,10 +97,8 @@ class LSTM(torch.autograd.Function):
     def forward(ctx, inputs, h_0, c_0, W_h):
         """Overwrite the inputs with gates and candidate; compute the hidden and cell states."""
         size, gates, product = h_0.shape[1], inputs, make_matmul(W_h, len(inputs))
-        (hiddens, h), (cells, c) = (
-            allocate_states(h_0, len(inputs)),
-            allocate_states(c_0, len(inputs)),
-        )
+        hiddens, h = allocate_states(h_0, len(inputs))
+        cells, c = allocate_states(c_0, len(inputs))
         outputs = torch.empty_like(hiddens[1:])
         for t, x in enumerate(inputs):
             i, f, o, c_tilde = x.chunk(4, 1)  # (B, H)
