@@ -249,8 +249,7 @@ def location(piece: Definition) -> str:
 
 
 def _pieces(backend: str, argument: str, shown: set[str]) -> list[Definition]:
-    # Return a function and its helpers, except those in `shown`. `argument` names the function,
-    # optionally a variant (default ``scratch``) and, after "without", helpers to omit.
+    """Return a function and its helpers; omit helpers after "without", and pieces in `shown`."""
     function, _, hidden = argument.partition(" without ")
     name, model = (*function.split(), "scratch")[:2]
     pieces = find(backend, name, model)
@@ -267,7 +266,7 @@ def _pieces(backend: str, argument: str, shown: set[str]) -> list[Definition]:
 
 
 def _imports(backend: str, argument: str) -> str:
-    # Import sibling files first: ``machine`` must configure the framework before it is imported.
+    """Return imports, starting with ``machine``, which must configure the framework first."""
     name = "scratch" if argument == "framework" else argument or "scratch"
     path = next(path for path in source_code.files(backend) if path.stem == name)
     nodes = source_code.tree(path).body
@@ -299,7 +298,7 @@ def _uses(backend: str, names: Sequence[str], shown: set[str]) -> Code | None:
 def _cells(
     parts: Sequence[Part], backend: str, to_write: Mapping[str, int] | None, shown: set[str]
 ) -> Iterator[Cell]:
-    # `to_write` is the result of `find_tasks` for a student notebook, or None for a full notebook.
+    """Yield cells; `to_write` is the result of `find_tasks`, or None for a full notebook."""
     tasks = {_to_write(part, backend): part for part in parts if part.kind == "write"}
     for part in parts:
         kind, content = part.kind, part.content
@@ -373,8 +372,8 @@ def _fold(cells: Iterator[Cell]) -> Iterator[Cell]:
 
 
 def _mistake(backend: str, name: str) -> tuple[str, str]:
-    # Return the sources of the correct and the mistaken function, both renamed to `suspect`, so
-    # that executing them does not replace the function itself.
+    """Return the sources of the correct and the mistaken function, both renamed to `suspect`."""
+    # Otherwise, executing them would replace the function itself.
     if name not in BUGS:
         raise RNNScratchError(f"bugs.json has no bug {name!r}.")
     function, change = BUGS[name]["function"], BUGS[name].get(backend) or BUGS[name]["all"]

@@ -99,8 +99,7 @@ def gains_table(backend: str) -> str:
 
 
 def _workload(gain: Gain) -> str:
-    # Describe the timed workload: training or generation, and any differences from the
-    # defaults, which are the `rnn` cell, one thread, and the chapter's vocabulary.
+    """Describe the timed workload, and its differences from the defaults of `Gain`."""
     parts = [
         gain.workload,
         gain.cell if gain.cell != "rnn" else "",

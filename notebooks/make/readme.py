@@ -12,9 +12,8 @@ from typing import Any
 
 import msgspec
 
-from rnn_scratch.compare import record as comparison
 from rnn_scratch.compare import tables
-from rnn_scratch.compare.record import Comparison
+from rnn_scratch.compare.record import Comparison, read
 from rnn_scratch.compare.tables import Estimate
 from rnn_scratch.registry import BUILTIN_BACKENDS as BACKENDS
 
@@ -28,7 +27,7 @@ Key = tuple[str, str, int]  # backend, variant and number of threads
 
 def read_speeds(folder: Path) -> list[Comparison]:
     """Return the records of the speed comparison, which was repeated at different times."""
-    return [comparison.read(path) for path in sorted(folder.glob("speed*"))]
+    return [read(path) for path in sorted(folder.glob("speed*"))]
 
 
 def combine(measured: Sequence[Comparison]) -> dict[Key, dict[str, Estimate]]:

@@ -64,7 +64,7 @@ def pages(backends: Sequence[str] = registry.BUILTIN_BACKENDS) -> dict[str, byte
 
 
 def _link(match: re.Match[str], folder: Path, files: dict[str, bytes]) -> str:
-    # Convert a link in the clone to a link in the site; add targets that are not pages to `files`.
+    """Convert a clone's link to a link in the site; add files that are not pages to `files`."""
     target, fragment = Path(os.path.normpath(folder / match[1])), match[2] or ""
     if target.suffix == ".ipynb" and target.stem in LESSONS:
         anchor = prose.slug(fragment.removeprefix("#"))

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from rnn_scratch.compare import pictures
-from rnn_scratch.compare import record as comparison
+from rnn_scratch.compare.record import read
 from rnn_scratch.exact import FINE_GRID, GRID, STATE_GRID
 from rnn_scratch.runs import run_folder
 from rnn_scratch.settings import Settings
@@ -27,7 +27,7 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     backends = list(dict.fromkeys(model["backend"] for model in exact["models"]))
     float64 = {name: run_folder.history(folder / "float64" / name) for name in backends}
     differences = _differences(float64)
-    curves = comparison.read(readme.COMPARISONS / "curves")
+    curves = read(readme.COMPARISONS / "curves")
     size = msgspec.convert(exact["settings"], Settings)
     for name in ("arm", "optimizers"):
         values[name] = json.loads((folder / f"{name}.json").read_bytes())

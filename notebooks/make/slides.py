@@ -80,7 +80,7 @@ def _markdown(part: Part, backend: str, outputs: Mapping[str, Sequence[Output]])
 
 
 def _converter() -> MarkdownIt:
-    # These packages come with the `site` extra.
+    """Return a Markdown converter, whose packages come with the `site` extra."""
     from latex2mathml import converter
     from mdit_py_plugins.dollarmath import dollarmath_plugin
 

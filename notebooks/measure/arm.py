@@ -147,9 +147,9 @@ def main(file):
                 environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # emulation is slow
                 log = f"Training {backend} on {architecture}"
                 output = run(*command, "-c", ANSWER, backend, log=log, env=environment, cwd=folder)
-                answers = json.loads(output)
-                record[architecture] |= answers["versions"]
-                digests.append(answers["digests"])
+                results = json.loads(output)
+                record[architecture] |= results["versions"]
+                digests.append(results["digests"])
             for case, x86, arm in zip(cases(backend), *digests):
                 pairs = {mode: {"x86-64": x86[mode], "ARM": arm[mode]} for mode in MODES}
                 record["cases"].append({**dict(zip(FIELDS, case)), **pairs})

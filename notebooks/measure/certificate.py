@@ -37,32 +37,32 @@ VARIATIONS = (
 GRADIENT = "gradient "  # prefix of the names of gradients
 
 
-def observe(setups: Sequence[RunContext]) -> Iterator[tuple[list[Arrays], bool]]:
+def observe(runs: Sequence[RunContext]) -> Iterator[tuple[list[Arrays], bool]]:
     """Train models on the same minibatches; yield the values that exact mode rounds at each update.
 
     The values are each model's clipped gradients and carried state; the flag is true if the
     gradients were clipped. All models continue from equal parameters and states, or SystemExit is
     raised.
     """
-    settings, updates = setups[0].settings, 0
+    settings, updates = runs[0].settings, 0
     for epoch in range(1, settings.num_epochs + 1):
-        states = [setup.model.state(settings.batch_size) for setup in setups]
-        batches = minibatches.epoch_batches(setups[0].dataset.train, settings, epoch)
+        states = [run.model.state(settings.batch_size) for run in runs]
+        batches = minibatches.epoch_batches(runs[0].dataset.train, settings, epoch)
         for batch, update in zip(batches, schedule.each_update(settings, updates, updates + 1)):
             values, clipped = [], False
-            for index, setup in enumerate(setups):
-                scratch, model = setup.backend.scratch, setup.model
-                tensors = batch.map(setup.backend.machine.tensor, "cpu")
+            for index, run in enumerate(runs):
+                scratch, model = run.backend.scratch, run.model
+                tensors = batch.map(run.backend.machine.tensor, "cpu")
                 _, grads, state = scratch.gradients(model, tensors, states[index])
                 grads, norm = scratch.clip(grads, update.theta)
                 clipped = float(norm) > update.theta
                 arrays = {GRADIENT + name: a for name, a in model.to_arrays(grads).items()}
-                values.append(arrays | exact_mode.carried_arrays(setup, state))
-                optimizer = setup.backend.exact.make_exact(scratch.OPTIMIZERS[update.optimizer])
+                values.append(arrays | exact_mode.carried_arrays(run, state))
+                optimizer = run.backend.exact.make_exact(scratch.OPTIMIZERS[update.optimizer])
                 optimizer(model, grads, update)
-                round_to_grid = setup.backend.exact.round_to_grid
+                round_to_grid = run.backend.exact.round_to_grid
                 states[index] = tuple(round_to_grid(s, exact.STATE_GRID) for s in state)
-            digests = {exact.digest(setup.model.to_arrays(setup.model.params)) for setup in setups}
+            digests = {exact.digest(run.model.to_arrays(run.model.params)) for run in runs}
             if len(digests) > 1:
                 raise SystemExit("The models are not equal: check --exact says where they differ.")
             updates += 1
@@ -100,11 +100,11 @@ def distances(values: np.ndarray, grid: float) -> np.ndarray:
 def certify(backends: Sequence[str], settings: Settings, text: books.Text) -> dict[str, Any]:
     """Compare other backends with the first; return the closest call and the counts of updates."""
     runtimes = [Runtime(name, device="cpu", threads=1) for name in backends]
-    setups = [prepare_run(settings, runtime, text) for runtime in runtimes]
+    runs = [prepare_run(settings, runtime, text) for runtime in runtimes]
     has_slots = bool(OPTIMIZERS[settings.optimizer].slots)
     gradient_grid = exact.FINE_GRID if has_slots else exact.GRID
     closest, updates, clipped = {"ratio": np.inf}, 0, 0
-    for (expected, *arrays), is_clipped in observe(setups):
+    for (expected, *arrays), is_clipped in observe(runs):
         updates, clipped = updates + 1, clipped + is_clipped
         for backend, actual in zip(backends[1:], arrays):
             call = closest_call(expected, actual, gradient_grid)

@@ -24,7 +24,7 @@ from rnn_scratch.errors import DivergenceError
 from rnn_scratch.runs import run_folder
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, minibatches
-from rnn_scratch.training import loop as training
+from rnn_scratch.training import events
 from rnn_scratch.training.runtime import Runtime
 from rnn_scratch.training.setup import prepare_run
 
@@ -108,16 +108,16 @@ def train_not_detached(name: str, reach: int) -> Iterator[dict[str, Any]]:
     """
     settings = Settings(num_hiddens=128, num_epochs=60, num_steps=10, normalize="spaced")
     text = books.load("tide-clock")
-    setup = prepare_run(settings, Runtime(name, MODEL, "cpu", threads=1), text)
-    machine, model, seconds, losses = setup.backend.machine, setup.model, [], []
+    context = prepare_run(settings, Runtime(name, MODEL, "cpu", threads=1), text)
+    machine, model, seconds, losses = context.backend.machine, context.model, [], []
     for epoch in range(1, settings.num_epochs + 1):
-        batches = list(minibatches.epoch_batches(setup.dataset.train, settings, epoch))
+        batches = list(minibatches.epoch_batches(context.dataset.train, settings, epoch))
         start = time.perf_counter()
-        losses = train_epoch_not_detached(setup.backend, model, batches, reach)
+        losses = train_epoch_not_detached(context.backend, model, batches, reach)
         machine.synchronize(list(model.params.values()), "cpu")
         seconds.append(time.perf_counter() - start)
     yield {
-        "perplexity": rounded(training.perplexity(sum(losses) / len(losses))),
+        "perplexity": rounded(events.perplexity(sum(losses) / len(losses))),
         "seconds": round(statistics.median(seconds), 4),
         "environment": machine.versions(),
     }
@@ -129,7 +129,7 @@ def train_epoch_not_detached(backend, model, batches, reach, update=UPDATE):
     states = [model.state(len(batches[0].X))]
     for index, batch in enumerate(batches):
         oldest = max(0, index + 1 - reach)
-        X = np.concatenate([previous.X for previous in batches[oldest : index + 1]], axis=1)
+        X = np.concatenate([b.X for b in batches[oldest : index + 1]], axis=1)
         Y = batch.Y
 
         def forward(inputs, state, last=Y.size, **params):

@@ -16,7 +16,7 @@ from rnn_scratch.contract import Options
 from rnn_scratch.parameters import initial
 from rnn_scratch.settings import Settings, update_rule
 from rnn_scratch.text import books, dataset, minibatches
-from rnn_scratch.training import loop as training
+from rnn_scratch.training import events
 
 BACKEND = "torch"
 SETTINGS = Settings(num_hiddens=128, num_epochs=500, normalize="spaced")
@@ -57,7 +57,7 @@ def run(cell, bias, seed, backend, text):
         losses, _ = backend.scratch.train_epoch(model, batches, updates, carry)
         if epoch in EPOCHS:
             mean_loss = sum(losses) / len(losses)
-            perplexities[str(epoch)] = rounded(training.perplexity(mean_loss))
+            perplexities[str(epoch)] = rounded(events.perplexity(mean_loss))
             trained = model.to_arrays(model.params)
             norms[str(epoch)] = reach(trained, cell, text.train)
             if cell in GRUS:
@@ -74,7 +74,7 @@ def evaluate(arrays, options, backend, text):
     total, count = backend.scratch.evaluate(
         model, minibatches.evaluation_batches(text.train, SETTINGS)
     )
-    return rounded(training.perplexity(total / count))
+    return rounded(events.perplexity(total / count))
 
 
 def reach(arrays, cell, tokens):

@@ -104,8 +104,8 @@ def check(
     sys.exit(exit_code)
 
 
-def _count(number: int) -> str:
-    return f"{number:,} comparison{'s' * (number != 1)}"
+def _format_count(num_comparisons: int) -> str:
+    return f"{num_comparisons:,} comparison{'s' * (num_comparisons != 1)}"
 
 
 def _compare(
@@ -132,8 +132,8 @@ def _compare(
 def _print_diagnosis(rows: Sequence[Row], cells: Sequence[str], screen: Screen) -> None:
     """Print the number of comparisons, and the first function of each backend that differs."""
     failures = [(runtime, row) for runtime, row in rows if not row.passed]
-    comparisons = _count(sum(row.supported for _, row in rows))
-    failed = f": {len(failures):,} failed; the later ones may be consequences."
+    comparisons = _format_count(sum(row.supported for _, row in rows))
+    failed = f": {len(failures):,} failed; later failures may be consequences."
     screen.print_line(comparisons + (failed if failures else " within the tolerance."))
     first = {runtime.backend: (runtime, row) for runtime, row in reversed(failures)}
     for runtime, row in reversed(first.values()):
@@ -155,7 +155,7 @@ def _check_file(path: str, backend: str | None, screen: Screen) -> Iterator[Verd
     name, explanations = backend or framework, list[str]()
     screen.print_line(f"{Path(path).resolve()}, compared in the {name} backend")
     for verdict in user_file.check_source(source, path, name):
-        right = f"right, in {_count(verdict.num_comparisons)}"
+        right = f"right, in {_format_count(verdict.num_comparisons)}"
         outcome = (right, "DIFFERS", "cannot be checked")[verdict.exit_code]
         screen.print_line(f"{verdict.function:<16} {outcome}")
         explanations += ["", *verdict.explain(path)] if verdict.exit_code else []

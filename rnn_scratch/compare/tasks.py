@@ -55,10 +55,10 @@ def compete(runtime: Runtime, settings: Settings, text: books.Text) -> Iterator[
         generation_speed = _make_speedometer(context, generate, NUM_GENERATED, GENERATION_SECONDS)
         yield {"memory": peak_memory()}
         yield {"checks_passed": _check(context)}
-        training = prepare_run(settings, runtime, text)
-        for epoch in loop.epochs(training):
+        new_context = prepare_run(settings, runtime, text)
+        for epoch in loop.epochs(new_context):
             yield {"epochs": EpochResult(epoch.epoch, epoch.perplexity, epoch.valid_perplexity)}
-        yield {"sample": loop.sample(training).strip()}
+        yield {"sample": loop.sample(new_context).strip()}
         for turn in itertools.count():
             processes.wait_for_request()
             speeds = {"training_speeds": training_speed()}
@@ -68,7 +68,7 @@ def compete(runtime: Runtime, settings: Settings, text: books.Text) -> Iterator[
 
 
 def _check(context: RunContext) -> int:
-    # Return the number of comparisons with the NumPy backend; raise RNNScratchError if any fails.
+    """Return the number of comparisons with NumPy's backend; raise RNNScratchError if one fails."""
     runtime = context.runtime
     options = model_options(context.settings, 11, runtime.device)._replace(num_hiddens=13)
     rows = list(runner.check(context.backend, runtime.model, cases=[draws.Draw(options)]))
@@ -92,10 +92,9 @@ available_memory = partial(read_memory, "meminfo", "MemAvailable")  # available 
 def _make_speedometer(
     context: RunContext, workload: Callable[[int], Sequence[Tensor]], size: int, seconds: float
 ) -> Callable[[], float]:
-    # Warm up, and return a function that measures a workload's speed for about `seconds`. The
-    # workload's argument is the number of repetitions; a repetition processes `size` characters.
+    """Warm up, and return a function that measures a workload's speed for about `seconds`."""
     unit_seconds = min(_measure_seconds(context, partial(workload, 1)) for _ in range(3))
-    count = max(1, round(seconds / unit_seconds))
+    count = max(1, round(seconds / unit_seconds))  # number of repetitions of `size` characters
 
     def measure() -> float:
         _measure_seconds(context, partial(workload, 1))  # refills caches after other turns

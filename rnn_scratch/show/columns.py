@@ -94,13 +94,12 @@ def _highlight(lines: Sequence[str | None], is_html: bool = False) -> Iterator[L
 
 
 def _fold(row: Sequence[Line], width: int) -> list[Text]:
-    # Break the long lines of a row. Break lines with equal numbers of words at the same words, so
-    # that a changed word does not look like several changed lines.
+    """Break a row's long lines, at the same words if the lines have equal numbers of words."""
     folded_texts = []
     for text, hang in row:
         starts = [word.start() for word in re.finditer(r"\S+", text.plain)]
         similar = [line.plain for line, _ in row if len(line.plain.split()) == len(starts)]
-        breaks = _breaks(max(similar, key=len), width, hang)
+        breaks = _breaks(max(similar, key=len), width, hang)  # a changed word moves no breaks
         parts = text.divide([starts[index] for index in breaks])
         for part in parts:
             part.rstrip()
@@ -109,7 +108,7 @@ def _fold(row: Sequence[Line], width: int) -> list[Text]:
 
 
 def _breaks(line: str, width: int, hang: int) -> list[int]:
-    # Return the indices of words at which to break a line, preferably before a trailing comment.
+    """Return the indices of words at which to break a line, preferably before its comment."""
     if len(line) <= width:
         return []
     is_comment = line.lstrip().startswith("#")

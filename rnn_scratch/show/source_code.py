@@ -113,8 +113,7 @@ def _cut_with_helpers(path: Path, name: str) -> list[Definition]:
 
 
 def _helpers(path: Path, name: str) -> Iterator[tuple[Path, str]]:
-    # Yield the file and name of each helper that a function uses: helpers in its file, and helpers
-    # in sibling files that are not modules of the contract.
+    """Yield the file and name of each helper that a function uses, in its file or in siblings."""
     local, imported = definitions(path), _imported_helpers(path)
     for helper in dict.fromkeys(_used_names(local[name])):
         if helper in CONTRACT or helper in MODULES:
@@ -126,7 +125,7 @@ def _helpers(path: Path, name: str) -> Iterator[tuple[Path, str]]:
 
 
 def _imported_helpers(path: Path) -> dict[str, tuple[Path, str]]:
-    # Map the local name of each helper imported from a sibling file to the file and original name.
+    """Return the file and original name of each helper imported from a sibling file, by name."""
     helpers: dict[str, tuple[Path, str]] = {}
     for node in tree(path).body:
         if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module not in MODULES:

@@ -54,16 +54,16 @@ def deferred() -> Iterator[Request]:
             raise Stopped(signum)
         is_signaled, request.number = True, request.number or signum
 
-    previous = _handle(stop)
+    previous_handlers = _handle(stop)
     try:
         yield request
     finally:
-        for signum, handler in previous.items():
+        for signum, handler in previous_handlers.items():
             signal.signal(signum, handler)
 
 
 def _handle(handler: Any) -> dict[int, Any]:
-    # Install a handler, if this is the main thread, as Python requires; return previous handlers.
+    """Install a handler in the main thread, as Python requires; return the previous handlers."""
     is_main = threading.current_thread() is threading.main_thread()
-    handled = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-    return {number: signal.signal(number, handler) for number in handled if is_main}
+    numbers = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in numbers if is_main}
