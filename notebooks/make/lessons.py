@@ -57,7 +57,7 @@ NOTEBOOKS = Path("notebooks")
 # The bugs that students find in the lessons. A bug has a function and, by backend or for all
 # backends, old and new source texts in alternation.
 BUGS: dict[str, Any] = json.loads(Path(__file__).with_name("bugs.json").read_text("utf-8"))
-FOLDER = NOTEBOOKS / "lessons"  # has a folder with notebooks for each backend
+FOLDER = NOTEBOOKS / "lessons"  # one folder with notebooks per backend
 LESSONS = ("build", "gates", "learn", "fast")  # reading order
 # Single-line directives, and directives that open a block; a line ":::" closes the block.
 LINES = ("piece", "source", "core", "imports", "uses", "bug", "fix", "gains", "optimization")

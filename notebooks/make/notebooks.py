@@ -38,7 +38,7 @@ ALL = (
     *MULTI_BACKEND,
 )
 RECORD = re.compile(r'lesson\.record\(\\"([\w-]+)')  # name of a quoted record, in JSON cells
-STUB = re.compile(  # a function to write, up to the placeholder for its body
+STUB = re.compile(  # matches a function, up to the placeholder for its body
     rf"^def (\w+)\((?:(?!^def ).)*raise NotImplementedError\(.{grading.TO_WRITE}.\)", re.M | re.S
 )
 GRADED = re.compile(r"^(\w+) = grading\.graded\(")
@@ -160,7 +160,7 @@ def execute(name: str) -> str:
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = _reduce_colors(output.data["image/png"])
                 description = html.unescape(site_code.alt_text(cell.source))
-                output.data["text/plain"] = description  # for screens without pictures
+                output.data["text/plain"] = description  # shown if the picture cannot be shown
                 output.metadata["image/png"]["alt"] = description
     notebook.metadata["language_info"] = {"name": "python"}  # omit the version
     if faults := find_faults(json.loads(nbformat.writes(notebook)), name):

@@ -109,14 +109,14 @@ def arm_python(folder, distribution):
     return [QEMU, "-cpu", PROCESSOR, "-L", root, root / "usr/bin/python3"]
 
 
-def libraries(folder, version):
+def unpack_libraries(folder, version):
     """Unpack the project and the cases' libraries for ARM in `folder`; return the import path."""
     wheels, site = folder / "wheels", folder / "site"
     pip = [sys.executable, "-m", "pip"]
     fetch = [*pip, "download", "--only-binary=:all:", "--python-version", version, "-d", wheels]
     fetch += [option for name in PLATFORMS for option in ("--platform", name)]
     run(*fetch, ".[jax]", log="Fetching the libraries for ARM")
-    shutil.rmtree("build/lib", ignore_errors=True)  # else the wheel would contain deleted modules
+    shutil.rmtree("build/lib", ignore_errors=True)  # it may contain deleted modules
     run(*fetch, "--no-deps", *TORCH)
     run(*pip, "wheel", "--no-deps", "-w", wheels, ".")
     for wheel in wheels.glob("*.whl"):
@@ -137,7 +137,7 @@ def main(file):
         folder = Path(name)
         python = arm_python(folder, distribution)
         version = run(*python, "-c", "import platform; print(platform.python_version())")
-        site = libraries(folder, version.strip())
+        site = unpack_libraries(folder, version.strip())
         pythons = {"x86-64": ([sys.executable], []), "ARM": (python, [site])}
         for backend in dict.fromkeys(case[0] for case in CASES):
             digests = []

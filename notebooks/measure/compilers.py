@@ -1,9 +1,9 @@
 """Measure the plain loop under each framework's compiler: `python -m measure compilers FILE`.
 
-A copy of the backend gets the compiler by the patch in `compile/BACKEND.diff`. The plain model, its
-compiled copy, `fast` and the framework's own layer take turns in one process, with the `rnn` cell,
-float32 and the chapter's sizes. FILE gets milliseconds per minibatch, and the seconds by which the
-first minibatch takes longer than later minibatches. All measurements take about ten minutes.
+The patch `compile/BACKEND.diff` applies the compiler to a copy of the backend. The plain model, its
+compiled copy, `fast` and the built-in layer take turns in one process, with the `rnn` cell, float32
+and the chapter's sizes. The record FILE contains milliseconds per minibatch, and how many seconds
+longer the first minibatch takes than later minibatches. In total, this takes about ten minutes.
 """
 
 import statistics
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from measure import optimizations
-from measure.measuring import rounded, spawn, take_turns, write
+from measure.measuring import round_digits, spawn, take_turns, write
 from rnn_scratch import parameters, registry
 from rnn_scratch.contract import Batch, Options, Update
 
@@ -56,8 +56,8 @@ def measure(name: str, num_hiddens: int, threads: int) -> Iterator[dict[str, Any
         durations = zip(models, take_turns(calls, min_seconds=12.0))
         medians = {variant: statistics.median(values) for variant, values in durations}
     yield {
-        "milliseconds": {variant: rounded(1e3 * value) for variant, value in medians.items()},
-        "compilation": {variant: rounded(first[variant] - medians[variant]) for variant in medians},
+        "milliseconds": {variant: round_digits(1e3 * value) for variant, value in medians.items()},
+        "compilation": {name: round_digits(first[name] - medians[name]) for name in medians},
     }
 
 

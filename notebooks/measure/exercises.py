@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import rnn_scratch
-from measure.measuring import rounded, spawn, write
+from measure.measuring import round_digits, spawn, write
 from rnn_scratch import registry
 from rnn_scratch.contract import Batch, Update
 from rnn_scratch.errors import DivergenceError
@@ -88,14 +88,14 @@ def run(settings, book="tide-clock", other_book=None):
         if other_book is not None:
             result = rnn_scratch.evaluate(folder, corpus=other_book)
             evaluation = {
-                "other book": rounded(result.perplexity),
-                "unigrams of the other book": rounded(result.unigram),
+                "other book": round_digits(result.perplexity),
+                "unigrams of the other book": round_digits(result.unigram),
             }
     return {
         "settings": record.settings,
         "outcome": record.sessions[-1].outcome,
-        "perplexity": [rounded(epoch.perplexity) for epoch in history],
-        "held out": [rounded(epoch.valid_perplexity) for epoch in history],
+        "perplexity": [round_digits(epoch.perplexity) for epoch in history],
+        "held out": [round_digits(epoch.valid_perplexity) for epoch in history],
         **evaluation,
     }
 
@@ -117,7 +117,7 @@ def train_not_detached(name: str, reach: int) -> Iterator[dict[str, Any]]:
         machine.synchronize(list(model.params.values()), "cpu")
         seconds.append(time.perf_counter() - start)
     yield {
-        "perplexity": rounded(events.perplexity(sum(losses) / len(losses))),
+        "perplexity": round_digits(events.perplexity(sum(losses) / len(losses))),
         "seconds": round(statistics.median(seconds), 4),
         "environment": machine.versions(),
     }

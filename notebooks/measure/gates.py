@@ -10,7 +10,7 @@ import itertools
 import numpy as np
 from msgspec.structs import replace
 
-from measure.measuring import rounded, write
+from measure.measuring import round_digits, write
 from rnn_scratch import registry
 from rnn_scratch.contract import Options
 from rnn_scratch.parameters import initial
@@ -36,7 +36,7 @@ EPOCHS = (0, 20, 50, 100, 200, 300, 400, 500)  # gradients are computed after th
 ROWS, STEPS = 64, 100  # shape of the inputs for the gradients
 
 
-def variant(cell):
+def choose_variant(cell):
     """Return the faster of the equivalent variants; `fast` lacks a cell."""
     return "scratch" if cell == "gru" else "fast"
 
@@ -47,7 +47,7 @@ def run(cell, bias, seed, backend, text):
     arrays = initial(options, SETTINGS.sigma, seed)
     if bias:
         arrays["b_f"] += bias
-    model = registry.build(backend, variant(options.cell), arrays, options)
+    model = registry.build(backend, choose_variant(options.cell), arrays, options)
     settings = replace(SETTINGS, seed=seed)
     perplexities, norms, swaps = {}, {"0": reach(arrays, cell, text.train)}, {}
     for epoch in range(1, settings.num_epochs + 1):
@@ -57,7 +57,7 @@ def run(cell, bias, seed, backend, text):
         losses, _ = backend.scratch.train_epoch(model, batches, updates, carry)
         if epoch in EPOCHS:
             mean_loss = sum(losses) / len(losses)
-            perplexities[str(epoch)] = rounded(events.perplexity(mean_loss))
+            perplexities[str(epoch)] = round_digits(events.perplexity(mean_loss))
             trained = model.to_arrays(model.params)
             norms[str(epoch)] = reach(trained, cell, text.train)
             if cell in GRUS:
@@ -70,11 +70,11 @@ def run(cell, bias, seed, backend, text):
 
 def evaluate(arrays, options, backend, text):
     """Return the perplexity of the model with these parameters and options on the training text."""
-    model = registry.build(backend, variant(options.cell), arrays, options)
+    model = registry.build(backend, choose_variant(options.cell), arrays, options)
     total, count = backend.scratch.evaluate(
         model, minibatches.evaluation_batches(text.train, SETTINGS)
     )
-    return rounded(events.perplexity(total / count))
+    return round_digits(events.perplexity(total / count))
 
 
 def reach(arrays, cell, tokens):
@@ -99,7 +99,7 @@ def reach(arrays, cell, tokens):
     for t in reversed(range(STEPS)):
         cell_backward = numpy.CELL_BACKWARD[cell]
         _, d_state, _ = cell_backward(d_state, states[t + 1], inputs[t], states[t], params)
-        norms.append(rounded(np.sqrt(sum((d * d).sum(1) for d in d_state)).mean()))
+        norms.append(round_digits(np.sqrt(sum((d * d).sum(1) for d in d_state)).mean()))
     return norms
 
 

@@ -51,7 +51,7 @@ def load(package):
         sys.path.remove(str(package.parent))
 
 
-def rounded(value):
+def round_digits(value):
     """Round a value to four significant digits; return None for None."""
     return None if value is None else float(f"{value:.4g}")
 

@@ -8,7 +8,7 @@ import itertools
 
 from experiments import recall_accuracy, recall_minibatches, recall_training
 
-from measure.measuring import rounded, write
+from measure.measuring import round_digits, write
 from rnn_scratch import registry
 
 BACKEND = "torch"
@@ -51,7 +51,7 @@ def highest_gate(model, num_fillers):
         if t > 0:  # x is a filler, not the symbol
             total = total + numpy.cells.gate(x, state[0], GATES[cell], params).mean(0)
         _, state = numpy.scratch.step(x, state, params, model.options)
-    return rounded(float((total / num_fillers).max()))
+    return round_digits(float((total / num_fillers).max()))
 
 
 def main(file):

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 import rnn_scratch
-from measure.measuring import rounded, spawn, write
+from measure.measuring import round_digits, spawn, write
 from rnn_scratch import registry
 from rnn_scratch.runs.presets import PRESETS, SAMPLE, override
 from rnn_scratch.system import host
@@ -75,8 +75,8 @@ def measure(arguments: dict[str, Any], backend: str, seed: int) -> Iterator[dict
             "cpu_seconds": round(seconds),
             # Names of optimizer slots have a prefix, such as "m.".
             "parameters": sum(a.size for name, a in run.arrays.items() if "." not in name),
-            "validation": [rounded(epoch.valid_loss) for epoch in run.history],
-            "test": rounded(rnn_scratch.evaluate(run, text=files[1], best=True).loss),
+            "validation": [round_digits(epoch.valid_loss) for epoch in run.history],
+            "test": round_digits(rnn_scratch.evaluate(run, text=files[1], best=True).loss),
         }
 
 
@@ -102,7 +102,7 @@ def train_peer(folder: str, seed: int) -> dict[str, Any]:
     """Train nanoGPT with its recipe and a seed; return its losses, its size and its CPU seconds."""
     with tempfile.TemporaryDirectory() as parent:
         clone = Path(shutil.copytree(folder, Path(parent, "nanoGPT")))
-        script = clone / "train.py"  # has a fixed seed, 1337
+        script = clone / "train.py"  # the script has a fixed seed, 1337
         script.write_text(script.read_text().replace("(1337 +", f"({seed} +"))
         data = clone / "data" / "shakespeare_char"
         (data / "input.txt").write_text(books.load(SHAKESPEARE).content, encoding="utf-8")
@@ -152,7 +152,7 @@ def evaluate_peer(clone: Path, tokens: np.ndarray) -> Iterator[dict[str, Any]]:
             total += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
             count += len(labels)
     size = sum(parameter.numel() for parameter in model.parameters())
-    yield {"parameters": size, "test": rounded(total / count), "characters": count}
+    yield {"parameters": size, "test": round_digits(total / count), "characters": count}
 
 
 def main(file, *folders):

@@ -91,9 +91,7 @@ class Comparison(Record, kw_only=True):
     outcome: Literal["running", "finished", "interrupted"] = "running"
     machine: Machine
     load: Load | None = None  # load average before the comparison
-    load_of_turns: Load | None = (
-        None  # load average after the turns, including the comparison's own
-    )
+    load_of_turns: Load | None = None  # load average after the turns, including their own load
     plan: Plan
     settings: Settings
     text: TextRecord

@@ -10,10 +10,10 @@ import numpy as np
 
 from .record import Candidate, Comparison
 
-MIN_CYCLES = 8  # fewer measurements give no reliable interval
+MIN_CYCLES = 8  # with fewer measurements, intervals would not be reliable
 NUM_RESAMPLES = 1000  # resamples of the cycles per interval
 # Between the percentiles 2.5 and 97.5, the bootstrap of a median is too narrow for few cycles. With
-# these percentiles, simulated intervals of 8 to 40 cycles contain the true median in 95% to 97%.
+# these percentiles, 95% to 97% of simulated intervals (8 to 40 cycles) contain the true median.
 PERCENTILES = 1, 99
 
 

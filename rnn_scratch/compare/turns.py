@@ -1,9 +1,9 @@
 """Run a comparison: prepare each candidate in a child process, then let the candidates take turns.
 
 A cycle consists of one turn of each candidate, in random order. Ratios of speeds are formed within
-a cycle, so that a disturbance that lasts longer than a cycle affects both speeds. During a
-turn, all other candidates are stopped (on Windows, they wait for a request).
-Failures are recorded with their reasons, and the other candidates continue.
+a cycle, so that a disturbance that lasts longer than a cycle affects both speeds. During a turn,
+all other candidates are stopped (on Windows, they wait for a request). If a candidate fails, the
+reason is recorded, and the other candidates continue.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ def new_record(
 ) -> Comparison:
     """Return a record without measurements; raise RNNScratchError if the plan is impossible."""
     for value in plan.varied_values:
-        dataset.prepare(text, settings_at(plan, settings, value)[0])  # raises if text is too short
+        dataset.prepare(text, settings_at(plan, settings, value)[0])  # the text may be too short
     candidates = [Candidate(*model, value) for value in plan.varied_values for model in models]
     return Comparison(
         format=COMPARISON_FORMAT,

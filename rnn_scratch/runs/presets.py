@@ -29,7 +29,7 @@ def override(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Return a preset's arguments for `train`, overridden by `arguments`.
 
     Arguments also replace the preset's alternatives: a text replaces the corpus, a number of epochs
-    the number of updates, and another optimizer has its default learning rate.
+    the number of updates, and another optimizer gets its default learning rate.
     """
     preset = PRESETS[name]
     replaced = {"text": "corpus", "num_epochs": "num_updates", "valid_tokens": "valid_share"}
@@ -39,6 +39,6 @@ def override(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def num_epochs(num_updates: int, text: books.Text, settings: Settings) -> int:
-    """Return the number of epochs on a text with about this number of updates, but at least 1."""
+    """Return the number of epochs that take about this number of updates, but at least 1."""
     num_tokens = len(dataset.prepare(text, settings).train)
     return max(1, round(num_updates * settings.batch_size * settings.num_steps / num_tokens))

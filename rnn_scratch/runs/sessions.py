@@ -157,7 +157,7 @@ def _create(
 def _resume(
     spec: SessionSpec, group: WorkerGroup | None, stack: contextlib.ExitStack
 ) -> tuple[RunWriter, str]:
-    """Lock the run's folder until the stack exits, and read its files; return as `_create`."""
+    """Lock the run's folder until the stack exits; return a writer and a warning."""
     folder, num_epochs = Path(spec.folder or ""), spec.settings.num_epochs
     warning = stack.enter_context(files.locked(folder))
     record, (saved, history) = run_folder.read(folder), checkpoint.latest(folder)

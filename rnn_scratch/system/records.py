@@ -17,7 +17,7 @@ Versions = Annotated[dict[str, str], Meta(max_length=100)]  # versions, keyed by
 
 
 class Record(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """The base class of records; a field that has its default value is not written."""
+    """The base class of records; fields with default values are not written."""
 
 
 Stored = TypeVar("Stored", bound=Record)

@@ -49,7 +49,7 @@ def deferred() -> Iterator[Request]:
     request, is_signaled = Request(), False
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        nonlocal is_signaled  # the number may be that of another worker's signal
+        nonlocal is_signaled  # the number may come from another worker's signal
         if is_signaled:
             raise Stopped(signum)
         is_signaled, request.number = True, request.number or signum

@@ -1,4 +1,4 @@
-"""Events, which training sessions yield, and `Report`, the base class of their receivers."""
+"""Events that training sessions yield, and `Report`, the base class for their receivers."""
 
 import datetime
 import math

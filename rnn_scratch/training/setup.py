@@ -74,7 +74,7 @@ def prepare_run(
 ) -> RunContext:
     """Prepare the text, and build the model from `arrays` or from drawn initial parameters.
 
-    Raises RNNScratchError if the text does not fit the settings, or as `start_model`.
+    Raises RNNScratchError if the text does not fit the settings, or if `start_model` raises it.
     """
     data = dataset.prepare(text, settings)
     runtime, backend, model = start_model(
