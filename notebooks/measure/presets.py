@@ -4,8 +4,8 @@ Each text is split in three: the first 95% are for training and validation, the 
 test. Epochs and presets were chosen on the validation text; pages quote losses on the test text.
 Each preset trains on its own text, on one thread: `shakespeare` with every backend, `minute` with
 PyTorch. The optional NANOGPT, a clone of github.com/karpathy/nanoGPT, trains with its CPU recipe on
-the same split as `shakespeare`. PyTorch and nanoGPT train
-with three seeds. All training runs together take three quarters of an hour.
+the same split as `shakespeare`. PyTorch and nanoGPT train with three seeds. All training runs
+together take three quarters of an hour.
 """
 
 import os

@@ -56,7 +56,7 @@ def start(
 
 
 def ask(function: Callable[..., Iterator[Any]], *arguments: Any, **options: Any) -> Generator[Any]:
-    """Call a function in a child process, and yield its results; arguments as for `start`."""
+    """Call a function in a child process, and yield its results; `start` explains the arguments."""
     with start(function, *arguments, **options) as (_, results):
         yield from results
 

@@ -1,4 +1,4 @@
-"""Signals that stop a command: Ctrl-C, and signals of batch systems and closing terminals.
+"""Signals that stop a command: Ctrl-C, and signals from batch systems and closing terminals.
 
 Signals that the process ignores, as under ``nohup``, stay ignored.
 """

@@ -45,8 +45,8 @@ def train_in_chunks(
 
     Yields a `Progress` before and a `Chunk` after each chunk of minibatches. A chunk takes about a
     second or completes the epoch. Raises Stopped after a chunk if a signal was received, and
-    DivergenceError if a loss or parameter is not finite. Ends after an epoch with
-    ``request.complete``.
+    DivergenceError if a loss or parameter is not finite. Ends after the epoch in which
+    ``request.complete`` becomes true.
     """
     settings, text, model, machine = run.settings, run.dataset.train, run.model, run.backend.machine
     carry, device = minibatches.carries_state(settings.sampling), model.options.device
