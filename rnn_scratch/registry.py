@@ -26,9 +26,9 @@ FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "mxnet": "MXNet", 
 
 def names() -> list[str]:
     """Return the names of all backends, built-in backends first."""
-    registered = _find_entry_points().keys()
-    builtin_names = [name for name in BUILTIN_BACKENDS if name in registered]
-    return builtin_names + sorted(registered - set(builtin_names))
+    registered_names = _find_entry_points().keys()
+    builtin_names = [name for name in BUILTIN_BACKENDS if name in registered_names]
+    return builtin_names + sorted(registered_names - set(builtin_names))
 
 
 def find(name: str) -> str:

@@ -147,11 +147,11 @@ annotations = cache(partial(get_type_hints, include_extras=True))
 
 def validate(name: str, value: Any, annotation: Any) -> Any:
     """Convert a value, such as a NumPy scalar, to the annotated type, or raise RNNScratchError."""
-    plain = value.item() if isinstance(value, np.generic) else value
+    plain_value = value.item() if isinstance(value, np.generic) else value
     try:
-        converted = msgspec.convert(plain, annotation)
-        if not isinstance(converted, float) or math.isfinite(converted):
-            return converted
+        converted_value = msgspec.convert(plain_value, annotation)
+        if not isinstance(converted_value, float) or math.isfinite(converted_value):
+            return converted_value
     except msgspec.ValidationError:
         pass
     base, limits, is_optional, _ = declaration(annotation)
@@ -166,8 +166,8 @@ def validate_call(function: Callable[..., Any], values: dict[str, Any]) -> dict[
     """Return the arguments of a call, converted to their types; check the names of settings."""
     fields = Settings.__struct_fields__
     for name in {*values.get("settings", ())}.difference(fields):
-        similar = difflib.get_close_matches(name, {*fields, *values} - {"settings"}, 1)
-        hint = f"Did you mean `{similar[0]}`?" if similar else "See rnn_scratch.Settings."
+        matches = difflib.get_close_matches(name, {*fields, *values} - {"settings"}, 1)
+        hint = f"Did you mean `{matches[0]}`?" if matches else "See rnn_scratch.Settings."
         hint = START_WORKERS if name == "workers" else hint
         raise RNNScratchError(f"Unknown argument `{name}`.", hint)
     types = {name: kind for name, kind in annotations(function).items() if "Annotated" in str(kind)}
@@ -185,13 +185,13 @@ def option_name(name: str) -> str:
 
 def model_options(settings: Settings, vocab_size: int, device: str = "cpu") -> Options:
     """Return the options that a backend needs to build a model."""
-    shared = {n: getattr(settings, n) for n in Options._fields if hasattr(settings, n)}
-    return Options(vocab_size=vocab_size, device=device, **shared)
+    shared_values = {n: getattr(settings, n) for n in Options._fields if hasattr(settings, n)}
+    return Options(vocab_size=vocab_size, device=device, **shared_values)
 
 
 def update_rule(settings: Settings, lr: float | None = None) -> Update:
     """Return the hyperparameters of an update, optionally with another learning rate."""
-    shared = {n: getattr(settings, n) for n in Update._fields if hasattr(settings, n)}
+    shared_values = {n: getattr(settings, n) for n in Update._fields if hasattr(settings, n)}
     theta = math.inf if settings.theta is None else settings.theta
-    update = Update(**shared | {"theta": theta, "lr": settings.lr if lr is None else lr})
+    update = Update(**shared_values | {"theta": theta, "lr": settings.lr if lr is None else lr})
     return exact.exact_update(update) if settings.exact else update

@@ -136,10 +136,10 @@ class WorkerGroup:
             mean_loss, grads, state = compute_gradients(model, part, state, update)
             values = [array(value) for value in (mean_loss, *grads.values(), *state)]
             vector = np.concatenate([np.ravel(value) for value in values])
-            gathered = np.empty((self.size, vector.size), vector.dtype)
-            self.wait(self.world.Iallgather(vector, gathered))
+            vectors = np.empty((self.size, vector.size), vector.dtype)
+            self.wait(self.world.Iallgather(vector, vectors))
             ends, results = np.cumsum([value.size for value in values]), []
-            for index, columns in enumerate(np.split(gathered, ends[:-1], axis=1)):
+            for index, columns in enumerate(np.split(vectors, ends[:-1], axis=1)):
                 copies = columns.reshape(self.size, *values[index].shape)  # one copy per rank
                 result = sum(copies) / self.size if index <= len(grads) else np.concatenate(copies)
                 results.append(tensor(result, model.options.device))

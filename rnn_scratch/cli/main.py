@@ -28,10 +28,10 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command with this name, or suggest another command."""
-        similar = difflib.get_close_matches(cmd_name, self.commands, 1)
-        similar = ["train --resume RUN"] if cmd_name == "resume" else similar
-        if cmd_name not in self.commands and similar:
-            ctx.fail(f"No such command {cmd_name!r}. Did you mean `{similar[0]}`?")
+        matches = difflib.get_close_matches(cmd_name, self.commands, 1)
+        matches = ["train --resume RUN"] if cmd_name == "resume" else matches
+        if cmd_name not in self.commands and matches:
+            ctx.fail(f"No such command {cmd_name!r}. Did you mean `{matches[0]}`?")
         return self.commands.get(cmd_name)
 
 

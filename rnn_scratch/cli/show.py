@@ -36,9 +36,9 @@ def show(function: str, backends: str | None, model: str, diff: tuple[str, str] 
         variant = validate("model", variant or model, Variant)
         title = backend if variant == VARIANTS[0] else f"{backend}:{variant}"
         sources[title] = source_code.find(backend, function, variant)
-    missing = [title for title, definitions in sources.items() if not definitions]
-    note = f"{function} is not defined in: {', '.join(missing)}."
-    if len(missing) == len(sources) or (diff and missing):
+    missing_titles = [title for title, definitions in sources.items() if not definitions]
+    note = f"{function} is not defined in: {', '.join(missing_titles)}."
+    if len(missing_titles) == len(sources) or (diff and missing_titles):
         known_names = [n for title in sources for n in source_code.names(title.partition(":")[0])]
         if function in known_names:
             raise RNNScratchError(note)
@@ -46,9 +46,9 @@ def show(function: str, backends: str | None, model: str, diff: tuple[str, str] 
         for similar in difflib.get_close_matches(function, known_names, 1):
             hint = f"Did you mean {similar}?"
         raise RNNScratchError(f"Unknown function {function!r}.", hint)
-    sources = {title: sources[title] for title in sources if title not in missing}
+    sources = {title: sources[title] for title in sources if title not in missing_titles}
     _print(function, sources, is_diff=bool(diff))
-    if missing:
+    if missing_titles:
         Screen(stderr=True).print_line(note)
 
 

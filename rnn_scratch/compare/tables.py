@@ -122,8 +122,8 @@ def verdicts(record: Comparison) -> list[str]:
 
 def format_speed(speed: Estimate) -> str:
     """Format the median of a speed with two significant digits."""
-    rounded = float(f"{speed.median:.2g}")
-    return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:g}"
+    value = float(f"{speed.median:.2g}")
+    return f"{value:,.0f}" if value >= 10 else f"{value:g}"
 
 
 def tables(record: Comparison) -> list[Table]:

@@ -116,10 +116,10 @@ def _measure_seconds(context: RunContext, workload: Callable[[], Sequence[Tensor
 
 
 def _train(context: RunContext, batches: Sequence[Batch], count: int) -> Sequence[Tensor]:
-    repeated = itertools.islice(itertools.cycle(batches), count)
+    repeated_batches = itertools.islice(itertools.cycle(batches), count)
     updates = itertools.islice(loop.each_update(context, 0), count)
     carry = minibatches.carries_state(context.settings.sampling)
-    _, state = context.backend.scratch.train_epoch(context.model, repeated, updates, carry)
+    _, state = context.backend.scratch.train_epoch(context.model, repeated_batches, updates, carry)
     return [*state, *context.model.params.values()]
 
 

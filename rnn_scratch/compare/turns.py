@@ -107,10 +107,10 @@ def run(record: Comparison, text: books.Text, folder: Path, log: LogLine, update
 
 def find_memory_shortage(record: Comparison) -> str | None:
     """Return an error if there may be too little memory for another candidate, otherwise None."""
-    needed = max(MIN_MEMORY_BYTES, *(candidate.memory or 0 for candidate in record.candidates))
-    available = tasks.available_memory()
-    if available is not None and available < needed:
-        size = f"{available / 2**20:,.0f} MiB"
+    min_bytes = max(MIN_MEMORY_BYTES, *(candidate.memory or 0 for candidate in record.candidates))
+    free_bytes = tasks.available_memory()
+    if free_bytes is not None and free_bytes < min_bytes:
+        size = f"{free_bytes / 2**20:,.0f} MiB"
         return f"not enough memory ({size} available): compare fewer backends, models or values"
     return None
 
@@ -147,9 +147,9 @@ def take_turns(
 ) -> None:
     """Run cycles until all intervals are narrow, the time is over, or no candidate is left."""
     start, rng, half_width = time.monotonic(), random.Random(record.settings.seed), inf
-    completed, running = 0.0, [c for c in competitors if not c.candidate.failure]
-    while running and completed < 1 and half_width > MAX_HALF_WIDTH:
-        for competitor in rng.sample(running, len(running)):
+    completed, competitors = 0.0, [c for c in competitors if not c.candidate.failure]
+    while competitors and completed < 1 and half_width > MAX_HALF_WIDTH:
+        for competitor in rng.sample(competitors, len(competitors)):
             take_turn(competitor)
         save()
         half_width = tables.widest_interval(record)
@@ -157,7 +157,7 @@ def take_turns(
         cycle = max(len(candidate.training_speeds) for candidate in record.candidates)
         completed = (time.monotonic() - start) / record.plan.seconds
         update(description=f"cycle {cycle}, widest interval: {width}", completed=completed)
-        running = [c for c in running if not c.candidate.failure]
+        competitors = [c for c in competitors if not c.candidate.failure]
 
 
 def take_turn(competitor: Competitor) -> None:

@@ -33,9 +33,9 @@ def draw(axes: Any, histories: Mapping[str, Sequence[Epoch]]) -> None:
         held_out = [(row.epoch, row.valid_perplexity) for row in history]
         marker = "." if len(history) < 3 else ""
         for points, label, dashes in ((training, name, "-"), (held_out, f"{name}, held out", "--")):
-            visible = [(epoch, value) for epoch, value in points if value and value < MAX_VALUE]
-            if visible:
-                axes.plot(*zip(*visible), dashes, color=f"C{index}", marker=marker, label=label)
+            pairs = [(epoch, value) for epoch, value in points if value and value < MAX_VALUE]
+            if pairs:
+                axes.plot(*zip(*pairs), dashes, color=f"C{index}", marker=marker, label=label)
     axes.set(xlabel="epoch", ylabel="perplexity", yscale="log")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.yaxis.set_major_formatter("{x:g}")

@@ -187,20 +187,20 @@ def evaluate(
     loaded, saved = load(path, best, **{name: arguments[name] for name in RUNTIME})
     record = saved.text
     if corpus is None and text is None:
-        prepared = dataset.prepare(run_folder.reload_text(path, record), saved.settings)
+        data = dataset.prepare(run_folder.reload_text(path, record), saved.settings)
         name = f"the first {record.train_tokens:,} characters of {_name(record)} (training text)"
-        result = _evaluation(loaded, saved, prepared.train, name)
+        result = _evaluation(loaded, saved, data.train, name)
         if not record.valid_tokens:
             return result
         name = f"the next {record.valid_tokens:,} characters (held-out text)"
-        return result._replace(held_out=_evaluation(loaded, saved, prepared.valid, name))
+        return result._replace(held_out=_evaluation(loaded, saved, data.valid, name))
     new_text = books.find(corpus, text, lambda line: None)
-    normalized = vocabulary.normalize(new_text.content, saved.settings.normalize)
-    tokens = vocabulary.encode(normalized, saved.vocab, unknown)
+    normalized_text = vocabulary.normalize(new_text.content, saved.settings.normalize)
+    tokens = vocabulary.encode(normalized_text, saved.vocab, unknown)
     if len(tokens) < 2:
         problem = f"The text ({new_text.origin}) has {len(tokens)} characters of the vocabulary."
         raise RNNScratchError(problem, "Evaluate on a text with at least 2 known characters.")
-    return _evaluation(loaded, saved, tokens, _name(new_text), len(normalized) - len(tokens))
+    return _evaluation(loaded, saved, tokens, _name(new_text), len(normalized_text) - len(tokens))
 
 
 def _name(text: dataset.TextRecord | books.Text) -> str:

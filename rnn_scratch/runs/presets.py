@@ -32,10 +32,11 @@ def override(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     the number of updates, and another optimizer gets its default learning rate.
     """
     preset = PRESETS[name]
-    replaced = {"text": "corpus", "num_epochs": "num_updates", "valid_tokens": "valid_share"}
-    replaced |= {"optimizer": "lr"} if arguments.get("optimizer") != preset.get("optimizer") else {}
-    omitted = {other for argument, other in replaced.items() if argument in arguments}
-    return {key: value for key, value in preset.items() if key not in omitted} | arguments
+    alternatives = {"text": "corpus", "num_epochs": "num_updates", "valid_tokens": "valid_share"}
+    if arguments.get("optimizer") != preset.get("optimizer"):
+        alternatives["optimizer"] = "lr"
+    omitted_names = {other for argument, other in alternatives.items() if argument in arguments}
+    return {key: value for key, value in preset.items() if key not in omitted_names} | arguments
 
 
 def num_epochs(num_updates: int, text: books.Text, settings: Settings) -> int:

@@ -47,8 +47,8 @@ class LineReport(Report):
         """Show the progress within an epoch if nothing was shown for `interval` seconds."""
         is_due = time.monotonic() - self.show_time >= self.interval
         if is_due and event.seconds_left is not None:
-            trained = f"{event.num_trained:,} of {event.total:,} minibatches"
-            self.show(f"epoch {event.epoch}: {trained}  {format_progress(event)}")
+            trained_part = f"{event.num_trained:,} of {event.total:,} minibatches"
+            self.show(f"epoch {event.epoch}: {trained_part}  {format_progress(event)}")
 
     def epoch(self, event: Epoch) -> None:
         """Print the metrics of every tenth epoch; `ended` prints the last epoch's metrics."""
@@ -72,8 +72,8 @@ class LineReport(Report):
         mark = " (best)" if best.epoch == epoch.epoch else ""
         self.print(f"held-out text  {format_loss(epoch.valid_loss, epoch.valid_perplexity)}{mark}")
         if not mark:
-            lowest = format_loss(best.valid_loss, best.valid_perplexity)
-            self.print(f"best: epoch {best.epoch:<2} {lowest}")
+            lowest_loss = format_loss(best.valid_loss, best.valid_perplexity)
+            self.print(f"best: epoch {best.epoch:<2} {lowest_loss}")
 
     def show(self, line: str) -> None:
         """Print a line of metrics."""
@@ -133,9 +133,9 @@ def format_progress(progress: Progress) -> str:
     """Format the perplexity and the speed within an epoch, and the time left, if they are known."""
     parts = []
     if progress.loss is not None:
-        so_far = format_perplexity(events.perplexity(progress.loss))
+        perplexity_so_far = format_perplexity(events.perplexity(progress.loss))
         speed = progress.tokens / progress.seconds
-        parts.append(f"perplexity {so_far} so far  {speed:,.0f} characters/s")
+        parts.append(f"perplexity {perplexity_so_far} so far  {speed:,.0f} characters/s")
     if progress.seconds_left is not None:
         parts.append(f"time left {datetime.timedelta(seconds=round(progress.seconds_left))}")
     return "  ".join(parts)

@@ -85,8 +85,8 @@ def resolve_run(run: Run | str | Path) -> Path:
         raise RNNScratchError(f"No runs found in {PARENT}.", "Start one: rnn-scratch train")
     if name == "last":
         # Compare times only with resumed runs, because a clock can be set back between two runs.
-        newest = runs[-1][1].number
-        runs = [run for run in runs if run[1].number == newest or len(run[1].sessions) > 1]
+        newest_number = runs[-1][1].number
+        runs = [run for run in runs if run[1].number == newest_number or len(run[1].sessions) > 1]
         return max(runs, key=lambda run: (run[1].sessions[-1].started, run[1].number))[0]
     folders = [folder for folder, record in runs if record.number == int(name)]
     if len(folders) != 1:  # a copy of a run has the same number

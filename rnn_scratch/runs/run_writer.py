@@ -105,13 +105,13 @@ class RunWriter:
 
     def abort(self, error: BaseException) -> None:
         """Save the latest state and record the session's error."""
-        interrupted = isinstance(error, (KeyboardInterrupt, GeneratorExit))
+        is_interrupt = isinstance(error, (KeyboardInterrupt, GeneratorExit))
         problem = str(error) if isinstance(error, RNNScratchError) else format_value(error)
         # On a full disk, these writes also fail; report only the first error.
         with contextlib.suppress(Exception):
             self.save()
         with contextlib.suppress(Exception):
-            self.close("interrupted" if interrupted else "failed", problem)
+            self.close("interrupted" if is_interrupt else "failed", problem)
 
     def close(self, outcome: str, reason: str | None, predictions: list[str] | None = None) -> None:
         """Complete the record of the session, and plot the curve."""

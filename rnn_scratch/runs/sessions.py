@@ -45,15 +45,15 @@ def resumed_settings(folder: Path, record: RunRecord, values: dict[str, Any]) ->
     """
     settings, fields = record.settings, asdict(record.settings)
     requested = replace(settings, **values)
-    changed = [
+    changes = [
         f"`{name}`: {fields[name]} before, {value} now"
         for name, value in asdict(requested).items()
         if fields[name] != value and (name != "num_epochs" or settings.schedule != "constant")
     ]
-    if changed:
+    if changes:
         problem = f"You can resume the run in {folder} only with its settings. These differ: "
         hint = "Pass the run's values, or train a new run."
-        raise RNNScratchError(f"{problem}{'; '.join(changed)}.", hint)
+        raise RNNScratchError(f"{problem}{'; '.join(changes)}.", hint)
     return requested
 
 

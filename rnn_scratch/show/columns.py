@@ -86,11 +86,11 @@ def _highlight(lines: Sequence[str | None], is_html: bool = False) -> Iterator[L
     source = "\n".join(line for line in lines if line is not None)
     theme = "ansi_light" if is_html else "ansi_dark"
     syntax = Syntax(source, "python", theme=theme, background_color="default")
-    highlighted, quotes = iter(syntax.highlight(source).split("\n")), 0
+    highlighted_lines, quotes = iter(syntax.highlight(source).split("\n")), 0
     for line in lines:
         is_prose = line is not None and (quotes % 2 or line.lstrip().startswith('"""'))
         quotes += (line or "").count('"""')
-        yield Text() if line is None else next(highlighted), 0 if is_prose else HANG
+        yield Text() if line is None else next(highlighted_lines), 0 if is_prose else HANG
 
 
 def _fold(row: Sequence[Line], width: int) -> list[Text]:
@@ -98,8 +98,8 @@ def _fold(row: Sequence[Line], width: int) -> list[Text]:
     folded_texts = []
     for text, hang in row:
         starts = [word.start() for word in re.finditer(r"\S+", text.plain)]
-        similar = [line.plain for line, _ in row if len(line.plain.split()) == len(starts)]
-        breaks = _breaks(max(similar, key=len), width, hang)  # a changed word moves no breaks
+        similar_lines = [line.plain for line, _ in row if len(line.plain.split()) == len(starts)]
+        breaks = _breaks(max(similar_lines, key=len), width, hang)  # a changed word moves no breaks
         parts = text.divide([starts[index] for index in breaks])
         for part in parts:
             part.rstrip()

@@ -38,8 +38,8 @@ def find(backend: str, name: str, variant: str = VARIANTS[0]) -> list[Definition
     path = paths.get(variant)
     if path and name in definitions(path):
         return _cut_with_helpers(path, name)
-    if path and name in (imported := _imported_helpers(path)):
-        return _cut_with_helpers(*imported[name])
+    if path and name in (imported_helpers := _imported_helpers(path)):
+        return _cut_with_helpers(*imported_helpers[name])
     for module in SHARED:
         if module in paths and name in definitions(paths[module]):
             return _cut_with_helpers(paths[module], name)
@@ -114,14 +114,14 @@ def _cut_with_helpers(path: Path, name: str) -> list[Definition]:
 
 def _helpers(path: Path, name: str) -> Iterator[tuple[Path, str]]:
     """Yield the file and name of each helper that a function uses, in its file or in siblings."""
-    local, imported = definitions(path), _imported_helpers(path)
-    for helper in dict.fromkeys(_used_names(local[name])):
+    local_definitions, imported_helpers = definitions(path), _imported_helpers(path)
+    for helper in dict.fromkeys(_used_names(local_definitions[name])):
         if helper in CONTRACT or helper in MODULES:
             continue
-        if helper in local:
+        if helper in local_definitions:
             yield path, helper
-        elif helper in imported:
-            yield imported[helper]
+        elif helper in imported_helpers:
+            yield imported_helpers[helper]
 
 
 def _imported_helpers(path: Path) -> dict[str, tuple[Path, str]]:
@@ -130,8 +130,8 @@ def _imported_helpers(path: Path) -> dict[str, tuple[Path, str]]:
     for node in tree(path).body:
         if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module not in MODULES:
             file = path.with_name(f"{node.module}.py")
-            defined = definitions(file) if file.exists() else {}
-            names = [alias for alias in node.names if alias.name in defined]
+            names_in_file = definitions(file) if file.exists() else {}
+            names = [alias for alias in node.names if alias.name in names_in_file]
             helpers |= {alias.asname or alias.name: (file, alias.name) for alias in names}
     return helpers
 

@@ -51,12 +51,12 @@ def log_removed_characters(text: books.Text, mode: str, log: LogLine) -> None:
 
 def prepare(text: books.Text, settings: Settings) -> Dataset:
     """Normalize and tokenize a text, and split it into training and held-out tokens."""
-    normalized = vocabulary.normalize(text.content, settings.normalize)
-    if not normalized:
+    normalized_text = vocabulary.normalize(text.content, settings.normalize)
+    if not normalized_text:
         problem = f"The text ({text.origin}) has no letters from a to z."
         raise RNNScratchError(problem, 'For other scripts, use `normalize="none"`.')
-    vocab = vocabulary.build(normalized)
-    tokens = vocabulary.encode(normalized, vocab)
+    vocab = vocabulary.build(normalized_text)
+    tokens = vocabulary.encode(normalized_text, vocab)
     end = max(0, len(tokens) - settings.valid_tokens)
     end = min(settings.max_tokens or end, end)
     num_valid = settings.valid_tokens or round(settings.valid_share * end)
