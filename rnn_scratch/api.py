@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from . import registry
-from .check import growth
+from .check import exact_mode
 from .errors import RNNScratchError
 from .runs import presets, run_folder, sessions
 from .runs.inference import RUNTIME
@@ -99,7 +99,7 @@ def train(
     )
     if requested.exact:
         with contextlib.suppress(RNNScratchError):  # training raises the error again
-            for warning in growth.digest_warnings(requested, source):
+            for warning in exact_mode.digest_warnings(requested, source):
                 reporter.log(warning)
     return _run_with_report(spec, group, reporter)
 
@@ -189,7 +189,7 @@ def _run_with_report(spec: SessionSpec, group: WorkerGroup | None, report: Repor
     except StopIteration as end:
         run: Run = end.value
     if spec.settings.exact:
-        for warning in growth.digest_warnings(spec.settings, spec.text, run.arrays):
+        for warning in exact_mode.digest_warnings(spec.settings, spec.text, run.arrays):
             report.log(warning)
     return run
 

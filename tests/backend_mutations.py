@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from measure.measuring import copy
 
-from rnn_scratch.check import mistakes
+from rnn_scratch.check import mistakes, results
 from rnn_scratch.check.draws import Draw
 from rnn_scratch.contract import CELLS, Backend, Options
 from rnn_scratch.registry import BUILTIN_BACKENDS
@@ -59,7 +59,7 @@ class Mutation(NamedTuple):
 def known_mistakes() -> list[Mutation]:
     """Return the known mistakes as mutations of NumPy and of frameworks with similar sources."""
     mutations = []
-    for function, changes in mistakes.known_mistakes().items():
+    for function, changes in results.read_data("mistakes.json").items():
         is_backward = function.endswith("backward") or function == "bptt"
         cell = {"step": "gru"}.get(function, function)
         options = PLAIN._replace(cell=cell) if cell in CELLS else PLAIN

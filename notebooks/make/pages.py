@@ -10,7 +10,7 @@ from pathlib import Path
 
 import grading
 
-from rnn_scratch.check import mistakes
+from rnn_scratch.check import results
 from rnn_scratch.runs import run_folder
 from rnn_scratch.runs.presets import PRESETS
 from rnn_scratch.settings import Settings, annotations, declaration
@@ -39,7 +39,7 @@ def pages() -> dict[str, bytes]:
         "defaults": Settings(),
         "presets": json.loads((RECORDS / "presets.json").read_bytes())["presets"],
         "arguments_of_presets": PRESETS,
-        "mistakes": {name: [*mistakes.known_mistakes()[name]] for name in grading.GRADED},
+        "mistakes": {name: [*results.read_data("mistakes.json")[name]] for name in grading.GRADED},
         "reference": reference,
         **readme.step(),
         "characters": run_folder.read(RUN).text.train_tokens,

@@ -1,10 +1,15 @@
 """Check exact mode: compare each model with the first model after every update.
 
-Each model is trained in its own process or processes, the reference first, if selected. After every
-update, digests of parameters and carried state are compared with the first model's.
+Each model is trained in a separate process; if the reference is selected, it is the first. After
+every update, digests of parameters and carried state are compared with the first model's.
+
+Frameworks round differently. Exact mode rounds these differences away after each minibatch, but
+within a minibatch they grow at each time step if the weights are large, because the network is then
+chaotic. The larger a difference, the more likely it is to cross a rounding boundary of the grid.
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +20,7 @@ from .. import exact, registry
 from ..contract import VARIANTS, Arrays, Batch, Model, State, Update
 from ..errors import NotSupportedError, RNNScratchError, truncate
 from ..parameters import trained_arrays
+from ..randomness import generator
 from ..settings import Settings
 from ..system import processes
 from ..system.processes import one_line
@@ -24,12 +30,11 @@ from ..text import books, minibatches
 from ..training import loop
 from ..training.runtime import Runtime
 from ..training.setup import RunContext, prepare_run
-from .growth import MAX_GROWTH, describe, measure_growth
 
 EPOCH_TIMEOUT = 24 * 3600.0  # seconds to wait for one epoch
 NUM_DIGESTS = 10  # about this many per model, plus the digest of the initial parameters
-
-Digests = dict[str, str]  # digests, keyed by the name of a parameter, optimizer slot or state
+DISTANCE = 1e-6  # relative distance of states, so small that tanh is nearly linear
+MAX_GROWTH = 1e3  # growth was at least 8e3 in runs whose final digests differed between frameworks
 
 
 class EpochDigest(Record):
@@ -74,13 +79,13 @@ def compare(
     """
     # The reference comes first, if `runtimes` contains it.
     runtimes = sorted(runtimes, key=lambda r: r != Runtime("numpy", device=r.device))
-    models, first_title, expected = list[ExactModel](), "", list[Digests]()
+    models, first_title, expected = list[ExactModel](), "", list[dict[str, str]]()
     interval = max(1, settings.num_epochs // NUM_DIGESTS)
     for runtime in runtimes:
         model = ExactModel(runtime.backend, runtime.model, "trained", "", [])
         models.append(model)
         log(f"training {model.title} ...")
-        digests, task = list[Digests](), (runtime, settings, text, first_title, expected)
+        digests, task = list[dict[str, str]](), (runtime, settings, text, first_title, expected)
         reports = processes.ask(_train, *task, timeout=EPOCH_TIMEOUT)
         try:
             for epoch_digest, new_digests in reports:
@@ -88,8 +93,7 @@ def compare(
                 if epoch_digest.epoch % interval == 0 or epoch_digest.epoch == settings.num_epochs:
                     model.digests.append(epoch_digest)
         except RNNScratchError as error:
-            is_supported = not isinstance(error, NotSupportedError)
-            model.outcome = "failed" if is_supported else "not supported"
+            model.outcome = "not supported" if isinstance(error, NotSupportedError) else "failed"
             model.reason = one_line(str(error))
         else:
             if not first_title:
@@ -103,30 +107,37 @@ def _train(
     settings: Settings,
     text: books.Text,
     first_title: str,
-    expected: list[Digests],
-) -> Iterator[tuple[EpochDigest, list[Digests]]]:
-    # Run in a child process. Before the first epoch and after each epoch, yield the epoch's digest
-    # and the new digests. Raise an error at the first digest that differs from `expected`.
-    setup = prepare_run(settings, runtime, text)
-    digests, num_sent = list[Digests](), 0
+    expected: list[dict[str, str]],
+) -> Iterator[tuple[EpochDigest, list[dict[str, str]]]]:
+    """Train a model in a child process; yield a digest and the new digests after each epoch.
+
+    Epoch 0 is the initial parameters. Raises RNNScratchError at the first digest that differs from
+    `expected`.
+    """
+    context = prepare_run(settings, runtime, text)
+    digests, num_sent, array = list[dict[str, str]](), 0, context.backend.machine.array
     advice = f"To check each function, run: rnn-scratch check {runtime.backend}"
 
     def compare_digests(state: State) -> str:
         """Append the digests after an update; return the names of the tensors that differ."""
-        arrays, update = trained_arrays(setup.model) | carried_arrays(setup, state), len(digests)
-        digests.append({name: exact.digest({name: array}) for name, array in arrays.items()})
+        arrays, update = trained_arrays(context.model), len(digests)
+        if minibatches.carries_state(settings.sampling):  # 0 takes the place of -0
+            arrays |= {f"state {i}": array(tensor) + 0.0 for i, tensor in enumerate(state)}
+        digests.append({name: exact.digest({name: value}) for name, value in arrays.items()})
         pairs = expected[update].items() if update < len(expected) else ()
         names = [name for name, digest in pairs if digests[-1].get(name, digest) != digest]
         return truncate(", ".join(names), 80)
 
     def watched_step(model: Model, batch: Batch, state: State, update: Update) -> Any:
-        arrays = trained_arrays(setup.model) if expected else {}
-        loss, last_state = setup.model.training_step(model, batch, state, update)
+        arrays = trained_arrays(context.model) if expected else {}
+        loss, last_state = context.model.training_step(model, batch, state, update)
         if names := compare_digests(last_state):
             # The parameters before the update determine how much errors grew within it.
-            previous = registry.build(setup.backend, runtime.model, arrays, setup.model.options)
-            X, *start = map(setup.backend.machine.array, (batch.X, *state))
-            factor = measure_growth(setup._replace(model=previous), X, np.stack(start))
+            previous_model = registry.build(
+                context.backend, runtime.model, arrays, context.model.options
+            )
+            X, *start = map(array, (batch.X, *state))
+            factor = measure_growth(context._replace(model=previous_model), X, np.stack(start))
             place = f"after update {len(digests) - 1:,}, in {names}. {describe(factor)}"
             hint = advice if factor < MAX_GROWTH else ""
             raise RNNScratchError(f"It differs from {first_title} {place}", hint)
@@ -134,17 +145,69 @@ def _train(
 
     if names := compare_digests(()):
         raise RNNScratchError(f"It differs from {first_title} from the start, in {names}.", advice)
-    watched_setup = setup._replace(model=replace(setup.model, training_step=watched_step))
-    epochs = ((epoch.epoch, epoch.perplexity) for epoch in loop.epochs(watched_setup))
+    watched_context = context._replace(model=replace(context.model, training_step=watched_step))
+    epochs = ((epoch.epoch, epoch.perplexity) for epoch in loop.epochs(watched_context))
     for epoch, perplexity in itertools.chain([(0, None)], epochs):
-        digest = exact.digest(trained_arrays(setup.model))
+        digest = exact.digest(trained_arrays(context.model))
         yield EpochDigest(epoch, perplexity, len(digests) - 1, digest), digests[num_sent:]
         num_sent = len(digests)
 
 
-def carried_arrays(setup: RunContext, state: State) -> Arrays:
-    """Return the carried state's arrays by name, with 0 in place of -0."""
-    if not state or not minibatches.carries_state(setup.settings.sampling):
-        return {}
-    arrays = [setup.backend.machine.array(tensor) + 0.0 for tensor in state]
-    return {f"state {index}": array for index, array in enumerate(arrays)}
+@np.errstate(all="ignore")  # a model may be about to diverge
+def measure_growth(
+    context: RunContext, X: np.ndarray | None = None, start: np.ndarray | None = None
+) -> float:
+    """Return the factor by which rounding errors grow over a minibatch; infinity if it is unknown.
+
+    Its logarithm, divided by T, estimates the largest Lyapunov exponent (Benettin et al., 1980).
+    The model reads the tokens `X` (B, T) from the states `start` (n, B, H) and from states at a
+    small distance. By default, `X` is the first minibatch, and `start` is the state after reading
+    it. After each step, the difference is rescaled to the distance, or replaced if it is zero.
+    Rounding errors are proportional to the state, so the product of these growths is multiplied by
+    the largest element of the state if that is above 1.
+    """
+    model, machine, device = context.model, context.backend.machine, context.runtime.device
+    if X is None:
+        X = next(minibatches.epoch_batches(context.dataset.train, context.settings, 1)).X
+
+    def read(tokens: np.ndarray, state: np.ndarray) -> np.ndarray:
+        tensors = tuple(machine.tensor(array, device) for array in state)
+        _, last = model.forward(machine.tensor(tokens, device), tensors)
+        return np.stack([machine.array(tensor) for tensor in last])
+
+    zeros = np.zeros((model.options.num_states, len(X), model.options.num_hiddens))
+    state, rng = read(X, zeros) if start is None else start, generator(0, "growth")
+    difference, product, largest = rng.normal(size=state.shape), 1.0, 1.0
+    for t in range(X.shape[1]):
+        if not difference.any():
+            difference, product = rng.normal(size=state.shape), 1.0
+        distance = DISTANCE * max(1.0, float(np.linalg.norm(state)) / state.size**0.5)
+        difference *= distance / np.linalg.norm(difference)
+        tokens = X[:, t : t + 1]
+        shifted_state, state = read(tokens, state + difference), read(tokens, state)
+        difference = shifted_state - state
+        largest = max(largest, float(np.abs(state).max()))
+        product *= float(np.linalg.norm(difference)) / distance
+    return product * largest if math.isfinite(product * largest) else math.inf
+
+
+def describe(factor: float) -> str:
+    """Describe the growth of rounding errors, and whether digests may differ between frameworks."""
+    sentence = f"Within a minibatch, rounding errors in the state grow by a factor of {factor:.0e}."
+    if factor < MAX_GROWTH:
+        return sentence
+    return (
+        f"{sentence} Therefore, frameworks may end with different digests in exact mode. "
+        "To reduce this growth, use a smaller `sigma` or `num_steps`, or the cell lstm."
+    )
+
+
+def digest_warnings(
+    settings: Settings, text: books.Text, arrays: Arrays | None = None
+) -> list[str]:
+    """Return a list with one message if a training run's digest is doubtful, else an empty list.
+
+    `arrays` are the trained parameters; without them, the initial parameters are examined.
+    """
+    factor = measure_growth(prepare_run(settings, Runtime("numpy", device="cpu"), text, arrays))
+    return [] if factor < MAX_GROWTH else [describe(factor)]

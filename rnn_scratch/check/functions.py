@@ -180,8 +180,10 @@ def optimizer(case: Case) -> Iterator[Result]:
 
 
 def _update(case: Case, name: str, lr: float) -> Iterator[Result]:
-    # Yield the parameters and slots after several updates, and after updates of a new model with
-    # these values, which must not count its updates from 1.
+    """Yield the parameters and slots after several updates, also after a model was resumed.
+
+    The resumed model must not count its updates from 1.
+    """
     _, grads, _ = case.reference.gradients()
     largest = max(np.abs(grad).max() for grad in grads.values())
     decay = 0.1 * OPTIMIZERS[name].weight_decay
@@ -223,7 +225,7 @@ def gradients(case: Case) -> Iterator[Result]:
     # A second call must neither add to nor replace the gradients of the first call.
     case.scratch.gradients(model, batch._replace(X=batch.Y, Y=batch.X), start)
     grads = model.to_arrays(tensors)
-    if not case.has_reference and case.options.dtype == "float64" and not case.draw.is_steep:
+    if not case.has_reference and case.options.dtype == "float64" and case.draw.sigma <= 1:
         yield from finite_differences(case, grads)
     yield Result("loss", loss)
     yield Result("order", ", ".join(tensors), ", ".join(model.params))

@@ -1,36 +1,25 @@
-"""Known mistakes, as changes to the source of the NumPy reference, and copies with such changes."""
+"""Recognize known mistakes: changes to the source of the NumPy reference.
+
+``mistakes.json`` has them by function and name. Each one alternates old and new texts, which are in
+the function or in a helper below it.
+"""
 
 import contextlib
-import functools
 import importlib
-import importlib.resources
-import itertools
 import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from .. import registry
 from ..contract import Backend
 from .case import Case, FunctionCheck
-from .results import find_worst_mismatch
+from .results import find_worst_mismatch, read_data
 
 MODULES = ("scratch", "cells", "deep")  # modules that a file or a mistake may change
 MAX_CASES = 4  # cases in which a function must have the values of a mistake
-NUMBERS = itertools.count()  # numbers of copied backends
-
-
-@functools.cache
-def known_mistakes() -> dict[str, dict[str, list[str]]]:
-    """Return the known mistakes by function and name: old and new source texts in alternation.
-
-    The changes are made in the source of the NumPy reference, in the function or in a helper below.
-    """
-    file = importlib.resources.files("rnn_scratch") / "check" / "mistakes.json"
-    return msgspec.json.decode(file.read_bytes(), type=dict[str, dict[str, list[str]]])
 
 
 def change_source(source: str, function: str, change: Sequence[str]) -> str:
@@ -50,9 +39,11 @@ def copy_backend(
     backend: Backend, folder: str, function: str = "", change: Sequence[str] = ()
 ) -> Backend:
     """Copy a backend to a package in `folder`, change a function's source there, and import it."""
-    package = Path(folder, f"backend_{next(NUMBERS)}")
+    package = Path(tempfile.mkdtemp(prefix="backend_", dir=folder))
     original = Path(str(sys.modules[backend.package].__file__)).parent
-    shutil.copytree(original, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        original, package, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
+    )
     for path in (package / f"{module}.py" for module in MODULES if change):
         source = path.read_text(encoding="utf-8")
         if f"def {function}(" in source:
@@ -74,7 +65,7 @@ def recognize(function: str, check: FunctionCheck, cases: Sequence[Case], folder
         if case.options.dtype == "float64" and len(outputs) < MAX_CASES:
             with contextlib.suppress(Exception):  # the function may fail in some cases
                 outputs.append((case, case.outputs(check)))
-    for mistake, change in known_mistakes().get(function, {}).items():
+    for mistake, change in read_data("mistakes.json").get(function, {}).items():
         reference = copy_backend(registry.load("numpy"), folder, function, change)
         with contextlib.suppress(Exception):  # the mistake may make the reference fail
             expected = [case._replace(backend=reference).outputs(check) for case, _ in outputs]

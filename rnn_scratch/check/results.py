@@ -202,8 +202,6 @@ def weighted_sum(output: Any) -> float:
 
 
 @functools.cache
-def recorded_sums() -> dict[str, dict[str, float]]:
-    """Return the recorded sums of the reference's outputs, keyed by case and "function: output"."""
-    # ``notebooks/make/pinned.py`` writes the file.
-    file = importlib.resources.files("rnn_scratch") / "check" / "pinned.json"
-    return msgspec.json.decode(file.read_bytes(), type=dict[str, dict[str, float]])
+def read_data(name: str) -> Any:
+    """Return the contents of ``pinned.json`` or ``mistakes.json``, which are in this folder."""
+    return msgspec.json.decode((importlib.resources.files(__package__) / name).read_bytes())

@@ -16,7 +16,7 @@ from .case import FunctionCheck, make_case
 from .draws import NUM_DRAWS, Draw
 from .results import BACKEND, CheckResult, Result, pass_fail_result
 
-TIMEOUT = 600.0  # seconds to wait for each result
+TIMEOUT = 600.0  # seconds to wait for each result, or for the comparisons of a user's function
 # Environment by number of threads. The variable makes JAX compile many small programs quickly.
 ENVIRONMENTS: dict[int, dict[str, str]] = {1: {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}, 2: {}}
 
@@ -55,11 +55,11 @@ def run(
 def _run(
     threads: int, runtimes: Sequence[Runtime], cells: Sequence[str], seeds: Sequence[int]
 ) -> Iterator[Any]:
-    # Yield a first answer at once. Check all variants in one process, because importing is slow.
+    """Check all variants in one child process, because importing is slow; first yield "started"."""
     yield "started"
     backend, _ = registry.start(runtimes[0].backend, threads)
     device = registry.choose_device(backend, runtimes[0].device, "float32")
-    drawn = draws.draw_all(seeds, cells, device) if threads == 1 else []
+    drawn = [draws.draw(seed, cells, device) for seed in seeds]
     for runtime in runtimes:
         model = runtime.model
         if threads == 1:
@@ -69,7 +69,8 @@ def _run(
         else:
             # Check large tensors, compiled as in training; one size is enough for plain code.
             large = [draws.draw_large(seeds[0] + i, cells, device) for i in (0, 1)]
-            rows = compare(backend, model, large[: 1 + (model == "fast")], LARGE_CHECKS)
+            checks = (functions.gradients, training.train_minibatch)
+            rows = compare(backend, model, large[: 1 + (model == "fast")], checks)
             runtime = runtime.override(threads=threads)
         for row in rows:
             yield runtime, row
@@ -85,9 +86,8 @@ def check(
     """
     if model in backend.variants:
         yield from signatures(backend, model)
-    cases = draws.draw_all() if cases is None else cases
-    if backend.exact is None:
-        cases = [draw._replace(exact=False) for draw in cases]
+    drawn = map(draws.draw, range(NUM_DRAWS)) if cases is None else cases
+    cases = [draw._replace(exact=draw.exact and backend.exact is not None) for draw in drawn]
     yield from compare(backend, model, cases, CHECKS[model])
 
 
@@ -138,7 +138,6 @@ def parameters(function: Any) -> str:
 # Each function is checked before the functions that call it, so that the first failure
 # names the function to correct.
 CHECKS: dict[str, tuple[FunctionCheck, ...]] = {
-    **dict.fromkeys(VARIANTS, (*functions.MODEL_FUNCTIONS, *training.TRAINING)),
-    "scratch": (*functions.FUNCTIONS, *training.TRAINING),
+    **dict.fromkeys(VARIANTS, (*functions.MODEL_FUNCTIONS, training.to_arrays, training.sequence)),
+    "scratch": (*functions.FUNCTIONS, training.to_arrays, training.sequence),
 }
-LARGE_CHECKS: tuple[FunctionCheck, ...] = (functions.gradients, training.train_minibatch)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..contract import Batch, Model
 from ..parameters import trained_arrays
-from .case import Case, FunctionCheck
+from .case import Case
 from .results import Result
 
 TOLERANCE = 1e-9  # Losses, states and logits after updates amplify rounding errors.
@@ -33,16 +33,16 @@ def train_minibatch(case: Case, model: Model | None = None) -> Iterator[Result]:
     yield Result("logits afterwards", logits, tolerance=TOLERANCE)
 
 
-def train_epoch(case: Case, model: Model, number: int = 0) -> Iterator[Result]:
+def train_epoch(case: Case, model: Model, epoch: int = 0) -> Iterator[Result]:
     """Compare two parts of an epoch; the second part continues from the first only in epoch 0."""
-    batches, updates = case.epoch(number)
-    carry = case.draw.carry == (number == 0)  # the second epoch uses the other sampling
-    state = case.minibatch()[1] if number == 0 else None
+    batches, updates = case.epoch(epoch)
+    carry = case.draw.carry == (epoch == 0)  # the second epoch uses the other sampling
+    state = case.minibatch()[1] if epoch == 0 else None
     for index, part in enumerate((slice(FIRST_PART), slice(FIRST_PART, None)), 1):
         # Both parts take their updates from one endless iterator.
         losses, last = case.scratch.train_epoch(model, iter(batches[part]), updates, carry, state)
-        state = last if number == 0 else None
-        name = f"epoch {number + 1}, {'sequential' if carry else 'random'}, part {index}"
+        state = last if epoch == 0 else None
+        name = f"epoch {epoch + 1}, {'sequential' if carry else 'random'}, part {index}"
         yield trained_result(case, model, f"{name}, parameters")
         yield Result(f"{name}, type of losses", _types(losses, *losses), "list float")
         yield Result(f"{name}, losses", np.array(losses), tolerance=TOLERANCE)
@@ -133,13 +133,10 @@ def sequence(case: Case) -> Iterator[Result]:
 def trained_result(case: Case, model: Model, name: str) -> Result:
     """Return the parameters and slots as a result; in exact mode, its tolerance is zero."""
     tolerance = 0 if case.draw.exact else PARAMS_TOLERANCE
-    arrays = dict(sorted(trained_arrays(model).items()))  # JAX sorts the names of slots
+    arrays = trained_arrays(model)
     return Result(name, arrays, tolerance=tolerance, tensors=(model.params, model.slots))
 
 
 def _types(*values: Any) -> str:
     """Return the names of the values' types without repetitions."""
     return " ".join(dict.fromkeys(type(value).__name__ for value in values))
-
-
-TRAINING: tuple[FunctionCheck, ...] = (to_arrays, sequence)

@@ -30,15 +30,10 @@ from .case import Case, FunctionCheck, make_case
 from .mistakes import MODULES, copy_backend, recognize
 from .results import CheckResult, Verdict, describe_error, flatten, pass_fail_result
 
-TIMEOUT = 600.0  # seconds to wait for the comparisons of one function
 NUM_CASES = 8  # draws with which each function is checked
 TABLES = ("CELLS", "CELL_BACKWARD", "OPTIMIZERS")
 # Each check calls functions directly; `gradients` and `sequence` also call others.
 CHECKS = (*functions.FUNCTIONS, training.evaluate, training.predict, training.sequence)
-
-
-class _UnusableError(Exception):
-    """Raised if a function cannot be checked; its message gives the reason."""
 
 
 def read_source(path: Path) -> tuple[str, str]:
@@ -64,7 +59,7 @@ def check_source(
 
     Raises RNNScratchError if the file cannot be run, or if it defines no such function.
     """
-    yield from processes.ask(_check, source, path, backend, tuple(names), timeout=TIMEOUT)
+    yield from processes.ask(_check, source, path, backend, tuple(names), timeout=runner.TIMEOUT)
 
 
 def _check(source: str, path: str, name: str, names: Sequence[str]) -> Iterator[Verdict]:
@@ -140,7 +135,7 @@ class _Candidate:
                         others = [other for c, other in self.cases if c is check]
                         verdict.mistake = recognize(self.name, check, [case, *others], folder)
                         return verdict
-        except _UnusableError as error:
+        except RNNScratchError as error:
             verdict.problem = str(error)
         except Exception as error:  # the project's code cannot use the result
             problem = f"its result cannot be used: {_describe(error, self.path)}"
@@ -158,10 +153,10 @@ class _Candidate:
             try:
                 result = function(*arguments, **kwargs)
             except Exception as error:
-                raise _UnusableError(f"It raises {_describe(error, self.path)}.") from error
+                raise RNNScratchError(f"It raises {_describe(error, self.path)}.") from error
             for name, argument, copy in zip(names, arguments, copies):
                 if not np.array_equal(copy, self._flatten(argument), equal_nan=True):
-                    raise _UnusableError(f"It changes its argument `{name}` in place.")
+                    raise RNNScratchError(f"It changes its argument `{name}` in place.")
             return result
 
         return guarded

@@ -13,9 +13,8 @@ from msgspec import to_builtins
 from msgspec.structs import asdict
 
 from .. import api, registry
-from ..check import growth, runner, user_file
+from ..check import exact_mode, runner, user_file
 from ..check.draws import NUM_DRAWS
-from ..check.exact_mode import ExactResult, compare
 from ..check.results import CheckResult, Verdict
 from ..contract import VARIANTS
 from ..errors import NotSupportedError, RNNScratchError
@@ -163,14 +162,16 @@ def _check_file(path: str, backend: str | None, screen: Screen) -> Iterator[Verd
     screen.print_line("\n".join(explanations))
 
 
-def _train(runtimes: Sequence[Runtime], options: dict[str, Any], screen: Screen) -> ExactResult:
+def _train(
+    runtimes: Sequence[Runtime], options: dict[str, Any], screen: Screen
+) -> exact_mode.ExactResult:
     """Compare complete training runs in exact mode."""
     text = books.find(options.pop("corpus", None), options.pop("text", None), screen.print_line)
     settings = Settings(**{"num_epochs": EXACT_EPOCHS, **options, "exact": True})
     with contextlib.suppress(NotSupportedError):  # other backends may have the cell
-        for sentence in growth.digest_warnings(settings, text):
+        for sentence in exact_mode.digest_warnings(settings, text):
             screen.print_line(sentence)
-    result = compare(runtimes, settings, text, screen.print_line)
+    result = exact_mode.compare(runtimes, settings, text, screen.print_line)
     trained = [model for model in result.models if model.digests]
     for model in result.models:
         if model.reason:

@@ -11,11 +11,9 @@ LogLine = Callable[[str], object]  # a function that prints one line for the use
 # C0 (except tab and newline), DEL and C1 are commands. Bidirectional controls reorder the project's
 # own output; marks for single characters, which Arabic and Hebrew need, do not. Some terminals
 # break lines at U+2028 and U+2029. Surrogates are bytes of file names that are not valid UTF-8.
-_CONTROL_CHARACTERS = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
     r"""Escape control characters, such as ``\x1b``, which a terminal would execute."""
-    return _CONTROL_CHARACTERS.sub(lambda match: ascii(match[0])[1:-1], text)
+    return _CONTROLS.sub(lambda match: ascii(match[0])[1:-1], text)

@@ -7,7 +7,7 @@ import pytest
 from helpers import run_subprocess
 
 from rnn_scratch import api
-from rnn_scratch.check.growth import MAX_GROWTH, describe, digest_warnings, measure_growth
+from rnn_scratch.check.exact_mode import MAX_GROWTH, describe, digest_warnings, measure_growth
 from rnn_scratch.contract import CELLS
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books
