@@ -1,6 +1,6 @@
 """The Python API: `train`, `resume`, `predict` and `evaluate`, which the commands also call."""
 
-import contextlib
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -97,10 +97,7 @@ def train(
         folder=None if run is None else str(files.user_path(run)),
         patience=arguments["patience"],
     )
-    if requested.exact:
-        with contextlib.suppress(RNNScratchError):  # training raises the error again
-            for warning in exact_mode.digest_warnings(requested, source):
-                reporter.log(warning)
+    exact_mode.warn(exact_mode.measure_run(requested, source), reporter.log)
     return _run_with_report(spec, group, reporter)
 
 
@@ -176,7 +173,9 @@ def _run_with_report(spec: SessionSpec, group: WorkerGroup | None, report: Repor
 
     An exception raised by the report is thrown into the generator, so that the session records it.
     """
-    events = sessions.train(spec, group)
+    factors = [0.0]  # growth of rounding errors after each epoch
+    measure_run = functools.partial(exact_mode.measure_run, spec.settings, spec.text)
+    events = sessions.train(spec, group, lambda arrays: factors.append(measure_run(arrays)))
     try:
         event = next(events)
         while True:
@@ -188,9 +187,7 @@ def _run_with_report(spec: SessionSpec, group: WorkerGroup | None, report: Repor
                 event = next(events)
     except StopIteration as end:
         run: Run = end.value
-    if spec.settings.exact:
-        for warning in exact_mode.digest_warnings(spec.settings, spec.text, run.arrays):
-            report.log(warning)
+    exact_mode.warn(max(factors), report.log)
     return run
 
 

@@ -1,13 +1,11 @@
-"""Check exact mode: compare each model with the first model after every update.
-
-Each model is trained in a separate process; if the reference is selected, it is the first. After
-every update, digests of parameters and carried state are compared with the first model's.
+"""Check exact mode: compare each model's digests with the first model's after every update.
 
 Frameworks round differently. Exact mode rounds these differences away after each minibatch, but
 within a minibatch they grow at each time step if the weights are large, because the network is then
 chaotic. The larger a difference, the more likely it is to cross a rounding boundary of the grid.
 """
 
+import contextlib
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -202,12 +200,15 @@ def describe(factor: float) -> str:
     )
 
 
-def digest_warnings(
-    settings: Settings, text: books.Text, arrays: Arrays | None = None
-) -> list[str]:
-    """Return a list with one message if a training run's digest is doubtful, else an empty list.
+def measure_run(settings: Settings, text: books.Text, arrays: Arrays | None = None) -> float:
+    """Return the growth with a run's parameters, by default the initial ones, in exact mode."""
+    with contextlib.suppress(RNNScratchError):  # the reference may lack the cell
+        if settings.exact:
+            return measure_growth(prepare_run(settings, Runtime("numpy"), text, arrays))
+    return 0.0
 
-    `arrays` are the trained parameters; without them, the initial parameters are examined.
-    """
-    factor = measure_growth(prepare_run(settings, Runtime("numpy", device="cpu"), text, arrays))
-    return [] if factor < MAX_GROWTH else [describe(factor)]
+
+def warn(factor: float, log: LogLine) -> None:
+    """Log a warning if rounding errors grow so much that a run's digest is doubtful."""
+    if factor >= MAX_GROWTH:
+        log(describe(factor))

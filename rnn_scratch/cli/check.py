@@ -1,6 +1,5 @@
 """The command `check`: compare backends, or the functions in a file, with the reference."""
 
-import contextlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from ..check import exact_mode, runner, user_file
 from ..check.draws import NUM_DRAWS
 from ..check.results import CheckResult, Verdict
 from ..contract import VARIANTS
-from ..errors import NotSupportedError, RNNScratchError
+from ..errors import RNNScratchError
 from ..settings import Settings, option_name
 from ..show import source_code
 from ..text import books
@@ -168,9 +167,7 @@ def _train(
     """Compare complete training runs in exact mode."""
     text = books.find(options.pop("corpus", None), options.pop("text", None), screen.print_line)
     settings = Settings(**{"num_epochs": EXACT_EPOCHS, **options, "exact": True})
-    with contextlib.suppress(NotSupportedError):  # other backends may have the cell
-        for sentence in exact_mode.digest_warnings(settings, text):
-            screen.print_line(sentence)
+    exact_mode.warn(exact_mode.measure_run(settings, text), screen.print_line)
     result = exact_mode.compare(runtimes, settings, text, screen.print_line)
     trained = [model for model in result.models if model.digests]
     for model in result.models:

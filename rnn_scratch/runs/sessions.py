@@ -4,12 +4,13 @@ A session holds the lock of the run's folder. Its results equal an uninterrupted
 """
 
 import contextlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import asdict, replace
 
+from ..contract import Arrays
 from ..errors import DivergenceError, RNNScratchError
 from ..settings import Settings
 from ..system import files, host, signals
@@ -57,11 +58,14 @@ def resumed_settings(folder: Path, record: RunRecord, values: dict[str, Any]) ->
     return requested
 
 
-def train(spec: SessionSpec, group: WorkerGroup | None = None) -> Generator[Event, None, Run]:
+def train(
+    spec: SessionSpec, group: WorkerGroup | None, watch: Callable[[Arrays], object]
+) -> Generator[Event, None, Run]:
     """Train a new model, or resume a run; yield events, and return the finished run.
 
-    Invalid arguments raise an error before the folder is created. With several workers, only worker
-    0 calls this function; the other workers call `follow`.
+    `watch` receives the parameters after each epoch. Invalid arguments raise an error before the
+    folder is created. With several workers, only worker 0 calls this function; the other workers
+    call `follow`.
     """
     spec = replace(spec, runtime=_runtime(spec, group))
     with contextlib.ExitStack() as stack:
@@ -84,6 +88,7 @@ def train(spec: SessionSpec, group: WorkerGroup | None = None) -> Generator[Even
                 if chunk.epoch is not None:
                     reason = writer.early_stop_reason()
                     request.complete = reason is not None
+                    watch(chunk.arrays)
                     yield chunk.epoch
             writer.save()
             if reason is not None:
