@@ -64,6 +64,7 @@ COMPARISONS = {  # the three measurements of the speed take place at different t
 # Measurements. A measurement has a module and a record of its name.
 MEASUREMENTS = (
     *("compilers", "exercises", "gates", "memory", "optimizations", "optimizers", "presets"),
+    "workers",
 )
 
 

@@ -57,7 +57,8 @@ def observe(runs: Sequence[RunContext]) -> Iterator[tuple[list[Arrays], bool]]:
                 grads, norm = scratch.clip(grads, update.theta)
                 clipped = float(norm) > update.theta
                 arrays = {GRADIENT + name: a for name, a in model.to_arrays(grads).items()}
-                values.append(arrays | exact_mode.carried_arrays(run, state))
+                state_arrays = [run.backend.machine.array(tensor) + 0.0 for tensor in state]
+                values.append(arrays | {f"state {i}": a for i, a in enumerate(state_arrays)})
                 optimizer = run.backend.exact.make_exact(scratch.OPTIMIZERS[update.optimizer])
                 optimizer(model, grads, update)
                 round_to_grid = run.backend.exact.round_to_grid
