@@ -258,9 +258,9 @@ def site(session: nox.Session) -> None:
 @nox.session
 def browser(session: nox.Session) -> None:
     """Test pages in an installed Chromium, or in Playwright's (`playwright install chromium`)."""
-    session.install("-e", ".[site,test]", "playwright", "axe-playwright-python")
+    session.install("-e", ".[site,test]", "nbconvert", "playwright", "axe-playwright-python")
     build_site(session)
-    names = ("site", "play", "run", "slides")
+    names = ("site", "play", "run", "slides", "notebooks")
     pages = [f"tests/pages/browser_{name}.py" for name in names]
     session.run("python", "-m", "pytest", *pages, *session.posargs, env=ENVIRONMENT)
 

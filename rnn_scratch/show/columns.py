@@ -15,17 +15,17 @@ from rich.text import Text
 from . import alignment, source_code
 from .source_code import Definition
 
-MIN_WIDTH = 58  # minimum column width in characters; two columns fit in 120
+MIN_WIDTH = 55  # minimum column width in characters; two columns fit in a window of 1,100 pixels
 GAP = 3  # width of the gap between columns, which may contain a mark
 HANG = 8  # indentation of continuation lines; larger than a block's indentation of 4
 HIGHLIGHT = "#ffe9a8"  # background of lines that differ, in HTML
 Definitions = Mapping[str, list[Definition]]  # a function and its helpers, by variant
 Line = tuple[Text, int]  # text, and indentation of its continuation lines
-# Without styles, as on GitHub, columns stay aligned, because the text is preformatted.
-HTML = (
-    '<pre style="background: #fff; color: #1f2328; font-family: monospace; line-height: 1.3; '
-    'overflow-x: auto; padding: 0.8em; text-align: left; white-space: pre">{code}</pre>'
-)
+# JupyterLab styles <code>, and removes `inherit`, so <code> repeats the style of <pre>. Without
+# styles, as on GitHub, <pre> keeps the columns aligned, and <code> has a monospaced font.
+STYLE = "background: #fff; color: #222; font-family: monospace; font-size: 13px; white-space: pre"
+BOX = "line-height: 1.3; margin: 0; overflow-x: auto; padding: 8px; text-align: left"
+HTML = f'<pre style="{STYLE}; {BOX}"><code style="{STYLE}">{{code}}</code></pre>'
 
 
 def show(screen: Console, name: str, definitions: Definitions, is_diff: bool = False) -> None:
