@@ -27,6 +27,9 @@ from .run import Run, next_number
 from .run_folder import RUN_FILE, RunRecord
 from .run_writer import RunWriter
 
+# The preset `minute` then generates 92% English words; after 27,000 characters, 79%.
+SUFFICIENT_TOKENS = 90_000
+
 
 class SessionSpec(Record):
     """The task of a training session."""
@@ -93,6 +96,9 @@ def train(
             writer.save()
             if reason is not None:
                 yield Message(text=f"early stopping after epoch {writer.latest.epoch}: {reason}")
+                if (num_tokens := len(run.dataset.train)) < SUFFICIENT_TOKENS:
+                    hint = "For fewer misspelled words, use a text of 100,000 characters or more."
+                    yield Message(text=f"The training text has {num_tokens:,} characters. {hint}")
             texts = [sample(run)]
         except BaseException as error:
             writer.abort(error)

@@ -73,7 +73,8 @@ def test_patience_ends_training_in_every_session(capsys):
     result = run_in_process(capsys, "train", *options(run="r", **settings))
     last_epoch = FIRST + PATIENCE
     reason = f"no improvement since epoch {FIRST} (`patience` {PATIENCE})"
-    notice, _, _, _, best, _ = result.out.splitlines()[2:]
+    notice, hint, _, _, _, best, _ = result.out.splitlines()[2:]
+    assert hint.startswith("The training text has 320 characters. For fewer misspelled")
     printed_reason = reason.replace("patience", "--patience")
     assert notice == f"early stopping after epoch {last_epoch}: {printed_reason}"
     loss = min(losses("r"))
@@ -94,6 +95,15 @@ def test_patience_ends_training_in_every_session(capsys):
     patiences = [session.patience for session in run_folder.read(Path("r")).sessions]
     assert patiences == [PATIENCE, PATIENCE, MORE, 0]
     assert best_of("r")[0] == SECOND
+
+
+def test_only_short_texts_have_a_hint(capsys):
+    settings = dict(num_hiddens=1, batch_size=1000, num_steps=50, lr=1e-30, valid_tokens=1000)
+    arguments = options(backend="numpy", corpus="tide-clock", patience=1, epochs=5, **settings)
+    for max_tokens, hints in ((90_000, 0), (89_999, 1)):
+        result = run_in_process(capsys, "train", *arguments, "--max-tokens", max_tokens)
+        assert "early stopping after epoch 2" in result.out
+        assert result.out.count("misspelled words") == hints
 
 
 def test_options_without_held_out_text_are_refused(capsys):
