@@ -108,7 +108,7 @@ def reference_names(record: Comparison) -> dict[str, str]:
 
 
 def verdicts(record: Comparison) -> list[str]:
-    """Return a sentence for each kind of reference: which candidates are faster and slower."""
+    """Return sentences that name the faster and slower candidates, for each kind of reference."""
     lines = []
     for kind, name in reference_names(record).items():
         labels: dict[str, list[str]] = {"faster": [], "slower": [], "no difference shown": []}
@@ -116,7 +116,7 @@ def verdicts(record: Comparison) -> list[str]:
             if ratio := ratios(record, candidate).get(kind):
                 labels[ratio.verdict].append(record.label(candidate))
         parts = [f"{verdict}: {'; '.join(group)}" for verdict, group in labels.items() if group]
-        lines += [f"Compared with {name}, {'. '.join(parts)}."] if parts else []
+        lines += [f"Compared with {name}, {part}." for part in parts]
     return lines
 
 
