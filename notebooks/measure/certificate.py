@@ -118,7 +118,7 @@ def compare(settings: Settings, text: books.Text) -> exact_mode.ExactResult:
     """Train all variants of all backends; raise SystemExit unless they are equal."""
     names = registry.BUILTIN_BACKENDS
     runtimes = [Runtime(name, model, "cpu", threads=1) for name in names for model in VARIANTS]
-    result = exact_mode.compare(runtimes, settings, text, print)
+    result = exact_mode.compare(runtimes, settings, text, print, update=lambda **progress: None)
     if not result.equal:
         raise SystemExit("The models are not equal: check --exact says where they differ.")
     return result

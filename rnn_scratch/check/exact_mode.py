@@ -69,11 +69,11 @@ class ExactResult(Record):
 
 
 def compare(
-    runtimes: Sequence[Runtime], settings: Settings, text: books.Text, log: LogLine
+    runtimes: Sequence[Runtime], settings: Settings, text: books.Text, log: LogLine, update: Any
 ) -> ExactResult:
     """Train a model for each runtime in exact mode, and compare parameters after every update.
 
-    `log` receives one line for each model.
+    `log` receives a line for each model, and `update` receives the progress after each epoch.
     """
     # The reference comes first, if `runtimes` contains it.
     runtimes = sorted(runtimes, key=lambda r: r != Runtime("numpy", device=r.device))
@@ -88,6 +88,8 @@ def compare(
         try:
             for epoch_digest, new_digests in reports:
                 digests += new_digests
+                line = f"{model.title}: epoch {epoch_digest.epoch:,} of {settings.num_epochs:,}"
+                update(completed=epoch_digest.epoch / settings.num_epochs, description=line)
                 if epoch_digest.epoch % interval == 0 or epoch_digest.epoch == settings.num_epochs:
                     model.digests.append(epoch_digest)
         except RNNScratchError as error:

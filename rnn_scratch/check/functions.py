@@ -163,7 +163,6 @@ def round_to_grid(case: Case) -> Iterator[Result]:
         for name, values in (("values", case.states[0]), ("ties", ties)):
             rounded = case.backend.exact.round_to_grid(case.tensor(values), grid)
             yield Result(f"{name}, to multiples of {grid:.0e}", rounded, tolerance=0)
-    # Include tiny numbers.
     values = np.concatenate([case.states[0].ravel(), [1e-310, 1e-30, 2.0**-100, 2.0**-101, 0]])
     rounded = case.backend.exact.round_to_float32(case.tensor(values))
     yield Result("values", rounded, tolerance=0, function="round_to_float32")

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from msgspec.structs import asdict
 from .. import api, registry
 from ..check import exact_mode, runner, user_file
 from ..check.draws import NUM_DRAWS
+from ..check.exact_mode import ExactResult
 from ..check.results import CheckResult, Verdict
 from ..contract import VARIANTS
 from ..errors import RNNScratchError
@@ -161,14 +163,14 @@ def _check_file(path: str, backend: str | None, screen: Screen) -> Iterator[Verd
     screen.print_line("\n".join(explanations))
 
 
-def _train(
-    runtimes: Sequence[Runtime], options: dict[str, Any], screen: Screen
-) -> exact_mode.ExactResult:
+def _train(runtimes: Sequence[Runtime], options: dict[str, Any], screen: Screen) -> ExactResult:
     """Compare complete training runs in exact mode."""
     text = books.find(options.pop("corpus", None), options.pop("text", None), screen.print_line)
     settings = Settings(**{"num_epochs": EXACT_EPOCHS, **options, "exact": True})
     exact_mode.warn(exact_mode.measure_run(settings, text), screen.print_line)
-    result = exact_mode.compare(runtimes, settings, text, screen.print_line)
+    with screen.progress_bar() as bar:
+        update = partial(bar.update, bar.add_task("", total=1))
+        result = exact_mode.compare(runtimes, settings, text, screen.print_line, update)
     trained = [model for model in result.models if model.digests]
     for model in result.models:
         if model.reason:
