@@ -44,7 +44,8 @@ def read_source(path: Path) -> tuple[str, str]:
         problem = f"Syntax error in {path}, line {error.lineno}: {error.msg}."
         raise RNNScratchError(problem) from error
     except (OSError, ValueError) as error:
-        raise RNNScratchError(f"Could not read {path}: {describe_error(error)}.") from error
+        problem = f"Could not read {path}: {getattr(error, 'strerror', error)}."
+        raise RNNScratchError(problem) from error
     names = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
     names += [a.name for node in nodes if isinstance(node, ast.Import) for a in node.names]
     roots = {name.partition(".")[0] for name in names}

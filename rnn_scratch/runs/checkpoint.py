@@ -48,10 +48,9 @@ class Checkpoint(Record, eq=False):
 
     @property
     def position(self) -> str:
-        """A description of the training progress, such as "epoch 3"."""
+        """A description of the training progress, such as "minibatch 9 of epoch 3"."""
         count = len(self.incomplete.losses)
-        rest = f" and {count} minibatch{'es' if count > 1 else ''} of the next" if count else ""
-        return f"epoch {self.epoch}{rest}"
+        return f"minibatch {count} of epoch {self.epoch + 1}" if count else f"epoch {self.epoch}"
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
