@@ -211,17 +211,15 @@ def make_case(backend: Backend, variant: str, draw: Draw) -> Case:
             arrays[parameter] = rng.normal(0, min(draw.sigma, 1), arrays[parameter].shape)
     if "W_e" in arrays:
         arrays["W_e"] *= 8  # row norms above 1, so that a limit on row norms shows
-    batch, shape = draw_batch(draw, rng), (draw.batch_size, options.num_hiddens)
+    batch, size = draw_batch(draw, rng), (options.num_states, draw.batch_size, options.num_hiddens)
     # Make many elements of the state large, so that clamping them shows.
     largest = 1 if options.num_hiddens > 200 else 12
-    states = tuple(rng.uniform(-largest, largest, shape) for _ in range(options.num_states))
+    states = tuple(rng.uniform(-largest, largest, size).astype(options.dtype))
     # In float64, no parameter is a float32 value, so that rounding to float32 shows.
     arrays = {
         name: (array * (1 + 2.0**-40)).astype(options.dtype) for name, array in arrays.items()
     }
-    return Case(
-        backend, variant, draw, arrays, batch, tuple(s.astype(options.dtype) for s in states)
-    )
+    return Case(backend, variant, draw, arrays, batch, states)
 
 
 def draw_batch(draw: Draw, rng: np.random.RandomState) -> Batch:

@@ -118,8 +118,7 @@ def describe_error(error: Exception) -> str:
 
 def pass_fail_result(output: str, passed: bool, problem: str, function: str = "") -> CheckResult:
     """Return a pass/fail result without a case; `problem` is the message on failure."""
-    worst = WorstMismatch(0, "") if passed else WorstMismatch(None, problem)
-    return CheckResult(function, output, "", *worst[:2], 0)
+    return CheckResult(function, output, "", 0 if passed else None, "" if passed else problem, 0)
 
 
 class Result(NamedTuple):

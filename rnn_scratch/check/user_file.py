@@ -31,6 +31,7 @@ from .mistakes import MODULES, copy_backend, recognize
 from .results import CheckResult, Verdict, describe_error, flatten, pass_fail_result
 
 NUM_CASES = 8  # draws with which each function is checked
+TABLES = ("CELLS", "CELL_BACKWARD", "OPTIMIZERS")
 # Each check calls functions directly; `gradients` and `sequence` also call others.
 CHECKS = (*functions.FUNCTIONS, training.evaluate, training.predict, training.sequence)
 
@@ -217,7 +218,7 @@ def find_function(backend: Backend, name: str) -> Any:
 def _install(backend: Backend, name: str, function: Callable[..., Any]) -> None:
     """Put a function in the place of the backend's function of this name."""
     scratch = vars(backend.scratch)
-    tables = [scratch[t] for t in ("CELLS", "CELL_BACKWARD", "OPTIMIZERS") if t in scratch]
+    tables = [scratch[table] for table in TABLES if table in scratch]
     for space in (*tables, *map(vars, _modules(backend))):
         for key, value in space.items():
             if callable(value) and getattr(value, "__name__", "") == name:
