@@ -235,9 +235,8 @@ MUTATIONS = [
     Mutation("tokens returned as floats", "predict", "tokens",
              in_all_backends("    return outputs\n\n\ndef build",
                         "    return [float(each) for each in outputs]\n\n\ndef build")),
-    Mutation("the caller's prefix modified", "predict", "tuple",
-             in_all_backends("outputs = model.state(1), [prefix[0]]",
-                        "outputs = model.state(1), prefix\n    outputs.append(prefix[0])")),
+    Mutation("the caller's prefix modified", "predict", "prefix afterwards",
+             in_all_backends("return outputs", "prefix.append(0)\n    return outputs")),
 
     # Other cells.
     Mutation("reset after the product instead of before", "gru", "state", in_all_backends(

@@ -231,6 +231,8 @@ def gradients(case: Case) -> Iterator[Result]:
     for name in case.arrays:
         yield Result(name, grads[name], tolerance=GRADIENT_TOLERANCE, tensors=tensors)
     yield Result("state", state)
+    shifted = case.gradients({**case.arrays, "b_q": case.arrays["b_q"] + 1000})[1]["b_q"]
+    yield Result("b_q, the same after adding 1000 to all logits", shifted, grads["b_q"], 1e-11)
     if case.options.cell == "rnn-relu" and case.options.num_hiddens < 200:
         # With these parameters, half of the inputs of ReLU are 0, where its slope must be 0.
         zeros = {name: array.copy() for name, array in case.arrays.items()}

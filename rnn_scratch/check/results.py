@@ -88,14 +88,13 @@ class Verdict(Record):
     def explain(self, path: str) -> list[str]:
         """Return lines that describe the first difference or the problem."""
         place = f"`{self.function}` ({path}, line {self.line})"
-        if self.failure is None:
-            return [f"{place} cannot be checked. {self.problem}"] if self.problem else []
-        lines = [f"{place} differs from the reference:", f"  {self.failure.problem}"]
-        lines += [f"  in {self.failure.case}"] if self.failure.case else []
-        if self.failure.function != self.function:
-            lines[0] = f"{place} gives wrong results in `{self.failure.function}`:"
-        if self.mistake:
-            lines.append(f"These are the values of a known mistake: {self.mistake}.")
+        lines = [f"{place} cannot be checked. {self.problem}"] if self.problem else []
+        if self.failure:
+            details = f"  {self.failure.problem}", f"  in {self.failure.case}"
+            lines = [f"{place} differs from the reference:", *details]
+            if self.failure.function != self.function:
+                lines[0] = f"{place} gives wrong results in `{self.failure.function}`:"
+        lines += [f"These are the values of a known mistake: {self.mistake}."] * bool(self.mistake)
         if self.example:
             lines += ["To reproduce the arguments:", *self.example.split("\n")]
         return lines
@@ -153,6 +152,8 @@ def find_worst_mismatch(expected: Any, actual: Any) -> WorstMismatch:
         problem = f"{actual} instead of {expected}"
         return WorstMismatch(0, "") if actual == expected else WorstMismatch(None, problem)
     if isinstance(expected, tuple):
+        if not isinstance(actual, tuple):
+            return WorstMismatch(None, f"a tensor instead of a tuple of {len(expected)}")
         if len(expected) == len(actual) == 1:
             return find_worst_mismatch(*expected, *actual)
         expected = {f"[{index}]": array for index, array in enumerate(expected)}
@@ -172,7 +173,7 @@ def find_worst_mismatch(expected: Any, actual: Any) -> WorstMismatch:
         return WorstMismatch(None, f"shape {actual.shape} instead of {expected.shape}")
     integers = expected.dtype.kind == actual.dtype.kind == "i"  # widths may differ
     if expected.dtype != actual.dtype and expected.shape and not integers:
-        return WorstMismatch(None, f"{actual.dtype} instead of {expected.dtype}")
+        return WorstMismatch(None, f"dtype {actual.dtype} instead of {expected.dtype}")
     with np.errstate(all="ignore"):
         differences = np.abs(expected.astype(np.float64) - actual.astype(np.float64))
         is_same = (expected == actual) | ((expected != expected) & (actual != actual))

@@ -83,7 +83,7 @@ def predict(case: Case, model: Model | None = None) -> Iterator[Result]:
     num_tokens = MANY_TOKENS if is_long else NUM_TOKENS
     tokens = rng.randint(0, draw.options.vocab_size, 3 * MANY_TOKENS).tolist()
     remaining, logits = iter(tokens), list[np.ndarray]()
-    prefix = tuple(next(remaining) for _ in range(PREFIX_LENGTH))
+    prefix = [next(remaining) for _ in range(PREFIX_LENGTH)]
 
     def choose_token(values: np.ndarray) -> int:
         logits.append(values)
@@ -93,8 +93,9 @@ def predict(case: Case, model: Model | None = None) -> Iterator[Result]:
     text += case.scratch.predict(model, prefix[:1], NUM_TOKENS, choose_token)
     yield Result("parameters afterwards", trained_arrays(model), expected, 0)
     yield Result("tokens", np.array(text), tolerance=0)
+    yield Result("prefix afterwards", np.array(prefix), np.array(tokens[:PREFIX_LENGTH]), 0)
     yield Result("type of tokens", _types(text, *text), "list int")
-    arrays = [np.array(values) for values in logits] or [np.zeros(0)]
+    arrays = [np.array(values) for values in logits] or [np.zeros(1)]
     yield Result("logits", np.stack(arrays), tolerance=TOLERANCE)
     yield Result("type of logits", _types(*logits), "ndarray")
 

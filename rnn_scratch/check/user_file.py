@@ -10,6 +10,7 @@ import contextlib
 import functools
 import inspect
 import linecache
+import re
 import sys
 import tempfile
 import traceback
@@ -28,29 +29,27 @@ from ..system import processes
 from . import draws, functions, runner, training
 from .case import Case, FunctionCheck, make_case
 from .mistakes import MODULES, copy_backend, recognize
-from .results import CheckResult, Verdict, describe_error, flatten, pass_fail_result
+from .results import Verdict, describe_error, flatten
 
-NUM_CASES = 8  # draws with which each function is checked
-TABLES = ("CELLS", "CELL_BACKWARD", "OPTIMIZERS")
-# Each check calls functions directly; `gradients` and `sequence` also call others.
+# Each check calls functions directly; `gradients` and `sequence` also call others. The last check
+# trains, because compiled code and automatic differentiation may reject code that runs elsewhere.
 CHECKS = (*functions.FUNCTIONS, training.evaluate, training.predict, training.sequence)
+NUM_CASES = {training.sequence: 2}  # number of draws for a function; 8 for other checks
 
 
 def read_source(path: Path) -> tuple[str, str]:
     """Return the source of a Python file, and the backend of the framework that it imports."""
     try:
         source = path.read_text(encoding="utf-8")
-        nodes = list(ast.walk(ast.parse(source)))
+        ast.parse(source)
     except SyntaxError as error:
         problem = f"Syntax error in {path}, line {error.lineno}: {error.msg}."
         raise RNNScratchError(problem) from error
     except (OSError, ValueError) as error:
         problem = f"Could not read {path}: {getattr(error, 'strerror', error)}."
         raise RNNScratchError(problem) from error
-    names = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
-    names += [a.name for node in nodes if isinstance(node, ast.Import) for a in node.names]
-    roots = {name.partition(".")[0] for name in names}
-    return source, next((name for name in registry.FRAMEWORKS if name in roots), "numpy")
+    imports = re.findall(r"\w+", " ".join(re.findall(r"(?m)^\s*(?:import|from)\b.*", source)))
+    return source, next((name for name in registry.FRAMEWORKS if name in imports), "numpy")
 
 
 def check_source(
@@ -81,6 +80,7 @@ def _check(source: str, path: str, name: str, names: Sequence[str]) -> Iterator[
                 "Name functions like the project's: rnn, step, loss, clip, adam, predict, ...",
             )
         for candidate in candidates:
+            _install(backend, candidate.name, candidate.function)  # the file may use tables
             yield candidate.judge(folder)
 
 
@@ -103,7 +103,7 @@ class _Candidate:
 
     def __init__(self, backend: Backend, namespace: dict[str, Any], name: str, path: str) -> None:
         self.backend, self.name, self.path = backend, name, path
-        self.function, self.num_calls = namespace[name], 0
+        self.function, self.num_calls, self.problem = namespace[name], 0, ""
         cell = name.removesuffix("_backward").replace("_", "-")
         self.cells = [cell] if cell in CELLS else []
         if self.cells and cell not in backend.scratch.CELLS and f"{name}_backward" in namespace:
@@ -113,15 +113,15 @@ class _Candidate:
         self.cases = [
             (check, case)
             for check in CHECKS
-            for case in [c for c in cases if _concerns(name, check, c)][:NUM_CASES]
+            for case in [c for c in cases if _concerns(name, check, c)][: NUM_CASES.get(check, 8)]
         ]
 
     def judge(self, folder: str) -> Verdict:
         """Compare the function until the first difference; then search for a known mistake."""
         code = getattr(inspect.unwrap(self.function), "__code__", None)
         verdict = Verdict(self.name, getattr(code, "co_firstlineno", 0))
-        expected = runner.parameters(find_function(self.backend, self.name))
-        actual = runner.parameters(self.function)
+        original = find_function(self.backend, self.name)
+        expected, actual = map(runner.parameters, (original, self.function))
         if actual != expected:
             verdict.problem = f"Its signature is {self.name}{actual} instead of {expected}."
             return verdict
@@ -131,33 +131,35 @@ class _Candidate:
                 self.num_calls = 0
                 for row in case.run(check):
                     verdict.num_comparisons += 1
+                    if self.problem:  # the check reports the function's error as a result
+                        raise RNNScratchError(self.problem)
                     if not row.passed:
-                        verdict.failure, verdict.example = row, self._example(row)
+                        verdict.failure, verdict.example = row, self._example(check, case)
                         others = [other for c, other in self.cases if c is check]
                         verdict.mistake = recognize(self.name, check, [case, *others], folder)
                         return verdict
-        except RNNScratchError as error:
-            verdict.problem = str(error)
-        except Exception as error:  # the project's code cannot use the result
-            problem = f"its result cannot be used: {_describe(error, self.path)}"
-            verdict.failure = pass_fail_result("", False, problem, self.name)
+        except Exception as error:  # the function or project code that uses its result fails
+            problem = f"Its result cannot be used: {_describe(error, self.path)}."
+            verdict.problem, verdict.example = self.problem or problem, self._example(check, case)
         return verdict
 
     def _guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap the function, so that errors and changed arguments are reported."""
-        names = [*inspect.signature(function).parameters]
 
         @functools.wraps(function)
         def guarded(*arguments: Any, **kwargs: Any) -> Any:
             self.num_calls += 1
-            copies = [self._flatten(argument) for argument in arguments]
+            copies = [*map(self._flatten, arguments)]
             try:
                 result = function(*arguments, **kwargs)
             except Exception as error:
-                raise RNNScratchError(f"It raises {_describe(error, self.path)}.") from error
+                self.problem = f"It raises {_describe(error, self.path)}."
+                raise
+            names = inspect.signature(function).parameters
             for name, argument, copy in zip(names, arguments, copies):
                 if not np.array_equal(copy, self._flatten(argument), equal_nan=True):
-                    raise RNNScratchError(f"It changes its argument `{name}` in place.")
+                    self.problem = f"It changes its argument `{name}` in place."
+                    raise RNNScratchError(self.problem)
             return result
 
         return guarded
@@ -168,16 +170,14 @@ class _Candidate:
             return flatten(self.cases[0][1].to_arrays(argument))
         return np.zeros(0)
 
-    def _example(self, row: CheckResult) -> str:
-        """Return Python that reproduces the arguments of the call that fails."""
-        if not set(self.cells) <= {*registry.load("numpy").scratch.CELLS}:
-            return ""  # only the user's file declares the cell
-        arguments = [f'"{self.backend.name}"', f'"{row.function}"', f"seed={row.seed}"]
-        if row.function == self.name and self.num_calls > 1:
-            arguments.append(f"call={self.num_calls - 1}")
+    def _example(self, check: FunctionCheck, case: Case) -> str:
+        """Return Python that reproduces the last call's arguments, if the first check fails."""
+        if check is not self.cases[0][0] or not case.has_reference:
+            return ""
+        arguments = [f'"{self.backend.name}"', f'"{self.name}"', f"seed={case.draw.seed}"]
+        arguments += [f"call={self.num_calls - 1}"] if self.num_calls > 1 else []
         arguments += [f'cell="{cell}"' for cell in self.cells]
-        original = find_function(self.backend, row.function)
-        names = ", ".join(inspect.signature(original).parameters)
+        names = ", ".join(inspect.signature(find_function(self.backend, self.name)).parameters)
         call = f"{names} = find_arguments({', '.join(arguments)})"
         return f"from rnn_scratch.check.user_file import find_arguments\n{call}"
 
@@ -197,9 +197,7 @@ def find_arguments(backend: str, function: str, seed: int, call: int = 0, cell: 
     _install(candidate, function, record)
     case = make_case(candidate, "scratch", draws.draw(seed, [cell] if cell else []))
     check = next(check for check in CHECKS if _concerns(function, check, case))
-    for _ in check(case):
-        if len(calls) > call:
-            break
+    any(len(calls) > call for _ in check(case))  # runs the check until the call
     return calls[call] if len(calls[call]) > 1 else calls[call][0]
 
 
@@ -230,13 +228,12 @@ def _install(backend: Backend, name: str, function: Callable[..., Any]) -> None:
 
 def _concerns(name: str, check: FunctionCheck, case: Case) -> bool:
     """Return whether a check calls a function in this case: directly, or to compute gradients."""
-    if check is training.sequence:
-        return name in ("train_minibatch", "train_epoch") and case.draw.num_updates > 0
-    if check is functions.gradients and (name in ("bptt", "loss") or name.endswith("backward")):
-        return True
-    forward = (functions.cell, functions.step, functions.forward)
-    called = forward if check is functions.gradients else ()
-    return name in map(case.function_name, (check, *called))
+    if check is training.sequence and case.draw.num_updates:
+        return name.startswith("train") or any(_concerns(name, c, case) for c in CHECKS[:-1])
+    if check is functions.gradients:
+        called = map(case.function_name, (functions.cell, functions.step, functions.forward, check))
+        return name in ("bptt", "loss", *called) or name.endswith("backward")
+    return name == case.function_name(check)
 
 
 def _describe(error: BaseException, path: str) -> str:

@@ -45,11 +45,11 @@ WRONG = {
     ),
     "signature": ("numpy", "clip(grads, theta)", "clip(grads)", 2, "Its signature is clip(grads)"),
     "exception": ("numpy", "min(1, theta", "min(1, thet", 2, "'thet' is not defined in `return"),
-    "no result": ("numpy", "return {", "result = {", 1, "its result cannot be used: TypeError"),
+    "no result": ("numpy", "return {", "result = {", 2, "Its result cannot be used: TypeError"),
     "state": ("torch", "h, c = state", "c, h = state", 1, "h and c swapped in the argument"),
     "memory": ("torch", "f * c + i * new", "i * new", 1, "the old cell state left out"),
     "gradient": ("torch", "i * new", "i * new + c - c.detach()", 1, "wrong results in `gradients`"),
-    "no gradient": ("torch", "i * new", "i.detach() * new", 1, "its result cannot be used"),
+    "no gradient": ("torch", "i * new", "i.detach() * new", 2, "Its result cannot be used"),
     "syntax": ("numpy", "def clip", "def", 2, "Syntax error in mine.py, line 5"),
     "import": ("numpy", "numpy as np", "nonexistent", 2, "mine.py raises ModuleNotFoundError"),
     "name": ("numpy", "def clip", "def clipped", 2, "defines no function that can be checked"),
@@ -87,6 +87,22 @@ def test_printed_lines_reproduce_the_arguments(backend_names):
     program = "\n".join(lines[-2:]) + "\nprint(tuple(x.shape), len(state), sorted(params)[0])"
     result = run_subprocess(program=("-c", program)).assert_exit()
     assert result.out.split() == ["(3,", "10)", "2", "W_hc"]
+
+
+NEW_TENSORS = """
+import torch
+
+
+@torch.no_grad()
+def sgd(model, grads, update):
+    for name, param in model.params.items():
+        model.params[name] = param - update.lr * grads[name]  # does not require a gradient
+"""
+
+
+def test_function_that_fails_only_in_training_is_refused(backend_names):
+    require_tested(backend_names, "torch")
+    assert "gives wrong results in `train_epoch`" in check(NEW_TENSORS).assert_exit(1).out
 
 
 def test_json_contains_the_verdicts():
