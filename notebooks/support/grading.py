@@ -13,6 +13,7 @@ import inspect
 import json
 import re
 import sys
+import time
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -34,14 +35,16 @@ GRADED = (
     *("clip", "sgd", "lstm", "adam"),
 )
 PROJECT = {function.__name__ for functions in MODULES.values() for function in functions}
-PROJECT |= {*GRADED, *user_file.TABLES}  # names for which the grader uses the project's objects
+PROJECT |= {*GRADED, "CELLS", "CELL_BACKWARD", "OPTIMIZERS"}  # names of the project's objects
 # Names that a graded function may not use, because they lead to the project's functions.
 FORBIDDEN = re.compile(
-    "rnn_scratch|installed|grading|solutions|deep_.*|importlib|modules|exec|eval|globals|__.*__"
+    "rnn_scratch|installed|grading|solutions|deep_.*|importlib|sys|modules|inspect|gc|builtins|exec"
+    "|eval|compile|globals|vars|[gs]etattr|__.*__"
 )
 BACKEND = re.compile(r'lesson\.start\("(\w+)"\)')
 POINTS_CELL = re.compile(r"^grading\.points\('(\w+)'\)$", re.MULTILINE)
 TIMEOUT = 60.0  # seconds for a function that no backend has
+CLOCK = [0.0]  # in child processes: the times in seconds that the simulated clock has shown
 PATH = {"PYTHONPATH": str(Path(__file__).parent)}  # child processes import this module
 Grade = tuple[bool, str]  # whether a function is right, and a message for the student
 
@@ -90,12 +93,9 @@ def points(name: str) -> Points:
 
 
 def verdict(installed: Any, **functions: Callable) -> str:
-    """Compare functions with the reference, each under the name of its keyword."""
-    messages = []
-    for name, function in functions.items():
-        cells = _namespace(function).get("In", [])
-        messages.append(grade(installed.name, cells, name, function.__name__)[1])
-    return "\n".join(messages)
+    """Compare a function with the reference's function that has the name of the keyword."""
+    ((name, function),) = functions.items()
+    return grade(installed.name, _namespace(function).get("In", []), name, function.__name__)[1]
 
 
 def grade(backend: str, cells: Sequence[str], name: str, written: str = "") -> Grade:
@@ -116,11 +116,13 @@ def grade(backend: str, cells: Sequence[str], name: str, written: str = "") -> G
             (message,) = processes.ask(_try, source, name, timeout=TIMEOUT, environment=PATH)
             return not message, f"{name}: {message or 'right'}."
         (result,) = user_file.check_source(source, FILE, backend, [name])
+        if not result.exit_code:
+            return True, f"{name}: equal to the reference, in {result.num_comparisons} comparisons."
+        message = "\n".join(result.explain(FILE))
     except RNNScratchError as error:
-        return False, f"{name} cannot be graded: {error.problem}"
-    if not result.exit_code:
-        return True, f"{name}: equal to the reference, in {result.num_comparisons} comparisons."
-    message = "\n".join(result.explain(FILE))
+        message = f"{name} cannot be graded: {error.problem}"
+    if re.search("NameError|No module named 'lesson'", message):
+        message += "\nUse the arguments: functions cannot use values that the notebook computes."
     return False, re.sub(r"(?<=your cell), line \d+| \(line \d+\)", "", message)
 
 
@@ -180,53 +182,53 @@ def grade_notebook(notebook: Mapping[str, Any]) -> dict[str, Grade]:
 
 def _try(source: str, name: str) -> Iterator[str]:
     """Run in a child process: yield the first mistake of a function that no backend has, or ""."""
-    namespace: dict[str, Any] = {}
+    time.perf_counter = lambda: CLOCK[-1]
+    namespace: dict[str, Any] = {"time": time}
     try:
         exec(source, namespace)
-        yield next(filter(None, MADE_UP[name](namespace)), "")
+        yield next(MADE_UP[name](namespace[name]), "")
     except Exception as error:
         yield f"raises {describe_error(error)}"
 
 
-def _best_run(namespace: dict[str, Any]) -> Iterator[str]:
-    losses = (  # training losses and held-out losses by epoch, for each run
-        ((3.0, 2.0, 1.0), (3.0, 2.4, 2.9)),
-        ((3.0, 2.2, 1.5), (3.0, 2.1, 2.7)),  # the best run
-        ((3.0, 2.5, 2.0), (3.1, 2.6, 2.3)),
-    )
-    histories = [
-        [types.SimpleNamespace(loss=loss, valid_loss=valid_loss) for loss, valid_loss in zip(*run)]
-        for run in losses
-    ]
-    for names in ((0.0, 0.3, 0.6), (0.6, 0.0, 0.3)):
-        selected = namespace["best_run"](dict(zip(names, histories)))
-        reasons = {
-            names[0]: ", which has the lowest loss of the training text",
-            names[2]: ", which has the lowest held-out loss of the last epoch, not of any",
-        }
-        problem = f"it chooses {selected!r} instead of {names[1]!r}{reasons.get(selected, '')}"
-        yield "" if selected == names[1] else problem
+# For each run: losses on the training text and held-out losses by epoch, and its special property.
+RUNS = {
+    "c": ((4.0, 3.5, 3.0), (4.2, 3.8, 3.9), "highest held-out losses"),
+    "e": ((3.0, 1.5, 0.5), (3.2, 2.4, 2.9), "lowest loss of the training text"),
+    "b": ((3.0, 1.9, 1.5), (3.2, 2.1, 3.4), "lowest held-out loss of any epoch"),
+    "f": ((2.3, 2.0, 1.8), (2.5, 2.4, 2.5), "lowest mean of the held-out losses"),
+    "a": ((3.0, 2.5, 2.0), (3.3, 2.9, 2.3), "lowest held-out loss of the last epoch"),
+    "g": ((3.0, 2.9, 2.8), (3.1, 2.9, 2.8), "smallest difference between the losses"),
+    "d": ((3.0, 2.8, 2.7), (3.6, 3.1, 3.2), "last place in `histories`"),
+}
 
 
-def _seconds(namespace: dict[str, Any]) -> Iterator[str]:
-    clock, calls, durations = [0.0], [0], (100, 5, 3, 4)  # seconds; the first call compiles
+def _best_run(best_run: Callable[..., Any]) -> Iterator[str]:
+    histories = {
+        name: [types.SimpleNamespace(loss=a, valid_loss=b) for a, b in zip(losses, valid_losses)]
+        for name, (losses, valid_losses, _) in RUNS.items()
+    }
+    selected = best_run(histories)
+    if selected != "b":
+        reason = f", the run with the {RUNS[selected][2]}" if selected in [*RUNS] else ""
+        yield f"it returns {selected!r}{reason}. Return 'b', the run with the {RUNS['b'][2]}"
+
+
+def _seconds(seconds: Callable[..., Any]) -> Iterator[str]:
+    durations = (1, 5, 3, 4, 9)  # seconds
 
     def simulate_call() -> None:
-        clock[0] += durations[min(calls[0], 3)]
-        calls[0] += 1
+        CLOCK.append(CLOCK[-1] + durations[min(len(CLOCK), 5) - 1])
 
-    def raise_missing(name: str) -> None:
-        raise AttributeError(f"measure with `time.perf_counter`, not with `time.{name}`")
-
-    simulated = types.ModuleType("time")
-    vars(simulated).update(perf_counter=lambda: clock[0], __getattr__=raise_missing)
-    namespace["time"] = simulated
-    result = namespace["seconds"](simulate_call, 3)
-    if calls[0] != 4:
-        yield f"{calls[0]} calls instead of 4: one before the clock is read, and 3 with it"
-    reasons = {12: ", their sum", 4: ", their mean or median", 5: ", the longest", 112: ", the sum"}
-    problem = f"{result!r} instead of 3, for a call of 100 s and then calls of 5, 3 and 4 s"
-    yield "" if result == 3 else problem + reasons.get(result, "")
+    result, num_calls = seconds(simulate_call, 4), len(CLOCK) - 1
+    if num_calls != 5:
+        yield f"{num_calls} calls instead of 5: one before the clock is read, and 4 with it"
+    reasons: dict[float, str] = {1: "the first call, which should not be measured", 21: "their sum"}
+    reasons |= {5.25: "their mean", 4.5: "their median", 9: "the longest", 3000: "milliseconds"}
+    reasons |= {5: "the first: read the clock before each call", -9: "the start minus the end"}
+    if result != 3:
+        problem = f"{result!r} instead of 3, for a call of 1 s and then calls of 5, 3, 4 and 9 s"
+        yield f"{problem}: {reasons.get(result, 'use `time.perf_counter`')}"
 
 
 # Tests on made-up inputs, keyed by name of the function in `solutions`.

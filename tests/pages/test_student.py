@@ -147,8 +147,8 @@ FREQUENT = {
         ("(direction + update.weight_decay * param)", "direction", "no weight decay"),
         ("(m[name] / update.c_m)", "m[name]", ""),
     ],
-    "best_run": [(".valid_loss", ".loss", "has the lowest loss of the training text")],
-    "seconds": [("perf_counter", "time", "measure with `time.perf_counter`, not with `time.time`")],
+    "best_run": [(".valid_loss", ".loss", "lowest loss of the training text")],
+    "seconds": [("perf_counter", "time", "use `time.perf_counter`")],
 }  # fmt: skip
 
 
@@ -178,6 +178,7 @@ FORGERIES = {
     "imported": "def sgd(model, grads, update):\n"
     "    from rnn_scratch.backends.numpy import scratch\n    scratch.sgd(model, grads, update)",
     "assigned": "sgd = installed.scratch.sgd",
+    "table": "def sgd(model, grads, update):\n    OPTIMIZERS['sgd'](model, grads, update)",
     "checks": "from rnn_scratch.check import results\n"
     "results.find_worst_mismatch = lambda *_: results.WorstMismatch(0, '')\n"
     "def sgd(model, grads, update):\n    pass",
