@@ -31,6 +31,7 @@ from .case import Case, FunctionCheck, make_case
 from .mistakes import MODULES, copy_backend, recognize
 from .results import Verdict, describe_error, flatten
 
+TABLES = ("CELLS", "CELL_BACKWARD", "OPTIMIZERS")
 # Each check calls functions directly; `gradients` and `sequence` also call others. The last check
 # trains, because compiled code and automatic differentiation may reject code that runs elsewhere.
 CHECKS = (*functions.FUNCTIONS, training.evaluate, training.predict, training.sequence)
