@@ -17,6 +17,7 @@ from helpers import CLONE, SMALL, CommandResult, exit_code, python_path
 import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.errors import RNNScratchError
+from rnn_scratch.system import processes
 
 hypothesis.settings.register_profile("no deadline", deadline=None)  # machines may be slow
 hypothesis.settings.load_profile("no deadline")
@@ -114,7 +115,15 @@ def reported_devices(names):
     return {name: getattr(probe, "devices", ["cpu"]) for name, probe in probes.items()}
 
 
+@pytest.hookimpl(optionalhook=True)  # a hook of xdist
+def pytest_configure_node(node):
+    """Find the devices once, not in each xdist worker, because loading all backends is slow."""
+    node.workerinput["devices"] = devices_to_test(node.config)
+
+
 def devices_to_test(config):
+    if hasattr(config, "workerinput"):
+        return config.workerinput["devices"]
     names, selection = tuple(backends_to_test(config)), config.getoption("--devices")
     if selection == "cpu":  # every backend supports the CPU, so load no backend
         return {name: ["cpu"] for name in names}
@@ -205,6 +214,12 @@ def _empty_folder(monkeypatch, tmp_path):
 @pytest.fixture
 def _in_the_clone(monkeypatch, _empty_folder):
     monkeypatch.chdir(CLONE)
+
+
+@pytest.fixture
+def _without_children(monkeypatch):
+    """Check functions in this process, because each child would import the framework again."""
+    monkeypatch.setattr(processes, "ask", lambda function, *arguments, **_: function(*arguments))
 
 
 @pytest.fixture

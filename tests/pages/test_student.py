@@ -80,6 +80,7 @@ def gradings(printed):
     }
 
 
+@pytest.mark.usefixtures("_without_children")
 def test_later_cells_survive_a_wrong_function(builtin_name):
     printed, names = run(builtin_name, write=True)
     passed = gradings(printed)
@@ -152,6 +153,7 @@ FREQUENT = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("_without_children")
 @pytest.mark.parametrize("name", FREQUENT)
 def test_wrong_functions_get_no_point_and_are_named(builtin_name, name):
     functions = {}

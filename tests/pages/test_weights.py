@@ -1,5 +1,6 @@
 """The page on weights: with its code, each framework's layers compute the logits of a run."""
 
+import functools
 import re
 
 import numpy as np
@@ -26,19 +27,28 @@ def gates(column):
     return None if column == "–" else re.findall("`(.*?)`", column)[-1]
 
 
+@pytest.fixture(scope="module")
+def train(tmp_path_factory):
+    """Return a cached function that trains a run with NumPy, by its cell and index in CASES."""
+
+    @functools.cache
+    def train(cell, index):
+        settings = {"run": tmp_path_factory.mktemp("runs") / "r", "cell": cell, "sigma": 0.5}
+        return rnn_scratch.train("numpy", num_epochs=1, **settings, **SMALL, **CASES[index])
+
+    return train
+
+
 @pytest.mark.parametrize("backend", CODES)
-def test_layers_of_a_framework_have_equal_logits(backend_names, backend):
+def test_layers_of_a_framework_have_equal_logits(backend_names, backend, train):
     require_tested(backend_names, backend)
     column = 1 + list(CODES).index(backend)
     offered = {cell: gates(row[column]) for cell, row in TABLE.items() if gates(row[column])}
     assert {"rnn", "gru-after", "lstm"} <= {*offered}
     for cell in offered:
-        for index, settings in enumerate(CASES):
-            folder = f"{cell}-{index}"
-            run = rnn_scratch.train(
-                "numpy", run=folder, cell=cell, sigma=0.5, num_epochs=1, **SMALL, **settings
-            )
-            file = FROM_FILE.replace('"checkpoint.', f'"{folder}/checkpoint.')
+        for index in range(len(CASES)):
+            run = train(cell, index)
+            file = FROM_FILE.replace('"checkpoint.', f'"{run.folder}/checkpoint.')
             names = {}
             exec(compile("\n".join([file, COMMON, CODES[backend]]), "weights.md", "exec"), names)
             runtime, vocab_size = Runtime("numpy"), len(run.arrays["b_q"])

@@ -90,7 +90,7 @@ DEEP = {"num_layers": 2, "dropout": 0.3, "optimizer": "adam", "weight_decay": 0.
 
 
 @FRAMEWORKS
-@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+@pytest.mark.parametrize("cell", ["lstm", pytest.param("rnn", marks=pytest.mark.frameworks)])
 def test_deep_networks_end_with_equal_bits(candidate, tmp_path, cell, reference):
     cases = itertools.product((1, 2), (0.0, 0.3), OPTIMIZERS)
     for index, (num_layers, dropout, optimizer) in enumerate(cases):

@@ -16,7 +16,6 @@ from rnn_scratch.contract import CELLS, Options, Update
 from rnn_scratch.parameters import initial
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, dataset, minibatches
-from rnn_scratch.training.runtime import Runtime
 
 # TensorFlow and JAX take one to two minutes to build the graphs of their layers.
 CONCISE = pytest.mark.frameworks(by_default=("numpy", "torch", "mxnet"))
@@ -51,12 +50,6 @@ def test_float32_layer_refuses_float64(backend_names):
     (refusal,) = (row for row in rows if not row.supported)
     assert refusal.case == "float64 rnn-relu"
     assert "computes relu on the CPU in float32" in refusal.location
-
-
-def test_absent_device_fails_the_check():
-    (*_, (_, row)) = runner.run([Runtime("numpy", device="cuda")])
-    assert (row.function, row.passed) == ("backend", False)
-    assert "cannot use the device 'cuda'" in row.location
 
 
 def test_tolerances_depend_on_dtype_and_device():

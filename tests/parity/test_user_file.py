@@ -1,12 +1,15 @@
 """`rnn-scratch check FILE`: a user's functions are compared, and known mistakes are named."""
 
 import json
+from functools import partial
+from pathlib import Path
 
 import pytest
-from helpers import require_tested, run_subprocess
+from helpers import require_tested, run_in_process, run_subprocess
 
 from rnn_scratch import registry
 from rnn_scratch.check import mistakes, results
+from rnn_scratch.contract import CELLS
 
 RIGHT = {
     "numpy": """
@@ -56,10 +59,9 @@ WRONG = {
 }  # fmt: skip
 
 
-def check(source, *arguments):
-    with open("mine.py", "w", encoding="utf-8") as file:
-        file.write(source)
-    return run_subprocess("check", "mine.py", *arguments)
+def check(source, *arguments, run=run_subprocess):
+    Path("mine.py").write_text(source, encoding="utf-8")
+    return run("check", "mine.py", *arguments)
 
 
 @pytest.mark.parametrize("backend", RIGHT)
@@ -71,12 +73,14 @@ def test_right_function_passes(backend_names, backend):
     assert "differs" not in result.out
 
 
+@pytest.mark.usefixtures("_without_children")
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_function_is_explained(backend_names, name):
+def test_wrong_function_is_explained(backend_names, name, capsys):
     backend, old, new, code, message = WRONG[name]
     require_tested(backend_names, backend)
     assert old in RIGHT[backend]
-    result = check(RIGHT[backend].replace(old, new)).assert_exit(code)
+    run = partial(run_in_process, capsys)
+    result = check(RIGHT[backend].replace(old, new), run=run).assert_exit(code)
     assert message in " ".join((result.out + result.err).split())
 
 
@@ -127,13 +131,15 @@ def leaky(x, state, params):
 GATE = 'torch.sigmoid(x @ params["W_xz"] + h @ params["W_hz"] + params["b_z"])'
 
 
+@pytest.mark.usefixtures("_without_children")
 @pytest.mark.parametrize(
     ("z", "code"), [(GATE, 0), (f"{GATE} + {GATE} - {GATE}.detach()", 1)], ids=["right", "wrong"]
 )
-def test_new_cell_is_compared_with_finite_differences(backend_names, z, code):
+def test_new_cell_is_compared_with_finite_differences(backend_names, z, code, capsys, monkeypatch):
     require_tested(backend_names, "torch")
-    result = check(NEW_CELL.format(module="torch", z=z)).assert_exit(code)
-    assert ("by finite differences" in result.out) == bool(code)
+    monkeypatch.setitem(CELLS, "leaky", None)  # the file replaces it; removed after the test
+    result = check(NEW_CELL.format(module="torch", z=z), run=partial(run_in_process, capsys))
+    assert ("by finite differences" in result.assert_exit(code).out) == bool(code)
 
 
 def test_known_mistakes_match_the_reference(tmp_path):

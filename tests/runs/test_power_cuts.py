@@ -151,7 +151,7 @@ def assert_consistent(folder, latest):
     """Check that all commands use the `latest` state, before and after `resume` repairs files."""
     texts = set()
     for _ in range(2):
-        assert rnn_scratch.evaluate(folder, corpus="tide-clock").trained == latest.position
+        assert rnn_scratch.evaluate(folder).trained == latest.position
         texts.add(rnn_scratch.predict(folder, "the ", temperature=1.0))
         ((_, _, epochs),) = list_runs(folder.parent)
         assert [row.epoch for row in epochs] == list(range(1, latest.epoch + 1))

@@ -5,6 +5,7 @@ import shutil
 import signal
 import sys
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 from subprocess import DEVNULL
 
@@ -14,18 +15,24 @@ from helpers import (
     CLONE,
     SMALL,
     finish,
+    history_lines,
     options,
     parameters,
     raised_message,
     run_subprocess,
     start,
     wait_for_epochs,
-    wait_until,
 )
 
 import rnn_scratch
+from rnn_scratch.check.case import make_case
+from rnn_scratch.check.draws import Draw
+from rnn_scratch.contract import Options
 from rnn_scratch.exact import digest
+from rnn_scratch.parameters import trained_arrays
 from rnn_scratch.runs import checkpoint, run_folder
+from rnn_scratch.steps import compose
+from rnn_scratch.workers import WorkerGroup
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="mpich has no package for Windows")
 
@@ -56,6 +63,7 @@ def sessions():
     return run_folder.read(Path("r")).sessions
 
 
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
 @pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.frameworks)])
 def test_digest_equals_one_workers_digest(backend_name, workers):
     settings = CASES.get(backend_name, {})
@@ -70,6 +78,21 @@ def test_digest_equals_one_workers_digest(backend_name, workers):
     assert digest(parameters("r")) == digest(parameters(expected))
 
 
+def test_exchange_keeps_the_bits_of_every_framework(backend, backend_name):
+    MPI = pytest.importorskip("mpi4py.MPI")
+    group = WorkerGroup(MPI.COMM_SELF)  # a single worker, which exchanges gradients with itself
+    group.is_running = False  # otherwise, MPI would abort the tests' process at its end
+    draw = Draw(Options(11, 13, dtype="float64"), num_steps=2, optimizer="adam", exact=True)
+    case = make_case(backend, "scratch", draw)
+    arrays = []
+    for average in (None, group.distribute):
+        step = compose(backend, True, average)
+        model = replace(case.model(), training_step=step)
+        backend.scratch.train_epoch(model, *case.epoch(0), True)
+        arrays.append(trained_arrays(model))
+    assert digest(arrays[0]) == digest(arrays[1]) != digest(case.arrays)
+
+
 def test_early_stopping_ends_all_workers_together():
     settings = {"lr": 3.0, "valid_tokens": 0, "valid_share": 0.2, "patience": 3}
     alone = rnn_scratch.train("numpy", run="one", num_epochs=30, exact=True, **{**SOME, **settings})
@@ -81,23 +104,24 @@ def test_early_stopping_ends_all_workers_together():
 def workers_of(process):
     """Return the Python processes that `mpiexec` has started, in the order of their ranks."""
     children = psutil.Process(process.pid).children(recursive=True)
-    pythons = [child for child in children if "--backend" in child.cmdline()]
+    pythons = [child for child in children if "rnn_scratch" in child.cmdline()]
     return sorted(pythons, key=lambda child: int(child.environ()["PMI_RANK"]))
 
 
 @pytest.mark.faults(by_default=("numpy",))
-@pytest.mark.parametrize("rank", [0, 1])
-def test_killed_worker_ends_the_run_which_resumes(backend_name, rank):
-    with start(*command(backend_name, 10_000), **mpiexec(2)) as process:
-        wait_for_epochs(process, "r", 2)
-        workers = workers_of(process)
-        assert len(workers) == 2
-        workers[rank].send_signal(signal.SIGKILL)
-        assert finish(process).code != 0
-        wait_until(lambda: not any(worker.is_running() for worker in workers))
-    epoch = checkpoint.load("r").epoch
-    finish(start("train", "--resume", "r", "--epochs", epoch + 3, **mpiexec(4))).assert_exit()
-    assert [session.runtime.workers for session in sessions()] == [2, 4]
+def test_killed_worker_ends_the_run_which_resumes(backend_name):
+    resume = ("train", "--resume", "r", "--epochs", 10_000)
+    for arguments, num_workers, rank in ((command(backend_name, 10_000), 2, 1), (resume, 4, 0)):
+        num_epochs = len(history_lines("r")) + 2
+        with start(*arguments, **mpiexec(num_workers)) as process:
+            wait_for_epochs(process, "r", num_epochs)
+            workers = workers_of(process)
+            assert len(workers) == num_workers
+            workers[rank].send_signal(signal.SIGKILL)
+            assert finish(process).code != 0
+            assert not psutil.wait_procs(workers, timeout=60)[1], "workers are still running"
+    rnn_scratch.resume("r", checkpoint.load("r").epoch + 3)
+    assert [session.runtime.workers for session in sessions()] == [2, 4, 1]
 
 
 @pytest.mark.faults(by_default=("numpy",))

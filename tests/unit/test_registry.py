@@ -33,8 +33,12 @@ FOREIGN = {
 
 @pytest.fixture
 def foreign(tmp_path):
-    """Install the packages in FOREIGN; return environment variables that let Python find them."""
-    return install_packages(tmp_path / "site", FOREIGN)
+    """Install the packages in FOREIGN, and hide the frameworks; return environment variables."""
+    variables = install_packages(tmp_path / "site", FOREIGN)
+    for name in registry.FRAMEWORKS:  # loading them would take seconds
+        source = f"raise ModuleNotFoundError(name={name!r})"
+        (tmp_path / "site" / f"{name}.py").write_text(source)
+    return variables
 
 
 def test_backends_lists_crashing_backends(foreign):
@@ -49,6 +53,7 @@ def test_backends_lists_crashing_backends(foreign):
     assert rows["numpy"].startswith("numpy yes cpu numpy ")
     assert rows["healthy"] == "healthy yes npu, cpu library 1.2.3"
     for name, reason in {
+        "torch": "The torch backend needs PyTorch, which is not installed.",
         "lacking": "lacks scratch.clip, scratch.predict, machine.tensor",
         "segfault": "killed by SIGSEGV",
         "raises": "The raises backend failed to load: RuntimeError: no such driver",
