@@ -320,9 +320,9 @@ def slides(session: nox.Session) -> None:
 
 @nox.session
 def play(session: nox.Session) -> None:
-    """Train the networks of the play page; `-- RUN` reuses a run of the preset `shakespeare`."""
+    """Train the networks of the play page."""
     session.install("-e", ".[torch]")
-    session.run("python", "-m", "make.play", *session.posargs, env={**ENVIRONMENT, **TOOLS})
+    session.run("python", "-m", "make.play", env={**ENVIRONMENT, **TOOLS})
 
 
 @nox.session

@@ -91,8 +91,8 @@ def _parts(backends: Sequence[str]) -> dict[str, str]:
     """Return the HTML of the interactive parts, keyed by the name in a page's marks."""
     networks, pair = play.read(), backends[:2]
     values = {
-        "network": play.PRESET,
-        "written": networks[play.PRESET]["expected"]["greedy"],
+        "network": "lstm",
+        "written": networks["lstm"]["expected"]["greedy"],
         "start_scripts": (play.SCRIPT.name, *page.SCRIPTS[:-1], SCRIPTS[1].name),
         "scripts": (play.SCRIPT.name, *page.SCRIPTS),
         "controls": (page.FOLDER / page.CONTROLS).read_text(encoding="utf-8"),

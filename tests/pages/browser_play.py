@@ -135,9 +135,6 @@ def test_colors_show_the_values_of_the_units(open_page, network):
         values = [shown_value(state[index][37]) for state in states]
         np.testing.assert_allclose(shades(page.locator("#play-text")), values, atol=1e-3)
         story = page.locator("#play-story")
-        if "passage" not in NETWORKS[cell]:  # the network was trained on other text
-            assert story.is_hidden()
-            continue
         passage = story.text_content()
         assert passage == NETWORKS[cell]["passage"]
         _, read = computed(path, passage)
@@ -145,7 +142,7 @@ def test_colors_show_the_values_of_the_units(open_page, network):
         np.testing.assert_allclose(shades(story), values, atol=1e-3)
         letters = np.array([*passage])
         means = {
-            ("space" if letter == " " else letter): values[letters == letter].mean()
+            {" ": "space", "\n": "line"}.get(letter, letter): values[letters == letter].mean()
             for letter in set(passage)
         }
         rows = [row.split() for row in page.locator("#play-means li").all_inner_texts()]
@@ -164,27 +161,13 @@ def test_run_writes_until_it_is_stopped(open_page):
     assert len(text_of(page)) == length
     page.get_by_role("button", name="Back to the prefix").click()
     step(page, 1)
-    expect(page.locator("#play-status")).to_have_text(re.compile(r"Next character: \w+"))
+    expect(page.locator("#play-status")).to_have_text(re.compile(r"Next character: \S+"))
     assert len(text_of(page)) < 20
     page.get_by_role("button", name="Run").click()
     page.get_by_label("Prefix", exact=True).fill("a")  # typing stops the run, too
     assert page.get_by_role("button", name="Run").is_visible()
     page.wait_for_timeout(300)
     assert text_of(page) == "a"
-
-
-def test_prefix_accepts_any_text(open_page):
-    page = open_page()
-    page.get_by_label("Prefix", exact=True).fill("  The “Clock”, 1893!")
-    assert text_of(page) == "the clock "
-    page.get_by_label("Prefix", exact=True).fill("1893 ")
-    assert text_of(page) == ""
-    assert page.get_by_text("at least one letter").is_visible()
-    assert page.get_by_role("button", name="Step").is_disabled()
-    assert page.locator("#play-next button").first.is_hidden()
-    page.get_by_label("Prefix", exact=True).fill("a")
-    assert page.get_by_role("button", name="Step").is_enabled()
-    assert page.get_by_text("at least one letter").is_hidden()
 
 
 def test_page_shows_differences_and_held_out_perplexities(open_page):

@@ -65,6 +65,21 @@ def logit(token, tokens, scales, arrays, options):
     return logits[0, token]
 
 
+def test_prefix_is_normalized_like_the_training_text(open_page, tmp_path):
+    page = open_page(write_page(rnn_scratch.train("numpy", run=tmp_path / "run", **SMALL).folder))
+    assert page.locator("#play-story").is_hidden()  # only the site's networks have a passage
+    page.get_by_label("Prefix", exact=True).fill("  The “Clock”, 1893!")
+    assert text_of(page) == "the clock "
+    page.get_by_label("Prefix", exact=True).fill("1893 ")
+    assert text_of(page) == ""
+    assert page.get_by_text("at least one letter").is_visible()
+    assert page.get_by_role("button", name="Step").is_disabled()
+    assert page.locator("#play-next button").first.is_hidden()
+    page.get_by_label("Prefix", exact=True).fill("a")
+    assert page.get_by_role("button", name="Step").is_enabled()
+    assert page.get_by_text("at least one letter").is_hidden()
+
+
 @pytest.mark.parametrize("layers", [{}, {"num_layers": 2, "embedding": 5}])
 def test_influence_of_a_character_is_a_derivative(open_page, tmp_path, layers):
     page = open_page(write_page(rnn_scratch.train("numpy", run=tmp_path / "run", **SMALL).folder))
