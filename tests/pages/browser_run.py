@@ -32,11 +32,11 @@ def write_page(path):
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: "-".join(map(str, model.values())))
 def test_page_generates_the_text_of_predict(open_page, tmp_path, model):
     settings = {"num_hiddens": 24, "num_epochs": 40, "optimizer": "adam", "lr": 0.02, "sigma": 0.2}
-    settings |= {"model": "fast", "normalize": "none", "embedding": 7, "run": tmp_path / "run"}
+    settings |= {"normalize": "none", "embedding": 7, "run": tmp_path / "run"}
     run = rnn_scratch.train("numpy", corpus="tide-clock", **settings, **model)
     page = open_page(write_page(run.folder), color_scheme="dark", width=390)
     page.get_by_label("Prefix").fill(f"{PREFIX}é")
-    assert page.get_by_text("The training text does not contain “é”.").is_visible()
+    assert page.get_by_text('The training text does not contain "é".').is_visible()
     page.get_by_label("Temperature").fill("0")
     step(page, 200)
     text = text_of(page)
@@ -106,5 +106,5 @@ def test_page_reports_an_unknown_cell(open_page, tmp_path, monkeypatch):
     custom = {"options": {"cell": "mine", "num_states": 1}}
     monkeypatch.setattr("rnn_scratch.play.page.network", lambda saved: network(saved) | custom)
     page = open_page(write_page(run.folder))
-    assert page.get_by_text("The page has no cell “mine”").is_visible()
+    assert page.get_by_text('The page has no cell "mine"').is_visible()
     assert page.get_by_role("button", name="Step").is_hidden()
