@@ -223,10 +223,11 @@ def main() -> None:
 
 
 def _reduce_colors(figure: str) -> str:
-    """Reduce a PNG to 64 colors, which shrinks it to a third without a visible difference."""
+    """Reduce a PNG to 64 colors and 5 levels of opacity, which compress better."""
     from PIL import Image  # installed with Matplotlib
 
     image, reduced_image = Image.open(io.BytesIO(base64.b64decode(figure))), io.BytesIO()
+    image.putalpha(image.getchannel("A").point(lambda alpha: round(4 * alpha / 255) * 255 // 4))
     image.quantize(64, Image.Quantize.FASTOCTREE).save(reduced_image, "png", optimize=True)
     return base64.b64encode(reduced_image.getvalue()).decode()
 
