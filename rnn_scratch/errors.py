@@ -4,7 +4,7 @@ MAX_LENGTH = 4000  # maximum number of characters in a problem or in a hint
 
 
 class RNNScratchError(Exception):
-    """An error for the user: a problem, which quotes the invalid value, and a hint."""
+    """An error to show to the user: the problem, including the invalid value, and a hint."""
 
     exit_code = 2  # exit code of the command; 1 in subclasses for valid commands that fail
 

@@ -163,7 +163,7 @@ def _require_support(
 
 
 class BackendReport(NamedTuple):
-    """The report of a backend that loads: its libraries' versions, and its devices, best first."""
+    """A working backend's report: the versions of its libraries, and its devices, best first."""
 
     environment: dict[str, str]
     devices: list[str]
@@ -184,7 +184,7 @@ def probes(names: Sequence[str]) -> dict[str, BackendReport | str]:
 
 
 def list_loadable(log: LogLine) -> list[str]:
-    """Return the names of the backends that load; log the error of every other backend."""
+    """Return the names of backends that can be loaded; log why the other backends cannot."""
     reports = probes(names())
     errors = {name: report for name, report in reports.items() if isinstance(report, str)}
     for name, error in errors.items():
@@ -200,5 +200,5 @@ def _describe(name: str) -> Iterator[BackendReport]:
 
 @cache
 def _find_entry_points() -> dict[str, EntryPoint]:
-    """Return the entry points by name; finding them reads a file of every installed package."""
+    """Return entry points by name; cached, because the search reads every package's metadata."""
     return {entry.name: entry for entry in entry_points(group=GROUP)}

@@ -39,7 +39,7 @@ Threads = Annotated[int, Meta(ge=1, le=MAX_THREADS)]
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The settings of a run; the default values are from the chapter.
+    """The settings of a run; the defaults come from the book chapter.
 
     A value of the wrong type or out of bounds raises RNNScratchError. Values may be NumPy scalars.
     """

@@ -39,11 +39,11 @@ class Mutation(NamedTuple):
         name: A description of the mistake.
         function: The function that the check must name first.
         output: Text that the output or location of the failure must contain; "" accepts any text.
-        changes: For each backend, alternating old and new texts.
+        changes: Alternating old and new strings, by backend.
         file: The file to change.
         model: The variant to check.
         options: The options of the fixed draws to check; None for the draws of `check`.
-        within: Name of the function in or below which the old texts are.
+        within: Name of the function that contains or precedes the old strings.
     """
 
     name: str
@@ -642,7 +642,7 @@ def mutated_copy(
 
 
 def mutate_file(change: Sequence[str], path: Path, within: str = "") -> None:
-    """Replace old texts in the file at `path` with new texts; `change` alternates the two."""
+    """Edit the file at `path`; `change` lists old and new strings alternately."""
     source = path.read_text(encoding="utf-8")
     if within:
         source = mistakes.change_source(source, within, change)

@@ -111,7 +111,7 @@ def backends_to_test(config):
 def reported_devices(names):
     """Load the backends in parallel; return a dict of the devices that each backend reports."""
     probes = registry.probes(names)
-    # If a backend does not load, its tests should run and fail.
+    # If a backend cannot be loaded, its tests should run and fail.
     return {name: getattr(probe, "devices", ["cpu"]) for name, probe in probes.items()}
 
 
@@ -167,7 +167,7 @@ def pytest_report_header(config):
 
 @pytest.fixture
 def backend(request):
-    """Return the backend under test; if it does not load, fail the test instead of skipping it."""
+    """Return the backend under test; if it cannot be loaded, fail the test rather than skip it."""
     (argument,) = CHOICES.keys() & set(request.fixturenames)
     try:
         return registry.load(request.getfixturevalue(argument))

@@ -32,7 +32,7 @@ CLONE = Path(__file__).parent.parent
 SITE = CLONE / "build" / "site"
 RECORDS = CLONE / "notebooks" / "records"
 COMPARISONS = CLONE / "notebooks" / "comparisons"
-# Settings of a run that takes a few hundredths of a second.
+# Settings for a run that finishes in a few hundredths of a second.
 SETTINGS = {"num_hiddens": 12, "num_steps": 6, "batch_size": 4, "max_tokens": 400}
 SMALL = {"corpus": "tide-clock", **SETTINGS}
 
@@ -69,7 +69,7 @@ class CommandResult(NamedTuple):
 
 
 def variants(name):
-    """Return the variants that a backend offers; other packages may offer only scratch."""
+    """Return a backend's variants; backends in other packages may implement only scratch."""
     supported, options = [], Options(3, 2)
     for model in VARIANTS:
         try:

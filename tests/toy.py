@@ -14,7 +14,7 @@ tape = None  # operations of the function that is being differentiated
 
 
 def start():
-    """Initialize the thread; disable NumPy's warnings, such as warnings about division by zero."""
+    """Record the process, and disable NumPy's floating-point warnings in this thread."""
     started.append(os.getpid())
     np.seterr(all="ignore")
 

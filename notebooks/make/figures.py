@@ -7,7 +7,7 @@ from typing import Any
 
 from rnn_scratch.compare.pictures import PICTURE_STYLE
 
-FOLDER = "figures"  # folder of the figures, relative to the folder of the pages
+FOLDER = "figures"  # figures folder, relative to the pages folder
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Make the notebooks from the master texts and the backends: `python -m make.notebooks`.
 
-Run it in the folder of the clone, with the names of the notebooks to make. Without names, it makes
+Run it from the root of the clone, with the names of the notebooks to make. Without names, it makes
 all notebooks whose frameworks are installed.
 """
 
@@ -105,7 +105,7 @@ def is_stale(name: str) -> bool:
 
 
 def get_remedy(name: str) -> str:
-    """Return the command that remakes a notebook; it needs the notebook's frameworks."""
+    """Return the command that rebuilds a notebook; it requires the notebook's frameworks."""
     return f"nox -s 'notebooks({name if name in MULTI_BACKEND else used_backends(name)[0]})'"
 
 

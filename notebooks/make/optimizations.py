@@ -60,7 +60,7 @@ def read(path: Path = RECORD) -> Gains:
 
 
 def find(backend: str) -> list[Optimization]:
-    """Return the optimizations of a backend, file by file; a name may occur more than once."""
+    """Return a backend's optimizations in file order; names may repeat."""
     paths = source_code.files(backend)
     helpers = [path for path in paths if path.stem not in (*MODULES, "__init__")]
     fast = [path for path in paths if path.stem == "fast"]

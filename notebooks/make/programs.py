@@ -1,6 +1,6 @@
 """Write the single-file programs of all frameworks: `python -m make.programs`.
 
-Run it in the folder of the clone; it writes ``notebooks/programs/``. Functions are copied from the
+Run it from the root of the clone; it writes ``notebooks/programs/``. Functions are copied from the
 backends. In ``templates``, ``program.txt`` has the settings, the definitions that the functions
 refer to, and the main part; files named after backends have simple versions of some helpers.
 """

@@ -86,7 +86,7 @@ def formula_font() -> bytes:
 
 
 def page(name: str, values: Mapping[str, Any]) -> str:
-    """Return the text of a page: its template, filled with values."""
+    """Render the template of a page with these values."""
     return TEMPLATES.get_template(name).render(values).strip("\n") + "\n"
 
 

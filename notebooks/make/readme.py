@@ -1,4 +1,4 @@
-"""Results in the README, each between two markers, and the records that contain the results.
+"""Insert recorded results into the README, between pairs of markers.
 
 Records of training runs are in ``notebooks/records``; records of comparisons are in
 ``notebooks/comparisons``.

@@ -1,6 +1,6 @@
 """Write the source of the site from the pages and the lessons: `python -m make.site`.
 
-Run it in the folder of the clone; it writes ``build/pages``, from which `nox -s site` builds the
+Run it from the root of the clone; it writes ``build/pages``, from which `nox -s site` builds the
 site with Sphinx. The pages come from ``notebooks/site``, the lessons, and three files in the root
 folder. Links to notebooks become links to the lessons' pages, and interactive parts replace the
 text between ``<!-- site: NAME -->`` and ``<!-- end of NAME -->``.
@@ -64,7 +64,7 @@ def pages(backends: Sequence[str] = registry.BUILTIN_BACKENDS) -> dict[str, byte
 
 
 def _link(match: re.Match[str], folder: Path, files: dict[str, bytes]) -> str:
-    """Convert a clone's link to a link in the site; add files that are not pages to `files`."""
+    """Convert a link for use on the site; add the target to `files` if it is not a page."""
     target, fragment = Path(os.path.normpath(folder / match[1])), match[2] or ""
     if target.suffix == ".ipynb" and target.stem in LESSONS:
         anchor = prose.slug(fragment.removeprefix("#"))

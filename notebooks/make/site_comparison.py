@@ -1,4 +1,4 @@
-"""The page that compares the frameworks, made from records of comparisons."""
+"""The page that compares the frameworks, generated from comparison records."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The lessons' pages on the site, for all frameworks at once, made from the master texts.
+"""The lessons' pages on the site, generated from the master texts for all frameworks at once.
 
 Text that all frameworks share appears once; other content is in panels for one or more frameworks.
 Code comes from the backends, and its outputs come from the notebooks.

@@ -1,4 +1,4 @@
-"""The page on numerical parity, made from records."""
+"""The page on numerical parity, generated from records."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Make slides for lectures on the lessons: `python -m make.slides [NAME ...]`.
 
-Run it in the folder of the clone, with names of notebooks such as numpy-build or
+Run it from the root of the clone, with names of notebooks such as numpy-build or
 torch-learn-student, or without names for all lessons. It writes one HTML file for each name to
 ``build/slides``.
 

@@ -103,7 +103,7 @@ def arm_python(folder, distribution):
     run(*apt, "install", "--yes", "--download-only", "--no-install-recommends", *PACKAGES)
     for package in (folder / "archives").glob("*.deb"):
         run("dpkg", "-x", package, root)
-    for name in ("bin", "lib"):  # links that a package of the base system would create
+    for name in ("bin", "lib"):  # symlinks that a full base system provides
         if not (root / name).exists():
             (root / name).symlink_to(f"usr/{name}")
     return [QEMU, "-cpu", PROCESSOR, "-L", root, root / "usr/bin/python3"]

@@ -54,7 +54,7 @@ for activation, cell in CELLS.items():
     settings = {"cell": cell, "sigma": 0.07, "num_epochs": 60}
     RUNS[f"{activation}, sigma 0.07"] = settings
     RUNS[f"{activation}, not clipped, sigma 0.07"] = {**settings, "theta": None}
-# Cells with about equal numbers of parameters.
+# Cells with similar numbers of parameters.
 for (cell, units), seed in itertools.product({"rnn": 128, "gru": 64, "lstm": 64}.items(), range(5)):
     settings = {"cell": cell, "num_hiddens": units, "seed": seed}
     RUNS[f"{cell}, seed {seed}"] = {**settings, "num_epochs": 30, "optimizer": "adam", "lr": 0.01}

@@ -37,7 +37,7 @@ ROWS, STEPS = 64, 100  # shape of the inputs for the gradients
 
 
 def choose_variant(cell):
-    """Return the faster of the equivalent variants; `fast` lacks a cell."""
+    """Return the fastest equivalent variant that supports the cell."""
     return "scratch" if cell == "gru" else "fast"
 
 

@@ -42,7 +42,7 @@ def halve_candidate(gate):
 
 
 def highest_gate(model, num_fillers):
-    """Return the highest mean, over fillers and rows, of a unit's gate that keeps the old state."""
+    """Return the largest mean activation, over fillers and rows, of any unit's gate in GATES."""
     numpy, cell = registry.load("numpy"), model.options.cell
     params = numpy.scratch.params(model.to_arrays(model.params), model.options)
     (batch,) = recall_minibatches(num_fillers, 1, seed=1000, batch_size=100)

@@ -1,4 +1,4 @@
-"""Functions with which notebooks draw a network and its data from arrays.
+"""Functions that notebooks use to draw a network and its data from arrays.
 
 Backgrounds are transparent and lines are gray, so that drawings suit light and dark pages.
 """

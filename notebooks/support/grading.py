@@ -46,7 +46,7 @@ POINTS_CELL = re.compile(r"^grading\.points\('(\w+)'\)$", re.MULTILINE)
 TIMEOUT = 60.0  # seconds for a function that no backend has
 CLOCK = [0.0]  # in child processes: the times in seconds that the simulated clock has shown
 PATH = {"PYTHONPATH": str(Path(__file__).parent)}  # child processes import this module
-Grade = tuple[bool, str]  # whether a function is right, and a message for the student
+Grade = tuple[bool, str]  # whether a function is correct, and a message for the student
 
 
 class Points(int):
@@ -62,7 +62,7 @@ POINTS: dict[str, Points] = {}  # points, keyed by name of the graded function
 def graded(installed: Any, function: Callable) -> Callable:
     """Print how a function compares with the reference; return the function that later cells use.
 
-    Return the function itself if it is right. Otherwise, return the project's function, so that
+    Return the function itself if it is correct. Otherwise, return the project's function, so that
     later cells work. `installed` is the backend.
     """
     name, namespace = function.__name__, _namespace(function)
@@ -88,7 +88,7 @@ def _namespace(function: Callable) -> dict[str, Any]:
 
 
 def points(name: str) -> Points:
-    """Return 1 if the function was right when last graded, else 0."""
+    """Return 1 if the function was correct when last graded, else 0."""
     return POINTS[name]
 
 

@@ -70,7 +70,7 @@ def record(name: str) -> Any:
 
 
 def run(name: str) -> tuple[Any, Any]:
-    """Return the history and the record of a run that `nox -s records` made."""
+    """Return the history and the record of a run created by `nox -s records`."""
     from rnn_scratch.runs import run_folder
 
     path = NOTEBOOKS / "records" / name

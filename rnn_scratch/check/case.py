@@ -128,7 +128,7 @@ class Case(NamedTuple):
         return names.get(check.__name__, check.__name__)
 
     def outputs(self, check: "FunctionCheck") -> dict[str, Any]:
-        """Return a check's outputs without expected values, as arrays, by "function: output"."""
+        """Return the outputs that have no expected value, as arrays keyed by "function: output"."""
         return {
             result.key(check): self.to_arrays(result.value)
             for result in check(self)
@@ -210,12 +210,12 @@ def make_case(backend: Backend, variant: str, draw: Draw) -> Case:
         if parameter.startswith("b_"):  # zero biases would hide a missing bias
             arrays[parameter] = rng.normal(0, min(draw.sigma, 1), arrays[parameter].shape)
     if "W_e" in arrays:
-        arrays["W_e"] *= 8  # row norms above 1, so that a limit on row norms shows
+        arrays["W_e"] *= 8  # row norms above 1, to detect a limit on row norms
     batch, size = draw_batch(draw, rng), (options.num_states, draw.batch_size, options.num_hiddens)
-    # Make many elements of the state large, so that clamping them shows.
+    # Make many elements of the state large, so that clamping is detected.
     largest = 1 if options.num_hiddens > 200 else 12
     states = tuple(rng.uniform(-largest, largest, size).astype(options.dtype))
-    # In float64, no parameter is a float32 value, so that rounding to float32 shows.
+    # In float64, no parameter is representable in float32, so that rounding is detected.
     arrays = {
         name: (array * (1 + 2.0**-40)).astype(options.dtype) for name, array in arrays.items()
     }

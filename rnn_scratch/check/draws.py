@@ -1,6 +1,6 @@
-"""Draw, from seeds, the cases in which a backend is compared with the reference.
+"""Random cases for comparing a backend with the reference.
 
-Each seed determines a draw. The first NUM_DRAWS seeds give the rows of TABLE; the others vary them.
+Each seed determines a draw: the first NUM_DRAWS seeds yield TABLE's rows; later seeds vary them.
 """
 
 import io

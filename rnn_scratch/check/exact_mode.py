@@ -121,7 +121,7 @@ def _train(
     def compare_digests(state: State) -> str:
         """Append the digests after an update; return the names of the tensors that differ."""
         arrays, update = trained_arrays(context.model), len(digests)
-        if minibatches.carries_state(settings.sampling):  # 0 takes the place of -0
+        if minibatches.carries_state(settings.sampling):  # 0 replaces -0
             arrays |= {f"state {i}": array(tensor) + 0.0 for i, tensor in enumerate(state)}
         digests.append({name: exact.digest({name: value}) for name, value in arrays.items()})
         pairs = expected[update].items() if update < len(expected) else ()

@@ -20,7 +20,7 @@ from ..training import schedule
 from .case import Case, FunctionCheck, collect_devices
 from .results import Result, flatten
 
-LR = 0.3  # float32 cannot represent 0.3 exactly, so incorrect rounding shows
+LR = 0.3  # float32 cannot represent 0.3 exactly, which reveals incorrect rounding
 GRADIENT_TOLERANCE = 1e-13  # in float32, some frameworks' gradients are less accurate
 GRADIENT_FACTORS = (3.0, 0.01, 2.0)  # the small second gradient shrinks v, unlike in AMSGrad
 
@@ -190,7 +190,7 @@ def _update(case: Case, name: str, lr: float) -> Iterator[Result]:
     for ending in ("", ", resumed"):
         model = case.model(arrays, name)
         for factor, t in zip(GRADIENT_FACTORS, counts):
-            # The largest element is 4 times the factor, so that clamping shows.
+            # The largest element is 4 times the factor, so that clamping is detected.
             scale = factor * 4 / largest
             scaled = {
                 p: case.tensor((grad * scale).astype(grad.dtype)) for p, grad in grads.items()
@@ -259,7 +259,7 @@ def finite_differences(case: Case, grads: Arrays) -> Iterator[Result]:
         yield Result(f"{name}, by finite differences", slope, difference, 5e-14 / distance)
 
 
-# Of any variant, and of `scratch`, where each function precedes the functions that call it.
+# Checks for any variant, and for `scratch`: each function precedes the functions that call it.
 MODEL_FUNCTIONS: tuple[FunctionCheck, ...] = (params, state, forward, gradients)
 FUNCTIONS: tuple[FunctionCheck, ...] = (
     *(tensor, params, state, encode, cell, step, forward, loss, gradients, detach),

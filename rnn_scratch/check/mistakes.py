@@ -1,7 +1,7 @@
 """Recognize known mistakes: changes to the source of the NumPy reference.
 
-``mistakes.json`` has them by function and name. Each one alternates old and new texts, which are in
-the function or in a helper below it.
+``mistakes.json`` lists the mistakes by function and name. Each mistake is a list of alternating old
+and new strings, to be replaced in the function or in a helper below it.
 """
 
 import contextlib
@@ -20,13 +20,13 @@ from .results import find_worst_mismatch, read_data
 
 MODULES = ("scratch", "cells", "deep")  # modules that a file or a mistake may change
 IGNORED = shutil.ignore_patterns("__pycache__")  # files of a backend that are not copied
-MAX_CASES = 4  # cases in which a function must have the values of a mistake
+MAX_CASES = 4  # cases in which the outputs must match a mistake's outputs
 
 
 def change_source(source: str, function: str, change: Sequence[str]) -> str:
-    """Return the source with a change in a function or below it.
+    """Return the source with a change applied to a function, or to code below it.
 
-    `change` alternates old and new texts. Raises ValueError if an old text is missing.
+    `change` lists old and new strings alternately. Raises ValueError if an old string is missing.
     """
     head, start, rest = source.partition(f"def {function}(")
     for old, new in zip(change[::2], change[1::2]):
@@ -56,7 +56,7 @@ def copy_backend(
 
 
 def recognize(function: str, check: FunctionCheck, cases: Sequence[Case], folder: str) -> str:
-    """Return the name of the mistake that has a function's values in all cases, or ""."""
+    """Return the name of the mistake that reproduces a function's outputs in all cases, or ""."""
     if function == "detach":  # the reference has no graph
         return "the state is not detached from the graph"
     outputs = list[tuple[Case, dict[str, Any]]]()

@@ -82,7 +82,7 @@ class Verdict(Record):
 
     @property
     def exit_code(self) -> int:
-        """0 if the function is right, 1 if it differs, 2 if it cannot be checked."""
+        """0 if the function is correct, 1 if it differs, 2 if it cannot be checked."""
         return 2 if self.problem else int(self.failure is not None)
 
     def explain(self, path: str) -> list[str]:

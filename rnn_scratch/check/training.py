@@ -101,7 +101,7 @@ def predict(case: Case, model: Model | None = None) -> Iterator[Result]:
 
 
 def sequence(case: Case) -> Iterator[Result]:
-    """Train for two epochs, evaluate between them, and predict, as far as the draw says so.
+    """Train for two epochs, evaluate between them, and predict, as specified by the draw.
 
     A draw that resumes starts with the values of the reference after a few updates.
     """
@@ -115,7 +115,7 @@ def sequence(case: Case) -> Iterator[Result]:
         for _ in range(FIRST_PART):
             update = next(updates)._replace(theta=math.inf)
             reference.train_minibatch(*origin.minibatch(), update)
-        # Add a number that makes the values unequal to all float32 numbers.
+        # Add a number, so that no value is representable in float32.
         offset = 2.0**-40 if draw.options.dtype == "float64" else 0.0
         model = case.model({name: a + offset for name, a in trained_arrays(reference).items()})
     # Generators have the names of their functions.
@@ -139,5 +139,5 @@ def trained_result(case: Case, model: Model, name: str) -> Result:
 
 
 def _types(*values: Any) -> str:
-    """Return the names of the values' types without repetitions."""
+    """Return the distinct names of the values' types."""
     return " ".join(dict.fromkeys(type(value).__name__ for value in values))

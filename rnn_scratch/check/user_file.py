@@ -1,6 +1,6 @@
 """Compare the functions of a user's file with the reference: `rnn-scratch check FILE`.
 
-The functions take the place of a backend's functions of the same names, one at a time. The file
+The functions replace a backend's functions with the same names, one at a time. The file
 runs in a child process. The grader of the student notebooks uses the same code.
 """
 
@@ -215,7 +215,7 @@ def find_function(backend: Backend, name: str) -> Any:
 
 
 def _install(backend: Backend, name: str, function: Callable[..., Any]) -> None:
-    """Put a function in the place of the backend's function of this name."""
+    """Replace the backend's function `name`, wherever the backend refers to it."""
     scratch = vars(backend.scratch)
     tables = [scratch[table] for table in TABLES if table in scratch]
     for space in (*tables, *map(vars, _modules(backend))):

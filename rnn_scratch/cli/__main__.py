@@ -1,4 +1,4 @@
-"""The program `rnn-scratch`, which `python -m rnn_scratch.cli` also runs."""
+"""Entry point of `rnn-scratch` and of `python -m rnn_scratch.cli`."""
 
 import os
 import signal

@@ -77,8 +77,8 @@ def derived_options(
 ) -> Decorator:
     """Return a decorator that adds an option for each field or optional argument of `source`.
 
-    The metadata of a Struct describe its fields, and the section `Args` of a function's docstring
-    its arguments. `only` and `omit` select names, and `defaults` overrides default values.
+    Descriptions come from the metadata of a Struct's fields, or from the `Args` section of a
+    function's docstring. `only` and `omit` select names, and `defaults` overrides default values.
     """
     texts = dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", inspect.getdoc(source) or "", re.M))
     types, decorators = annotations(source), []

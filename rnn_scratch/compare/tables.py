@@ -83,7 +83,7 @@ def widest_interval(record: Comparison) -> float:
 
 
 def metrics(record: Comparison, candidate: Candidate) -> dict[str, Any]:
-    """Return the metrics of a candidate that have been measured: speeds, costs and results."""
+    """Return a candidate's available metrics: speeds, costs and results."""
     names = ("import_seconds", "first_minibatch_seconds", "checks_passed", "sample", "failure")
     values: dict[str, Any] = {name: getattr(candidate, name) for name in names}
     values["memory"] = candidate.memory and candidate.memory / 2**20

@@ -106,7 +106,7 @@ def run(record: Comparison, text: books.Text, folder: Path, log: LogLine, update
 
 
 def find_memory_shortage(record: Comparison) -> str | None:
-    """Return an error if there may be too little memory for another candidate, otherwise None."""
+    """Return an error if memory may not suffice for another candidate, otherwise None."""
     min_bytes = max(MIN_MEMORY_BYTES, *(candidate.memory or 0 for candidate in record.candidates))
     free_bytes = tasks.available_memory()
     if free_bytes is not None and free_bytes < min_bytes:
@@ -145,7 +145,7 @@ def take_turns(
     update: Update,
     save: Callable[[], object],
 ) -> None:
-    """Run cycles until all intervals are narrow, the time is over, or no candidate is left."""
+    """Run cycles until all intervals are narrow, time runs out, or no candidate is left."""
     start, rng, half_width = time.monotonic(), random.Random(record.settings.seed), inf
     completed, competitors = 0.0, [c for c in competitors if not c.candidate.failure]
     while competitors and completed < 1 and half_width > MAX_HALF_WIDTH:

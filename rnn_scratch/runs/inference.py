@@ -103,9 +103,9 @@ def predict(
         top_p: Sample only from the smallest set of characters whose probabilities sum to P.
         min_p: Sample only from characters at least P times as likely as the most likely character.
         seed: Random seed for sampling.
-        unknown: Treatment of characters that the vocabulary lacks: error, or skip to ignore them.
+        unknown: Handling of characters missing from the vocabulary: error, or skip to ignore them.
         best: Whether to use the parameters after the epoch with the lowest held-out loss.
-        stream: Function that is called with the prefix, and with each character when it is chosen.
+        stream: Function called with the prefix, and then with each character as it is generated.
         backend: Name of the backend. Default: the last session's backend.
         model: Model variant. Default: the last session's variant; with another backend, scratch.
         device: Device: cpu, cuda, mps, or auto for the best available device. Default: cpu.
@@ -168,7 +168,7 @@ def evaluate(
         corpus: Name of a text: time-machine, war-of-the-worlds, tiny-shakespeare or tide-clock.
             Default: the run's text, whose training part and held-out part give separate results.
         text: Text file (UTF-8) to use instead of `corpus`. It is normalized like the run's text.
-        unknown: Treatment of characters that the vocabulary lacks: error, or skip to ignore them.
+        unknown: Handling of characters missing from the vocabulary: error, or skip to ignore them.
         best: Whether to use the parameters after the best epoch, as in `predict`.
         backend: Name of the backend. Default: the last session's backend.
         model: Model variant. Default: the last session's variant; with another backend, scratch.

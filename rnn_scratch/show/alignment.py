@@ -19,9 +19,9 @@ def align_functions(sources: Sequence[Sequence[tuple[str, str]]]) -> Iterator[li
 
 
 def align_all(sources: Sequence[list[str]]) -> list[Row]:
-    """Return rows of corresponding lines of several sources, with None for a missing line.
+    """Align the lines of several sources in rows, with None where a source has no such line.
 
-    Each source is aligned with the previous sources' rows; a row is represented by its first line.
+    Each source is aligned with the rows of the previous sources, using the first line in each row.
     """
     rows: list[Row] = [(line,) for line in sources[0]]
     for index, source in enumerate(sources[1:], 1):

@@ -61,7 +61,7 @@ def read(path: Path, max_size: int, missing_error: RNNScratchError) -> bytes:
 def replace(path: Path, data: bytes) -> None:
     """Write `data` to a temporary file in the same folder, sync it, and rename it to `path`.
 
-    Raises RNNScratchError if the file cannot be written; after any error, the old file remains.
+    Raises RNNScratchError if the file cannot be written; the old file then remains unchanged.
     """
     temporary = path.with_name(f".{path.name}{TEMPORARY}")
     with explained_errors(path, "written"):

@@ -26,7 +26,7 @@ class Dataset(NamedTuple):
 
 
 class TextRecord(Record):
-    """A text's entry in a record, from which the text can be found and verified."""
+    """A description of a text in a record, used to find and verify the text."""
 
     corpus: str  #: a name in `books.NAMES`, or "file"
     #: A path, "built in", or a book's name, because the cache folder's path is private.

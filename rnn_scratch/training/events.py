@@ -105,7 +105,7 @@ class Report:
     """A receiver of training events; this base class ignores all events."""
 
     def log(self, line: str) -> None:
-        """Called with a line for the user."""
+        """Called with each message for the user."""
 
     def started(self, event: Started) -> None:
         """Called when a session starts."""
@@ -117,7 +117,7 @@ class Report:
         """Called after each epoch with its metrics."""
 
     def ended(self, event: Ended) -> None:
-        """Called when a session ends; if it failed, training then raises the exception."""
+        """Called when a session ends; if it failed, the exception is raised afterwards."""
 
     def receive(self, event: Event) -> None:
         """Call `log` for a message, or else the method with the name of the event's type."""

@@ -62,7 +62,7 @@ def train_in_chunks(
             start = start or (progress.position, time.monotonic())
             yield progress
             count = min(size, total - len(partial.losses))
-            if count:  # 0 if a checkpoint written during an error contains a whole epoch
+            if count:  # 0 if a checkpoint saved after an error contains the whole epoch
                 tensors = tuple(machine.tensor(array, device) for array in partial.state)
                 with np.errstate(all="ignore"):  # `_require_finite` reports an overflow
                     start_time = time.perf_counter()

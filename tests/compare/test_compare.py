@@ -58,7 +58,7 @@ FAILING = {
 
 
 def packages(folder, sources):
-    """Install backends in `folder`; return environment variables with which Python finds them."""
+    """Install backends in `folder`; return environment variables that let Python find them."""
     modules = {
         name: BASE.format(name=name) + textwrap.dedent(source) for name, source in sources.items()
     }
@@ -102,7 +102,7 @@ def test_comparison_writes_record_and_report(selected, backend_names):
     for candidate in record.supported:
         assert re.search(rf"^ {candidate.name} ", result.out, re.MULTILINE)
     assert str(Path.cwd()) not in Path("out/comparison.json").read_text(encoding="utf-8")
-    # The report is self-contained, and the record alone suffices to make it again.
+    # The report is self-contained, and can be regenerated from the record alone.
     page = Path("out/report.html").read_text(encoding="utf-8")
     assert not re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?(?!data:)\w", page)
     Path("again").mkdir()

@@ -1,4 +1,4 @@
-"""Intervals, verdicts, tables and reports of small records, and damaged records."""
+"""Intervals, verdicts, tables and reports of small records, and corrupted records."""
 
 import json
 import re

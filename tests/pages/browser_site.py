@@ -193,5 +193,5 @@ def test_report_fits_and_folds_its_tables(open_page, report, width):
     page.screenshot(path=SHOTS / f"report-{width}.png", full_page=True)
     page.reload()
     assert visible_tables() == 1
-    page.emulate_media(media="print")  # printing unfolds all tables
+    page.emulate_media(media="print")  # all tables are expanded when printing
     assert visible_tables() >= 3

@@ -1,4 +1,4 @@
-"""Measurements that lessons quote: memory, counting, and training without detaching."""
+"""Measurements quoted in lessons: memory, counting, and training without detaching."""
 
 import numpy as np
 import pytest

@@ -114,7 +114,7 @@ def test_empty_notebook_works_and_reports_missing_functions(builtin_name):
     assert abs(names["losses"][-1] - losses[-1]) > 1e-3
 
 
-# For each function, a frequent mistake: old and new source texts, and the name of the mistake.
+# For each function, a frequent mistake: old and new source code, and the name of the mistake.
 # In this order, the backends' sources are searched for the old text.
 FREQUENT = {
     "encode": [

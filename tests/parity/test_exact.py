@@ -1,4 +1,4 @@
-"""Exact mode: training ends with equal bits in all backends, and in runs that switch backends."""
+"""Exact mode: results are identical in all backends, and in runs that switch backends."""
 
 import itertools
 import json

@@ -5,8 +5,8 @@ import re
 import pytest
 from helpers import linux, run_subprocess
 
-# Program that trains 24 small models; the first twelve fill caches. It prints the memory that the
-# other models leave, most of it graphs, and the number of models that still exist.
+# Program that trains 24 small models; the first twelve fill caches. It prints how much
+# memory the other models leak (mostly graphs), and the number of models that are still alive.
 PROGRAM = """
 import gc, resource, sys, weakref
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Checkpoints restore every bit, and damaged checkpoints are refused."""
+"""Checkpoints restore every bit, and corrupted checkpoints are rejected."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Run folders with files of another run, changed files or crafted files."""
+"""Run folders that contain modified or malicious files, or files from another run."""
 
 import json
 import os
@@ -90,7 +90,7 @@ def test_older_checkpoint_is_resumed():
     Path("runs/r", checkpoint.FILE).write_bytes(files[checkpoint.FILE])
     resumed = rnn_scratch.resume("runs/r", 12)
     assert [row.loss for row in resumed.history] == [row.loss for row in uninterrupted.history]
-    # But a history that lacks epochs of the checkpoint is refused.
+    # A history that lacks epochs of the checkpoint is rejected.
     Path("runs/r", HISTORY).write_bytes(files[HISTORY])
     with pytest.raises(CorruptedFileError, match=NOT_OF_THE_CHECKPOINT):
         rnn_scratch.resume("runs/r", 14)

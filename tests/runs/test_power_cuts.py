@@ -1,4 +1,4 @@
-"""Resume exactly from the files that a power cut at any moment leaves on the disk.
+"""Resume exactly from the files that remain on disk after a power cut at any moment.
 
 A simulated disk replays the system calls of a training run. Synced data survive a cut. Unsynced
 file names all survive or are all lost. Unsynced data are kept, lost, cut in half or replaced by
@@ -100,7 +100,7 @@ class File:
 
 def possible_disks(calls):
     """Yield the number of calls before a power cut, and files that may be on the disk after it."""
-    names, synced_names = {}, {}  # files by path: current, and certainly on the disk
+    names, synced_names = {}, {}  # by path: current files, and files guaranteed to be on disk
     for num_calls, (kind, path, *arguments) in enumerate(calls, 1):
         if kind == "create":
             names[path] = File()
@@ -204,7 +204,7 @@ def test_power_cut_after_any_call_is_survived(monkeypatch, tmp_path, uninterrupt
         assert latest.best_epoch == (best.epoch if best else 0)
         key = (*positions[-1], len(history_lines(folder)))
         if key in seen:
-            continue  # resumed before
+            continue  # already resumed
         seen.add(key)
         if latest.epoch:
             assert_consistent(folder, latest)

@@ -1,4 +1,4 @@
-"""Examples in docstrings, which print what they claim."""
+"""Run the examples in docstrings, and check their output."""
 
 import doctest
 import importlib

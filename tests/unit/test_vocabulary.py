@@ -1,4 +1,4 @@
-"""Vocabularies: normalization, encoding, decoding, and the split into two texts."""
+"""Vocabularies: normalization, encoding, decoding, and the training and held-out split."""
 
 import os
 import re
