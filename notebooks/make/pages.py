@@ -38,6 +38,7 @@ def pages() -> dict[str, bytes]:
         "settings": {n: declaration(kind) for n, kind in annotations(Settings).items()},
         "defaults": Settings(),
         "presets": json.loads((RECORDS / "presets.json").read_bytes())["presets"],
+        "workers": json.loads((RECORDS / "workers.json").read_bytes()),
         "arguments_of_presets": PRESETS,
         "mistakes": {name: [*results.read_data("mistakes.json")[name]] for name in grading.GRADED},
         "reference": reference,
