@@ -1,6 +1,6 @@
 """The model, built from Flax's layers ``nnx.RNN``, which runs a cell over time, and ``nnx.Linear``.
 
-Flax recommends ``nnx`` for new programs and keeps the older ``linen`` for existing programs. Only
+Flax recommends ``nnx`` for new programs and keeps the older ``linen`` for existing ones. Only
 `build` imports Flax, because the other variants don't need it.
 """
 
@@ -13,7 +13,7 @@ from rnn_scratch.parameters import add_layer_suffix, join_gates, split_by_layer,
 
 from . import machine, scratch
 
-# For each cell: class, arguments, order of the gates, and the sublayer with the bias.
+# For each cell: the layer, its arguments, its gate order, and its sublayer with the bias.
 LAYERS = {
     "rnn": ("SimpleCell", {}, "h", "dense_i"),
     "gru-after": ("GRUCell", {}, "rzh", "dense_i"),
@@ -41,12 +41,12 @@ def build(arrays, options):
 
     cell_class, arguments, gates, bias_layer = LAYERS[options.cell]
     V, (N, H) = len(arrays["b_q"]), arrays[f"W_x{gates[0]}"].shape  # N is V for one-hot inputs
-    # Initialize with zeros, so that the layers draw no random numbers from `rngs`, which Flax
-    # requires.
+    # Initialize with zeros, so that the layers draw no random numbers. Flax still requires
+    # `rngs`.
     zeros = nnx.initializers.zeros
     common_kwargs = {"dtype": options.dtype, "param_dtype": options.dtype, "rngs": nnx.Rngs(0)}
     layers = nnx.Dict(output=nnx.Linear(H, V, kernel_init=zeros, **common_kwargs))
-    paths = {}  # path of each parameter in the layers
+    paths = {}  # each parameter's path in the layers
     if "W_e" in arrays:
         layers["embedding"] = nnx.Embed(V, N, embedding_init=zeros, **common_kwargs)
         paths["W_e"] = "embedding", "embedding"
@@ -112,7 +112,7 @@ def check_supported(options):
 
 
 def _nest(params, paths):
-    """Return the parameters as nested dicts, in which `paths` gives the position of each."""
+    """Return the parameters as nested dicts, with each parameter at its path in `paths`."""
     tree = {}
     for name, (*branches, leaf) in paths.items():
         branch = tree

@@ -87,8 +87,8 @@ def lstm_forward(inputs, h_0, c_0, W_h):
 
 def lstm_backward(cache, d_result):
     """Backpropagate through `lstm`; return gradients w.r.t. inputs (T, B, 4H), h_0, c_0 and W_h."""
-    # Hand-written backward pass of gates: JAX would differentiate every operation of the gates,
-    # and compute W_h's gradient, at every time step.
+    # Hand-written backward pass of gates: JAX would differentiate every gate operation and
+    # compute W_h's gradient at every time step.
     (d_hiddens, d_c), ((prev_hiddens, cells, i, f, o, c_tilde, outputs), W_h) = d_result, cache
     W_T = W_h.T
 

@@ -19,7 +19,7 @@ from rnn_scratch.contract import VERBOSE, RNNScratchError
 
 from .products import num_threads
 
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # default: reserve most GPU memory
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # don't preallocate GPU memory
 if not os.environ.get(VERBOSE):
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
 
@@ -150,7 +150,7 @@ jit_update = compile_update(jax.jit)
 
 
 def _has_started():
-    """Return whether JAX has started; it then refuses to change the number of devices."""
+    """Return whether JAX has started, after which its number of devices is fixed."""
     # The default number of devices is -1, so adding 2 gives a valid number.
     num_devices = jax.config.jax_num_cpu_devices
     try:

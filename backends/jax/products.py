@@ -8,7 +8,7 @@ from rnn_scratch.system import host
 
 
 def num_row_blocks(rows, weights):
-    """Return the number of row blocks for multiplying `rows` rows by `weights` weights."""
+    """Return the number of row blocks for a product of `rows` rows with `weights` weights."""
     threads = num_threads()
     # Splitting would slow down products with fewer weights or rows (measured with two threads).
     is_large = weights >= 2**18 and rows % threads == 0 and rows >= 16 * threads

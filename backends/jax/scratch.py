@@ -86,7 +86,7 @@ def clip(grads, theta):
 
 def sgd(model, grads, update):
     """Apply one gradient-descent step to `model.params`."""
-    for name, param in model.params.items():  # JAX arrays are immutable: replace them
+    for name, param in model.params.items():  # JAX arrays are immutable, so replace them
         model.params[name] = param - update.lr * grads[name]
 
 
@@ -103,7 +103,7 @@ def train_minibatch(model, batch, state, update):
 
 
 def train_epoch(model, minibatches, updates, carry, state=None):
-    """Train on minibatches, optionally carrying the state; return the losses and last state."""
+    """Train on minibatches, optionally carrying the state; return the losses and the last state."""
     losses = []
     for batch, update in zip(minibatches, updates):
         if state is None or not carry:
@@ -111,11 +111,11 @@ def train_epoch(model, minibatches, updates, carry, state=None):
         batch = batch.map(tensor, model.options.device)
         mean_loss, state = model.train_minibatch(batch, state, update)
         losses.append(mean_loss)
-    return [float(mean_loss) for mean_loss in losses], state  # convert at the end: float() blocks
+    return [float(mean_loss) for mean_loss in losses], state  # float() blocks, so convert last
 
 
 def evaluate(model, minibatches):
-    """Evaluate sequential minibatches; return the total loss and the number of tokens."""
+    """Return the total loss on sequential minibatches, and the number of tokens."""
     total_loss, num_tokens, state = 0.0, 0, None
     for batch in minibatches:
         state = state or model.state(len(batch.X))

@@ -10,7 +10,7 @@ from rnn_scratch.parameters import add_layer_suffix, join_gates, split_by_layer,
 from . import machine, scratch
 from .machine import context
 
-# For each cell: the layer, and the order of the layer's gates.
+# For each cell: the layer and its gate order.
 LAYERS = {
     "rnn": (partial(gluon.rnn.RNN, activation="tanh"), "h"),
     "gru-after": (gluon.rnn.GRU, "rzh"),
@@ -26,7 +26,7 @@ def params(arrays, options):
 
 
 def transpose_weights(arrays):
-    """Transpose the weights of the layers; the embedding has the contract's layout."""
+    """Transpose the weights, except the embedding, which already has the layer's layout."""
     return {name: array if name == "W_e" else array.T for name, array in arrays.items()}
 
 
@@ -37,8 +37,8 @@ def build(arrays, options):
     V, (N, H) = len(arrays["b_q"]), arrays[f"W_x{gates[0]}"].shape  # N is V for one-hot inputs
     embedding = gluon.nn.Embedding(V, N, dtype=options.dtype) if "W_e" in arrays else None
     # An MXNet block can stack layers, but its dropout would draw different masks. With dropout, use
-    # blocks with a single layer, and multiply the blocks' outputs by `masks`. In float64,
-    # use single layers, too, because the gradients of a stack's lower layers are wrong (measured).
+    # single-layer blocks, and multiply their outputs by `masks`. Use single-layer blocks in
+    # float64, too, because the gradients of a stack's lower layers are wrong there (measured).
     is_stacked = not options.dropout and options.dtype == "float32"
     height = options.num_layers if is_stacked else 1  # number of layers per block
     sizes = [N, *[H] * (options.num_layers // height - 1)]

@@ -1,7 +1,7 @@
 """The model of ``scratch``, optimized by hand; its results agree with ``scratch`` up to rounding.
 
-The main optimizations have names; a comment that starts with a name, here or in a sibling module,
-explains the optimization. The project's site lists the speedups.
+Each main optimization is explained by a comment that starts with its name, here or in a sibling
+module. The project's site lists the speedups.
 """
 
 from functools import partial
@@ -25,7 +25,7 @@ from .products import linear, product, split, transpose, weight_grad
 
 def params(arrays, options):
     """Create the parameters as in ``scratch``, but with gates concatenated and W_h transposed."""
-    # Fused gates: the weights of G gates form one matrix (H, G*H).
+    # Fused gates: the weights of all G gates form one matrix (H, G*H).
     arrays = join_gates(arrays, options)
     # `product` takes the transpose of W_h. With 512 units and one row, as in text generation,
     # `product` is 6 times faster than `h @ W_h`.
@@ -98,7 +98,7 @@ def recurrence_backward(d_hiddens, prev_hiddens, hiddens, h_0, W_T, options):
         dz.append((d_hidden + d_h) * slope)  # (B, H)
         d_h = product(dz[-1], W_h)
     dz = np.concatenate(dz[::-1])  # (T*B, H)
-    # Batched weight gradient: the matrix product includes the sum over time.
+    # Batched weight gradient: a single matrix product also sums over time.
     return dz, weight_grad(prev_hiddens, dz)
 
 

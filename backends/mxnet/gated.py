@@ -71,8 +71,8 @@ def lstm(inputs, h_0, c_0, W_T, options):
     return np.concatenate(hiddens), hiddens[-1], cells[-1], *map(np.concatenate, zip(*gates))
 
 
-# Hand-written backward pass of gates: autograd would differentiate every operation of the gates,
-# and compute W_h's gradient, at every time step.
+# Hand-written backward pass of gates: autograd would differentiate every gate operation and
+# compute W_h's gradient at every time step.
 def lstm_backward(
     d_hiddens, prev_hiddens, hiddens, i, f, o, c_tilde, cells, outputs, h_0, c_0, W_T, options
 ):

@@ -3,7 +3,7 @@
 Importing this module has side effects without which MXNet 1.9.1 would not start or would be slow:
 it defines numpy.bool, sets GOMP_SPINCOUNT and MXNET_OMP_MAX_THREADS unless they are already set,
 selects OpenBLAS's kernels and hides OMP_NUM_THREADS while MXNet is imported, and calls npx.set_np.
-It also forbids products in float16.
+It also forbids float16 products.
 """
 
 import ctypes
@@ -32,8 +32,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 os.environ.setdefault("MXNET_OMP_MAX_THREADS", "1")
 _OMP_NUM_THREADS = os.environ.pop("OMP_NUM_THREADS", None)
 
-# MXNet bundles an OpenBLAS of 2021, which computes with SSE on newer processors that it does not
-# recognize. With AVX2, training is 1.4 to 1.8 times as fast (measured on a Xeon of 2023).
+# MXNet bundles OpenBLAS from 2021, which falls back to SSE on newer processors that it does not
+# recognize. With AVX2, training is 1.4 to 1.8 times as fast (measured on a 2023 Xeon).
 _selects_kernels = (
     "OPENBLAS_CORETYPE" not in os.environ and numpy.core._multiarray_umath.__cpu_features__["AVX2"]
 )
@@ -58,7 +58,7 @@ if _selects_kernels:  # other libraries and child processes select their own ker
 mxnet.util._set_np_shape_logged = mxnet.util._set_np_array_logged = True
 npx.set_np()
 
-# Forbid products in float16 on NVIDIA GPUs, because their results would differ from other backends'
+# Forbid float16 products on NVIDIA GPUs, because their results would differ from other backends'
 # results.
 os.environ["MXNET_CUDA_TENSOR_OP_MATH_ALLOW_CONVERSION"] = "0"
 
@@ -75,7 +75,7 @@ def set_threads(threads):
     library = mxnet.base._LIB
     if not mxnet.runtime.Features().is_enabled("OPENMP"):
         return 1
-    # By default, MXNet uses half of the logical CPUs, because the other half may be hyperthreads.
+    # By default, MXNet uses half the logical CPUs, because the other half may be hyperthreads.
     default = re.match(r"\d+", _OMP_NUM_THREADS or "")  # first number of a list such as 4,2
     threads = threads or int(default[0] if default else max(1, (os.cpu_count() or 1) // 2))
     results = []

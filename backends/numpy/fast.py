@@ -1,7 +1,7 @@
 """The model of ``scratch``, optimized by hand; its results agree with ``scratch`` up to rounding.
 
-The main optimizations have names; a comment that starts with a name, here or in a sibling module,
-explains the optimization. The project's site lists the speedups.
+Each main optimization is explained by a comment that starts with its name, here or in a sibling
+module. The project's site lists the speedups.
 """
 
 from functools import partial
@@ -23,7 +23,7 @@ from .gated import flatten, gru_after, gru_after_backward, lstm, lstm_backward
 
 def params(arrays, options):
     """Create the parameters as in ``scratch``, but with gates concatenated."""
-    # Fused gates: the weights of G gates form one matrix (H, G*H).
+    # Fused gates: the weights of all G gates form one matrix (H, G*H).
     return scratch.params(join_gates(arrays, options), options)
 
 
@@ -96,7 +96,7 @@ def recurrence_backward(d_hiddens, cache, W_h, relu=False):
     dz[-1] *= d_hiddens[-1]
     for t in reversed(range(len(dz) - 1)):
         dz[t] *= d_hiddens[t] + dz[t + 1] @ W_h.T  # (B, H)
-    # Batched weight gradient: the matrix product includes the sum over time.
+    # Batched weight gradient: a single matrix product also sums over time.
     d_W_h = flatten(hiddens[:-1]).T @ flatten(dz[1:])  # all steps except the first
     d_W_h += h_0.T @ dz[0]
     return dz, d_W_h

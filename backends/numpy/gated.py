@@ -18,7 +18,7 @@ def flatten(x):
 
 
 def allocate_states(state, num_steps):
-    """Allocate states (T+1, B, H) and copy `state` to the first."""
+    """Allocate states (T+1, B, H) and copy `state` into the first."""
     states = np.empty((num_steps + 1, *state.shape), state.dtype)
     states[0] = state
     return states
@@ -41,7 +41,7 @@ def gru_after(inputs, h_0, W_h):
 def gru_after_backward(d_hiddens, cache, W_h):
     """Backpropagate through `gru_after`; return gradients w.r.t. inputs (T, B, 3H) and W_h."""
     gates, prev_hiddens, products = cache
-    dz, d_inputs = np.empty_like(gates), np.empty_like(gates)  # for products and inputs
+    dz, d_inputs = np.empty_like(gates), np.empty_like(gates)  # gradients w.r.t. products, inputs
     d_h = np.zeros_like(prev_hiddens[0])
     steps = zip(d_hiddens, *np.split(gates, 3, 2), prev_hiddens, products, dz, d_inputs)
     for d_hidden, z, r, h_tilde, h, product, dz_t, d_x in reversed(list(steps)):

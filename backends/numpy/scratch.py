@@ -150,7 +150,7 @@ def train_minibatch(model, batch, state, update):
 
 
 def train_epoch(model, minibatches, updates, carry, state=None):
-    """Train on minibatches, optionally carrying the state; return the losses and last state."""
+    """Train on minibatches, optionally carrying the state; return the losses and the last state."""
     losses = []
     for batch, update in zip(minibatches, updates):
         if state is None or not carry:
@@ -162,7 +162,7 @@ def train_epoch(model, minibatches, updates, carry, state=None):
 
 
 def evaluate(model, minibatches):
-    """Evaluate sequential minibatches; return the total loss and the number of tokens."""
+    """Return the total loss on sequential minibatches, and the number of tokens."""
     total_loss, num_tokens, state = 0.0, 0, None
     for batch in minibatches:
         state = state or model.state(len(batch.X))

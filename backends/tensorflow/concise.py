@@ -14,7 +14,7 @@ from rnn_scratch.parameters import add_layer_suffix, join_gates, split_by_layer,
 from . import machine, scratch
 from .machine import device_scope
 
-# For each cell: the layer class, the layer's arguments, and the order of the layer's gates.
+# For each cell: the layer, its arguments and its gate order.
 LAYERS = {
     "rnn": ("SimpleRNN", {}, "h"),
     "gru": ("GRU", {"reset_after": False}, "zrh"),

@@ -1,7 +1,7 @@
 """The model of ``scratch``, optimized by hand; its results agree with ``scratch`` up to rounding.
 
-The main optimizations have names; a comment that starts with a name, here or in a sibling module,
-explains the optimization. The project's site lists the speedups.
+Each main optimization is explained by a comment that starts with its name, here or in a sibling
+module. The project's site lists the speedups.
 """
 
 from functools import partial
@@ -18,7 +18,7 @@ from .products import product, split
 
 def params(arrays, options):
     """Create the parameters as in ``scratch``, but with gates concatenated."""
-    # Fused gates: the weights of G gates form one matrix (H, G*H).
+    # Fused gates: the weights of all G gates form one matrix (H, G*H).
     return scratch.params(join_gates(arrays, options), options)
 
 
@@ -86,7 +86,7 @@ def recurrence(inputs, h_0, W_h, options):
             for d_hidden, slope in unstack_reversed(d_hiddens[:-1], slopes[:-1]):
                 dz.append((d_hidden + product(dz[-1], W)) * slope)  # (B, H)
             d_h, dz = product(dz[-1], W), tf.stack(dz[::-1])  # (B, H), (T, B, H)
-            # Batched weight gradient: the matrix product includes the sum over time.
+            # Batched weight gradient: a single matrix product also sums over time.
             return dz, d_h, recurrent_weight_grad(hiddens[:-1], dz, options)
 
         return hiddens[1:], backward
@@ -114,7 +114,7 @@ def build(arrays, options):
         return split_gates(machine.to_arrays(params), options)
 
     # Graphs: generating a token takes one call to TensorFlow instead of one per operation. The
-    # parameters are not arguments, because TensorFlow inspects all arguments at every call.
+    # parameters are not arguments, because TensorFlow inspects all arguments on every call.
     @machine.device_scope(options.device)
     @tf.function
     def graph(tokens, state, masks=None):

@@ -22,7 +22,7 @@ def split_for_loop(W, inputs, options):
 
 
 def split_transposed(W, options):
-    """Split the transpose of W into column blocks; `fast.recurrence` explains tf.einsum."""
+    """Split W's transpose into column blocks; `fast.recurrence` explains why it uses tf.einsum."""
     return split(tf.einsum("ij->ji", W), options.device)
 
 
@@ -38,7 +38,7 @@ def recurrent_weight_grad(h, dz, options):
 
 def gru_after(inputs, h_0, W_h, options):
     """Run the GRU over inputs (T, B, 3H) from h_0 (B, H); return hidden states (T, B, H)."""
-    parts = [2 * h_0.shape[1], h_0.shape[1]]  # sizes of (z, r) and of the candidate
+    parts = [2 * h_0.shape[1], h_0.shape[1]]  # sizes of (z, r) and the candidate
 
     @tf.custom_gradient
     def loop(inputs, h_0, W_h):
@@ -84,8 +84,8 @@ def gru_after(inputs, h_0, W_h, options):
 def lstm(inputs, h_0, c_0, W_h, options):
     """Run the LSTM over inputs (T, B, 4H) from h_0 and c_0; return hidden states and the last c."""
 
-    # Hand-written backward pass of gates: the tape would differentiate every operation of the
-    # gates, and compute W_h's gradient, at every time step.
+    # Hand-written backward pass of gates: the tape would differentiate every gate operation
+    # and compute W_h's gradient at every time step.
     @tf.custom_gradient
     def loop(inputs, h_0, c_0, W_h):
         """Compute the gates i, f and o, the candidate, and the hidden and cell states."""

@@ -33,7 +33,7 @@ def _silence():
         os.close(stderr)
 
 
-os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # default: reserve most GPU memory
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # don't preallocate GPU memory
 if _IS_QUIET:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # overwrite it, because JAX sets a lower level
 with _silence() if _IS_QUIET and sys.stderr else contextlib.nullcontext():
@@ -178,7 +178,7 @@ jit_update = compile_update(tf.function)
 
 
 def _has_computed():
-    """Return whether TensorFlow has computed; it then refuses to change the number of threads."""
+    """Return whether TensorFlow has run an operation, after which its thread count is fixed."""
     threading = tf.config.threading
     count = threading.get_inter_op_parallelism_threads()
     try:

@@ -8,8 +8,8 @@ from rnn_scratch.system import host
 
 
 def split(W, device):
-    """Split a matrix into column blocks: at most one per thread on the CPU, one block on a GPU."""
-    # `fast.recurrence` explains the reason.
+    """Split a matrix into column blocks: at most one per thread on a CPU, only one on a GPU."""
+    # `fast.recurrence` explains why.
     columns = W.shape[1]
     num_blocks = 1 if device == "cuda" else max(1, min(num_threads(), columns // 128))
     size, num_larger = divmod(columns, num_blocks)

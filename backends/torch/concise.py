@@ -11,7 +11,7 @@ from rnn_scratch.parameters import add_layer_suffix, join_gates, split_by_layer,
 
 from . import machine, scratch
 
-# For each cell: the layer, and the order of the layer's gates.
+# For each cell: the layer and its gate order.
 LAYERS = {
     "rnn": (nn.RNN, "h"),
     "gru-after": (nn.GRU, "rzh"),
@@ -27,7 +27,7 @@ def params(arrays, options):
 
 
 def transpose_weights(arrays):
-    """Transpose the weights of the layers; the embedding has the contract's layout."""
+    """Transpose the weights, except the embedding, which already has the layer's layout."""
     return {name: array if name == "W_e" else array.T for name, array in arrays.items()}
 
 
@@ -39,7 +39,7 @@ def build(arrays, options):
     factory_kwargs = {"dtype": getattr(torch, options.dtype), "device": options.device}
     embedding = nn.Embedding(V, N, **factory_kwargs) if "W_e" in arrays else None
     # A PyTorch module can stack layers, but its dropout would draw different masks. With dropout,
-    # use modules with a single layer, and multiply the modules' outputs by `masks`.
+    # use single-layer modules, and multiply their outputs by `masks`.
     height = 1 if options.dropout else options.num_layers  # number of layers per module
     sizes = [N, *[H] * (options.num_layers // height - 1)]
     stacks = [layer(size, H, height, **factory_kwargs) for size in sizes]

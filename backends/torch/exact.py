@@ -1,4 +1,4 @@
-"""Exact mode: functions that round values, so that all frameworks agree bit for bit.
+"""Exact mode: rounding functions that make all frameworks agree bit for bit.
 
 `rnn_scratch.exact` explains the grids, and `rnn_scratch.steps` applies these functions.
 """

@@ -1,7 +1,7 @@
 """The model of ``scratch``, optimized by hand; its results agree with ``scratch`` up to rounding.
 
-The main optimizations have names; a comment that starts with a name, here or in a sibling module,
-explains the optimization. The project's site lists the speedups.
+Each main optimization is explained by a comment that starts with its name, here or in a sibling
+module. The project's site lists the speedups.
 """
 
 from functools import partial
@@ -19,7 +19,7 @@ from .products import make_matmul, weight_grad
 
 def params(arrays, options):
     """Create the parameters as in ``scratch``, but with gates concatenated."""
-    # Fused gates: the weights of G gates form one matrix (H, G*H).
+    # Fused gates: the weights of all G gates form one matrix (H, G*H).
     return scratch.params(join_gates(arrays, options), options)
 
 
@@ -61,7 +61,7 @@ def lookup_inputs(tokens, params):
 
 
 class Recurrence(torch.autograd.Function):
-    """The RNN loop over time, from inputs (T, B, H) and h_0 (B, H) to hidden states (T, B, H)."""
+    """The RNN's loop over time, which maps inputs (T, B, H) and h_0 (B, H) to all h (T, B, H)."""
 
     # Hand-written backward pass: autograd would compute W_h's gradient at every time step.
 
@@ -90,7 +90,7 @@ class Recurrence(torch.autograd.Function):
         d_z[-1].mul_(d_h[-1])
         for t in reversed(range(len(dz) - 1)):
             d_z[t].mul_(product(d_z[t + 1], d_h[t]))
-        # Batched weight gradient: the matrix product includes the sum over time.
+        # Batched weight gradient: a single matrix product also sums over time.
         d_W_h = weight_grad(hiddens[:-1], dz[1:])  # all steps except the first
         d_W_h += h_0.T @ dz[0]
         d_h = dz[0] @ W_h.T if ctx.needs_input_grad[1] else None

@@ -39,17 +39,17 @@ def unbind_time(*tensors):
 
 
 def allocate_states(state, num_steps):
-    """Allocate states (T+1, B, H); copy `state` to the first; return all states and the first."""
+    """Allocate states (T+1, B, H); copy `state` into the first; return all states and the first."""
     states = state.new_empty(num_steps + 1, *state.shape)
     return states, states[0].copy_(state)
 
 
 class GRUAfter(torch.autograd.Function):
-    """The GRU loop over time, from inputs (T, B, 3H) and h_0 (B, H) to hidden states (T, B, H)."""
+    """The GRU's loop over time, which maps inputs (T, B, 3H) and h_0 (B, H) to all h (T, B, H)."""
 
     @staticmethod
     def forward(ctx, inputs, h_0, W_h):
-        """Overwrite the inputs with gates and candidate; compute the hidden states."""
+        """Overwrite the inputs with the gates and candidate; compute the hidden states."""
         size, gates, product = h_0.shape[1], inputs, make_matmul(W_h, len(inputs))
         hiddens, h = allocate_states(h_0, len(inputs))
         products = torch.empty_like(hiddens[1:])
@@ -83,19 +83,19 @@ class GRUAfter(torch.autograd.Function):
             d_h = product(d_gates.flatten(1), d_h * z_t)
         dz = dz.flatten(2)
         d_W_h = weight_grad(prev_hiddens, dz)
-        dz[:, :, 2 * size :] = coef_candidate  # multiplied by d_h above: gradients w.r.t. inputs
+        dz[:, :, 2 * size :] = coef_candidate  # already scaled by d_h: gradient w.r.t. inputs
         return dz, d_h, d_W_h
 
 
 class LSTM(torch.autograd.Function):
-    """The LSTM loop over time, from inputs (T, B, 4H), h_0 and c_0 to hidden states and last c."""
+    """The LSTM's loop over time, which maps inputs (T, B, 4H), h_0, c_0 to all h and the last c."""
 
-    # Hand-written backward pass of gates: autograd would differentiate every operation of the
-    # gates, and compute W_h's gradient, at every time step.
+    # Hand-written backward pass of gates: autograd would differentiate every gate operation
+    # and compute W_h's gradient at every time step.
 
     @staticmethod
     def forward(ctx, inputs, h_0, c_0, W_h):
-        """Overwrite the inputs with gates and candidate; compute the hidden and cell states."""
+        """Overwrite the inputs with the gates and candidate; compute the hidden and cell states."""
         size, gates, product = h_0.shape[1], inputs, make_matmul(W_h, len(inputs))
         hiddens, h = allocate_states(h_0, len(inputs))
         cells, c = allocate_states(c_0, len(inputs))

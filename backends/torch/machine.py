@@ -37,7 +37,7 @@ def devices(dtype):
 def set_threads(threads):
     """Set the number of threads (None: the framework's default); return the number in use."""
     if os.getpid() != _owner_pid:
-        # If the parent computed with several threads, OpenMP expects those threads to exist here.
+        # If the parent process used several threads, OpenMP expects them to exist in this one, too.
         if threads is not None and threads > 1:
             raise RNNScratchError(
                 f"Cannot use {threads} threads: this process was forked after PyTorch was imported "

@@ -34,9 +34,9 @@ def weight_grad(h, dz):
 
 
 def should_use_onednn(tensor, size):
-    """Return whether to use oneDNN: on AMD processors, for large matrices of float32.
+    """Return whether to use oneDNN, which is faster for large float32 matrices on AMD processors.
 
-    `size` is the number of elements of one matrix of the product: the weights or the result.
+    `size` is the number of elements in one of the product's matrices: the weights or the result.
     """
     is_float32_on_cpu = tensor.dtype == torch.float32 and tensor.device.type == "cpu"
     return size >= 2**18 and is_float32_on_cpu and has_amd_processor()
@@ -44,5 +44,5 @@ def should_use_onednn(tensor, size):
 
 @functools.cache
 def has_amd_processor():
-    """Return whether the processor is AMD's and PyTorch has oneDNN's operations for weights."""
+    """Return whether the processor is from AMD and PyTorch has oneDNN's operations for weights."""
     return "AMD" in host.processor() and hasattr(torch.ops.mkldnn, "_linear_pointwise")

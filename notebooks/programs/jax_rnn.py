@@ -1,6 +1,6 @@
 """A recurrent language model in JAX, from scratch: `python jax_rnn.py book.txt`.
 
-It trains on a UTF-8 text file and prints generated text. Begin reading at `step`.
+It trains on a UTF-8 text file and prints generated text. Start with `step`.
 B: batch size, T: time steps, V: vocabulary size, H: hidden units.
 """
 
@@ -23,7 +23,7 @@ rule = Rule(1.0, "sgd", 1.0)  # theta: clip gradients to this norm
 
 
 class Model:
-    """Parameters, and functions that use the parameters."""
+    """Parameters, and functions that use them."""
 
     def __init__(self, params):
         self.params, self.options = params, options
@@ -37,7 +37,7 @@ def get_device(device):
 
 
 def compile_update(jit):
-    """Return a decorator that compiles a function of all values that change in an update."""
+    """Return a decorator that compiles an update as a pure function of all changing values."""
 
     def decorate(train_minibatch):
         @jit
@@ -138,7 +138,7 @@ def clip(grads, theta):
 
 def sgd(model, grads, update):
     """Apply one gradient-descent step to `model.params`."""
-    for name, param in model.params.items():  # JAX arrays are immutable: replace them
+    for name, param in model.params.items():  # JAX arrays are immutable, so replace them
         model.params[name] = param - update.lr * grads[name]
 
 

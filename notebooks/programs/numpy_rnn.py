@@ -1,6 +1,6 @@
 """A recurrent language model in NumPy, from scratch: `python numpy_rnn.py book.txt`.
 
-It trains on a UTF-8 text file and prints generated text. Begin reading at `step`.
+It trains on a UTF-8 text file and prints generated text. Start with `step`.
 B: batch size, T: time steps, V: vocabulary size, H: hidden units.
 """
 
@@ -21,7 +21,7 @@ rule = Rule(1.0, "sgd", 1.0)  # theta: clip gradients to this norm
 
 
 class Model:
-    """Parameters, and functions that use the parameters."""
+    """Parameters, and functions that use them."""
 
     def __init__(self, params):
         self.params, self.options = params, options

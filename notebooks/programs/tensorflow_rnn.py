@@ -1,6 +1,6 @@
 """A recurrent language model in TensorFlow, from scratch: `python tensorflow_rnn.py book.txt`.
 
-It trains on a UTF-8 text file and prints generated text. Begin reading at `step`.
+It trains on a UTF-8 text file and prints generated text. Start with `step`.
 B: batch size, T: time steps, V: vocabulary size, H: hidden units.
 """
 
@@ -22,7 +22,7 @@ rule = Rule(1.0, "sgd", 1.0)  # theta: clip gradients to this norm
 
 
 class Model:
-    """Parameters, and functions that use the parameters."""
+    """Parameters, and functions that use them."""
 
     def __init__(self, params):
         self.params, self.options = params, options
@@ -123,7 +123,7 @@ def gradients(model, batch, state):
         logits, state = model.forward(batch.X, state, **batch.extras)
         mean_loss = loss(logits, batch.Y)
     grads = tape.gradient(mean_loss, model.params)
-    # Convert to dense tensors: tf.gather, which other variants use, has sparse gradients.
+    # Convert to dense tensors, because tf.gather, used by other variants, has sparse gradients.
     return mean_loss, {n: tf.convert_to_tensor(grad) for n, grad in grads.items()}, detach(state)
 
 
