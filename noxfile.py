@@ -54,14 +54,14 @@ for name, options in {
     RECORDS[f"learn/{name}"] = f"{SMALL} {options}"
 
 SPEED = ("--models", ",".join(VARIANTS), "--vary", "threads=1,2", "--seconds", "400")
-COMPARISONS = {  # the three measurements of the speed take place at different times
+COMPARISONS = {  # the three speed measurements run at different times
     "speed": SPEED,
     "curves": ("--models", "fast", "--seconds", "0", "--epochs", "500"),
     "speed-2": SPEED,
     "sizes": ("--models", "fast", "--vary", "num_hiddens=128,512,1024"),
     "speed-3": SPEED,
 }
-# Measurements. A measurement has a module and a record of its name.
+# Measurements, each of which has a module and a record of the same name.
 MEASUREMENTS = (
     *("compilers", "exercises", "gates", "memory", "optimizations", "optimizers", "presets"),
     "workers",
@@ -105,7 +105,7 @@ def lint(session: nox.Session) -> None:
 def all_backends(session: nox.Session) -> None:
     """Test all backends that this platform supports in one environment; report the coverage.
 
-    The figures omit code that only child processes execute, such as the candidates of `compare`.
+    The coverage omits code that only child processes execute, such as the candidates of `compare`.
     """
     session.install("pytest-cov")
     measured = ("--cov", "rnn_scratch", "--cov", "backends", "--cov-report", "term:skip-covered")
@@ -153,7 +153,7 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def frameworks(session: nox.Session) -> None:
-    """Run the tests marked `frameworks` with every backend; `all` runs them with only a few."""
+    """Run the tests marked `frameworks` with every backend; `all` uses only a few backends."""
     run_tests(session, "all", "-m", "frameworks", *session.posargs)
 
 

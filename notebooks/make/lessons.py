@@ -54,8 +54,8 @@ from rnn_scratch.show.source_code import Definition
 from . import optimizations, prose
 
 NOTEBOOKS = Path("notebooks")
-# The bugs that students find in the lessons. A bug has a function and, by backend or for all
-# backends, old and new source texts in alternation.
+# Bugs that students look for in the lessons. Each bug names a function and, per backend or for
+# all backends, lists alternating old and new source texts.
 BUGS: dict[str, Any] = json.loads(Path(__file__).with_name("bugs.json").read_text("utf-8"))
 FOLDER = NOTEBOOKS / "lessons"  # one folder with notebooks per backend
 LESSONS = ("build", "gates", "learn", "fast")  # reading order
@@ -194,10 +194,10 @@ def is_for_backend(part: Part, backend: str) -> bool:
 def make_code(
     part: Part, backend: str, shown: set[str], stubs: Mapping[str, int] = {}
 ) -> Code | None:
-    """Return a part's code, or None if the part has no code or `shown` has all its functions.
+    """Return a part's code, or None if it has no code or `shown` contains all its functions.
 
     Helpers in `shown` are not repeated; new helpers are added to `shown`. For each function
-    to be replaced by a stub, `stubs` has the number of statements to keep. Raise RNNScratchError
+    to replace with a stub, `stubs` gives the number of statements to keep. Raise RNNScratchError
     if the backend lacks a function that the text shows.
     """
     if part.kind == "code":
@@ -373,7 +373,7 @@ def _fold(cells: Iterator[Cell]) -> Iterator[Cell]:
 
 def _mistake(backend: str, name: str) -> tuple[str, str]:
     """Return the sources of the correct and the mistaken function, both renamed to `suspect`."""
-    # Otherwise, executing them would replace the function itself.
+    # Rename them, because executing them would otherwise replace the notebook's function.
     if name not in BUGS:
         raise RNNScratchError(f"bugs.json has no bug {name!r}.")
     function, change = BUGS[name]["function"], BUGS[name].get(backend) or BUGS[name]["all"]

@@ -37,7 +37,7 @@ ALL = (
     ),
     *MULTI_BACKEND,
 )
-RECORD = re.compile(r'lesson\.record\(\\"([\w-]+)')  # name of a quoted record, in JSON cells
+RECORD = re.compile(r'lesson\.record\(\\"([\w-]+)')  # name of a quoted record in a JSON cell
 STUB = re.compile(  # matches a function, up to the placeholder for its body
     rf"^def (\w+)\((?:(?!^def ).)*raise NotImplementedError\(.{grading.TO_WRITE}.\)", re.M | re.S
 )
@@ -177,7 +177,7 @@ def write(notebook: Any) -> str:
 
 
 def metadata(source: str) -> dict[str, Any]:
-    """Return nbgrader's metadata for a cell that has a stub or grades a function, or else {}."""
+    """Return nbgrader's metadata for a cell that has a stub or grades a function, otherwise {}."""
     values: dict[str, Any] = {"schema_version": 3, "cell_type": "code", "task": False}
     if written := STUB.search(source):
         values["grade_id"] = f"write-{written[1]}"
@@ -210,7 +210,7 @@ def find_faults(notebook: dict[str, Any], name: str) -> list[str]:
 
 
 def main() -> None:
-    """Make the notebooks named on the command line, or all whose frameworks are installed."""
+    """Make the notebooks named on the command line, or all notebooks with installed frameworks."""
     loadable = set() if sys.argv[1:] else {*registry.list_loadable(print)}
     try:
         for name in sys.argv[1:] or [n for n in ALL if loadable.issuperset(used_backends(n))]:
@@ -223,7 +223,7 @@ def main() -> None:
 
 
 def _reduce_colors(figure: str) -> str:
-    """Reduce a PNG to 64 colors and 5 levels of opacity, which compress better."""
+    """Reduce a PNG to 64 colors and 5 levels of opacity, so that it compresses better."""
     from PIL import Image  # installed with Matplotlib
 
     image, reduced_image = Image.open(io.BytesIO(base64.b64decode(figure))), io.BytesIO()

@@ -36,7 +36,7 @@ class Optimization(NamedTuple):
 
 
 class Gain(Record):
-    """The gain of an optimization: time without the optimization, divided by time with it."""
+    """The speedup from an optimization: the time without it, divided by the time with it."""
 
     name: str  # name from the comment in the backend's code
     num_hiddens: dict[int, float] = {}  # gains, keyed by the number of hidden units
@@ -78,7 +78,7 @@ def code(backend: str, name: str) -> str:
 
 
 def gains_table(backend: str) -> str:
-    """Return a Markdown table of a backend's optimizations, then the machine and the versions."""
+    """Return a Markdown table of a backend's optimizations, followed by machine and versions."""
     record = read()
     measurements = record.backends[backend]
     sizes = sorted({size for gain in measurements for size in gain.num_hiddens})
@@ -99,7 +99,7 @@ def gains_table(backend: str) -> str:
 
 
 def _workload(gain: Gain) -> str:
-    """Describe the timed workload, and its differences from the defaults of `Gain`."""
+    """Describe the timed workload, including any differences from the defaults of `Gain`."""
     parts = [
         gain.workload,
         gain.cell if gain.cell != "rnn" else "",

@@ -1,4 +1,4 @@
-"""Write the golden values of `check numpy`: `python -m make.pinned`, after an intended change.
+"""Write the golden values of `check numpy` after an intended change: `python -m make.pinned`.
 
 The values are only as correct as the reference; `check` and test_epoch.py test it in other ways.
 """

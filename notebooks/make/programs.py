@@ -1,4 +1,4 @@
-"""Write the single-file programs of all frameworks: `python -m make.programs`.
+"""Write the single-file programs for all frameworks: `python -m make.programs`.
 
 Run it from the root of the clone; it writes ``notebooks/programs/``. Functions are copied from the
 backends. In ``templates``, ``program.txt`` has the settings, the definitions that the functions

@@ -2,7 +2,7 @@
 
 ``pages`` has a Jinja2 template for each page; ``templates`` has templates for parts of pages, for
 results in the README, and for interactive parts of the site. In lessons, ``{backend}``,
-``{framework}`` and ``{install}`` stand for a backend, its framework, and the requirement for pip.
+``{framework}`` and ``{install}`` stand for a backend, its framework, and its requirement for pip.
 """
 
 import html
@@ -71,7 +71,7 @@ TEMPLATES.globals["repository"] = "OWNER/NAME"  # name on GitHub; change it in a
 
 
 def formula_font() -> bytes:
-    """Return the font of the formulas, STIX Two Math, with only the glyphs needed (a WOFF file).
+    """Return the formula font, STIX Two Math, reduced to the required glyphs, as a WOFF file.
 
     Browsers stretch brackets only in a math font, which some devices lack.
     """
@@ -147,7 +147,7 @@ def _prose(text: str, backends: Sequence[str]) -> str:
 
 
 def _names(text: str, backends: Sequence[str]) -> str:
-    """Insert the names for all backends; a script keeps the displayed frameworks' names."""
+    """Insert all backends' names; a script keeps only the names of the displayed frameworks."""
 
     def name(match: re.Match[str]) -> str:
         terms = {backend: fill(match.group(), backend) for backend in backends}

@@ -31,7 +31,7 @@ def read_speeds(folder: Path) -> list[Comparison]:
 
 
 def combine(measured: Sequence[Comparison]) -> dict[Key, dict[str, Estimate]]:
-    """Combine the estimates of several measurements: the median, and the bounds of all intervals.
+    """Combine several measurements: take the median estimate, and the bounds of all intervals.
 
     The result is keyed by backend, variant and number of threads, and then by metric.
     """
@@ -61,7 +61,7 @@ def ratios_of_fast(
 
 
 def speed() -> dict[str, Any]:
-    """Return the table of speeds with one thread, and the records."""
+    """Return the table of single-threaded speeds, and the records."""
     measured = read_speeds(COMPARISONS)
     speeds = combine(measured)
     heads = ["`scratch`, characters/s", "`fast` / `scratch`", "`fast` / built-in layer"]
@@ -74,7 +74,7 @@ def speed() -> dict[str, Any]:
 
 
 def exact(folder: Path) -> dict[str, Any]:
-    """Return the record of exact mode, trained backends by variant, and the final digests."""
+    """Return the record of exact mode, the trained backends by variant, and the final digests."""
     record = msgspec.json.decode((folder / "exact.json").read_bytes())
     trained = [model for model in record["models"] if model["outcome"] == "trained"]
     variants: dict[str, list[str]] = {}
@@ -109,7 +109,7 @@ def readme(text: str) -> str:
 
 
 def replace(text: str, mark: str, content: str) -> str:
-    """Put `content` between the markers named `mark`; raise ValueError unless they occur once."""
+    """Put `content` between the markers named `mark`; raise ValueError unless each occurs once."""
     start, end = f"<!-- {mark}: made from records -->", f"<!-- end of {mark} -->"
     section = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
     text, count = section.subn(lambda _: f"{start}\n{content}\n{end}", text)

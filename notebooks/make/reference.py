@@ -1,4 +1,4 @@
-"""Reference of the Python interface: source code without function bodies."""
+"""Reference for the Python interface: source code without function bodies."""
 
 import ast
 import inspect

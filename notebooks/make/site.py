@@ -88,7 +88,7 @@ def _figure(match: re.Match[str]) -> str:
 
 
 def _parts(backends: Sequence[str]) -> dict[str, str]:
-    """Return the HTML of the interactive parts, keyed by the name in a page's marks."""
+    """Return the HTML of the interactive parts, keyed by the name in a page's markers."""
     networks, pair = play.read(), backends[:2]
     values = {
         "network": "lstm",

@@ -1,8 +1,8 @@
 """Code and its outputs as HTML: a panel for each framework, with aligned lines.
 
 Without JavaScript, the panels appear one after another, under the names of their frameworks. Every
-line of code has a row number, which aligns it across columns. The HTML has entities instead of line
-breaks, so that Markdown does not change it.
+line of code has a row number, which aligns it across columns. The HTML uses entities instead of
+line breaks, so that Markdown does not change it.
 """
 
 import hashlib
@@ -82,7 +82,7 @@ def block(code: Code, line_rows: Sequence[int] | None = None) -> str:
 
 
 def group(codes: Mapping[str, Code], backends: Sequence[str], kind: str = "pieces") -> str:
-    """Return the code of several backends as tabs or columns, or as one block if sources are equal.
+    """Return the code of several backends as tabs or columns, or as one block if all are equal.
 
     The kind "pair" shows two columns regardless of the reader's selection.
     """
@@ -98,7 +98,7 @@ def group(codes: Mapping[str, Code], backends: Sequence[str], kind: str = "piece
 
 
 def outputs(results: Mapping[str, Sequence[Output]], backends: Sequence[str], source: str) -> str:
-    """Return outputs of the code `source` as HTML; backends with equal outputs share a panel."""
+    """Return outputs of the code `source` as HTML; identical outputs share a panel."""
     groups: dict[tuple[Output, ...], list[str]] = {}
     for name, result in results.items():
         if result:

@@ -80,7 +80,7 @@ def _markdown(part: Part, backend: str, outputs: Mapping[str, Sequence[Output]])
 
 
 def _converter() -> MarkdownIt:
-    """Return a Markdown converter, whose packages come with the `site` extra."""
+    """Return a Markdown converter; the `site` extra installs the packages that it requires."""
     from latex2mathml import converter
     from mdit_py_plugins.dollarmath import dollarmath_plugin
 
@@ -96,7 +96,7 @@ def _converter() -> MarkdownIt:
 
 
 def make(name: str) -> Path:
-    """Write the slides of a lesson to a file that needs no network; return the file's path."""
+    """Write a lesson's slides to a self-contained file; return the file's path."""
     text = prose.TEMPLATES.get_template("slides.html").render(
         slides=slides(name),
         colors=HtmlFormatter().get_style_defs("pre"),

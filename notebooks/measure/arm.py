@@ -23,7 +23,7 @@ from rnn_scratch import exact
 from rnn_scratch.text import books
 
 QEMU = "qemu-aarch64"
-# A processor without SVE: QEMU's emulation of SVE (-cpu max) computes wrong products.
+# Emulate a processor without SVE, because QEMU's SVE (-cpu max) computes wrong products.
 PROCESSOR = "neoverse-n1"
 MIRRORS = {"debian": "deb.debian.org/debian", "ubuntu": "ports.ubuntu.com/ubuntu-ports"}
 PACKAGES = ("python3-minimal", "libpython3-stdlib", "libstdc++6")
@@ -47,7 +47,7 @@ CASES = (
 
 
 def cases(backend):
-    """Return the cases that train with this backend."""
+    """Return the cases that use this backend."""
     return [case for case in CASES if case[0] == backend]
 
 

@@ -1,13 +1,13 @@
-"""Make the record ``exact.json`` for the parity page: digests in exact mode, and a safety factor.
+"""Write the record ``exact.json`` for the parity page: exact-mode digests and a safety factor.
 
-`python -m measure certificate FILE [EPOCHS]` trains all variants of all backends for EPOCHS, by
-default 500, and smaller networks with other settings for 20. The safety factor is measured in the
-first epochs, with the plain variants.
+`python -m measure certificate FILE [EPOCHS]` trains all variants of all backends for EPOCHS
+(default: 500), and smaller networks with other settings for 20. The safety factor is measured in
+the first epochs, with the plain variants.
 
 Frameworks stay equal as long as no midpoint between two multiples of the grid lies between their
-values. In clipped gradients and carried states, frameworks add terms in different orders; from
-equal gradients, optimizers compute equal parameters. The safety factor is the smallest ratio, over
-all elements of gradients and states, of the distance from the nearest midpoint to the difference
+values. Frameworks add the terms of clipped gradients and carried states in different orders, but
+compute equal parameters from equal gradients. The safety factor is the smallest ratio, over all
+elements of gradients and states, of the distance from the nearest midpoint to the difference
 between two frameworks.
 """
 
@@ -34,7 +34,7 @@ VARIATIONS = (
     {"optimizer": "adam", "lr": 0.002},
     {"num_layers": 2, "dropout": 0.5, "embedding": 32},
 )
-GRADIENT = "gradient "  # prefix of the names of gradients
+GRADIENT = "gradient "  # prefix of gradient names
 
 
 def observe(runs: Sequence[RunContext]) -> Iterator[tuple[list[Arrays], bool]]:
@@ -73,7 +73,7 @@ def observe(runs: Sequence[RunContext]) -> Iterator[tuple[list[Arrays], bool]]:
 def closest_call(expected: Arrays, actual: Arrays, gradient_grid: float) -> dict[str, Any]:
     """Return the element whose distance from a midpoint is smallest relative to its difference.
 
-    If all elements are equal, only the ratio is returned, as inf.
+    If all elements are equal, return only the ratio, which is inf.
     """
     closest = {"ratio": np.inf}
     for name, array in expected.items():
@@ -99,7 +99,7 @@ def distances(values: np.ndarray, grid: float) -> np.ndarray:
 
 
 def certify(backends: Sequence[str], settings: Settings, text: books.Text) -> dict[str, Any]:
-    """Compare other backends with the first; return the closest call and the counts of updates."""
+    """Compare other backends with the first; return the closest call and the update counts."""
     runtimes = [Runtime(name, device="cpu", threads=1) for name in backends]
     runs = [prepare_run(settings, runtime, text) for runtime in runtimes]
     has_slots = bool(OPTIMIZERS[settings.optimizer].slots)
@@ -125,7 +125,7 @@ def compare(settings: Settings, text: books.Text) -> exact_mode.ExactResult:
 
 
 def train_variations(text: books.Text) -> Iterator[dict[str, Any]]:
-    """Train with all VARIATIONS; yield the last digests and the numbers of equal models."""
+    """Train with all VARIATIONS; yield the final digests and the numbers of equal models."""
     for changes in VARIATIONS:
         settings = Settings(num_hiddens=128, num_epochs=OBSERVED_EPOCHS, exact=True, **changes)
         trained = [m for m in compare(settings, text).models if m.outcome == "trained"]

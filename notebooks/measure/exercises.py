@@ -41,7 +41,7 @@ RUNS = {
     "20,000 characters": {"max_tokens": 20_000},
 }
 CELLS = {"tanh": "rnn", "relu": "rnn-relu"}
-# Runs with embeddings, with the same seeds as the runs with one-hot vectors below.
+# Use the same seeds for embeddings as for the one-hot vectors below.
 for size, seed in itertools.product((2, 8, 32), range(3)):
     RUNS[f"embedding {size}, seed {seed}"] = {"embedding": size, "seed": seed}
 # Without clipping, the result depends on the seed. The run "tanh, seed 0" uses BASE unchanged.
@@ -54,7 +54,7 @@ for activation, cell in CELLS.items():
     settings = {"cell": cell, "sigma": 0.07, "num_epochs": 60}
     RUNS[f"{activation}, sigma 0.07"] = settings
     RUNS[f"{activation}, not clipped, sigma 0.07"] = {**settings, "theta": None}
-# Cells with similar numbers of parameters.
+# Compare cells with similar numbers of parameters.
 for (cell, units), seed in itertools.product({"rnn": 128, "gru": 64, "lstm": 64}.items(), range(5)):
     settings = {"cell": cell, "num_hiddens": units, "seed": seed}
     RUNS[f"{cell}, seed {seed}"] = {**settings, "num_epochs": 30, "optimizer": "adam", "lr": 0.01}
@@ -76,7 +76,7 @@ REACHES = (1, 2, 4, 8)  # numbers of minibatches that gradients flow back throug
 
 
 def run(settings, book="tide-clock", other_book=None):
-    """Train a model; return settings, outcome and perplexities, also on `other_book` if given."""
+    """Train a model; return its settings, outcome, and perplexities on `book` and `other_book`."""
     evaluation = {}
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent, "run")
@@ -150,7 +150,7 @@ def train_epoch_not_detached(backend, model, batches, reach, update=UPDATE):
 
 
 def main(file):
-    """Make all measurements, and write the record to `file`."""
+    """Take all measurements, and write the record to `file`."""
     for book in BOOKS:
         books.load(book)  # fail now if a book is missing, not after all other runs
     record = {"runs": {name: run(settings) for name, settings in RUNS.items()}}

@@ -1,4 +1,4 @@
-"""Functions that the measuring tools share, for processes, copies of backends, and records."""
+"""Shared functions of the measuring tools, for processes, copies of backends, and records."""
 
 import importlib
 import itertools
@@ -24,7 +24,7 @@ def spawn(function, *arguments, **environment):
 
 
 def take_turns(functions, min_seconds, min_turns=7):
-    """Call functions in turns for a duration; return the values of each function.
+    """Call the functions in turn for at least `min_seconds`; return each function's values.
 
     The first turn is a warm-up, whose values are omitted.
     """
@@ -43,7 +43,7 @@ def copy(backend, folder):
 
 
 def load(package):
-    """Import a backend from the folder of its package."""
+    """Import a backend from its package folder."""
     sys.path.insert(0, str(package.parent))
     try:
         return registry.assemble(package.name, importlib.import_module(package.name))

@@ -1,4 +1,4 @@
-"""Measure how soon cells learn to store a symbol: `python -m measure memory FILE`.
+"""Measure how quickly cells learn to store a symbol: `python -m measure memory FILE`.
 
 The lesson *Gates* quotes the record. Networks train with PyTorch on one thread, for about eight
 minutes in total.
@@ -19,7 +19,7 @@ SETTINGS = {
     "gru, candidate times 1/2": {"cell": "gru", "model": "scratch"},  # see `halve_candidate`
     **{f"lstm, forget bias {bias}": {"cell": "lstm", "forget_bias": bias} for bias in (0, 1, 3, 5)},
 }
-# For each number of fillers between a symbol and its recall: numbers of updates.
+# Numbers of updates, keyed by the number of fillers between a symbol and its recall.
 UPDATES = {
     10: (0, 50, 100, 200, 300, 400, 600, 800, 1000),
     30: (0, 50, 100, 200, 300, 500, 700, 1000, 1500, 2000),
@@ -42,7 +42,7 @@ def halve_candidate(gate):
 
 
 def highest_gate(model, num_fillers):
-    """Return the largest mean activation, over fillers and rows, of any unit's gate in GATES."""
+    """Average each unit's gate in GATES over fillers and rows; return the largest average."""
     numpy, cell = registry.load("numpy"), model.options.cell
     params = numpy.scratch.params(model.to_arrays(model.params), model.options)
     (batch,) = recall_minibatches(num_fillers, 1, seed=1000, batch_size=100)

@@ -1,11 +1,11 @@
-"""Measure losses and times of the presets: `python -m measure presets FILE [NANOGPT]`.
+"""Measure the presets' losses and times: `python -m measure presets FILE [NANOGPT]`.
 
-Each text is split in three: the first 95% are for training and validation, the rest is for the
-test. Epochs and presets were chosen on the validation text; pages quote losses on the test text.
+Each text is split in three: the first 95% are for training and validation, and the rest is for
+testing. Epochs and presets were chosen on the validation text; pages quote losses on the test text.
 Each preset trains on its own text, on one thread: `shakespeare` with every backend, `minute` with
 PyTorch. The optional NANOGPT, a clone of github.com/karpathy/nanoGPT, trains with its CPU recipe on
 the same split as `shakespeare`. PyTorch and nanoGPT train with three seeds. All training runs
-together take three quarters of an hour.
+together take 45 minutes.
 """
 
 import os

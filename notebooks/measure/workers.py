@@ -1,7 +1,7 @@
 """Measure how much faster two workers train than one: `python -m measure workers FILE`.
 
 The guide quotes the record. Runs with one and with two workers take turns, because other programs
-may use the processor, too. Each worker computes with one thread. It takes about five minutes.
+may use the processor, too. Each worker uses one thread. The measurement takes about five minutes.
 """
 
 import statistics
@@ -15,8 +15,8 @@ from measure.measuring import round_digits, take_turns, write
 from rnn_scratch.runs import run_folder
 
 BACKEND = "torch"
-SIZES = ((128, 32), (512, 128), (1024, 256))  # units and rows
-NUM_TURNS = 6  # the first is a warm-up
+SIZES = ((128, 32), (512, 128), (1024, 256))  # hidden units and batch size
+NUM_TURNS = 6  # the first turn is a warm-up
 OPTIONS = "--corpus time-machine --model fast --epochs 2 --max-tokens 40000 --threads 1"
 
 

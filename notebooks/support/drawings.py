@@ -217,7 +217,7 @@ def partitions(ways: Mapping[str, Sequence[Batch]], length: int) -> None:
 
 
 def products(*equations: Sequence) -> None:
-    """Draw equations between matrices next to one another, with a rectangle for each matrix.
+    """Draw matrix equations side by side, with a rectangle for each matrix.
 
     An equation is a title, followed by operators and matrices `(name, rows, columns)`. The numbers
     of rows and columns are keys of LENGTHS.
@@ -238,7 +238,7 @@ def products(*equations: Sequence) -> None:
                 shape = f"$({rows}, {columns})$"
                 axes.text(x + width / 2, -height / 2 - 0.1, shape, ha="center", va="top")
             x += width
-        x += 1.2  # between equations
+        x += 1.2  # space between equations
     axes.set(xlim=(-0.1, x), ylim=(-1.8, 1.9), aspect="equal")
     axes.axis("off")
     plt.show()

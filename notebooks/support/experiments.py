@@ -22,7 +22,7 @@ def perplexity_by_counting(train, held_out, n, vocab_size):
     total = 0.0
     for i in range(n - 1, len(held_out)):
         probability = 1 / vocab_size
-        for length in range(n):  # start without context
+        for length in range(n):  # start with an empty context
             counts = followers.get(held_out[i - length : i], {})
             count, kinds = sum(counts.values()), len(counts)
             if count:

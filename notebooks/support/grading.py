@@ -36,7 +36,7 @@ GRADED = (
 )
 PROJECT = {function.__name__ for functions in MODULES.values() for function in functions}
 PROJECT |= {*GRADED, "CELLS", "CELL_BACKWARD", "OPTIMIZERS"}  # names of the project's objects
-# Names that a graded function may not use, because they lead to the project's functions.
+# Names that a graded function may not use, because they give access to the project's functions.
 FORBIDDEN = re.compile(
     "rnn_scratch|installed|grading|solutions|deep_.*|importlib|sys|modules|inspect|gc|builtins|exec"
     "|eval|compile|globals|vars|[gs]etattr|__.*__"
@@ -93,7 +93,7 @@ def points(name: str) -> Points:
 
 
 def verdict(installed: Any, **functions: Callable) -> str:
-    """Compare a function with the reference's function that has the name of the keyword."""
+    """Compare a function with the reference function named by the keyword."""
     ((name, function),) = functions.items()
     return grade(installed.name, _namespace(function).get("In", []), name, function.__name__)[1]
 
@@ -191,7 +191,7 @@ def _try(source: str, name: str) -> Iterator[str]:
         yield f"raises {describe_error(error)}"
 
 
-# For each run: losses on the training text and held-out losses by epoch, and its special property.
+# For each run: training and held-out losses by epoch, and a property that only this run has.
 RUNS = {
     "c": ((4.0, 3.5, 3.0), (4.2, 3.8, 3.9), "highest held-out losses"),
     "e": ((3.0, 1.5, 0.5), (3.2, 2.4, 2.9), "lowest loss of the training text"),
@@ -231,7 +231,7 @@ def _seconds(seconds: Callable[..., Any]) -> Iterator[str]:
         yield f"{problem}: {reasons.get(result, 'use `time.perf_counter`')}"
 
 
-# Tests on made-up inputs, keyed by name of the function in `solutions`.
+# Tests on made-up inputs, keyed by the name of the function in `solutions`.
 MADE_UP = {"best_run": _best_run, "seconds": _seconds}
 
 
