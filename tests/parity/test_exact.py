@@ -32,7 +32,7 @@ SETTINGS |= {"num_hiddens": 48, "batch_size": 8, "num_steps": 12, "max_tokens": 
 # Within an epoch, any difference in the state grows until it is as large as the state itself.
 CHAOTIC = {"sigma": 0.5, "theta": 1.0}
 GRUS = [cell for cell in CELLS if cell.startswith("gru")]
-# By default, only NumPy and PyTorch run these tests, to save time.
+# To save time, only NumPy and PyTorch run these tests by default.
 FRAMEWORKS = pytest.mark.frameworks(by_default=("numpy", "torch"))
 
 
@@ -133,7 +133,7 @@ def test_digest_depends_on_every_bit():
     assert exact.digest(arrays) != digest
 
 
-# Environment variables that select other kernels, which add in a different order. TensorFlow
+# Environment variables that select other kernels, which sum in a different order. TensorFlow
 # has no such variable for float64: TF_ENABLE_ONEDNN_OPTS has no effect.
 # On a processor that it does not recognize, an old OpenBLAS already uses its oldest kernels.
 CORES = {info.get("architecture") for info in threadpool_info()}
@@ -177,7 +177,7 @@ def test_exact_mode_ends_equal_with_other_kernels(backend_name):
 TWO_THREADS = """
 import sys
 from rnn_scratch import exact
-from rnn_scratch.training import loop as training
+from rnn_scratch.training import loop
 from rnn_scratch.training.runtime import Runtime
 from rnn_scratch.training.setup import prepare_run
 from rnn_scratch.settings import Settings
@@ -187,7 +187,7 @@ for num_hiddens in (48, 512):
     runtime = Runtime(sys.argv[1], "fast", "cpu")
     text = books.load("tide-clock")
     setup = prepare_run(Settings(num_hiddens=num_hiddens, **settings), runtime, text)
-    next(training.epochs(setup))
+    next(loop.epochs(setup))
     params = setup.model.to_arrays(setup.model.params)
     print("threads", setup.runtime.threads, exact.digest(params))
 """
@@ -208,7 +208,7 @@ def test_two_threads_end_with_equal_bits(backend_name):
 
 
 def check_exact(capsys, *arguments):
-    """Run `check --exact` on a text too long for a command line; return the exit code and JSON."""
+    """Run `check --exact` on a text too long for an argument; return the exit code and the JSON."""
     Path("long.txt").write_text("it was a long and quiet winter. " * 8_000, encoding="utf-8")
     small = ["--text", "long.txt", "--num-hiddens", "16", "--epochs", "20"]
     result = run_in_process(capsys, "check", *arguments, "--exact", "--json", *small)
@@ -254,7 +254,7 @@ def test_check_exact_prints_the_common_digest():
     assert re.fullmatch(last, result.out.splitlines()[-1])
 
 
-# The NumPy backend with a function that changes its first argument from a certain call onward.
+# The NumPy backend, with a function that corrupts its first argument.
 OFF = """
 from rnn_scratch.backends.numpy import deep, exact, machine, scratch
 

@@ -11,8 +11,7 @@ import rnn_scratch
 from rnn_scratch.contract import VARIANTS
 from rnn_scratch.runs import checkpoint, run_writer
 from rnn_scratch.system import signals
-from rnn_scratch.training import loop as training
-from rnn_scratch.training import schedule
+from rnn_scratch.training import loop, schedule
 from rnn_scratch.training.events import Report
 
 pytestmark = pytest.mark.faults(by_default=("numpy", "torch"))
@@ -36,7 +35,7 @@ def stop_after(index):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signals, "deferred", lambda: contextlib.nullcontext(request))
         patch.setattr(schedule, "each_update", counted)
-        patch.setattr(training, "CHUNK_SECONDS", 0.0)  # one minibatch per chunk
+        patch.setattr(loop, "CHUNK_SECONDS", 0.0)  # one minibatch per chunk
         yield
 
 
@@ -83,7 +82,7 @@ def test_stop_in_the_last_minibatch_keeps_the_epoch():
 
 def test_incomplete_epoch_is_resumed_in_another_backend(backend_names):
     backend_name, *other_names = ["numpy", *backend_names]
-    # One layer of the plain cell, because compilers need many seconds for two layers of an LSTM.
+    # One layer of the plain cell, because compiling a two-layer LSTM takes many seconds.
     exact = {**SMALL, "valid_tokens": 50, "optimizer": "adam", "exact": True}
     uninterrupted = rnn_scratch.train(backend_name, num_epochs=2, run="whole", **exact)
     with stop_after(7), pytest.raises(signals.Stopped):
@@ -120,7 +119,7 @@ class Clock(Report):
 def test_checkpoints_take_a_small_fraction_of_time(monkeypatch):
     clock = Clock(monkeypatch)
     monkeypatch.setattr(run_writer, "CHECKPOINT_TIME_FRACTION", 1 / 64)
-    monkeypatch.setattr(training, "CHUNK_SECONDS", 1e9)
+    monkeypatch.setattr(loop, "CHUNK_SECONDS", 1e9)
     rnn_scratch.train("numpy", num_epochs=35, run="r", report=clock, **SMALL)
     # A checkpoint is written after the first minibatch, which is a separate chunk; then every
     # eight seconds, 64 times the duration of a write; and at the end.
@@ -132,7 +131,7 @@ def test_checkpoints_take_a_small_fraction_of_time(monkeypatch):
 
 def test_progress_within_an_epoch_is_printed(monkeypatch):
     monkeypatch.setattr("rnn_scratch.runs.progress.LineReport.interval", 0.0)
-    monkeypatch.setattr(training, "CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHUNK_SECONDS", 0.0)
     lines = []
     rnn_scratch.train("numpy", num_epochs=2, report=lines.append, **LONG)
     pattern = r"epoch 1: (\d+) of 1\d minibatches  perplexity .* time left \d:\d\d:\d\d"
