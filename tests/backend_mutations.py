@@ -1,4 +1,4 @@
-"""Mutations: text changes in a backend's source, each of which the check must detect and name.
+"""Mutations of the backends' sources that the check must detect and attribute to a function.
 
 The mutations include the known mistakes. If a source lacks the text that a mutation replaces,
 the test fails, so the mutations stay in step with the code.
@@ -42,7 +42,7 @@ class Mutation(NamedTuple):
         changes: Alternating old and new strings, by backend.
         file: The file to change.
         model: The variant to check.
-        options: The options of the fixed draws to check; None for the draws of `check`.
+        options: The options of the fixed draws to check; None for the default draws of `check`.
         within: Name of the function that contains or precedes the old strings.
     """
 
@@ -57,7 +57,7 @@ class Mutation(NamedTuple):
 
 
 def known_mistakes() -> list[Mutation]:
-    """Return the known mistakes as mutations of NumPy and of frameworks with similar sources."""
+    """Return the known mistakes as mutations of NumPy and of frameworks with matching source."""
     mutations = []
     for function, changes in results.read_data("mistakes.json").items():
         is_backward = function.endswith("backward") or function == "bptt"
@@ -88,7 +88,7 @@ def in_all_backends(*change: str) -> dict[str, tuple[str, ...]]:
 
 
 def in_gradients(condition: str) -> dict[str, tuple[str, ...]]:
-    """Return changes, by backend, that halve all gradients of minibatches that meet `condition`."""
+    """Return changes, by backend, that halve the gradients of minibatches that meet `condition`."""
     scaled = f"{{n: g * (0.5 if {condition} else 1) for n, g in %s.items()}}"
     return {
         "numpy": (", grads, detach(state)", f", {scaled % 'grads'}, detach(state)"),
@@ -97,7 +97,7 @@ def in_gradients(condition: str) -> dict[str, tuple[str, ...]]:
     }
 
 
-MODULES = {"torch": "torch", "jax": "jnp"}  # names of modules with functions like NumPy's
+MODULES = {"torch": "torch", "jax": "jnp"}  # modules with a NumPy-like API
 DETACHED = {"torch": "s.detach()", "tensorflow": "tf.stop_gradient(s)", "mxnet": "s.detach()",
             "jax": "jax.lax.stop_gradient(s)"}  # fmt: skip
 CLAMP = {"numpy": "np.clip", "torch": "torch.clamp", "jax": "jnp.clip"}
@@ -238,7 +238,7 @@ MUTATIONS = [
     Mutation("the caller's prefix modified", "predict", "prefix afterwards",
              in_all_backends("return outputs", "prefix.append(0)\n    return outputs")),
 
-    # Other cells.
+    # Cells other than `rnn`.
     Mutation("reset after the product instead of before", "gru", "state", in_all_backends(
         '(r * h) @ params["W_hh"]', 'r * (h @ params["W_hh"])'), "cells.py", options=GRU),
     Mutation("reset before the product instead of after", "gru_after", "state", in_all_backends(
@@ -303,7 +303,7 @@ MUTATIONS = [
                   'outputs.flatten(0, 1) @ params["W_x"]'),
     }, "fast.py", "fast", DEEP),
 
-    # Mistakes that appear only with some sizes, layers, dtypes or settings.
+    # Mistakes that appear only for certain sizes, layers, dtypes or settings.
     Mutation("masks lost in an epoch", "train_epoch", "parameters", in_all_backends(
         "batch = batch.map(", "batch = batch._replace(masks=None).map("), options=DEEP),
     Mutation("the second layer's parameters in the third", "deep_step", "", in_all_backends(
@@ -447,7 +447,7 @@ MUTATIONS = [
         "np.add.reduceat(d_rows[order], starts)", "d_rows[order][starts]")}, "fast.py", "fast",
         options=None),
 
-    # The module `machine`.
+    # The `machine` module.
     Mutation("tensors in float32 only", "tensor", "", {
         "numpy": ("    return array\n", "    return array.astype('float32')\n"),
         "torch": ("torch.as_tensor(array, device=device)",
@@ -504,7 +504,7 @@ MUTATIONS = [
         ("deep networks that always use sgd", "train_minibatch", "", in_all_backends(
             "OPTIMIZERS[update.optimizer]",
             "OPTIMIZERS['sgd' if model.options.needs_deep else update.optimizer]")),
-        # Mistakes that only pairs of properties reveal.
+        # Mistakes that appear only if two properties coincide.
         ("updates taken before the end of the minibatches is known", "train_epoch", "",
          in_all_backends("for batch, update in zip(minibatches, updates)",
                          "for update, batch in zip(updates, minibatches)")),
@@ -635,14 +635,14 @@ def mutated_copy(
     file: str = "scratch.py",
     within: str = "",
 ) -> Path:
-    """Copy a backend to a package with a new name, and mutate a file there; return the folder."""
+    """Copy a backend to a new package, mutate one of its files, and return the package folder."""
     package = copy(backend, folder)
     mutate_file(change, package / file, within)
     return package
 
 
 def mutate_file(change: Sequence[str], path: Path, within: str = "") -> None:
-    """Edit the file at `path`; `change` lists old and new strings alternately."""
+    """Edit the file at `path`; `change` alternates old and new strings."""
     source = path.read_text(encoding="utf-8")
     if within:
         source = mistakes.change_source(source, within, change)

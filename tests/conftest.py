@@ -1,4 +1,4 @@
-"""Options and fixtures for all tests, such as backends and devices to test, and an empty folder."""
+"""Shared command-line options and fixtures, such as the backends and devices to test."""
 
 import functools
 import io
@@ -23,8 +23,8 @@ from rnn_scratch.errors import RNNScratchError
 hypothesis.settings.register_profile("no deadline", deadline=None)  # machines may be slow
 hypothesis.settings.load_profile("no deadline")
 
-# In a shell's background job, SIGINT and, under nohup, SIGHUP are ignored. The processes that the
-# tests interrupt would inherit this setting, so restore the default handlers.
+# Background jobs of a shell ignore SIGINT, and `nohup` makes them ignore SIGHUP. The processes that
+# the tests interrupt would inherit this behavior, so restore the default handlers.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
@@ -41,7 +41,7 @@ def pytest_configure(config):
     """Share compiled JAX programs among the processes of this test run and their child processes.
 
     Compilation takes half of JAX's test time, because many tests compile the same functions again
-    for every model. JAX uses a cached program only for equal operations and the same JAX version.
+    for every model. JAX reuses a cached program only for identical operations and JAX versions.
     """
     if JAX_CACHE in os.environ:  # set by the xdist controller or by the user
         return
@@ -78,7 +78,7 @@ SESSIONS = ("frameworks", "mutations", "student", "notebooks", "faults")
 def pytest_collection_modifyitems(config, items):
     """Deselect the tests of other nox sessions, unless the command line selects them explicitly.
 
-    A marker's `by_default` names backends whose tests are not deselected.
+    A marker's `by_default` lists the backends whose tests stay selected.
     """
     explicit = config.option.markexpr or any("::" in argument for argument in config.args)
     if explicit or config.getoption("--backends") != "all":
@@ -95,7 +95,7 @@ def pytest_collection_modifyitems(config, items):
 
     deselected = [item for item in items if belongs_to_session(item)]
     items[:] = [item for item in items if not belongs_to_session(item)]
-    # Start the longest tests first, so that the processes finish at about the same time.
+    # Start the longest tests first, so that all xdist workers finish at about the same time.
     items.sort(key=lambda item: item.name.partition("[")[0] != "test_model_equals_the_reference")
     config.hook.pytest_deselected(items=deselected)
 
@@ -103,7 +103,7 @@ def pytest_collection_modifyitems(config, items):
 def backends_to_test(config):
     names = config.getoption("--backends")
     if names == "all":
-        # MXNet is not available on every platform, nor JAX for Python 3.10.
+        # MXNet is not available on every platform, and JAX is not available for Python 3.10.
         return [n for n in registry.names() if n not in ("mxnet", "jax") or find_spec(n)]
     return names.split(",")
 
@@ -116,7 +116,7 @@ def reported_devices(names):
     return {name: getattr(probe, "devices", ["cpu"]) for name, probe in probes.items()}
 
 
-@pytest.hookimpl(optionalhook=True)  # a hook of xdist
+@pytest.hookimpl(optionalhook=True)  # xdist defines this hook
 def pytest_configure_node(node):
     """Find the devices once, not in each xdist worker, because loading all backends is slow."""
     node.workerinput["devices"] = devices_to_test(node.config)
@@ -126,7 +126,7 @@ def devices_to_test(config):
     if hasattr(config, "workerinput"):
         return config.workerinput["devices"]
     names, selection = tuple(backends_to_test(config)), config.getoption("--devices")
-    if selection == "cpu":  # every backend supports the CPU, so load no backend
+    if selection == "cpu":  # every backend supports the CPU, so skip loading them
         return {name: ["cpu"] for name in names}
     devices_by_name = reported_devices(names)
     if selection == "all":
@@ -140,7 +140,7 @@ def devices_to_test(config):
     }
 
 
-# Predicates that select the backends to pass, by argument of a test function.
+# For each argument of a test function, a predicate that selects the backends to pass.
 CHOICES = {
     "backend_name": lambda name: True,
     "candidate": lambda name: name != "numpy",  # NumPy is the reference
@@ -183,7 +183,7 @@ def backend_names(request):
 
 @pytest.fixture
 def emulated(request, tmp_path):
-    """Return environment variables that give each framework the device "emu" as well as the CPU."""
+    """Return environment variables that give each framework an "emu" device besides the CPU."""
     if "torch" in request.node.callspec.params.values():
         registration = pytest.importorskip("torch").utils.backend_registration
         if not hasattr(registration, "_setup_privateuseone_for_python_backend"):
@@ -194,7 +194,7 @@ def emulated(request, tmp_path):
 
 @pytest.fixture
 def copy(tmp_path, monkeypatch):
-    """Return the folder of a copy of the code, which other processes import."""
+    """Copy the code to a folder from which other processes import it; return the folder."""
     clone = tmp_path / "clone"
     for folder in ("rnn_scratch", "backends"):
         ignored = shutil.ignore_patterns("__pycache__")
@@ -221,7 +221,7 @@ def _in_the_clone(monkeypatch, _empty_folder):
 def _without_children(monkeypatch):
     """Check functions in this process, because each child would import the framework again.
 
-    The grader's own tests stay in children, because they replace the clock.
+    The grader's own tests still run in child processes, because they replace the clock.
     """
     call = SimpleNamespace(ask=lambda function, *arguments, **_: function(*arguments))
     monkeypatch.setattr(user_file, "processes", call)

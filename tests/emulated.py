@@ -1,4 +1,4 @@
-"""A device "emu" for each framework, emulated on the CPU, for tests on machines without a GPU.
+"""An "emu" device for each framework, emulated on the CPU, for tests on machines without a GPU.
 
 As on a GPU, the device's tensors cannot be combined with CPU tensors. A process has the device if
 its PYTHONPATH contains this folder and a `sitecustomize` that calls `install`; the backends' files
@@ -13,7 +13,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 DEVICE = "emu"
-transfers = Counter()  # numbers of copies "to device" and "to host"
+transfers = Counter()  # number of copies by direction, "to device" or "to host"
 explicit = contextlib.nullcontext  # context in which JAX forbids implicit copies to the host
 
 
@@ -23,7 +23,7 @@ def install():
 
 
 def find_spec(name, path=None, target=None):
-    """Return the spec of a `machine` module, whose loader adds the device; otherwise None."""
+    """Return a `machine` module's spec with a loader that adds the device; otherwise None."""
     spec = importlib.machinery.PathFinder.find_spec(name, path, target)
     if not spec or not name.endswith(".machine"):
         return None
@@ -67,7 +67,7 @@ def jax(machine):
     machine.get_device = lambda device, rank=None: jax.devices("cpu")[device == DEVICE]
     explicit = functools.partial(jax.transfer_guard_device_to_host, "disallow")
     count_conversions(machine)
-    ArrayImpl._value = property(counted(ArrayImpl._value.fget, "to host"))  # read by float()
+    ArrayImpl._value = property(counted(ArrayImpl._value.fget, "to host"))  # float() reads it
 
 
 def mxnet(machine):
@@ -79,7 +79,7 @@ def mxnet(machine):
 
 
 def tensorflow(machine):
-    """Emulate the device with a second logical CPU, which becomes the default like a GPU."""
+    """Emulate the device with a second logical CPU, which is the default device, like a GPU."""
     tf = machine.tf
     (cpu,), config = tf.config.list_physical_devices("CPU"), tf.config.experimental
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -102,7 +102,7 @@ def tensorflow(machine):
     machine.device_scope, machine.devices = device_scope, devices
     count_conversions(machine)
     kind = tf.__internal__.EagerTensor.__base__
-    kind._numpy = counted(kind._numpy, "to host")  # read by float()
+    kind._numpy = counted(kind._numpy, "to host")  # float() calls this method
 
 
 def fused_cells(torch):

@@ -1,4 +1,4 @@
-"""Functions shared by the tests: small runs, and commands in this or a separate process."""
+"""Helpers for the tests: settings for small runs, and commands in this or a separate process."""
 
 import contextlib
 import hashlib
@@ -32,7 +32,7 @@ CLONE = Path(__file__).parent.parent
 SITE = CLONE / "build" / "site"
 RECORDS = CLONE / "notebooks" / "records"
 COMPARISONS = CLONE / "notebooks" / "comparisons"
-# Settings for a run that finishes in a few hundredths of a second.
+# Settings for a run that finishes in tens of milliseconds.
 SETTINGS = {"num_hiddens": 12, "num_steps": 6, "batch_size": 4, "max_tokens": 400}
 SMALL = {"corpus": "tide-clock", **SETTINGS}
 
@@ -69,7 +69,7 @@ class CommandResult(NamedTuple):
 
 
 def variants(name):
-    """Return a backend's variants; backends in other packages may implement only scratch."""
+    """Return the variants a backend supports; backends in other packages may have only scratch."""
     supported, options = [], Options(3, 2)
     for model in VARIANTS:
         try:
@@ -81,7 +81,7 @@ def variants(name):
 
 
 def require_tested(backend_names, *required):
-    """Skip a test if a required backend is not among the backends to test."""
+    """Skip the test if a required backend is not among the backends to test."""
     if missing := set(required) - set(backend_names):
         pytest.skip(f"not tested: {', '.join(sorted(missing))}")
 
@@ -114,13 +114,13 @@ def environment(**variables):
 
 
 def python_path(*folders):
-    """Return a dict with PYTHONPATH, in which `folders` precede the current entries."""
+    """Return a dict that sets PYTHONPATH to `folders` followed by the current entries."""
     folders = (*folders, os.environ.get("PYTHONPATH", ""))
     return {"PYTHONPATH": os.pathsep.join(map(str, folders))}
 
 
 def install_packages(folder, sources):
-    """Install backends as packages in `folder`, as pip would; return PYTHONPATH in a dict."""
+    """Install backends as packages in `folder`, as pip would; return a dict with PYTHONPATH."""
     for name, source in sources.items():
         package, info = folder / f"{name}_rnn", folder / f"{name}_rnn-1.0.dist-info"
         package.mkdir(parents=True)
@@ -132,7 +132,7 @@ def install_packages(folder, sources):
 
 
 def skip_without(backend, device, dtype):
-    """Skip a test if the device does not support `dtype`; MPS, for example, lacks float64."""
+    """Skip the test if the device does not support `dtype`; MPS, for example, lacks float64."""
     if device not in backend.machine.devices(dtype):
         pytest.skip(f"{device} does not support {dtype}")
 
@@ -160,7 +160,7 @@ def start(*arguments, program=("-m", "rnn_scratch"), prefix=(), env=None, **kwar
     )
 
 
-# Program that saves a checkpoint after every chunk, regardless of the time that saving takes.
+# Program that saves a checkpoint after every chunk, regardless of how long saving takes.
 SAVING = """
 from rnn_scratch.cli.main import main
 from rnn_scratch.runs import run_writer
@@ -306,7 +306,7 @@ EXTENDING = (CLONE / "notebooks" / "site" / "extending.md").read_text(encoding="
 
 
 def lion(name):
-    """Return the optimizer's source from extending.md, adapted to a backend as described there."""
+    """Return the Lion optimizer from extending.md, adapted to a backend as that page describes."""
     (source,) = re.findall(r"```python\n(@torch.no_grad.*?\n)```", EXTENDING, re.DOTALL)
     if name == "torch":
         return source

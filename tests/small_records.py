@@ -1,4 +1,4 @@
-"""Comparison records that are small enough to compute their statistics by hand."""
+"""Comparison records small enough for their statistics to be computed by hand."""
 
 from rnn_scratch.compare.record import (
     COMPARISON_FORMAT,
@@ -36,7 +36,7 @@ def make_candidate(name, *speeds, threads=1, perplexities=(), **fields):
 
 
 def make_record(*candidates, **plan):
-    """Make a comparison record of these candidates."""
+    """Make a comparison record with these candidates."""
     return Comparison(
         **{"format": COMPARISON_FORMAT, "command": "rnn-scratch compare", "started": "12:00"},
         **{"outcome": "finished", "machine": MACHINE, "plan": Plan(**plan), "text": TEXT},

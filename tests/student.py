@@ -1,4 +1,4 @@
-"""The functions to write in a student notebook: stubs and solutions."""
+"""Stubs and solutions of the functions that students write in a notebook."""
 
 import functools
 
@@ -10,7 +10,7 @@ TRAINING = "model, curve = train()"  # line that starts the first training run
 
 @functools.cache
 def solutions(backend, lesson="build"):
-    """Return the stub and the solution of each function to write, by function name."""
+    """Return the stub and the solution of each function that students write, by function name."""
     parts = lessons.read_parts(lesson)
     pieces = {
         name: (lessons.find(backend, name)[0], num_statements)
@@ -30,5 +30,5 @@ def written(cell, backend, lesson="build"):
 
 
 def imports(backend):
-    """Return the imports of a backend's ``scratch``, as in the notebooks."""
+    """Return the imports of a backend's `scratch.py`, rendered for the notebooks."""
     return lessons.make_code(lessons.Part("imports", "", 0, []), backend, set()).source

@@ -15,7 +15,7 @@ from rnn_scratch.contract import Options, Update
 OPTIONS = Options(11, 13, "lstm", embedding=5, num_layers=2, dropout=0.4)
 UPDATE = Update(lr=0.1, c_m=0.1, c_v=0.1, optimizer="adam")
 COUNT = 3  # number of minibatches, and of tokens
-# Copies counted in `predict` (to the device, to the host), if the emulation misses some copies.
+# Expected counts (to device, to host) for `predict` in frameworks whose emulation misses copies.
 COUNTED = {"tensorflow": (0, COUNT), "jax": (0, 0)}
 
 
@@ -26,12 +26,12 @@ def model_and_batches(case):
 
 
 def copied():
-    """Return the numbers of tensors copied to the device and to the host."""
+    """Return how many tensors have been copied to the device and to the host."""
     return emulated.transfers["to device"], emulated.transfers["to host"]
 
 
 def result(copies, expected):
-    """Return a check result that compares the numbers of copies to the device and to the host."""
+    """Return a check result that compares copies to the device and to the host with `expected`."""
     return Result("copies", str(copies), str(expected))
 
 
@@ -70,7 +70,7 @@ def predict(case):
 
 
 def results(name, backend, variant, options):
-    """Yield the results of the backend's check and of counting copies."""
+    """Yield the results of checking the backend, then of counting copies."""
     plain = Options(11, 13, dtype=options.dtype, device=options.device)
     cases = [Draw(plain), Draw(options, optimizer="adam")]
     yield from runner.check(backend, variant, cases)

@@ -1,4 +1,4 @@
-"""The `compare` command: candidates in child processes that take turns, fail and are killed."""
+"""The `compare` command: candidates run in child processes that take turns, fail or are killed."""
 
 import csv
 import re

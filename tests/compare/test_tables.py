@@ -1,4 +1,4 @@
-"""Intervals, verdicts, tables and reports of small records, and corrupted records."""
+"""Intervals, verdicts, tables and reports computed from small records, and corrupted records."""
 
 import json
 import re
@@ -19,7 +19,7 @@ CYCLES = range(1, 10)
 
 
 def small_record():
-    """Make a record in which the machine is slower in every cycle, and numpy has one cycle less."""
+    """Make a record in which each cycle is slower than the last, and numpy has one cycle fewer."""
     return make_record(
         make_candidate("numpy", *(120 / cycle for cycle in CYCLES[:-1]), memory=2**20),
         make_candidate("torch", *(240 / cycle for cycle in CYCLES), perplexities=(9.0, 8.0)),
@@ -37,7 +37,7 @@ def test_ratios_are_formed_within_cycles():
     record = small_record()
     numpy, torch, fast, concise = (tables.metrics(record, c) for c in record.candidates)
     assert torch["training"].median == 240 / 5
-    assert torch["vs_baseline"] == Estimate(2, 2, 2)  # although both speeds vary by a factor of 9
+    assert torch["vs_baseline"] == Estimate(2, 2, 2)  # both speeds vary by a factor of 9
     assert fast["vs_scratch"] == Estimate(0.25, 0.25, 0.25)
     low, high = fast["vs_builtin_layer"][1:]
     assert (low, high) == pytest.approx((0.25 / 1.1, 0.25 / 0.9))
@@ -51,7 +51,7 @@ def test_interval_contains_the_true_median(num_cycles):
     rng = np.random.RandomState(1)
     estimates = [tables.estimate(rng.lognormal(0, 0.2, num_cycles)) for _ in range(1000)]
     assert 0.94 < np.mean([low <= 1 <= high for _, low, high in estimates]) < 0.985
-    # The interval covers 2.3 standard errors, and a median's are about 1.25 times a mean's.
+    # The interval is ±2.3 standard errors; a median's is about 1.25 times a mean's.
     widths = [high - low for _, low, high in estimates]
     assert np.mean(widths) == pytest.approx(4.6 * 1.25 * 0.2 / num_cycles**0.5, rel=0.2)
 
@@ -117,7 +117,7 @@ def test_failed_candidate_shows_the_reason():
     )
     heading, _, row = cells_of(record, "Speed")
     assert (row[0], row[heading.index("failed")]) == ("<torch>", "it was <killed>")
-    assert (record.has_failed, row[2]) == (True, "1.00")  # relative to the first supported one
+    assert (record.has_failed, row[2]) == (True, "1.00")  # relative to numpy
     assert tables.widest_interval(record) < inf  # ignores the failed candidate
     assert "it was <killed>" in tables.spreadsheet(record)
     assert report.lines("notes", record) == ["plain fast: not supported: no fast model"]

@@ -1,4 +1,4 @@
-"""Fixtures for tests in a browser: an installed Chromium or Chrome, or Playwright's Chromium."""
+"""Fixtures for browser tests with an installed Chromium or Chrome, or Playwright's Chromium."""
 
 import shutil
 
@@ -8,14 +8,14 @@ from helpers import SITE
 from playwright.sync_api import sync_playwright
 
 SHOTS = SITE.parent / "screenshots"
-# All widths and both color schemes, but not all pairs: colors do not depend on the width.
+# All widths and both color schemes, but not all pairs, because colors do not depend on width.
 LOOKS = pytest.mark.parametrize(
     ("width", "scheme"), [(390, "dark"), (1024, "light"), (1440, "light")]
 )
 
 
 def assert_accessible(page):
-    # Don't preload style sheets: scripts on file:// pages may not read style sheets as text.
+    # Do not preload style sheets, because scripts on file:// pages cannot read them as text.
     violations = Axe().run(page, options={"preload": False}).response["violations"]
     violations = [v for v in violations if v["impact"] in ("serious", "critical")]
     assert not violations, [

@@ -1,4 +1,4 @@
-"""Trained networks on the play page, opened from a folder in a browser: `nox -s browser`."""
+"""The playground's trained networks, opened from a folder in a browser (`nox -s browser`)."""
 
 import functools
 import re
@@ -32,7 +32,7 @@ def open_page(open_page):
 
 @pytest.fixture(scope="module", params=CELLS)
 def network(request, tmp_path_factory):
-    """Return a network's cell and the path of its checkpoint, for each network of the page."""
+    """Return a network's cell and the path of its checkpoint, for each network on the page."""
     saved = NETWORKS[request.param]
     path = tmp_path_factory.mktemp(request.param) / checkpoint.FILE
     settings, text = Settings(**saved["settings"]), msgspec.convert(saved["text"], TextRecord)
@@ -164,7 +164,7 @@ def test_run_writes_until_it_is_stopped(open_page):
     expect(page.locator("#play-status")).to_have_text(re.compile(r"Next character: \S+"))
     assert len(text_of(page)) < 20
     page.get_by_role("button", name="Run").click()
-    page.get_by_label("Prefix", exact=True).fill("a")  # typing stops the run, too
+    page.get_by_label("Prefix", exact=True).fill("a")  # typing also stops the run
     assert page.get_by_role("button", name="Run").is_visible()
     page.wait_for_timeout(300)
     assert text_of(page) == "a"

@@ -1,4 +1,4 @@
-"""The page that `rnn-scratch play RUN` writes, opened in a real browser: `nox -s browser`."""
+"""The page that `rnn-scratch play RUN` writes, opened in a real browser (`nox -s browser`)."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_page_generates_the_text_of_predict(open_page, tmp_path, model):
 
 
 def logit(token, tokens, scales, arrays, options):
-    """Return NumPy's logit of `token` after `tokens`, whose input vectors are scaled."""
+    """Return NumPy's logit of `token` after `tokens`, with input vectors multiplied by `scales`."""
     numpy = registry.load("numpy")
     state = numpy.scratch.state(1, options)
     for earlier_token, scale in zip(tokens, scales):

@@ -1,4 +1,4 @@
-"""The site, opened from a folder in a real browser without network access: `nox -s browser`."""
+"""The site, opened from a folder in a real browser without network access (`nox -s browser`)."""
 
 import shutil
 
@@ -12,7 +12,7 @@ pytest_plugins = ["browser"]  # defines the fixtures
 PAGES = sorted(path.stem for path in SITE.glob("*.html") if path.stem != "play")
 LAST = registry.FRAMEWORKS[registry.BUILTIN_BACKENDS[-1]]  # title of the last tab
 TABS = ".pieces:not([hidden]) [role=tab][aria-selected=true]"
-# Script that returns the visible lines of every group, with positions and marked words.
+# Script that returns the visible lines of each group, with their positions and marked words.
 LINES = """
     [...document.querySelectorAll(".pieces:not([hidden])")].map(group =>
         [...group.querySelectorAll(":scope > .panel:not([hidden])")].flatMap((panel, column) =>
@@ -73,7 +73,7 @@ def test_tabs_work_with_the_keyboard(open_page):
     page.keyboard.press("End")
     assert selected(page) == {LAST}
     assert page.evaluate("document.activeElement.textContent") == LAST
-    page.keyboard.press("Tab")  # move into the panel, not to the next tab
+    page.keyboard.press("Tab")  # moves into the panel, not to the next tab
     assert page.evaluate("document.activeElement.closest('.panel, .tabs').className") == "panel"
 
 

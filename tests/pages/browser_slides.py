@@ -1,4 +1,4 @@
-"""The slides of the lessons, opened in a real browser: they fit, are legible and turn."""
+"""The lessons' slides in a real browser fit, are legible, and respond to keys and clicks."""
 
 import pytest
 from helpers import SITE

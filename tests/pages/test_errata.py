@@ -1,7 +1,7 @@
-"""The errata name the releases of the book that have each mistake.
+"""The errata page lists the releases of the book that contain each mistake.
 
 To compare the page with the releases, set D2L_EN to a clone of github.com/d2l-ai/d2l-en with its
-tags. Nothing of the book is part of this project: the tests look for the code that makes a mistake.
+tags. The project includes no part of the book; the tests search a clone for each mistake's code.
 """
 
 import os
@@ -21,13 +21,13 @@ TABS = ("mxnet", "pytorch", "tensorflow")
 
 
 def has_old_model_in_second_run(blocks):
-    """Return whether the chapter builds no model and no parameters after its first training run."""
+    """Return whether no new model or parameters are created after the first training run."""
     _, _, rest = "\n".join(blocks).partition("\ntrain_ch8(")
     return not re.search(r"RNNModelScratch\(|get_params\(", rest)
 
 
 def has(pattern, *absent):
-    """Return a test for code that contains a pattern and none of the patterns in `absent`."""
+    """Return a predicate for code that matches `pattern` and none of the patterns in `absent`."""
 
     def matches(blocks):
         code = "\n".join(blocks)
@@ -36,7 +36,7 @@ def has(pattern, *absent):
     return matches
 
 
-# For each number of an erratum and label: a file, frameworks, and a test for the mistake.
+# For each erratum number and label: the file, the frameworks, and a predicate for the mistake.
 MISTAKES = {
     (1, ""): (SCRATCH, TABS[2:], has(r"reshape\(Y,")),
     (2, "MXNet, PyTorch"): (SCRATCH, TABS[:2], lambda blocks: " train_iter," in blocks[-1]),
@@ -63,13 +63,13 @@ MISTAKES = {
 
 
 def split_labels(cell):
-    """Return the parts of a table cell, such as "label: value; label: value", by label."""
+    """Return the values in a table cell such as "label: value; label: value", by label."""
     parts = (part.rpartition(": ") for part in cell.split("; "))
     return {label: value for label, _, value in parts}
 
 
 def releases_by_label(number):
-    """Return the releases that the page lists with a mistake, and the first releases without it."""
+    """Yield each label of an erratum with its affected releases and the first fixed release."""
     cells = next(row for n, row in ROWS if int(n) == number).split("|")
     present, fixed = (split_labels(cell.strip()) for cell in cells[2:4])
     for label, span in present.items():
@@ -93,7 +93,7 @@ def test_fix_follows_the_last_release_with_the_mistake(number):
 
 @pytest.fixture(scope="module")
 def chapter():
-    """Return a function that returns a framework's code blocks in a file of a release."""
+    """Return a function that yields a framework's code blocks from a file in a release."""
     if "D2L_EN" not in os.environ:
         pytest.skip("D2L_EN is not set to a clone of the book")
 
@@ -103,7 +103,7 @@ def chapter():
         text = subprocess.run(command, capture_output=True, check=True, encoding="utf-8").stdout
         sources = re.findall(r"```\{\.python \.input\}\n(.*?)```", text, flags=re.DOTALL)
         for source in sources:
-            tabs = re.match(r"#@tab (.*)", source)  # blocks for MXNet alone have none
+            tabs = re.match(r"#@tab (.*)", source)  # blocks for MXNet alone have no `#@tab`
             if tab in re.split(", *", tabs[1] if tabs else "mxnet") or (tabs and tabs[1] == "all"):
                 yield f"\n{source}"
 

@@ -15,7 +15,7 @@ from rnn_scratch.contract import Batch, Options, Update
 
 
 def test_witten_bell_smoothing_follows_its_formula():
-    # Counts in "abaab": 2 b and 1 a follow "a"; 3 a, 2 b and 2 distinct characters in total.
+    # In "abaab", 2 b and 1 a follow "a"; in total, there are 3 a, 2 b and 2 distinct characters.
     unigram = {"a": (3 + 2 / 4) / 7, "b": (2 + 2 / 4) / 7}
     assert perplexity_by_counting("abaab", "ab", 1, vocab_size=4) == pytest.approx(
         (unigram["a"] * unigram["b"]) ** -0.5

@@ -1,4 +1,4 @@
-"""The lessons, and the notebooks made from them: complete, up to date and publishable."""
+"""The lessons and the notebooks made from them are complete, up to date and publishable."""
 
 import functools
 import json
@@ -45,7 +45,7 @@ def sources(notebook, kind):
 
 
 def extras_of(name):
-    """Return the extras that a notebook's first cells name."""
+    """Return the pip extras that a notebook's first cells name."""
     extras = {"side_by_side": "torch,tensorflow,notebooks", "numpy": "notebooks"}
     backend = name.partition("-")[0]
     return {**extras, "comparison": "torch,notebooks"}.get(backend, f"{backend},notebooks")
@@ -124,7 +124,7 @@ def test_lessons_contain_the_source_of_the_backend(backend):
     for piece in TAUGHT:
         source = source_code.find(backend, piece)[0].source
         assert any(source in cell.source for cell in cells if cell.kind == "code"), piece
-    # The notebooks of all frameworks have the same sections as the PyTorch notebook.
+    # Each framework's notebooks have the same sections as the PyTorch notebooks.
     headings = headings_of(cells)
     title = f"# Build it: a recurrent language model, in {prose.framework(backend)}"
     assert headings[0] == title
@@ -191,8 +191,8 @@ def test_student_copy_omits_only_the_solutions(backend, lesson, num_functions, n
     text = "\n".join(cell.source for cell in student)
     assert any(answer in cell.source for cell in solved if cell.is_folded or cell[0] == "markdown")
     assert answer not in text
-    if lesson != "fast":  # in `fast`, a diff shows how to use the framework's compiler
-        assert "```diff" not in text  # a diff would show a solution
+    if lesson != "fast":  # a diff in `fast` shows how to use the framework's compiler
+        assert "```diff" not in text  # a diff would reveal a solution
     code = [written(cell.source, backend, lesson) for cell in student if cell.kind == "code"]
     unchanged = [source for source in code if source != lessons.CODE and GRADING not in source]
     assert [cell.source for cell in solved if cell.source in unchanged] == unchanged

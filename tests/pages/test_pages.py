@@ -31,7 +31,7 @@ LINKS = re.compile(r'\]\(([^)\s]+)\)|(?:src|srcset|href)="([^"]+)"')
 @pytest.fixture(scope="module")
 def rendered():
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(CLONE)  # the pages name records by their paths in the clone
+        patch.chdir(CLONE)  # the pages refer to records by their paths in the clone
         return pages.pages()
 
 
@@ -120,7 +120,7 @@ def test_usage_page_names_existing_commands_and_options():
     lines = re.findall(r"`rnn-scratch compare (--.*?)`", USAGE)
     assert lines
     for line in lines:
-        compare.make_context("compare", shlex.split(line))  # parse only, run nothing
+        compare.make_context("compare", shlex.split(line))  # only parses the options
     lines = re.findall(r"^    rnn-scratch train (--.*)$", USAGE, re.MULTILINE)
     assert lines
     for line in lines:

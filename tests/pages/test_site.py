@@ -1,4 +1,4 @@
-"""The source of the site, and the numbers that its pages quote from records."""
+"""The sources of the site: code, outputs, pictures, links, and the API reference."""
 
 import html
 import re

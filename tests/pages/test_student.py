@@ -114,8 +114,8 @@ def test_empty_notebook_works_and_reports_missing_functions(builtin_name):
     assert abs(names["losses"][-1] - losses[-1]) > 1e-3
 
 
-# For each function, a frequent mistake: old and new source code, and the name of the mistake.
-# In this order, the backends' sources are searched for the old text.
+# Frequent mistakes in each function: the old code, the wrong code, and part of the message.
+# A mistake applies only to the backends whose source contains the old code.
 FREQUENT = {
     "encode": [
         ("F.one_hot(tokens, len(params[\"b_q\"]))", "F.one_hot(tokens)", "as many elements as the"),
@@ -225,19 +225,19 @@ def test_bugs_in_lessons_match_the_backend_sources():
         for backend in registry.BUILTIN_BACKENDS:
             files = [CLONE / "backends" / backend / name for name in ("scratch.py", "cells.py")]
             source = "".join(path.read_text(encoding="utf-8") for path in files)
-            # Raises an error if the change does not match.
+            # This call raises an error if the source does not contain the old code.
             mistakes.change_source(source, bug["function"], bug.get(backend) or bug["all"])
 
 
 # nbgrader grades four submissions: correct, wrong, empty and forged.
 
-WRONG = ("encode", "rnn", "loss", "lstm", "adam", "seconds")  # wrong in submission "wrong"
+WRONG = ("encode", "rnn", "loss", "lstm", "adam", "seconds")  # mistakes of the "wrong" submission
 
 
 def nbgrader(course, *arguments):
     """Run nbgrader in the folder `course`; check that it succeeds."""
     env = {**os.environ, **notebooks.ENVIRONMENT, **python_path(CLONE / "notebooks" / "support")}
-    # nbgrader must find the program alembic, which is installed next to Python.
+    # nbgrader needs to find the `alembic` program, which is installed next to Python.
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])
     program = ("-c", "from nbgrader.apps.nbgraderapp import main; main()")
     command = [sys.executable, *program, *arguments]

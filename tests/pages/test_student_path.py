@@ -1,4 +1,4 @@
-"""The README's section "Change a line": an edit of `scratch.py` changes the next training run."""
+"""The README's section "Change a line": editing `scratch.py` changes the next training run."""
 
 import itertools
 import math

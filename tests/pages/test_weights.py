@@ -1,4 +1,4 @@
-"""The page on weights: with its code, each framework's layers compute the logits of a run."""
+"""The weights page: its code loads a run into each framework's layers, which give equal logits."""
 
 import functools
 import re
@@ -29,7 +29,7 @@ def gates(column):
 
 @pytest.fixture(scope="module")
 def train(tmp_path_factory):
-    """Return a cached function that trains a run with NumPy, by its cell and index in CASES."""
+    """Return a cached function that trains a NumPy run, given a cell and an index in CASES."""
 
     @functools.cache
     def train(cell, index):

@@ -59,7 +59,7 @@ def commands(block):
 
 
 def install(site):
-    """Install a package with only the toy framework; return environment variables for commands."""
+    """Install a package that contains only the toy framework; return variables for commands."""
     variables = install_packages(site, {"toy": ""})
     (site / "toy_rnn" / "toy.py").write_text((CLONE / "tests" / "toy.py").read_text())
     return {**variables, "OMP_NUM_THREADS": "1", "COLUMNS": "1000"}
@@ -73,9 +73,9 @@ def write(site, title, text):
 
 
 def follow(site, env, only_files=False):
-    """Write the files and run the commands; if `only_files`, run only those with an output file.
+    """Write the files and run the commands; if `only_files`, skip commands without an output file.
 
-    For each command, yield its arguments, the lines that the guide shows, and the result.
+    For each command that runs, yield its arguments, the lines that the guide shows, and the result.
     """
     for block in BLOCKS:
         if block.language == "python" and block.title.startswith("toy_rnn/"):

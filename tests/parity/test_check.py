@@ -1,4 +1,4 @@
-"""The command `rnn-scratch check`, and the random draws that it checks."""
+"""The `rnn-scratch check` command, and the random draws that it checks."""
 
 import itertools
 import json
@@ -44,7 +44,7 @@ def test_first_sizes_differ_and_the_draws_have_all_special_cases():
 
 
 def test_draws_cover_all_pairs_of_properties():
-    # The properties are computed from the draws, not from the rows of the table.
+    # Compute the properties from the draws themselves, not from the rows of `draws.TABLE`.
     properties = [
         {
             "cell": o.cell,
@@ -98,7 +98,7 @@ def test_finite_differences_equal_gradients_with_large_states():
 
 @pytest.mark.frameworks(by_default=("torch",))
 def test_tokens_have_64_bits_on_windows_too(backend, backend_name, monkeypatch):
-    """Emulate NumPy 1's default integers on Windows, int32, which PyTorch cannot one-hot encode."""
+    """Emulate Windows with NumPy 1: tokens would be int32, which PyTorch cannot one-hot encode."""
 
     class RandomState(np.random.RandomState):
         def randint(self, low, high=None, size=None, dtype="int32"):
@@ -149,7 +149,7 @@ def test_diagnosis_is_last_and_names_file_line_and_draw(copy):
         path.read_text(encoding="utf-8").splitlines()[int(found[2]) - 1].startswith("def forward(")
     )
     output = "\n".join(lines)
-    assert output.count("DIFFERS") == 2  # with one thread and with two
+    assert output.count("DIFFERS") == 2  # one failure per number of threads: 1 and 2
     assert "later failures may be consequences" in output
     assert "within the tolerance" not in output
     assert f"numpy, fast ({Path(found[1]).parent})" in output

@@ -15,7 +15,7 @@ from helpers import (
 
 from rnn_scratch.contract import CELLS, VARIANTS
 
-# Devices, and the variants to check on them: only one variant for TensorFlow and JAX.
+# The devices and the variants to check; TensorFlow and JAX are checked with only one variant.
 # TensorFlow is also checked on the CPU, because by default it would use the emulated device.
 CHECKED = {
     "torch": (DEVICE, *VARIANTS),

@@ -26,7 +26,7 @@ def small(backend, cell="rnn", arrays=None, **changes):
 
 
 def zero_arrays():
-    """Return parameters of a plain network (`rnn` or `rnn-relu`) that are all zero."""
+    """Return all-zero parameters for a plain network (`rnn` or `rnn-relu`)."""
     params = small("numpy").model.params
     return {name: np.zeros_like(array) for name, array in params.items()}
 
@@ -39,7 +39,7 @@ def test_each_step_from_zeros_multiplies_a_difference_by_the_weights(backend_nam
     assert measure_growth(small(backend_name, arrays=arrays)) == pytest.approx(expected, rel=1e-6)
 
 
-# Omit rnn-relu: the slope of ReLU jumps at 0, and so does the growth factor of a time step.
+# Omit rnn-relu, because ReLU's slope, and with it the growth in a time step, jumps at 0.
 @pytest.mark.parametrize("cell", [cell for cell in CELLS if cell != "rnn-relu"])
 def test_growth_is_equal_in_all_backends_and_changes_no_parameter(backend_name, cell):
     setup = small(backend_name, cell, sigma=0.3)
@@ -77,7 +77,7 @@ def test_check_reports_a_doubt_once():
 
 @pytest.mark.parametrize("scale", [1e3, 1e9, 1e15])
 def test_large_states_of_relu_raise_a_doubt(scale):
-    # In a large state, rounding would hide a fixed difference, and rounding errors are larger.
+    # In a large state, a fixed difference would be rounded away, and rounding errors are larger.
     arrays = zero_arrays()
     arrays["W_hh"], arrays["b_h"] = np.eye(SMALL["num_hiddens"]), arrays["b_h"] + scale
     factor = measure_growth(small("numpy", "rnn-relu", arrays))
@@ -102,7 +102,7 @@ def test_unknown_growth_raises_a_doubt():
     assert DOUBT not in describe(MAX_GROWTH / 2)
 
 
-# A run in which errors grow much for some updates, but not with the initial or last parameters.
+# A run in which errors grow rapidly at some updates, but not with the initial or final parameters.
 CHAOS = "--cell gru-after --optimizer adam --lr 1 --layers 2 --embedding 4 --dropout 0.3 "
 CHAOS += "--num-steps 80 --batch-size 2 --num-hiddens 32 --theta 50 --max-tokens 500 --seed 284193"
 

@@ -1,4 +1,4 @@
-"""Properties specific to JAX: the 64-bit setting, tracers, cached compiled functions and export."""
+"""Behavior specific to JAX: the 64-bit setting, tracers, cached compiled functions and export."""
 
 import dataclasses
 

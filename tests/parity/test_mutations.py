@@ -36,7 +36,7 @@ def test_a_mistake_in_a_backend_is_detected_and_named(backend, backend_name, mut
     package = mutated_copy(backend, tmp_path, changes, mutation.file, mutation.within)
     mutated = load(package)
     cases = mutation.options and fixed_draws(mutation.options)
-    if mutation.options is LARGE:  # checked with many rows, too
+    if mutation.options is LARGE:  # check many rows, too
         cases = [*cases, draws.draw_large(0)]
     rows = runner.check(mutated, mutation.model, cases)
     assert_named(first_failure(rows), mutation)
@@ -64,7 +64,7 @@ IN_ITS_BACKWARD_PASS = [
 def test_a_mistake_in_the_reference_itself_is_detected_and_named(
     mutation, recorded, tmp_path, monkeypatch
 ):
-    # The reference and the candidate both have the mistake. Without recorded values, as for a new
+    # The reference and the candidate share the mistake. Without recorded values, as for a new
     # cell, only finite differences detect a mistake in the backward pass.
     change = mutation.changes["numpy"]
     package = mutated_copy(registry.load("numpy"), tmp_path, change, mutation.file, mutation.within)
@@ -79,7 +79,7 @@ def test_a_mistake_in_the_reference_itself_is_detected_and_named(
     )
     trains = mutation.function in ("train_epoch", "train_minibatch")
     if trains and row and row.function in ("train_minibatch", "sequence"):
-        return  # the draw resumes from an epoch that the mutated reference has trained
+        return  # the draw resumes after an epoch trained by the mutated reference
     assert_named(row, mutation)
     assert recorded or "by finite differences" in row.output
 

@@ -1,4 +1,4 @@
-"""The project's optimizers compared with the frameworks' optimizers.
+"""The project's optimizers agree with the frameworks' optimizers, apart from the place of ε.
 
 Implementations of Adam add ε in different places. Here, ε is added to the square root of the
 bias-corrected v, as in the paper's Algorithm 1, PyTorch and Optax. In Keras and MXNet, ε is the

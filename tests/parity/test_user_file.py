@@ -36,7 +36,7 @@ def lstm(x, state, params):
     return o * torch.tanh(c), c
 """,
 }
-# Changes of the sources above, with the exit code and parts of the output.
+# Changes to the sources above, with the expected exit code and part of the output.
 WRONG = {
     "epsilon": ("numpy", "theta / max(norm, 1e-300)", "theta / (norm + 1e-6)", 1, "norm + 1e-6"),
     "in place": (
@@ -137,7 +137,7 @@ GATE = 'torch.sigmoid(x @ params["W_xz"] + h @ params["W_hz"] + params["b_z"])'
 )
 def test_new_cell_is_compared_with_finite_differences(backend_names, z, code, capsys, monkeypatch):
     require_tested(backend_names, "torch")
-    monkeypatch.setitem(CELLS, "leaky", None)  # the file replaces it; removed after the test
+    monkeypatch.setitem(CELLS, "leaky", None)  # set by the file, removed by monkeypatch
     result = check(NEW_CELL.format(module="torch", z=z), run=partial(run_in_process, capsys))
     assert ("by finite differences" in result.assert_exit(code).out) == bool(code)
 
@@ -148,4 +148,4 @@ def test_known_mistakes_match_the_reference(tmp_path):
             folder = tmp_path / f"{function}{number}"
             folder.mkdir()
             numpy = registry.load("numpy")
-            mistakes.copy_backend(numpy, str(folder), function, change)  # raises if it differs
+            mistakes.copy_backend(numpy, str(folder), function, change)  # raises if nothing matches

@@ -26,7 +26,7 @@ def train():
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.EIO])
 def test_training_ignores_a_folder_that_cannot_be_synced(monkeypatch, code):
-    """Raise the errors that CIFS and a network drive in WSL raise when a folder is synced."""
+    """Simulate the errors of CIFS, and of a network drive in WSL, when a folder is synced."""
     original = os.fsync
 
     def fsync(file):
@@ -39,7 +39,7 @@ def test_training_ignores_a_folder_that_cannot_be_synced(monkeypatch, code):
 
 
 def test_replacing_a_file_is_retried(monkeypatch):
-    """Raise the error that a file system raises while another program holds the old file."""
+    """Simulate a file system that reports an error while another program holds the old file."""
     busy = OSError(errno.EBUSY, "Device or resource busy")
     original, errors = os.replace, [busy, busy]
 
@@ -84,7 +84,7 @@ def test_moved_text_is_named_and_then_accepted(capsys):
     resumed = rnn_scratch.resume("r", 2, text="new.txt")
     assert resumed.record.text.origin == str(Path("new.txt").absolute())
     assert rnn_scratch.evaluate("r").source.endswith("new.txt (training text)")
-    # If a session is killed before it writes the checkpoint, only the record has the new path.
+    # A session killed while it starts may leave different paths in the record and the checkpoint.
     records.write(Path("r", RUN_FILE), replace(resumed.record, text=run.record.text))
     assert len(rnn_scratch.resume("r", 3, text="new.txt").history) == 3
 

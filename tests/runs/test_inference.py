@@ -83,7 +83,7 @@ def test_unknown_characters_are_refused_or_skipped(parrot, tmp_path):
 
 
 def test_checkpoint_file_suffices_for_inference(small_run):
-    """Predict with the last session's backend, which is the default, and with another backend."""
+    """Predict and evaluate from a checkpoint file alone, by default with its session's backend."""
     text, result = rnn_scratch.predict(small_run, "the ", 8), rnn_scratch.evaluate(small_run)
     assert result.tokens == 396
     assert result.source == "the first 400 characters of tide-clock (training text)"
@@ -121,7 +121,7 @@ def test_weights_that_overflow_cause_no_warnings(small_run, backend_name, story,
 def test_baselines_match_hand_computed_values(small_run, tmp_path):
     (tmp_path / "t.txt").write_text("Aab!\nc aab\n")
     result = rnn_scratch.evaluate(small_run, text="t.txt")
-    # Normalized like the run's text: "aabc aab", with a 4/8, b 2/8, c 1/8 and space 1/8.
+    # Normalized like the run's text: "aabc aab", with the shares a 4/8, b 2/8, c 1/8, space 1/8.
     assert result.unigram == pytest.approx(2**1.75)
     assert (result.uniform, result.tokens, result.skipped) == (28, 7, 0)
 

@@ -1,4 +1,4 @@
-"""Runs that are killed or interrupted, or that fill the disk, can be resumed by one session."""
+"""Runs that are killed, interrupted or out of disk space can be resumed, but not concurrently."""
 
 import errno
 import os
@@ -38,7 +38,7 @@ pytestmark = [posix, pytest.mark.faults(by_default=("numpy",))]
 SETTINGS = {**SMALL, "num_hiddens": 24, "max_tokens": 500, "batch_size": 8, "valid_share": 0.1}
 
 
-# Program that simulates a full disk by limiting the sizes of files to `sys.argv[1]` bytes.
+# Program that simulates a full disk by limiting file sizes to `sys.argv[1]` bytes.
 LIMITED = """
 import resource, sys
 from rnn_scratch.cli.main import main
@@ -50,7 +50,7 @@ main(sys.argv[2:])
 
 
 def limited(size, **settings):
-    """Train in a process that cannot write files of more than `size` bytes."""
+    """Train in a process that cannot write files larger than `size` bytes."""
     return run_subprocess(size, "train", *options(**settings), program=("-c", LIMITED))
 
 

@@ -1,8 +1,8 @@
 """Resume exactly from the files that remain on disk after a power cut at any moment.
 
 A simulated disk replays the system calls of a training run. Synced data survive a cut. Unsynced
-file names all survive or are all lost. Unsynced data are kept, lost, cut in half or replaced by
-zeros, because file systems differ.
+file names either all survive or are all lost. Unsynced data are kept, lost, cut in half or
+replaced by zeros, because file systems differ.
 """
 
 import contextlib
@@ -81,7 +81,7 @@ def recorded():
 
 
 class File:
-    """A simulated file: its written and its synced contents."""
+    """A simulated file, with its written and synced contents."""
 
     def __init__(self):
         self.written = self.synced = b""
@@ -99,8 +99,8 @@ class File:
 
 
 def possible_disks(calls):
-    """Yield the number of calls before a power cut, and files that may be on the disk after it."""
-    names, synced_names = {}, {}  # by path: current files, and files guaranteed to be on disk
+    """Yield the number of calls before a power cut, and the files that may be on disk after it."""
+    names, synced_names = {}, {}  # files by path: current, and certain to be on disk
     for num_calls, (kind, path, *arguments) in enumerate(calls, 1):
         if kind == "create":
             names[path] = File()
@@ -129,7 +129,7 @@ def uninterrupted():
 
 
 def count_checkpoints(calls, num_calls):
-    """Return the number of checkpoints that are certainly on the disk after `num_calls` calls."""
+    """Return the number of checkpoints that are certain to be on disk after `num_calls` calls."""
     count, renamed = 0, False
     for kind, *rest in calls[:num_calls]:
         if kind == "rename" and rest[1].endswith(checkpoint.FILE):
@@ -178,7 +178,7 @@ def test_power_cut_after_any_call_is_survived(monkeypatch, tmp_path, uninterrupt
             for kind, *rest in calls[: num_calls - 1]
         )
         if not has_started:
-            continue  # no guarantee before the first session begins
+            continue  # guarantees begin with the first session
         case = (count_checkpoints(calls, num_calls), *sorted(contents.items()))
         if case in cases:
             continue  # many power cuts leave the same files

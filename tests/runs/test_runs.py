@@ -23,7 +23,7 @@ from rnn_scratch.runs.run import read_runs, resolve_run
 from rnn_scratch.system.files import CorruptedFileError
 from rnn_scratch.text import books
 
-parse_strictly = partial(json.loads, parse_constant=pytest.fail)  # refuses NaN and infinity
+parse_strictly = partial(json.loads, parse_constant=pytest.fail)  # rejects NaN and infinity
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
@@ -227,7 +227,7 @@ def test_commands_find_runs_by_number(capsys):
     run_in_process(capsys, "predict", "3").assert_error(
         "The folder runs contains 0 runs with the number 3", "`rnn-scratch runs`"
     )
-    # A folder called "last" takes precedence over the short name, even as a new run's folder.
+    # A folder named "last" takes precedence over the shorthand, even if a new run has created it.
     run = rnn_scratch.train("numpy", run="last", num_epochs=1, seed=3, **SMALL)
     assert run.folder == Path("last")
     assert written("last") == written(run.folder.absolute()) != written("2")

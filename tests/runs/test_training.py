@@ -45,7 +45,7 @@ def assert_same_on(device, run, expected):
         )
 
 
-# The second case of a test below; by default, only NumPy and PyTorch run it.
+# The second case of the next test; by default, only NumPy and PyTorch run it.
 RANDOM = pytest.param(
     *("random", "float64"), marks=pytest.mark.frameworks(by_default=("numpy", "torch"))
 )
@@ -95,7 +95,7 @@ def test_uncompiled_variants_train_equally(request, monkeypatch, backend, backen
     calls, clip = [], backend.scratch.clip
     monkeypatch.setattr(backend.scratch, "clip", lambda *args: calls.append(args) or clip(*args))
     eager = train(backend_name, 2, **small, eager=True)
-    assert len(calls) >= 8  # a compiled update would call `clip` only while it is traced
+    assert len(calls) >= 8  # a compiled update would call `clip` only during tracing
     assert eager.record.sessions[0].runtime.eager
     assert_same(parameters(eager), parameters(compiled), 1e-12)
 

@@ -1,4 +1,4 @@
-"""Training with several workers, which the real `mpiexec` starts."""
+"""Training with several workers, started by the real `mpiexec`."""
 
 import os
 import shutil
@@ -47,7 +47,7 @@ CASES = {
 
 
 def mpiexec(workers):
-    """Return a command prefix that starts several workers."""
+    """Return keyword arguments for `start` that launch several workers."""
     pytest.importorskip("mpi4py", reason="to test workers, pip install -e '.[workers]'")
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
     return {"prefix": (shutil.which("mpiexec", path=path), "-n", str(workers)), "stdin": DEVNULL}
@@ -81,7 +81,7 @@ def test_digest_equals_one_workers_digest(backend_name, workers):
 def test_exchange_keeps_the_bits_of_every_framework(backend, backend_name):
     MPI = pytest.importorskip("mpi4py.MPI")
     group = WorkerGroup(MPI.COMM_SELF)  # a single worker, which exchanges gradients with itself
-    group.is_running = False  # otherwise, MPI would abort the tests' process at its end
+    group.is_running = False  # otherwise, MPI would abort the test process at exit
     draw = Draw(Options(11, 13, dtype="float64"), num_steps=2, optimizer="adam", exact=True)
     case = make_case(backend, "scratch", draw)
     arrays = []
@@ -102,7 +102,7 @@ def test_early_stopping_ends_all_workers_together():
 
 
 def workers_of(process):
-    """Return the Python processes that `mpiexec` has started, in the order of their ranks."""
+    """Return the Python processes that `mpiexec` has started, in rank order."""
     children = psutil.Process(process.pid).children(recursive=True)
     pythons = [child for child in children if "rnn_scratch" in child.cmdline()]
     return sorted(pythons, key=lambda child: int(child.environ()["PMI_RANK"]))
@@ -151,7 +151,7 @@ def test_different_code_is_refused(tmp_path):
     shutil.copytree(CLONE / "rnn_scratch", copy / "rnn_scratch")
     with open(copy / "rnn_scratch" / "randomness.py", "a", encoding="utf-8") as file:
         file.write("# another version\n")
-    # Only worker 1 finds the copy.
+    # Only worker 1 imports the copy.
     program = "import os, sys; sys.path[:0] = [sys.argv.pop(1)] * (os.environ['PMI_RANK'] == '1')"
     program += "; from rnn_scratch.cli.main import main; main()"
     arguments = (copy, *command("numpy", 3))

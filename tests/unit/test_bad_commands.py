@@ -76,7 +76,7 @@ COMMANDS = [
 
 @pytest.fixture(autouse=True)
 def _nothing_starts(monkeypatch):
-    """Fail a test whose command loads a backend or starts a process."""
+    """Fail the test if a command loads a backend or starts a process."""
 
     def refuse(*_, **__):
         pytest.fail("the command has begun its work")

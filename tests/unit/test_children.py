@@ -111,7 +111,7 @@ def test_error_of_the_function_keeps_problem_and_hint(error):
 
 
 def fail(not_offered: bool) -> Iterator[int]:
-    """Raise an error for the user, after output such as a framework might print."""
+    """Raise an error for the user after printing output like a framework's."""
     print("from Python", flush=True)
     os.system("echo from another program; cat")  # `cat` ends at once, because its input is empty
     raise (NotSupportedError if not_offered else RNNScratchError)("two\nlines", "a hint")
@@ -145,7 +145,7 @@ def test_child_ends_with_its_parent(tmp_path, name):
 
 
 def test_current_folder_hides_no_module():
-    """Run in a folder with a student's `random.py` and with another package `rnn_scratch`."""
+    """Run in a folder that has a student's `random.py` and another package named `rnn_scratch`."""
     for name in ("random", "queue", "tempfile"):
         Path(f"{name}.py").write_text("raise SystemExit('imported from the current folder')")
     train = ("train", "--backend", "numpy", "--epochs", "1", *options(**SMALL))

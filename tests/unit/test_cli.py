@@ -1,4 +1,4 @@
-"""The commands train, predict, evaluate, runs and play: output and files."""
+"""Output and files of the commands train, predict, evaluate, check and play."""
 
 import json
 import math
@@ -44,7 +44,7 @@ def test_train_prints_epochs_results_and_a_sample(command, backend_name):
     ):
         figures = f"{loss:.3f} nats, {loss / math.log(2):.3f} bits per character"
         assert line == f"{text} text  {figures}, perplexity {math.exp(loss):.2f}"
-    # The sample is drawn at random: greedy decoding would soon repeat itself.
+    # The sample is drawn at random, because greedy decoding would soon repeat itself.
     assert sample == command("predict", "r", "--best", *options(**SAMPLE)).out.rstrip("\n")
 
 
@@ -110,7 +110,7 @@ def test_option_replaces_alternatives_in_a_preset(command):
 
 @pytest.mark.parametrize(("length", "num_epochs"), [(1000, 5), (4000, 1), (10_000, 1)])
 def test_number_of_updates_becomes_epochs(command, length, num_epochs):
-    """Train on minibatches with 80 characters, of which the texts have about 12, 50 and 125."""
+    """Train on texts that have about 12, 50 and 125 minibatches of 80 characters."""
     Path("mine.txt").write_text("the clock and the tide  " * (length // 24 + 1))
     sizes = options(num_hiddens=4, batch_size=8, num_steps=10, num_updates=60, max_tokens=length)
     train = ("train", "--backend", "numpy", "--text", "mine.txt", *sizes)

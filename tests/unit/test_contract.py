@@ -50,7 +50,7 @@ def test_functions_follow_the_contract_order(backend, builtin_name):
     expected = [plain, ["gate", *CELL_NAMES[1:]], [f.__name__ for f in MODULES["deep"]]]
     extra = NUMPY_ONLY if builtin_name == "numpy" else set()
     assert [[n for n in names if n not in extra] for names in (scratch, cells, deep)] == expected
-    # Each backward pass directly follows its forward function.
+    # Each backward function directly follows its forward function.
     for above, name in itertools.pairwise(scratch + cells + deep):
         if name in extra - {"deep_backward"} and name.endswith("_backward"):
             assert above in (name.removesuffix("_backward"), "gate"), name

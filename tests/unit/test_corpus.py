@@ -29,7 +29,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.requests, self.answer, self.is_closing = [], send(BODY), threading.Event()
 
     def handle_error(self, request, client_address):
-        """Ignore errors: some tests close the connection early."""
+        """Ignore errors, because some tests close the connection early."""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -68,7 +68,7 @@ def file(tmp_path, monkeypatch):
 
 @pytest.fixture
 def server(file, monkeypatch):
-    """Start a server that sends a shorter story as The Time Machine."""
+    """Start a server that sends a shorter story instead of The Time Machine."""
     with Server() as server:
         move(f"http://127.0.0.1:{server.server_port}/timemachine.txt", monkeypatch)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -121,7 +121,7 @@ def test_notices_of_gutenberg_are_removed(server, word, monkeypatch):
     ("answer", "reason", "sha256"),
     [
         (send(BODY, 404), "HTTPError", SHA256),
-        (send(BODY[:-9], length=len(BODY)), "", SHA256),  # the exception depends on the version
+        (send(BODY[:-9], length=len(BODY)), "", SHA256),  # the error depends on the HTTP library
         (keep_silent, "ReadTimeout", SHA256),
         (send(BODY.replace(b"clock", b"glock", 1)), "another text", SHA256),
         (send(b"<html>Please log in to the network</html>"), "another text", None),

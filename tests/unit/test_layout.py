@@ -1,4 +1,4 @@
-"""The package layout: imports follow one order of modules."""
+"""The package layout: modules import only from earlier levels."""
 
 import ast
 from pathlib import Path
@@ -53,7 +53,7 @@ def imports(path):
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             prefix = ".".join([*base, *([node.module] if node.module else [])])
-            for alias in node.names:  # each name is a submodule or defined in `prefix`
+            for alias in node.names:  # each name is a submodule, or is defined in `prefix`
                 full_name = f"{prefix}.{alias.name}"
                 yield full_name if full_name in MODULES else prefix
 

@@ -64,7 +64,7 @@ def test_sequential_rows_continue_in_the_next_minibatch(B, T, num_more, data):
     assert batches[0][0][0, 0] == offset
     for (X, *_), (following, *_) in itertools.pairwise(batches):
         np.testing.assert_array_equal(following[:, 0], X[:, -1] + 1)
-    # Each row is an equal part of the text, divided into minibatches; a remainder is left over.
+    # The rows are equal parts of the text, divided into minibatches; the remainder is dropped.
     length = (min_tokens(B, T) + num_more - offset - 1) // B
     np.testing.assert_array_equal(batches[0][0][:, 0], offset + length * np.arange(B))
     assert len(batches) == length // T

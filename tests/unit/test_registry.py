@@ -6,7 +6,7 @@ from helpers import SMALL, install_packages, options, run_subprocess
 from rnn_scratch import registry
 
 # Sources of packages to install with an entry point, as pip would. In some sources, objects stand
-# for modules: the NumPy modules with some functions replaced or missing.
+# in for modules: the NumPy modules with some functions replaced or missing.
 FOREIGN = {
     "healthy": """
         from types import SimpleNamespace
@@ -66,7 +66,7 @@ def test_backends_lists_crashing_backends(foreign):
     result.assert_error("The raises backend failed to load: RuntimeError: no such driver")
 
 
-# Program that prints which frameworks and download libraries light commands import.
+# Program that prints which frameworks and download libraries lightweight commands import.
 IMPORTED = """
 import sys
 from rnn_scratch import registry

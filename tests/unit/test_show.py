@@ -14,7 +14,7 @@ from rnn_scratch.show import columns, source_code
 @pytest.fixture
 def show_lines(on_terminal, _in_the_clone):
     """Return a function that runs `show` on a terminal of a given width and returns the lines."""
-    # Run in the clone: elsewhere, paths would be longer, and titles would take two lines.
+    # Run in the clone, because elsewhere paths would be longer and titles would take two lines.
     return lambda width, *names: on_terminal("show", *names, columns=width).out.splitlines()
 
 

@@ -13,13 +13,13 @@ from rnn_scratch.errors import MAX_LENGTH, RNNScratchError
 from rnn_scratch.system import terminal
 
 # A window title, a reset, a C1 sequence that clears the screen, an override that reverses the
-# following text, and characters that delete, overwrite or separate.
+# following text, and characters that delete, overwrite or break lines.
 EVIL = "\x1b]0;mine\x07 \x1bc \x9b2J \u202e \x7f\x08 \u2028"
 ESCAPED = r"\x1b]0;mine\x07 \x1bc \x9b2J \u202e \x7f\x08 \u2028"
 NAME = f"r {EVIL}"  # name of a folder
 NORMAL = {"normalize": "none", "num_hiddens": 8, "num_steps": 6, "batch_size": 4, "num_epochs": 10}
 TRAIN = ("train", "--backend", "numpy", "--text", "t.txt", *options(**NORMAL))
-# Letters of several scripts, and markup that some programs convert to an emoji or a color.
+# Letters from several scripts, and markup that some programs convert to an emoji or a color.
 LINE = "αβγ :key: [red]x[/red] 猫 \N{CLOCK FACE ONE OCLOCK}\n"
 SETTINGS = {"normalize": "none", "num_hiddens": 30, "num_steps": 8, "batch_size": 4, "sigma": 0.1}
 
@@ -98,7 +98,7 @@ def test_text_is_printed_unchanged_or_escaped(capsys):
     assert repr(LINE)[1:-1] in result.out
     result = run_in_process(capsys, "predict", "r", "--prefix", "α", "--length", len(LINE) - 1)
     assert result.out == LINE + "\n"
-    # An encoding that lacks characters does not stop training.
+    # An encoding that lacks some of the characters does not stop training.
     env = {"PYTHONIOENCODING": "cp1252"}
     result = run_subprocess("train", "--resume", "r", "--epochs", 41, env=env).assert_exit(err="")
     assert "\\u03b2\\u03b3 :key: [red]x[/red] \\u732b \\U0001f550" in result.out

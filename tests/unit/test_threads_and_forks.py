@@ -1,4 +1,4 @@
-"""Training in threads and forked processes, number of threads of a framework, and TF32."""
+"""Training in threads and in forked processes, and whether TF32 is off."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from helpers import SMALL, run_subprocess
 
 from rnn_scratch import registry
 
-# Program that trains in threads or forked processes, and prints a line about each.
+# Program that trains in threads or forked processes, and prints a line for each run.
 PROGRAM = f"""
 import os, signal, sys, threading
 import rnn_scratch
@@ -79,7 +79,7 @@ def test_forked_process_trains_or_is_refused(backend_name):
 
 
 def allows_tf32(framework):
-    """Return whether an imported framework may multiply matrices in TF32."""
+    """Return whether an imported framework is allowed to multiply matrices in TF32."""
     module = sys.modules[framework]
     if framework == "torch":
         return module.backends.cuda.matmul.allow_tf32 or module.backends.cudnn.allow_tf32

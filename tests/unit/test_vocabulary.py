@@ -1,4 +1,4 @@
-"""Vocabularies: normalization, encoding, decoding, and the training and held-out split."""
+"""Vocabularies: normalization, encoding, decoding, and splitting off held-out text."""
 
 import os
 import re
