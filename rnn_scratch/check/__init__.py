@@ -1,1 +1,1 @@
-"""The check, which compares every variant of every backend with the NumPy reference."""
+"""Checks that compare every variant of every backend with the NumPy reference."""

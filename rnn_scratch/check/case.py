@@ -1,4 +1,4 @@
-"""A draw's values in a backend, and the comparison of a function's outputs for them."""
+"""A draw's values in a backend, and comparisons of function outputs with expected values."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ class Case(NamedTuple):
 
     @property
     def has_reference(self) -> bool:
-        """Whether the reference can compute this case, and is not itself compared."""
+        """Whether the reference can compute this case and is not itself being compared."""
         scratch = registry.load("numpy").scratch
         is_known = self.options.cell in scratch.CELLS and self.draw.optimizer in scratch.OPTIMIZERS
         return is_known and (self.variant != "scratch" or self.scratch is not scratch)
@@ -75,7 +75,7 @@ class Case(NamedTuple):
         return self.backend.machine.tensor(array, self.options.device)
 
     def to_arrays(self, value: Any) -> Any:
-        """Convert tensors of the backend, alone or in a dict or tuple, to arrays."""
+        """Convert the backend's tensors, alone or in a dict or tuple, to arrays."""
         if isinstance(value, dict):
             return {name: self.to_arrays(tensor) for name, tensor in value.items()}
         if isinstance(value, tuple | list):
@@ -100,7 +100,7 @@ class Case(NamedTuple):
         return loss, model.to_arrays(grads), state
 
     def epoch(self, index: int) -> tuple[list[Batch], Iterator[Update]]:
-        """Return the minibatches of epoch `index`, counted from 0, and its endless updates."""
+        """Return the minibatches of epoch `index` (from 0) and an endless iterator over updates."""
         draw, optimizer = self.draw, OPTIMIZERS[self.draw.optimizer]
         rng = np.random.RandomState([draw.seed or 0, 1 + index])
         rule = Update(
@@ -136,7 +136,7 @@ class Case(NamedTuple):
         }
 
     def run(self, check: "FunctionCheck") -> Iterator[CheckResult]:
-        """Compare the outputs that a check yields for this case with those of the reference.
+        """Compare the outputs that a check yields for this case with the reference's outputs.
 
         The reference's own outputs are compared with recorded sums, because comparing the
         reference with itself would never fail. Without a recorded sum, they are omitted.
@@ -169,7 +169,7 @@ class Case(NamedTuple):
         tolerance = results.scale_tolerance(
             result.tolerance, self.options.dtype, self.options.device
         )
-        if tolerance and worst.expected is not None:  # relative if any value exceeds 1
+        if tolerance and worst.expected is not None:  # scale the tolerance if any value exceeds 1
             sizes = np.abs(results.flatten(expected))
             tolerance *= max(1.0, float(sizes[np.isfinite(sizes)].max(initial=0)))
             tolerance *= 1e4 if self.draw.sigma > 1 else 1  # large weights magnify rounding errors
@@ -190,7 +190,7 @@ class Case(NamedTuple):
 
 
 def collect_devices(value: Any) -> set[str]:
-    """Return the framework's device names of a tensor, or of all tensors in a dict or tuple."""
+    """Return the framework's device names for a tensor, or for all tensors in a dict or tuple."""
     if isinstance(value, dict | tuple):
         tensors = value.values() if isinstance(value, dict) else value
         return set().union(*map(collect_devices, tensors))
@@ -215,7 +215,7 @@ def make_case(backend: Backend, variant: str, draw: Draw) -> Case:
     # Make many elements of the state large, so that clamping is detected.
     largest = 1 if options.num_hiddens > 200 else 12
     states = tuple(rng.uniform(-largest, largest, size).astype(options.dtype))
-    # In float64, no parameter is representable in float32, so that rounding is detected.
+    # Make float64 parameters unrepresentable in float32, so that rounding is detected.
     arrays = {
         name: (array * (1 + 2.0**-40)).astype(options.dtype) for name, array in arrays.items()
     }

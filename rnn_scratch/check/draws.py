@@ -11,10 +11,10 @@ import numpy as np
 
 from ..contract import CELLS, OPTIMIZERS, VARIANTS, Options
 
-# Any two values of two columns, of the cells and of the optimizers occur together in a draw. The
-# cell and the optimizer change from row to row. "variant" is compared in addition to scratch.
-# The first row is the plain model, so that the first failure is easy to read. A number up to 300
-# needs more than 8 bits. Rounding errors grow too much to train in the two rows without updates.
+# Pairwise testing: any two values of different columns, including the cell and the optimizer, occur
+# together in a draw. The cell and the optimizer change from row to row. "variant" is compared in
+# addition to scratch. The first row is the plain model, so that the first failure is easy to read.
+# Tokens above 255 do not fit in 8 bits. With T=70 or sigma=12, rounding errors prevent training.
 TABLE = """
 mode    L T  B V   N dropout theta carry resumes evaluates predicts variant updates sigma
 float64 1 2  3 10  0 0       100   True  False   True      True     fast    3       0.2
@@ -40,8 +40,8 @@ float32 2 2  1 10  6 0       100   False True    False     True     concise 3   
 """
 ROWS = np.genfromtxt(io.StringIO(TABLE), dtype=None, names=True, encoding="utf-8")
 NUM_DRAWS = len(ROWS)  # default number of draws
-NUM_UPDATES = 3  # updates in an epoch of most draws
-RELATED = ("L", "T", "B", "V", "updates", "sigma")  # columns whose values belong together
+NUM_UPDATES = 3  # number of updates per epoch in most draws
+RELATED = ("L", "T", "B", "V", "updates", "sigma")  # columns whose values stay together
 
 
 class Draw(NamedTuple):
@@ -82,7 +82,7 @@ def draw(seed: int, cells: Sequence[str] = (), device: str = "cpu") -> Draw:
     rng, cells, optimizers = np.random.RandomState([1000, seed]), cells or [*CELLS], [*OPTIMIZERS]
 
     def pick(*values: Any) -> Any:
-        """Return a random value; in the first group, the first."""
+        """Return a random value or, in the first group, the first value."""
         return values[rng.randint(len(values)) if group else 0]
 
     row = dict(zip(ROWS.dtype.names or (), ROWS[index].item()))
@@ -91,7 +91,7 @@ def draw(seed: int, cells: Sequence[str] = (), device: str = "cpu") -> Draw:
     names = "mode", "L", "T", "B", "V", "N", "dropout", "updates", "variant"
     mode, L, T, B, V, N, dropout, num_updates, variant = map(row.pop, names)
     has_fewer_tokens = B * T < V
-    # Keep which sizes are 1, whether T is L, and whether a minibatch has fewer tokens than V.
+    # Preserve which sizes are 1, whether T equals L, and whether B * T < V.
     H, B, T = pick(9, 1, 13), B * pick(1, 4) if B > 1 else 1, T + pick(0, 2) * (T not in (1, L))
     V = max(V, B * T + 1) + pick(0, 18) if has_fewer_tokens else V
     cell, dtype = cells[(index + group) % len(cells)], "float64" if mode == "exact" else mode
@@ -107,7 +107,7 @@ def draw(seed: int, cells: Sequence[str] = (), device: str = "cpu") -> Draw:
 
 
 def draw_large(seed: int = 0, cells: Sequence[str] = (), device: str = "cpu") -> Draw:
-    """Draw a case with tensors so large that frameworks use other algorithms and more threads."""
+    """Draw a case with tensors so large that frameworks switch algorithms and use more threads."""
     cells = list(cells or ("rnn", "lstm", "gru", "gru-after", "rnn-relu"))
     H = (512, 257)[seed % 2]
     options = Options(11, H, cells[seed % len(cells)], dtype="float32", device=device)

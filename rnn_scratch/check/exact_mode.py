@@ -30,13 +30,13 @@ from ..training.runtime import Runtime
 from ..training.setup import RunContext, prepare_run
 
 EPOCH_TIMEOUT = 24 * 3600.0  # seconds to wait for one epoch
-NUM_DIGESTS = 10  # about this many per model, plus the digest of the initial parameters
-DISTANCE = 1e-6  # relative distance of states, so small that tanh is nearly linear
+NUM_DIGESTS = 10  # approximate number per model, excluding the digest of the initial parameters
+DISTANCE = 1e-6  # relative distance between states, small enough that tanh is nearly linear
 MAX_GROWTH = 1e3  # growth was at least 8e3 in runs whose final digests differed between frameworks
 
 
 class EpochDigest(Record):
-    """The digest of a model at the end of an epoch, or of the initial parameters for epoch 0."""
+    """A model's digest at the end of an epoch; epoch 0 stands for the initial parameters."""
 
     epoch: int
     perplexity: float | None  # None for epoch 0, or if it is not finite
@@ -65,7 +65,7 @@ class ExactResult(Record):
     settings: Settings
     text: str  # SHA-256 digest of the text
     models: list[ExactModel]
-    equal: bool  # whether models trained, none failed, and all were equal after every update
+    equal: bool  # whether any model trained, no model failed, and all digests matched
 
 
 def compare(
@@ -109,10 +109,10 @@ def _train(
     first_title: str,
     expected: list[dict[str, str]],
 ) -> Iterator[tuple[EpochDigest, list[dict[str, str]]]]:
-    """Train a model in a child process; yield a digest and the new digests after each epoch.
+    """Train a model in a child process; yield digests at the start and after each epoch.
 
-    Epoch 0 is the initial parameters. Raises RNNScratchError at the first digest that differs from
-    `expected`.
+    Each item contains the model's digest, and the new digests of its tensors, a dict per update.
+    Raises RNNScratchError at the first digest that differs from `expected`.
     """
     context = prepare_run(settings, runtime, text)
     digests, num_sent, array = list[dict[str, str]](), 0, context.backend.machine.array
@@ -132,7 +132,7 @@ def _train(
         arrays = trained_arrays(context.model) if expected else {}
         loss, last_state = context.model.training_step(model, batch, state, update)
         if names := compare_digests(last_state):
-            # The parameters before the update determine how much errors grew within it.
+            # How much errors grew within the update depends on the parameters before it.
             previous_model = registry.build(
                 context.backend, runtime.model, arrays, context.model.options
             )
@@ -157,14 +157,14 @@ def _train(
 def measure_growth(
     context: RunContext, X: np.ndarray | None = None, start: np.ndarray | None = None
 ) -> float:
-    """Return the factor by which rounding errors grow over a minibatch; infinity if it is unknown.
+    """Return the factor by which rounding errors grow over a minibatch, or infinity if unknown.
 
     Its logarithm, divided by T, estimates the largest Lyapunov exponent (Benettin et al., 1980).
     The model reads the tokens `X` (B, T) from the states `start` (n, B, H) and from states at a
     small distance. By default, `X` is the first minibatch, and `start` is the state after reading
     it. After each step, the difference is rescaled to the distance, or replaced if it is zero.
-    Rounding errors are proportional to the state, so the product of these growths is multiplied by
-    the largest element of the state if that is above 1.
+    Rounding errors are proportional to the state, so the product of these growth factors is
+    multiplied by the state's largest absolute element if that element exceeds 1.
     """
     model, machine, device = context.model, context.backend.machine, context.runtime.device
     if X is None:
@@ -203,7 +203,7 @@ def describe(factor: float) -> str:
 
 
 def measure_run(settings: Settings, text: books.Text, arrays: Arrays | None = None) -> float:
-    """Return the growth with a run's parameters, by default the initial ones, in exact mode."""
+    """Return the error growth of an exact-mode run, by default with its initial parameters."""
     with contextlib.suppress(RNNScratchError):  # the reference may lack the cell
         if settings.exact:
             return measure_growth(prepare_run(settings, Runtime("numpy"), text, arrays))
@@ -211,6 +211,6 @@ def measure_run(settings: Settings, text: books.Text, arrays: Arrays | None = No
 
 
 def warn(factor: float, log: LogLine) -> None:
-    """Log a warning if rounding errors grow so much that a run's digest is doubtful."""
+    """Log a warning if rounding errors grow so much that digests may differ between frameworks."""
     if factor >= MAX_GROWTH:
         log(describe(factor))

@@ -21,7 +21,7 @@ from .case import Case, FunctionCheck, collect_devices
 from .results import Result, flatten
 
 LR = 0.3  # float32 cannot represent 0.3 exactly, which reveals incorrect rounding
-GRADIENT_TOLERANCE = 1e-13  # in float32, some frameworks' gradients are less accurate
+GRADIENT_TOLERANCE = 1e-13  # some frameworks' gradients are less accurate in float32
 GRADIENT_FACTORS = (3.0, 0.01, 2.0)  # the small second gradient shrinks v, unlike in AMSGrad
 
 
@@ -44,9 +44,9 @@ def params(case: Case) -> Iterator[Result]:
     """Compare the parameters with the initial arrays, and check that the two share no memory."""
     arrays: Arrays = {}
     for name, array in case.arrays.items():
-        # Use whole pages, because some frameworks share memory only at addresses divisible by 64.
+        # Align to pages, because some frameworks share memory only at addresses divisible by 64.
         pages = np.frombuffer(mmap.mmap(-1, array.nbytes), array.dtype)
-        order: Any = "CF"[len(arrays) % 2]  # every other matrix is stored by columns
+        order: Any = "CF"[len(arrays) % 2]  # store every other matrix in column-major order
         arrays[name] = pages.reshape(array.shape, order=order)
         arrays[name][...] = array
     model = case.model(arrays)
@@ -63,7 +63,7 @@ def state(case: Case) -> Iterator[Result]:
 
 
 def encode(case: Case) -> Iterator[Result]:
-    """Compare one-hot vectors bit for bit, also if the last token does not occur."""
+    """Compare one-hot vectors bit for bit, even if the last token does not occur."""
     for name, tokens in (("vectors", case.batch.X), ("vectors of token 0", case.batch.X * 0)):
         x = case.scratch.encode(case.tensor(tokens), case.params())
         yield Result(name, x, tolerance=0)
@@ -91,8 +91,8 @@ def loss(case: Case) -> Iterator[Result]:
     logits, _ = case.reference.model().forward(case.batch.X, case.states)
     targets = case.tensor(case.batch.Y)
     yield Result("mean", case.scratch.loss(case.tensor(logits), targets))
-    # Unless the largest logit in each row is subtracted first, exponentials overflow. If logits are
-    # far apart, a probability is 0, which has no logarithm.
+    # Exponentials overflow unless the largest logit in each row is subtracted first. If logits are
+    # far apart, a probability underflows to 0, which has no logarithm.
     inputs = {"of large logits": logits + 1000, "of logits far apart": logits * 1e4}
     for name, values in inputs.items():
         array = values.astype(case.options.dtype)
@@ -102,7 +102,7 @@ def loss(case: Case) -> Iterator[Result]:
 def detach(case: Case) -> Iterator[Result]:
     """Check that no gradient flows back through a detached state."""
     # If one graph contains two minibatches and the state is detached between them, the gradients
-    # must equal the second minibatch's gradients, computed alone from the same state.
+    # must equal the gradients of the second minibatch alone, computed from the same state.
     batch, start = case.minibatch()
     if isinstance(batch.X, np.ndarray) or not (case.draw.seed is None or case.draw.resumes):
         return  # arrays have no graph, and compiling is slow
@@ -123,9 +123,9 @@ def detach(case: Case) -> Iterator[Result]:
 
 
 def clip(case: Case) -> Iterator[Result]:
-    """Compare the norm and the clipped gradients for several θ, and for extreme gradients."""
+    """Compare the norm and clipped gradients for several values of θ and for extreme gradients."""
     if case.draw.theta > 1:
-        return  # half of the draws are enough, because compiling is slow
+        return  # compiling is slow, and half of the draws are enough
     _, grads, _ = case.reference.gradients()
     norm = float(case.reference.scratch.clip(grads, math.inf)[1])
     inputs = {  # the factor that scales the gradients, and θ
@@ -144,7 +144,7 @@ def clip(case: Case) -> Iterator[Result]:
         for value in (math.inf, math.nan):
             tensors["b_q"] = case.tensor(np.full_like(grads["b_q"], value))
             clipped, clipped_norm = case.scratch.clip(tensors, 1.0)
-            # MXNet's sum of infinite numbers is not a number.
+            # In MXNet, a sum of infinities is NaN.
             values = flatten(case.to_arrays((clipped_norm, clipped["b_q"])))
             is_finite = np.isfinite(values).any()
             yield Result(f"a result of {value} is finite", str(is_finite), "False")
@@ -179,9 +179,9 @@ def optimizer(case: Case) -> Iterator[Result]:
 
 
 def _update(case: Case, name: str, lr: float) -> Iterator[Result]:
-    """Yield the parameters and slots after several updates, also after a model was resumed.
+    """Yield the parameters and slots after several updates, and after updates of a resumed model.
 
-    The resumed model must not count its updates from 1.
+    A resumed model must not restart its update count at 1.
     """
     _, grads, _ = case.reference.gradients()
     largest = max(np.abs(grad).max() for grad in grads.values())
@@ -234,7 +234,7 @@ def gradients(case: Case) -> Iterator[Result]:
     shifted = case.gradients({**case.arrays, "b_q": case.arrays["b_q"] + 1000})[1]["b_q"]
     yield Result("b_q, the same after adding 1000 to all logits", shifted, grads["b_q"], 1e-11)
     if case.options.cell == "rnn-relu" and case.options.num_hiddens < 200:
-        # With these parameters, half of the inputs of ReLU are 0, where its slope must be 0.
+        # With these parameters, half of ReLU's inputs are 0; the slope at 0 must be 0.
         zeros = {name: array.copy() for name, array in case.arrays.items()}
         for name in zeros.keys() - {"W_e", "W_hq", "b_q"}:
             zeros[name][..., : case.options.num_hiddens // 2] = 0
@@ -243,7 +243,7 @@ def gradients(case: Case) -> Iterator[Result]:
 
 
 def finite_differences(case: Case, grads: Arrays) -> Iterator[Result]:
-    """For each parameter, compare a directional derivative of the loss with finite differences."""
+    """Compare a directional derivative of the loss, for each parameter, with finite differences."""
     rng, (batch, state) = np.random.RandomState(0), case.minibatch()
     distance = 1e-7 if case.options.cell == "rnn-relu" else 3e-6  # ReLU has a kink
     for name, array in case.arrays.items():
@@ -259,7 +259,7 @@ def finite_differences(case: Case, grads: Arrays) -> Iterator[Result]:
         yield Result(f"{name}, by finite differences", slope, difference, 5e-14 / distance)
 
 
-# Checks for any variant, and for `scratch`: each function precedes the functions that call it.
+# Checks for any variant, and checks for `scratch`; each function precedes its callers.
 MODEL_FUNCTIONS: tuple[FunctionCheck, ...] = (params, state, forward, gradients)
 FUNCTIONS: tuple[FunctionCheck, ...] = (
     *(tensor, params, state, encode, cell, step, forward, loss, gradients, detach),

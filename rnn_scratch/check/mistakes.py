@@ -1,7 +1,7 @@
 """Recognize known mistakes: changes to the source of the NumPy reference.
 
 ``mistakes.json`` lists the mistakes by function and name. Each mistake is a list of alternating old
-and new strings, to be replaced in the function or in a helper below it.
+and new strings: in the function or a helper below it, each old string is replaced by the next.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ from .case import Case, FunctionCheck
 from .results import find_worst_mismatch, read_data
 
 MODULES = ("scratch", "cells", "deep")  # modules that a file or a mistake may change
-IGNORED = shutil.ignore_patterns("__pycache__")  # files of a backend that are not copied
-MAX_CASES = 4  # cases in which the outputs must match a mistake's outputs
+IGNORED = shutil.ignore_patterns("__pycache__")  # backend files that are not copied
+MAX_CASES = 4  # maximum number of cases in which outputs are compared with a mistake's outputs
 
 
 def change_source(source: str, function: str, change: Sequence[str]) -> str:
@@ -75,6 +75,6 @@ def recognize(function: str, check: FunctionCheck, cases: Sequence[Case], folder
 
 
 def _is_close(expected: dict[str, Any], actual: dict[str, Any]) -> bool:
-    """Return whether outputs are equal up to rounding, which some mistakes magnify."""
+    """Return whether outputs are equal up to rounding errors, which some mistakes magnify."""
     difference, _, size, _ = find_worst_mismatch(expected, actual)
     return difference is not None and difference <= 1e-9 * max(1, abs(size or 0))

@@ -1,4 +1,4 @@
-"""Compare a function's outputs with expected values; each comparison gives a `CheckResult`."""
+"""Compare a function's outputs with expected values; each comparison yields a `CheckResult`."""
 
 import functools
 import importlib.resources
@@ -10,11 +10,11 @@ import numpy as np
 
 from ..system.records import Record
 
-BACKEND = "backend"  # name in a failed result if the backend itself fails
+BACKEND = "backend"  # function name in the result if the backend itself fails
 
 # Tolerance for rounding in float64, on any device. Float32 has 29 fewer bits, so on the CPU its
 # tolerance is 2**29 times as large, but at most 0.0005. On a GPU the factor is larger, because
-# float32 functions are less accurate and sums are computed in other orders.
+# float32 functions are less accurate and sums are computed in different orders.
 ROUNDING = 1e-14
 FLOAT32_FACTORS = {"cpu": 2.0**29, "cuda": 2.0**31}  # other devices: 2.0**33
 
@@ -33,7 +33,7 @@ class CheckResult(Record):
     output: str
     case: str  # a description, such as dtype, cell and sizes; may be empty
     difference: float | None  # largest absolute difference; None if it cannot be computed
-    location: str  # place of the largest difference, the problem, or why it is not supported
+    location: str  # element that differs most, the problem, or why the case is not supported
     tolerance: float  # largest difference that passes
     supported: bool = True  # whether the backend supports the case
     expected: float | None = None  # value at `location`
@@ -56,7 +56,7 @@ class CheckResult(Record):
 
     @property
     def problem(self) -> str:
-        """A description of the failure: the output and the difference, or what else is wrong."""
+        """A description of the failure: the output and its difference, or another problem."""
         if self.difference is None or self.actual is None or self.expected is None:
             return f"{self.output}: {self.location}".removeprefix(": ")
         name = f"{self.output} {self.location}".replace(" [", "[").rstrip()
@@ -177,7 +177,7 @@ def find_worst_mismatch(expected: Any, actual: Any) -> WorstMismatch:
     with np.errstate(all="ignore"):
         differences = np.abs(expected.astype(np.float64) - actual.astype(np.float64))
         is_same = (expected == actual) | ((expected != expected) & (actual != actual))
-        differences = np.where(is_same, 0, differences)  # equal infinities, or not numbers
+        differences = np.where(is_same, 0, differences)  # equal infinities, or both NaN
     index = np.unravel_index(np.argmax(differences), differences.shape)  # NaN counts as largest
     largest = float(differences[index])
     location = f"[{', '.join(str(int(i)) for i in index)}]" if index else ""
@@ -197,7 +197,7 @@ def flatten(output: Any) -> np.ndarray:
 def weighted_sum(output: Any) -> float:
     """Return a weighted sum of all elements of an output."""
     values = flatten(output)
-    # The weights differ, so that a wrong order or sign changes the sum; + 1 makes zeros count.
+    # The weights differ, so a wrong order or sign changes the sum; adding 1 makes zeros count.
     return float((values + 1) @ np.cos(np.arange(1, len(values) + 1)))
 
 

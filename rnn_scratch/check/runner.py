@@ -17,7 +17,7 @@ from .draws import NUM_DRAWS, Draw
 from .results import BACKEND, CheckResult, Result, pass_fail_result
 
 TIMEOUT = 600.0  # seconds to wait for each result, or for the comparisons of a user's function
-# Environment by number of threads. The variable makes JAX compile many small programs quickly.
+# Environment variables by number of threads. Without optimizations, JAX compiles much faster.
 ENVIRONMENTS: dict[int, dict[str, str]] = {1: {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}, 2: {}}
 
 
@@ -40,7 +40,7 @@ def run(
     ]
     try:
         for stream in streams:
-            next(stream)  # starts the process, so that the processes run at the same time
+            next(stream)  # starts the process; all processes then run concurrently
         for runtime, row in chain.from_iterable(streams):
             yield runtime, row
     except NotSupportedError as error:
@@ -79,7 +79,7 @@ def _run(
 def check(
     backend: Backend, model: str = "scratch", cases: Sequence[Draw] | None = None
 ) -> Iterator[CheckResult]:
-    """Compare a variant of a backend's model with the reference in draws, by default the first 20.
+    """Compare a variant of a backend's model with the reference; default cases: the first 20 draws.
 
     Yields the comparisons: first function by function, then a sequence of training and prediction.
     A function that raises an error yields a failed result.

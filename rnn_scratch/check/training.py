@@ -1,7 +1,7 @@
 """Checks of training and prediction in sequence: resume, train, evaluate, train again, predict.
 
 The sequence reveals bugs that single calls do not show, such as a state that is lost after many
-minibatches. In exact mode, parameters and slots must equal the reference's bit for bit.
+minibatches. In exact mode, parameters and slots must match the reference bit for bit.
 """
 
 import math
@@ -16,7 +16,7 @@ from .case import Case
 from .results import Result
 
 TOLERANCE = 1e-9  # Losses, states and logits after updates amplify rounding errors.
-PARAMS_TOLERANCE = 1e-12  # tolerance of parameters after a few updates; scaled in float32
+PARAMS_TOLERANCE = 1e-12  # tolerance for parameters after a few updates; scaled in float32
 FIRST_PART = 2  # updates in the first part of an epoch
 PREFIX_LENGTH, NUM_TOKENS, MANY_TOKENS = 7, 12, 300
 
@@ -36,7 +36,7 @@ def train_minibatch(case: Case, model: Model | None = None) -> Iterator[Result]:
 def train_epoch(case: Case, model: Model, epoch: int = 0) -> Iterator[Result]:
     """Compare two parts of an epoch; the second part continues from the first only in epoch 0."""
     batches, updates = case.epoch(epoch)
-    carry = case.draw.carry == (epoch == 0)  # the second epoch uses the other sampling
+    carry = case.draw.carry == (epoch == 0)  # the second epoch uses the other sampling method
     state = case.minibatch()[1] if epoch == 0 else None
     for index, part in enumerate((slice(FIRST_PART), slice(FIRST_PART, None)), 1):
         # Both parts take their updates from one endless iterator.
@@ -103,7 +103,7 @@ def predict(case: Case, model: Model | None = None) -> Iterator[Result]:
 def sequence(case: Case) -> Iterator[Result]:
     """Train for two epochs, evaluate between them, and predict, as specified by the draw.
 
-    A draw that resumes starts with the values of the reference after a few updates.
+    If the draw resumes, training starts with the reference's values after a few updates.
     """
     draw = case.draw
     if not draw.num_updates:
@@ -115,7 +115,7 @@ def sequence(case: Case) -> Iterator[Result]:
         for _ in range(FIRST_PART):
             update = next(updates)._replace(theta=math.inf)
             reference.train_minibatch(*origin.minibatch(), update)
-        # Add a number, so that no value is representable in float32.
+        # Add an offset, so that no value is representable in float32.
         offset = 2.0**-40 if draw.options.dtype == "float64" else 0.0
         model = case.model({name: a + offset for name, a in trained_arrays(reference).items()})
     # Generators have the names of their functions.

@@ -32,10 +32,10 @@ from .mistakes import MODULES, copy_backend, recognize
 from .results import Verdict, describe_error, flatten
 
 TABLES = ("CELLS", "CELL_BACKWARD", "OPTIMIZERS")
-# Each check calls functions directly; `gradients` and `sequence` also call others. The last check
-# trains, because compiled code and automatic differentiation may reject code that runs elsewhere.
+# Checks call their functions directly; `gradients` and `sequence` also call other functions. The
+# last check trains, because compilers and autograd may reject code that otherwise runs.
 CHECKS = (*functions.FUNCTIONS, training.evaluate, training.predict, training.sequence)
-NUM_CASES = {training.sequence: 2}  # number of draws for a function; 8 for other checks
+NUM_CASES = {training.sequence: 2}  # draws per function; other checks use 8
 
 
 def read_source(path: Path) -> tuple[str, str]:
@@ -64,7 +64,7 @@ def check_source(
 
 
 def _check(source: str, path: str, name: str, names: Sequence[str]) -> Iterator[Verdict]:
-    """Run in a child process."""
+    """Yield the verdicts of `check_source`, in a child process."""
     warnings.simplefilter("ignore")  # mistakes may cause overflow
     with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
         backend = copy_backend(registry.start(name, 1)[0], folder)
@@ -81,12 +81,12 @@ def _check(source: str, path: str, name: str, names: Sequence[str]) -> Iterator[
                 "Name functions like the project's: rnn, step, loss, clip, adam, predict, ...",
             )
         for candidate in candidates:
-            _install(backend, candidate.name, candidate.function)  # the file may use tables
+            _install(backend, candidate.name, candidate.function)  # users may call it via tables
             yield candidate.judge(folder)
 
 
 def _execute(source: str, path: str, backend: Backend) -> dict[str, Any]:
-    """Run the user's code. Names that it does not define are those of the backend."""
+    """Run the user's code; names that it does not define come from the backend."""
     project = {name: v for module in _modules(backend) for name, v in vars(module).items()}
     project = {name: v for name, v in project.items() if not isinstance(v, types.ModuleType)}
     namespace: dict[str, Any] = {"__name__": "user_file", "__file__": path}
@@ -172,7 +172,7 @@ class _Candidate:
         return np.zeros(0)
 
     def _example(self, check: FunctionCheck, case: Case) -> str:
-        """Return Python that reproduces the last call's arguments, if the first check fails."""
+        """Return code that reproduces the last call's arguments, or "" after the first check."""
         if check is not self.cases[0][0] or not case.has_reference:
             return ""
         arguments = [f'"{self.backend.name}"', f'"{self.name}"', f"seed={case.draw.seed}"]
@@ -184,7 +184,7 @@ class _Candidate:
 
 
 def find_arguments(backend: str, function: str, seed: int, call: int = 0, cell: str = "") -> Any:
-    """Return the arguments of a function's call, counted from 0, in the check of a draw."""
+    """Return the arguments of call number `call` (from 0) to a function when a draw is checked."""
     calls = list[tuple[Any, ...]]()
     with tempfile.TemporaryDirectory() as folder:
         candidate = copy_backend(registry.start(backend, 1)[0], folder)
@@ -208,7 +208,7 @@ def _modules(backend: Backend) -> list[types.ModuleType]:
 
 
 def find_function(backend: Backend, name: str) -> Any:
-    """Return a function of the backend, or None; for a new cell, any other cell."""
+    """Return the backend's function `name`, another cell if `name` is a new cell, or None."""
     found = [vars(module)[name] for module in _modules(backend) if name in vars(module)]
     is_cell = name.replace("_", "-") in CELLS
     return found[0] if found else backend.scratch.rnn if is_cell else None

@@ -24,7 +24,7 @@ from .train import train
 
 
 class Commands(click.Group):
-    """A group that suggests a command for an unknown name."""
+    """A command group that suggests a similar command for an unknown name."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command with this name, or suggest another command."""

@@ -18,7 +18,7 @@ from ..settings import Settings, annotations, declaration, option_name, validate
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 ALIASES = {"num_epochs": ["--epochs"], "num_layers": ["--layers"]}
 METAVARS = {"text": "FILE", "run": "FOLDER", "prefix": "TEXT"}  # other strings are NAMEs
-# Arguments that are options on the command line, if messages or descriptions name them.
+# Arguments that messages and descriptions show as command-line options.
 ARGUMENTS = set(annotations(Settings)).union(
     *map(annotations, (api.train, api.predict, api.evaluate))
 )
@@ -64,7 +64,7 @@ class Number(click.ParamType):
 
 
 def click_type(annotation: Any) -> click.ParamType:
-    """Return the click type for a number or a choice, with an annotated type's limits."""
+    """Return the click type for an annotated number or choice, with its limits."""
     base = declaration(annotation).base
     return Number(annotation) if base in (int, float) else click.Choice(get_args(base))
 
@@ -113,7 +113,7 @@ def _option(name: str, annotation: Any, text: str, default: Any) -> Decorator:
 
 
 def name_flags(message: str) -> str:
-    """Replace arguments in a message by options: `top_k` by `--top-k`, `a="b"` by `--a b`."""
+    """Replace arguments in a message with options: `top_k` with `--top-k`, `a="b"` with `--a b`."""
 
     def replace(match: re.Match[str]) -> str:
         value = f" {match[2]}" if match[2] else ""

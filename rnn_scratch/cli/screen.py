@@ -25,7 +25,7 @@ class Screen(Console):
             self.width = MIN_WIDTH
 
     def print_line(self, text: str = "") -> None:
-        """Print lines; a terminal wraps them at spaces, but not commands, which users copy."""
+        """Print lines, wrapped at spaces on a terminal; keep commands on one line for copying."""
         if not self.is_terminal:  # Rich would drop control characters and replace tabs
             print(text, file=self.file, flush=True)
             return

@@ -21,7 +21,7 @@ class BarReport(LineReport):
     """Print lines and, on a terminal, a progress bar below them."""
 
     def __init__(self, screen: Screen) -> None:
-        """Set the screen to print to, and create the bar."""
+        """Create a progress bar on `screen`."""
         super().__init__(screen.print_line)
         self.bar = screen.progress_bar()
         self.task = self.bar.add_task("", total=1)

@@ -20,7 +20,7 @@ BARS = {"scratch": "#9aa5b1", "fast": "#2f7fc1", "concise": "#d0863b"}
 
 
 def draw(record: Comparison) -> dict[str, bytes]:
-    """Return SVG figures by title; omit each figure for which the record has no data."""
+    """Return SVG figures by title; omit figures for which the record has no data."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -56,7 +56,7 @@ def speed(axes: Any, record: Comparison) -> None:
 def perplexity(axes: Any, record: Comparison) -> None:
     """Plot each candidate's perplexity by epoch.
 
-    The number of threads does not change a curve, so the curves of other numbers are omitted.
+    The number of threads does not affect the curves, so only the first number is plotted.
     """
     values = record.plan.varied_values[: 1 if record.plan.vary == "threads" else None]
     candidates = [candidate for candidate in record.candidates if candidate.value in values]

@@ -19,7 +19,7 @@ COMPARISON_FORMAT = 10
 VARIED = ("num_hiddens", "num_layers", "batch_size", "num_steps", "threads")
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Speed = Annotated[float, Meta(gt=0, le=1e12)]  # characters per second
-Load = Annotated[float, Meta(ge=0, le=1e9)]  # average number of running processes in a minute
+Load = Annotated[float, Meta(ge=0, le=1e9)]  # average number of running processes over a minute
 Perplexity = Annotated[float, Meta(ge=0.5, le=1.1e304)]  # maximum: exp(700)
 
 
@@ -113,7 +113,7 @@ class Comparison(Record, kw_only=True):
         return candidate.name + value
 
     def references(self, candidate: Candidate) -> dict[str, Candidate]:
-        """Return the other candidates to which a candidate's speed ratios refer."""
+        """Return the candidates that a candidate's speed is compared with, by kind of reference."""
         backend, model, value = candidate.backend, candidate.model, candidate.value
         baseline = self.supported[0]
         keys = {

@@ -10,10 +10,10 @@ import numpy as np
 
 from .record import Candidate, Comparison
 
-MIN_CYCLES = 8  # with fewer measurements, intervals would not be reliable
-NUM_RESAMPLES = 1000  # resamples of the cycles per interval
-# Between the percentiles 2.5 and 97.5, the bootstrap of a median is too narrow for few cycles. With
-# these percentiles, 95% to 97% of simulated intervals (8 to 40 cycles) contain the true median.
+MIN_CYCLES = 8  # intervals from fewer measurements would not be reliable
+NUM_RESAMPLES = 1000  # bootstrap resamples per interval
+# With few cycles, a median's bootstrap interval from percentile 2.5 to 97.5 is too narrow. With the
+# percentiles below, 95% to 97% of simulated intervals (8 to 40 cycles) contain the true median.
 PERCENTILES = 1, 99
 
 
@@ -46,7 +46,7 @@ class Table(NamedTuple):
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Return the median of values, one per cycle, with a bootstrap interval of 95%.
+    """Return the median of one value per cycle, with a 95% bootstrap interval.
 
     The cycles are resampled with a fixed seed, so that a record always has the same intervals.
     """
@@ -70,7 +70,7 @@ def ratios(record: Comparison, candidate: Candidate) -> dict[str, Estimate]:
 def widest_interval(record: Comparison) -> float:
     """Return the largest half-width of a ratio's interval, relative to the ratio.
 
-    Failed candidates do not count. A single candidate has no ratio; its speed's interval counts.
+    Failed candidates do not count. A single candidate has no ratio, but its speed has an interval.
     """
     candidates = [c for c in record.supported if c.training_speeds and not c.failure]
     estimates = [
@@ -127,7 +127,7 @@ def format_speed(speed: Estimate) -> str:
 
 
 def tables(record: Comparison) -> list[Table]:
-    """Return the tables of a record, without empty rows and columns; omit empty tables."""
+    """Return a record's tables without empty rows and columns; omit empty tables."""
     vary = record.plan.vary
     rows = [(candidate, metrics(record, candidate)) for candidate in record.supported]
     kinds: dict[str, dict[str, tuple[str, Callable[[Any], str]]]] = {

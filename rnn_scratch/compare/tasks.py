@@ -33,10 +33,10 @@ NUM_GENERATED = 20  # number of characters per generated text
 def compete(runtime: Runtime, settings: Settings, text: books.Text) -> Iterator[dict[str, Any]]:
     """Start, check and train a candidate; then take a turn for each request of the parent.
 
-    Each result maps fields of `Candidate` to values, or to items of lists.
+    Each result maps fields of `Candidate` to values or, for lists, to new items.
     """
     if sys.platform == "linux":
-        # A stopped process cannot notice that its parent was killed, so the system ends it.
+        # A stopped process cannot notice that its parent was killed, so have the system kill it.
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     start = time.perf_counter()
     registry.load(runtime.backend)
@@ -62,7 +62,7 @@ def compete(runtime: Runtime, settings: Settings, text: books.Text) -> Iterator[
         for turn in itertools.count():
             processes.wait_for_request()
             speeds = {"training_speeds": training_speed()}
-            if turn % 4 == 0:  # the speed of generation needs fewer measurements
+            if turn % 4 == 0:  # generation speed needs fewer measurements
                 speeds["generation_speeds"] = generation_speed()
             yield speeds
 
@@ -85,7 +85,7 @@ def read_memory(file: str, field: str) -> int | None:
     return 1024 * int(kilobytes[1]) if kilobytes else None
 
 
-peak_memory = partial(read_memory, "self/status", "VmHWM")  # the peak of this process
+peak_memory = partial(read_memory, "self/status", "VmHWM")  # peak memory of this process
 available_memory = partial(read_memory, "meminfo", "MemAvailable")  # available to new processes
 
 
@@ -106,7 +106,7 @@ def _make_speedometer(
 
 
 def _measure_seconds(context: RunContext, workload: Callable[[], Sequence[Tensor]]) -> float:
-    """Keep the results until the clock stops: an asynchronous framework could skip unused work."""
+    """Time a workload, keeping its results, because a framework could skip unused work."""
     synchronize, device = context.backend.machine.synchronize, context.runtime.device
     synchronize([], device)
     start = time.perf_counter()
@@ -124,7 +124,7 @@ def _train(context: RunContext, batches: Sequence[Batch], count: int) -> Sequenc
 
 
 def _generate(context: RunContext, count: int) -> Sequence[Tensor]:
-    """Start from a single character, so that every step generates a character."""
+    """Generate from a single character, so that every step yields a new character."""
     num_preds = count * NUM_GENERATED
     context.backend.scratch.predict(context.model, [1], num_preds, decoding.greedy)
     return []  # `predict` has waited for all tokens

@@ -1,7 +1,7 @@
 """Run a comparison: prepare each candidate in a child process, then let the candidates take turns.
 
-A cycle consists of one turn of each candidate, in random order. Ratios of speeds are formed within
-a cycle, so that a disturbance that lasts longer than a cycle affects both speeds. During a turn,
+A cycle consists of one turn of each candidate, in random order. Speed ratios are computed within
+a cycle, so a disturbance that lasts longer than a cycle affects both speeds. During a turn,
 all other candidates are stopped (on Windows, they wait for a request). If a candidate fails, the
 reason is recorded, and the other candidates continue.
 """
@@ -33,10 +33,10 @@ from .record import COMPARISON_FILE, COMPARISON_FORMAT, Candidate, Comparison, P
 LIBRARIES = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR")
 THREAD_VARIABLES = ("VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name in LIBRARIES))
 TIME = "%Y-%m-%d %H:%M:%S %z"
-MAX_HALF_WIDTH = 0.03  # the turns end when every interval is narrower than this fraction
-MIN_MEMORY_BYTES = 2**30  # more than a candidate needs at the default sizes
+MAX_HALF_WIDTH = 0.03  # the turns end when every interval's relative half-width is at most this
+MIN_MEMORY_BYTES = 2**30  # more than a candidate needs with the default settings
 MAX_SILENCE_SECONDS = 900.0  # time without a result after which a child process is killed
-Update = Callable[..., object]  # receives `description` and `completed`, a fraction, by name
+Update = Callable[..., object]  # keyword arguments: `description`, and the fraction `completed`
 
 
 class Competitor(NamedTuple):
@@ -52,7 +52,7 @@ def new_record(
 ) -> Comparison:
     """Return a record without measurements; raise RNNScratchError if the plan is impossible."""
     for value in plan.varied_values:
-        dataset.prepare(text, settings_at(plan, settings, value)[0])  # the text may be too short
+        dataset.prepare(text, settings_at(plan, settings, value)[0])  # check the length of the text
     candidates = [Candidate(*model, value) for value in plan.varied_values for model in models]
     return Comparison(
         format=COMPARISON_FORMAT,
@@ -77,8 +77,8 @@ def settings_at(plan: Plan, settings: Settings, value: int | None) -> tuple[Sett
 def run(record: Comparison, text: books.Text, folder: Path, log: LogLine, update: Update) -> None:
     """Run a comparison and save its record in the folder after each step.
 
-    `log` receives a line for each step, and `update` receives the progress. Ctrl-C also ends the
-    comparison with a complete record, whose outcome is ``interrupted``.
+    `log` receives a line for each step, and `update` receives the progress. After Ctrl-C,
+    the record is also complete, and its outcome is ``interrupted``.
     """
     save = partial(records.write, folder / COMPARISON_FILE, record)
     save()
@@ -106,7 +106,7 @@ def run(record: Comparison, text: books.Text, folder: Path, log: LogLine, update
 
 
 def find_memory_shortage(record: Comparison) -> str | None:
-    """Return an error if memory may not suffice for another candidate, otherwise None."""
+    """Return an error message if memory may not suffice for another candidate, otherwise None."""
     min_bytes = max(MIN_MEMORY_BYTES, *(candidate.memory or 0 for candidate in record.candidates))
     free_bytes = tasks.available_memory()
     if free_bytes is not None and free_bytes < min_bytes:
@@ -164,14 +164,14 @@ def take_turn(competitor: Competitor) -> None:
     """Continue a candidate's process for one turn, and record the turn or the failure."""
     if hasattr(signal, "SIGCONT"):
         competitor.child.send_signal(signal.SIGCONT)
-    with contextlib.suppress(OSError):  # the child has exited: `_receive` gets the reason
+    with contextlib.suppress(OSError):  # `_receive` finds the reason if the child has exited
         processes.request(competitor.child)
     _receive(competitor)
     _stop(competitor)
 
 
 def _stop(competitor: Competitor) -> None:
-    """Stop a waiting process, because its threads could continue to spin for a while."""
+    """Stop a waiting process, because its threads may keep spinning for a while."""
     if hasattr(signal, "SIGSTOP"):
         competitor.child.send_signal(signal.SIGSTOP)
 
