@@ -1,9 +1,9 @@
 """A character-level recurrent language model from scratch, in several frameworks.
 
 `train` trains a model and `resume` continues its training; both return a `Run`. `predict` generates
-text with the model of a run, and `evaluate` returns its `Evaluation` on a text. `Settings` declares
-the hyperparameters, which are keyword arguments of `train`; `PRESETS` has named sets of arguments.
-A `Report` receives the events of training: `Started`, `Progress`, `Epoch`, `Message` and `Ended`.
+text with a run's model, and `evaluate` returns the model's `Evaluation` on a text. `Settings`
+declares the hyperparameters, which are keyword arguments of `train`; `PRESETS` contains named sets
+of arguments. A `Report` receives the events `Started`, `Progress`, `Epoch`, `Message` and `Ended`.
 An `RNNScratchError` states a problem and a hint.
 """
 

@@ -3,8 +3,8 @@
 import sys
 
 if not getattr(sys.flags, "safe_path", sys.flags.isolated):
-    # Python puts the current folder first on its path: a file such as `random.py` there would hide
-    # a module of the standard library, and a clone would hide the installed package.
+    # Python puts the current folder first on its path, so a file such as `random.py` there would
+    # shadow a module of the standard library, and a clone would shadow the installed package.
     del sys.path[0], sys.modules["rnn_scratch"]
 
 from rnn_scratch.cli.__main__ import start

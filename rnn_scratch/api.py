@@ -127,11 +127,11 @@ def resume(
         num_epochs: Total number of epochs, including the epochs already trained.
         corpus: Name of a text, which must be the run's text. Default: the run's text.
         text: File with the run's text, for example if the original file was moved.
-        backend: Name of the backend. By default, this argument and the following arguments have
-            the last session's values; with another backend, only `model` and `patience` do.
+        backend: Name of the backend. By default, this and the following arguments take the last
+            session's values; with another backend, only `model` and `patience` do.
         model: Variant, as in `train`.
         device: Device, as in `train`.
-        threads: Number of threads, which may determine the order of additions.
+        threads: Number of threads, which can affect the order of additions.
         eager: Whether to run functions uncompiled.
         patience: Number of epochs, as in `train`.
         report: Function or `Report`, as in `train`.
@@ -169,7 +169,7 @@ def resume(
 
 
 def _run_with_report(spec: SessionSpec, group: WorkerGroup | None, report: Report) -> Run:
-    """Train, and pass the events of the session to a report.
+    """Train, and pass the session's events to a report.
 
     An exception raised by the report is thrown into the generator, so that the session records it.
     """

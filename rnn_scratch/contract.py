@@ -14,9 +14,9 @@ under the entry-point group ``rnn_scratch.backends``, with these modules:
 Italics give the title of each module's lesson. A backend needs ``scratch`` and three functions of
 ``machine``: `devices`, `tensor` and `array`. Everything else is optional; functions with a body are
 defaults. If the scratch model computes its gradients with a function `backward`, ``deep`` also has
-`deep_backward`, with the same arguments. In ``fast`` and ``concise``, parameters and slots may have
-another layout than the arrays, such as one matrix for all gates. If a built-in layer has a second
-bias, it stays zero and is not trained. `rnn-scratch check` compares a backend with this contract.
+`deep_backward`, with the same arguments. In ``fast`` and ``concise``, parameters and slots may be
+laid out differently, such as in one matrix for all gates. If a built-in layer has a second bias, it
+stays zero and is not trained. `rnn-scratch check` compares a backend with this contract.
 
 To read a backend, start with `step` in ``scratch``. Sizes: B batch, T time steps, V vocabulary,
 L layers, H hidden units per layer, N learnable embedding. Tokens are integers from 0 to V-1.
@@ -33,8 +33,8 @@ The functions share these arguments, which their docstrings don't repeat:
 ``batch``    a minibatch of tensors; ``minibatches`` are iterables of NumPy arrays
 ``update``   the hyperparameters of one update
 
-Tensors have the framework's type, and functions return them on the device of their model. The name
-of a device is "cpu", "cuda" or "mps", or the framework's name for any other kind of device. The
+Tensors have the framework's type, and functions return them on their model's device. The name of
+a device is "cpu", "cuda" or "mps", or the framework's name for any other kind of device. The
 name has no index and denotes the first device of its kind.
 """
 
@@ -107,7 +107,7 @@ class Options(NamedTuple):
 
         For each gate g of the cell, the names are W_xg (V, H), W_hg (H, H) and b_g (H,); then W_hq
         (H, V) and b_q (V,). With a learnable embedding, W_e (V, N) comes first, and W_xg is (N, H).
-        The parameters of further layers come before W_hq and have a suffix, as in W_xg_2 (H, H).
+        The parameters of additional layers come before W_hq and have a suffix, as in W_xg_2 (H, H).
         """
         V, H, N = self.vocab_size, self.num_hiddens, self.embedding
         shapes: dict[str, tuple[int, ...]] = {"W_e": (V, N)} if N else {}
@@ -183,7 +183,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """The parameters of a network, and functions bound to them: the chapter's ``RNNModelScratch``.
+    """The parameters of a network and functions bound to them (``RNNModelScratch`` in the chapter).
 
     An optimizer replaces or modifies the tensors in `params` and `slots`, and `forward` reads
     `params` at every call. Exact mode and workers replace `training_step`.
@@ -191,26 +191,26 @@ class Model:
 
     params: Params  #: parameters by name
     options: Options  #: configuration
-    #: Function of tokens, state and, with dropout, masks; in JAX, which differentiates with respect
-    #: to arguments, also of `params`.
+    #: Function of tokens, state and, with dropout, masks. In JAX, which differentiates with respect
+    #: to arguments, it also takes `params`.
     forward: Callable[..., tuple[Tensor, State]]
     state: Callable[[int], State]  #: function of the batch size that returns the initial state
-    #: Function that copies parameters, gradients or a slot to arrays as in `Options.shapes`.
+    #: Function that copies parameters, gradients or a slot to arrays named as in `Options.shapes`.
     to_arrays: Callable[[Params], Arrays]
-    #: Function such as the `train_minibatch` of ``scratch``.
+    #: Function such as `train_minibatch` in ``scratch``.
     training_step: Callable[["Model", Batch, State, Update], tuple[Tensor, State]]
-    #: Hand-written backward pass with the results of `gradients`, or None.
+    #: Hand-written backward pass that returns the results of `gradients`, or None.
     backward: Callable[[Batch, State], Gradients] | None = None
     slots: dict[str, Params] = field(default_factory=dict)  #: optimizer state, by slot
 
     @property
     def train_minibatch(self) -> Callable[[Batch, State, Update], tuple[Tensor, State]]:
-        """The training step, bound to this model: a function of a minibatch, a state, an update."""
+        """The training step bound to this model: a function of a minibatch, state and update."""
         return partial(self.training_step, self)
 
 
 def bind(params: Params, options: Options, *functions: Callable) -> Model:
-    """Return a model without slots, whose functions have `params` and `options` as arguments.
+    """Return a model without slots, whose functions are bound to `params` and `options`.
 
     The functions are `forward`, `state`, `to_arrays`, `train_minibatch` and, optionally, a backward
     pass: a function of a minibatch, a state, params and options.
@@ -305,7 +305,7 @@ def train_epoch(
 
     If `carry` is true (sequential partitioning), the state is carried from minibatch to minibatch,
     starting with `state` or zeros. Otherwise (random sampling), every minibatch starts with zeros.
-    The last state continues the epoch in another call. `updates` may be endless.
+    To continue the epoch, pass the last state to the next call. `updates` may be endless.
     """
 
 
@@ -316,7 +316,7 @@ def evaluate(model: Model, minibatches: Iterable[Batch]) -> tuple[float, int]:
 def predict(
     model: Model, prefix: Sequence[int], num_preds: int, choose_token: Callable[[np.ndarray], int]
 ) -> list[int]:
-    """Return `prefix`, at least one token, and `num_preds` tokens that follow it.
+    """Return `prefix` (at least one token) followed by `num_preds` predicted tokens.
 
     `choose_token` chooses the next token from a NumPy array of logits (V,).
     """

@@ -9,7 +9,7 @@ class RNNScratchError(Exception):
     exit_code = 2  # exit code of the command; 1 in subclasses for valid commands that fail
 
     def __init__(self, problem: str = "", hint: str = "") -> None:
-        """Truncate both strings; `hint` defaults to the problem's lines after the first."""
+        """Truncate both strings; `hint` defaults to all lines of `problem` after the first."""
         if not hint:  # backends and other processes pass a single string
             problem, _, hint = problem.partition("\n")
         self.problem, self.hint = truncate(problem), truncate(hint)

@@ -2,7 +2,7 @@
 
 Frameworks add the terms of a matrix product in different orders, so an element of a float64
 gradient differs between frameworks by a rounding error of about 1e-17. In exact mode, each update
-rounds the parameters to multiples of GRID. Two values that differ by d become the same multiple,
+rounds the parameters to multiples of GRID. Two values that differ by d round to the same multiple,
 except with probability d / GRID. The state that is carried to the next minibatch is rounded to
 multiples of STATE_GRID, because large weights amplify differences at each time step.
 

@@ -63,7 +63,7 @@ def split_by_layer(state: State, options: Options) -> list[State]:
 def join_gates(arrays: Arrays, options: Options, gates: Sequence[str] = ()) -> Arrays:
     """Concatenate the arrays of all G gates: W_x (V, G*H), W_h (H, G*H), b (G*H,).
 
-    Names in further layers have a suffix. The default order of `gates` is the contract's order.
+    Names in additional layers have a suffix. The default order of `gates` is the contract's order.
     """
     joined = {
         joined_name: np.concatenate([arrays[name] for name in names], -1)

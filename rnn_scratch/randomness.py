@@ -11,5 +11,5 @@ PURPOSES = {"initial": 1, "offset": 2, "shuffle": 3, "decoding": 4, "growth": 5,
 
 
 def generator(seed: int, purpose: str, epoch: int = 0, *minibatch: int) -> np.random.RandomState:
-    """Return the generator for a purpose in an epoch or minibatch; numbers are below 2**32."""
+    """Return the generator for a purpose in an epoch or minibatch; numbers must be below 2**32."""
     return np.random.RandomState([seed, PURPOSES[purpose], epoch, *minibatch])

@@ -20,7 +20,7 @@ from .system.terminal import LogLine
 
 GROUP = "rnn_scratch.backends"
 BUILTIN_BACKENDS = ("numpy", "torch", "tensorflow", "mxnet", "jax")  # listed in this order
-PROBE_TIMEOUT = 120.0  # seconds within which a backend must load
+PROBE_TIMEOUT = 120.0  # time limit for loading a backend, in seconds
 FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "mxnet": "MXNet", "jax": "JAX"}
 
 
@@ -40,7 +40,7 @@ def find(name: str) -> str:
 
 
 def load(name: str) -> Backend:
-    """Import a backend and its framework; raise RNNScratchError if one of them is not usable."""
+    """Import a backend and its framework; raise RNNScratchError if either cannot be used."""
     module = find(name)
     try:
         package = importlib.import_module(module)
@@ -174,7 +174,7 @@ def probes(names: Sequence[str]) -> dict[str, BackendReport | str]:
     reports: dict[str, BackendReport | str] = {}
     with ExitStack() as stack:
         calls = [processes.start(_describe, name, timeout=PROBE_TIMEOUT) for name in names]
-        children = [stack.enter_context(call) for call in calls]  # all run at the same time
+        children = [stack.enter_context(call) for call in calls]  # all children run concurrently
         for name, (_, results) in zip(names, children):
             try:
                 reports[name] = next(results)
@@ -194,7 +194,7 @@ def list_loadable(log: LogLine) -> list[str]:
 
 def _describe(name: str) -> Iterator[BackendReport]:
     machine = load(name).machine
-    machine.set_threads(None)  # TensorFlow requires this before devices()
+    machine.set_threads(None)  # TensorFlow requires this call before `devices`
     yield BackendReport(environment=machine.versions(), devices=machine.devices("float32"))
 
 

@@ -23,7 +23,7 @@ from .errors import RNNScratchError, format_value
 # hang: with 32,768 units, the recurrent weights alone take 4 GB; TensorFlow compiles every layer
 # and time step; with 100,000 threads, PyTorch and MXNet crash, and TensorFlow hangs.
 MAX_UNITS, MAX_LAYERS, MAX_STEPS, MAX_THREADS = 2**15, 64, 2**12, 1024
-MAX_SEED = 2**32 - 1  # NumPy's limit; also the limit of all other integers
+MAX_SEED = 2**32 - 1  # NumPy's limit, which also applies to all other integers
 LIMITS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}  # symbols in error messages
 LEARNING_RATES = ", ".join(f"{rule.lr:g} with {name}" for name, rule in OPTIMIZERS.items())
 
@@ -163,7 +163,7 @@ def validate(name: str, value: Any, annotation: Any) -> Any:
 
 
 def validate_call(function: Callable[..., Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call, converted to their types; check the names of settings."""
+    """Return a call's arguments, converted to the annotated types; check the names of settings."""
     fields = Settings.__struct_fields__
     for name in {*values.get("settings", ())}.difference(fields):
         matches = difflib.get_close_matches(name, {*fields, *values} - {"settings"}, 1)
@@ -174,7 +174,7 @@ def validate_call(function: Callable[..., Any], values: dict[str, Any]) -> dict[
     return values | {name: validate(name, values[name], kind) for name, kind in types.items()}
 
 
-# The hint for an argument `workers` or an option `--workers`.
+# Hint for users who pass the unknown argument `workers` or option `--workers`.
 START_WORKERS = "To train with 4 workers, start the program with `mpiexec -n 4`."
 
 
@@ -190,7 +190,7 @@ def model_options(settings: Settings, vocab_size: int, device: str = "cpu") -> O
 
 
 def update_rule(settings: Settings, lr: float | None = None) -> Update:
-    """Return the hyperparameters of an update, optionally with another learning rate."""
+    """Return the hyperparameters of an update, optionally with a different learning rate."""
     shared_values = {n: getattr(settings, n) for n in Update._fields if hasattr(settings, n)}
     theta = math.inf if settings.theta is None else settings.theta
     update = Update(**shared_values | {"theta": theta, "lr": settings.lr if lr is None else lr})

@@ -12,7 +12,7 @@ from .exact import STATE_GRID
 def compose(backend: Backend, exact: bool, average: Callable | None = None) -> Callable:
     """Return a training step that computes gradients, and then updates the parameters.
 
-    With `exact`, it rounds the gradients, parameters, slots and carried state to grids. `average`
+    With `exact`, the step rounds gradients, parameters, slots and carried state to grids. `average`
     is None or the method `distribute` of a group of workers, whose gradients are averaged.
     """
     scratch = backend.scratch

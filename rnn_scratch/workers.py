@@ -2,7 +2,7 @@
 
 Every worker is a process that runs the same command. A worker computes the gradients of its rows
 of each minibatch. All workers exchange these gradients through host memory, add them in rank order,
-and apply the same update, so parameters stay identical. Worker 0 alone writes the run and prints.
+and apply the same update, so parameters stay identical. Only worker 0 writes files and prints.
 """
 
 import atexit
@@ -55,7 +55,7 @@ def connect(arguments: Mapping[str, object]) -> "WorkerGroup | None":
     if size == 1:
         return None
     try:
-        from mpi4py import MPI  # optional
+        from mpi4py import MPI  # optional dependency
     except (ImportError, RuntimeError) as error:  # RuntimeError: MPI is missing
         problem = f"Several workers need mpi4py and MPI: {str(error).splitlines()[0]}"
         raise RNNScratchError(problem, registry.how_to_install("workers")) from error
@@ -80,8 +80,8 @@ def connect(arguments: Mapping[str, object]) -> "WorkerGroup | None":
 class WorkerGroup:
     """All workers of a training run, from the perspective of one worker.
 
-    Every worker calls the methods in the same order. If a worker ends while `is_running`, MPI
-    aborts the other workers, which would otherwise wait for it.
+    Every worker calls the methods in the same order. If a worker exits while `is_running` is
+    true, MPI aborts the other workers, which would otherwise wait for it.
     """
 
     def __init__(self, world: Any) -> None:
@@ -89,7 +89,7 @@ class WorkerGroup:
         self.world, self.rank, self.size = world, world.rank, world.size
         self.is_running = True
         atexit.register(lambda: world.Abort(1) if self.is_running else None)
-        self.num_local = self.gather(platform.node()).count(platform.node())  # local workers
+        self.num_local = self.gather(platform.node()).count(platform.node())  # on this machine
 
     def wait(self, request: Any) -> None:
         """Wait for an MPI request. MPI itself would keep a core busy while it waits."""
@@ -120,7 +120,7 @@ class WorkerGroup:
         return int(sizes[0])
 
     def distribute(self, backend: Backend, compute_gradients: Callable) -> Callable:
-        """Return a `compute_gradients` for all workers, each computing a part of the minibatch.
+        """Return a version of `compute_gradients` that divides each minibatch among all workers.
 
         The returned function averages the loss and the gradients over the workers, and concatenates
         their rows of the state.

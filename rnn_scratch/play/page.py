@@ -21,7 +21,7 @@ STYLE, CONTROLS = "play.css", "network.html"
 
 
 def network(saved: Checkpoint) -> dict[str, Any]:
-    """Extract the data that the scripts need from a checkpoint."""
+    """Extract from a checkpoint the data that the scripts need."""
     options = model_options(saved.settings, len(saved.vocab))
     return {
         "options": {**options._asdict(), "num_states": options.num_states},

@@ -133,7 +133,7 @@ def _fill(checkpoint: Checkpoint, tensors: Arrays) -> None:
         state = tuple(tensors[name] for name in names if name in tensors)
         checkpoint.incomplete = PartialEpoch(losses, state, seconds)
     # Restore the order of `shapes`, because the file sorts tensors by name. Backends compute
-    # the gradient norm in this order, and another order could change its last bit.
+    # the gradient norm in this order, and a different order could change its last bit.
     options = model_options(checkpoint.settings, len(checkpoint.vocab))
     order = shapes(options, checkpoint.settings.optimizer)
     checkpoint.arrays = {name: tensors[name] for name in order}

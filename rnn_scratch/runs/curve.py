@@ -8,7 +8,7 @@ from typing import Any
 from ..training.events import Epoch
 
 INK = "#767676"  # contrast ratio 4.5 on white, and about 4 on typical dark pages
-MAX_VALUE = 1e200  # limit of plotted perplexities; with larger values, axis limits would overflow
+MAX_VALUE = 1e200  # upper limit for plotted perplexities; larger values would overflow axis limits
 _COLOR_KEYS = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
 _BACKGROUND_KEYS = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
 # Matplotlib's settings for figures on light and dark pages.

@@ -29,7 +29,7 @@ from . import checkpoint, run_folder
 from .checkpoint import Checkpoint
 from .run import Run, resolve_run
 
-RUNTIME = ("backend", "model", "device", "threads", "eager")  # arguments: fields of `Runtime`
+RUNTIME = ("backend", "model", "device", "threads", "eager")  # arguments stored in `Runtime`
 
 
 class Evaluation(NamedTuple):
@@ -49,8 +49,8 @@ class Evaluation(NamedTuple):
 def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[LoadedModel, Checkpoint]:
     """Build a model from a run's folder or a checkpoint file; return it and the checkpoint.
 
-    With `best`, the model has the parameters after the epoch with the lowest held-out loss. For the
-    last session's backend, the default, this session determines the variant and the threads, too.
+    With `best`, the model has the parameters after the epoch with the lowest held-out loss. With
+    the last session's backend (the default), that session also determines the variant and threads.
     """
     saved = checkpoint.load(run)
     if best:

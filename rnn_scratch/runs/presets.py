@@ -28,8 +28,8 @@ SAMPLE: dict[str, Any] = {"length": 300, "temperature": 0.5, "seed": 1}
 def override(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Return a preset's arguments for `train`, overridden by `arguments`.
 
-    Arguments also replace the preset's alternatives: a text replaces the corpus, a number of epochs
-    the number of updates, and another optimizer gets its default learning rate.
+    Arguments also replace alternatives in the preset: for example, `text` replaces `corpus`, and
+    `num_epochs` replaces `num_updates`. Another optimizer gets its default learning rate.
     """
     preset = PRESETS[name]
     alternatives = {"text": "corpus", "num_epochs": "num_updates", "valid_tokens": "valid_share"}
@@ -40,6 +40,6 @@ def override(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def num_epochs(num_updates: int, text: books.Text, settings: Settings) -> int:
-    """Return the number of epochs that take about this number of updates, but at least 1."""
+    """Return the number of epochs, at least 1, that take about `num_updates` updates."""
     num_tokens = len(dataset.prepare(text, settings).train)
     return max(1, round(num_updates * settings.batch_size * settings.num_steps / num_tokens))

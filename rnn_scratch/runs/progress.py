@@ -19,7 +19,7 @@ from . import curve, run_folder
 class LineReport(Report):
     """A report that prints metrics and generated text every tenth epoch, and the final results."""
 
-    interval = 30.0  #: seconds without a line after which the progress within an epoch is shown
+    interval = 30.0  #: seconds without output after which progress within an epoch is shown
 
     def __init__(self, print_line: LogLine) -> None:
         """Set the function that receives each line."""
@@ -91,7 +91,7 @@ def notebook_shell() -> Any:
 class LivePlot(LineReport):
     """A report that shows a run's curve and a line of metrics, instead of printing lines."""
 
-    interval = 2.0  # an update takes about 0.1 s
+    interval = 2.0  # updating the plot takes about 0.1 s
 
     def started(self, event: Started) -> None:
         """Display the current curve."""
@@ -130,7 +130,7 @@ def format_loss(nats: float, perplexity: float | None) -> str:
 
 
 def format_progress(progress: Progress) -> str:
-    """Format the perplexity and the speed within an epoch, and the time left, if they are known."""
+    """Format an epoch's perplexity and speed so far, and the time left, if they are known."""
     parts = []
     if progress.loss is not None:
         perplexity_so_far = format_perplexity(events.perplexity(progress.loss))

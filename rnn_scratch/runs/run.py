@@ -40,7 +40,7 @@ class Run(NamedTuple):
 
 
 def read_runs(parent: Path, log: LogLine = lambda line: None) -> list[tuple[Path, RunRecord]]:
-    """Return the runs in a folder with their records, by number; log the errors of other runs."""
+    """Return a folder's runs with their records, sorted by number; log errors in other runs."""
     runs = []
     for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
         try:

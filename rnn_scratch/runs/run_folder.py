@@ -83,7 +83,7 @@ def create_dated(label: str) -> Path:
 
 
 def read(folder: Path) -> RunRecord:
-    """Return a run's record; raise CorruptedFileError or, if it is missing, RNNScratchError."""
+    """Return a run's record; raise CorruptedFileError, or RNNScratchError if it is missing."""
     missing_error = RNNScratchError(
         f"{folder} is not the folder of a run: it has no {RUN_FILE}.",
         "`rnn-scratch runs` lists the runs.",
@@ -100,7 +100,7 @@ def history(folder: Path, size: int | None = None, sha256: str | None = None) ->
     path, epochs = folder / HISTORY, list[Epoch]()
     missing_error = CorruptedFileError(f"{path} does not exist.", BACKUP)
     data = files.read(path, MAX_HISTORY_BYTES, missing_error) if size or path.exists() else b""
-    data = data.replace(b"\r\n", b"\n")[:size]  # Git may have changed the line ends
+    data = data.replace(b"\r\n", b"\n")[:size]  # Git may have changed the line endings
     try:
         for line in io.BytesIO(data[: data.rfind(b"\n") + 1]):  # yields one line at a time
             epochs.append(msgspec.json.decode(line, type=Epoch))

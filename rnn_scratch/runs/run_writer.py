@@ -1,7 +1,7 @@
 """Write a run's files during a session: the record, the history, checkpoints and the curve.
 
 The history and a checkpoint are written at least every 5 minutes, or more often if this takes less
-than 1% of the time, and at the end. The history is synced to disk before the checkpoint: after a
+than 1% of the time, and at the end. The history is synced to disk before the checkpoint, so after a
 kill or a power cut, training resumes from the checkpoint, and later lines are dropped.
 """
 
@@ -41,11 +41,11 @@ class RunWriter:
         run: RunContext,
         patience: int,
     ) -> None:
-        """Start a session from a checkpoint, or from the initial parameters if it is None."""
+        """Start a session from a checkpoint, or from the initial parameters if `saved` is None."""
         if saved is None:
             arrays, vocab = trained_arrays(run.model), run.dataset.vocab
             saved = Checkpoint(vocab, record.settings, 0, record.text, run.runtime, arrays=arrays)
-        self.saved = saved  # latest checkpoint on the disk
+        self.saved = saved  # latest checkpoint on disk
         self.latest = replace(saved, runtime=run.runtime, text=record.text)
         self.folder, self.record, self.history, self.run = folder, record, history, run
         self.best = run_folder.best(history)
@@ -70,7 +70,7 @@ class RunWriter:
         return self.record.sessions[-1]
 
     def add(self, chunk: Chunk) -> None:
-        """Add trained minibatches and, if it is complete, their epoch; save if a save is due."""
+        """Add trained minibatches and, if complete, their epoch; save if a checkpoint is due."""
         self.latest = replace(self.latest, arrays=chunk.arrays, incomplete=chunk.partial)
         if (epoch := chunk.epoch) is not None:
             self.history.append(epoch)

@@ -27,7 +27,7 @@ from .run import Run, next_number
 from .run_folder import RUN_FILE, RunRecord
 from .run_writer import RunWriter
 
-# The preset `minute` then generates 92% English words; after 27,000 characters, 79%.
+# With this much text, preset `minute` generates 92% English words; with 27,000 characters, 79%.
 SUFFICIENT_TOKENS = 90_000
 
 
@@ -43,7 +43,7 @@ class SessionSpec(Record):
 
 
 def resumed_settings(folder: Path, record: RunRecord, values: dict[str, Any]) -> Settings:
-    """Return the settings with which to resume a run; only `num_epochs` may differ.
+    """Return the settings for resuming a run; only `num_epochs` may differ.
 
     Raises RNNScratchError if another setting, or `num_epochs` with a decaying schedule, differs.
     """
@@ -128,7 +128,7 @@ def follow(group: WorkerGroup) -> None:
 
 
 def _runtime(spec: SessionSpec, group: WorkerGroup | None) -> Runtime:
-    """Return the runtime with the number of workers and, if they share cores, of threads.
+    """Return the runtime with its number of workers and, by default, an equal share of the cores.
 
     Raises RNNScratchError if the settings do not allow this number of workers or early stopping.
     """

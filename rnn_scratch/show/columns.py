@@ -82,7 +82,7 @@ def _table(screen: Console, definitions: Definitions, is_diff: bool, is_html: bo
 
 
 def _highlight(lines: Sequence[str | None], is_html: bool = False) -> Iterator[Line]:
-    """Highlight lines in the terminal's own colors, which suit light and dark backgrounds."""
+    """Highlight lines with the terminal's own colors, which suit light and dark backgrounds."""
     source = "\n".join(line for line in lines if line is not None)
     theme = "ansi_light" if is_html else "ansi_dark"
     syntax = Syntax(source, "python", theme=theme, background_color="default")
@@ -94,12 +94,12 @@ def _highlight(lines: Sequence[str | None], is_html: bool = False) -> Iterator[L
 
 
 def _fold(row: Sequence[Line], width: int) -> list[Text]:
-    """Break a row's long lines, at the same words if the lines have equal numbers of words."""
+    """Break a row's long lines, at the same words if the lines have the same number of words."""
     folded_texts = []
     for text, hang in row:
         starts = [word.start() for word in re.finditer(r"\S+", text.plain)]
         similar_lines = [line.plain for line, _ in row if len(line.plain.split()) == len(starts)]
-        breaks = _breaks(max(similar_lines, key=len), width, hang)  # a changed word moves no breaks
+        breaks = _breaks(max(similar_lines, key=len), width, hang)  # unaffected by changed words
         parts = text.divide([starts[index] for index in breaks])
         for part in parts:
             part.rstrip()

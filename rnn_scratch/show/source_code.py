@@ -113,7 +113,7 @@ def _cut_with_helpers(path: Path, name: str) -> list[Definition]:
 
 
 def _helpers(path: Path, name: str) -> Iterator[tuple[Path, str]]:
-    """Yield the file and name of each helper that a function uses, in its file or in siblings."""
+    """Yield the file and name of each helper that a function uses, in its file or sibling files."""
     local_definitions, imported_helpers = definitions(path), _imported_helpers(path)
     for helper in dict.fromkeys(_used_names(local_definitions[name])):
         if helper in CONTRACT or helper in MODULES:

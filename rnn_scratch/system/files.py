@@ -16,14 +16,14 @@ from ..errors import RNNScratchError
 
 LOCK, TEMPORARY = ".lock", ".part"
 RETRY_SECONDS, RETRY_INTERVAL = 5.0, 0.1
-# Errors for a file that another program holds; on Windows, EACCES may mean missing permissions.
+# Errors if another program holds a file; on Windows, EACCES may also mean missing permissions.
 HELD = (errno.EBUSY, errno.EACCES) if sys.platform == "win32" else (errno.EBUSY,)
 # Where files cannot be locked, filelock writes a marker file; its warning would show source code.
 warnings.filterwarnings("ignore", "flock not supported")
 
 
 class CorruptedFileError(RNNScratchError):
-    """The error for a file that has been changed or was only partly written."""
+    """An error for a file that has been changed or was only partly written."""
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
@@ -79,7 +79,7 @@ def replace(path: Path, data: bytes) -> None:
 
 
 def _retry(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call the function again while another program, such as a virus scanner, holds the file."""
+    """Call a function; retry while another program, such as a virus scanner, holds the file."""
     deadline = time.monotonic() + RETRY_SECONDS
     while True:
         try:

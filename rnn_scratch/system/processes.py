@@ -1,7 +1,7 @@
 """Call functions in child processes, so that a framework's crash raises an error.
 
-A child receives a pickled call through its standard input, and sends the values that the function
-yields, pickled, through its standard output. Unlike with `multiprocessing`, children don't execute
+A child receives a pickled call on its standard input, and sends each value that the function
+yields, also pickled, on its standard output. Unlike with `multiprocessing`, children don't execute
 the parent's script. A child exits when its standard input closes, which happens even if the parent
 crashes. It stays in the parent's process group, so that Ctrl-C and Ctrl-Z reach it.
 """
@@ -22,11 +22,11 @@ from typing import IO, Any
 from ..errors import RNNScratchError, truncate
 from .terminal import printable
 
-MAX_MESSAGE_LENGTH = 600  # characters: enough to name all functions of the contract
-# Python adds the current folder to the path, where a file such as `random.py` would hide a module
-# of the standard library. (Python 3.11 has the option -P.)
+MAX_MESSAGE_LENGTH = 600  # characters; enough to list all functions of the contract
+# Python adds the current folder to the path, so a file such as `random.py` there would shadow a
+# module of the standard library. (Python 3.11 has the option -P.)
 PROGRAM = f"import sys; sys.path[:] = filter(None, sys.path); from {__name__} import main; main()"
-_requests = threading.Semaphore(0)  # in a child: the parent's requests
+_requests = threading.Semaphore(0)  # used in a child to count the parent's requests
 
 
 @contextlib.contextmanager
@@ -98,7 +98,7 @@ def request(child: Any) -> None:
 
 
 def wait_for_request() -> None:
-    """In a child process, block until the parent requests another result."""
+    """Block this child process until its parent requests another result."""
     _requests.acquire()
 
 

@@ -10,7 +10,7 @@ from ..errors import RNNScratchError, format_value
 from . import files
 from .files import CorruptedFileError
 
-MAX_RECORD_BYTES = 6 * 2**20  # a crafted record takes up to twenty times as much memory
+MAX_RECORD_BYTES = 6 * 2**20  # a malicious record can take up to 20 times as much memory
 
 Count = Annotated[int, Meta(ge=1, le=2**31)]
 Versions = Annotated[dict[str, str], Meta(max_length=100)]  # versions, keyed by library name
@@ -24,11 +24,11 @@ Stored = TypeVar("Stored", bound=Record)
 
 
 def read(path: Path, kind: type[Stored], missing_error: RNNScratchError) -> Stored:
-    """Return the record of type `kind` in a JSON file; raise errors as `files.read` does."""
+    """Read a record of type `kind` from a JSON file; raise errors as `files.read` does."""
     data = files.read(path, MAX_RECORD_BYTES, missing_error)
     try:
         return msgspec.json.decode(data, type=kind)
-    # Errors of msgspec are ValueErrors, and errors of settings are RNNScratchErrors.
+    # msgspec raises ValueErrors, and invalid settings raise RNNScratchErrors.
     except (ValueError, RecursionError, RNNScratchError) as error:
         problem = f"{path} is damaged: {format_value(str(error), 300)}."
         hint = "Restore it from a backup."

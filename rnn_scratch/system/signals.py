@@ -30,7 +30,7 @@ class Request:
 
 
 def install() -> None:
-    """Make the first signal raise Stopped at any point; a second one ends the process at once."""
+    """Make the first signal raise Stopped anywhere; a second signal ends the process at once."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
         _handle(signal.SIG_DFL)

@@ -40,7 +40,7 @@ class TextRecord(Record):
 
 
 def log_removed_characters(text: books.Text, mode: str, log: LogLine) -> None:
-    """Log the fraction of a user's text that normalization removes, and how to keep it."""
+    """Log the fraction of a user's text that normalization removes, with a hint for keeping it."""
     removed_characters = re.sub(r"[A-Za-z\s]+", "", text.content)
     if removed_characters and mode != "none" and text.corpus == "file":
         share = f"{len(removed_characters) / len(text.content):.2%}"
@@ -72,7 +72,7 @@ def prepare(text: books.Text, settings: Settings) -> Dataset:
 
 
 def _find_first_words(text: str, mode: str) -> str:
-    """Return the words with which the first line that is not a title starts."""
+    """Return the first words of the first line that is not a title."""
     lines = [vocabulary.normalize(line, mode).strip() for line in text.split("\n")]
     first_line = next(filter(None, lines), "")
     line = next((line for line in lines if len(line) >= MIN_LINE_LENGTH), first_line)
@@ -85,7 +85,7 @@ def describe(text: books.Text, dataset: Dataset) -> TextRecord:
     origin = text.corpus if text.corpus in books.BOOKS else text.origin
     return TextRecord(
         corpus=text.corpus,
-        # Escape bytes of a path that is not valid UTF-8, because JSON cannot contain them.
+        # Escape bytes in the path that are not valid UTF-8, because JSON cannot contain them.
         origin=origin.encode("utf-8", "backslashreplace").decode(),
         sha256=text.sha256,
         vocabulary=len(dataset.vocab),

@@ -120,7 +120,7 @@ class Report:
         """Called when a session ends; if it failed, the exception is raised afterwards."""
 
     def receive(self, event: Event) -> None:
-        """Call `log` for a message, or else the method with the name of the event's type."""
+        """Call `log` for a message, or else the method named after the event's type."""
         if isinstance(event, Message):
             self.log(event.text)
         else:

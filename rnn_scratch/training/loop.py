@@ -17,8 +17,8 @@ from . import decoding, schedule
 from .events import EMPTY_EPOCH, Epoch, PartialEpoch, Progress, perplexity
 from .setup import RunContext
 
-SAMPLE_EVERY = 10  # interval between samples in epochs
-SAMPLE_LENGTH = 50  # length of a sample in characters
+SAMPLE_EVERY = 10  # interval between samples, in epochs
+SAMPLE_LENGTH = 50  # length of a sample, in characters
 CHUNK_SECONDS = 1.0  # approximate interval between progress reports in a long epoch
 
 
@@ -97,7 +97,7 @@ def train_in_chunks(
 
 
 def each_update(run: RunContext, num_skipped: int) -> Iterator[Update]:
-    """Yield the updates after the first `num_skipped` updates, endlessly."""
+    """Yield updates endlessly, starting after the first `num_skipped` updates."""
     settings, total = run.settings, 0
     if settings.schedule != "constant":
         total = schedule.num_updates(len(run.dataset.train), settings, settings.num_epochs)

@@ -22,7 +22,7 @@ DIVIDE_ALL_PRODUCTS, MIN_WEIGHTS = ("numpy", "torch", "mxnet"), 2**16
 
 
 class LoadedModel(NamedTuple):
-    """A model, and the backend that computes it."""
+    """A model and the backend that runs it."""
 
     runtime: Runtime  # device and number of threads in use
     backend: Backend
@@ -30,7 +30,7 @@ class LoadedModel(NamedTuple):
 
 
 class RunContext(NamedTuple):
-    """The model and data of a run, and the backend that computes the model."""
+    """The model and data of a run, and the backend that runs the model."""
 
     settings: Settings
     runtime: Runtime  # device and number of threads in use
