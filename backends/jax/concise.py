@@ -1,7 +1,7 @@
-"""The model, built from Flax's layers ``nnx.RNN``, which runs a cell over time, and ``nnx.Linear``.
+"""The model built from Flax layers: ``nnx.RNN``, which runs a cell over time, and ``nnx.Linear``.
 
 Flax recommends ``nnx`` for new programs and keeps the older ``linen`` for existing ones. Only
-`build` imports Flax, because the other variants don't need it.
+`build` imports Flax, so the other variants work without it.
 """
 
 from functools import partial
@@ -13,7 +13,7 @@ from rnn_scratch.parameters import add_layer_suffix, join_gates, split_by_layer,
 
 from . import machine, scratch
 
-# For each cell: the layer, its arguments, its gate order, and its sublayer with the bias.
+# For each cell: the layer, its arguments, its gate order, and the sublayer that holds the bias.
 LAYERS = {
     "rnn": ("SimpleCell", {}, "h", "dense_i"),
     "gru-after": ("GRUCell", {}, "rzh", "dense_i"),
@@ -23,13 +23,13 @@ LAYERS = {
 
 
 def params(arrays, options):
-    """Create the parameters as in ``scratch``, but in the layers' layout."""
+    """Create the parameters of ``scratch`` in the layers' layout."""
     _, _, gates, _ = LAYERS[options.cell]
     return scratch.params(join_gates(arrays, options, gates), options)
 
 
 def build(arrays, options):
-    """Build the model from Flax's built-in layers and initial parameter values."""
+    """Build the model from initial parameter values, using Flax's built-in layers."""
     check_supported(options)
     try:
         from flax import nnx
@@ -41,8 +41,7 @@ def build(arrays, options):
 
     cell_class, arguments, gates, bias_layer = LAYERS[options.cell]
     V, (N, H) = len(arrays["b_q"]), arrays[f"W_x{gates[0]}"].shape  # N is V for one-hot inputs
-    # Initialize with zeros, so that the layers draw no random numbers. Flax still requires
-    # `rngs`.
+    # Initialize with zeros so that the layers draw no random numbers. Flax still requires `rngs`.
     zeros = nnx.initializers.zeros
     common_kwargs = {"dtype": options.dtype, "param_dtype": options.dtype, "rngs": nnx.Rngs(0)}
     layers = nnx.Dict(output=nnx.Linear(H, V, kernel_init=zeros, **common_kwargs))
@@ -68,7 +67,7 @@ def build(arrays, options):
     paths |= {"W_hq": ("output", "kernel"), "b_q": ("output", "bias")}
     tensors = params(arrays, options)
     # A Flax layer is an object that holds its parameters. Split it into a graph definition and
-    # parameters, so that a pure function can merge the definition with any parameters.
+    # parameters so that a pure function can merge the definition with any parameters.
     definition, _ = nnx.split(layers)
 
     @jax.jit

@@ -1,7 +1,7 @@
-"""The model of ``scratch``, optimized by hand; its results agree with ``scratch`` up to rounding.
+"""The ``scratch`` model, optimized by hand; its results match those of ``scratch`` up to rounding.
 
-Each main optimization is explained by a comment that starts with its name, here or in a sibling
-module. The project's site lists the speedups.
+Each main optimization is explained, here or in a sibling module, by a comment that starts with its
+name. The project's website lists the speedups.
 """
 
 from functools import partial
@@ -18,7 +18,7 @@ from .products import num_row_blocks
 
 
 def params(arrays, options):
-    """Create the parameters as in ``scratch``, but with gates concatenated."""
+    """Create the parameters of ``scratch`` with the gates concatenated."""
     # Fused gates: the weights of all G gates form one matrix (H, G*H).
     return scratch.params(join_gates(arrays, options), options)
 
@@ -43,8 +43,8 @@ def forward(tokens, state, params, options, masks=None):
 
 def transpose_barrier(W):
     """Return W (H, V); if V < H, arrange it so that XLA computes its gradient faster."""
-    # Given hidden states x and logit gradients d, W.T has the gradient d.T @ x, which is 4 times
-    # faster than x.T @ d (measured with V = 28). Without the barrier, XLA would compute x.T @ d.
+    # Given hidden states x and logit gradients d, the gradient of W.T is d.T @ x, 4 times faster to
+    # compute than x.T @ d (measured with V = 28). Without the barrier, XLA would compute x.T @ d.
     return jax.lax.optimization_barrier(W.T).T if W.shape[1] < W.shape[0] else W
 
 
@@ -55,7 +55,7 @@ def project_inputs(outputs, params):
 
 
 def lookup_inputs(tokens, params):
-    """Look up gate inputs (..., G*H) for tokens (...): rows of W_x (or W_e W_x), plus b."""
+    """Look up gate inputs (..., G*H) for tokens (...): rows of W_x (or W_e W_x) plus b."""
     # Embedding lookup: multiplying by one-hot vectors only selects rows of a matrix.
     W_x, b = params["W_x"], params["b"]
     if tokens.size < len(params["b_q"]):  # text generation: fewer tokens than table rows
@@ -109,7 +109,7 @@ recurrence.defvjp(recurrence_forward, recurrence_backward)
 
 
 def scan_in_row_blocks(scan, step, W, state, values):
-    """Scan over values (T, B, H), starting from `state` (B, H); `step` also takes W (H, H)."""
+    """Scan over values (T, B, H) from `state` (B, H); the first argument of `step` is W (H, H)."""
     num_blocks, H = num_row_blocks(len(state), W.size), len(W)
     if num_blocks == 1:
         return scan(partial(step, W), state, values)

@@ -1,7 +1,7 @@
 """JAX's devices (CPU or CUDA), threads, compilation and array conversion.
 
-Importing this module forbids TF32, makes JAX allocate GPU memory on demand, and hides the warnings
-that JAX logs when it starts, unless the environment variable named by `contract.VERBOSE` is set.
+Importing this module disables TF32 and makes JAX allocate GPU memory on demand. It also hides JAX's
+startup warnings unless the environment variable named by `contract.VERBOSE` is set.
 """
 
 import contextlib
@@ -23,8 +23,8 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # don't preallo
 if not os.environ.get(VERBOSE):
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
 
-# Forbid TF32 on NVIDIA GPUs: with 10 instead of 23 mantissa bits, its results would differ from
-# other backends' results.
+# Disable TF32 on NVIDIA GPUs: with 10 mantissa bits instead of 23, its results would differ from
+# those of other backends.
 jax.config.update("jax_default_matmul_precision", "float32")
 
 _owner_pid = os.getpid()  # process that computes with JAX
@@ -101,16 +101,16 @@ def to_arrays(params):
 
 
 def get_device(device):
-    """Return the first JAX device of a kind: "cpu" or "cuda"."""
+    """Return the first JAX device of the given kind: "cpu" or "cuda"."""
     return jax.devices(device)[0]
 
 
 def compile_update(jit):
-    """Return a decorator that compiles a function of a model, tensors and an update with `jit`.
+    """Return a decorator that uses `jit` to compile a function of a model, tensors and an update.
 
     A jitted function must be pure: JAX traces it once, with tracers instead of arrays, and records
     the operations. Side effects happen only during tracing. Therefore, parameters and slots are
-    arguments of the jitted function, which returns their new values.
+    passed to the jitted function, which returns their new values.
     """
 
     def decorate(function):
@@ -150,7 +150,7 @@ jit_update = compile_update(jax.jit)
 
 
 def _has_started():
-    """Return whether JAX has started, after which its number of devices is fixed."""
+    """Return whether JAX has started; from then on, its number of devices is fixed."""
     # The default number of devices is -1, so adding 2 gives a valid number.
     num_devices = jax.config.jax_num_cpu_devices
     try:

@@ -1,4 +1,4 @@
-"""Numbers of threads and row blocks for matrix products."""
+"""Thread and row-block counts for matrix products."""
 
 import os
 
@@ -8,7 +8,7 @@ from rnn_scratch.system import host
 
 
 def num_row_blocks(rows, weights):
-    """Return the number of row blocks for a product of `rows` rows with `weights` weights."""
+    """Return the number of row blocks for a product of `rows` rows and `weights` weights."""
     threads = num_threads()
     # Splitting would slow down products with fewer weights or rows (measured with two threads).
     is_large = weights >= 2**18 and rows % threads == 0 and rows >= 16 * threads

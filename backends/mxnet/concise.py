@@ -1,4 +1,4 @@
-"""The model, built from MXNet's layers ``gluon.rnn.RNN``, ``GRU``, ``LSTM`` and ``nn.Dense``."""
+"""The model built from the MXNet layers ``gluon.rnn.RNN``, ``GRU``, ``LSTM`` and ``nn.Dense``."""
 
 from functools import partial
 
@@ -20,7 +20,7 @@ LAYERS = {
 
 
 def params(arrays, options):
-    """Create the parameters as in ``scratch``, but in the layers' layout."""
+    """Create the parameters of ``scratch`` in the layers' layout."""
     _, gates = LAYERS[options.cell]
     return scratch.params(transpose_weights(join_gates(arrays, options, gates)), options)
 
@@ -31,14 +31,14 @@ def transpose_weights(arrays):
 
 
 def build(arrays, options):
-    """Build the model from MXNet's built-in layers and initial parameter values."""
+    """Build the model from initial parameter values, using MXNet's built-in layers."""
     check_supported(options)
     layer, gates = LAYERS[options.cell]
     V, (N, H) = len(arrays["b_q"]), arrays[f"W_x{gates[0]}"].shape  # N is V for one-hot inputs
     embedding = gluon.nn.Embedding(V, N, dtype=options.dtype) if "W_e" in arrays else None
     # An MXNet block can stack layers, but its dropout would draw different masks. With dropout, use
-    # single-layer blocks, and multiply their outputs by `masks`. Use single-layer blocks in
-    # float64, too, because the gradients of a stack's lower layers are wrong there (measured).
+    # single-layer blocks and multiply their outputs by `masks`. Also use single-layer blocks for
+    # float64, where the gradients of a stack's lower layers are wrong (measured).
     is_stacked = not options.dropout and options.dtype == "float32"
     height = options.num_layers if is_stacked else 1  # number of layers per block
     sizes = [N, *[H] * (options.num_layers // height - 1)]
@@ -51,7 +51,7 @@ def build(arrays, options):
         for name, kind in (("W_x", "i2h_weight"), ("W_h", "h2h_weight"), ("b", "i2h_bias")):
             weight = getattr(stack, f"l{index_in_stack}_{kind}")
             weights |= add_layer_suffix({name: weight}, layer_index)
-        # The layer has a second bias, which our cells lack: keep it zero and don't train it.
+        # The layer has a second bias that our cells lack: keep it at zero and don't train it.
         getattr(stack, f"l{index_in_stack}_h2h_bias").grad_req = "null"
     weights |= {"W_hq": output.weight, "b_q": output.bias}
     for block in filter(None, (embedding, *stacks, output)):

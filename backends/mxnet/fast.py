@@ -1,7 +1,7 @@
-"""The model of ``scratch``, optimized by hand; its results agree with ``scratch`` up to rounding.
+"""The ``scratch`` model, optimized by hand; its results match those of ``scratch`` up to rounding.
 
-Each main optimization is explained by a comment that starts with its name, here or in a sibling
-module. The project's site lists the speedups.
+Each main optimization is explained, here or in a sibling module, by a comment that starts with its
+name. The project's website lists the speedups.
 """
 
 from functools import partial
@@ -24,7 +24,7 @@ from .products import linear, product, split, transpose, weight_grad
 
 
 def params(arrays, options):
-    """Create the parameters as in ``scratch``, but with gates concatenated and W_h transposed."""
+    """Create the parameters of ``scratch`` with the gates concatenated and W_h transposed."""
     # Fused gates: the weights of all G gates form one matrix (H, G*H).
     arrays = join_gates(arrays, options)
     # `product` takes the transpose of W_h. With 512 units and one row, as in text generation,
@@ -70,7 +70,7 @@ def apply_masks(hiddens, masks, layer):
 
 
 def lookup_inputs(tokens, params):
-    """Look up gate inputs (..., G*H) for tokens (...): rows of W_x (or W_e W_x), plus b."""
+    """Look up gate inputs (..., G*H) for tokens (...): rows of W_x (or W_e W_x) plus b."""
     # Embedding lookup: multiplying by one-hot vectors only selects rows of a matrix.
     W_x, b = params["W_x"], params["b"]
     if tokens.size < len(params["b_q"]):  # text generation: fewer tokens than table rows
@@ -152,7 +152,7 @@ def build(arrays, options):
 
     tensors = params(arrays, options)
     names = list(tensors)
-    # Graphs: record each loop over time once, and execute it as a whole, because calling a small
+    # Graphs: record each loop over time once and execute it as a whole, because calling a small
     # operation from Python takes longer than computing it. The model owns its graphs' memory.
     loops = [graph(loop) for loop in CELLS[options.cell]]
 

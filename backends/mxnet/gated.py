@@ -1,11 +1,11 @@
-"""Loops over time for the gated cells of ``fast``.
+"""Loops over time for the gated cells in ``fast``.
 
-A tensor (B, G*H) holds all G gates, in the order of their parameters, so a single product with W_h
-(H, G*H) computes all gates; W_T is the transpose of W_h. The elementwise factors of the backward
+A tensor (B, G*H) holds all G gates in the order of their parameters, so a single product with W_h
+(H, G*H) computes them all; W_T is the transpose of W_h. The elementwise factors of the backward
 pass depend only on values from the forward pass. They are computed for all time steps at once, so
 each step of the backward loop takes one matrix product and a few multiplications. Each loop returns
-the hidden states ((T+1)*B, H), which include the initial state; the last state; and the values that
-its backward pass needs.
+the initial and all later hidden states ((T+1)*B, H), the last state, and the values that its
+backward pass needs.
 """
 
 from mxnet import np, npx

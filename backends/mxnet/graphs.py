@@ -1,4 +1,4 @@
-"""Compiled graphs, which record a function's operations once and execute them as a whole."""
+"""Compiled graphs that record a function's operations once and execute them as a whole."""
 
 import functools
 
@@ -9,7 +9,7 @@ is_eager = False  # set by `machine.set_eager`
 
 
 def graph(function):
-    """Compile a function of tensors and options: one graph per combination of options and shapes.
+    """Compile a function of tensors and options into one graph per set of options and shapes.
 
     The options are the last argument. A graph's memory is allocated in advance. The graph and the
     function return the same results, bit for bit.

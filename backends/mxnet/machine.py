@@ -2,8 +2,8 @@
 
 Importing this module has side effects without which MXNet 1.9.1 would not start or would be slow:
 it defines numpy.bool, sets GOMP_SPINCOUNT and MXNET_OMP_MAX_THREADS unless they are already set,
-selects OpenBLAS's kernels and hides OMP_NUM_THREADS while MXNet is imported, and calls npx.set_np.
-It also forbids float16 products.
+selects OpenBLAS kernels and hides OMP_NUM_THREADS while MXNet is imported, and calls npx.set_np. It
+also disables float16 products.
 """
 
 import ctypes
@@ -58,8 +58,8 @@ if _selects_kernels:  # other libraries and child processes select their own ker
 mxnet.util._set_np_shape_logged = mxnet.util._set_np_array_logged = True
 npx.set_np()
 
-# Forbid float16 products on NVIDIA GPUs, because their results would differ from other backends'
-# results.
+# Disable float16 products on NVIDIA GPUs, because their results would differ from those of other
+# backends.
 os.environ["MXNET_CUDA_TENSOR_OP_MATH_ALLOW_CONVERSION"] = "0"
 
 
@@ -76,7 +76,7 @@ def set_threads(threads):
     if not mxnet.runtime.Features().is_enabled("OPENMP"):
         return 1
     # By default, MXNet uses half the logical CPUs, because the other half may be hyperthreads.
-    default = re.match(r"\d+", _OMP_NUM_THREADS or "")  # first number of a list such as 4,2
+    default = re.match(r"\d+", _OMP_NUM_THREADS or "")  # first number in a list such as 4,2
     threads = threads or int(default[0] if default else max(1, (os.cpu_count() or 1) // 2))
     results = []
 
@@ -84,8 +84,8 @@ def set_threads(threads):
         library.omp_set_num_threads(threads)
         results.append(library.omp_get_max_threads())
 
-    # OpenMP stores the number of threads per calling thread, and MXNet computes in a thread of its
-    # engine. Setting the number in this thread has no effect (measured), so the engine executes
+    # OpenMP stores the number of threads per calling thread, and MXNet computes in an engine
+    # thread. Setting the number in this thread has no effect (measured), so the engine executes
     # `set_in_engine` as an operation. OpenBLAS and oneDNN use OpenMP's number of threads.
     operation = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(set_in_engine)
     cpu = (ctypes.c_int * 2)(mxnet.cpu().device_typeid, 0)

@@ -17,7 +17,7 @@ def product(h, W_T):
 
 def weight_grad(h, dz):
     """Compute dz.T @ h (K, H), the gradient w.r.t. W_T, from h (N, H) and dz (N, K)."""
-    # oneDNN products: oneDNN is faster than OpenBLAS on some CPUs, and never slower (measured).
+    # oneDNN products: oneDNN is faster than OpenBLAS on some CPUs and never slower (measured).
     h_T, dz_T = transpose(h), transpose(dz)
     return npx.fully_connected(dz_T, h_T, num_hidden=len(h_T), no_bias=True)
 
@@ -34,7 +34,7 @@ def linear(x, W, b):
 
 def split(x, size):
     """Split the rows of x (N, H) into parts (size, H)."""
-    # Parts in one operation: SliceChannel splits faster than np.split. It needs legacy arrays, and
+    # Parts in one operation: SliceChannel splits faster than np.split. It needs legacy arrays and
     # returns a list only if there are several parts.
     parts = mxnet.nd.SliceChannel(x.as_nd_ndarray(), num_outputs=len(x) // size, axis=0)
     return [part.as_np_ndarray() for part in (parts if len(x) > size else [parts])]
@@ -52,5 +52,5 @@ def chunk(x, num_parts):
 
 
 def join(*parts):
-    """Concatenate parts (N, H) along the column axis, which is faster than np.concatenate."""
+    """Concatenate the columns of parts (N, H), using an operation faster than np.concatenate."""
     return mxnet.nd.concat(*(part.as_nd_ndarray() for part in parts), dim=1).as_np_ndarray()

@@ -1,4 +1,4 @@
-"""Gated cells and a ReLU cell, which map x (B, V) and a state (B, H) to the next state.
+"""Gated cells and a ReLU cell; each maps x (B, V) and a state (B, H) to the next state.
 
 Example:
     >>> from rnn_scratch import contract, parameters
@@ -22,7 +22,7 @@ from .scratch import CELL_BACKWARD, CELLS
 
 
 def gate(x, h, name, params):
-    """Compute the gate `name` (B, H), with values between 0 and 1, from x (B, V) and h (B, H)."""
+    """Compute gate `name` (B, H) from x (B, V) and h (B, H); its values lie between 0 and 1."""
     preactivation = x @ params[f"W_x{name}"] + h @ params[f"W_h{name}"] + params[f"b_{name}"]
     return 1 / (1 + np.exp(-preactivation))
 
@@ -45,7 +45,7 @@ def gru(x, state, params):
 
 
 def gru_backward(d_next_state, next_state, x, state, params):
-    """Backpropagate through `gru`; recompute the gates."""
+    """Backpropagate through `gru`, recomputing the gates."""
     (d_h,), (h,) = d_next_state, state
     z, r = (gate(x, h, name, params) for name in "zr")
     h_tilde = np.tanh(x @ params["W_xh"] + (r * h) @ params["W_hh"] + params["b_h"])
@@ -64,7 +64,7 @@ def gru_after(x, state, params):
 
 
 def gru_after_backward(d_next_state, next_state, x, state, params):
-    """Backpropagate through `gru_after`; recompute the gates."""
+    """Backpropagate through `gru_after`, recomputing the gates."""
     (d_h,), (h,) = d_next_state, state
     z, r = (gate(x, h, name, params) for name in "zr")
     product = h @ params["W_hh"]
@@ -87,7 +87,7 @@ def lstm(x, state, params):
 
 
 def lstm_backward(d_next_state, next_state, x, state, params):
-    """Backpropagate through `lstm`; recompute the gates."""
+    """Backpropagate through `lstm`, recomputing the gates."""
     (d_h, d_c), (_, next_c), (h, c) = d_next_state, next_state, state
     i, f, o = (gate(x, h, name, params) for name in "ifo")
     c_tilde = np.tanh(x @ params["W_xc"] + h @ params["W_hc"] + params["b_c"])

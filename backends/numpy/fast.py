@@ -1,7 +1,7 @@
-"""The model of ``scratch``, optimized by hand; its results agree with ``scratch`` up to rounding.
+"""The ``scratch`` model, optimized by hand; its results match those of ``scratch`` up to rounding.
 
-Each main optimization is explained by a comment that starts with its name, here or in a sibling
-module. The project's site lists the speedups.
+Each main optimization is explained, here or in a sibling module, by a comment that starts with its
+name. The project's website lists the speedups.
 """
 
 from functools import partial
@@ -22,7 +22,7 @@ from .gated import flatten, gru_after, gru_after_backward, lstm, lstm_backward
 
 
 def params(arrays, options):
-    """Create the parameters as in ``scratch``, but with gates concatenated."""
+    """Create the parameters of ``scratch`` with the gates concatenated."""
     # Fused gates: the weights of all G gates form one matrix (H, G*H).
     return scratch.params(join_gates(arrays, options), options)
 
@@ -58,7 +58,7 @@ def project_inputs(outputs, params):
 
 
 def lookup_inputs(tokens, params):
-    """Look up gate inputs (..., G*H) for tokens (...): rows of W_x (or W_e W_x), plus b."""
+    """Look up gate inputs (..., G*H) for tokens (...): rows of W_x (or W_e W_x) plus b."""
     # Embedding lookup: multiplying by one-hot vectors only selects rows of a matrix.
     table = params["W_x"]
     if "W_e" in params:

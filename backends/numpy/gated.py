@@ -1,7 +1,7 @@
-"""Loops over time for the gated cells of ``fast``.
+"""Loops over time for the gated cells in ``fast``.
 
-A tensor (B, G*H) holds all G gates, in the order of their parameters, so a single product with W_h
-(H, G*H) computes all gates.
+A tensor (B, G*H) holds all G gates in the order of their parameters, so a single product with W_h
+(H, G*H) computes them all.
 """
 
 import numpy as np

@@ -36,7 +36,7 @@ def versions():
         for pool in _blas()
     }
     blas = ", ".join(sorted(names)) or "unknown"
-    # OpenBLAS does not recognize every virtual CPU; this variable selects faster kernels for it.
+    # OpenBLAS does not recognize every virtual CPU; this variable then selects faster kernels.
     suffix = " (OPENBLAS_CORETYPE)" if os.environ.get("OPENBLAS_CORETYPE") else ""
     return {"numpy": np.__version__, "blas": blas + suffix}
 

@@ -1,4 +1,4 @@
-"""The model, built from Keras's layers ``SimpleRNN``, ``GRU``, ``LSTM`` and ``Dense``.
+"""The model built from the Keras layers ``SimpleRNN``, ``GRU``, ``LSTM`` and ``Dense``.
 
 `build` sets KERAS_BACKEND before it imports Keras, which reads this variable only once.
 """
@@ -25,20 +25,20 @@ LAYERS = {
 
 
 def params(arrays, options):
-    """Create the parameters as in ``scratch``, but in the layers' layout."""
+    """Create the parameters of ``scratch`` in the layers' layout."""
     _, _, gates = LAYERS[options.cell]
     return scratch.params(join_gates(arrays, options, gates), options)
 
 
 def build(arrays, options):
-    """Build the model from Keras's built-in layers and initial parameter values."""
+    """Build the model from initial parameter values, using Keras's built-in layers."""
     check_supported(options)
     os.environ["KERAS_BACKEND"] = "tensorflow"  # overrides the user's choice
     import keras
 
     layer_class, arguments, gates = LAYERS[options.cell]
     V, (N, H) = len(arrays["b_q"]), arrays[f"W_x{gates[0]}"].shape  # N is V for one-hot inputs
-    # Initialize with zeros, so that the layers draw no random numbers. Without a seed, Keras would
+    # Initialize with zeros so that the layers draw no random numbers. Without a seed, Keras would
     # draw one from Python's generator.
     common_kwargs = {"kernel_initializer": "zeros", "dtype": options.dtype}
     layers = [
@@ -65,9 +65,9 @@ def build(arrays, options):
                 layer.use_cudnn = False  # otherwise, GRU and LSTM would use a GPU if available
             layer.build((None, None, H if index else N))
             cell = layer.cell
-            # With the reset gate after the product, the layer has a second bias, which our cells
-            # lack: keep it zero and don't train it. Both biases are one variable (2, gates*H), so
-            # create a separate variable for the first bias; `forward` stacks it with zeros.
+            # With the reset gate after the product, the layer has a second bias that our cells
+            # lack: keep it at zero and don't train it. One variable (2, gates*H) holds both biases,
+            # so create a separate variable for the first bias; `forward` stacks it with zeros.
             bias = cell.bias.value
             if len(bias.shape) == 2:
                 bias = tf.Variable(bias[0])

@@ -1,7 +1,7 @@
-"""Loops over time for the gated cells of ``fast``.
+"""Loops over time for the gated cells in ``fast``.
 
-A tensor (B, G*H) holds all G gates, in the order of their parameters, so a single product with W_h
-(H, G*H) computes all gates. The elementwise factors of the backward pass depend only on values from
+A tensor (B, G*H) holds all G gates in the order of their parameters, so a single product with W_h
+(H, G*H) computes them all. The elementwise factors of the backward pass depend only on values from
 the forward pass. They are computed for all time steps at once, so each step of the backward loop
 takes one matrix product and a few multiplications.
 """
@@ -22,12 +22,12 @@ def split_for_loop(W, inputs, options):
 
 
 def split_transposed(W, options):
-    """Split W's transpose into column blocks; `fast.recurrence` explains why it uses tf.einsum."""
+    """Split W's transpose into column blocks; `fast.recurrence` explains the use of tf.einsum."""
     return split(tf.einsum("ij->ji", W), options.device)
 
 
 def unstack_reversed(*tensors):
-    """Unstack tensors (T, ...) along time, from the last step to the first."""
+    """Unstack tensors (T, ...) along the time axis, from the last step to the first."""
     return reversed(list(zip(*map(tf.unstack, tensors))))
 
 

@@ -1,8 +1,8 @@
 """TensorFlow's devices (CPU or CUDA), threads, compilation and array conversion.
 
-Importing this module forbids TF32, makes TensorFlow allocate GPU memory on demand, and hides its
-messages on stderr and in its log, unless the environment variable named by `contract.VERBOSE` is
-set.
+Importing this module disables TF32 and makes TensorFlow allocate GPU memory on demand. It also
+hides TensorFlow's messages on stderr and in its log unless the environment variable named by
+`contract.VERBOSE` is set.
 """
 
 import contextlib
@@ -43,8 +43,8 @@ with _silence() if _IS_QUIET and sys.stderr else contextlib.nullcontext():
 if _IS_QUIET:
     tf.get_logger().setLevel("ERROR")
 
-# Forbid TF32 on NVIDIA GPUs: with 10 instead of 23 mantissa bits, its results would differ from
-# other backends' results.
+# Disable TF32 on NVIDIA GPUs: with 10 mantissa bits instead of 23, its results would differ from
+# those of other backends.
 tf.config.experimental.enable_tensor_float_32_execution(False)
 
 _owner_pid = os.getpid()  # process that computes with TensorFlow
@@ -146,7 +146,7 @@ def run_on_model_device(function):
 
 
 def compile_update(jit):
-    """Return a decorator that compiles a function of a model, tensors and an update with `jit`.
+    """Return a decorator that uses `jit` to compile a function of a model, tensors and an update.
 
     The compiled function runs on the model's device.
     """
@@ -156,7 +156,7 @@ def compile_update(jit):
             return jit(lambda *arguments: function(model(), *arguments))
 
         # A tf.function keeps its graphs as long as it exists. If all models shared one function,
-        # the graphs of deleted models would remain in memory (12 MiB for each small network).
+        # the graphs of deleted models would remain in memory (12 MiB per small network).
         graphs = weakref.WeakKeyDictionary()
 
         @run_on_model_device
@@ -178,7 +178,7 @@ jit_update = compile_update(tf.function)
 
 
 def _has_computed():
-    """Return whether TensorFlow has run an operation, after which its thread count is fixed."""
+    """Return whether TensorFlow has run an operation; from then on, its thread count is fixed."""
     threading = tf.config.threading
     count = threading.get_inter_op_parallelism_threads()
     try:

@@ -22,7 +22,7 @@ def product(h, blocks):
 
 
 def num_threads():
-    """Return the maximum number of operations that TensorFlow computes in parallel."""
+    """Return the maximum number of operations that TensorFlow runs in parallel."""
     # By default, TensorFlow uses one thread per core.
     default = int(os.environ.get("TF_NUM_INTEROP_THREADS") or host.cores())
     return tf.config.threading.get_inter_op_parallelism_threads() or default

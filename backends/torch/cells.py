@@ -1,4 +1,4 @@
-"""Gated cells and a ReLU cell, which map x (B, V) and a state (B, H) to the next state.
+"""Gated cells and a ReLU cell; each maps x (B, V) and a state (B, H) to the next state.
 
 Example:
     >>> from rnn_scratch import contract, parameters
@@ -22,7 +22,7 @@ from .scratch import CELLS
 
 
 def gate(x, h, name, params):
-    """Compute the gate `name` (B, H), with values between 0 and 1, from x (B, V) and h (B, H)."""
+    """Compute gate `name` (B, H) from x (B, V) and h (B, H); its values lie between 0 and 1."""
     preactivation = x @ params[f"W_x{name}"] + h @ params[f"W_h{name}"] + params[f"b_{name}"]
     return torch.sigmoid(preactivation)
 

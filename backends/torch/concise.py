@@ -1,4 +1,4 @@
-"""The model, built from PyTorch's layers ``torch.nn.RNN``, ``GRU``, ``LSTM`` and ``Linear``."""
+"""The model built from the PyTorch layers ``torch.nn.RNN``, ``GRU``, ``LSTM`` and ``Linear``."""
 
 from functools import partial
 
@@ -21,7 +21,7 @@ LAYERS = {
 
 
 def params(arrays, options):
-    """Create the parameters as in ``scratch``, but in the layers' layout."""
+    """Create the parameters of ``scratch`` in the layers' layout."""
     _, gates = LAYERS[options.cell]
     return scratch.params(transpose_weights(join_gates(arrays, options, gates)), options)
 
@@ -32,14 +32,14 @@ def transpose_weights(arrays):
 
 
 def build(arrays, options):
-    """Build the model from PyTorch's built-in layers and initial parameter values."""
+    """Build the model from initial parameter values, using PyTorch's built-in layers."""
     check_supported(options)
     layer, gates = LAYERS[options.cell]
     V, (N, H) = len(arrays["b_q"]), arrays[f"W_x{gates[0]}"].shape  # N is V for one-hot inputs
     factory_kwargs = {"dtype": getattr(torch, options.dtype), "device": options.device}
     embedding = nn.Embedding(V, N, **factory_kwargs) if "W_e" in arrays else None
     # A PyTorch module can stack layers, but its dropout would draw different masks. With dropout,
-    # use single-layer modules, and multiply their outputs by `masks`.
+    # use single-layer modules and multiply their outputs by `masks`.
     height = 1 if options.dropout else options.num_layers  # number of layers per module
     sizes = [N, *[H] * (options.num_layers // height - 1)]
     stacks = [layer(size, H, height, **factory_kwargs) for size in sizes]
@@ -51,7 +51,7 @@ def build(arrays, options):
         for name, kind in (("W_x", "weight_ih"), ("W_h", "weight_hh"), ("b", "bias_ih")):
             param = getattr(stack, f"{kind}_l{index_in_stack}")
             tensors |= add_layer_suffix({name: param}, layer_index)
-        # The layer has a second bias, which our cells lack: keep it zero and don't train it.
+        # The layer has a second bias that our cells lack: keep it at zero and don't train it.
         nn.init.zeros_(getattr(stack, f"bias_hh_l{index_in_stack}")).requires_grad_(False)
     tensors |= {"W_hq": output.weight, "b_q": output.bias}
     with torch.no_grad():

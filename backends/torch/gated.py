@@ -1,7 +1,7 @@
-"""Loops over time for the gated cells of ``fast``.
+"""Loops over time for the gated cells in ``fast``.
 
-A tensor (B, G*H) holds all G gates, in the order of their parameters, so a single product with W_h
-(H, G*H) computes all gates. The elementwise factors of the backward pass depend only on values from
+A tensor (B, G*H) holds all G gates in the order of their parameters, so a single product with W_h
+(H, G*H) computes them all. The elementwise factors of the backward pass depend only on values from
 the forward pass. They are computed for all time steps at once, so each step of the backward loop
 takes one matrix product and a few multiplications.
 """
@@ -34,7 +34,7 @@ def gate_backward(d_gate, gate, out):
 
 
 def unbind_time(*tensors):
-    """Unbind tensors (T, ...) along time, which is faster than indexing at every step."""
+    """Unbind tensors (T, ...) along the time axis; this is faster than indexing at every step."""
     return list(zip(*(tensor.unbind() for tensor in tensors)))
 
 
@@ -45,7 +45,7 @@ def allocate_states(state, num_steps):
 
 
 class GRUAfter(torch.autograd.Function):
-    """The GRU's loop over time, which maps inputs (T, B, 3H) and h_0 (B, H) to all h (T, B, H)."""
+    """The GRU's loop over time, mapping inputs (T, B, 3H) and h_0 (B, H) to all h (T, B, H)."""
 
     @staticmethod
     def forward(ctx, inputs, h_0, W_h):
@@ -88,7 +88,7 @@ class GRUAfter(torch.autograd.Function):
 
 
 class LSTM(torch.autograd.Function):
-    """The LSTM's loop over time, which maps inputs (T, B, 4H), h_0, c_0 to all h and the last c."""
+    """The LSTM's loop over time, mapping inputs (T, B, 4H), h_0 and c_0 to all h and the last c."""
 
     # Hand-written backward pass of gates: autograd would differentiate every gate operation
     # and compute W_h's gradient at every time step.

@@ -1,6 +1,6 @@
 """PyTorch's devices (CPU, CUDA or MPS), threads and array conversion.
 
-Importing this module forbids TF32, and sets GOMP_SPINCOUNT unless it is already set.
+Importing this module disables TF32 and sets GOMP_SPINCOUNT unless it is already set.
 """
 
 import os
@@ -18,8 +18,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 import torch
 
-# Forbid TF32 on NVIDIA GPUs: with 10 instead of 23 mantissa bits, its results would differ from
-# other backends' results.
+# Disable TF32 on NVIDIA GPUs: with 10 mantissa bits instead of 23, its results would differ from
+# those of other backends.
 torch.backends.cuda.matmul.allow_tf32 = False
 torch.backends.cudnn.allow_tf32 = False
 

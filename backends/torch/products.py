@@ -9,7 +9,7 @@ from rnn_scratch.system import host
 
 def make_matmul(W, num_calls):
     """Return a function (h, z=None) that computes z + h @ W, optimized for `num_calls` calls."""
-    # Packed weights: arrange large weights once, in the order in which the library reads them. On
+    # Packed weights: arrange large weights once in the order in which the library reads them. On
     # AMD processors, oneDNN is faster than MKL. Elsewhere, a contiguous copy of W.T is faster.
     if num_calls > 1 and should_use_onednn(W, W.numel()):
         weights = torch.ops.mkldnn._reorder_linear_weight(W.T.contiguous(), None)
@@ -44,5 +44,5 @@ def should_use_onednn(tensor, size):
 
 @functools.cache
 def has_amd_processor():
-    """Return whether the processor is from AMD and PyTorch has oneDNN's operations for weights."""
+    """Return whether this is an AMD processor and PyTorch provides oneDNN's linear operations."""
     return "AMD" in host.processor() and hasattr(torch.ops.mkldnn, "_linear_pointwise")

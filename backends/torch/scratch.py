@@ -63,7 +63,7 @@ def loss(logits, targets):
 
 
 def detach(state):
-    """Return the state detached from the graph, so that no gradient flows back through it."""
+    """Detach the state from the graph so that no gradient flows back through it."""
     return tuple(s.detach() for s in state)  # the next backward pass must not reach a freed graph
 
 
@@ -102,7 +102,7 @@ def train_minibatch(model, batch, state, update):
 
 
 def train_epoch(model, minibatches, updates, carry, state=None):
-    """Train on minibatches, optionally carrying the state; return the losses and the last state."""
+    """Train on minibatches, optionally carrying state over; return the losses and last state."""
     losses = []
     for batch, update in zip(minibatches, updates):
         if state is None or not carry:
