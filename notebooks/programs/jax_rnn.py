@@ -114,7 +114,7 @@ def loss(logits, targets):
 
 
 def detach(state):
-    """Return the state detached from the graph, so that no gradient flows back through it."""
+    """Detach the state from the graph so that no gradient flows back through it."""
     return tuple(jax.lax.stop_gradient(s) for s in state)  # a no-op outside jax.grad
 
 

@@ -104,7 +104,7 @@ def loss(logits, targets):
 
 
 def detach(state):
-    """Return the state detached from the graph, so that no gradient flows back through it."""
+    """Detach the state from the graph so that no gradient flows back through it."""
     return tuple(s.detach() for s in state)  # optional: backward() frees each minibatch's graph
 
 

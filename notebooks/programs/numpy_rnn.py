@@ -110,7 +110,7 @@ def log_softmax(logits):
 
 
 def detach(state):
-    """Return the state detached from the graph, so that no gradient flows back through it."""
+    """Detach the state from the graph so that no gradient flows back through it."""
     return state  # NumPy does not record a graph
 
 

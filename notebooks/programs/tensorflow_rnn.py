@@ -112,7 +112,7 @@ def loss(logits, targets):
 
 
 def detach(state):
-    """Return the state detached from the graph, so that no gradient flows back through it."""
+    """Detach the state from the graph so that no gradient flows back through it."""
     return tuple(tf.stop_gradient(s) for s in state)  # optional: each minibatch has its own tape
 
 

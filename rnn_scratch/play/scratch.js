@@ -61,7 +61,7 @@ function gru(x, state, params, options) {
   return [map((z, h, next) => z * h + (1 - z) * next, z, h, next)];
 }
 
-// Backpropagate through `gru`; recompute the gates.
+// Backpropagate through `gru`, recomputing the gates.
 function gru_backward(d_next_state, next_state, x, state, params, options) {
   const [[d_h], [h]] = [d_next_state, state];
   const [z, r] = [..."zr"].map((name) => gate(x, h, name, params));
@@ -86,7 +86,7 @@ function gru_after(x, state, params, options) {
   return [map((z, h, next) => z * h + (1 - z) * next, z, h, next)];
 }
 
-// Backpropagate through `gru_after`; recompute the gates.
+// Backpropagate through `gru_after`, recomputing the gates.
 function gru_after_backward(d_next_state, next_state, x, state, params, options) {
   const [[d_h], [h]] = [d_next_state, state];
   const [z, r] = [..."zr"].map((name) => gate(x, h, name, params));
@@ -111,7 +111,7 @@ function lstm(x, state, params, options) {
   return [times(o, activation(c, options)), c];
 }
 
-// Backpropagate through `lstm`; recompute the gates.
+// Backpropagate through `lstm`, recomputing the gates.
 function lstm_backward(d_next_state, next_state, x, state, params, options) {
   let [[d_h, d_c], [, next_c], [h, c]] = [d_next_state, next_state, state];
   const [i, f, o] = [..."ifo"].map((name) => gate(x, h, name, params));
