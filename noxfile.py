@@ -1,4 +1,4 @@
-"""Development sessions; each runs in a separate environment with packages from pip.
+"""Development sessions; each runs in a separate environment with packages installed by pip.
 
 `nox` runs the style and type checks and the tests with all backends. `nox -l` lists the sessions;
 `nox -s NAME` runs one. Arguments after `--` go to pytest, unless the session says otherwise.
@@ -61,7 +61,7 @@ COMPARISONS = {  # the three speed measurements run at different times
     "sizes": ("--models", "fast", "--vary", "num_hiddens=128,512,1024"),
     "speed-3": SPEED,
 }
-# Measurements, each of which has a module and a record of the same name.
+# Measurements, each with a module and a record of the same name.
 MEASUREMENTS = (
     *("compilers", "exercises", "gates", "memory", "optimizations", "optimizers", "presets"),
     "workers",
@@ -233,7 +233,7 @@ def pages(session: nox.Session) -> None:
 
 
 def build_site(session: nox.Session) -> None:
-    """Write the site's pages, and build them into build/site; fail on warnings."""
+    """Write the site's pages and build them into build/site; fail on warnings."""
     session.run("python", "-m", "make.site", env=TOOLS)
     shutil.rmtree("build/site", ignore_errors=True)
     strict = ("--fresh-env", "--fail-on-warning", "--keep-going", "--quiet")
@@ -267,7 +267,7 @@ def browser(session: nox.Session) -> None:
 
 @nox.session
 def records(session: nox.Session) -> None:
-    """Make the records that the README and pages quote (takes hours), or those named after `--`."""
+    """Make the records that the README and pages quote (takes hours) or those listed after `--`."""
     session.install("-e", ".[all]")
 
     def is_selected(name: str) -> bool:
@@ -280,7 +280,7 @@ def records(session: nox.Session) -> None:
         session.run("rnn-scratch", *command, *options.split())
         for file in Path(folder).iterdir():
             if not file.match("*.json*"):
-                file.unlink()  # pages don't use checkpoints, each of which takes a megabyte
+                file.unlink()  # pages don't use checkpoints, each of which takes up a megabyte
     for name, options in filter(lambda item: is_selected(item[0]), COMPARISONS.items()):
         folder = f"notebooks/comparisons/{name}"
         shutil.rmtree(folder, ignore_errors=True)
@@ -295,14 +295,14 @@ def records(session: nox.Session) -> None:
     session.run("python", "-m", "make.pages", env=TOOLS)
 
 
-# Notebooks that use several backends, and the extras to install for these backends.
+# Notebooks that use several backends, and the extras to install for them.
 MULTI_BACKEND = {"side_by_side": "torch,tensorflow,", "comparison": "torch,"}
 
 
 @nox.session
 @nox.parametrize("name", [nox.param(name, id=name) for name in (*BACKENDS, *MULTI_BACKEND)])
 def notebooks(session: nox.Session, name: str) -> None:
-    """Make a framework's notebooks, or a notebook in MULTI_BACKEND, without any other framework."""
+    """Make a framework's notebooks, or a notebook in MULTI_BACKEND, with no other frameworks."""
     frameworks = {"numpy": "", **MULTI_BACKEND}.get(name, f"{name},")
     session.install("-e", f".[{frameworks}notebooks]")
     lessons = ("build", "gates", "learn", "fast")
@@ -313,14 +313,14 @@ def notebooks(session: nox.Session, name: str) -> None:
 
 @nox.session
 def slides(session: nox.Session) -> None:
-    """Make slides from all lessons' notebooks (or from those named after `--`), in build/slides."""
+    """Make slides in build/slides for all lessons' notebooks, or for those listed after `--`."""
     session.install("-e", ".[site]")
     session.run("python", "-m", "make.slides", *session.posargs, env=TOOLS)
 
 
 @nox.session
 def play(session: nox.Session) -> None:
-    """Train the networks of the play page."""
+    """Train the networks for the play page."""
     session.install("-e", ".[torch]")
     session.run("python", "-m", "make.play", env={**ENVIRONMENT, **TOOLS})
 

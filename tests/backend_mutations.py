@@ -39,7 +39,7 @@ class Mutation(NamedTuple):
         name: A description of the mistake.
         function: The function that the check must name first.
         output: Text that the output or location of the failure must contain; "" accepts any text.
-        changes: Alternating old and new strings, by backend.
+        changes: Alternating old and new strings, keyed by backend.
         file: The file to change.
         model: The variant to check.
         options: The options of the fixed draws to check; None for the default draws of `check`.
@@ -642,7 +642,7 @@ def mutated_copy(
 
 
 def mutate_file(change: Sequence[str], path: Path, within: str = "") -> None:
-    """Edit the file at `path`; `change` alternates old and new strings."""
+    """Edit the file at `path`; `change` contains alternating old and new strings."""
     source = path.read_text(encoding="utf-8")
     if within:
         source = mistakes.change_source(source, within, change)

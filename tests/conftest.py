@@ -126,7 +126,7 @@ def devices_to_test(config):
     if hasattr(config, "workerinput"):
         return config.workerinput["devices"]
     names, selection = tuple(backends_to_test(config)), config.getoption("--devices")
-    if selection == "cpu":  # every backend supports the CPU, so skip loading them
+    if selection == "cpu":  # every backend supports the CPU, so don't load any
         return {name: ["cpu"] for name in names}
     devices_by_name = reported_devices(names)
     if selection == "all":

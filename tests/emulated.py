@@ -23,7 +23,7 @@ def install():
 
 
 def find_spec(name, path=None, target=None):
-    """Return a `machine` module's spec with a loader that adds the device; otherwise None."""
+    """For a `machine` module, return a spec whose loader adds the device; otherwise, None."""
     spec = importlib.machinery.PathFinder.find_spec(name, path, target)
     if not spec or not name.endswith(".machine"):
         return None
@@ -79,7 +79,7 @@ def mxnet(machine):
 
 
 def tensorflow(machine):
-    """Emulate the device with a second logical CPU, which is the default device, like a GPU."""
+    """Emulate the device with a second logical CPU, which, like a GPU, is the default device."""
     tf = machine.tf
     (cpu,), config = tf.config.list_physical_devices("CPU"), tf.config.experimental
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -96,7 +96,7 @@ def tensorflow(machine):
 
     @functools.cache
     def devices(dtype):
-        tf.device("/CPU:1").__enter__()  # fixes the number of threads, so it cannot run at import
+        tf.device("/CPU:1").__enter__()  # fixes the number of threads, so it cannot run on import
         return [DEVICE, "cpu"]
 
     machine.device_scope, machine.devices = device_scope, devices
@@ -152,7 +152,7 @@ def torch(machine):
     """
     torch = machine.torch
     torch.utils.backend_registration._setup_privateuseone_for_python_backend(DEVICE)
-    torch._C._set_only_lift_cpu_tensors(True)  # makes copies by torch.tensor visible to the mode
+    torch._C._set_only_lift_cpu_tensors(True)  # lets the mode see torch.tensor's copies
 
     def compute(owner, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}

@@ -54,7 +54,7 @@ class CommandResult(NamedTuple):
     err: str
 
     def assert_exit(self, code=0, err=None):
-        """Check the exit code and, if `err` is given, stderr; return this result."""
+        """Check the exit code and, if `err` is given, stderr; return self."""
         assert self.code == code, (self.out, self.err)
         assert "Traceback" not in (self.err or "")
         assert err is None or self.err.strip() == err.strip(), self.err
@@ -138,7 +138,7 @@ def skip_without(backend, device, dtype):
 
 
 class Process(subprocess.Popen):
-    """A process that is killed, with its children, if the test fails or times out."""
+    """A process that is killed, along with its children, if the test fails or times out."""
 
     def __exit__(self, kind, *error):
         if kind and self.poll() is None:
@@ -169,7 +169,7 @@ main()
 """
 
 
-# Program that runs several commands, so that they share the slow import of a framework.
+# Program that runs several commands but imports the framework, which is slow, only once.
 COMMANDS = """
 import json, sys
 from rnn_scratch.cli.main import main
@@ -243,7 +243,7 @@ def parameters(run):
 
 
 def assert_same(actual, expected, tolerance=0):
-    """Check that two sets of parameters are equal bit for bit, or within a tolerance."""
+    """Check that two sets of parameters are equal, either bit for bit or within a tolerance."""
     assert actual.keys() == expected.keys()
     for name, values in expected.items():
         assert actual[name].dtype == values.dtype

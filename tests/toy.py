@@ -14,7 +14,7 @@ tape = None  # operations of the function that is being differentiated
 
 
 def start():
-    """Record the process, and disable NumPy's floating-point warnings in this thread."""
+    """Record the process and disable NumPy's floating-point warnings in this thread."""
     started.append(os.getpid())
     np.seterr(all="ignore")
 
@@ -47,7 +47,7 @@ class Tensor:
 
 
 def tensor(array):
-    """Return a tensor that shares the memory of the array."""
+    """Return a tensor that shares memory with the array."""
     future = concurrent.futures.Future()
     future.set_result(array)
     return Tensor(future)
@@ -56,7 +56,7 @@ def tensor(array):
 def operation(function, *backward):
     """Convert a function of arrays to a function of tensors.
 
-    `backward` has one function per argument, which computes the argument's gradient from the
+    For each argument, `backward` contains a function that computes the argument's gradient from the
     result's gradient, the result and all arguments. Without `backward`, no gradient flows back.
     """
 

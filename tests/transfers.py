@@ -1,4 +1,4 @@
-"""Program that checks a backend on an emulated device, and counts copies to and from the device."""
+"""Program that checks a backend on an emulated device and counts copies to and from the device."""
 
 import importlib
 import sys

@@ -1,4 +1,4 @@
-"""Figures for the pages, in colors for light and dark backgrounds."""
+"""Figures for the pages, in colors that suit both light and dark backgrounds."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

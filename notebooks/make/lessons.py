@@ -1,4 +1,4 @@
-"""Parse the lessons' master texts, and make the cells of each framework's notebooks.
+"""Parse the lessons' master texts and make the cells of each framework's notebooks.
 
 A master text is Markdown with directives:
 
@@ -6,7 +6,7 @@ A master text is Markdown with directives:
 ```` ```python torch mxnet ````  a code cell for these backends only
 ``::: piece encode``             a code cell with the source of a function from a backend,
                                  ``solutions`` or ``experiments``
-``::: piece step without CELLS`` the function without ``CELLS`` and the helpers of ``CELLS``
+``::: piece step without CELLS`` the function, without ``CELLS`` and its helpers
 ``::: source build concise``     the source of a function from another variant, not executed
 ``::: core parameters.initial``  the source of a function from ``rnn_scratch``, not executed
 ``::: imports``                  the imports of ``scratch``
@@ -14,8 +14,8 @@ A master text is Markdown with directives:
 ``::: imports framework``        only the imports from the framework and ``machine``
 ``::: uses build encode``        imports of the listed functions that the backend defines
 ``::: bug BUG``                  a function with this bug from ``bugs.json``
-``::: fix BUG``                  a diff that corrects this bug
-``::: gains``                    a table with the reason and gain of each optimization
+``::: fix BUG``                  a diff that fixes this bug
+``::: gains``                    a table of the optimizations, with their reasons and gains
 ``::: optimization NAME``        the code of an optimization, not executed
 ``::: only torch`` ... ``:::``   content for these backends only
 ``::: notebook`` ... ``:::``     content for the notebooks only; ``::: site``: for the site only
@@ -54,10 +54,10 @@ from rnn_scratch.show.source_code import Definition
 from . import optimizations, prose
 
 NOTEBOOKS = Path("notebooks")
-# Bugs that students look for in the lessons. Each bug names a function and, per backend or for
-# all backends, lists alternating old and new source texts.
+# Bugs that students look for in the lessons. Each bug names a function and lists alternating old
+# and new source strings, either per backend or for all backends.
 BUGS: dict[str, Any] = json.loads(Path(__file__).with_name("bugs.json").read_text("utf-8"))
-FOLDER = NOTEBOOKS / "lessons"  # one folder with notebooks per backend
+FOLDER = NOTEBOOKS / "lessons"  # one folder of notebooks per backend
 LESSONS = ("build", "gates", "learn", "fast")  # reading order
 # Single-line directives, and directives that open a block; a line ":::" closes the block.
 LINES = ("piece", "source", "core", "imports", "uses", "bug", "fix", "gains", "optimization")
@@ -77,7 +77,7 @@ class Part(NamedTuple):
 
 
 class Code(NamedTuple):
-    """A section of code that notebooks execute or only display."""
+    """A section of code that notebooks either execute or just display."""
 
     source: str
     language: str = "python"
@@ -105,7 +105,7 @@ def read_parts(lesson: str) -> list[Part]:
 
 
 def parse(path: Path) -> list[Part]:
-    """Parse a master text into parts; raise RNNScratchError, with the line number, if invalid."""
+    """Parse a master text into parts; if invalid, raise RNNScratchError with the line number."""
     stack: list[Part] = [Part("whole", "", 0, [])]
     code: Part | None = None
     for line_number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -249,7 +249,7 @@ def location(piece: Definition) -> str:
 
 
 def _pieces(backend: str, argument: str, shown: set[str]) -> list[Definition]:
-    """Return a function and its helpers; omit helpers after "without", and pieces in `shown`."""
+    """Return a function and its helpers; skip any named after "without" or already in `shown`."""
     function, _, hidden = argument.partition(" without ")
     name, model = (*function.split(), "scratch")[:2]
     pieces = find(backend, name, model)
@@ -280,7 +280,7 @@ def _imports(backend: str, argument: str) -> str:
 
 
 def _uses(backend: str, names: Sequence[str], shown: set[str]) -> Code | None:
-    """Return an import of these functions; add them to `shown`, so that no piece repeats them."""
+    """Return code that imports these functions; add them to `shown` to avoid repeating them."""
     pieces = [piece for name in names for piece in source_code.find(backend, name)[:1]]
     pieces = [piece for piece in pieces if piece.file.stem in (*optimizations.PLAIN, "machine")]
     shown |= {piece.name for piece in pieces}
@@ -353,14 +353,14 @@ def _to_write(part: Part, backend: str) -> str:
 
 
 def _task(name: str, cells: Iterator[Cell]) -> Cell:
-    """Return the task to write a function, with a collapsible hint."""
+    """Return the exercise for a function, with a collapsible hint."""
     *task, hint = "\n".join(cell.source for cell in cells).strip().split("\n\n")
     folded = f"<details>\n<summary>Hint</summary>\n\n{hint}\n\n</details>"
     return Cell("markdown", "\n\n".join([f"**Write `{name}`.**", *task, folded]))
 
 
 def _fold(cells: Iterator[Cell]) -> Iterator[Cell]:
-    """Fold a solution: prose with HTML, and code with metadata that JupyterLab and VS Code obey."""
+    """Fold a solution: prose with HTML, code with metadata that JupyterLab and VS Code honor."""
     for kind, group in itertools.groupby(cells, key=lambda cell: cell.kind):
         sources = [cell.source.strip("\n") for cell in group]
         text = "\n\n".join(filter(None, sources))
@@ -372,8 +372,8 @@ def _fold(cells: Iterator[Cell]) -> Iterator[Cell]:
 
 
 def _mistake(backend: str, name: str) -> tuple[str, str]:
-    """Return the sources of the correct and the mistaken function, both renamed to `suspect`."""
-    # Rename them, because executing them would otherwise replace the notebook's function.
+    """Return the sources of the correct and the buggy function, both renamed to `suspect`."""
+    # Rename both; otherwise, executing them would replace the notebook's function.
     if name not in BUGS:
         raise RNNScratchError(f"bugs.json has no bug {name!r}.")
     function, change = BUGS[name]["function"], BUGS[name].get(backend) or BUGS[name]["all"]

@@ -1,7 +1,7 @@
 """Make the notebooks from the master texts and the backends: `python -m make.notebooks`.
 
-Run it from the root of the clone, with the names of the notebooks to make. Without names, it makes
-all notebooks whose frameworks are installed.
+Run it from the root of the clone. The arguments name the notebooks to make; without arguments, it
+makes all notebooks whose frameworks are installed.
 """
 
 import base64
@@ -43,7 +43,7 @@ STUB = re.compile(  # matches a function, up to the placeholder for its body
 )
 GRADED = re.compile(r"^(\w+) = grading\.graded\(")
 FOLDED = {"jupyter": {"source_hidden": True, "outputs_hidden": True}}  # metadata of solutions
-# The first code cell. A notebook that has been moved needs `support` in PYTHONPATH instead.
+# The first code cell. A notebook that has been moved needs `support` on PYTHONPATH instead.
 SUPPORT = """\
 import sys
 
@@ -95,7 +95,7 @@ def fingerprint(name: str) -> str:
 
 
 def is_stale(name: str) -> bool:
-    """Return whether a notebook is missing, or its sources have changed since it was made."""
+    """Return whether a notebook is missing or its sources have changed since it was made."""
     current = fingerprint(name)
     try:
         notebook = json.loads(notebook_path(name).read_text(encoding="utf-8"))
@@ -132,7 +132,7 @@ def compose(name: str) -> Any:
 def execute(name: str) -> str:
     """Execute a notebook and return the content of its file.
 
-    Raise RNNScratchError if a cell fails, or if an output is unfit for publication.
+    Raise RNNScratchError if a cell fails or an output is unfit for publication.
     """
     import nbformat
 
@@ -160,7 +160,7 @@ def execute(name: str) -> str:
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = _reduce_colors(output.data["image/png"])
                 description = html.unescape(site_code.alt_text(cell.source))
-                output.data["text/plain"] = description  # shown if the picture cannot be shown
+                output.data["text/plain"] = description  # fallback if the picture cannot be shown
                 output.metadata["image/png"]["alt"] = description
     notebook.metadata["language_info"] = {"name": "python"}  # omit the version
     if faults := find_faults(json.loads(nbformat.writes(notebook)), name):
@@ -177,7 +177,7 @@ def write(notebook: Any) -> str:
 
 
 def metadata(source: str) -> dict[str, Any]:
-    """Return nbgrader's metadata for a cell that has a stub or grades a function, otherwise {}."""
+    """Return nbgrader metadata for a cell that has a stub or grades a function, otherwise {}."""
     values: dict[str, Any] = {"schema_version": 3, "cell_type": "code", "task": False}
     if written := STUB.search(source):
         values["grade_id"] = f"write-{written[1]}"
@@ -210,7 +210,7 @@ def find_faults(notebook: dict[str, Any], name: str) -> list[str]:
 
 
 def main() -> None:
-    """Make the notebooks named on the command line, or all notebooks with installed frameworks."""
+    """Make the notebooks named on the command line, or all whose frameworks are installed."""
     loadable = set() if sys.argv[1:] else {*registry.list_loadable(print)}
     try:
         for name in sys.argv[1:] or [n for n in ALL if loadable.issuperset(used_backends(n))]:

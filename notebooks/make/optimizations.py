@@ -28,7 +28,7 @@ NAME = re.compile(r"( *)# ([A-Za-z][A-Za-z-]+(?: [a-z-]+){0,4})(?:[,(][^:]*)?: "
 
 
 class Optimization(NamedTuple):
-    """A comment that names an optimization, with the code below it."""
+    """A comment that names an optimization, and the code below it."""
 
     name: str
     reason: str  # the first sentence of the comment
@@ -55,7 +55,7 @@ class Gains(Record):
 
 
 def read(path: Path = RECORD) -> Gains:
-    """Read the record of the gains."""
+    """Read the recorded gains."""
     return msgspec.json.decode(path.read_bytes(), type=Gains)
 
 

@@ -1,7 +1,7 @@
 """Train the networks that the site's pages run: `python -m make.play`, or `nox -s play`.
 
 Run it from the root of the clone; it takes about two minutes. It writes the weights and NumPy's
-results to a script, because a page opened from disk may load scripts, but not data.
+results to a script, because a page opened from disk may load scripts but not data.
 """
 
 import base64
@@ -36,7 +36,7 @@ Networks = dict[str, dict[str, Any]]  # networks, keyed by cell
 
 
 def describe_network(folder: Path) -> dict[str, Any]:
-    """Return the data about a run's network that pages need, with weights in half precision."""
+    """Return the data that pages need about a run's network, with weights in half precision."""
     _, saved = inference.load(folder, backend="numpy", model="scratch")
     settings, vocab = saved.settings, saved.vocab
     arrays = {name: array.astype("<f2") for name, array in saved.arrays.items()}
@@ -82,7 +82,7 @@ def arrays(saved: dict[str, Any]) -> Arrays:
 
 
 def main() -> None:
-    """Train the networks, and write the script."""
+    """Train the networks and write the script."""
     networks = {}
     for cell in CELLS:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,8 @@
 """Write the single-file programs for all frameworks: `python -m make.programs`.
 
 Run it from the root of the clone; it writes ``notebooks/programs/``. Functions are copied from the
-backends. In ``templates``, ``program.txt`` has the settings, the definitions that the functions
-refer to, and the main part; files named after backends have simple versions of some helpers.
+backends. In ``templates``, ``program.txt`` contains the settings, the definitions that the
+functions need, and the main part; files named after backends have simpler versions of some helpers.
 """
 
 import ast
@@ -61,7 +61,7 @@ def _imports(backend: str, scratch: Path) -> list[str]:
 
 
 def _helpers(backend: str, scratch: Path, functions: str) -> str:
-    """Return the source of the functions in `machine` that the code `functions` calls."""
+    """Return the source of the `machine` functions that the code in `functions` calls."""
     machine = scratch.with_name("machine.py")
     imported = [
         alias.name
@@ -74,7 +74,7 @@ def _helpers(backend: str, scratch: Path, functions: str) -> str:
     helpers = [name for name in imported if re.search(rf"\b{name}\b", functions)]
     order = ["device_scope", "get_device", "context"]  # first, because other helpers call them
     helpers.sort(key=order.__contains__, reverse=True)
-    simple = TEXTS / f"{backend}.txt"  # simple versions of some helpers
+    simple = TEXTS / f"{backend}.txt"  # simplified versions of some helpers
     replaced = source_code.definitions(simple) if simple.exists() else {}
     sources = [
         source_code.cut(simple if name in replaced else machine, name).source for name in helpers

@@ -2,7 +2,7 @@
 
 ``pages`` has a Jinja2 template for each page; ``templates`` has templates for parts of pages, for
 results in the README, and for interactive parts of the site. In lessons, ``{backend}``,
-``{framework}`` and ``{install}`` stand for a backend, its framework, and its requirement for pip.
+``{framework}`` and ``{install}`` stand for a backend, its framework, and its pip requirement.
 """
 
 import html
@@ -81,7 +81,7 @@ def formula_font() -> bytes:
     with resources.as_file(fonts) as path, tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "formulas.woff")
         options = (f"--unicodes={GLYPHS}", "--flavor=woff", f"--output-file={file}")
-        subset.main([str(path), *options, "--name-IDs=*"])  # the font's names include the license
+        subset.main([str(path), *options, "--name-IDs=*"])  # the name table includes the license
         return file.read_bytes()
 
 
@@ -132,7 +132,7 @@ def map_outside_fences(text: str, function: Callable[[str], str]) -> str:
 def _prose(text: str, backends: Sequence[str]) -> str:
     lines = []
     for line in text.split("\n"):
-        if line.startswith("#"):  # simplify headings: the table of contents shows them, too
+        if line.startswith("#"):  # simplify headings: the table of contents also shows them
             line = re.sub(r", in \{framework\}$", "", line).replace("$", "")
             line = re.sub(r" ?\\cdot ?", "·", line)
         lines.append(line)

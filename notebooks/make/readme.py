@@ -31,7 +31,7 @@ def read_speeds(folder: Path) -> list[Comparison]:
 
 
 def combine(measured: Sequence[Comparison]) -> dict[Key, dict[str, Estimate]]:
-    """Combine several measurements: take the median estimate, and the bounds of all intervals.
+    """Combine several measurements: take the median estimate and the outermost interval bounds.
 
     The result is keyed by backend, variant and number of threads, and then by metric.
     """
@@ -54,7 +54,7 @@ def combine(measured: Sequence[Comparison]) -> dict[Key, dict[str, Estimate]]:
 def ratios_of_fast(
     speeds: Mapping[Key, Mapping[str, Estimate]], backend: str, threads: int
 ) -> list[str]:
-    """Format the speed of `fast` relative to `scratch` and, if any, to the built-in layer."""
+    """Format the speed of `fast` relative to `scratch` and to the built-in layer, if any."""
     ratios = speeds[backend, "fast", threads]
     kinds = ("vs_scratch", "vs_builtin_layer")
     return [f"{ratios[kind]:.2f}" if kind in ratios else "" for kind in kinds]
@@ -87,7 +87,7 @@ def exact(folder: Path) -> dict[str, Any]:
 
 
 def step() -> dict[str, Any]:
-    """Return the code of a time step in two frameworks, without docstrings and comments."""
+    """Return the code of a time step in two frameworks, without docstrings or comments."""
     codes = site_code.find_code(("numpy", "torch"), "rnn", "step")
     omitted = re.compile(r'^    """.*"""\n|  # .*$', re.MULTILINE)
     return {"codes": {name: omitted.sub("", code.source) for name, code in codes.items()}}

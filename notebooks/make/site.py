@@ -105,7 +105,7 @@ def _parts(backends: Sequence[str]) -> dict[str, str]:
 
 
 def write(folder: Path = BUILD) -> None:
-    """Replace a folder's content with all files of the site and the font for formulas."""
+    """Replace a folder's content with all the site's files and the formula font."""
     files = {**pages(), f"{STATIC}/formulas.woff": prose.formula_font()}
     shutil.rmtree(folder, ignore_errors=True)
     for name, content in files.items():

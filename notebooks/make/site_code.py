@@ -59,7 +59,7 @@ def rows(sources: Sequence[str]) -> list[list[int]]:
             lines = [start + number for number, line in enumerate(column) if line is not None]
             rows_of_code += [*lines, end, end + 1] if lines else []  # two empty lines
         start = end + 2
-    return [rows_of_code[:-2] for rows_of_code in line_numbers]  # drop final empty lines
+    return [rows_of_code[:-2] for rows_of_code in line_numbers]  # drop trailing blank lines
 
 
 def _name(text: str) -> str:
@@ -69,7 +69,7 @@ def _name(text: str) -> str:
 
 
 def block(code: Code, line_rows: Sequence[int] | None = None) -> str:
-    """Return highlighted code as HTML, with a span per line, in the rows `line_rows` if given."""
+    """Return highlighted code as HTML, one span per line; `line_rows` gives each line's row."""
     lexer = get_lexer_by_name(code.language, stripnl=False, ensurenl=False)
     # The formatter closes all spans at the end of a line. The diff lexer needs a final newline.
     text = highlight(f"{code.source}\n", lexer, HtmlFormatter(nowrap=True))
@@ -82,7 +82,7 @@ def block(code: Code, line_rows: Sequence[int] | None = None) -> str:
 
 
 def group(codes: Mapping[str, Code], backends: Sequence[str], kind: str = "pieces") -> str:
-    """Return the code of several backends as tabs or columns, or as one block if all are equal.
+    """Return the code of several backends as tabs or columns, or as one block if all are identical.
 
     The kind "pair" shows two columns regardless of the reader's selection.
     """
@@ -98,7 +98,7 @@ def group(codes: Mapping[str, Code], backends: Sequence[str], kind: str = "piece
 
 
 def outputs(results: Mapping[str, Sequence[Output]], backends: Sequence[str], source: str) -> str:
-    """Return outputs of the code `source` as HTML; identical outputs share a panel."""
+    """Return the outputs of the code `source` as HTML; identical outputs share a panel."""
     groups: dict[tuple[Output, ...], list[str]] = {}
     for name, result in results.items():
         if result:
@@ -128,7 +128,7 @@ def panel(names: Sequence[str], content: str, place: str = "", markdown: bool = 
 
 
 def figure_name(picture: bytes) -> str:
-    """Return the path of a picture in the site; the file's name is a digest of the picture."""
+    """Return the path of a picture on the site; the file's name is a digest of the picture."""
     return f"{STATIC}/figures/{hashlib.sha256(picture).hexdigest()[:16]}.png"
 
 

@@ -13,7 +13,7 @@ from rnn_scratch.runs.curve import INK
 from . import figures, prose, readme
 
 CHART = f"{figures.FOLDER}/speed-ratios.svg"
-CURVES = f"{figures.FOLDER}/curves-perplexity.svg"  # used on the parity page, too
+CURVES = f"{figures.FOLDER}/curves-perplexity.svg"  # also used on the parity page
 BARS = {"scratch": -0.15, "fast": 0.15}  # variants in the chart, and their offsets from the row
 LAYER = "vs_builtin_layer"
 
@@ -61,7 +61,7 @@ def _verdict(ratios: dict[readme.Key, Estimate], threads: int) -> str:
 
 
 def _chart(axes: Any, ratios: dict[readme.Key, Estimate]) -> None:
-    """Draw speeds relative to the built-in layer, in a row per framework and number of threads."""
+    """Draw speeds relative to the built-in layer, one row per framework and number of threads."""
     rows = list(dict.fromkeys((backend, value) for backend, _, value in ratios))
     for model, offset in BARS.items():
         points = [(rows.index((b, v)), ratio) for (b, m, v), ratio in ratios.items() if m == model]
@@ -96,7 +96,7 @@ def _table_of(comparison: record.Comparison, title: str) -> prose.Cells:
 
 
 def _ratios_of_sizes(sizes: record.Comparison) -> prose.Cells:
-    """Omit absolute speeds, because the other tables' speeds were measured at other times."""
+    """Omit absolute speeds, because the speeds in the other tables were measured at other times."""
     candidates = [replace(candidate, failure=None) for candidate in sizes.supported]
     cells = _table_of(replace(sizes, candidates=candidates), "Speed")
     shown_columns = [index for index, head in enumerate(cells[0]) if "characters" not in head]

@@ -1,15 +1,15 @@
 """Make slides for lectures on the lessons: `python -m make.slides [NAME ...]`.
 
-Run it from the root of the clone, with names of notebooks such as numpy-build or
-torch-learn-student, or without names for all lessons. It writes one HTML file for each name to
-``build/slides``.
+Run it from the root of the clone. The arguments are names of notebooks, such as numpy-build or
+torch-learn-student; without arguments, it makes the slides of all lessons. It writes one HTML file
+per name to ``build/slides``.
 
-The master text ``lessons/LESSON-slides.md`` has the syntax of the lessons (see ``lessons``).
-`# Title` begins the first slide, and `## Title` every other slide. A slide has at most one figure,
+The master text ``lessons/LESSON-slides.md`` uses the syntax of the lessons (see ``lessons``).
+`# Title` begins the first slide, and `## Title` every other slide. A slide has at most one figure
 and at most ten lines of code or output:
 
 ```` ```python ````   code, which is not executed
-``::: piece encode``  a function's source, without its docstring and its helpers
+``::: piece encode``  a function's source, without its docstring or helpers
 ``::: figure NAME``   the picture of the lesson's cell with the comment "# Figure NAME: ..."
 ``::: output CODE``   the text printed by the only cell of the lesson that contains CODE
 ``::: only torch`` ... ``:::``  slides, or a part of a slide, for these backends only

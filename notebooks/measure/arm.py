@@ -2,7 +2,7 @@
 
 Train every case on this machine and on ARM, in exact mode and in ordinary float64, and write the
 digests of the parameters to FILE. QEMU emulates ARM for individual programs; a temporary folder
-holds arm64 packages of the distribution and wheels of the libraries. Nothing else is installed, but
+holds the distribution's arm64 packages and the libraries' wheels. Nothing else is installed, but
 QEMU must be installed beforehand, as root. The comparison takes half an hour.
 """
 
@@ -28,7 +28,7 @@ PROCESSOR = "neoverse-n1"
 MIRRORS = {"debian": "deb.debian.org/debian", "ubuntu": "ports.ubuntu.com/ubuntu-ports"}
 PACKAGES = ("python3-minimal", "libpython3-stdlib", "libstdc++6")
 PLATFORMS = [f"manylinux{name}_aarch64" for name in ("_2_28", "_2_27", "_2_17", "2014")]
-# Newer wheels of PyTorch need gigabytes of GPU libraries.
+# Newer PyTorch wheels need gigabytes of GPU libraries.
 TORCH = ("torch<2.11", "typing_extensions", "sympy", "mpmath", "networkx", "fsspec", "setuptools")
 ANSWER = "import sys; from measure import arm; arm.answer(sys.argv[1])"
 MODES = {"exact": {"exact": True}, "ordinary": {"dtype": "float64"}}
@@ -84,7 +84,7 @@ def run(*command, log=None, **options):
 
 
 def arm_python(folder, distribution):
-    """Unpack this distribution's Python for ARM in `folder`; return the command that runs it."""
+    """Unpack this distribution's Python for ARM into `folder`; return the command that runs it."""
     root, source = folder / "root", folder / "sources.list"
     site = MIRRORS[distribution["ID"]]
     key = f"/usr/share/keyrings/{distribution['ID']}-archive-keyring.gpg"
@@ -110,7 +110,7 @@ def arm_python(folder, distribution):
 
 
 def unpack_libraries(folder, version):
-    """Unpack the project and the cases' libraries for ARM in `folder`; return the import path."""
+    """Unpack the project and the cases' libraries for ARM into `folder`; return the import path."""
     wheels, site = folder / "wheels", folder / "site"
     pip = [sys.executable, "-m", "pip"]
     fetch = [*pip, "download", "--only-binary=:all:", "--python-version", version, "-d", wheels]
@@ -125,7 +125,7 @@ def unpack_libraries(folder, version):
 
 
 def main(file):
-    """Train every case on both architectures, and write the record to `file`."""
+    """Train every case on both architectures and write the record to `file`."""
     distribution = platform.freedesktop_os_release() if sys.platform == "linux" else {}
     if distribution.get("ID") not in MIRRORS or platform.machine() != "x86_64":
         sys.exit("This program requires Debian or Ubuntu on x86-64.")

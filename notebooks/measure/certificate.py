@@ -4,9 +4,9 @@
 (default: 500), and smaller networks with other settings for 20. The safety factor is measured in
 the first epochs, with the plain variants.
 
-Frameworks stay equal as long as no midpoint between two multiples of the grid lies between their
-values. Frameworks add the terms of clipped gradients and carried states in different orders, but
-compute equal parameters from equal gradients. The safety factor is the smallest ratio, over all
+Frameworks agree exactly as long as no midpoint between two multiples of the grid lies between
+their values. Frameworks add the terms of clipped gradients and carried states in different orders,
+but compute equal parameters from equal gradients. The safety factor is the smallest ratio, over all
 elements of gradients and states, of the distance from the nearest midpoint to the difference
 between two frameworks.
 """
@@ -41,8 +41,7 @@ def observe(runs: Sequence[RunContext]) -> Iterator[tuple[list[Arrays], bool]]:
     """Train models on the same minibatches; yield the values that exact mode rounds at each update.
 
     The values are each model's clipped gradients and carried state; the flag is true if the
-    gradients were clipped. All models continue from equal parameters and states, or SystemExit is
-    raised.
+    gradients were clipped. Raise SystemExit if the models' parameters differ after an update.
     """
     settings, updates = runs[0].settings, 0
     for epoch in range(1, settings.num_epochs + 1):
@@ -115,7 +114,7 @@ def certify(backends: Sequence[str], settings: Settings, text: books.Text) -> di
 
 
 def compare(settings: Settings, text: books.Text) -> exact_mode.ExactResult:
-    """Train all variants of all backends; raise SystemExit unless they are equal."""
+    """Train all variants of all backends; raise SystemExit unless all results are equal."""
     names = registry.BUILTIN_BACKENDS
     runtimes = [Runtime(name, model, "cpu", threads=1) for name in names for model in VARIANTS]
     result = exact_mode.compare(runtimes, settings, text, print, update=lambda **progress: None)
@@ -134,7 +133,7 @@ def train_variations(text: books.Text) -> Iterator[dict[str, Any]]:
 
 
 def main(file: str, epochs: str = "500") -> None:
-    """Train with the chapter's settings and their variations, and write the record."""
+    """Train with the chapter's settings and their variations; write the record."""
     text = books.load("time-machine")
     result = compare(Settings(num_epochs=int(epochs), exact=True), text)
     record = structs.asdict(result)

@@ -2,7 +2,7 @@
 
 The patch `compile/BACKEND.diff` applies the compiler to a copy of the backend. The plain model, its
 compiled copy, `fast` and the built-in layer take turns in one process, with the `rnn` cell, float32
-and the chapter's sizes. The record FILE contains milliseconds per minibatch, and how many seconds
+and the chapter's sizes. The record FILE contains milliseconds per minibatch and how many seconds
 longer the first minibatch takes than later ones. The measurement takes about ten minutes.
 """
 
@@ -62,7 +62,7 @@ def measure(name: str, num_hiddens: int, threads: int) -> Iterator[dict[str, Any
 
 
 def main(file: str) -> None:
-    """Measure all frameworks that have a compiler, and write the record to `file`."""
+    """Measure all frameworks that have a compiler and write the record to `file`."""
     record: dict[str, Any] = {"versions": {}, "frameworks": {}}
     for name in registry.BUILTIN_BACKENDS[1:]:
         record["versions"][name] = registry.probes([name])[name].environment

@@ -104,7 +104,7 @@ def train_not_detached(name: str, reach: int) -> Iterator[dict[str, Any]]:
     """Train with gradients through the last `reach` minibatches; yield the result.
 
     Rows continue from minibatch to minibatch, so these minibatches are recomputed with the current
-    parameters from the state before the oldest minibatch.
+    parameters, starting from the state before the oldest one.
     """
     settings = Settings(num_hiddens=128, num_epochs=60, num_steps=10, normalize="spaced")
     text = books.load("tide-clock")
@@ -124,7 +124,7 @@ def train_not_detached(name: str, reach: int) -> Iterator[dict[str, Any]]:
 
 
 def train_epoch_not_detached(backend, model, batches, reach, update=UPDATE):
-    """Train an epoch with gradients through the last `reach` minibatches; return the losses."""
+    """Train for an epoch with gradients through the last `reach` minibatches; return the losses."""
     scratch, machine, losses = backend.scratch, backend.machine, []
     states = [model.state(len(batches[0].X))]
     for index, batch in enumerate(batches):
@@ -150,7 +150,7 @@ def train_epoch_not_detached(backend, model, batches, reach, update=UPDATE):
 
 
 def main(file):
-    """Take all measurements, and write the record to `file`."""
+    """Take all measurements and write the record to `file`."""
     for book in BOOKS:
         books.load(book)  # fail now if a book is missing, not after all other runs
     record = {"runs": {name: run(settings) for name, settings in RUNS.items()}}

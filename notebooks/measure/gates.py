@@ -69,7 +69,7 @@ def run(cell, bias, seed, backend, text):
 
 
 def evaluate(arrays, options, backend, text):
-    """Return the perplexity of the model with these parameters and options on the training text."""
+    """Return the perplexity on the training text of a model with these parameters and options."""
     model = registry.build(backend, choose_variant(options.cell), arrays, options)
     total, count = backend.scratch.evaluate(
         model, minibatches.evaluation_batches(text.train, SETTINGS)
@@ -104,7 +104,7 @@ def reach(arrays, cell, tokens):
 
 
 def main(file):
-    """Measure all runs, and write the record to `file`."""
+    """Measure all runs and write the record to `file`."""
     backend, _ = registry.start(BACKEND, threads=1)
     text = dataset.prepare(books.load("tide-clock"), SETTINGS)
     record = {"runs": {}}

@@ -1,4 +1,4 @@
-"""Shared functions of the measuring tools, for processes, copies of backends, and records."""
+"""Functions that the measuring tools share, for processes, copies of backends, and records."""
 
 import importlib
 import itertools
@@ -18,7 +18,7 @@ NUMBERS = itertools.count()
 
 
 def spawn(function, *arguments, **environment):
-    """Run a generator function in a separate process; return its value, or raise its error."""
+    """Run a generator function in a separate process; return its value or raise its error."""
     (value,) = processes.ask(function, *arguments, timeout=7200, environment=environment)
     return value
 
@@ -26,7 +26,7 @@ def spawn(function, *arguments, **environment):
 def take_turns(functions, min_seconds, min_turns=7):
     """Call the functions in turn for at least `min_seconds`; return each function's values.
 
-    The first turn is a warm-up, whose values are omitted.
+    The first turn is a warm-up; its values are discarded.
     """
     turns, start = [], time.perf_counter()
     while len(turns) < min_turns or time.perf_counter() - start < min_seconds:

@@ -3,7 +3,7 @@
 Each optimization is undone separately, in a copy of the backend. The copy and the original take
 turns in one process. The gain is the median, over the turns, of the time without the optimization
 divided by the time with it. Headings in `undo` may override the defaults: the `rnn` cell, one
-thread, float32 and the chapter's sizes. FILE is the record of the gains.
+thread, float32 and the chapter's sizes. The gains are recorded in FILE.
 """
 
 import re
@@ -39,8 +39,8 @@ class Case(Gain):
 def cases(backend: str, folder: Path = UNDO) -> list[Case]:
     """Read the optimizations of a backend from `BACKEND.diff` in `folder`.
 
-    A heading has the name and the values that differ from the defaults. Each part of the diff below
-    starts with a file name, without line numbers, and applies to all occurrences of the old lines.
+    A heading gives the name and the values that differ from the defaults. Each part of the diff
+    below it starts with a file name, has no line numbers, and replaces all matching old lines.
     """
     optimizations = []
     text = Path(folder, f"{backend}.diff").read_text(encoding="utf-8")
@@ -106,7 +106,7 @@ def measure(name: str, index: int) -> Iterator[Gain]:
 
 
 def main(file):
-    """Measure all optimizations, and write the record to `file`."""
+    """Measure all optimizations and write the record to `file`."""
     record = Gains()
     for name in registry.BUILTIN_BACKENDS:
         record.machines[name] = host.describe()

@@ -1,4 +1,4 @@
-"""Compare the frameworks' versions of Adam with this project's, which differ in the position of ε.
+"""Compare the frameworks' versions of Adam with this project's; they differ in where ε is added.
 
 `python -m measure optimizers FILE` writes the record for a table on the parity page: differences
 between parameters after ten updates in float64 with equal gradients. The comparison takes a minute.
@@ -15,7 +15,7 @@ from measure.measuring import spawn, write
 from rnn_scratch import registry
 from rnn_scratch.contract import Model, Options, Update
 
-LR = 2.0**-9  # exact in float32, to which Keras and MXNet round it
+LR = 2.0**-9  # exact in float32, because Keras and MXNet round it
 SIZES = (1.0, 1e-4, 1e-8)  # scales of gradients; the last scale is as small as ε
 UPDATES = 10
 START = np.array([0.5, -0.25, 1.0])
@@ -110,7 +110,7 @@ def train_adam():
     return params["w"]
 
 
-# For each framework: its optimizer, a function that updates with it, and whether its ε is the
+# For each framework: its optimizer, a function that applies it, and whether its ε is the
 # paper's ε̂.
 OPTIMIZERS = {
     "torch": ("torch.optim.AdamW", torch, False),
@@ -141,7 +141,7 @@ def measure(name: str) -> Iterator[dict[str, Any]]:
 
 
 def main(file):
-    """Measure each framework in a separate process, and write the record to `file`."""
+    """Measure each framework in a separate process and write the record to `file`."""
     constants = {"lr": LR, "epsilon": UPDATE.epsilon}
     record = {**constants, "updates": UPDATES, "sizes": list(SIZES), "frameworks": {}}
     for name in OPTIMIZERS:

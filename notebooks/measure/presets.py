@@ -1,11 +1,11 @@
 """Measure the presets' losses and times: `python -m measure presets FILE [NANOGPT]`.
 
-Each text is split in three: the first 95% are for training and validation, and the rest is for
+Each text is split into three parts; the first 95% is for training and validation, the rest for
 testing. Epochs and presets were chosen on the validation text; pages quote losses on the test text.
 Each preset trains on its own text, on one thread: `shakespeare` with every backend, `minute` with
 PyTorch. The optional NANOGPT, a clone of github.com/karpathy/nanoGPT, trains with its CPU recipe on
-the same split as `shakespeare`. PyTorch and nanoGPT train with three seeds. All training runs
-together take 45 minutes.
+the same split as `shakespeare`. PyTorch and nanoGPT train with three seeds. All runs take
+45 minutes in total.
 """
 
 import os
@@ -29,7 +29,7 @@ from rnn_scratch.runs.presets import PRESETS, SAMPLE, override
 from rnn_scratch.system import host
 from rnn_scratch.text import books
 
-BOOK = "time-machine"  # the README shows a sample of `minute` on this text, too
+BOOK = "time-machine"  # the README also shows a sample of `minute` on this text
 SHAKESPEARE = PRESETS["shakespeare"]["corpus"]
 TEST_SHARE = VALIDATION_SHARE = 0.05  # shares of the whole text
 # Alternatives tried before `minute` was chosen, as differences from `minute`.
@@ -81,7 +81,7 @@ def measure(arguments: dict[str, Any], backend: str, seed: int) -> Iterator[dict
 
 
 def run_command(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Train with PyTorch as the README's command does; yield its last lines and a sample."""
+    """Train with PyTorch as the README's command does; yield the reported results and a sample."""
     with tempfile.TemporaryDirectory() as parent:
         start = time.process_time()
         lines: list[str] = []
@@ -99,7 +99,7 @@ def run_command(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def train_peer(folder: str, seed: int) -> dict[str, Any]:
-    """Train nanoGPT with its recipe and a seed; return its losses, its size and its CPU seconds."""
+    """Train nanoGPT with its recipe and a seed; return its losses, size and CPU seconds."""
     with tempfile.TemporaryDirectory() as parent:
         clone = Path(shutil.copytree(folder, Path(parent, "nanoGPT")))
         script = clone / "train.py"  # the script has a fixed seed, 1337
@@ -133,7 +133,7 @@ def train_peer(folder: str, seed: int) -> dict[str, Any]:
 
 
 def evaluate_peer(clone: Path, tokens: np.ndarray) -> Iterator[dict[str, Any]]:
-    """Yield nanoGPT's size and its test loss; it predicts each token from 33 to 64 tokens."""
+    """Yield nanoGPT's size and test loss; it predicts each token from the previous 33 to 64."""
     import torch
 
     sys.path.insert(0, str(clone))

@@ -1,7 +1,7 @@
 """Measure how much faster two workers train than one: `python -m measure workers FILE`.
 
 The guide quotes the record. Runs with one and with two workers take turns, because other programs
-may use the processor, too. Each worker uses one thread. The measurement takes about five minutes.
+may also use the processor. Each worker uses one thread. The measurement takes about five minutes.
 """
 
 import statistics
@@ -32,7 +32,7 @@ def measure(num_workers, num_hiddens, batch_size):
 
 
 def main(file):
-    """Measure all sizes, and write the record."""
+    """Measure all sizes and write the record."""
     sizes = []
     for size in SIZES:
         functions = [partial(measure, num_workers, *size) for num_workers in (1, 2)]

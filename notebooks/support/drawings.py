@@ -29,10 +29,10 @@ def style() -> None:
     plt.rc("lines", markersize=4)
     # Markers distinguish lines without their colors.
     colors = plt.rcParams["axes.prop_cycle"].by_key()["color"]
-    markers = cycler(marker=[*"os^DvPX*<>"], markevery=[0.1] * 10)  # tenths of the diagonal
+    markers = cycler(marker=[*"os^DvPX*<>"], markevery=[0.1] * 10)  # a tenth of the diagonal apart
     plt.rc("axes", prop_cycle=cycler(color=colors) + markers)
     if get_ipython():
-        set_matplotlib_formats("retina")  # twice the resolution, for the same size on the page
+        set_matplotlib_formats("retina")  # twice the resolution at the same size on the page
 
 
 def shapes(X: np.ndarray, inputs: np.ndarray, logits: np.ndarray) -> None:
@@ -159,7 +159,7 @@ def clipping(gradients: Sequence[Point], theta: float) -> None:
 
 
 def gru() -> None:
-    """Draw one step of the GRU: the path of its state and its gates."""
+    """Draw one step of the GRU: the path of its state, and its gates."""
     nodes = {
         "$h_{t-1}$": (0, 2),
         r"$\odot\ z_t$": (3.2, 2),
@@ -219,7 +219,7 @@ def partitions(ways: Mapping[str, Sequence[Batch]], length: int) -> None:
 def products(*equations: Sequence) -> None:
     """Draw matrix equations side by side, with a rectangle for each matrix.
 
-    An equation is a title, followed by operators and matrices `(name, rows, columns)`. The numbers
+    An equation is a title followed by operators and matrices `(name, rows, columns)`. The numbers
     of rows and columns are keys of LENGTHS.
     """
     _, axes = plt.subplots(figsize=(8.5, 2.8), layout="constrained")

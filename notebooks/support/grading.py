@@ -1,8 +1,8 @@
 """Grade the functions that students write in notebooks.
 
 Functions are graded from the source in the notebook's cells, in another process, with inputs that
-the notebook does not show. Hence the notebook cannot change the project or the grade. Functions
-of the contract are compared by `rnn_scratch.check.user_file`, like functions in a user's file;
+the notebook does not show. Thus, the notebook cannot change the project or the grade. Functions
+in the contract are compared by `rnn_scratch.check.user_file`, like functions in a user's file;
 functions that no backend has are tested on made-up inputs.
 
 To grade a notebook from its file, run `python grading.py NOTEBOOK.ipynb`.
@@ -43,7 +43,7 @@ FORBIDDEN = re.compile(
 )
 BACKEND = re.compile(r'lesson\.start\("(\w+)"\)')
 POINTS_CELL = re.compile(r"^grading\.points\('(\w+)'\)$", re.MULTILINE)
-TIMEOUT = 60.0  # seconds for a function that no backend has
+TIMEOUT = 60.0  # time limit in seconds for a function that no backend has
 CLOCK = [0.0]  # in child processes: the times in seconds that the simulated clock has shown
 PATH = {"PYTHONPATH": str(Path(__file__).parent)}  # child processes import this module
 Grade = tuple[bool, str]  # whether a function is correct, and a message for the student
@@ -82,7 +82,7 @@ def graded(installed: Any, function: Callable) -> Callable:
 
 
 def _namespace(function: Callable) -> dict[str, Any]:
-    """Return the notebook's names; IPython stores the sources of its cells there."""
+    """Return the notebook's namespace, in which IPython stores the sources of cells."""
     namespace: dict[str, Any] = getattr(inspect.unwrap(function), "__globals__", {})
     return namespace
 
@@ -172,7 +172,7 @@ def _find_defined(node: ast.stmt) -> list[str]:
 
 
 def grade_notebook(notebook: Mapping[str, Any]) -> dict[str, Grade]:
-    """Grade the functions of a notebook, given as JSON, that has cells for their points."""
+    """Grade the functions for which a notebook, given as JSON, has points cells."""
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     cells = ["".join(cell["source"]) for cell in code]
     found = BACKEND.search("\n".join(cells))

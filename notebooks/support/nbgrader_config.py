@@ -1,7 +1,7 @@
-"""nbgrader's configuration for a class: copy this file to the folder of the course.
+"""nbgrader's configuration for a class: copy this file to the course folder.
 
 Student notebooks already lack the bodies of the functions to write, so nbgrader need not remove
-solutions from the cells of an assignment.
+solutions from an assignment's cells.
 """
 
 import grading

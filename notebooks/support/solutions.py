@@ -1,4 +1,4 @@
-"""Solutions to exercises about functions that no backend has, for use in `grading`."""
+"""Solutions to exercises about functions that no backend has, for use by `grading`."""
 
 import time
 

@@ -33,7 +33,7 @@ from rnn_scratch.training.setup import prepare_run
 
 SHORT = options(**SMALL, num_epochs=2, seconds=4)
 
-# Source of a copy of the NumPy backend; the tests replace a few functions of the copy.
+# Source of a copy of the NumPy backend, in which the tests replace a few functions.
 BASE = """
 from types import SimpleNamespace
 from rnn_scratch.backends import numpy
@@ -102,7 +102,7 @@ def test_comparison_writes_record_and_report(selected, backend_names):
     for candidate in record.supported:
         assert re.search(rf"^ {candidate.name} ", result.out, re.MULTILINE)
     assert str(Path.cwd()) not in Path("out/comparison.json").read_text(encoding="utf-8")
-    # The report is self-contained, and can be regenerated from the record alone.
+    # The report is self-contained and can be regenerated from the record alone.
     page = Path("out/report.html").read_text(encoding="utf-8")
     assert not re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?(?!data:)\w", page)
     Path("again").mkdir()

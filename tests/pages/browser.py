@@ -1,4 +1,4 @@
-"""Fixtures for browser tests with an installed Chromium or Chrome, or Playwright's Chromium."""
+"""Fixtures for tests in a browser: an installed Chromium or Chrome, or Playwright's Chromium."""
 
 import shutil
 
@@ -8,7 +8,7 @@ from helpers import SITE
 from playwright.sync_api import sync_playwright
 
 SHOTS = SITE.parent / "screenshots"
-# All widths and both color schemes, but not all pairs, because colors do not depend on width.
+# All widths and both color schemes, but not all combinations, because colors don't depend on width.
 LOOKS = pytest.mark.parametrize(
     ("width", "scheme"), [(390, "dark"), (1024, "light"), (1440, "light")]
 )
@@ -52,7 +52,7 @@ def browser():
 
 @pytest.fixture
 def open_page(browser):
-    """Return a function that opens a page, given its name on the site, a path or an address.
+    """Return a function that opens a page, given its name on the site, a path or a URL.
 
     After the test, check that no page logged a warning or an error, or requested another origin.
     """

@@ -1,4 +1,4 @@
-"""The notebooks' outputs in a real browser, with JupyterLab's styles and without, as on GitHub."""
+"""Notebook outputs in a real browser, both with JupyterLab's styles and without, as on GitHub."""
 
 import pytest
 from browser import SHOTS
@@ -6,7 +6,7 @@ from make import lessons, notebooks
 from nbconvert import HTMLExporter
 
 pytest_plugins = ["browser"]  # defines the fixtures
-# Script that returns the code in tables and columns that is misaligned, cut off or not monospaced.
+# Script that returns misaligned, cut-off or non-monospaced code in tables and columns.
 MISFITS = """[...document.querySelectorAll("td code, .jp-RenderedHTML pre *")].filter(code => {
     const {fontFamily, textAlign} = getComputedStyle(code), box = code.closest("pre") ?? code;
     const isAligned = ["left", "start"].includes(textAlign) && /monospace$/.test(fontFamily);

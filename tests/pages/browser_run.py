@@ -24,7 +24,7 @@ INFLUENCE = """([tokens, token, count, saved]) => {
 
 
 def write_page(path):
-    """Write the page of a run with `rnn-scratch play`; return its path."""
+    """Write a run's page with `rnn-scratch play`; return the page's path."""
     CliRunner().invoke(play, [str(path), "--no-browser"], catch_exceptions=False)
     return path / "play.html"
 

@@ -1,4 +1,4 @@
-"""The lessons' slides in a real browser fit, are legible, and respond to keys and clicks."""
+"""In a real browser, lesson slides fit, are legible, and respond to keys and clicks."""
 
 import pytest
 from helpers import SITE

@@ -15,7 +15,7 @@ FORMULAS = [f"{name}.html" for name in ("build", "gates", "learn", "fast")]  # p
 
 
 class Page(HTMLParser):
-    """Parser that collects the links of a page, and the IDs that links can refer to."""
+    """Parser that collects a page's links and the IDs that links can refer to."""
 
     def __init__(self, path):
         super().__init__()

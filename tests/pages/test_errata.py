@@ -1,7 +1,7 @@
 """The errata page lists the releases of the book that contain each mistake.
 
 To compare the page with the releases, set D2L_EN to a clone of github.com/d2l-ai/d2l-en with its
-tags. The project includes no part of the book; the tests search a clone for each mistake's code.
+tags. The project contains no part of the book; the tests search the clone for each mistake.
 """
 
 import os
@@ -63,7 +63,7 @@ MISTAKES = {
 
 
 def split_labels(cell):
-    """Return the values in a table cell such as "label: value; label: value", by label."""
+    """Return the values in a table cell such as "label: value; label: value", keyed by label."""
     parts = (part.rpartition(": ") for part in cell.split("; "))
     return {label: value for label, _, value in parts}
 

@@ -15,7 +15,7 @@ from rnn_scratch.contract import Batch, Options, Update
 
 
 def test_witten_bell_smoothing_follows_its_formula():
-    # In "abaab", 2 b and 1 a follow "a"; in total, there are 3 a, 2 b and 2 distinct characters.
+    # In "abaab", 2 b's and 1 a follow an "a"; overall, it has 3 a's, 2 b's and 2 distinct letters.
     unigram = {"a": (3 + 2 / 4) / 7, "b": (2 + 2 / 4) / 7}
     assert perplexity_by_counting("abaab", "ab", 1, vocab_size=4) == pytest.approx(
         (unigram["a"] * unigram["b"]) ** -0.5

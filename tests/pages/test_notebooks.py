@@ -18,7 +18,7 @@ TAUGHT = [f.__name__ for file in ("scratch", "deep") for f in contract.MODULES[f
 TAUGHT += [name.replace("-", "_") for name in contract.CELLS]
 
 # For each notebook, alternating code fragments and replacements. The replacements shorten the test:
-# notebooks train on part of the text, or with fewer epochs and repetitions.
+# notebooks train on less text, for fewer epochs, or with fewer repetitions.
 SMALLER = {
     "build": ("[:10_000]", "[:3_000]"),
     "gates": ("num_epochs=40", "num_epochs=1", "(100, 300, 1000)", "(1, 2)", "(50, 100)", "(1, 2)"),

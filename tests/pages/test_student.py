@@ -57,7 +57,7 @@ def cells(backend):
 
 
 def run(backend, write):
-    """Run a student notebook up to the training run; return outputs by cell, and the namespace.
+    """Run a student notebook up to the training run; return each cell's output and the namespace.
 
     If `write` is true, first replace the stubs in the cells with the solutions.
     """
@@ -72,7 +72,7 @@ def run(backend, write):
 
 
 def gradings(printed):
-    """Return the outputs of the grading cells by function name."""
+    """Return the outputs of the grading cells, keyed by function name."""
     return {
         source.partition(" = ")[0]: text.strip()
         for source, text in printed.items()

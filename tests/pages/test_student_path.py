@@ -42,7 +42,7 @@ def test_readme_commands_reach_the_quoted_perplexities(backend_names, copy):
         )
         (perplexity,) = re.findall(r"^training text .* perplexity (\S+)$", result.out, re.MULTILINE)
         measured.append(float(perplexity))
-    # The README rounds the perplexities, whose last bits depend on the processor.
+    # The README rounds the perplexities, because their last bits depend on the processor.
     assert [float(perplexity) for perplexity in ends] == pytest.approx(measured, abs=0.11)
 
 

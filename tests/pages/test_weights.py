@@ -1,4 +1,4 @@
-"""The weights page: its code loads a run into each framework's layers, which give equal logits."""
+"""The weights page's code loads a run into each framework's layers; their logits are equal."""
 
 import functools
 import re

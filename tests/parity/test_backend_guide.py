@@ -1,4 +1,4 @@
-"""Follow the guide to writing a backend step by step, and verify its statements.
+"""Follow the guide to writing a backend step by step, and verify its claims.
 
 The backend that the guide builds is a separate package.
 """
@@ -28,7 +28,7 @@ from rnn_scratch.check.draws import Draw
 
 TEXT = (CLONE / "notebooks" / "site" / "backend.md").read_text(encoding="utf-8")
 CASES = [*fixed_draws(PLAIN), Draw(PLAIN._replace(dropout=0.4, num_layers=2, dtype="float64"))]
-# Rows of the guide's table: source text, its replacement, and the failure that `check` names.
+# Rows of the guide's table: source text, its replacement, and the failure that `check` reports.
 MISTAKES = re.findall(r"^\| `(.*?)` \| `(.*?)` \| (.*?) \|$", TEXT, re.MULTILINE)
 
 
@@ -49,7 +49,7 @@ BLOCKS = [
 
 
 def commands(block):
-    """Yield the arguments, the output file and the shown lines of each command in a block."""
+    """Yield the arguments, the output file and the displayed lines of each command in a block."""
     for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
         line, *shown = part.splitlines()
         line, _, file = line.partition(" >> ")
@@ -59,7 +59,7 @@ def commands(block):
 
 
 def install(site):
-    """Install a package that contains only the toy framework; return variables for commands."""
+    """Install a package that contains only the toy framework; return environment variables."""
     variables = install_packages(site, {"toy": ""})
     (site / "toy_rnn" / "toy.py").write_text((CLONE / "tests" / "toy.py").read_text())
     return {**variables, "OMP_NUM_THREADS": "1", "COLUMNS": "1000"}

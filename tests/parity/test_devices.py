@@ -80,7 +80,7 @@ def test_runs_move_between_devices(framework, emulated):
     assert "To train on the GPU" not in outputs[0]
     assert_same(parameters("r"), parameters("uninterrupted"))
     *results, listing, _ = outputs[len(steps) :]
-    assert results[::2] == results[1::2]  # both devices give equal results
+    assert results[::2] == results[1::2]  # results are equal on both devices
     assert f"{DEVICE}, cpu" in listing
     with open("c/comparison.json", encoding="utf-8") as file:
         (candidate,) = json.load(file)["candidates"]

@@ -26,7 +26,7 @@ def train(backend_name):
 
 
 # Training and held-out losses of three epochs. The losses were verified when they were recorded, so
-# they detect mistakes that all backends share.
+# they reveal mistakes that all backends share.
 LOSSES = {
     (("sampling", "sequential"), ("lr", 0.3), ("sigma", 0.3)): [
         (2.763920032596339, 2.5818252944169733),

@@ -1,4 +1,4 @@
-"""Exact mode: results are identical in all backends, and in runs that switch backends."""
+"""Exact mode: results are identical in all backends and in runs that switch backends."""
 
 import itertools
 import json
@@ -208,7 +208,7 @@ def test_two_threads_end_with_equal_bits(backend_name):
 
 
 def check_exact(capsys, *arguments):
-    """Run `check --exact` on a text too long for an argument; return the exit code and the JSON."""
+    """Run `check --exact` on a text too long for the command line; return exit code and JSON."""
     Path("long.txt").write_text("it was a long and quiet winter. " * 8_000, encoding="utf-8")
     small = ["--text", "long.txt", "--num-hiddens", "16", "--epochs", "20"]
     result = run_in_process(capsys, "check", *arguments, "--exact", "--json", *small)

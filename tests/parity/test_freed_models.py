@@ -6,7 +6,7 @@ import pytest
 from helpers import linux, run_subprocess
 
 # Program that trains 24 small models; the first twelve fill caches. It prints how much
-# memory the other models leak (mostly graphs), and the number of models that are still alive.
+# memory the other models leak (mostly graphs) and how many models are still alive.
 PROGRAM = """
 import gc, resource, sys, weakref
 from pathlib import Path

@@ -36,7 +36,7 @@ def test_a_mistake_in_a_backend_is_detected_and_named(backend, backend_name, mut
     package = mutated_copy(backend, tmp_path, changes, mutation.file, mutation.within)
     mutated = load(package)
     cases = mutation.options and fixed_draws(mutation.options)
-    if mutation.options is LARGE:  # check many rows, too
+    if mutation.options is LARGE:  # also check many rows
         cases = [*cases, draws.draw_large(0)]
     rows = runner.check(mutated, mutation.model, cases)
     assert_named(first_failure(rows), mutation)

@@ -1,4 +1,4 @@
-"""The project's optimizers agree with the frameworks' optimizers, apart from the place of ε.
+"""The project's optimizers agree with the frameworks' optimizers, except for where ε is added.
 
 Implementations of Adam add ε in different places. Here, ε is added to the square root of the
 bias-corrected v, as in the paper's Algorithm 1, PyTorch and Optax. In Keras and MXNet, ε is the
@@ -21,7 +21,7 @@ LR, DECAY, EPSILON = 2.0**-6, 0.25, 2.0**-10  # exact in float32, because Keras 
 BETAS = 0.875, 1 - 2.0**-10
 NUM_UPDATES = 10
 RNG = np.random.RandomState(0)
-GRADS = [  # gradients as small as ε, so that the place where ε is added matters
+GRADS = [  # gradients as small as ε, so that it matters where ε is added
     {name: RNG.normal(0, EPSILON, shape) for name, shape in OPTIONS.shapes().items()}
     for _ in range(NUM_UPDATES)
 ]

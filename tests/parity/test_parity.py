@@ -1,4 +1,4 @@
-"""All models equal the reference, according to the code that `rnn-scratch check` runs."""
+"""All models match the reference, according to the code that `rnn-scratch check` runs."""
 
 import contextlib
 import itertools

@@ -26,7 +26,7 @@ def train():
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.EIO])
 def test_training_ignores_a_folder_that_cannot_be_synced(monkeypatch, code):
-    """Simulate the errors of CIFS, and of a network drive in WSL, when a folder is synced."""
+    """Simulate the errors that CIFS and WSL's network drives report when a folder is synced."""
     original = os.fsync
 
     def fsync(file):

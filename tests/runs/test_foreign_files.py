@@ -108,7 +108,7 @@ def test_record_that_differs_from_the_checkpoint_is_refused(capsys, part, name):
     run_in_process(capsys, *RESUME).assert_error(f"{path} is damaged", NOT_OF_THE_CHECKPOINT)
 
 
-# Program that reads a run's files, and prints the errors and the memory used for reading, in MiB.
+# Program that reads a run's files and prints the errors and the memory used for reading, in MiB.
 READ = """
 from pathlib import Path
 from rnn_scratch.compare.tasks import peak_memory

@@ -82,7 +82,7 @@ def test_stop_in_the_last_minibatch_keeps_the_epoch():
 
 def test_incomplete_epoch_is_resumed_in_another_backend(backend_names):
     backend_name, *other_names = ["numpy", *backend_names]
-    # One layer of the plain cell, because compiling a two-layer LSTM takes many seconds.
+    # Use one layer of the plain cell, because compiling a two-layer LSTM takes many seconds.
     exact = {**SMALL, "valid_tokens": 50, "optimizer": "adam", "exact": True}
     uninterrupted = rnn_scratch.train(backend_name, num_epochs=2, run="whole", **exact)
     with stop_after(7), pytest.raises(signals.Stopped):

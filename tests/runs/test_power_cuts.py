@@ -140,7 +140,7 @@ def count_checkpoints(calls, num_calls):
 
 
 def write_files(contents, folder):
-    """Empty the folder, and write the files that a power cut would leave behind."""
+    """Empty the folder and write the files that a power cut would leave behind."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for name, data in contents.items():
@@ -148,7 +148,7 @@ def write_files(contents, folder):
 
 
 def assert_consistent(folder, latest):
-    """Check that all commands use the `latest` state, before and after `resume` repairs files."""
+    """Check that all commands use the `latest` state before and after `resume` repairs files."""
     texts = set()
     for _ in range(2):
         assert rnn_scratch.evaluate(folder).trained == latest.position
@@ -194,7 +194,7 @@ def test_power_cut_after_any_call_is_survived(monkeypatch, tmp_path, uninterrupt
                 rnn_scratch.resume(folder, EPOCHS)
                 assert_same_run(folder, uninterrupted)
             continue
-        # The files are complete and consistent, and not older than the last synced checkpoint.
+        # The files are complete and consistent, and no older than the last synced checkpoint.
         latest = checkpoint.load(folder)
         at_least = earlier.setdefault(count_checkpoints(calls, num_calls), latest)
         positions = [(state.epoch, len(state.incomplete.losses)) for state in (at_least, latest)]

@@ -1,4 +1,4 @@
-"""Training: a resumed run equals an uninterrupted run, and a diverging run stops with advice."""
+"""Training: a resumed run matches an uninterrupted run, and a diverging run stops with advice."""
 
 import re
 import shutil
@@ -125,7 +125,7 @@ def test_resuming_with_a_changed_text_is_refused(tmp_path):
         ({"text": moved_text}, other),
     ):
         assert problem in raised_message(rnn_scratch.resume, run, 4, **arguments)
-    # Only the content must be equal; the name may differ.
+    # Only the content must match; the name may differ.
     assert len(rnn_scratch.resume(run, 3, corpus="tide-clock").history) == 3
 
 

@@ -1,4 +1,4 @@
-"""Output and files of the commands train, predict, evaluate, check and play."""
+"""Output and files of the `train`, `predict`, `evaluate`, `check` and `play` commands."""
 
 import json
 import math

@@ -22,7 +22,7 @@ FRAMED = (
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """A server that records requests, and answers them by calling the function `answer`."""
+    """A server that records requests and answers them by calling the function `answer`."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -137,7 +137,7 @@ def test_failed_download_names_the_reason(server, file, answer, reason, sha256, 
 
 
 def test_missing_network_is_named(file, monkeypatch):
-    with socket.socket() as closed:  # bind the port, so that no other program uses it
+    with socket.socket() as closed:  # bind the port so that no other program uses it
         closed.bind(("127.0.0.1", 0))
         move(f"http://127.0.0.1:{closed.getsockname()[1]}/timemachine.txt", monkeypatch)
         assert_unavailable(file, "ConnectionError")

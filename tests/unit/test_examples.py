@@ -1,4 +1,4 @@
-"""Run the examples in docstrings, and check their output."""
+"""Run the examples in docstrings and check their output."""
 
 import doctest
 import importlib

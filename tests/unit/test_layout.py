@@ -38,8 +38,8 @@ def name_module(path):
     return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
 
 
-# Modules by name, except the package itself, which imports the public names lazily, and the program
-# that starts `cli`.
+# Modules by name, except the package itself, which imports the public names lazily, and
+# `__main__`, which starts `cli`.
 MODULES = {name_module(p): p for p in CORE.rglob("*.py") if p.parent != CORE / "backends"}
 del MODULES[CORE.name], MODULES[f"{CORE.name}.__main__"]
 

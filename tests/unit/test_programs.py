@@ -1,4 +1,4 @@
-"""The single-file programs are up to date, and reproduce `train` bit for bit."""
+"""The single-file programs are up to date and reproduce `train` bit for bit."""
 
 import ast
 import re

@@ -92,7 +92,7 @@ def test_terminal_width_determines_the_number_of_columns(show_lines, width, rows
     assert [line.count("scratch.py:") for line in heads] == rows
     assert max(map(len, lines)) <= width
     assert all(name in " ".join(heads) for name in registry.BUILTIN_BACKENDS)
-    # A title gives the line number of the first line shown, the start of the cell function.
+    # A title gives the number of the first line shown, where the cell function starts.
     assert f"scratch.py:{source_code.find('numpy', 'rnn')[0].line} " in heads[0] + " "
 
 

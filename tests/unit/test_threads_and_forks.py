@@ -9,7 +9,7 @@ from helpers import SMALL, run_subprocess
 
 from rnn_scratch import registry
 
-# Program that trains in threads or forked processes, and prints a line for each run.
+# Program that trains in threads or forked processes and prints a line for each run.
 PROGRAM = f"""
 import os, signal, sys, threading
 import rnn_scratch
