@@ -1,4 +1,4 @@
-"""A draw's values in a backend, and comparisons of function outputs with expected values."""
+"""Cases that hold a draw's values for a backend and compare outputs with expected values."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -15,11 +15,11 @@ from .draws import NUM_UPDATES, Draw
 from .results import CheckResult, Result
 
 LEARNING_RATES = {"sgd": 0.5, "momentum": 0.1, "adam": 0.01}  # divided by 1, 2 and 3 in turn
-MIN_TOLERANCE = 1e-12  # Weighted sums are rounded differently on other machines.
+MIN_TOLERANCE = 1e-12  # rounding of weighted sums varies between machines
 
 
 class Case(NamedTuple):
-    """A draw for a variant of a backend, with the draw's parameters, minibatch and state."""
+    """A draw applied to one variant of a backend, with its parameters, minibatch and state."""
 
     backend: Backend
     variant: str
@@ -58,24 +58,24 @@ class Case(NamedTuple):
         return registry.build(self.backend, self.variant, arrays, self.options, optimizer, exact)
 
     def params(self) -> dict[str, Tensor]:
-        """Return the parameters as tensors of the backend."""
+        """Return the parameters as backend tensors."""
         return self.scratch.params(self.arrays, self.options)
 
     def step(
         self, x: Tensor, state: State, params: dict[str, Tensor], t: int
     ) -> tuple[Tensor, State]:
-        """Call the backend's `step` or, for deep models, `deep_step` with the masks of step t."""
+        """Call the backend's `step` or, for deep models, `deep_step` with the masks for step t."""
         if not self.options.needs_deep:
             return self.scratch.step(x, state, params, self.options)
         masks = None if self.batch.masks is None else self.tensor(self.batch.masks[t])
         return self.backend.deep.deep_step(x, state, params, self.options, masks)
 
     def tensor(self, array: np.ndarray) -> Tensor:
-        """Convert an array to a tensor of the backend."""
+        """Convert an array to a backend tensor."""
         return self.backend.machine.tensor(array, self.options.device)
 
     def to_arrays(self, value: Any) -> Any:
-        """Convert the backend's tensors, alone or in a dict or tuple, to arrays."""
+        """Convert backend tensors, alone or in a dict or tuple, to arrays."""
         if isinstance(value, dict):
             return {name: self.to_arrays(tensor) for name, tensor in value.items()}
         if isinstance(value, tuple | list):
@@ -90,24 +90,24 @@ class Case(NamedTuple):
         return vectors[self.batch.X[:, 0]]
 
     def minibatch(self) -> tuple[Batch, State]:
-        """Return the minibatch and the state as tensors of the backend."""
+        """Return the minibatch and the state as backend tensors."""
         return self.batch.map(self.tensor), tuple(map(self.tensor, self.states))
 
     def gradients(self, arrays: Arrays | None = None) -> tuple[Tensor, Arrays, State]:
-        """Return the loss, the gradients (as arrays) and the state after the case's minibatch."""
+        """Return the loss, gradients (as arrays) and final state for the case's minibatch."""
         model = self.model(arrays)
         loss, grads, state = self.scratch.gradients(model, *self.minibatch())
         return loss, model.to_arrays(grads), state
 
     def epoch(self, index: int) -> tuple[list[Batch], Iterator[Update]]:
-        """Return the minibatches of epoch `index` (from 0) and an endless iterator over updates."""
+        """Return the minibatches of epoch `index` (from 0) and an infinite iterator of updates."""
         draw, optimizer = self.draw, OPTIMIZERS[self.draw.optimizer]
         rng = np.random.RandomState([draw.seed or 0, 1 + index])
         rule = Update(
             theta=draw.theta,
             optimizer=draw.optimizer,
             weight_decay=0.02 * optimizer.weight_decay,
-            # Adam divides by |g| + epsilon, which would magnify rounding errors of small gradients.
+            # Adam divides by |g| + epsilon; a tiny epsilon magnifies errors in small gradients.
             epsilon=1e-8 if draw.exact else 1e-3,
         )
 
@@ -128,7 +128,7 @@ class Case(NamedTuple):
         return names.get(check.__name__, check.__name__)
 
     def outputs(self, check: "FunctionCheck") -> dict[str, Any]:
-        """Return the outputs that have no expected value, as arrays keyed by "function: output"."""
+        """Return the outputs without an expected value, as arrays keyed by "function: output"."""
         return {
             result.key(check): self.to_arrays(result.value)
             for result in check(self)
@@ -139,7 +139,7 @@ class Case(NamedTuple):
         """Compare the outputs that a check yields for this case with the reference's outputs.
 
         The reference's own outputs are compared with recorded sums, because comparing the
-        reference with itself would never fail. Without a recorded sum, they are omitted.
+        reference with itself would never fail. Outputs without a recorded sum are omitted.
         """
         expected: dict[str, Any] = {}
         recorded = results.read_data("pinned.json").get(self.draw.label, {})
@@ -159,7 +159,7 @@ class Case(NamedTuple):
                 yield self.compare(result.function or self.function_name(check), result)
 
     def compare(self, function: str, result: Result) -> CheckResult:
-        """Compare an output with its expected value; the result describes the worst element."""
+        """Compare an output with its expected value; the result describes the worst mismatch."""
         expected = self.to_arrays(result.expected)
         try:
             worst = results.find_worst_mismatch(expected, self.to_arrays(result.value))
@@ -174,7 +174,7 @@ class Case(NamedTuple):
             tolerance *= max(1.0, float(sizes[np.isfinite(sizes)].max(initial=0)))
             tolerance *= 1e4 if self.draw.sigma > 1 else 1  # large weights magnify rounding errors
         if devices := collect_devices((result.value, result.tensors)):
-            # TensorFlow computes some functions on a GPU even if the tensors are on the CPU.
+            # TensorFlow computes some functions on the GPU even if the tensors are on the CPU.
             tensor = self.tensor(self.arrays["b_q"])
             if devices := devices - collect_devices((tensor, tensor + 0)):
                 problem = f"device {', '.join(devices)} instead of {self.options.device}"
@@ -190,7 +190,7 @@ class Case(NamedTuple):
 
 
 def collect_devices(value: Any) -> set[str]:
-    """Return the framework's device names for a tensor, or for all tensors in a dict or tuple."""
+    """Return the framework's device names for a tensor or for all tensors in a dict or tuple."""
     if isinstance(value, dict | tuple):
         tensors = value.values() if isinstance(value, dict) else value
         return set().union(*map(collect_devices, tensors))
@@ -203,19 +203,19 @@ FunctionCheck = Callable[..., Iterator[Result]]
 
 
 def make_case(backend: Backend, variant: str, draw: Draw) -> Case:
-    """Draw the parameters, minibatch and state of a case; equal draws give equal values."""
+    """Draw a case's parameters, minibatch and state; equal draws produce equal values."""
     options, rng = draw.options, np.random.RandomState([draw.seed or 0, 0])
     arrays = initial(options, draw.sigma, draw.seed or 0)
     for parameter in arrays:
         if parameter.startswith("b_"):  # zero biases would hide a missing bias
             arrays[parameter] = rng.normal(0, min(draw.sigma, 1), arrays[parameter].shape)
     if "W_e" in arrays:
-        arrays["W_e"] *= 8  # row norms above 1, to detect a limit on row norms
+        arrays["W_e"] *= 8  # raises row norms above 1 so that a norm limit is detected
     batch, size = draw_batch(draw, rng), (options.num_states, draw.batch_size, options.num_hiddens)
-    # Make many elements of the state large, so that clamping is detected.
+    # Make many elements of the state large so that clamping is detected.
     largest = 1 if options.num_hiddens > 200 else 12
     states = tuple(rng.uniform(-largest, largest, size).astype(options.dtype))
-    # Make float64 parameters unrepresentable in float32, so that rounding is detected.
+    # Make float64 parameters unrepresentable in float32 so that rounding is detected.
     arrays = {
         name: (array * (1 + 2.0**-40)).astype(options.dtype) for name, array in arrays.items()
     }
@@ -223,7 +223,7 @@ def make_case(backend: Backend, variant: str, draw: Draw) -> Case:
 
 
 def draw_batch(draw: Draw, rng: np.random.RandomState) -> Batch:
-    """Draw a minibatch with many repeated tokens, and with masks if the model uses dropout."""
+    """Draw a minibatch with many repeated tokens and, if the model uses dropout, masks."""
     options, size, masks = draw.options, (draw.batch_size, draw.num_steps + 1), None
     tokens = rng.randint(0, options.vocab_size, size, "int64")
     tokens = np.where(rng.uniform(size=size) < 0.5, options.vocab_size - 1, tokens)

@@ -1,6 +1,6 @@
 """Random cases for comparing a backend with the reference.
 
-Each seed determines a draw: the first NUM_DRAWS seeds yield TABLE's rows; later seeds vary them.
+Each seed determines a draw: the first NUM_DRAWS seeds select TABLE's rows; later seeds vary them.
 """
 
 import io
@@ -11,10 +11,10 @@ import numpy as np
 
 from ..contract import CELLS, OPTIMIZERS, VARIANTS, Options
 
-# Pairwise testing: any two values of different columns, including the cell and the optimizer, occur
-# together in a draw. The cell and the optimizer change from row to row. "variant" is compared in
-# addition to scratch. The first row is the plain model, so that the first failure is easy to read.
-# Tokens above 255 do not fit in 8 bits. With T=70 or sigma=12, rounding errors prevent training.
+# Pairwise testing: every pair of values from different columns, including the cell and optimizer,
+# occurs in some draw. The cell and optimizer change from row to row. "variant" is compared in
+# addition to scratch. The first row is the plain model so that the first failure is easy to read.
+# Tokens above 255 do not fit in 8 bits. With T=70 or sigma=12, rounding errors rule out training.
 TABLE = """
 mode    L T  B V   N dropout theta carry resumes evaluates predicts variant updates sigma
 float64 1 2  3 10  0 0       100   True  False   True      True     fast    3       0.2
@@ -45,7 +45,7 @@ RELATED = ("L", "T", "B", "V", "updates", "sigma")  # columns whose values stay 
 
 
 class Draw(NamedTuple):
-    """The settings of a case, and the seed from which its values are drawn."""
+    """The settings of a case and the seed from which its values are drawn."""
 
     options: Options  # cell, sizes, layers, embedding, dropout, dtype and device
     batch_size: int = 12
@@ -56,7 +56,7 @@ class Draw(NamedTuple):
     exact: bool = False  # whether the model trains in exact mode
     theta: float = 0.6  # maximum norm of the gradients in training
     carry: bool = True  # whether the state is carried over to the next minibatch
-    resumes: bool = False  # whether training resumes from an epoch of the reference
+    resumes: bool = False  # whether training resumes from values trained by the reference
     evaluates: bool = True  # whether the model is evaluated after one epoch
     predicts: bool = True  # whether the model predicts after training
     sigma: float = 0.2  # standard deviation of the initial weights

@@ -39,7 +39,7 @@ class EpochDigest(Record):
     """A model's digest at the end of an epoch; epoch 0 stands for the initial parameters."""
 
     epoch: int
-    perplexity: float | None  # None for epoch 0, or if it is not finite
+    perplexity: float | None  # None for epoch 0 or if not finite
     updates: int  # number of updates so far
     digest: str  # digest of all parameters and optimizer slots
 
@@ -65,17 +65,17 @@ class ExactResult(Record):
     settings: Settings
     text: str  # SHA-256 digest of the text
     models: list[ExactModel]
-    equal: bool  # whether any model trained, no model failed, and all digests matched
+    equal: bool  # whether at least one model trained, none failed, and all digests matched
 
 
 def compare(
     runtimes: Sequence[Runtime], settings: Settings, text: books.Text, log: LogLine, update: Any
 ) -> ExactResult:
-    """Train a model for each runtime in exact mode, and compare parameters after every update.
+    """Train a model for each runtime in exact mode and compare parameters after every update.
 
     `log` receives a line for each model, and `update` receives the progress after each epoch.
     """
-    # The reference comes first, if `runtimes` contains it.
+    # The reference comes first if `runtimes` contains it.
     runtimes = sorted(runtimes, key=lambda r: r != Runtime("numpy", device=r.device))
     models, first_title, expected = list[ExactModel](), "", list[dict[str, str]]()
     interval = max(1, settings.num_epochs // NUM_DIGESTS)
@@ -111,8 +111,8 @@ def _train(
 ) -> Iterator[tuple[EpochDigest, list[dict[str, str]]]]:
     """Train a model in a child process; yield digests at the start and after each epoch.
 
-    Each item contains the model's digest, and the new digests of its tensors, a dict per update.
-    Raises RNNScratchError at the first digest that differs from `expected`.
+    Each item contains the model's digest and the new digests of its tensors, one dict per update.
+    Raises RNNScratchError on the first digest that differs from `expected`.
     """
     context = prepare_run(settings, runtime, text)
     digests, num_sent, array = list[dict[str, str]](), 0, context.backend.machine.array
@@ -132,7 +132,7 @@ def _train(
         arrays = trained_arrays(context.model) if expected else {}
         loss, last_state = context.model.training_step(model, batch, state, update)
         if names := compare_digests(last_state):
-            # How much errors grew within the update depends on the parameters before it.
+            # Error growth within an update depends on the parameters before the update.
             previous_model = registry.build(
                 context.backend, runtime.model, arrays, context.model.options
             )
@@ -160,11 +160,11 @@ def measure_growth(
     """Return the factor by which rounding errors grow over a minibatch, or infinity if unknown.
 
     Its logarithm, divided by T, estimates the largest Lyapunov exponent (Benettin et al., 1980).
-    The model reads the tokens `X` (B, T) from the states `start` (n, B, H) and from states at a
-    small distance. By default, `X` is the first minibatch, and `start` is the state after reading
-    it. After each step, the difference is rescaled to the distance, or replaced if it is zero.
-    Rounding errors are proportional to the state, so the product of these growth factors is
-    multiplied by the state's largest absolute element if that element exceeds 1.
+    The model reads the tokens `X` (B, T), starting from the states `start` (n, B, H) and from
+    states a small distance away. By default, `X` is the first minibatch, and `start` is the state
+    after reading it. After each step, the difference is rescaled to this distance, or redrawn if
+    it is zero. Rounding errors are proportional to the state, so the product of all steps' growth
+    factors is multiplied by the state's largest absolute element if that element exceeds 1.
     """
     model, machine, device = context.model, context.backend.machine, context.runtime.device
     if X is None:
@@ -192,7 +192,7 @@ def measure_growth(
 
 
 def describe(factor: float) -> str:
-    """Describe the growth of rounding errors, and whether digests may differ between frameworks."""
+    """Describe how rounding errors grow and whether digests may differ between frameworks."""
     sentence = f"Within a minibatch, rounding errors in the state grow by a factor of {factor:.0e}."
     if factor < MAX_GROWTH:
         return sentence
@@ -204,7 +204,7 @@ def describe(factor: float) -> str:
 
 def measure_run(settings: Settings, text: books.Text, arrays: Arrays | None = None) -> float:
     """Return the error growth of an exact-mode run, by default with its initial parameters."""
-    with contextlib.suppress(RNNScratchError):  # the reference may lack the cell
+    with contextlib.suppress(RNNScratchError):  # the reference may not support the cell
         if settings.exact:
             return measure_growth(prepare_run(settings, Runtime("numpy"), text, arrays))
     return 0.0

@@ -1,7 +1,7 @@
-"""Checks that compare each function of the contract, in isolation, with the reference.
+"""Checks that compare each function of the contract in isolation with the reference.
 
-Each function receives inputs that the reference has computed, so that the first failing result
-names the faulty function.
+Each function receives inputs computed by the reference, so the first failing result names the
+faulty function.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from ..training import schedule
 from .case import Case, FunctionCheck, collect_devices
 from .results import Result, flatten
 
-LR = 0.3  # float32 cannot represent 0.3 exactly, which reveals incorrect rounding
+LR = 0.3  # float32 cannot represent it exactly, so incorrect rounding is detected
 GRADIENT_TOLERANCE = 1e-13  # some frameworks' gradients are less accurate in float32
 GRADIENT_FACTORS = (3.0, 0.01, 2.0)  # the small second gradient shrinks v, unlike in AMSGrad
 
@@ -41,7 +41,7 @@ def tensor(case: Case) -> Iterator[Result]:
 
 
 def params(case: Case) -> Iterator[Result]:
-    """Compare the parameters with the initial arrays, and check that the two share no memory."""
+    """Compare the parameters with the initial arrays and check that the two share no memory."""
     arrays: Arrays = {}
     for name, array in case.arrays.items():
         # Align to pages, because some frameworks share memory only at addresses divisible by 64.
@@ -63,7 +63,7 @@ def state(case: Case) -> Iterator[Result]:
 
 
 def encode(case: Case) -> Iterator[Result]:
-    """Compare one-hot vectors bit for bit, even if the last token does not occur."""
+    """Compare one-hot vectors bit for bit, including for a minibatch without the last token."""
     for name, tokens in (("vectors", case.batch.X), ("vectors of token 0", case.batch.X * 0)):
         x = case.scratch.encode(case.tensor(tokens), case.params())
         yield Result(name, x, tolerance=0)
@@ -87,12 +87,12 @@ def step(case: Case) -> Iterator[Result]:
 
 
 def loss(case: Case) -> Iterator[Result]:
-    """Compare the loss for the reference's logits, and for logits that are large or far apart."""
+    """Compare the loss for the reference's logits and for logits that are large or far apart."""
     logits, _ = case.reference.model().forward(case.batch.X, case.states)
     targets = case.tensor(case.batch.Y)
     yield Result("mean", case.scratch.loss(case.tensor(logits), targets))
     # Exponentials overflow unless the largest logit in each row is subtracted first. If logits are
-    # far apart, a probability underflows to 0, which has no logarithm.
+    # far apart, a probability underflows to 0, whose logarithm is not finite.
     inputs = {"of large logits": logits + 1000, "of logits far apart": logits * 1e4}
     for name, values in inputs.items():
         array = values.astype(case.options.dtype)
@@ -102,7 +102,7 @@ def loss(case: Case) -> Iterator[Result]:
 def detach(case: Case) -> Iterator[Result]:
     """Check that no gradient flows back through a detached state."""
     # If one graph contains two minibatches and the state is detached between them, the gradients
-    # must equal the gradients of the second minibatch alone, computed from the same state.
+    # must match the gradients of the second minibatch alone, computed from the same state.
     batch, start = case.minibatch()
     if isinstance(batch.X, np.ndarray) or not (case.draw.seed is None or case.draw.resumes):
         return  # arrays have no graph, and compiling is slow
@@ -123,12 +123,12 @@ def detach(case: Case) -> Iterator[Result]:
 
 
 def clip(case: Case) -> Iterator[Result]:
-    """Compare the norm and clipped gradients for several values of θ and for extreme gradients."""
+    """Compare the norm and the clipped gradients for several θ and for extreme gradients."""
     if case.draw.theta > 1:
         return  # compiling is slow, and half of the draws are enough
     _, grads, _ = case.reference.gradients()
     norm = float(case.reference.scratch.clip(grads, math.inf)[1])
-    inputs = {  # the factor that scales the gradients, and θ
+    inputs = {  # factor that scales the gradients, θ
         "θ half the norm": (1, norm / 2),
         "θ above 1 and the norm": (1, 2 * max(1, norm)),
         "no θ": (1, math.inf),
@@ -155,7 +155,7 @@ def clip(case: Case) -> Iterator[Result]:
 
 
 def round_to_grid(case: Case) -> Iterator[Result]:
-    """Compare rounding to the grids of exact mode, including ties, and rounding to float32."""
+    """Compare rounding to exact mode's grids (including ties) and rounding to float32."""
     if case.options.dtype != "float64" or case.backend.exact is None:
         return
     for grid in (GRID, STATE_GRID):
@@ -169,7 +169,7 @@ def round_to_grid(case: Case) -> Iterator[Result]:
 
 
 def optimizer(case: Case) -> Iterator[Result]:
-    """Compare the parameters and slots after several updates with the draw's optimizer."""
+    """Run several updates of the draw's optimizer; compare the parameters and slots."""
     names = [*OPTIMIZERS] if case.draw.seed is None else [case.draw.optimizer]
     for name, lr in itertools.product(names, (LR, 10 * LR)):
         try:
@@ -179,7 +179,7 @@ def optimizer(case: Case) -> Iterator[Result]:
 
 
 def _update(case: Case, name: str, lr: float) -> Iterator[Result]:
-    """Yield the parameters and slots after several updates, and after updates of a resumed model.
+    """Yield the parameters and slots after several updates, then again after resuming.
 
     A resumed model must not restart its update count at 1.
     """
@@ -190,7 +190,7 @@ def _update(case: Case, name: str, lr: float) -> Iterator[Result]:
     for ending in ("", ", resumed"):
         model = case.model(arrays, name)
         for factor, t in zip(GRADIENT_FACTORS, counts):
-            # The largest element is 4 times the factor, so that clamping is detected.
+            # The largest element is scaled to 4 times the factor so that clamping is detected.
             scale = factor * 4 / largest
             scaled = {
                 p: case.tensor((grad * scale).astype(grad.dtype)) for p, grad in grads.items()
@@ -202,7 +202,7 @@ def _update(case: Case, name: str, lr: float) -> Iterator[Result]:
 
 
 def forward(case: Case) -> Iterator[Result]:
-    """Compare the outputs with the reference, and with a loop that calls the backend's `step`."""
+    """Compare the outputs with the reference and with a loop that calls the backend's `step`."""
     model, (batch, start) = case.model(), case.minibatch()
     logits, state = model.forward(batch.X, start, **batch.extras)
     yield Result("logits", logits)
@@ -243,7 +243,7 @@ def gradients(case: Case) -> Iterator[Result]:
 
 
 def finite_differences(case: Case, grads: Arrays) -> Iterator[Result]:
-    """Compare a directional derivative of the loss, for each parameter, with finite differences."""
+    """Check each parameter's gradient along a random direction against finite differences."""
     rng, (batch, state) = np.random.RandomState(0), case.minibatch()
     distance = 1e-7 if case.options.cell == "rnn-relu" else 3e-6  # ReLU has a kink
     for name, array in case.arrays.items():
@@ -259,7 +259,7 @@ def finite_differences(case: Case, grads: Arrays) -> Iterator[Result]:
         yield Result(f"{name}, by finite differences", slope, difference, 5e-14 / distance)
 
 
-# Checks for any variant, and checks for `scratch`; each function precedes its callers.
+# Checks for any variant, then checks for `scratch`; each function precedes its callers.
 MODEL_FUNCTIONS: tuple[FunctionCheck, ...] = (params, state, forward, gradients)
 FUNCTIONS: tuple[FunctionCheck, ...] = (
     *(tensor, params, state, encode, cell, step, forward, loss, gradients, detach),

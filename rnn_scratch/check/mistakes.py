@@ -20,13 +20,13 @@ from .results import find_worst_mismatch, read_data
 
 MODULES = ("scratch", "cells", "deep")  # modules that a file or a mistake may change
 IGNORED = shutil.ignore_patterns("__pycache__")  # backend files that are not copied
-MAX_CASES = 4  # maximum number of cases in which outputs are compared with a mistake's outputs
+MAX_CASES = 4  # maximum number of cases that are compared with each mistake
 
 
 def change_source(source: str, function: str, change: Sequence[str]) -> str:
-    """Return the source with a change applied to a function, or to code below it.
+    """Return the source with a change applied to a function or to code below it.
 
-    `change` lists old and new strings alternately. Raises ValueError if an old string is missing.
+    `change` alternates between old and new strings. Raises ValueError if an old string is missing.
     """
     head, start, rest = source.partition(f"def {function}(")
     for old, new in zip(change[::2], change[1::2]):
@@ -39,7 +39,7 @@ def change_source(source: str, function: str, change: Sequence[str]) -> str:
 def copy_backend(
     backend: Backend, folder: str, function: str = "", change: Sequence[str] = ()
 ) -> Backend:
-    """Copy a backend to a package in `folder`, change a function's source there, and import it."""
+    """Copy a backend to a package in `folder`, change a function's source, and import the copy."""
     package = Path(tempfile.mkdtemp(prefix="backend_", dir=folder))
     original = Path(str(sys.modules[backend.package].__file__)).parent
     shutil.copytree(original, package, ignore=IGNORED, dirs_exist_ok=True)

@@ -1,4 +1,4 @@
-"""Compare a function's outputs with expected values; each comparison yields a `CheckResult`."""
+"""Compare a function's outputs with expected values; a `CheckResult` describes each comparison."""
 
 import functools
 import importlib.resources
@@ -12,28 +12,28 @@ from ..system.records import Record
 
 BACKEND = "backend"  # function name in the result if the backend itself fails
 
-# Tolerance for rounding in float64, on any device. Float32 has 29 fewer bits, so on the CPU its
-# tolerance is 2**29 times as large, but at most 0.0005. On a GPU the factor is larger, because
-# float32 functions are less accurate and sums are computed in different orders.
+# Rounding tolerance for float64 on any device. Float32 has 29 fewer bits of precision, so its
+# tolerance on the CPU is 2**29 times as large, but at most 0.0005. On a GPU, the factor is larger
+# because float32 functions are less accurate and sums are computed in different orders.
 ROUNDING = 1e-14
 FLOAT32_FACTORS = {"cpu": 2.0**29, "cuda": 2.0**31}  # other devices: 2.0**33
 
 
 def scale_tolerance(tolerance: float, dtype: str, device: str) -> float:
-    """Convert a tolerance for float64 to the tolerance for this dtype and device."""
+    """Convert a float64 tolerance to the tolerance for this dtype and device."""
     if dtype == "float64":
         return tolerance
     return min(tolerance, 1e-12) * FLOAT32_FACTORS.get(device, 2.0**33)
 
 
 class CheckResult(Record):
-    """The comparison of one output of a function with its expected value."""
+    """The comparison of a function's output with its expected value."""
 
     function: str  # usually a function of the contract
     output: str
     case: str  # a description, such as dtype, cell and sizes; may be empty
     difference: float | None  # largest absolute difference; None if it cannot be computed
-    location: str  # element that differs most, the problem, or why the case is not supported
+    location: str  # the worst element, the problem, or the reason the case is not supported
     tolerance: float  # largest difference that passes
     supported: bool = True  # whether the backend supports the case
     expected: float | None = None  # value at `location`
@@ -121,7 +121,7 @@ def pass_fail_result(output: str, passed: bool, problem: str, function: str = ""
 
 
 class Result(NamedTuple):
-    """An output of a function: a tensor, array, number, string, dict or tuple, or an error."""
+    """A function's output: a tensor, array, number, string, dict, tuple or error."""
 
     name: str
     value: Any
@@ -131,21 +131,21 @@ class Result(NamedTuple):
     function: str = ""  # name of the function, if it differs from the check's name
 
     def key(self, check: Any) -> str:
-        """Return "function: output", which identifies an output of a check."""
+        """Return "function: output", a key that identifies an output of a check."""
         return f"{self.function or check.__name__}: {self.name}"
 
 
 class WorstMismatch(NamedTuple):
     """The element at which two outputs differ most."""
 
-    difference: float | None  # None if it is not finite, or if the outputs cannot be compared
+    difference: float | None  # None if not finite or if the outputs cannot be compared
     location: str
     expected: float | None = None
     actual: float | None = None
 
 
 def find_worst_mismatch(expected: Any, actual: Any) -> WorstMismatch:
-    """Return where two outputs (arrays, numbers, strings, or dicts or tuples) differ most."""
+    """Find where two outputs (arrays, numbers, strings, dicts or tuples) differ most."""
     if isinstance(actual, Exception):
         return WorstMismatch(None, describe_error(actual))
     if isinstance(expected, str):
@@ -203,5 +203,5 @@ def weighted_sum(output: Any) -> float:
 
 @functools.cache
 def read_data(name: str) -> Any:
-    """Return the contents of ``pinned.json`` or ``mistakes.json``, which are in this folder."""
+    """Return the contents of ``pinned.json`` or ``mistakes.json`` from this folder."""
     return msgspec.json.decode((importlib.resources.files(__package__) / name).read_bytes())

@@ -26,12 +26,12 @@ def run(
     cells: Sequence[str] = (),
     seeds: Sequence[int] = range(NUM_DRAWS),
 ) -> Iterator[tuple[Runtime, CheckResult]]:
-    """Yield every comparison of a backend's variants, and a failed result if the backend fails.
+    """Yield every comparison of a backend's variants; if the backend fails, yield a failed result.
 
-    First, all variants are compared with one thread, and then large tensors with two threads.
+    First, all variants are compared with one thread; then, large tensors with two threads.
     """
     runtime = runtimes[0]
-    # Use separate processes, so that frameworks cannot interfere with each other.
+    # Use separate processes so that frameworks cannot interfere with each other.
     streams = [
         processes.ask(
             _run, threads, runtimes, cells, seeds, timeout=TIMEOUT, environment=environment
@@ -55,7 +55,7 @@ def run(
 def _run(
     threads: int, runtimes: Sequence[Runtime], cells: Sequence[str], seeds: Sequence[int]
 ) -> Iterator[Any]:
-    """Check all variants in one child process, because importing is slow; first yield "started"."""
+    """Yield "started", then check all variants in one child process because importing is slow."""
     yield "started"
     backend, _ = registry.start(runtimes[0].backend, threads)
     device = registry.choose_device(backend, runtimes[0].device, "float32")
@@ -67,7 +67,7 @@ def _run(
         elif model == "concise":
             continue  # large tensors would test only the framework's layers
         else:
-            # Check large tensors, compiled as in training; one size is enough for plain code.
+            # Check large tensors with code compiled as in training; plain code needs one size.
             large = [draws.draw_large(seeds[0] + i, cells, device) for i in (0, 1)]
             checks = (functions.gradients, training.train_minibatch)
             rows = compare(backend, model, large[: 1 + (model == "fast")], checks)
@@ -79,10 +79,10 @@ def _run(
 def check(
     backend: Backend, model: str = "scratch", cases: Sequence[Draw] | None = None
 ) -> Iterator[CheckResult]:
-    """Compare a variant of a backend's model with the reference; default cases: the first 20 draws.
+    """Compare a variant of a backend's model with the reference, by default on the first 20 draws.
 
     Yields the comparisons: first function by function, then a sequence of training and prediction.
-    A function that raises an error yields a failed result.
+    A function that raises an error produces a failed result.
     """
     if model in backend.variants:
         yield from signatures(backend, model)
@@ -115,7 +115,7 @@ def compare(
 
 
 def signatures(backend: Backend, model: str) -> Iterator[CheckResult]:
-    """Check that all functions (or a variant's `build`) have the contract's parameters."""
+    """Check that the signatures of all functions (or of a variant's `build`) match the contract."""
     modules = ["scratch", "deep", "exact", "machine"] if model == "scratch" else [model]
     for module in (name for name in modules if getattr(backend, name)):
         for specification in MODULES[module]:
@@ -135,8 +135,7 @@ def parameters(function: Any) -> str:
     return f"({', '.join(str(param.replace(annotation=param.empty)) for param in parameters)})"
 
 
-# Each function is checked before the functions that call it, so that the first failure
-# names the function to correct.
+# Each function is checked before its callers so that the first failure names the function to fix.
 CHECKS: dict[str, tuple[FunctionCheck, ...]] = {
     **dict.fromkeys(VARIANTS, (*functions.MODEL_FUNCTIONS, training.to_arrays, training.sequence)),
     "scratch": (*functions.FUNCTIONS, training.to_arrays, training.sequence),

@@ -1,6 +1,6 @@
 """Checks of training and prediction in sequence: resume, train, evaluate, train again, predict.
 
-The sequence reveals bugs that single calls do not show, such as a state that is lost after many
+The sequence reveals bugs that single calls would hide, such as a state that is lost after many
 minibatches. In exact mode, parameters and slots must match the reference bit for bit.
 """
 
@@ -34,12 +34,12 @@ def train_minibatch(case: Case, model: Model | None = None) -> Iterator[Result]:
 
 
 def train_epoch(case: Case, model: Model, epoch: int = 0) -> Iterator[Result]:
-    """Compare two parts of an epoch; the second part continues from the first only in epoch 0."""
+    """Compare an epoch in two parts; the second starts from the first's state only in epoch 0."""
     batches, updates = case.epoch(epoch)
     carry = case.draw.carry == (epoch == 0)  # the second epoch uses the other sampling method
     state = case.minibatch()[1] if epoch == 0 else None
     for index, part in enumerate((slice(FIRST_PART), slice(FIRST_PART, None)), 1):
-        # Both parts take their updates from one endless iterator.
+        # Both parts take their updates from the same infinite iterator.
         losses, last = case.scratch.train_epoch(model, iter(batches[part]), updates, carry, state)
         state = last if epoch == 0 else None
         name = f"epoch {epoch + 1}, {'sequential' if carry else 'random'}, part {index}"
@@ -50,7 +50,7 @@ def train_epoch(case: Case, model: Model, epoch: int = 0) -> Iterator[Result]:
 
 
 def to_arrays(case: Case) -> Iterator[Result]:
-    """Check that `to_arrays` returns copies, which do not change when the parameters do."""
+    """Check that `to_arrays` returns copies that do not change when the parameters do."""
     model = case.model()
     arrays = model.to_arrays(model.params)
     expected = {name: array.copy() for name, array in arrays.items()}
@@ -59,7 +59,7 @@ def to_arrays(case: Case) -> Iterator[Result]:
 
 
 def evaluate(case: Case, model: Model | None = None) -> Iterator[Result]:
-    """Compare the mean loss on a text in two successive evaluations."""
+    """Evaluate a text twice in succession; compare each mean loss with the reference."""
     model, draw = model or case.model(), case.draw
     rng, expected = np.random.RandomState(draw.seed or 0), trained_arrays(model)
     shape = max(draw.num_updates, 4), draw.batch_size, draw.num_steps + 1
@@ -76,7 +76,7 @@ def evaluate(case: Case, model: Model | None = None) -> Iterator[Result]:
 
 
 def predict(case: Case, model: Model | None = None) -> Iterator[Result]:
-    """Compare the logits that `predict` computes when the tokens are chosen in advance."""
+    """Compare the logits that `predict` computes for tokens chosen in advance."""
     model, draw = model or case.model(), case.draw
     rng, expected = np.random.RandomState(draw.seed or 0), trained_arrays(model)
     is_long = draw.seed is None or draw.num_updates > 100
@@ -103,7 +103,7 @@ def predict(case: Case, model: Model | None = None) -> Iterator[Result]:
 def sequence(case: Case) -> Iterator[Result]:
     """Train for two epochs, evaluate between them, and predict, as specified by the draw.
 
-    If the draw resumes, training starts with the reference's values after a few updates.
+    If the draw resumes, training starts from the reference's values after a few updates.
     """
     draw = case.draw
     if not draw.num_updates:
@@ -115,10 +115,10 @@ def sequence(case: Case) -> Iterator[Result]:
         for _ in range(FIRST_PART):
             update = next(updates)._replace(theta=math.inf)
             reference.train_minibatch(*origin.minibatch(), update)
-        # Add an offset, so that no value is representable in float32.
+        # Add an offset so that no value is representable in float32.
         offset = 2.0**-40 if draw.options.dtype == "float64" else 0.0
         model = case.model({name: a + offset for name, a in trained_arrays(reference).items()})
-    # Generators have the names of their functions.
+    # A generator's `__name__` is its function's name.
     parts: list[Any] = [train_minibatch(case, model), train_epoch(case, model)]
     parts += [evaluate(case, model)] if draw.evaluates else []
     parts += [train_epoch(case, model, 1)]
@@ -132,12 +132,12 @@ def sequence(case: Case) -> Iterator[Result]:
 
 
 def trained_result(case: Case, model: Model, name: str) -> Result:
-    """Return the parameters and slots as a result; in exact mode, its tolerance is zero."""
+    """Return the parameters and slots as a `Result`, with zero tolerance in exact mode."""
     tolerance = 0 if case.draw.exact else PARAMS_TOLERANCE
     arrays = trained_arrays(model)
     return Result(name, arrays, tolerance=tolerance, tensors=(model.params, model.slots))
 
 
 def _types(*values: Any) -> str:
-    """Return the distinct names of the values' types."""
+    """Return the distinct type names of the values."""
     return " ".join(dict.fromkeys(type(value).__name__ for value in values))

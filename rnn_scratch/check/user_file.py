@@ -1,7 +1,7 @@
 """Compare the functions of a user's file with the reference: `rnn-scratch check FILE`.
 
-The functions replace a backend's functions with the same names, one at a time. The file
-runs in a child process. The grader of the student notebooks uses the same code.
+Each function in turn replaces the backend's function of the same name. The file
+runs in a child process. The grader for the student notebooks uses the same code.
 """
 
 import ast
@@ -35,11 +35,11 @@ TABLES = ("CELLS", "CELL_BACKWARD", "OPTIMIZERS")
 # Checks call their functions directly; `gradients` and `sequence` also call other functions. The
 # last check trains, because compilers and autograd may reject code that otherwise runs.
 CHECKS = (*functions.FUNCTIONS, training.evaluate, training.predict, training.sequence)
-NUM_CASES = {training.sequence: 2}  # draws per function; other checks use 8
+NUM_CASES = {training.sequence: 2}  # draws per function; 8 for all other checks
 
 
 def read_source(path: Path) -> tuple[str, str]:
-    """Return the source of a Python file, and the backend of the framework that it imports."""
+    """Return a Python file's source and the backend for the framework that it imports."""
     try:
         source = path.read_text(encoding="utf-8")
         ast.parse(source)
@@ -56,15 +56,15 @@ def read_source(path: Path) -> tuple[str, str]:
 def check_source(
     source: str, path: str, backend: str, names: Sequence[str] = ()
 ) -> Iterator[Verdict]:
-    """Yield a verdict for each function of the contract, or of `names`, that a file defines.
+    """Yield a verdict for each function of the contract (or in `names`) that a file defines.
 
-    Raises RNNScratchError if the file cannot be run, or if it defines no such function.
+    Raises RNNScratchError if the file cannot be run or defines no such function.
     """
     yield from processes.ask(_check, source, path, backend, tuple(names), timeout=runner.TIMEOUT)
 
 
 def _check(source: str, path: str, name: str, names: Sequence[str]) -> Iterator[Verdict]:
-    """Yield the verdicts of `check_source`, in a child process."""
+    """Yield the verdicts of `check_source`; runs in a child process."""
     warnings.simplefilter("ignore")  # mistakes may cause overflow
     with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
         backend = copy_backend(registry.start(name, 1)[0], folder)
@@ -81,7 +81,7 @@ def _check(source: str, path: str, name: str, names: Sequence[str]) -> Iterator[
                 "Name functions like the project's: rnn, step, loss, clip, adam, predict, ...",
             )
         for candidate in candidates:
-            _install(backend, candidate.name, candidate.function)  # users may call it via tables
+            _install(backend, candidate.name, candidate.function)  # user code may use it via tables
             yield candidate.judge(folder)
 
 
@@ -145,7 +145,7 @@ class _Candidate:
         return verdict
 
     def _guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap the function, so that errors and changed arguments are reported."""
+        """Wrap the function to report errors and modified arguments."""
 
         @functools.wraps(function)
         def guarded(*arguments: Any, **kwargs: Any) -> Any:
@@ -184,7 +184,7 @@ class _Candidate:
 
 
 def find_arguments(backend: str, function: str, seed: int, call: int = 0, cell: str = "") -> Any:
-    """Return the arguments of call number `call` (from 0) to a function when a draw is checked."""
+    """Return the arguments of call number `call` (from 0) to a function while a draw is checked."""
     calls = list[tuple[Any, ...]]()
     with tempfile.TemporaryDirectory() as folder:
         candidate = copy_backend(registry.start(backend, 1)[0], folder)
@@ -198,7 +198,7 @@ def find_arguments(backend: str, function: str, seed: int, call: int = 0, cell: 
     _install(candidate, function, record)
     case = make_case(candidate, "scratch", draws.draw(seed, [cell] if cell else []))
     check = next(check for check in CHECKS if _concerns(function, check, case))
-    any(len(calls) > call for _ in check(case))  # runs the check until the call
+    any(len(calls) > call for _ in check(case))  # runs the check up to this call
     return calls[call] if len(calls[call]) > 1 else calls[call][0]
 
 
@@ -208,14 +208,14 @@ def _modules(backend: Backend) -> list[types.ModuleType]:
 
 
 def find_function(backend: Backend, name: str) -> Any:
-    """Return the backend's function `name`, another cell if `name` is a new cell, or None."""
+    """Return the backend's function `name`, its `rnn` if `name` is a new cell, or None."""
     found = [vars(module)[name] for module in _modules(backend) if name in vars(module)]
     is_cell = name.replace("_", "-") in CELLS
     return found[0] if found else backend.scratch.rnn if is_cell else None
 
 
 def _install(backend: Backend, name: str, function: Callable[..., Any]) -> None:
-    """Replace the backend's function `name`, wherever the backend refers to it."""
+    """Replace the backend's function `name` wherever the backend refers to it."""
     scratch = vars(backend.scratch)
     tables = [scratch[table] for table in TABLES if table in scratch]
     for space in (*tables, *map(vars, _modules(backend))):
@@ -228,7 +228,7 @@ def _install(backend: Backend, name: str, function: Callable[..., Any]) -> None:
 
 
 def _concerns(name: str, check: FunctionCheck, case: Case) -> bool:
-    """Return whether a check calls a function in this case: directly, or to compute gradients."""
+    """Return whether a check calls a function in this case, directly or to compute gradients."""
     if check is training.sequence and case.draw.num_updates:
         return name.startswith("train") or any(_concerns(name, c, case) for c in CHECKS[:-1])
     if check is functions.gradients:

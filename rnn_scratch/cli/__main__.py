@@ -1,11 +1,11 @@
-"""Entry point of `rnn-scratch` and of `python -m rnn_scratch.cli`."""
+"""Entry point for `rnn-scratch` and `python -m rnn_scratch.cli`."""
 
 import os
 import signal
 
 
 def start() -> None:
-    """Run the command line; even during imports, Ctrl-C ends it without a traceback."""
+    """Run the command line; Ctrl-C ends it without a traceback, even during imports."""
     try:
         from ..system import signals
 

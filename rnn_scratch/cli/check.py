@@ -1,4 +1,4 @@
-"""The command `check`: compare backends, or the functions in a file, with the reference."""
+"""The `check` command: compare backends, or the functions in a file, with the reference."""
 
 import json
 import sys
@@ -130,7 +130,7 @@ def _compare(
 
 
 def _print_diagnosis(rows: Sequence[Row], cells: Sequence[str], screen: Screen) -> None:
-    """Print the number of comparisons, and the first function that differs in each backend."""
+    """Print the number of comparisons and the first function that differs in each backend."""
     failures = [(runtime, row) for runtime, row in rows if not row.passed]
     comparisons = _format_count(sum(row.supported for _, row in rows))
     failed = f": {len(failures):,} failed; later failures may be consequences."

@@ -1,4 +1,4 @@
-"""The commands `compare` and `report`."""
+"""The `compare` and `report` commands."""
 
 import re
 import shlex

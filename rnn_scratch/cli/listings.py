@@ -1,4 +1,4 @@
-"""The commands `runs` and `backends`, which print lists."""
+"""The `runs` and `backends` commands, which print lists."""
 
 from pathlib import Path
 

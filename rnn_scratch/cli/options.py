@@ -1,4 +1,4 @@
-"""Derive the options of commands from the declarations of settings and API functions."""
+"""Derive command options from the declarations of settings and API functions."""
 
 import contextlib
 import inspect
@@ -22,7 +22,7 @@ METAVARS = {"text": "FILE", "run": "FOLDER", "prefix": "TEXT"}  # other strings 
 ARGUMENTS = set(annotations(Settings)).union(
     *map(annotations, (api.train, api.predict, api.evaluate))
 )
-# Headings in the help of a `GroupedCommand`; the heading "Run" and all other options follow.
+# Headings in the help of a `GroupedCommand`; all other options follow under "Run".
 GROUPS = {
     "Text": "corpus text normalize max_tokens valid_tokens valid_share",
     "Network": "cell num_hiddens num_layers embedding dropout sigma dtype exact",
@@ -47,14 +47,14 @@ class Number(click.ParamType):
     """A click type for numbers; if the annotated type allows None, the text "none" means None."""
 
     def __init__(self, annotation: Any) -> None:
-        """Store the annotated type, and choose the placeholder in the help."""
+        """Store the annotated type and choose the placeholder for the help."""
         self.annotation = annotation
         self.base, limits, self.is_optional, _ = declaration(annotation)
         is_fraction = min(limits.get("le", 2), limits.get("lt", 2)) <= 1
         self.name = "N" if self.base is int else "P" if is_fraction else "X"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Convert text to a number, or to None."""
+        """Convert text to a number or None."""
         with contextlib.suppress(ValueError):
             value = None if self.is_optional and value == "none" else self.base(value)
         try:
@@ -77,7 +77,7 @@ def derived_options(
 ) -> Decorator:
     """Return a decorator that adds an option for each field or optional argument of `source`.
 
-    Descriptions come from the metadata of a Struct's fields, or from the `Args` section of a
+    Descriptions come from the metadata of a Struct's fields or from the `Args` section of a
     function's docstring. `only` and `omit` select names, and `defaults` overrides default values.
     """
     texts = dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", inspect.getdoc(source) or "", re.M))

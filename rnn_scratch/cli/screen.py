@@ -17,7 +17,7 @@ class Screen(Console):
 
     def __init__(self, stderr: bool = False) -> None:
         """Create a console that prints to stderr if `stderr` is true, otherwise to stdout."""
-        # Emoji are disabled, because ":key:" in a text must not become an emoji.
+        # Disable emoji codes: ":key:" in a text must not become an emoji.
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
         if not self.is_terminal:
             self.width = 10_000
@@ -33,7 +33,7 @@ class Screen(Console):
             self.print(line, soft_wrap=line.startswith(("rnn-scratch ", "python ")))
 
     def progress_bar(self) -> Progress:
-        """Return a progress bar with a description; it is disabled unless this is a terminal."""
+        """Return a progress bar with a description; disable it unless the screen is a terminal."""
         columns, is_off = (BarColumn(), "{task.description}"), not self.is_terminal
         return Progress(*columns, console=self, transient=True, disable=is_off)
 

@@ -1,4 +1,4 @@
-"""The command `show`: print a function from several backends in columns, or from two as a diff."""
+"""The `show` command: print a function from several backends in columns, or from two as a diff."""
 
 import difflib
 

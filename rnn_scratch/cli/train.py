@@ -1,4 +1,4 @@
-"""The command `train`, with a progress bar on a terminal."""
+"""The `train` command, with a progress bar on a terminal."""
 
 import contextlib
 import shlex
@@ -39,7 +39,7 @@ class BarReport(LineReport):
         self.bar.update(self.task, completed=event.position / self.num_epochs, description=title)
 
     def ended(self, event: Ended) -> None:
-        """Remove the bar, and report the end of training."""
+        """Remove the bar and report the end of training."""
         self.bar.stop()
         super().ended(event)
 

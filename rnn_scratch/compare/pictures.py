@@ -1,4 +1,4 @@
-"""Figures of a comparison: plots of its record in SVG format."""
+"""Figures for a comparison: SVG plots of its record."""
 
 from io import BytesIO
 from typing import Any
@@ -8,7 +8,7 @@ from ..runs import curve
 from . import tables
 from .record import Comparison
 
-# Make files reproducible: derive IDs from a salt, and draw text as outlines.
+# Make files reproducible: derive IDs from a fixed salt and draw text as outlines.
 PICTURE_STYLE: dict[Any, Any] = {
     **curve.STYLE,
     "svg.hashsalt": "rnn-scratch",
@@ -56,14 +56,14 @@ def speed(axes: Any, record: Comparison) -> None:
 def perplexity(axes: Any, record: Comparison) -> None:
     """Plot each candidate's perplexity by epoch.
 
-    The number of threads does not affect the curves, so only the first number is plotted.
+    The number of threads does not affect the curves, so only the first value is plotted.
     """
     values = record.plan.varied_values[: 1 if record.plan.vary == "threads" else None]
     candidates = [candidate for candidate in record.candidates if candidate.value in values]
     curves: dict[str, Any] = {record.label(candidate): candidate.epochs for candidate in candidates}
     curve.draw(axes, curves)
     for index, line in enumerate(axes.lines):
-        # Later curves are thinner, so that coinciding curves remain visible.
+        # Later curves are thinner so that coinciding curves remain visible.
         line.set_linewidth(5 - 4 * index / len(axes.lines))
     if axes.lines:
         axes.legend(fontsize="small")

@@ -42,7 +42,7 @@ class Plan(Record, omit_defaults=False):
 
 
 class CandidateEnvironment(Record):
-    """The device, the number of threads and the libraries that a candidate uses."""
+    """The device, number of threads and library versions that a candidate uses."""
 
     device: str
     threads: Count
@@ -58,7 +58,7 @@ class EpochResult(Record):
 
 
 class Candidate(Record):
-    """A variant of a backend's model, at one value of the varied setting, with its measurements."""
+    """A variant of a backend's model at one value of the varied setting, with its measurements."""
 
     backend: Annotated[str, Meta(min_length=1, max_length=100)]
     model: Annotated[str, Meta(pattern=rf"^({'|'.join(VARIANTS)})\Z")] = VARIANTS[0]
@@ -66,18 +66,18 @@ class Candidate(Record):
     environment: CandidateEnvironment | None = None
     import_seconds: Seconds | None = None  # time to import the framework
     first_minibatch_seconds: Seconds | None = None  # includes compilation
-    memory: Annotated[int, Meta(ge=0, le=2**53)] | None = None  # peak bytes after the warm-up
+    memory: Annotated[int, Meta(ge=0, le=2**53)] | None = None  # peak memory in bytes after warm-up
     checks_passed: NonNegativeInt | None = None  # number of passed comparisons with the reference
     epochs: list[EpochResult] = []  # the training curve
     sample: Annotated[str, Meta(max_length=MAX_LENGTH)] | None = None  # generated after training
     training_speeds: list[Speed] = []  # one per cycle
     generation_speeds: list[Speed] = []  # one in every fourth cycle
-    failure: str | None = None  # reason why the measurements ended early
+    failure: str | None = None  # why the measurements ended early
     is_supported: bool = True  # whether the backend supports this variant
 
     @property
     def name(self) -> str:
-        """The name of the backend and, unless it is the default variant, of the variant."""
+        """The name of the backend, followed by the variant unless it is the default."""
         return self.backend + ("" if self.model == VARIANTS[0] else f" {self.model}")
 
 
@@ -99,7 +99,7 @@ class Comparison(Record, kw_only=True):
 
     @property
     def supported(self) -> list[Candidate]:
-        """The candidates that are supported by their backends, or have not started yet."""
+        """The candidates that their backends support or that have not started yet."""
         return [candidate for candidate in self.candidates if candidate.is_supported]
 
     @property
@@ -108,7 +108,7 @@ class Comparison(Record, kw_only=True):
         return any(candidate.failure for candidate in self.supported)
 
     def label(self, candidate: Candidate) -> str:
-        """Return a candidate's name and value of the varied setting, such as "jax, threads 2"."""
+        """Return a candidate's name and its varied setting, such as "jax, threads 2"."""
         value = "" if candidate.value is None else f", {self.plan.vary} {candidate.value}"
         return candidate.name + value
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .record import Candidate, Comparison
 
-MIN_CYCLES = 8  # intervals from fewer measurements would not be reliable
+MIN_CYCLES = 8  # intervals from fewer measurements would be unreliable
 NUM_RESAMPLES = 1000  # bootstrap resamples per interval
 # With few cycles, a median's bootstrap interval from percentile 2.5 to 97.5 is too narrow. With the
 # percentiles below, 95% to 97% of simulated intervals (8 to 40 cycles) contain the true median.
@@ -18,7 +18,7 @@ PERCENTILES = 1, 99
 
 
 class Estimate(NamedTuple):
-    """The median over cycles, and its 95% interval, which is 0 to infinity if unknown."""
+    """The median over cycles and its 95% interval (0 to infinity if unknown)."""
 
     median: float
     low: float
@@ -48,7 +48,7 @@ class Table(NamedTuple):
 def estimate(values: Sequence[float]) -> Estimate:
     """Return the median of one value per cycle, with a 95% bootstrap interval.
 
-    The cycles are resampled with a fixed seed, so that a record always has the same intervals.
+    The cycles are resampled with a fixed seed, so a record always has the same intervals.
     """
     median = float(np.median(values))
     if len(values) < MIN_CYCLES:
@@ -70,7 +70,7 @@ def ratios(record: Comparison, candidate: Candidate) -> dict[str, Estimate]:
 def widest_interval(record: Comparison) -> float:
     """Return the largest half-width of a ratio's interval, relative to the ratio.
 
-    Failed candidates do not count. A single candidate has no ratio, but its speed has an interval.
+    Failed candidates are ignored. A single candidate has no ratio, so its speed is used instead.
     """
     candidates = [c for c in record.supported if c.training_speeds and not c.failure]
     estimates = [
@@ -108,7 +108,7 @@ def reference_names(record: Comparison) -> dict[str, str]:
 
 
 def verdicts(record: Comparison) -> list[str]:
-    """Return sentences that name the faster and slower candidates, for each kind of reference."""
+    """Return sentences that name the faster and slower candidates for each kind of reference."""
     lines = []
     for kind, name in reference_names(record).items():
         labels: dict[str, list[str]] = {"faster": [], "slower": [], "no difference shown": []}
@@ -121,13 +121,13 @@ def verdicts(record: Comparison) -> list[str]:
 
 
 def format_speed(speed: Estimate) -> str:
-    """Format the median of a speed with two significant digits."""
+    """Format a speed's median with two significant digits."""
     value = float(f"{speed.median:.2g}")
     return f"{value:,.0f}" if value >= 10 else f"{value:g}"
 
 
 def tables(record: Comparison) -> list[Table]:
-    """Return a record's tables without empty rows and columns; omit empty tables."""
+    """Return a record's tables, omitting empty rows, columns and tables."""
     vary = record.plan.vary
     rows = [(candidate, metrics(record, candidate)) for candidate in record.supported]
     kinds: dict[str, dict[str, tuple[str, Callable[[Any], str]]]] = {

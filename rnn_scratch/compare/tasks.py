@@ -31,7 +31,7 @@ NUM_GENERATED = 20  # number of characters per generated text
 
 
 def compete(runtime: Runtime, settings: Settings, text: books.Text) -> Iterator[dict[str, Any]]:
-    """Start, check and train a candidate; then take a turn for each request of the parent.
+    """Start, check and train a candidate; then take a turn for each request from the parent.
 
     Each result maps fields of `Candidate` to values or, for lists, to new items.
     """
@@ -68,7 +68,7 @@ def compete(runtime: Runtime, settings: Settings, text: books.Text) -> Iterator[
 
 
 def _check(context: RunContext) -> int:
-    """Return the number of comparisons with NumPy's backend; raise RNNScratchError if one fails."""
+    """Return the number of comparisons with the reference; raise RNNScratchError if one fails."""
     runtime = context.runtime
     options = model_options(context.settings, 11, runtime.device)._replace(num_hiddens=13)
     rows = list(runner.check(context.backend, runtime.model, cases=[draws.Draw(options)]))
@@ -79,7 +79,7 @@ def _check(context: RunContext) -> int:
 
 
 def read_memory(file: str, field: str) -> int | None:
-    """Return a size in bytes from a file in /proc, or None if the system is not Linux."""
+    """Return a size in bytes from a file in /proc, or None on systems other than Linux."""
     path = Path("/proc", file)
     kilobytes = re.search(rf"{field}:\s*(\d+) kB", path.read_text() if path.exists() else "")
     return 1024 * int(kilobytes[1]) if kilobytes else None
@@ -92,7 +92,7 @@ available_memory = partial(read_memory, "meminfo", "MemAvailable")  # available 
 def _make_speedometer(
     context: RunContext, workload: Callable[[int], Sequence[Tensor]], size: int, seconds: float
 ) -> Callable[[], float]:
-    """Warm up, and return a function that measures a workload's speed for about `seconds`."""
+    """Warm up a workload and return a function that measures its speed for about `seconds`."""
     unit_seconds = min(_measure_seconds(context, partial(workload, 1)) for _ in range(3))
     count = max(1, round(seconds / unit_seconds))  # number of repetitions of `size` characters
 
@@ -106,7 +106,7 @@ def _make_speedometer(
 
 
 def _measure_seconds(context: RunContext, workload: Callable[[], Sequence[Tensor]]) -> float:
-    """Time a workload, keeping its results, because a framework could skip unused work."""
+    """Time a workload, keeping its results so that the framework cannot skip unused work."""
     synchronize, device = context.backend.machine.synchronize, context.runtime.device
     synchronize([], device)
     start = time.perf_counter()
@@ -124,7 +124,7 @@ def _train(context: RunContext, batches: Sequence[Batch], count: int) -> Sequenc
 
 
 def _generate(context: RunContext, count: int) -> Sequence[Tensor]:
-    """Generate from a single character, so that every step yields a new character."""
+    """Generate from a single character so that every step generates a new one."""
     num_preds = count * NUM_GENERATED
     context.backend.scratch.predict(context.model, [1], num_preds, decoding.greedy)
-    return []  # `predict` has waited for all tokens
+    return []  # `predict` leaves no unfinished work

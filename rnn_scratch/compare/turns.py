@@ -1,6 +1,6 @@
 """Run a comparison: prepare each candidate in a child process, then let the candidates take turns.
 
-A cycle consists of one turn of each candidate, in random order. Speed ratios are computed within
+A cycle consists of one turn per candidate, in random order. Speed ratios are computed within
 a cycle, so a disturbance that lasts longer than a cycle affects both speeds. During a turn,
 all other candidates are stopped (on Windows, they wait for a request). If a candidate fails, the
 reason is recorded, and the other candidates continue.
@@ -33,10 +33,10 @@ from .record import COMPARISON_FILE, COMPARISON_FORMAT, Candidate, Comparison, P
 LIBRARIES = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR")
 THREAD_VARIABLES = ("VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name in LIBRARIES))
 TIME = "%Y-%m-%d %H:%M:%S %z"
-MAX_HALF_WIDTH = 0.03  # the turns end when every interval's relative half-width is at most this
+MAX_HALF_WIDTH = 0.03  # turns end once no interval's relative half-width exceeds this value
 MIN_MEMORY_BYTES = 2**30  # more than a candidate needs with the default settings
 MAX_SILENCE_SECONDS = 900.0  # time without a result after which a child process is killed
-Update = Callable[..., object]  # keyword arguments: `description`, and the fraction `completed`
+Update = Callable[..., object]  # keyword arguments: `description` and `completed` (a fraction)
 
 
 class Competitor(NamedTuple):
@@ -77,8 +77,8 @@ def settings_at(plan: Plan, settings: Settings, value: int | None) -> tuple[Sett
 def run(record: Comparison, text: books.Text, folder: Path, log: LogLine, update: Update) -> None:
     """Run a comparison and save its record in the folder after each step.
 
-    `log` receives a line for each step, and `update` receives the progress. After Ctrl-C,
-    the record is also complete, and its outcome is ``interrupted``.
+    `log` receives a line for each step, and `update` receives the progress. The
+    record is complete even after Ctrl-C; its outcome is then ``interrupted``.
     """
     save = partial(records.write, folder / COMPARISON_FILE, record)
     save()
@@ -122,7 +122,7 @@ def _prepare(
     stack: contextlib.ExitStack,
     update: Update,
 ) -> Competitor:
-    """Start a candidate's child process, and record its results until it is ready for turns."""
+    """Start a candidate's child process and record its results until it is ready for turns."""
     settings, threads = settings_at(record.plan, record.settings, candidate.value)
     runtime = Runtime(candidate.backend, candidate.model, record.plan.device, threads)
     environment = dict.fromkeys(THREAD_VARIABLES, str(threads))
@@ -161,7 +161,7 @@ def take_turns(
 
 
 def take_turn(competitor: Competitor) -> None:
-    """Continue a candidate's process for one turn, and record the turn or the failure."""
+    """Resume a candidate's process for one turn and record the turn or the failure."""
     if hasattr(signal, "SIGCONT"):
         competitor.child.send_signal(signal.SIGCONT)
     with contextlib.suppress(OSError):  # `_receive` finds the reason if the child has exited
@@ -171,13 +171,13 @@ def take_turn(competitor: Competitor) -> None:
 
 
 def _stop(competitor: Competitor) -> None:
-    """Stop a waiting process, because its threads may keep spinning for a while."""
+    """Stop a waiting process because its threads might otherwise keep spinning."""
     if hasattr(signal, "SIGSTOP"):
         competitor.child.send_signal(signal.SIGSTOP)
 
 
 def _receive(competitor: Competitor) -> None:
-    """Receive the next result from a child process, and add it to the candidate."""
+    """Receive the next result from a child process and add it to the candidate."""
     candidate = competitor.candidate
     try:
         result = next(competitor.results)

@@ -1,1 +1,1 @@
-"""A single HTML file in which a trained network runs, and its scripts and styles."""
+"""A single HTML file that runs a trained network, with its scripts and styles."""

@@ -33,7 +33,7 @@ def network(saved: Checkpoint) -> dict[str, Any]:
 
 
 def encode(array: np.ndarray) -> dict[str, Any]:
-    """Return an array's shape, and its values as little-endian bytes in base64."""
+    """Return an array's shape and its values (as little-endian bytes in base64)."""
     data = array.astype(array.dtype.newbyteorder("<")).tobytes()
     return {"shape": list(array.shape), "data": base64.b64encode(data).decode()}
 

@@ -1,4 +1,4 @@
-"""Align the lines of several sources, so that corresponding lines share a row."""
+"""Align the lines of several sources so that corresponding lines share a row."""
 
 import difflib
 from collections.abc import Iterator, Sequence
@@ -7,9 +7,9 @@ Row = tuple[str | None, ...]  # one line or None for each source
 
 
 def align_functions(sources: Sequence[Sequence[tuple[str, str]]]) -> Iterator[list[Row]]:
-    """Yield the aligned rows of each function; functions with the same name are aligned.
+    """Yield the aligned rows of each function, matching functions by name.
 
-    A source is a sequence of functions; a function is a name and a text.
+    A source is a sequence of functions, each a pair of a name and a text.
     """
     iterators = [iter(source) for source in sources]
     for names in align_all([[name for name, _ in source] for source in sources]):
@@ -19,7 +19,7 @@ def align_functions(sources: Sequence[Sequence[tuple[str, str]]]) -> Iterator[li
 
 
 def align_all(sources: Sequence[list[str]]) -> list[Row]:
-    """Align the lines of several sources in rows, with None where a source has no such line.
+    """Align the lines of several sources into rows, with None where a source lacks a line.
 
     Each source is aligned with the rows of the previous sources, using the first line in each row.
     """
@@ -35,9 +35,9 @@ def align_all(sources: Sequence[list[str]]) -> list[Row]:
 
 
 def align(left: list[str], right: list[str]) -> list[tuple[str | None, str | None]]:
-    """Pair equal and similar lines of two sources, with None for a missing line."""
+    """Pair equal or similar lines of two sources, with None for a missing line."""
     similarity = [[_compute_similarity(a, b) for b in right] for a in left]
-    # best[i][j] is the greatest total similarity of pairs of lines from left[i:] and right[j:].
+    # best[i][j] is the greatest total similarity when pairing lines of left[i:] and right[j:].
     best = [[0.0] * (len(right) + 1) for _ in range(len(left) + 1)]
     for i in reversed(range(len(left))):
         for j in reversed(range(len(right))):

@@ -15,23 +15,23 @@ from rich.text import Text
 from . import alignment, source_code
 from .source_code import Definition
 
-MIN_WIDTH = 55  # minimum column width in characters; two columns fit in a window of 1,100 pixels
-GAP = 3  # width of the gap between columns, which may contain a mark
-HANG = 8  # indentation of continuation lines; larger than a block's indentation of 4
-HIGHLIGHT = "#ffe9a8"  # background of lines that differ, in HTML
+MIN_WIDTH = 55  # minimum column width in characters; two columns fit in a 1,100-pixel window
+GAP = 3  # width of the gap between columns (may contain a mark)
+HANG = 8  # indentation of continuation lines; exceeds the block indentation of 4
+HIGHLIGHT = "#ffe9a8"  # background color of differing lines in HTML
 Definitions = Mapping[str, list[Definition]]  # a function and its helpers, by variant
-Line = tuple[Text, int]  # text, and indentation of its continuation lines
-# JupyterLab styles <code>, and removes `inherit`, so <code> repeats the style of <pre>. Without
-# styles, as on GitHub, <pre> keeps the columns aligned, and <code> has a monospaced font.
+Line = tuple[Text, int]  # text and indentation of its continuation lines
+# JupyterLab styles <code> and removes `inherit`, so <code> repeats the style of <pre>. Without
+# styles, as on GitHub, <pre> keeps the columns aligned and <code> uses a monospaced font.
 STYLE = "background: #fff; color: #222; font-family: monospace; font-size: 13px; white-space: pre"
 BOX = "line-height: 1.3; margin: 0; overflow-x: auto; padding: 8px; text-align: left"
 HTML = f'<pre style="{STYLE}; {BOX}"><code style="{STYLE}">{{code}}</code></pre>'
 
 
 def show(screen: Console, name: str, definitions: Definitions, is_diff: bool = False) -> None:
-    """Print the definitions in columns; the screen's width limits their number.
+    """Print the definitions in as many columns as fit on the screen.
 
-    If `is_diff` is true, mark the differences between two sources like sdiff.
+    If `is_diff` is true, mark the differences between two sources as sdiff does.
     """
     screen.rule(Text(name, "bold"))
     num_columns = 2 if is_diff else max(1, (screen.width + GAP) // (MIN_WIDTH + GAP))
@@ -41,7 +41,7 @@ def show(screen: Console, name: str, definitions: Definitions, is_diff: bool = F
 
 
 def render_html(definitions: Definitions) -> str:
-    """Return the definitions in columns as HTML; marks show differences from the first column."""
+    """Render the definitions in columns as HTML, marking differences from the first column."""
     width = len(definitions) * (MIN_WIDTH + GAP) - GAP
     screen = Console(file=io.StringIO(), record=True, width=width, force_jupyter=False)
     screen.print(_table(screen, definitions, is_diff=True, is_html=True))
@@ -56,7 +56,7 @@ def location(definitions: list[Definition]) -> str:
 
 
 def _table(screen: Console, definitions: Definitions, is_diff: bool, is_html: bool) -> Table:
-    """Align corresponding lines in rows; an empty row separates two functions."""
+    """Align corresponding lines in a table, with an empty row between functions."""
     sources = [source_code.sort_definitions(source) for source in definitions.values()]
     pairs = [[(part.name, part.source) for part in source] for source in sources]
     functions = list(alignment.align_functions(pairs))
@@ -99,7 +99,7 @@ def _fold(row: Sequence[Line], width: int) -> list[Text]:
     for text, hang in row:
         starts = [word.start() for word in re.finditer(r"\S+", text.plain)]
         similar_lines = [line.plain for line, _ in row if len(line.plain.split()) == len(starts)]
-        breaks = _breaks(max(similar_lines, key=len), width, hang)  # unaffected by changed words
+        breaks = _breaks(max(similar_lines, key=len), width, hang)  # identical for similar lines
         parts = text.divide([starts[index] for index in breaks])
         for part in parts:
             part.rstrip()
@@ -108,7 +108,7 @@ def _fold(row: Sequence[Line], width: int) -> list[Text]:
 
 
 def _breaks(line: str, width: int, hang: int) -> list[int]:
-    """Return the indices of words at which to break a line, preferably before its comment."""
+    """Return the indices of words before which to break a line, preferably at its comment."""
     if len(line) <= width:
         return []
     is_comment = line.lstrip().startswith("#")

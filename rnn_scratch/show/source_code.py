@@ -1,6 +1,6 @@
 """Find functions of backends in their source files.
 
-Entry points locate the files, which are parsed without importing a backend, so that frameworks
+The files are located through entry points and parsed without importing a backend, so frameworks
 need not be installed.
 """
 
@@ -31,8 +31,8 @@ class Definition(NamedTuple):
 def find(backend: str, name: str, variant: str = VARIANTS[0]) -> list[Definition]:
     """Return a function of a backend's variant, followed by the helpers that it uses.
 
-    `name` can also be a shared module's function, or a helper, which is found in all files that
-    define it. The list is empty if the variant does not define a function of the contract.
+    `name` can also be a function of a shared module, or a helper, which is returned from every file
+    that defines it. If the variant does not define a contract function, the list is empty.
     """
     paths = {path.stem: path for path in files(backend)}
     path = paths.get(variant)
@@ -107,7 +107,7 @@ def definitions(path: Path) -> dict[str, ast.stmt]:
 
 def _cut_with_helpers(path: Path, name: str) -> list[Definition]:
     locations = [(path, name)]
-    for location in locations:  # the list grows, because helpers call helpers
+    for location in locations:  # the list grows because helpers call helpers
         locations += [helper for helper in _helpers(*location) if helper not in locations]
     return [cut(*location) for location in locations]
 
@@ -137,7 +137,7 @@ def _imported_helpers(path: Path) -> dict[str, tuple[Path, str]]:
 
 
 def _used_names(node: ast.stmt) -> Iterator[str]:
-    """Yield all names, and attributes of a model, such as `backward` in `model.backward`."""
+    """Yield all names and all attributes of `model`, such as `backward` in `model.backward`."""
     for part in ast.walk(node):
         if isinstance(part, ast.Name):
             yield part.id
