@@ -1,10 +1,10 @@
-"""A character-level recurrent language model from scratch, in several frameworks.
+"""A character-level recurrent language model, implemented from scratch in several frameworks.
 
-`train` trains a model and `resume` continues its training; both return a `Run`. `predict` generates
-text with a run's model, and `evaluate` returns the model's `Evaluation` on a text. `Settings`
-declares the hyperparameters, which are keyword arguments of `train`; `PRESETS` contains named sets
-of arguments. A `Report` receives the events `Started`, `Progress`, `Epoch`, `Message` and `Ended`.
-An `RNNScratchError` states a problem and a hint.
+`train` trains a model, and `resume` continues training it; both return a `Run`. `predict` generates
+text with a run's model, and `evaluate` evaluates the model on a text and returns an `Evaluation`.
+`Settings` declares the hyperparameters, which are keyword arguments of `train`; `PRESETS` contains
+named sets of arguments. A `Report` receives the events `Started`, `Progress`, `Epoch`, `Message`
+and `Ended`. An `RNNScratchError` describes a problem and offers a hint.
 """
 
 TYPE_CHECKING = False  # Importing `typing` here would delay the handling of Ctrl-C.

@@ -1,4 +1,4 @@
-"""The Python API: `train`, `resume`, `predict` and `evaluate`, which the commands also call."""
+"""The Python API, which the commands also use: `train`, `resume`, `predict` and `evaluate`."""
 
 import functools
 import sys
@@ -118,7 +118,7 @@ def resume(
 ) -> Run | None:
     """Resume a run; with the same runtime, the results match an uninterrupted run bit for bit.
 
-    For example, to train the latest run until epoch 1000::
+    For example, to train the latest run up to epoch 1000::
 
         run = rnn_scratch.resume("last", 1000)
 
@@ -169,11 +169,11 @@ def resume(
 
 
 def _run_with_report(spec: SessionSpec, group: WorkerGroup | None, report: Report) -> Run:
-    """Train, and pass the session's events to a report.
+    """Train and pass the session's events to a report.
 
-    An exception raised by the report is thrown into the generator, so that the session records it.
+    An exception from the report is thrown into the generator, so that the session can record it.
     """
-    factors = [0.0]  # growth of rounding errors after each epoch
+    factors = [0.0]  # growth factors of rounding errors, measured after each epoch
     measure_run = functools.partial(exact_mode.measure_run, spec.settings, spec.text)
     events = sessions.train(spec, group, lambda arrays: factors.append(measure_run(arrays)))
     try:

@@ -1,22 +1,22 @@
 """The contract that a backend implements: types and function signatures.
 
-The docstrings of the functions below are the specification. A backend is a package, registered
-under the entry-point group ``rnn_scratch.backends``, with these modules:
+The docstrings of the functions below are the specification. A backend is a package that is
+registered in the ``rnn_scratch.backends`` entry-point group and contains these modules:
 
-``scratch``  a network with one layer and its training, `params` to `build`: *Build it*
-``cells``    further cells for the CELLS table in ``scratch``: *Gates*
+``scratch``  a one-layer network and its training, from `params` to `build`: *Build it*
+``cells``    additional cells for the CELLS table in ``scratch``: *Gates*
 ``deep``     several layers, an embedding, dropout and optimizers: *Make it learn well*
 ``exact``    rounding for exact mode, in which all frameworks agree bit for bit
-``fast``     the model optimized by hand, with separate `params` and `build`: *Make it fast*
-``concise``  the model with the framework's built-in layers, and separate `params` and `build`
+``fast``     the model optimized by hand, with its own `params` and `build`: *Make it fast*
+``concise``  the model using the framework's built-in layers, with its own `params` and `build`
 ``machine``  devices, threads, array conversion and compilation, from `devices` to `jit_update`
 
-Italics give the title of each module's lesson. A backend needs ``scratch`` and three functions of
+The title of each module's lesson is in italics. A backend needs ``scratch`` and three functions in
 ``machine``: `devices`, `tensor` and `array`. Everything else is optional; functions with a body are
-defaults. If the scratch model computes its gradients with a function `backward`, ``deep`` also has
+defaults. If the scratch model computes gradients with a `backward` function, ``deep`` also needs
 `deep_backward`, with the same arguments. In ``fast`` and ``concise``, parameters and slots may be
-laid out differently, such as in one matrix for all gates. If a built-in layer has a second bias, it
-stays zero and is not trained. `rnn-scratch check` compares a backend with this contract.
+laid out differently, such as in one matrix for all gates. A second bias in a built-in layer stays
+zero and is not trained. `rnn-scratch check` tests a backend against this contract.
 
 To read a backend, start with `step` in ``scratch``. Sizes: B batch, T time steps, V vocabulary,
 L layers, H hidden units per layer, N learnable embedding. Tokens are integers from 0 to V-1.
@@ -25,17 +25,17 @@ The functions share these arguments, which their docstrings don't repeat:
 
 ``arrays``   initial values as NumPy arrays, with the names and shapes of ``options.shapes()``
 ``options``  the configuration of a model
-``params``   parameters by name, as tensors; ``grads`` has a gradient for each parameter
+``params``   parameters by name, as tensors; ``grads`` contains a gradient for each parameter
 ``tokens``   integers (B, T)
 ``state``    the state before the first time step: tensors (B, H), layer by layer
-``masks``    dropout masks in training with dropout, as in `Batch`; otherwise None
-``model``    parameters, and the functions bound to them
-``batch``    a minibatch of tensors; ``minibatches`` are iterables of NumPy arrays
+``masks``    dropout masks, as in `Batch`, when training with dropout; otherwise None
+``model``    parameters and the functions bound to them
+``batch``    a minibatch of tensors; ``minibatches`` yields minibatches of NumPy arrays
 ``update``   the hyperparameters of one update
 
-Tensors have the framework's type, and functions return them on their model's device. The name of
-a device is "cpu", "cuda" or "mps", or the framework's name for any other kind of device. The
-name has no index and denotes the first device of its kind.
+Tensors have the framework's type, and functions return them on the model's device. A device name
+is "cpu", "cuda", "mps" or, for any other kind of device, the framework's name for it. The name has
+no index and refers to the first device of its kind.
 """
 
 # mypy: disable-error-code="empty-body"
@@ -55,8 +55,8 @@ Params = dict[str, Tensor]
 State = tuple[Tensor, ...]
 Gradients = tuple[Tensor, Params, State]  # mean loss, gradients and next state
 
-VARIANTS = ("scratch", "fast", "concise")  # variants of the model; the first variant is the default
-VERBOSE = "RNN_SCRATCH_VERBOSE"  # environment variable: if set, show the frameworks' messages
+VARIANTS = ("scratch", "fast", "concise")  # model variants; the first variant is the default
+VERBOSE = "RNN_SCRATCH_VERBOSE"  # environment variable; if set, the frameworks' messages are shown
 
 
 class Cell(NamedTuple):
@@ -76,14 +76,14 @@ CELLS = {
 
 
 class Options(NamedTuple):
-    """The configuration of a model, which determines its equations and its parameters' shapes."""
+    """The model configuration, which determines the equations and the shapes of the parameters."""
 
     vocab_size: int  #: number of tokens, V
     num_hiddens: int  #: number of hidden units, H
     cell: str = "rnn"  #: name in CELLS
     embedding: int = 0  #: size of the learnable embedding, N; 0 for one-hot vectors
     num_layers: int = 1  #: number of stacked layers, L
-    dropout: float = 0.0  #: probability of setting an output of a layer to zero in training
+    dropout: float = 0.0  #: probability of zeroing each element of a layer's output in training
     dtype: str = "float32"  #: "float32" or "float64"
     device: str = "cpu"  #: name of the device
 
@@ -105,7 +105,7 @@ class Options(NamedTuple):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the parameters' shapes by name, in the order in which initial values are drawn.
 
-        For each gate g of the cell, the names are W_xg (V, H), W_hg (H, H) and b_g (H,); then W_hq
+        Each gate g of the cell has W_xg (V, H), W_hg (H, H) and b_g (H,); after the gates come W_hq
         (H, V) and b_q (V,). With a learnable embedding, W_e (V, N) comes first, and W_xg is (N, H).
         The parameters of additional layers come before W_hq and have a suffix, as in W_xg_2 (H, H).
         """
@@ -123,8 +123,8 @@ class Optimizer(NamedTuple):
     """The declaration of an optimizer; its equations are in ``scratch`` or ``deep``."""
 
     lr: float  #: default learning rate
-    slots: tuple[str, ...] = ()  #: names of its slots; a slot has one tensor per parameter
-    bias_correction: bool = False  #: whether the optimizer uses `c_m` and `c_v` of `Update`
+    slots: tuple[str, ...] = ()  #: names of the slots; each slot has one tensor per parameter
+    bias_correction: bool = False  #: whether the optimizer uses `c_m` and `c_v` from `Update`
     weight_decay: bool = True  #: whether the optimizer supports weight decay
 
 
@@ -141,7 +141,7 @@ class Update(NamedTuple):
     lr: float = 1.0  #: learning rate
     theta: float = 1.0  #: maximum gradient norm; infinity disables clipping
     optimizer: str = "sgd"  #: name in the backend's OPTIMIZERS
-    weight_decay: float = 0.0  #: an update also subtracts lr * weight_decay * p from a parameter p
+    weight_decay: float = 0.0  #: each update also subtracts lr * weight_decay * p from p
     beta1: float = 0.9  #: decay rate of the slot m
     beta2: float = 0.999  #: decay rate of the slot v
     epsilon: float = 1e-8  #: Adam's ε, added outside the square root
@@ -151,7 +151,7 @@ class Update(NamedTuple):
     def split_static(self) -> tuple["Update", dict[str, float]]:
         """Split into constants, which a compiler may embed, and scalars that vary between updates.
 
-        In the constants, lr, c_m and c_v are 1.0; the dict contains their original values.
+        In the constants, lr, c_m and c_v are set to 1.0; the dict contains their original values.
         """
         scalars = {"lr": self.lr, "c_m": self.c_m, "c_v": self.c_v}
         return self._replace(lr=1.0, c_m=1.0, c_v=1.0), scalars
@@ -183,10 +183,10 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """The parameters of a network and functions bound to them (``RNNModelScratch`` in the chapter).
+    """A network's parameters and the functions bound to them (``RNNModelScratch`` in the chapter).
 
     An optimizer replaces or modifies the tensors in `params` and `slots`, and `forward` reads
-    `params` at every call. Exact mode and workers replace `training_step`.
+    `params` on every call. Exact mode and workers replace `training_step`.
     """
 
     params: Params  #: parameters by name
@@ -194,12 +194,12 @@ class Model:
     #: Function of tokens, state and, with dropout, masks. In JAX, which differentiates with respect
     #: to arguments, it also takes `params`.
     forward: Callable[..., tuple[Tensor, State]]
-    state: Callable[[int], State]  #: function of the batch size that returns the initial state
+    state: Callable[[int], State]  #: function that returns the initial state for a batch size
     #: Function that copies parameters, gradients or a slot to arrays named as in `Options.shapes`.
     to_arrays: Callable[[Params], Arrays]
-    #: Function such as `train_minibatch` in ``scratch``.
+    #: Training step, such as `train_minibatch` in ``scratch``.
     training_step: Callable[["Model", Batch, State, Update], tuple[Tensor, State]]
-    #: Hand-written backward pass that returns the results of `gradients`, or None.
+    #: Hand-written backward pass that returns the same results as `gradients`, or None.
     backward: Callable[[Batch, State], Gradients] | None = None
     slots: dict[str, Params] = field(default_factory=dict)  #: optimizer state, by slot
 
@@ -210,10 +210,10 @@ class Model:
 
 
 def bind(params: Params, options: Options, *functions: Callable) -> Model:
-    """Return a model without slots, whose functions are bound to `params` and `options`.
+    """Bind functions to `params` and `options`; return a model without slots.
 
     The functions are `forward`, `state`, `to_arrays`, `train_minibatch` and, optionally, a backward
-    pass: a function of a minibatch, a state, params and options.
+    pass, which takes a minibatch, a state, params and options.
     """
     forward, state, to_arrays, training_step, *rest = functions
     forward = partial(forward, params=params, options=options)
@@ -224,12 +224,12 @@ def bind(params: Params, options: Options, *functions: Callable) -> Model:
 
 @dataclass(frozen=True)
 class Backend:
-    """A backend: a framework's implementation of this contract. Absent modules are None."""
+    """A backend: a framework's implementation of this contract. Missing modules are None."""
 
     name: str  #: name under which the backend is registered
     package: str  #: name of the package that contains the modules
     scratch: Any
-    machine: Any  #: the module's functions, and defaults for functions that it lacks
+    machine: Any  #: the module's functions, with defaults for missing functions
     cells: Any = None
     deep: Any = None
     exact: Any = None
@@ -238,15 +238,15 @@ class Backend:
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """The variants of the model that the backend implements."""
+        """The model variants that the backend implements."""
         return tuple(variant for variant in VARIANTS if getattr(self, variant))
 
 
-# Functions of ``scratch``, in source order.
+# Functions in ``scratch``, in source order.
 
 
 def params(arrays: Arrays, options: Options) -> Params:
-    """Create trainable tensors of ``options.dtype`` that share no memory with the arrays."""
+    """Create trainable tensors of ``options.dtype`` that do not share memory with the arrays."""
 
 
 def state(batch_size: int, options: Options) -> State:
@@ -254,7 +254,7 @@ def state(batch_size: int, options: Options) -> State:
 
 
 def encode(tokens: Tensor, params: Params) -> Tensor:
-    """Encode tokens (...) as one-hot vectors (..., V), in the dtype of the parameters."""
+    """Encode tokens (...) as one-hot vectors (..., V) with the dtype of the parameters."""
 
 
 def step(x: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
@@ -276,7 +276,7 @@ def detach(state: State) -> State:
 def gradients(model: Model, batch: Batch, state: State) -> Gradients:
     """Return a minibatch's mean loss in nats, its gradients, and the detached last state.
 
-    Gradients are dense tensors with the shapes and in the order of ``model.params``.
+    Gradients are dense tensors that match ``model.params`` in shape and order.
     """
 
 
@@ -301,11 +301,11 @@ def train_epoch(
     carry: bool,
     state: State | None = None,
 ) -> tuple[list[float], State]:
-    """Train on minibatches; return their mean losses in nats, and the last state.
+    """Train on minibatches; return their mean losses in nats and the last state.
 
     If `carry` is true (sequential partitioning), the state is carried from minibatch to minibatch,
-    starting with `state` or zeros. Otherwise (random sampling), every minibatch starts with zeros.
-    To continue the epoch, pass the last state to the next call. `updates` may be endless.
+    starting from `state` or zeros. Otherwise (random sampling), every minibatch starts from zeros.
+    To continue the epoch, pass the last state to the next call. `updates` may be infinite.
     """
 
 
@@ -326,7 +326,7 @@ def build(arrays: Arrays, options: Options) -> Model:
     """Build a model; raise RNNScratchError if the variant does not support these options."""
 
 
-# Functions of ``deep``, in source order.
+# Functions in ``deep``, in source order.
 
 
 def deep_step(
@@ -334,15 +334,15 @@ def deep_step(
 ) -> tuple[Tensor, State]:
     """Compute logits (B, V) and the next state of all layers from one-hot vectors x (B, V).
 
-    The first layer reads x or, with a learnable embedding, x W_e (B, N); each further layer reads
-    the previous layer's h_t. The masks (L, B, H) of the time step multiply the layers' outputs.
+    The first layer reads x or, with a learnable embedding, x W_e (B, N); additional layers read
+    the previous layer's h_t. The time step's masks (L, B, H) multiply the layers' outputs.
     """
 
 
 def deep_forward(
     tokens: Tensor, state: State, params: Params, options: Options, masks: Tensor | None = None
 ) -> tuple[Tensor, State]:
-    """Run all time steps, like `forward`, with several layers, an embedding or dropout."""
+    """Run all time steps, like `forward`, but with several layers, an embedding or dropout."""
 
 
 def momentum(model: Model, grads: Params, update: Update) -> None:
@@ -357,7 +357,7 @@ def adam(model: Model, grads: Params, update: Update) -> None:
     """
 
 
-# Functions of ``exact``, in source order.
+# Functions in ``exact``, in source order.
 
 
 def round_to_grid(values: Tensor, grid: float) -> Tensor:
@@ -369,10 +369,10 @@ def round_to_float32(values: Tensor) -> Tensor:
 
 
 def make_exact(optimizer: Callable[..., None]) -> Callable[..., None]:
-    """Wrap an optimizer for exact mode, so that it rounds gradients, parameters and slots."""
+    """Wrap an optimizer for exact mode so that it rounds gradients, parameters and slots."""
 
 
-# Functions of ``machine``, in source order.
+# Functions in ``machine``, in source order.
 
 
 def devices(dtype: str) -> list[str]:
@@ -423,7 +423,7 @@ def _between(first: Callable[..., Any], last: Callable[..., Any]) -> tuple[Calla
     return tuple(functions[functions.index(first) : functions.index(last) + 1])
 
 
-# The functions of each module, in the order above.
+# Each module's functions, in the order above.
 MODULES = {
     "scratch": _between(params, build),
     "cells": (),

@@ -1,10 +1,10 @@
-"""Errors for the user, and functions that shorten the values quoted in errors."""
+"""User-facing errors, and functions that shorten the values quoted in errors."""
 
 MAX_LENGTH = 4000  # maximum number of characters in a problem or in a hint
 
 
 class RNNScratchError(Exception):
-    """An error to show to the user: the problem, including the invalid value, and a hint."""
+    """An error shown to the user: the problem, including the invalid value, and a hint."""
 
     exit_code = 2  # exit code of the command; 1 in subclasses for valid commands that fail
 

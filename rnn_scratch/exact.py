@@ -3,12 +3,12 @@
 Frameworks add the terms of a matrix product in different orders, so an element of a float64
 gradient differs between frameworks by a rounding error of about 1e-17. In exact mode, each update
 rounds the parameters to multiples of GRID. Two values that differ by d round to the same multiple,
-except with probability d / GRID. The state that is carried to the next minibatch is rounded to
-multiples of STATE_GRID, because large weights amplify differences at each time step.
+except with probability d / GRID. The state carried to the next minibatch is rounded to multiples
+of STATE_GRID, because large weights amplify differences at each time step.
 
 If the optimizer has slots, FINE_GRID replaces GRID, because Adam divides a gradient by its
-magnitude. Clipped gradients are rounded to the same grid, and slots and hyperparameters to float32:
-products of float32 values are exact in float64, with or without fused multiply-add.
+magnitude. Clipped gradients are rounded to the same grid; slots and hyperparameters are rounded to
+float32: products of float32 values are exact in float64, with or without fused multiply-add.
 """
 
 import hashlib
@@ -18,9 +18,9 @@ import numpy as np
 
 from .contract import Arrays, Update
 
-GRID = 2.0**-16  # grid of clipped gradients and parameters if the optimizer has no slots
-FINE_GRID = 2.0**-20  # grid of clipped gradients and parameters if the optimizer has slots
-STATE_GRID = 2.0**-10  # grid of the carried state
+GRID = 2.0**-16  # grid for clipped gradients and parameters if the optimizer has no slots
+FINE_GRID = 2.0**-20  # grid for clipped gradients and parameters if the optimizer has slots
+STATE_GRID = 2.0**-10  # grid for the carried state
 MIN_VALUE = 2.0**-100  # smaller slot values become 0, because some frameworks flush subnormals
 
 
@@ -32,7 +32,7 @@ def exact_update(update: Update) -> Update:
 
 
 def digest(arrays: Arrays) -> str:
-    """Return 16 hex digits of the SHA-256 of the arrays' names, dtypes, shapes and values."""
+    """Return the first 16 hex digits of the arrays' SHA-256 (names, dtypes, shapes and values)."""
     content = hashlib.sha256()
     for name in sorted(arrays):
         values = np.ascontiguousarray(arrays[name])

@@ -1,4 +1,4 @@
-"""Draw initial parameters, select layers, and concatenate the parameters of gates."""
+"""Draw initial parameters, select layers, and concatenate the gates' parameters."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ from .randomness import generator
 
 
 def initial(options: Options, sigma: float, seed: int, optimizer: str = "sgd") -> Arrays:
-    """Draw initial values (float64): weights distributed as N(0, sigma^2), zero biases and slots.
+    """Draw initial values (float64): weights from N(0, sigma^2), zeros for biases and slots.
 
-    Values are rounded to float32, because C libraries' logarithms differ in the last bit.
+    Values are rounded to float32, because logarithms differ in the last bit between C libraries.
     """
     rng = generator(seed, "initial")
     return {
@@ -29,7 +29,7 @@ def shapes(options: Options, optimizer: str) -> dict[str, tuple[int, ...]]:
 
 
 def trained_arrays(model: Model) -> Arrays:
-    """Copy all trained arrays to NumPy, under the names that `shapes` returns."""
+    """Copy all trained arrays to NumPy; the names match `shapes`."""
     params = model.to_arrays(model.params)
     arrays = {name: array + 0.0 for name, array in params.items()}  # convert -0.0 to 0.0
     for slot, tensors in model.slots.items():
@@ -63,7 +63,7 @@ def split_by_layer(state: State, options: Options) -> list[State]:
 def join_gates(arrays: Arrays, options: Options, gates: Sequence[str] = ()) -> Arrays:
     """Concatenate the arrays of all G gates: W_x (V, G*H), W_h (H, G*H), b (G*H,).
 
-    Names in additional layers have a suffix. The default order of `gates` is the contract's order.
+    Names in additional layers have a suffix. By default, `gates` are in the contract's order.
     """
     joined = {
         joined_name: np.concatenate([arrays[name] for name in names], -1)

@@ -1,4 +1,4 @@
-"""The only source of random numbers for runs.
+"""The only source of random numbers in runs.
 
 A generator is keyed by (seed, purpose, epoch). Therefore, a run can be resumed from any epoch
 without stored random states, and an additional draw for one purpose does not affect other purposes.

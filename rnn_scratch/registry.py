@@ -95,7 +95,7 @@ def start(name: str, threads: int | None) -> tuple[Backend, int]:
 
 
 def choose_device(backend: Backend, device: str, dtype: str) -> str:
-    """Return `device`, or for ``auto`` the best device; raise RNNScratchError if unavailable."""
+    """Return `device`, or the best device for ``auto``; raise RNNScratchError if unavailable."""
     devices = backend.machine.devices(dtype)
     device = devices[0] if device == "auto" else device
     if device not in devices:
@@ -115,7 +115,7 @@ def build(
 ) -> Model:
     """Build a variant of the model from arrays, with slots for an optimizer.
 
-    The arrays are parameters and, optionally, slots (see `parameters.shapes`), which otherwise
+    The arrays are parameters and, optionally, slots (see `parameters.shapes`); missing slots
     start at zero. With `exact`, the model trains in exact mode. Raises NotSupportedError if the
     backend does not support the variant, the options, the optimizer or exact mode.
     """
@@ -163,7 +163,7 @@ def _require_support(
 
 
 class BackendReport(NamedTuple):
-    """A working backend's report: the versions of its libraries, and its devices, best first."""
+    """A report on a working backend: its library versions and its devices, best first."""
 
     environment: dict[str, str]
     devices: list[str]

@@ -23,7 +23,7 @@ from .errors import RNNScratchError, format_value
 # hang: with 32,768 units, the recurrent weights alone take 4 GB; TensorFlow compiles every layer
 # and time step; with 100,000 threads, PyTorch and MXNet crash, and TensorFlow hangs.
 MAX_UNITS, MAX_LAYERS, MAX_STEPS, MAX_THREADS = 2**15, 64, 2**12, 1024
-MAX_SEED = 2**32 - 1  # NumPy's limit, which also applies to all other integers
+MAX_SEED = 2**32 - 1  # NumPy's limit for seeds, also used for all other integers
 LIMITS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}  # symbols in error messages
 LEARNING_RATES = ", ".join(f"{rule.lr:g} with {name}" for name, rule in OPTIMIZERS.items())
 
@@ -41,7 +41,7 @@ Threads = Annotated[int, Meta(ge=1, le=MAX_THREADS)]
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The settings of a run; the defaults come from the book chapter.
 
-    A value of the wrong type or out of bounds raises RNNScratchError. Values may be NumPy scalars.
+    Values of the wrong type or outside the bounds raise RNNScratchError; NumPy scalars are allowed.
     """
 
     batch_size: Annotated[PositiveInt, "Number of rows in a minibatch."] = 32
@@ -88,7 +88,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: Annotated[NonNegativeInt, "Random seed."] = 0
 
     def __post_init__(self) -> None:
-        """Validate each value, and fill in the defaults that depend on other settings."""
+        """Validate each value and fill in the defaults that depend on other settings."""
         for name, annotation in annotations(Settings).items():
             value = getattr(self, name)
             if value is not None or name not in ("lr", "dtype"):
@@ -116,7 +116,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def holds_out(self) -> bool:
-        """Whether some of the text is held out."""
+        """Whether part of the text is held out."""
         return bool(self.valid_tokens or self.valid_share)
 
 
@@ -174,7 +174,7 @@ def validate_call(function: Callable[..., Any], values: dict[str, Any]) -> dict[
     return values | {name: validate(name, values[name], kind) for name, kind in types.items()}
 
 
-# Hint for users who pass the unknown argument `workers` or option `--workers`.
+# Hint for users who pass the unknown argument `workers` or the option `--workers`.
 START_WORKERS = "To train with 4 workers, start the program with `mpiexec -n 4`."
 
 

@@ -1,4 +1,4 @@
-"""Training steps in two parts, for exact mode and several workers.
+"""Two-part training steps for exact mode and for several workers.
 
 Plain training uses the backend's `train_minibatch`, which a framework may compile as a whole.
 """
@@ -10,10 +10,10 @@ from .exact import STATE_GRID
 
 
 def compose(backend: Backend, exact: bool, average: Callable | None = None) -> Callable:
-    """Return a training step that computes gradients, and then updates the parameters.
+    """Return a training step that computes gradients and then updates the parameters.
 
-    With `exact`, the step rounds gradients, parameters, slots and carried state to grids. `average`
-    is None or the method `distribute` of a group of workers, whose gradients are averaged.
+    With `exact`, the step rounds gradients, parameters, slots and the carried state. `average` is
+    None or a worker group's `distribute` method, which averages the workers' gradients.
     """
     scratch = backend.scratch
 

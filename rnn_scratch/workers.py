@@ -1,8 +1,8 @@
 """Data-parallel training: `mpiexec -n 4 rnn-scratch train ...` or `srun` starts the workers.
 
-Every worker is a process that runs the same command. A worker computes the gradients of its rows
+Every worker is a process that runs the same command. A worker computes the gradients for its rows
 of each minibatch. All workers exchange these gradients through host memory, add them in rank order,
-and apply the same update, so parameters stay identical. Only worker 0 writes files and prints.
+and apply the same update, so parameters remain identical. Only worker 0 writes files and prints.
 """
 
 import atexit
@@ -21,18 +21,18 @@ from .contract import Backend, Batch, Gradients, Model, State, Update
 from .errors import RNNScratchError
 from .system.signals import Request
 
-# Environment variables of MPICH, Open MPI and SLURM: the number of processes, and the rank.
+# Environment variables set by MPICH, Open MPI and SLURM: the number of processes and the rank.
 LAUNCHERS = {
     "PMI_SIZE": "PMI_RANK",
     "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
     "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
 }
 MAX_PAUSE_SECONDS = 1e-3  # longest pause between two tests of an MPI request
-_group: "WorkerGroup | None" = None  # group of this process, set by `connect`
+_group: "WorkerGroup | None" = None  # this process's group, set by `connect`
 
 
 def read_launcher() -> tuple[int, int]:
-    """Return the number of processes that a launcher has started, and this process's rank."""
+    """Return the number of processes that a launcher started, and this process's rank."""
     for size, rank in LAUNCHERS.items():
         if int(os.environ.get(size, 1)) > 1:
             return int(os.environ[size]), int(os.environ.get(rank, 0))
@@ -45,7 +45,7 @@ def is_silent() -> bool:
 
 
 def connect(arguments: Mapping[str, object]) -> "WorkerGroup | None":
-    """Return the group of all workers, or None if no launcher has started several processes.
+    """Return the group of all workers, or None if no launcher started several processes.
 
     Raises RNNScratchError if MPI does not connect the workers, or if their source code or the
     `arguments` of their commands differ.
@@ -85,21 +85,21 @@ class WorkerGroup:
     """
 
     def __init__(self, world: Any) -> None:
-        """Create the group of the workers that the MPI communicator `world` connects."""
+        """Create the group of workers connected by the MPI communicator `world`."""
         self.world, self.rank, self.size = world, world.rank, world.size
         self.is_running = True
         atexit.register(lambda: world.Abort(1) if self.is_running else None)
         self.num_local = self.gather(platform.node()).count(platform.node())  # on this machine
 
     def wait(self, request: Any) -> None:
-        """Wait for an MPI request. MPI itself would keep a core busy while it waits."""
+        """Wait for an MPI request; unlike MPI itself, don't keep a core busy."""
         pause = 0.0
         while not request.Test():
             time.sleep(pause)
             pause = min(pause + 1e-6, MAX_PAUSE_SECONDS)
 
     def broadcast(self, value: Any) -> Any:
-        """Return the value that worker 0 passes."""
+        """Return the value passed by worker 0."""
         return self.gather(value)[0]
 
     def gather(self, value: Any) -> list[Any]:
@@ -108,7 +108,7 @@ class WorkerGroup:
         return list(self.world.allgather(value))
 
     def agree(self, size: int, request: Request, digest: str) -> int:
-        """Return worker 0's chunk size; share requests to stop, and compare digests."""
+        """Share requests to stop and compare digests; return worker 0's chunk size."""
         worker_values = self.gather((size, request.number, request.complete, digest))
         sizes, numbers, completions, digests = zip(*worker_values)
         request.number = next(filter(None, numbers), None)
@@ -122,7 +122,7 @@ class WorkerGroup:
     def distribute(self, backend: Backend, compute_gradients: Callable) -> Callable:
         """Return a version of `compute_gradients` that divides each minibatch among all workers.
 
-        The returned function averages the loss and the gradients over the workers, and concatenates
+        The returned function averages the loss and the gradients over the workers and concatenates
         their rows of the state.
         """
         tensor, array = backend.machine.tensor, backend.machine.array
