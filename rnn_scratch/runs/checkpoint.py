@@ -1,7 +1,7 @@
 """The checkpoint: a safetensors file in a format that does not depend on the backend.
 
-It contains all data needed to use the model and to resume its training, even within an epoch; the
-parameters after the best epoch; and a digest of the metadata and the tensors.
+It contains everything needed to use the model and to resume training, even in the middle of an
+epoch; the parameters after the best epoch; and a digest of the metadata and the tensors.
 """
 
 import hashlib
@@ -31,19 +31,19 @@ LOSSES, SECONDS, STATE, BEST = "losses", "seconds", "state.", "best."  # tensor 
 
 
 class Checkpoint(Record, eq=False):
-    """A model and the state of its training."""
+    """A model and its training state."""
 
-    vocab: list[str]  #: the character of each token
+    vocab: list[str]  #: the character for each token
     settings: Settings  #: settings of the run
     epoch: LastEpoch  #: last complete epoch
     text: TextRecord  #: the text of the run
     runtime: Runtime  #: backend, device and threads of the last session
     history_size: NonNegativeInt = 0  #: length in bytes of the history up to this epoch
-    history_sha256: str = hashlib.sha256().hexdigest()  #: SHA-256 of these bytes
+    history_sha256: str = hashlib.sha256().hexdigest()  #: SHA-256 of the history up to this epoch
     best_epoch: LastEpoch = 0  #: epoch with the lowest loss on held-out text; 0 for none
     # In the file, the following fields are tensors, and the fields above are metadata.
     arrays: Arrays = {}  #: parameters and optimizer state
-    incomplete: PartialEpoch = EMPTY_EPOCH  #: trained minibatches of the next epoch
+    incomplete: PartialEpoch = EMPTY_EPOCH  #: results of the next epoch so far
     best: Arrays = {}  #: parameters after the best epoch
 
     @property
@@ -79,7 +79,7 @@ def _digest(fields: str, tensors: Arrays) -> str:
 def load(run: str | Path, arrays: bool = True) -> Checkpoint:
     """Read and verify a checkpoint file, or the checkpoint in a run's folder.
 
-    Without `arrays`, read only the metadata. Raises CorruptedFileError if the file is corrupted
+    If `arrays` is false, read only the metadata. Raises CorruptedFileError if the file is corrupted
     or is not a checkpoint, and RNNScratchError if it does not exist.
     """
     path = files.user_path(run)
@@ -118,7 +118,7 @@ def _read(path: Path, arrays: bool) -> Checkpoint:
 
 
 def latest(folder: Path, arrays: bool = True) -> tuple[Checkpoint | None, list[Epoch]]:
-    """Return a run's checkpoint, or None, and the run's history up to the checkpoint."""
+    """Return a run's checkpoint (or None) and the run's history up to the checkpoint."""
     if not (folder / FILE).exists() and not run_folder.history(folder):
         return None, []
     saved = load(folder, arrays)

@@ -7,11 +7,11 @@ from typing import Any
 
 from ..training.events import Epoch
 
-INK = "#767676"  # contrast ratio 4.5 on white, and about 4 on typical dark pages
+INK = "#767676"  # contrast ratio: 4.5 on white, about 4 on typical dark pages
 MAX_VALUE = 1e200  # upper limit for plotted perplexities; larger values would overflow axis limits
 _COLOR_KEYS = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
 _BACKGROUND_KEYS = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
-# Matplotlib's settings for figures on light and dark pages.
+# Matplotlib settings for figures on light and dark pages.
 STYLE: dict[Any, Any] = {
     **dict.fromkeys((*_COLOR_KEYS, "grid.color"), INK),
     **dict.fromkeys(_BACKGROUND_KEYS, "none"),

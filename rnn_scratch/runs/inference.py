@@ -33,7 +33,7 @@ RUNTIME = ("backend", "model", "device", "threads", "eager")  # arguments stored
 
 
 class Evaluation(NamedTuple):
-    """The loss of a model on a text, and the perplexities of two baselines."""
+    """A model's loss on a text, and the perplexities of two baselines."""
 
     tokens: int  #: number of evaluated tokens
     loss: float  #: mean loss per character in nats; divide by log(2) for bits
@@ -49,8 +49,8 @@ class Evaluation(NamedTuple):
 def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[LoadedModel, Checkpoint]:
     """Build a model from a run's folder or a checkpoint file; return it and the checkpoint.
 
-    With `best`, the model has the parameters after the epoch with the lowest held-out loss. With
-    the last session's backend (the default), that session also determines the variant and threads.
+    With `best`, use the parameters after the epoch with the lowest held-out loss. If the backend is
+    the last session's backend (the default), use that session's variant and threads by default.
     """
     saved = checkpoint.load(run)
     if best:
@@ -180,7 +180,7 @@ def evaluate(
         The loss and the perplexities; `held_out` is the result on the run's held-out text.
 
     Raises:
-        RNNScratchError: If an argument or a file of the run is invalid, or the text too short.
+        RNNScratchError: If an argument or a file of the run is invalid or the text is too short.
     """
     arguments = validate_call(evaluate, locals())
     path = resolve_run(run)

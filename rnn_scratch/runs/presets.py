@@ -6,7 +6,7 @@ from ..settings import Settings
 from ..text import books, dataset
 
 # Arguments shared by the presets that train on a whole text. On short texts, the held-out loss soon
-# rises, and training stops early.
+# rises, so training stops early.
 COMMON = dict(model="fast", cell="lstm", optimizer="adam", schedule="cosine", warmup=50)
 COMMON |= dict(sigma=0.05, max_tokens=0, valid_share=0.1, normalize="none", num_steps=20, lr=0.005)
 COMMON |= dict(patience=5, num_updates=3000)
@@ -29,7 +29,7 @@ def override(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Return a preset's arguments for `train`, overridden by `arguments`.
 
     Arguments also replace alternatives in the preset: for example, `text` replaces `corpus`, and
-    `num_epochs` replaces `num_updates`. Another optimizer gets its default learning rate.
+    `num_epochs` replaces `num_updates`. A different optimizer uses its default learning rate.
     """
     preset = PRESETS[name]
     alternatives = {"text": "corpus", "num_epochs": "num_updates", "valid_tokens": "valid_share"}

@@ -19,7 +19,7 @@ from . import curve, run_folder
 class LineReport(Report):
     """A report that prints metrics and generated text every tenth epoch, and the final results."""
 
-    interval = 30.0  #: seconds without output after which progress within an epoch is shown
+    interval = 30.0  #: progress within an epoch is shown after this many seconds without output
 
     def __init__(self, print_line: LogLine) -> None:
         """Set the function that receives each line."""
@@ -44,7 +44,7 @@ class LineReport(Report):
         )
 
     def progress(self, event: Progress) -> None:
-        """Show the progress within an epoch if nothing was shown for `interval` seconds."""
+        """Show the progress within an epoch if nothing has been shown for `interval` seconds."""
         is_due = time.monotonic() - self.show_time >= self.interval
         if is_due and event.seconds_left is not None:
             trained_part = f"{event.num_trained:,} of {event.total:,} minibatches"
@@ -59,7 +59,7 @@ class LineReport(Report):
             self.show(f"epoch {event.epoch:>{width}}  {format_perplexities(event)}{sample}")
 
     def ended(self, event: Ended) -> None:
-        """Print a finished session's speed, and the losses of the last and the best epoch."""
+        """Print a finished session's speed and the losses of its last and best epochs."""
         if event.session.outcome != "finished":
             return
         epoch, best = self.epochs[-1], event.best
@@ -82,14 +82,14 @@ class LineReport(Report):
 
 
 def notebook_shell() -> Any:
-    """Return IPython's shell if this process is the kernel of a notebook, otherwise None."""
+    """Return IPython's shell if this process is a notebook kernel, otherwise None."""
     ipython = sys.modules.get("IPython")
     shell = ipython and ipython.get_ipython()
     return shell if hasattr(shell, "kernel") else None
 
 
 class LivePlot(LineReport):
-    """A report that shows a run's curve and a line of metrics, instead of printing lines."""
+    """A report that shows a run's curve and a line of metrics instead of printing lines."""
 
     interval = 2.0  # updating the plot takes about 0.1 s
 
@@ -110,7 +110,7 @@ class LivePlot(LineReport):
         self.show(format_history(self.epochs))
 
     def show(self, line: str) -> None:
-        """Update the curve, with a line of metrics as its title."""
+        """Update the curve, using a line of metrics as its title."""
         self.handle.update(self._data(line), raw=True)
         self.show_time = time.monotonic()
 
@@ -130,7 +130,7 @@ def format_loss(nats: float, perplexity: float | None) -> str:
 
 
 def format_progress(progress: Progress) -> str:
-    """Format an epoch's perplexity and speed so far, and the time left, if they are known."""
+    """Format an epoch's perplexity and speed so far, and the time left, if known."""
     parts = []
     if progress.loss is not None:
         perplexity_so_far = format_perplexity(events.perplexity(progress.loss))
@@ -150,7 +150,7 @@ def format_perplexities(epoch: Epoch) -> str:
 
 
 def format_perplexity(perplexity: float | None) -> str:
-    """Format a perplexity with two decimals, or with an exponent if it is large."""
+    """Format a perplexity with two decimal places, or in scientific notation if it is large."""
     if perplexity is None:
         return "above 1e300"
     return f"{perplexity:.2f}" if perplexity < 1000 else f"{perplexity:.2e}"

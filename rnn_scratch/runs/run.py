@@ -21,12 +21,12 @@ class Run(NamedTuple):
     folder: Path
     history: list[Epoch]
     record: RunRecord  #: settings, text and sessions
-    vocab: list[str]  #: the character of each token
+    vocab: list[str]  #: the character for each token
     arrays: Arrays  #: parameters by name, and the optimizer's state
 
     @property
     def perplexity(self) -> float | None:
-        """The perplexity of the last epoch on the training text."""
+        """The last epoch's perplexity on the training text."""
         return self.history[-1].perplexity
 
     @property
@@ -40,7 +40,7 @@ class Run(NamedTuple):
 
 
 def read_runs(parent: Path, log: LogLine = lambda line: None) -> list[tuple[Path, RunRecord]]:
-    """Return a folder's runs with their records, sorted by number; log errors in other runs."""
+    """Return a folder's runs and records, sorted by number; log errors for unreadable runs."""
     runs = []
     for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
         try:
@@ -70,7 +70,7 @@ def next_number(parent: Path) -> int:
 
 
 def resolve_run(run: Run | str | Path) -> Path:
-    """Return the folder of a `Run` or of a run with a short name; return a path unchanged.
+    """Return the folder of a run, given a `Run`, a short name or a path.
 
     A short name is a run's number, or `last` for the run with the most recently started session.
     An existing path takes precedence. Raises RNNScratchError unless exactly one run matches.
@@ -84,7 +84,7 @@ def resolve_run(run: Run | str | Path) -> Path:
     if not runs:
         raise RNNScratchError(f"No runs found in {PARENT}.", "Start one: rnn-scratch train")
     if name == "last":
-        # Compare times only with resumed runs, because a clock can be set back between two runs.
+        # Compare times only with resumed runs, because the clock may be set back between runs.
         newest_number = runs[-1][1].number
         runs = [run for run in runs if run[1].number == newest_number or len(run[1].sessions) > 1]
         return max(runs, key=lambda run: (run[1].sessions[-1].started, run[1].number))[0]

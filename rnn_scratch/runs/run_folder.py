@@ -50,10 +50,10 @@ class RunRecord(Record):
 
 
 def create(folder: Path | None, backend: str) -> Path:
-    """Create the folder of a new run: `folder`, or a dated folder under ``runs/``."""
+    """Create the folder for a new run: `folder`, or a dated folder under ``runs/``."""
     if folder is not None and os.path.isdir(folder):
         if all(path.name.endswith((files.LOCK, files.TEMPORARY)) for path in folder.iterdir()):
-            return folder  # a killed command left it without a run
+            return folder  # left by a killed command, without a run
         raise RNNScratchError(
             f"The run folder {folder} already exists.",
             "Choose another folder with `run`, or resume the existing run:\n"
@@ -83,7 +83,7 @@ def create_dated(label: str) -> Path:
 
 
 def read(folder: Path) -> RunRecord:
-    """Return a run's record; raise CorruptedFileError, or RNNScratchError if it is missing."""
+    """Return a run's record; raise RNNScratchError if missing, or CorruptedFileError if invalid."""
     missing_error = RNNScratchError(
         f"{folder} is not the folder of a run: it has no {RUN_FILE}.",
         "`rnn-scratch runs` lists the runs.",
@@ -114,7 +114,7 @@ def history(folder: Path, size: int | None = None, sha256: str | None = None) ->
 
 
 def best(epochs: Iterable[Epoch | None]) -> Epoch | None:
-    """Return the first epoch with the lowest loss on held-out text, or None without such text."""
+    """Return the first epoch with the lowest held-out loss, or None without held-out text."""
     losses = [(row.valid_loss, row) for row in epochs if row and row.valid_loss is not None]
     return min(losses, key=lambda pair: pair[0])[1] if losses else None
 

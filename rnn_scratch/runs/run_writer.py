@@ -1,8 +1,8 @@
 """Write a run's files during a session: the record, the history, checkpoints and the curve.
 
-The history and a checkpoint are written at least every 5 minutes, or more often if this takes less
-than 1% of the time, and at the end. The history is synced to disk before the checkpoint, so after a
-kill or a power cut, training resumes from the checkpoint, and later lines are dropped.
+The history and a checkpoint are written at the end and at least every 5 minutes, or more often if
+writing takes less than 1% of the time. The history is synced to disk before the checkpoint. After a
+crash or a power cut, training resumes from the checkpoint, and later lines are dropped.
 """
 
 import contextlib
@@ -25,12 +25,12 @@ from . import checkpoint, curve, run_folder
 from .checkpoint import Checkpoint
 from .run_folder import CURVE, HISTORY, RUN_FILE, RunRecord
 
-CHECKPOINT_TIME_FRACTION = 0.01  # target fraction of the training time that checkpoints take
+CHECKPOINT_TIME_FRACTION = 0.01  # target fraction of the training time spent on checkpoints
 MAX_CHECKPOINT_INTERVAL = 300.0  # seconds
 
 
 class RunWriter:
-    """The writer of a run's files during a session, which must hold the folder's lock."""
+    """The writer of a run's files during a session; the session must hold the folder's lock."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class RunWriter:
         return self.record.sessions[-1]
 
     def add(self, chunk: Chunk) -> None:
-        """Add trained minibatches and, if complete, their epoch; save if a checkpoint is due."""
+        """Add a chunk's results and, if complete, its epoch; save if a checkpoint is due."""
         self.latest = replace(self.latest, arrays=chunk.arrays, incomplete=chunk.partial)
         if (epoch := chunk.epoch) is not None:
             self.history.append(epoch)
@@ -83,14 +83,14 @@ class RunWriter:
             self.save()
 
     def early_stop_reason(self) -> str | None:
-        """Return the reason to end training after the latest epoch, or None to continue."""
+        """Return the reason for stopping after the latest epoch, or None to continue."""
         epoch, patience = self.latest.epoch, self.session.patience
         if self.best is None or not 0 < patience <= epoch - self.best.epoch:
             return None
         return f"no improvement since epoch {self.best.epoch} (`patience` {patience})"
 
     def save(self) -> None:
-        """Save the history, and then a checkpoint of the latest state, if it has changed."""
+        """Save the history and then a checkpoint, unless the state is unchanged."""
         if self.latest is self.saved:
             return
         start, lines = time.perf_counter(), msgspec.json.Encoder().encode_lines(self.history)
@@ -100,21 +100,21 @@ class RunWriter:
         checkpoint.save(self.folder / checkpoint.FILE, self.latest)
         self.saved = self.latest
         end = time.perf_counter()
-        # Earliest time of the next periodic checkpoint
+        # Earliest time for the next periodic checkpoint.
         self.due = end + min((end - start) / CHECKPOINT_TIME_FRACTION, MAX_CHECKPOINT_INTERVAL)
 
     def abort(self, error: BaseException) -> None:
         """Save the latest state and record the session's error."""
         is_interrupt = isinstance(error, (KeyboardInterrupt, GeneratorExit))
         problem = str(error) if isinstance(error, RNNScratchError) else format_value(error)
-        # On a full disk, these writes also fail; report only the first error.
+        # If the disk is full, these writes fail as well; report only the first error.
         with contextlib.suppress(Exception):
             self.save()
         with contextlib.suppress(Exception):
             self.close("interrupted" if is_interrupt else "failed", problem)
 
     def close(self, outcome: str, reason: str | None, predictions: list[str] | None = None) -> None:
-        """Complete the record of the session, and plot the curve."""
+        """Complete the session's record and plot the curve."""
         end = {"ended": _now(), "to_epoch": self.saved.epoch, "predictions": predictions or []}
         self.record.sessions[-1] = replace(self.session, outcome=outcome, reason=reason, **end)
         records.write(self.folder / RUN_FILE, self.record)

@@ -1,6 +1,6 @@
-"""Sessions of a run: the first session, sessions that resume the run, and their results.
+"""A run's sessions: the first session, sessions that resume the run, and their results.
 
-A session holds the lock of the run's folder. Its results equal an uninterrupted run's results.
+A session holds the lock on the run's folder. Its results match an uninterrupted run.
 """
 
 import contextlib
@@ -27,25 +27,25 @@ from .run import Run, next_number
 from .run_folder import RUN_FILE, RunRecord
 from .run_writer import RunWriter
 
-# With this much text, preset `minute` generates 92% English words; with 27,000 characters, 79%.
+# With this much text, 92% of words from preset `minute` are English; with 27,000 characters, 79%.
 SUFFICIENT_TOKENS = 90_000
 
 
 class SessionSpec(Record):
-    """The task of a training session."""
+    """The specification of a training session."""
 
     settings: Settings
     text: books.Text
     runtime: Runtime
     folder: str | None  #: folder of the run; None for a new folder
     resumes: bool = False  #: whether the run already exists
-    patience: int = 0  #: end after this many epochs without a lower held-out loss; 0: never
+    patience: int = 0  #: stop after this many epochs without a lower held-out loss; 0: never
 
 
 def resumed_settings(folder: Path, record: RunRecord, values: dict[str, Any]) -> Settings:
     """Return the settings for resuming a run; only `num_epochs` may differ.
 
-    Raises RNNScratchError if another setting, or `num_epochs` with a decaying schedule, differs.
+    Raises RNNScratchError if another setting differs, or `num_epochs` with a decaying schedule.
     """
     settings, fields = record.settings, asdict(record.settings)
     requested = replace(settings, **values)
@@ -64,7 +64,7 @@ def resumed_settings(folder: Path, record: RunRecord, values: dict[str, Any]) ->
 def train(
     spec: SessionSpec, group: WorkerGroup | None, watch: Callable[[Arrays], object]
 ) -> Generator[Event, None, Run]:
-    """Train a new model, or resume a run; yield events, and return the finished run.
+    """Train a new model or resume a run; yield events and return the finished run.
 
     `watch` receives the parameters after each epoch. Invalid arguments raise an error before the
     folder is created. With several workers, only worker 0 calls this function; the other workers
@@ -118,7 +118,7 @@ def train(
 
 
 def follow(group: WorkerGroup) -> None:
-    """Train as a worker other than worker 0, which reports and stores the results."""
+    """Train as a worker other than worker 0; worker 0 reports and stores the results."""
     spec, start = group.broadcast(None)
     run = prepare_run(spec.settings, spec.runtime, spec.text, start.arrays, group)
     with signals.deferred() as request:
@@ -153,7 +153,7 @@ def _runtime(spec: SessionSpec, group: WorkerGroup | None) -> Runtime:
 def _create(
     spec: SessionSpec, group: WorkerGroup | None, stack: contextlib.ExitStack
 ) -> tuple[RunWriter, str]:
-    """Create the run's folder, and lock it until the stack exits; return a writer and a warning."""
+    """Create the run's folder and lock it until the stack exits; return a writer and a warning."""
     run = prepare_run(spec.settings, spec.runtime, spec.text, group=group)
     path = None if spec.folder is None else Path(spec.folder)
     folder = run_folder.create(path, spec.runtime.backend)
@@ -175,7 +175,7 @@ def _resume(
     settings = replace(record.settings, num_epochs=num_epochs)
     if saved is not None:
         saved = replace(saved, settings=replace(saved.settings, num_epochs=num_epochs))
-        # If a session was killed between these two files, they may name different paths.
+        # If a session was killed between writing these two files, their text paths may differ.
         names = ("corpus", "origin", "beginning")
         location = {name: getattr(saved.text, name) for name in names}
         if (settings, replace(record.text, **location)) != (saved.settings, saved.text):
@@ -194,7 +194,7 @@ def _resume(
 
 
 def _hints(run: RunContext) -> Iterator[str]:
-    """Yield lines that explain which code and device train the model."""
+    """Yield lines that explain which code and device are used for training."""
     if run.runtime.model == "scratch" and run.model.options.needs_deep:
         yield "These options use `deep_step` in deep.py instead of `step` in scratch.py."
     best, *_ = run.backend.machine.devices(run.settings.dtype)

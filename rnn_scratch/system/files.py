@@ -1,4 +1,4 @@
-"""Read, replace and lock files; a kill or a power cut leaves either the old or the new file."""
+"""Read, replace and lock files; a crash or power cut leaves the old or the new file intact."""
 
 import contextlib
 import errno
@@ -16,19 +16,19 @@ from ..errors import RNNScratchError
 
 LOCK, TEMPORARY = ".lock", ".part"
 RETRY_SECONDS, RETRY_INTERVAL = 5.0, 0.1
-# Errors if another program holds a file; on Windows, EACCES may also mean missing permissions.
+# Error codes when another program holds a file; on Windows, EACCES can also mean no permission.
 HELD = (errno.EBUSY, errno.EACCES) if sys.platform == "win32" else (errno.EBUSY,)
 # Where files cannot be locked, filelock writes a marker file; its warning would show source code.
 warnings.filterwarnings("ignore", "flock not supported")
 
 
 class CorruptedFileError(RNNScratchError):
-    """An error for a file that has been changed or was only partly written."""
+    """An error for a file that was modified or only partly written."""
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
     """Return a user's path with ``~`` expanded; raise RNNScratchError if it contains NUL."""
-    name = os.path.expanduser(os.fspath(path))  # shells do not expand it in ``--run=~/folder``
+    name = os.path.expanduser(os.fspath(path))  # shells do not expand ``~`` in ``--run=~/folder``
     if "\0" in name:
         raise RNNScratchError(f"The path {name!r} contains a NUL character.", "Remove it.")
     return Path(name)
@@ -50,7 +50,7 @@ def explained_errors(
 
 
 def read(path: Path, max_size: int, missing_error: RNNScratchError) -> bytes:
-    """Return a file's bytes; raise `missing_error`, or CorruptedFileError if it is too large."""
+    """Return a file's bytes; raise `missing_error` if missing, CorruptedFileError if too large."""
     with explained_errors(path, "read", missing_error), _retry(open, path, "rb") as file:
         data: bytes = file.read(max_size + 1)
     if len(data) > max_size:
@@ -66,7 +66,7 @@ def replace(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}{TEMPORARY}")
     with explained_errors(path, "written"):
         try:
-            temporary.unlink(missing_ok=True)  # a kill may have left it
+            temporary.unlink(missing_ok=True)  # a killed process may have left it
             with open(temporary, "xb") as file:
                 file.write(data)
                 file.flush()
@@ -91,7 +91,7 @@ def _retry(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def sync_folder(path: Path) -> None:
-    """Sync a folder's entries to disk, if the file system can sync folders."""
+    """Sync a folder's entries to disk if the file system supports it."""
     with contextlib.suppress(OSError):
         folder = os.open(path, os.O_RDONLY)
         try:
@@ -102,7 +102,7 @@ def sync_folder(path: Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[str]:
-    """Lock a run's folder; yield a warning if its file system has no locks, otherwise "".
+    """Lock a run's folder; yield a warning if its file system does not support locks, otherwise "".
 
     Raises RNNScratchError if another process or thread holds the lock.
     """
@@ -113,7 +113,7 @@ def locked(folder: Path) -> Iterator[str]:
     except Timeout as error:
         problem = f"The run in {folder} is being trained by another session."
         hint = "Wait until it ends, or stop it."
-        if path.stat().st_size:  # a marker, which remains if another computer crashes
+        if path.stat().st_size:  # a marker file, which remains if another computer crashes
             hint += f" If no session is running on any computer, delete {path}."
         raise RNNScratchError(problem, hint) from error
     except (OSError, NotImplementedError) as error:

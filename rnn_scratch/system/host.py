@@ -1,4 +1,4 @@
-"""Describe the machine for records and messages: its processor, cores and versions."""
+"""Describe the machine for records and messages: its processor, cores and software versions."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ from .records import Count, Record
 
 
 class Machine(Record):
-    """The machine on which a run or a comparison takes place."""
+    """The machine on which a run or a comparison is executed."""
 
     rnn_scratch: str  #: version of this project
     python: str  #: version of Python

@@ -1,9 +1,9 @@
-"""Call functions in child processes, so that a framework's crash raises an error.
+"""Call functions in child processes, so that a crash in a framework raises an error.
 
-A child receives a pickled call on its standard input, and sends each value that the function
-yields, also pickled, on its standard output. Unlike with `multiprocessing`, children don't execute
-the parent's script. A child exits when its standard input closes, which happens even if the parent
-crashes. It stays in the parent's process group, so that Ctrl-C and Ctrl-Z reach it.
+A child reads a pickled call from its standard input and writes each value that the function yields,
+also pickled, to its standard output. Unlike with `multiprocessing`, children don't execute the
+parent's script. A child exits when its standard input closes, for example because the parent
+crashed. It stays in the parent's process group, so that Ctrl-C and Ctrl-Z reach it.
 """
 
 import contextlib
@@ -22,9 +22,9 @@ from typing import IO, Any
 from ..errors import RNNScratchError, truncate
 from .terminal import printable
 
-MAX_MESSAGE_LENGTH = 600  # characters; enough to list all functions of the contract
+MAX_MESSAGE_LENGTH = 600  # in characters; enough to list all functions in the contract
 # Python adds the current folder to the path, so a file such as `random.py` there would shadow a
-# module of the standard library. (Python 3.11 has the option -P.)
+# standard library module. (Python 3.11 and later have the -P option.)
 PROGRAM = f"import sys; sys.path[:] = filter(None, sys.path); from {__name__} import main; main()"
 _requests = threading.Semaphore(0)  # used in a child to count the parent's requests
 
@@ -36,11 +36,11 @@ def start(
     timeout: float,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[Popen[bytes], Iterator[Any]]]:
-    """Call a function in a child process, and kill the child when the context exits.
+    """Call a function in a child process; kill the child when the context exits.
 
-    Yields the child and an iterator over the results, which raises RNNScratchError if the function
-    does, if the child exits too early, or if waiting for a result takes longer than `timeout`
-    seconds. `environment` contains additional environment variables.
+    Yields the child and an iterator over the results. The iterator raises RNNScratchError if the
+    function does, if the child exits too early, or if a result takes longer than `timeout` seconds.
+    `environment` contains additional environment variables.
     """
     command, env = [sys.executable, "-c", PROGRAM], {**os.environ, **(environment or {})}
     with tempfile.TemporaryFile() as stderr:
@@ -56,7 +56,7 @@ def start(
 
 
 def ask(function: Callable[..., Iterator[Any]], *arguments: Any, **options: Any) -> Generator[Any]:
-    """Call a function in a child process, and yield its results; `start` explains the arguments."""
+    """Call a function in a child process and yield its results; see `start` for the arguments."""
     with start(function, *arguments, **options) as (_, results):
         yield from results
 
@@ -64,11 +64,11 @@ def ask(function: Callable[..., Iterator[Any]], *arguments: Any, **options: Any)
 def _results(child: Any, stderr: IO[bytes], timeout: float) -> Iterator[Any]:
     while True:
         start_time, watchdog = time.monotonic(), threading.Timer(timeout, child.kill)
-        watchdog.daemon = True  # Ctrl-C may interrupt `start`, and thus prevent `cancel`
+        watchdog.daemon = True  # Ctrl-C may interrupt `start` and thus prevent `cancel`
         try:
             watchdog.start()
             message = pickle.load(child.stdout)
-        except Exception as error:  # the child has exited, or has sent invalid data
+        except Exception as error:  # the child exited or sent invalid data
             if time.monotonic() - start_time >= timeout:
                 raise RNNScratchError(f"timed out after {timeout:g} s") from error
             raise _crash(child.wait(), stderr) from error
@@ -108,7 +108,7 @@ def one_line(text: str) -> str:
 
 
 def main() -> None:
-    """Receive a call from the parent, execute it in this child, and send its results."""
+    """Receive a call from the parent, execute it in this child, and send the results."""
     # A framework's output must not mix with the results, and programs that the framework starts
     # must not read the data that the parent sends.
     results = os.fdopen(os.dup(sys.stdout.fileno()), "wb")

@@ -1,4 +1,4 @@
-"""Records: types that describe the contents of files, and validate them when they are read."""
+"""Records: types that describe the contents of files and validate them when files are read."""
 
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -17,14 +17,14 @@ Versions = Annotated[dict[str, str], Meta(max_length=100)]  # versions, keyed by
 
 
 class Record(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """The base class of records; fields with default values are not written."""
+    """The base class of records; fields set to their defaults are not written."""
 
 
 Stored = TypeVar("Stored", bound=Record)
 
 
 def read(path: Path, kind: type[Stored], missing_error: RNNScratchError) -> Stored:
-    """Read a record of type `kind` from a JSON file; raise errors as `files.read` does."""
+    """Read a record of type `kind` from a JSON file; raise the same errors as `files.read`."""
     data = files.read(path, MAX_RECORD_BYTES, missing_error)
     try:
         return msgspec.json.decode(data, type=kind)
@@ -39,5 +39,5 @@ def read(path: Path, kind: type[Stored], missing_error: RNNScratchError) -> Stor
 
 
 def write(path: Path, record: Record) -> None:
-    """Replace the file with the record as JSON, one value per line (see `files.replace`)."""
+    """Write a record to a file as JSON, one value per line (see `files.replace`)."""
     files.replace(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")

@@ -1,6 +1,6 @@
-"""Signals that stop a command: Ctrl-C, and signals from batch systems and closing terminals.
+"""Signals that stop a command: Ctrl-C and signals from batch systems and closing terminals.
 
-Signals that the process ignores, as under ``nohup``, stay ignored.
+Signals that the process ignores, as under ``nohup``, remain ignored.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ class Stopped(KeyboardInterrupt):
 
 
 class Request:
-    """A request to stop: the number of a signal, or `complete` if training needs no more epochs."""
+    """A request to stop: a signal's number, or `complete` if training needs no more epochs."""
 
     number: int | None = None
     complete: bool = False
 
 
 def install() -> None:
-    """Make the first signal raise Stopped anywhere; a second signal ends the process at once."""
+    """Make the first signal raise Stopped at any point; a second signal kills the process."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
         _handle(signal.SIG_DFL)
@@ -43,7 +43,7 @@ def install() -> None:
 def deferred() -> Iterator[Request]:
     """Store the first signal in a request for the code to check; a second signal raises Stopped.
 
-    An exception that a signal raises at any point could be lost: Python ignores exceptions in
+    An exception raised at an arbitrary point could be lost: Python ignores exceptions in
     destructors, and MXNet has many destructors.
     """
     request, is_signaled = Request(), False

@@ -15,5 +15,5 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\u
 
 
 def printable(text: str) -> str:
-    r"""Escape control characters, such as ``\x1b``, which a terminal would execute."""
+    r"""Escape control characters that a terminal would interpret, such as ``\x1b``."""
     return _CONTROLS.sub(lambda match: ascii(match[0])[1:-1], text)

@@ -99,7 +99,7 @@ def load(name: str) -> Text:
                 path.unlink()  # pooch itself removes only files with a wrong SHA-256
                 raise ValueError
             content = match[1].strip("\n") + "\n"
-    except (OSError, ValueError) as error:  # exceptions from requests are OSErrors
+    except (OSError, ValueError) as error:  # `requests` raises OSErrors
         reason = getattr(error, "strerror", None) or type(error).__name__
         if isinstance(error, PermissionError):  # pooch's exception has no `strerror`
             reason = f"the folder {folder} is not writable"

@@ -1,4 +1,4 @@
-"""Prepare the text of a run: normalize, tokenize and split it, and reload it later."""
+"""Prepare a run's text: normalize, tokenize, split and describe it."""
 
 import re
 from typing import Annotated, NamedTuple
@@ -26,7 +26,7 @@ class Dataset(NamedTuple):
 
 
 class TextRecord(Record):
-    """A description of a text in a record, used to find and verify the text."""
+    """A text's description in a record, used to find and verify the text."""
 
     corpus: str  #: a name in `books.NAMES`, or "file"
     #: A path, "built in", or a book's name, because the cache folder's path is private.
@@ -35,7 +35,7 @@ class TextRecord(Record):
     vocabulary: Count  #: number of distinct tokens
     train_tokens: Count  #: number of training tokens
     valid_tokens: Annotated[int, Meta(ge=0, le=2**53)]  #: number of held-out tokens
-    #: First words of the text, the default prefix of generated text.
+    #: First words of the text, the default prefix for generated text.
     beginning: Annotated[str, Meta(max_length=MAX_PREFIX_LENGTH)] = ""
 
 

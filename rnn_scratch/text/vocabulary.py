@@ -1,4 +1,4 @@
-"""Normalize texts, and convert characters to tokens and back."""
+"""Normalize texts and convert characters to tokens and back."""
 
 import re
 import sys
@@ -27,16 +27,16 @@ def normalize(text: str, mode: str) -> str:
 
 
 def build(text: str) -> list[str]:
-    """Build the vocabulary: ``<unk>``, then characters by count (descending), then code point."""
+    """Build the vocabulary: ``<unk>``, then characters by descending count, then code point."""
     counts = Counter(text)
     return [UNKNOWN, *sorted(counts, key=lambda character: (-counts[character], character))]
 
 
 def encode(text: str, vocab: Sequence[str], unknown: str = "error") -> np.ndarray:
-    """Return the tokens (n,) of a text, in the smallest unsigned integer type that fits.
+    """Return a text's tokens (n,) in the smallest unsigned integer type that fits.
 
-    Characters that the vocabulary lacks raise RNNScratchError if `unknown` is ``error``, and are
-    omitted if it is ``skip``.
+    Characters missing from the vocabulary raise RNNScratchError if `unknown` is ``error``; they
+    are omitted if it is ``skip``.
     """
     table = np.zeros(sys.maxunicode + 1, np.min_scalar_type(len(vocab) - 1))
     table[[ord(character) for character in vocab[1:]]] = range(1, len(vocab))

@@ -1,1 +1,1 @@
-"""Training: setup, schedule, the loop over minibatches, and events. No module here writes files."""
+"""Training: setup, schedule, the training loop and events. These modules don't write files."""

@@ -17,9 +17,9 @@ LastEpoch = Annotated[int, Meta(ge=0, le=2**31)]  # 0: no epoch is complete
 
 
 class Epoch(Record, tag=True, kw_only=True):
-    """The metrics of an epoch, one line of the history; losses are in nats per character."""
+    """An epoch's metrics, stored as one line of the history; losses are in nats per character."""
 
-    epoch: Count  #: number of the epoch, from 1
+    epoch: Count  #: number of the epoch, starting at 1
     loss: float  #: mean training loss
     perplexity: Positive | None  #: exp(loss), or None if it is too large for a float
     valid_loss: float | None = None  #: mean loss on the held-out text, or None without it
@@ -31,7 +31,7 @@ class Epoch(Record, tag=True, kw_only=True):
 
 
 class PartialEpoch(NamedTuple):
-    """The results of the trained minibatches of an incomplete epoch."""
+    """The results of an incomplete epoch so far."""
 
     losses: tuple[float, ...] = ()  # mean loss of each minibatch in nats
     state: tuple[np.ndarray, ...] = ()  # carried state; empty with random sampling
@@ -75,14 +75,14 @@ class Started(Record, tag=True):
 
 
 class Progress(Record, tag=True):
-    """The progress within an epoch, sent before its first minibatch and about once a second."""
+    """Progress within an epoch, sent before the first minibatch and then about once a second."""
 
     epoch: Count
     total: Count  #: number of minibatches in the epoch
-    num_trained: NonNegativeInt  #: number of minibatches trained so far
+    num_trained: NonNegativeInt  #: number of minibatches processed so far
     loss: float | None  #: mean loss in nats over the minibatches so far; None before the first
     tokens: NonNegativeInt  #: number of characters in the minibatches so far
-    seconds: float  #: training time of the minibatches so far
+    seconds: float  #: training time for the minibatches so far
     seconds_left: float | None = None  #: estimated seconds until training ends; None if unknown
 
     @property
@@ -92,7 +92,7 @@ class Progress(Record, tag=True):
 
 
 class Ended(Record, tag=True):
-    """The end of a session, with its complete record; the last event."""
+    """The last event of a session, with the session's complete record."""
 
     session: Session
     best: Epoch | None = None  #: the epoch with the lowest loss on held-out text
@@ -120,7 +120,7 @@ class Report:
         """Called when a session ends; if it failed, the exception is raised afterwards."""
 
     def receive(self, event: Event) -> None:
-        """Call `log` for a message, or else the method named after the event's type."""
+        """Call `log` for a message, otherwise the method named after the event's type."""
         if isinstance(event, Message):
             self.log(event.text)
         else:

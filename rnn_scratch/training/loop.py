@@ -25,7 +25,7 @@ CHUNK_SECONDS = 1.0  # approximate interval between progress reports in a long e
 class Chunk(NamedTuple):
     """The state of training after some minibatches of an epoch."""
 
-    partial: PartialEpoch  # all trained minibatches of the epoch
+    partial: PartialEpoch  # results of the epoch so far
     arrays: Arrays  # parameters and optimizer state
     epoch: Epoch | None = None  # metrics, if the epoch is complete
 
@@ -41,7 +41,7 @@ def epochs(run: RunContext) -> Iterator[Epoch]:
 def train_in_chunks(
     run: RunContext, last_epoch: int, partial: PartialEpoch, request: signals.Request
 ) -> Iterator[Progress | Chunk]:
-    """Train the epochs after `last_epoch`; `partial` is the trained part of the next epoch.
+    """Train for the epochs after `last_epoch`; `partial` contains the next epoch's results so far.
 
     Yields a `Progress` before and a `Chunk` after each chunk of minibatches. A chunk takes about a
     second or completes the epoch. Raises Stopped after a chunk if a signal was received, and
@@ -64,7 +64,7 @@ def train_in_chunks(
             count = min(size, total - len(partial.losses))
             if count:  # 0 if a checkpoint saved after an error contains the whole epoch
                 tensors = tuple(machine.tensor(array, device) for array in partial.state)
-                with np.errstate(all="ignore"):  # `_require_finite` reports an overflow
+                with np.errstate(all="ignore"):  # `_require_finite` reports overflows
                     start_time = time.perf_counter()
                     losses, state = run.backend.scratch.train_epoch(
                         model,
@@ -114,7 +114,7 @@ def sample(run: RunContext) -> str:
 
 
 def _end_epoch(run: RunContext, epoch: int, partial: PartialEpoch, arrays: Arrays) -> Epoch:
-    """Evaluate the model on the held-out text, and return the metrics of a complete epoch."""
+    """Evaluate the model on any held-out text and return the metrics of a complete epoch."""
     settings, model, losses = run.settings, run.model, partial.losses
     loss, valid_loss = sum(losses) / len(losses), None
     if len(run.dataset.valid):
@@ -158,7 +158,7 @@ def _make_progress(
     partial: PartialEpoch,
     start: tuple[float, float] | None,
 ) -> Progress:
-    """Return the progress; `start` is the session's first position, in epochs, and its time."""
+    """Return the progress; `start` is the session's initial position (in epochs) and time."""
     settings, num_trained = run.settings, len(partial.losses)
     progress = Progress(
         epoch=epoch,

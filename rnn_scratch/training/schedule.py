@@ -1,4 +1,4 @@
-"""The learning rate of each update, and the bias corrections of moving averages."""
+"""The learning rate for each update and the bias corrections for moving averages."""
 
 import itertools
 import math

@@ -16,8 +16,8 @@ from ..workers import WorkerGroup
 from .runtime import Runtime
 
 # These frameworks divide every matrix product among threads. If W_h has fewer than MIN_WEIGHTS
-# elements, threads wait longer than they compute: for rnn with 128 hidden units, two threads train
-# at 0.55 to 0.75 times one thread's speed. TensorFlow and JAX divide only large products.
+# elements, threads spend more time waiting than computing: rnn with 128 hidden units trains 0.55 to
+# 0.75 times as fast with two threads as with one. TensorFlow and JAX divide only large products.
 DIVIDE_ALL_PRODUCTS, MIN_WEIGHTS = ("numpy", "torch", "mxnet"), 2**16
 
 
@@ -47,10 +47,9 @@ def start_model(
     arrays: Arrays | None = None,
     optimizer: str = "sgd",
 ) -> LoadedModel:
-    """Start the backend, and build the model from `arrays` or from drawn initial parameters.
+    """Start the backend and build the model from `arrays` or from randomly drawn parameters.
 
-    Raises RNNScratchError if the backend does not start, or does not support the device or the
-    model.
+    Raises RNNScratchError if the backend does not start or does not support the device or model.
     """
     threads, weights = runtime.threads, len(CELLS[settings.cell].gates) * settings.num_hiddens**2
     if threads is None and runtime.backend in DIVIDE_ALL_PRODUCTS and weights < MIN_WEIGHTS:
@@ -72,7 +71,7 @@ def prepare_run(
     arrays: Arrays | None = None,
     group: WorkerGroup | None = None,
 ) -> RunContext:
-    """Prepare the text, and build the model from `arrays` or from drawn initial parameters.
+    """Prepare the text and build the model from `arrays` or from randomly drawn parameters.
 
     Raises RNNScratchError if the text does not fit the settings, or if `start_model` raises it.
     """
