@@ -270,7 +270,7 @@ def loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def detach(state: State) -> State:
-    """Return the state detached from the graph, so that no gradient flows back through it."""
+    """Detach the state from the graph so that no gradient flows back through it."""
 
 
 def gradients(model: Model, batch: Batch, state: State) -> Gradients:
