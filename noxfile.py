@@ -341,7 +341,7 @@ def student(session: nox.Session, backend: str) -> None:
 
 @nox.session(name="everything", venv_backend="none")
 def run_all(session: nox.Session) -> None:
-    """Run the sessions that check a release, one after another; this remakes the notebooks."""
+    """Run the release-check sessions in sequence; this rebuilds the notebooks."""
     for name in (
         *("lint", "all", "lowest", "frameworks", "mutations", "draws", "faults"),
         *("site", "browser", "wheel"),

@@ -21,11 +21,11 @@ class RNNScratchError(Exception):
 
 
 class NotSupportedError(RNNScratchError):
-    """An error for a variant or options that the backend does not support."""
+    """Raised when a backend does not support a variant or options."""
 
 
 class DivergenceError(RNNScratchError):
-    """An error for a training run whose loss or parameters are no longer finite."""
+    """Raised when the loss or parameters of a training run are no longer finite."""
 
     exit_code = 1
 

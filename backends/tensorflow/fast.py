@@ -1,7 +1,7 @@
 """The ``scratch`` model, optimized by hand; its results match those of ``scratch`` up to rounding.
 
-Each main optimization is explained, here or in a sibling module, by a comment that starts with its
-name. The project's website lists the speedups.
+A comment here or in a sibling module explains each main optimization and starts with its name. The
+project's website lists the speedups.
 """
 
 from functools import partial

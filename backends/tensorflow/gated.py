@@ -73,7 +73,7 @@ def gru_after(inputs, h_0, W_h, options):
                 dx.append(tf.concat([d_z, d_r, d_h_tilde], 1))
                 dz.append(tf.concat([d_z, d_r, d_h_tilde * r_t], 1))
                 d_h = d_h * z_t + product(dz[-1], W)
-            dx, dz = tf.stack(dx[::-1]), tf.stack(dz[::-1])  # (T, B, 3H), for inputs and products
+            dx, dz = tf.stack(dx[::-1]), tf.stack(dz[::-1])  # (T, B, 3H), of inputs and of products
             return dx, d_h, recurrent_weight_grad(prev_hiddens, dz, options)
 
         return tf.concat([prev_hiddens[1:], h[None]], 0), backward

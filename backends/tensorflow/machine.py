@@ -35,7 +35,7 @@ def _silence():
 
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # don't preallocate GPU memory
 if _IS_QUIET:
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # overwrite it, because JAX sets a lower level
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # override JAX, which sets a lower level
 with _silence() if _IS_QUIET and sys.stderr else contextlib.nullcontext():
     import tensorflow as tf
 

@@ -47,7 +47,7 @@ def step(x, state, params, options):
 
 @run_on_model_device
 def forward(tokens, state, params, options):
-    """Run all time steps on tokens (B, T); return time-major logits (T*B, V) and the last state."""
+    """Run the model over tokens (B, T); return time-major logits (T*B, V) and the last state."""
     outputs = []
     for x in tf.unstack(encode(tf.transpose(tokens), params)):  # x: (B, V)
         logits, state = step(x, state, params, options)

@@ -86,7 +86,7 @@ def formula_font() -> bytes:
 
 
 def page(name: str, values: Mapping[str, Any]) -> str:
-    """Render the template of a page with these values."""
+    """Render a page's template with these values."""
     return TEMPLATES.get_template(name).render(values).strip("\n") + "\n"
 
 

@@ -70,9 +70,9 @@ def observe(runs: Sequence[RunContext]) -> Iterator[tuple[list[Arrays], bool]]:
 
 
 def closest_call(expected: Arrays, actual: Arrays, gradient_grid: float) -> dict[str, Any]:
-    """Return the element whose distance from a midpoint is smallest relative to its difference.
+    """Return the element where the two arrays came closest to rounding differently.
 
-    If all elements are equal, return only the ratio, which is inf.
+    If all arrays are equal, return only the ratio, which is inf.
     """
     closest = {"ratio": np.inf}
     for name, array in expected.items():

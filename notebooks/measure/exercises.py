@@ -137,7 +137,7 @@ def train_epoch_not_detached(backend, model, batches, reach, update=UPDATE):
             return logits[-last:], state  # only the newest minibatch contributes to the loss
 
         mean_loss, grads, state = scratch.gradients(
-            # Differentiate automatically: a hand-written backward pass needs all logits.
+            # Use autodiff: a hand-written backward pass would need all logits.
             dataclasses.replace(model, forward=forward, backward=None),
             Batch(X, Y).map(machine.tensor, "cpu"),
             states[oldest],

@@ -81,7 +81,7 @@ def step_backward(d_logits, d_next_state, next_state, x, state, params, options)
 
 
 def forward(tokens, state, params, options):
-    """Run all time steps on tokens (B, T); return time-major logits (T*B, V) and the last state."""
+    """Run the model over tokens (B, T); return time-major logits (T*B, V) and the last state."""
     outputs = []
     for x in encode(tokens.T, params):  # x: (B, V)
         logits, state = step(x, state, params, options)

@@ -72,7 +72,7 @@ def step(x, state, params, options):
 
 
 def forward(tokens, state, params, options):
-    """Run all time steps on tokens (B, T); return time-major logits (T*B, V) and the last state."""
+    """Run the model over tokens (B, T); return time-major logits (T*B, V) and the last state."""
     outputs = []
     for x in encode(tokens.T, params):  # x: (B, V)
         logits, state = step(x, state, params, options)
@@ -107,7 +107,7 @@ def clip(grads, theta):
     return {name: grad * scale for name, grad in grads.items()}, norm
 
 
-@torch.no_grad()  # otherwise, autograd would forbid changing parameters in place
+@torch.no_grad()  # otherwise, autograd rejects in-place updates of parameters
 def sgd(model, grads, update):
     """Apply one gradient-descent step to `model.params`."""
     for name, param in model.params.items():

@@ -16,7 +16,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "rnn-scratch"
 html_static_path = ["../../build/pages/_static"]
 html_css_files = ["frameworks.css"]
-# Follow the system's light or dark mode unless the reader chose one; without a script, use light.
+# Follow the system's mode unless the reader chose one; without JavaScript, use light mode.
 SYSTEM = 'document.documentElement.dataset.mode = localStorage.getItem("mode") || "auto";'
 html_js_files = [(None, {"body": SYSTEM}), ("frameworks.js", {"defer": "defer"})]
 html_sidebars: dict[str, list[str]] = {"**": []}  # the navigation at the top lists all pages

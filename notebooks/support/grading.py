@@ -28,7 +28,7 @@ from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.system import processes
 
 TO_WRITE = "your code"  # message of the NotImplementedError that replaces a function's body
-FILE = "your cell"  # name of the file that contains a function's source
+FILE = "your cell"  # file name to show for the student's source
 # Functions that the check compares.
 GRADED = (
     *("encode", "rnn", "rnn_backward", "step", "loss", "loss_backward", "bptt", "predict"),

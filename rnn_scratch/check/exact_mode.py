@@ -153,7 +153,7 @@ def _train(
         num_sent = len(digests)
 
 
-@np.errstate(all="ignore")  # a model may be about to diverge
+@np.errstate(all="ignore")  # the model may be diverging
 def measure_growth(
     context: RunContext, X: np.ndarray | None = None, start: np.ndarray | None = None
 ) -> float:

@@ -155,7 +155,7 @@ def clip(case: Case) -> Iterator[Result]:
 
 
 def round_to_grid(case: Case) -> Iterator[Result]:
-    """Compare rounding to exact mode's grids (including ties) and rounding to float32."""
+    """Check rounding to exact mode's grids (including ties) and to float32."""
     if case.options.dtype != "float64" or case.backend.exact is None:
         return
     for grid in (GRID, STATE_GRID):

@@ -121,7 +121,7 @@ def _compare(
             rows = [row for _, row in group]
             row = min(rows, key=lambda row: row.passed)  # the first failing row, if any
             line = f"{function:<28} {row.outcome}"
-            if not has_failed and line not in lines:  # a sequence calls functions repeatedly
+            if not has_failed and line not in lines:  # skip repeats from `training.sequence`
                 screen.print_line(line)
             lines.add(line)
             has_failed |= not row.passed

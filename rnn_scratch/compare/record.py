@@ -67,11 +67,11 @@ class Candidate(Record):
     import_seconds: Seconds | None = None  # time to import the framework
     first_minibatch_seconds: Seconds | None = None  # includes compilation
     memory: Annotated[int, Meta(ge=0, le=2**53)] | None = None  # peak memory in bytes after warm-up
-    checks_passed: NonNegativeInt | None = None  # number of passed comparisons with the reference
+    checks_passed: NonNegativeInt | None = None  # comparisons with the reference
     epochs: list[EpochResult] = []  # the training curve
     sample: Annotated[str, Meta(max_length=MAX_LENGTH)] | None = None  # generated after training
     training_speeds: list[Speed] = []  # one per cycle
-    generation_speeds: list[Speed] = []  # one in every fourth cycle
+    generation_speeds: list[Speed] = []  # one every fourth cycle
     failure: str | None = None  # why the measurements ended early
     is_supported: bool = True  # whether the backend supports this variant
 

@@ -41,7 +41,7 @@ class Checkpoint(Record, eq=False):
     history_size: NonNegativeInt = 0  #: length in bytes of the history up to this epoch
     history_sha256: str = hashlib.sha256().hexdigest()  #: SHA-256 of the history up to this epoch
     best_epoch: LastEpoch = 0  #: epoch with the lowest loss on held-out text; 0 for none
-    # In the file, the following fields are tensors, and the fields above are metadata.
+    # The file stores the fields above as metadata and the fields below as tensors.
     arrays: Arrays = {}  #: parameters and optimizer state
     incomplete: PartialEpoch = EMPTY_EPOCH  #: results of the next epoch so far
     best: Arrays = {}  #: parameters after the best epoch

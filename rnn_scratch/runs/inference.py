@@ -49,8 +49,8 @@ class Evaluation(NamedTuple):
 def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[LoadedModel, Checkpoint]:
     """Build a model from a run's folder or a checkpoint file; return it and the checkpoint.
 
-    With `best`, use the parameters after the epoch with the lowest held-out loss. If the backend is
-    the last session's backend (the default), use that session's variant and threads by default.
+    With `best`, use the parameters after the epoch with the lowest held-out loss. The backend
+    defaults to the last session's; with that backend, so do the variant and the threads.
     """
     saved = checkpoint.load(run)
     if best:

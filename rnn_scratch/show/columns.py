@@ -20,7 +20,7 @@ GAP = 3  # width of the gap between columns (may contain a mark)
 HANG = 8  # indentation of continuation lines; exceeds the block indentation of 4
 HIGHLIGHT = "#ffe9a8"  # background color of differing lines in HTML
 Definitions = Mapping[str, list[Definition]]  # a function and its helpers, by variant
-Line = tuple[Text, int]  # text and indentation of its continuation lines
+Line = tuple[Text, int]  # text and hanging indent
 # JupyterLab styles <code> and removes `inherit`, so <code> repeats the style of <pre>. Without
 # styles, as on GitHub, <pre> keeps the columns aligned and <code> uses a monospaced font.
 STYLE = "background: #fff; color: #222; font-family: monospace; font-size: 13px; white-space: pre"

@@ -16,14 +16,14 @@ from ..errors import RNNScratchError
 
 LOCK, TEMPORARY = ".lock", ".part"
 RETRY_SECONDS, RETRY_INTERVAL = 5.0, 0.1
-# Error codes when another program holds a file; on Windows, EACCES can also mean no permission.
+# Errors if another program holds a file; on Windows, EACCES can also mean permission denied.
 HELD = (errno.EBUSY, errno.EACCES) if sys.platform == "win32" else (errno.EBUSY,)
 # Where files cannot be locked, filelock writes a marker file; its warning would show source code.
 warnings.filterwarnings("ignore", "flock not supported")
 
 
 class CorruptedFileError(RNNScratchError):
-    """An error for a file that was modified or only partly written."""
+    """Raised when a file was modified or only partly written."""
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:

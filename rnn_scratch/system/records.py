@@ -28,7 +28,7 @@ def read(path: Path, kind: type[Stored], missing_error: RNNScratchError) -> Stor
     data = files.read(path, MAX_RECORD_BYTES, missing_error)
     try:
         return msgspec.json.decode(data, type=kind)
-    # msgspec raises ValueErrors, and invalid settings raise RNNScratchErrors.
+    # msgspec raises ValueError; invalid settings raise RNNScratchError.
     except (ValueError, RecursionError, RNNScratchError) as error:
         problem = f"{path} is damaged: {format_value(str(error), 300)}."
         hint = "Restore it from a backup."

@@ -1,4 +1,4 @@
-"""Failing and silent child processes end with an error that names the reason."""
+"""Child processes that fail or hang raise an error that states the reason."""
 
 import os
 import shutil
