@@ -29,7 +29,7 @@ ENVIRONMENT = {
     "NPROC": "1",
     "XLA_FLAGS": "--xla_backend_optimization_level=0",
 }
-# Make the packages `make` and `measure` and the notebooks' support modules importable.
+# Make the `make` and `measure` packages and the notebooks' support modules importable.
 TOOLS = {"PYTHONPATH": os.pathsep.join(("notebooks", "notebooks/support"))}
 
 BACKENDS = ("numpy", "torch", "tensorflow", "mxnet", "jax")
@@ -69,7 +69,7 @@ MEASUREMENTS = (
 
 
 def newest_python() -> str:
-    """Return the newest supported Python version that is installed on this machine."""
+    """Return the latest supported Python version installed on this machine."""
     for version in ("3.13", "3.12", "3.11"):
         if path := shutil.which(f"python{version}"):
             result = subprocess.run([path, "--version"], capture_output=True, text=True)
@@ -88,7 +88,7 @@ def run_tests(session: nox.Session, extras: str, *options: str, pins: Sequence[s
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check the code style, the types, and the CI workflow."""
+    """Check code style, types and the CI workflow."""
     session.install("-e", ".", "ruff", "mypy", "check-jsonschema", "zizmor")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
@@ -103,7 +103,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(name="all")
 def all_backends(session: nox.Session) -> None:
-    """Test all backends that this platform supports in one environment; report the coverage.
+    """In one environment, test all backends that this platform supports; report the coverage.
 
     The coverage omits code that only child processes execute, such as the candidates of `compare`.
     """
@@ -114,19 +114,19 @@ def all_backends(session: nox.Session) -> None:
 
 @nox.session(python=newest_python())
 def numpy(session: nox.Session) -> None:
-    """Test the core and the NumPy backend on the newest Python, without any framework."""
+    """Test the core and the NumPy backend on the latest Python, without any framework."""
     run_tests(session, "workers", "--backends", "numpy", *session.posargs)
 
 
 @nox.session
 def torch(session: nox.Session) -> None:
-    """Test the PyTorch backend alone, with the newest NumPy."""
+    """Test the PyTorch backend alone, with the latest NumPy."""
     run_tests(session, "torch", "--backends", "numpy,torch", *session.posargs)
 
 
 @nox.session
 def tensorflow(session: nox.Session) -> None:
-    """Test the TensorFlow backend alone, with the newest NumPy that TensorFlow supports."""
+    """Test the TensorFlow backend alone, with the latest NumPy that TensorFlow supports."""
     run_tests(session, "tensorflow", "--backends", "numpy,tensorflow", *session.posargs)
 
 
@@ -138,7 +138,7 @@ def mxnet(session: nox.Session) -> None:
 
 @nox.session(python=newest_python())
 def jax(session: nox.Session) -> None:
-    """Test the JAX backend alone, with the newest versions of JAX, Python and NumPy."""
+    """Test the JAX backend alone, with the latest versions of JAX, Python and NumPy."""
     run_tests(session, "jax", "--backends", "numpy,jax", *session.posargs)
 
 
@@ -198,7 +198,7 @@ def benchmark(session: nox.Session) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Build the sdist and the wheel, and test the wheel in a new environment outside the clone."""
+    """Build the sdist and wheel, and test the wheel in a new environment outside the clone."""
     session.install("build")
     with tempfile.TemporaryDirectory() as folder:
         session.run("python", "-m", "build", "--outdir", folder)
@@ -226,7 +226,7 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session
 def pages(session: nox.Session) -> None:
-    """Generate the programs, the pages and the README's results from code and records."""
+    """Generate the programs, pages and README results from code and records."""
     session.install("-e", ".")
     session.run("python", "-m", "make.programs", env=TOOLS)
     session.run("python", "-m", "make.pages", env=TOOLS)
@@ -302,7 +302,7 @@ MULTI_BACKEND = {"side_by_side": "torch,tensorflow,", "comparison": "torch,"}
 @nox.session
 @nox.parametrize("name", [nox.param(name, id=name) for name in (*BACKENDS, *MULTI_BACKEND)])
 def notebooks(session: nox.Session, name: str) -> None:
-    """Make a framework's notebooks, or a notebook in MULTI_BACKEND, with no other frameworks."""
+    """Make a framework's notebooks, or a notebook in MULTI_BACKEND; install no other frameworks."""
     frameworks = {"numpy": "", **MULTI_BACKEND}.get(name, f"{name},")
     session.install("-e", f".[{frameworks}notebooks]")
     lessons = ("build", "gates", "learn", "fast")
@@ -313,7 +313,7 @@ def notebooks(session: nox.Session, name: str) -> None:
 
 @nox.session
 def slides(session: nox.Session) -> None:
-    """Make slides in build/slides for all lessons' notebooks, or for those listed after `--`."""
+    """Make slides in build/slides for all lesson notebooks, or for those listed after `--`."""
     session.install("-e", ".[site]")
     session.run("python", "-m", "make.slides", *session.posargs, env=TOOLS)
 

@@ -1,4 +1,4 @@
-"""Mutations of the backends' sources that the check must detect and attribute to a function.
+"""Mutations of backend sources that the check must detect and attribute to a function.
 
 The mutations include the known mistakes. If a source lacks the text that a mutation replaces,
 the test fails, so the mutations stay in step with the code.
@@ -42,8 +42,8 @@ class Mutation(NamedTuple):
         changes: Alternating old and new strings, keyed by backend.
         file: The file to change.
         model: The variant to check.
-        options: The options of the fixed draws to check; None for the default draws of `check`.
-        within: Name of the function that contains or precedes the old strings.
+        options: The options of the fixed draws to check; None for `check`'s default draws.
+        within: The name of the function that contains or precedes the old strings.
     """
 
     name: str
@@ -88,7 +88,7 @@ def in_all_backends(*change: str) -> dict[str, tuple[str, ...]]:
 
 
 def in_gradients(condition: str) -> dict[str, tuple[str, ...]]:
-    """Return changes, by backend, that halve the gradients of minibatches that meet `condition`."""
+    """Return changes, by backend, that halve the gradients of minibatches meeting `condition`."""
     scaled = f"{{n: g * (0.5 if {condition} else 1) for n, g in %s.items()}}"
     return {
         "numpy": (", grads, detach(state)", f", {scaled % 'grads'}, detach(state)"),

@@ -23,7 +23,7 @@ from rnn_scratch.errors import RNNScratchError
 hypothesis.settings.register_profile("no deadline", deadline=None)  # machines may be slow
 hypothesis.settings.load_profile("no deadline")
 
-# Background jobs of a shell ignore SIGINT, and `nohup` makes them ignore SIGHUP. The processes that
+# A shell's background jobs ignore SIGINT, and `nohup` makes them ignore SIGHUP. The processes that
 # the tests interrupt would inherit this behavior, so restore the default handlers.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -219,7 +219,7 @@ def _in_the_clone(monkeypatch, _empty_folder):
 
 @pytest.fixture
 def _without_children(monkeypatch):
-    """Check functions in this process, because each child would import the framework again.
+    """Check functions in this process, because each child process would reimport the framework.
 
     The grader's own tests still run in child processes, because they replace the clock.
     """

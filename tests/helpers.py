@@ -169,7 +169,7 @@ main()
 """
 
 
-# Program that runs several commands but imports the framework, which is slow, only once.
+# Program that runs several commands but performs the framework's slow import only once.
 COMMANDS = """
 import json, sys
 from rnn_scratch.cli.main import main
@@ -234,7 +234,7 @@ def history(folder):
 
 
 def history_without_times(folder):
-    """Return the rows of a history without durations, which differ between runs."""
+    """Return a history's rows without their durations, which differ between runs."""
     return [{**row, "seconds": None} for row in history(folder)]
 
 

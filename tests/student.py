@@ -1,4 +1,4 @@
-"""Stubs and solutions of the functions that students write in a notebook."""
+"""Stubs and solutions for the functions that students write in a notebook."""
 
 import functools
 
@@ -10,7 +10,7 @@ TRAINING = "model, curve = train()"  # line that starts the first training run
 
 @functools.cache
 def solutions(backend, lesson="build"):
-    """Return the stub and the solution of each function that students write, by function name."""
+    """Return the stub and solution of each student-written function, keyed by function name."""
     parts = lessons.read_parts(lesson)
     pieces = {
         name: (lessons.find(backend, name)[0], num_statements)

@@ -97,7 +97,7 @@ def add_back(d, y, a, b):
 
 
 def log_softmax(logits):
-    """Return the logarithm of the softmax of each row."""
+    """Return the log-softmax of each row."""
     shifted = logits - logits.max(1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
 

@@ -20,7 +20,7 @@ COUNTED = {"tensorflow": (0, COUNT), "jax": (0, 0)}
 
 
 def model_and_batches(case):
-    """Return a model with slots for Adam, and `COUNT` minibatches."""
+    """Return a model with Adam slots, and `COUNT` minibatches."""
     batches, _ = case.epoch(0)
     return case.model(optimizer=UPDATE.optimizer), batches[:COUNT]
 

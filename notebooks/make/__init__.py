@@ -1,1 +1,1 @@
-"""Tools that build the notebooks, the site and the README; not part of the installed package."""
+"""Tools that build the notebooks, site and README; not part of the installed package."""

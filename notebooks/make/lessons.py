@@ -1,4 +1,4 @@
-"""Parse the lessons' master texts and make the cells of each framework's notebooks.
+"""Parse the lessons' master texts and make each framework's notebook cells.
 
 A master text is Markdown with directives:
 
@@ -6,7 +6,7 @@ A master text is Markdown with directives:
 ```` ```python torch mxnet ````  a code cell for these backends only
 ``::: piece encode``             a code cell with the source of a function from a backend,
                                  ``solutions`` or ``experiments``
-``::: piece step without CELLS`` the function, without ``CELLS`` and its helpers
+``::: piece step without CELLS`` the function, but not ``CELLS`` and its helpers
 ``::: source build concise``     the source of a function from another variant, not executed
 ``::: core parameters.initial``  the source of a function from ``rnn_scratch``, not executed
 ``::: imports``                  the imports of ``scratch``
@@ -24,7 +24,7 @@ A master text is Markdown with directives:
     function's ``piece``. Student notebooks show the task, then the piece without the function's
     body, or with its first N statements if the directive ends with "after N", and then a cell that
     grades the function. The last paragraph of the task is a collapsible hint. The directive is
-    ignored if the backend does not have the function.
+    ignored if the backend lacks the function.
 
 The placeholders that ``prose`` defines may appear anywhere. ``slides`` adds directives for slides.
 """
@@ -64,7 +64,7 @@ LINES = ("piece", "source", "core", "imports", "uses", "bug", "fix", "gains", "o
 SLIDES = ("figure", "output")  # single-line directives for slides
 BLOCKS = ("only", "notebook", "site", "solution", "write")
 CODE, ANSWER = "# Your code.", "*Your answer:*"  # cells that replace a solution
-STUDENT = "-student"  # suffix of the names of student notebooks
+STUDENT = "-student"  # suffix of student notebook names
 
 
 class Part(NamedTuple):
@@ -81,12 +81,12 @@ class Code(NamedTuple):
 
     source: str
     language: str = "python"
-    location: str = ""  # file and line of the source
+    location: str = ""  # source file and line
     runs: bool = True
 
 
 class Cell(NamedTuple):
-    """A cell of a notebook."""
+    """A notebook cell."""
 
     kind: str  # "markdown" or "code"
     source: str
@@ -105,7 +105,7 @@ def read_parts(lesson: str) -> list[Part]:
 
 
 def parse(path: Path) -> list[Part]:
-    """Parse a master text into parts; if invalid, raise RNNScratchError with the line number."""
+    """Parse a master text; if it is invalid, raise RNNScratchError with the line number."""
     stack: list[Part] = [Part("whole", "", 0, [])]
     code: Part | None = None
     for line_number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -158,7 +158,7 @@ def cells(parts: Sequence[Part], backend: str, student: bool = False) -> list[Ce
 
 
 def find_tasks(parts: Sequence[Part], backend: str) -> dict[str, int]:
-    """Map each function that students write to the number of statements that its stub keeps."""
+    """Map each student-written function to the number of statements that its stub keeps."""
     num_statements: dict[str, int] = {}
     for part in parts:
         if part.kind == "write" and (name := _to_write(part, backend)):
@@ -244,7 +244,7 @@ def find(backend: str, name: str, model: str = "scratch") -> list[Definition]:
 
 
 def location(piece: Definition) -> str:
-    """Return a piece's location: its file, relative to the clone, and its first line."""
+    """Return a piece's location: its file path relative to the clone, and its first line."""
     return f"{piece.file.relative_to(Path.cwd())}, line {piece.line}"
 
 
@@ -266,7 +266,7 @@ def _pieces(backend: str, argument: str, shown: set[str]) -> list[Definition]:
 
 
 def _imports(backend: str, argument: str) -> str:
-    """Return imports, starting with ``machine``, which must configure the framework first."""
+    """Return imports; ``machine`` comes first, because it must configure the framework."""
     name = "scratch" if argument == "framework" else argument or "scratch"
     path = next(path for path in source_code.files(backend) if path.stem == name)
     nodes = source_code.tree(path).body
@@ -372,7 +372,7 @@ def _fold(cells: Iterator[Cell]) -> Iterator[Cell]:
 
 
 def _mistake(backend: str, name: str) -> tuple[str, str]:
-    """Return the sources of the correct and the buggy function, both renamed to `suspect`."""
+    """Return the correct and buggy sources of a function, both renamed to `suspect`."""
     # Rename both; otherwise, executing them would replace the notebook's function.
     if name not in BUGS:
         raise RNNScratchError(f"bugs.json has no bug {name!r}.")

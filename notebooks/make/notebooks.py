@@ -1,4 +1,4 @@
-"""Make the notebooks from the master texts and the backends: `python -m make.notebooks`.
+"""Make the notebooks from the master texts and backends: `python -m make.notebooks`.
 
 Run it from the root of the clone. The arguments name the notebooks to make; without arguments, it
 makes all notebooks whose frameworks are installed.
@@ -68,7 +68,7 @@ def read_notebook_parts(name: str) -> list[Part]:
 
 
 def cells(name: str) -> list[Cell]:
-    """Return the cells of a notebook, without outputs."""
+    """Return a notebook's cells, without outputs."""
     backend = used_backends(name)[0]
     first, *rest = lessons.cells(read_notebook_parts(name), backend, name.endswith(STUDENT))
     rest.insert(0, Cell("code", SUPPORT.format("" if name in MULTI_BACKEND else "../../").strip()))
@@ -130,7 +130,7 @@ def compose(name: str) -> Any:
 
 
 def execute(name: str) -> str:
-    """Execute a notebook and return the content of its file.
+    """Execute a notebook and return its file content.
 
     Raise RNNScratchError if a cell fails or an output is unfit for publication.
     """
@@ -169,7 +169,7 @@ def execute(name: str) -> str:
 
 
 def write(notebook: Any) -> str:
-    """Return the content of a notebook's file."""
+    """Return a notebook's file content."""
     import nbformat
 
     nbformat.validate(notebook)

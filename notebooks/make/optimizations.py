@@ -73,12 +73,12 @@ def names(backend: str) -> list[str]:
 
 
 def code(backend: str, name: str) -> str:
-    """Return the code of an optimization: all parts that have its name."""
+    """Return an optimization's code: all parts with its name."""
     return "\n\n".join(part.source for part in find(backend) if part.name == name)
 
 
 def gains_table(backend: str) -> str:
-    """Return a Markdown table of a backend's optimizations, followed by machine and versions."""
+    """Return a backend's optimizations as a Markdown table, then the machine and versions."""
     record = read()
     measurements = record.backends[backend]
     sizes = sorted({size for gain in measurements for size in gain.num_hiddens})
@@ -99,7 +99,7 @@ def gains_table(backend: str) -> str:
 
 
 def _workload(gain: Gain) -> str:
-    """Describe the timed workload, including any differences from the defaults of `Gain`."""
+    """Describe the timed workload, including any differences from `Gain`'s defaults."""
     parts = [
         gain.workload,
         gain.cell if gain.cell != "rnn" else "",

@@ -27,7 +27,7 @@ def reference_sums() -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    """Replace the file of golden values."""
+    """Replace the golden values file."""
     text = json.dumps(reference_sums(), indent=1, ensure_ascii=False)
     FILE.write_text(f"{text}\n", encoding="utf-8")
 

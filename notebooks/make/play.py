@@ -72,7 +72,7 @@ def read(path: Path = SCRIPT) -> Networks:
 
 
 def arrays(saved: dict[str, Any]) -> Arrays:
-    """Return the parameters of a saved network, decoded to float32 arrays."""
+    """Return a saved network's parameters, decoded to float32 arrays."""
     arrays = {}
     for name, param in saved["params"].items():
         data = base64.b64decode(param["data"])

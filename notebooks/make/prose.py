@@ -1,8 +1,8 @@
-"""Tools for prose: templates, links to lessons, formulas, and names of frameworks.
+"""Tools for prose: templates, lesson links, formulas and framework names.
 
-``pages`` has a Jinja2 template for each page; ``templates`` has templates for parts of pages, for
-results in the README, and for interactive parts of the site. In lessons, ``{backend}``,
-``{framework}`` and ``{install}`` stand for a backend, its framework, and its pip requirement.
+``pages`` has a Jinja2 template for each page; ``templates`` has templates for parts of pages,
+README results, and interactive parts of the site. In lessons, ``{backend}``, ``{framework}`` and
+``{install}`` stand for a backend, its framework, and its pip requirement.
 """
 
 import html

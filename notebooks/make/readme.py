@@ -1,7 +1,6 @@
 """Insert recorded results into the README, between pairs of markers.
 
-Records of training runs are in ``notebooks/records``; records of comparisons are in
-``notebooks/comparisons``.
+``notebooks/records`` holds training records; ``notebooks/comparisons`` holds comparison records.
 """
 
 import re
@@ -61,7 +60,7 @@ def ratios_of_fast(
 
 
 def speed() -> dict[str, Any]:
-    """Return the table of single-threaded speeds, and the records."""
+    """Return the single-threaded speed table and the records."""
     measured = read_speeds(COMPARISONS)
     speeds = combine(measured)
     heads = ["`scratch`, characters/s", "`fast` / `scratch`", "`fast` / built-in layer"]
@@ -74,7 +73,7 @@ def speed() -> dict[str, Any]:
 
 
 def exact(folder: Path) -> dict[str, Any]:
-    """Return the record of exact mode, the trained backends by variant, and the final digests."""
+    """Return the exact-mode record, the trained backends by variant, and the final digests."""
     record = msgspec.json.decode((folder / "exact.json").read_bytes())
     trained = [model for model in record["models"] if model["outcome"] == "trained"]
     variants: dict[str, list[str]] = {}

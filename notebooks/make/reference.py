@@ -18,7 +18,7 @@ def entry(name: str) -> str:
 
 
 def backend_entries() -> str:
-    """Return the contract: its introduction, records, and the functions of each backend file."""
+    """Return the contract: its introduction, its records, and each backend file's functions."""
     parts = [f'```python\n"""{inspect.getdoc(contract)}\n"""\n```']
     parts += [entry(f"contract.{name}") for name in RECORDS]
     for file, functions in contract.MODULES.items():

@@ -1,8 +1,8 @@
-"""Write the source of the site from the pages and the lessons: `python -m make.site`.
+"""Write the site's source from the pages and lessons: `python -m make.site`.
 
 Run it from the root of the clone; it writes ``build/pages``, from which `nox -s site` builds the
 site with Sphinx. The pages come from ``notebooks/site``, the lessons, and three files in the root
-folder. Links to notebooks become links to the lessons' pages, and interactive parts replace the
+folder. Links to notebooks become links to lesson pages, and interactive parts replace the
 text between ``<!-- site: NAME -->`` and ``<!-- end of NAME -->``.
 """
 

@@ -1,8 +1,8 @@
 """Code and its outputs as HTML: a panel for each framework, with aligned lines.
 
-Without JavaScript, the panels appear one after another, under the names of their frameworks. Every
-line of code has a row number, which aligns it across columns. The HTML uses entities instead of
-line breaks, so that Markdown does not change it.
+Without JavaScript, the panels appear one after another, under their framework names. Every line
+of code has a row number, which aligns it across columns. The HTML uses entities instead of line
+breaks, so that Markdown does not change it.
 """
 
 import hashlib
@@ -26,14 +26,14 @@ STATIC = "_static"  # folder of styles, scripts and pictures
 
 
 class Output(NamedTuple):
-    """An output of a cell: text or a PNG picture."""
+    """A cell output: text or a PNG picture."""
 
     text: str = ""
     picture: bytes = b""
 
 
 def find_code(backends: Sequence[str], *names: str) -> dict[str, Code]:
-    """Return the code of the named functions without helpers, for each backend that defines any."""
+    """Map each backend that defines any of the named functions to their code, excluding helpers."""
     codes = {}
     for backend in backends:
         pieces = [piece for name in names for piece in source_code.find(backend, name)[:1]]
@@ -71,7 +71,7 @@ def _name(text: str) -> str:
 def block(code: Code, line_rows: Sequence[int] | None = None) -> str:
     """Return highlighted code as HTML, one span per line; `line_rows` gives each line's row."""
     lexer = get_lexer_by_name(code.language, stripnl=False, ensurenl=False)
-    # The formatter closes all spans at the end of a line. The diff lexer needs a final newline.
+    # The formatter closes all spans at the end of each line. The diff lexer needs a final newline.
     text = highlight(f"{code.source}\n", lexer, HtmlFormatter(nowrap=True))
     lines = text.split("\n")[: len(code.source.split("\n"))]
     spans = []
@@ -82,7 +82,7 @@ def block(code: Code, line_rows: Sequence[int] | None = None) -> str:
 
 
 def group(codes: Mapping[str, Code], backends: Sequence[str], kind: str = "pieces") -> str:
-    """Return the code of several backends as tabs or columns, or as one block if all are identical.
+    """Return several backends' code as tabs or columns, or as one block if all are identical.
 
     The kind "pair" shows two columns regardless of the reader's selection.
     """
@@ -98,7 +98,7 @@ def group(codes: Mapping[str, Code], backends: Sequence[str], kind: str = "piece
 
 
 def outputs(results: Mapping[str, Sequence[Output]], backends: Sequence[str], source: str) -> str:
-    """Return the outputs of the code `source` as HTML; identical outputs share a panel."""
+    """Return the outputs of `source` as HTML; identical outputs share a panel."""
     groups: dict[tuple[Output, ...], list[str]] = {}
     for name, result in results.items():
         if result:
@@ -117,7 +117,7 @@ def outputs(results: Mapping[str, Sequence[Output]], backends: Sequence[str], so
 
 
 def panel(names: Sequence[str], content: str, place: str = "", markdown: bool = False) -> str:
-    """Return content for some backends as a panel, under the names of their frameworks."""
+    """Return content for some backends as a panel, under their framework names."""
     title = ", ".join(map(framework, names))
     location = f" <span>{html.escape(place)}</span>" if place else ""
     gap = "\n\n" if markdown else ""
@@ -128,7 +128,7 @@ def panel(names: Sequence[str], content: str, place: str = "", markdown: bool = 
 
 
 def figure_name(picture: bytes) -> str:
-    """Return the path of a picture on the site; the file's name is a digest of the picture."""
+    """Return a picture's path on the site; the file name is a digest of the picture."""
     return f"{STATIC}/figures/{hashlib.sha256(picture).hexdigest()[:16]}.png"
 
 

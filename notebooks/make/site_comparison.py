@@ -96,7 +96,7 @@ def _table_of(comparison: record.Comparison, title: str) -> prose.Cells:
 
 
 def _ratios_of_sizes(sizes: record.Comparison) -> prose.Cells:
-    """Omit absolute speeds, because the speeds in the other tables were measured at other times."""
+    """Return relative speeds only; the other tables' speeds were measured at other times."""
     candidates = [replace(candidate, failure=None) for candidate in sizes.supported]
     cells = _table_of(replace(sizes, candidates=candidates), "Speed")
     shown_columns = [index for index, head in enumerate(cells[0]) if "characters" not in head]

@@ -1,4 +1,4 @@
-"""The lessons' pages on the site, generated from the master texts for all frameworks at once.
+"""The site's lesson pages, generated from the master texts for all frameworks at once.
 
 Text that all frameworks share appears once; other content is in panels for one or more frameworks.
 Code comes from the backends, and its outputs come from the notebooks.
@@ -18,7 +18,7 @@ Results = Mapping[str, Mapping[str, Sequence[Output]]]  # keyed by backend and c
 
 
 class Item(NamedTuple):
-    """A section of a page: prose, code by backend, or notes by group of backends."""
+    """A page section: prose, code by backend, or notes by group of backends."""
 
     prose: str = ""
     codes: Mapping[str, Code] = {}
@@ -33,7 +33,7 @@ class Context(NamedTuple):
 
 
 def render(backends: Sequence[str]) -> dict[str, str]:
-    """Return the lessons' pages for these backends as Markdown with HTML, keyed by lesson."""
+    """Return the lesson pages for these backends as Markdown with HTML, keyed by lesson."""
     results, pages = read_results(backends), {}
     for lesson in lessons.LESSONS:
         context = Context(results, {backend: set() for backend in backends})
@@ -51,7 +51,7 @@ def read_results(backends: Sequence[str]) -> dict[str, dict[str, list[Output]]]:
 
 
 def read_outputs(name: str) -> dict[str, list[Output]]:
-    """Return the outputs of a notebook's code cells, keyed by the cells' sources."""
+    """Return the outputs of a notebook's code cells, keyed by cell source."""
     notebook = json.loads(lessons.notebook_path(name).read_text(encoding="utf-8"))
     return {
         "".join(cell["source"]): [_output(output) for output in cell["outputs"]]
@@ -73,7 +73,7 @@ def _page(parts: Sequence[Part], backends: Sequence[str], context: Context) -> s
 
 
 def _merge(parts: Sequence[Part], backends: Sequence[str], context: Context) -> list[Item]:
-    """Merge consecutive items that belong to different backends into one group."""
+    """Group consecutive items that belong to different backends."""
     merged: list[Item] = []
     for item in _items(parts, backends, context):
         last = merged[-1] if merged else Item()

@@ -62,7 +62,7 @@ def _power(grid: float) -> str:
 
 
 def _differences(histories: Histories) -> dict[str, list[float]]:
-    """Return, for each backend, the relative difference from NumPy's loss in each epoch."""
+    """Map each backend to the relative difference from NumPy's loss in each epoch."""
     losses = {name: np.array([row.loss for row in rows]) for name, rows in histories.items()}
     numpy = losses.pop("numpy")
     return {name: (np.abs(loss - numpy) / numpy).tolist() for name, loss in losses.items()}

@@ -1,6 +1,6 @@
-"""Make slides for lectures on the lessons: `python -m make.slides [NAME ...]`.
+"""Make lecture slides for the lessons: `python -m make.slides [NAME ...]`.
 
-Run it from the root of the clone. The arguments are names of notebooks, such as numpy-build or
+Run it from the root of the clone. The arguments are notebook names, such as numpy-build or
 torch-learn-student; without arguments, it makes the slides of all lessons. It writes one HTML file
 per name to ``build/slides``.
 
@@ -11,8 +11,8 @@ and at most ten lines of code or output:
 ```` ```python ````   code, which is not executed
 ``::: piece encode``  a function's source, without its docstring or helpers
 ``::: figure NAME``   the picture of the lesson's cell with the comment "# Figure NAME: ..."
-``::: output CODE``   the text printed by the only cell of the lesson that contains CODE
-``::: only torch`` ... ``:::``  slides, or a part of a slide, for these backends only
+``::: output CODE``   the text printed by the lesson's only cell that contains CODE
+``::: only torch`` ... ``:::``  slides, or part of a slide, for these backends only
 ``::: solution`` ... ``:::``    slides that the student variant omits; they follow "Your turn"
 """
 
@@ -39,7 +39,7 @@ DOCSTRING = re.compile(r'^ +""".*?"""\n', re.MULTILINE | re.DOTALL)
 
 
 def slides(name: str) -> list[str]:
-    """Return the slides of a lesson as HTML; every slide begins with a heading."""
+    """Return a lesson's slides as HTML; every slide begins with a heading."""
     backend, lesson, *student = name.split("-")
     outputs = site_lessons.read_outputs(f"{backend}-{lesson}")
     parts = _select(lessons.read_parts(f"{lesson}-slides"), backend, bool(student))
@@ -109,7 +109,7 @@ def make(name: str) -> Path:
 
 
 def main() -> None:
-    """Make the slides named on the command line, or the slides of all lessons."""
+    """Make the slides named on the command line, or those of all lessons."""
     for name in sys.argv[1:] or [n for n in notebooks.ALL if n not in notebooks.MULTI_BACKEND]:
         print(f"made {make(name)}")
 

@@ -1,9 +1,9 @@
 """Compare exact mode on two processor architectures: `nox -s arm`, on Debian or Ubuntu.
 
 Train every case on this machine and on ARM, in exact mode and in ordinary float64, and write the
-digests of the parameters to FILE. QEMU emulates ARM for individual programs; a temporary folder
-holds the distribution's arm64 packages and the libraries' wheels. Nothing else is installed, but
-QEMU must be installed beforehand, as root. The comparison takes half an hour.
+parameter digests to FILE. QEMU emulates ARM for individual programs; a temporary folder holds the
+distribution's arm64 packages and the libraries' wheels. Nothing else is installed, but QEMU must
+be installed beforehand, as root. The comparison takes half an hour.
 """
 
 import json
@@ -93,7 +93,7 @@ def arm_python(folder, distribution):
     for name in ("lists/partial", "archives/partial"):
         (folder / name).mkdir(parents=True)
     (folder / "status").touch()
-    # Make apt treat `folder` as the state of an arm64 system without installed packages.
+    # Make apt treat `folder` as the state of an arm64 system with no installed packages.
     apt = ["apt-get", "-q", "-o", f"Dir::Etc::SourceList={source}", "-o", "APT::Architecture=arm64"]
     apt += ["-o", "Dir::Etc::SourceParts=/dev/null", "-o", "APT::Architectures::=arm64"]
     apt += ["-o", f"Dir::State={folder}", "-o", f"Dir::State::status={folder / 'status'}"]

@@ -1,4 +1,4 @@
-"""Write the record ``exact.json`` for the parity page: exact-mode digests and a safety factor.
+"""Write ``exact.json``, the parity page's record of exact-mode digests and a safety factor.
 
 `python -m measure certificate FILE [EPOCHS]` trains all variants of all backends for EPOCHS
 (default: 500), and smaller networks with other settings for 20. The safety factor is measured in
@@ -6,9 +6,9 @@ the first epochs, with the plain variants.
 
 Frameworks agree exactly as long as no midpoint between two multiples of the grid lies between
 their values. Frameworks add the terms of clipped gradients and carried states in different orders,
-but compute equal parameters from equal gradients. The safety factor is the smallest ratio, over all
-elements of gradients and states, of the distance from the nearest midpoint to the difference
-between two frameworks.
+but compute equal parameters from equal gradients. The safety factor is the smallest ratio of the
+distance from the nearest midpoint to the difference between two frameworks, over all gradient and
+state elements.
 """
 
 from collections.abc import Iterator, Sequence
@@ -124,7 +124,7 @@ def compare(settings: Settings, text: books.Text) -> exact_mode.ExactResult:
 
 
 def train_variations(text: books.Text) -> Iterator[dict[str, Any]]:
-    """Train with all VARIATIONS; yield the final digests and the numbers of equal models."""
+    """Train with all VARIATIONS; yield the final digests and the numbers of models that agree."""
     for changes in VARIATIONS:
         settings = Settings(num_hiddens=128, num_epochs=OBSERVED_EPOCHS, exact=True, **changes)
         trained = [m for m in compare(settings, text).models if m.outcome == "trained"]

@@ -58,7 +58,7 @@ for activation, cell in CELLS.items():
 for (cell, units), seed in itertools.product({"rnn": 128, "gru": 64, "lstm": 64}.items(), range(5)):
     settings = {"cell": cell, "num_hiddens": units, "seed": seed}
     RUNS[f"{cell}, seed {seed}"] = {**settings, "num_epochs": 30, "optimizer": "adam", "lr": 0.01}
-# Learning rates for each optimizer, and standard deviations of the initial weights, for an LSTM.
+# For an LSTM: each optimizer's learning rates, and standard deviations of the initial weights.
 LEARNING_RATES = {
     "sgd": (1, 4, 16, 64),
     "momentum": (0.1, 0.5, 2, 8),
@@ -134,7 +134,7 @@ def train_epoch_not_detached(backend, model, batches, reach, update=UPDATE):
 
         def forward(inputs, state, last=Y.size, **params):
             logits, state = model.forward(inputs, state, **params)
-            return logits[-last:], state  # only the newest minibatch contributes to the loss
+            return logits[-last:], state  # only the last minibatch contributes to the loss
 
         mean_loss, grads, state = scratch.gradients(
             # Use autodiff: a hand-written backward pass would need all logits.

@@ -1,7 +1,7 @@
 """Measure how far back gradients reach in each cell: `python -m measure gates FILE`.
 
 The lesson *Gates* quotes the record. Networks train on the built-in text with PyTorch on one
-thread. After certain epochs, the backward passes of the NumPy backend compute the gradients step by
+thread. After certain epochs, the NumPy backend's backward passes compute the gradients step by
 step, in float64, from a copy of the parameters. The runs take about ten minutes in total.
 """
 
@@ -20,7 +20,7 @@ from rnn_scratch.training import events
 
 BACKEND = "torch"
 SETTINGS = Settings(num_hiddens=128, num_epochs=500, normalize="spaced")
-# For each run: the cell, the initial bias of the forget gate, and the seed.
+# For each run: the cell, initial forget-gate bias, and seed.
 RUNS = {
     f"{name}, seed {seed}": (cell, bias, seed)
     for seed in range(3)
@@ -33,7 +33,7 @@ RUNS = {
 }
 GRUS = ("gru", "gru-after")  # cells whose parameters have the same names and shapes
 EPOCHS = (0, 20, 50, 100, 200, 300, 400, 500)  # gradients are computed after these epochs
-ROWS, STEPS = 64, 100  # shape of the inputs for the gradients
+ROWS, STEPS = 64, 100  # input shape for the gradients
 
 
 def choose_variant(cell):
@@ -69,7 +69,7 @@ def run(cell, bias, seed, backend, text):
 
 
 def evaluate(arrays, options, backend, text):
-    """Return the perplexity on the training text of a model with these parameters and options."""
+    """Return the training-text perplexity of a model with these parameters and options."""
     model = registry.build(backend, choose_variant(options.cell), arrays, options)
     total, count = backend.scratch.evaluate(
         model, minibatches.evaluation_batches(text.train, SETTINGS)
@@ -78,7 +78,7 @@ def evaluate(arrays, options, backend, text):
 
 
 def reach(arrays, cell, tokens):
-    """Return the norms of the last loss's gradients with respect to the state 1, 2, ... steps back.
+    """Return the gradient norms of the last loss with respect to the state 1, 2, ... steps back.
 
     Each norm is taken over all tensors of the state and averaged over the rows.
     """

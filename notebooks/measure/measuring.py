@@ -1,4 +1,4 @@
-"""Functions that the measuring tools share, for processes, copies of backends, and records."""
+"""Functions that the measuring tools share, for processes, backend copies and records."""
 
 import importlib
 import itertools

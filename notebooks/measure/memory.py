@@ -19,7 +19,7 @@ SETTINGS = {
     "gru, candidate times 1/2": {"cell": "gru", "model": "scratch"},  # see `halve_candidate`
     **{f"lstm, forget bias {bias}": {"cell": "lstm", "forget_bias": bias} for bias in (0, 1, 3, 5)},
 }
-# Numbers of updates, keyed by the number of fillers between a symbol and its recall.
+# Update counts, keyed by the number of fillers between a symbol and its recall.
 UPDATES = {
     10: (0, 50, 100, 200, 300, 400, 600, 800, 1000),
     30: (0, 50, 100, 200, 300, 500, 700, 1000, 1500, 2000),
@@ -30,7 +30,7 @@ GATES = {"gru": "z", "lstm": "f"}  # the gates that keep the old state
 
 
 def halve_candidate(gate):
-    """Return a GRU cell for PyTorch that multiplies the candidate by 1/2 instead of 1 - z."""
+    """Return a PyTorch GRU cell that multiplies the candidate by 1/2 instead of 1 - z."""
 
     def cell(x, state, params):
         (h,) = state

@@ -1,8 +1,8 @@
 """Measure the gain of each optimization of `fast`: `python -m measure optimizations FILE`.
 
 Each optimization is undone separately, in a copy of the backend. The copy and the original take
-turns in one process. The gain is the median, over the turns, of the time without the optimization
-divided by the time with it. Headings in `undo` may override the defaults: the `rnn` cell, one
+turns in one process. The gain is the time without the optimization divided by the time with it
+(the median over the turns). Headings in `undo` may override the defaults: the `rnn` cell, one
 thread, float32 and the chapter's sizes. The gains are recorded in FILE.
 """
 
@@ -37,7 +37,7 @@ class Case(Gain):
 
 
 def cases(backend: str, folder: Path = UNDO) -> list[Case]:
-    """Read the optimizations of a backend from `BACKEND.diff` in `folder`.
+    """Read a backend's optimizations from `BACKEND.diff` in `folder`.
 
     A heading gives the name and the values that differ from the defaults. Each part of the diff
     below it starts with a file name, has no line numbers, and replaces all matching old lines.
@@ -97,7 +97,7 @@ def gain(backend, case, num_hiddens):
 
 
 def measure(name: str, index: int) -> Iterator[Gain]:
-    """Yield the gain of an optimization; the environment must set the case's number of threads."""
+    """Yield the gain of an optimization; the environment must set the case's thread count."""
     case = cases(name)[index]
     backend, _ = registry.start(name, case.threads)
     gains = {size: gain(backend, case, size) for size in SIZES}

@@ -16,7 +16,7 @@ from rnn_scratch import registry
 from rnn_scratch.contract import Model, Options, Update
 
 LR = 2.0**-9  # exact in float32, because Keras and MXNet round it
-SIZES = (1.0, 1e-4, 1e-8)  # scales of gradients; the last scale is as small as ε
+SIZES = (1.0, 1e-4, 1e-8)  # gradient scales; the last is as small as ε
 UPDATES = 10
 START = np.array([0.5, -0.25, 1.0])
 GRADS = np.random.RandomState(0).normal(size=(UPDATES, 3)) * SIZES

@@ -29,7 +29,7 @@ from rnn_scratch.runs.presets import PRESETS, SAMPLE, override
 from rnn_scratch.system import host
 from rnn_scratch.text import books
 
-BOOK = "time-machine"  # the README also shows a sample of `minute` on this text
+BOOK = "time-machine"  # the README also shows a sample from `minute` trained on this text
 SHAKESPEARE = PRESETS["shakespeare"]["corpus"]
 TEST_SHARE = VALIDATION_SHARE = 0.05  # shares of the whole text
 # Alternatives tried before `minute` was chosen, as differences from `minute`.
@@ -57,7 +57,7 @@ def split(corpus: str) -> tuple[str, str]:
 
 
 def measure(arguments: dict[str, Any], backend: str, seed: int) -> Iterator[dict[str, Any]]:
-    """Train; yield the CPU seconds, the model's size, and validation and test losses in nats."""
+    """Train; yield the CPU seconds, model size, and validation and test losses in nats."""
     with tempfile.TemporaryDirectory() as parent:
         files = [Path(parent, f"{name}.txt") for name in ("train", "test")]
         for file, part in zip(files, split(arguments["corpus"])):
@@ -73,7 +73,7 @@ def measure(arguments: dict[str, Any], backend: str, seed: int) -> Iterator[dict
             "environment": run.record.sessions[-1].environment,
             "processor": host.processor(),
             "cpu_seconds": round(seconds),
-            # Names of optimizer slots have a prefix, such as "m.".
+            # Optimizer slot names have a prefix, such as "m.".
             "parameters": sum(a.size for name, a in run.arrays.items() if "." not in name),
             "validation": [round_digits(epoch.valid_loss) for epoch in run.history],
             "test": round_digits(rnn_scratch.evaluate(run, text=files[1], best=True).loss),

@@ -1,6 +1,6 @@
 """Measure how much faster two workers train than one: `python -m measure workers FILE`.
 
-The guide quotes the record. Runs with one and with two workers take turns, because other programs
+The guide quotes the record. Runs with one and two workers take turns, because other programs
 may also use the processor. Each worker uses one thread. The measurement takes about five minutes.
 """
 
@@ -21,7 +21,7 @@ OPTIONS = "--corpus time-machine --model fast --epochs 2 --max-tokens 40000 --th
 
 
 def measure(num_workers, num_hiddens, batch_size):
-    """Train with workers; return the speed of the second epoch in characters per second."""
+    """Train with workers; return the second epoch's speed in characters per second."""
     with tempfile.TemporaryDirectory() as folder:
         command = ("mpiexec", "-n", str(num_workers), sys.executable, "-m", "rnn_scratch", "train")
         sizes = ("--num-hiddens", str(num_hiddens), "--batch-size", str(batch_size))

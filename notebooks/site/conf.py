@@ -40,7 +40,7 @@ copybutton_selector = ".highlight pre"
 
 
 def setup(app):
-    """Render formulas as MathML, which browsers display without a script."""
+    """Render formulas as MathML, which browsers display without JavaScript."""
 
     def inline(self, node):
         self.body.append(converter.convert(node.astext()))

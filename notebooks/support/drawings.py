@@ -17,8 +17,8 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 from rnn_scratch.contract import Batch
 from rnn_scratch.runs.curve import INK, STYLE
 
-ROWS = "C0", "C1"  # colors of the rows of a minibatch
-LENGTHS = {"1": 0.3, "B": 0.6, "V": 1.2, "H": 1.6, "T B": 2.6}  # side lengths of matrices
+ROWS = "C0", "C1"  # colors of minibatch rows
+LENGTHS = {"1": 0.3, "B": 0.6, "V": 1.2, "H": 1.6, "T B": 2.6}  # matrix side lengths
 Point = tuple[float, float]
 
 
@@ -66,7 +66,7 @@ def shapes(X: np.ndarray, inputs: np.ndarray, logits: np.ndarray) -> None:
 
 
 def unrolled(inputs: Sequence[int], state: Sequence[int], logits: Sequence[int]) -> None:
-    """Draw the network unrolled in time, with the shapes of the operands next to the arrows.
+    """Draw the network unrolled in time, with operand shapes next to the arrows.
 
     The arguments are shapes: `inputs` (T, B, V), `state` (B, H), and `logits` (T*B, V).
     """
@@ -309,7 +309,7 @@ def _cell(nodes: Mapping[str, Point], paths: Sequence[Sequence[int]], title: str
         for start, end in itertools.pairwise(path):
             style = {"arrowstyle": "->", "color": INK, "shrinkA": 3, "shrinkB": 3}
             for side, box in (("patchA", boxes[start]), ("patchB", boxes[end])):
-                style[side] = box.get_bbox_patch()  # the arrow ends at the frames of the boxes
+                style[side] = box.get_bbox_patch()  # the arrow ends at the box frames
             places = boxes[end].get_position(), boxes[start].get_position()
             axes.annotate("", *places, arrowprops=style)
     axes.set(xlim=(-0.9, 7.3), ylim=(-0.4, height - 0.6), title=title)

@@ -1,9 +1,9 @@
 """Grade the functions that students write in notebooks.
 
 Functions are graded from the source in the notebook's cells, in another process, with inputs that
-the notebook does not show. Thus, the notebook cannot change the project or the grade. Functions
-in the contract are compared by `rnn_scratch.check.user_file`, like functions in a user's file;
-functions that no backend has are tested on made-up inputs.
+the notebook does not show. Thus, the notebook cannot change the project or the grade. Contract
+functions are checked like functions in a user's file, by `rnn_scratch.check.user_file`; functions
+that no backend has are tested on made-up inputs.
 
 To grade a notebook from its file, run `python grading.py NOTEBOOK.ipynb`.
 """
@@ -29,7 +29,7 @@ from rnn_scratch.system import processes
 
 TO_WRITE = "your code"  # message of the NotImplementedError that replaces a function's body
 FILE = "your cell"  # file name to show for the student's source
-# Functions that the check compares.
+# Contract functions that can be graded.
 GRADED = (
     *("encode", "rnn", "rnn_backward", "step", "loss", "loss_backward", "bptt", "predict"),
     *("clip", "sgd", "lstm", "adam"),
@@ -82,7 +82,7 @@ def graded(installed: Any, function: Callable) -> Callable:
 
 
 def _namespace(function: Callable) -> dict[str, Any]:
-    """Return the notebook's namespace, in which IPython stores the sources of cells."""
+    """Return the notebook's namespace, in which IPython stores cell sources."""
     namespace: dict[str, Any] = getattr(inspect.unwrap(function), "__globals__", {})
     return namespace
 
@@ -134,7 +134,7 @@ def extract(cells: Sequence[str], name: str) -> str:
     sources: dict[str, str] = {}
     nodes: dict[str, ast.stmt] = {}
     for cell in cells:
-        text = re.sub(r"^[%!].*$", "", cell, flags=re.MULTILINE)  # IPython's commands
+        text = re.sub(r"^[%!].*$", "", cell, flags=re.MULTILINE)  # IPython commands
         try:
             statements = ast.parse(text).body
         except SyntaxError:
@@ -147,7 +147,7 @@ def extract(cells: Sequence[str], name: str) -> str:
     if not isinstance(nodes.get(name), ast.FunctionDef):
         return ""
     needed = [name]
-    for helper in needed:  # the list grows, because helpers use helpers
+    for helper in needed:  # the list grows, because helpers use other helpers
         parts = list(ast.walk(nodes[helper]))
         names = [node for node in parts if isinstance(node, ast.Name)]
         used = {node.id for node in names if isinstance(node.ctx, ast.Load)}
@@ -172,7 +172,7 @@ def _find_defined(node: ast.stmt) -> list[str]:
 
 
 def grade_notebook(notebook: Mapping[str, Any]) -> dict[str, Grade]:
-    """Grade the functions for which a notebook, given as JSON, has points cells."""
+    """Grade the functions that have points cells in a notebook, which is given as JSON."""
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     cells = ["".join(cell["source"]) for cell in code]
     found = BACKEND.search("\n".join(cells))
@@ -181,7 +181,7 @@ def grade_notebook(notebook: Mapping[str, Any]) -> dict[str, Grade]:
 
 
 def _try(source: str, name: str) -> Iterator[str]:
-    """Run in a child process: yield the first mistake of a function that no backend has, or ""."""
+    """In a child process, yield the first mistake in a function that no backend has, or ""."""
     time.perf_counter = lambda: CLOCK[-1]
     namespace: dict[str, Any] = {"time": time}
     try:
@@ -231,12 +231,12 @@ def _seconds(seconds: Callable[..., Any]) -> Iterator[str]:
         yield f"{problem}: {reasons.get(result, 'use `time.perf_counter`')}"
 
 
-# Tests on made-up inputs, keyed by the name of the function in `solutions`.
+# Tests on made-up inputs, keyed by function name in `solutions`.
 MADE_UP = {"best_run": _best_run, "seconds": _seconds}
 
 
 def main(paths: Sequence[str]) -> None:
-    """Print the points of each notebook and the messages for the student."""
+    """Print each notebook's points and the messages for the student."""
     for path in paths:
         grades = grade_notebook(json.loads(Path(path).read_text(encoding="utf-8")))
         print(f"{path}: {sum(is_right for is_right, _ in grades.values())} of {len(grades)} points")
@@ -245,6 +245,6 @@ def main(paths: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    import grading  # a child process cannot find functions of the module `__main__`
+    import grading  # a child process cannot find functions in `__main__`
 
     grading.main(sys.argv[1:])

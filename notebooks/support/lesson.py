@@ -1,4 +1,4 @@
-"""Functions that notebooks call to load the backend, the story, and records.
+"""Functions that notebooks call to load the backend, story and records.
 
 The functions import modules only after `start` has checked that the modules are installed.
 """
@@ -70,7 +70,7 @@ def record(name: str) -> Any:
 
 
 def run(name: str) -> tuple[Any, Any]:
-    """Return the history and the record of a run created by `nox -s records`."""
+    """Return the history and record of a run created by `nox -s records`."""
     from rnn_scratch.runs import run_folder
 
     path = NOTEBOOKS / "records" / name

@@ -1,4 +1,4 @@
-"""Solutions to exercises about functions that no backend has, for use by `grading`."""
+"""Solutions to exercises on functions that no backend has, used by `grading`."""
 
 import time
 

@@ -51,7 +51,7 @@ def test_interval_contains_the_true_median(num_cycles):
     rng = np.random.RandomState(1)
     estimates = [tables.estimate(rng.lognormal(0, 0.2, num_cycles)) for _ in range(1000)]
     assert 0.94 < np.mean([low <= 1 <= high for _, low, high in estimates]) < 0.985
-    # The interval is ±2.3 standard errors; a median's is about 1.25 times a mean's.
+    # The interval is ±2.3 standard errors; a median's error is about 1.25 times a mean's.
     widths = [high - low for _, low, high in estimates]
     assert np.mean(widths) == pytest.approx(4.6 * 1.25 * 0.2 / num_cycles**0.5, rel=0.2)
 

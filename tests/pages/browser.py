@@ -1,4 +1,4 @@
-"""Fixtures for tests in a browser: an installed Chromium or Chrome, or Playwright's Chromium."""
+"""Fixtures for browser tests: an installed Chromium or Chrome, or Playwright's Chromium."""
 
 import shutil
 

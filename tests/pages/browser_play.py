@@ -32,7 +32,7 @@ def open_page(open_page):
 
 @pytest.fixture(scope="module", params=CELLS)
 def network(request, tmp_path_factory):
-    """Return a network's cell and the path of its checkpoint, for each network on the page."""
+    """Return the cell and checkpoint path of each network on the page."""
     saved = NETWORKS[request.param]
     path = tmp_path_factory.mktemp(request.param) / checkpoint.FILE
     settings, text = Settings(**saved["settings"]), msgspec.convert(saved["text"], TextRecord)

@@ -1,4 +1,4 @@
-"""The errata page lists the releases of the book that contain each mistake.
+"""The errata page lists the book releases that contain each mistake.
 
 To compare the page with the releases, set D2L_EN to a clone of github.com/d2l-ai/d2l-en with its
 tags. The project contains no part of the book; the tests search the clone for each mistake.

@@ -169,7 +169,7 @@ def test_slides_are_short_and_withhold_solutions(backend, lesson):
 
 
 def headings_of(cells):
-    """Return the headings in the Markdown cells of a notebook."""
+    """Return the headings in a notebook's Markdown cells."""
     text = "\n".join(cell.source for cell in cells if cell.kind == "markdown")
     return re.findall(r"^#+ .*", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
 

@@ -1,4 +1,4 @@
-"""The sources of the site: code, outputs, pictures, links, and the API reference."""
+"""The site's sources: code, outputs, pictures, links, and the API reference."""
 
 import html
 import re

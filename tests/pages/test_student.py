@@ -50,7 +50,7 @@ def execute(source, names):
 
 @functools.cache
 def cells(backend):
-    """Return the cells of the first student notebook up to its first training run."""
+    """Return the first student notebook's cells, up to its first training run."""
     parts = lessons.read_parts("build")
     end = next(n for n, part in enumerate(parts) if TRAINING in part.content)
     return lessons.cells(parts[: end + 1], backend, student=True)
@@ -231,7 +231,7 @@ def test_bugs_in_lessons_match_the_backend_sources():
 
 # nbgrader grades four submissions: correct, wrong, empty and forged.
 
-WRONG = ("encode", "rnn", "loss", "lstm", "adam", "seconds")  # mistakes of the "wrong" submission
+WRONG = ("encode", "rnn", "loss", "lstm", "adam", "seconds")  # mistakes in the "wrong" submission
 
 
 def nbgrader(course, *arguments):

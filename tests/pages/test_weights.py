@@ -1,4 +1,4 @@
-"""The weights page's code loads a run into each framework's layers; their logits are equal."""
+"""The weights page's code loads a run into each framework's layers, which give equal logits."""
 
 import functools
 import re
@@ -23,7 +23,7 @@ CASES = [{}, {"num_layers": 2, "embedding": 5}]
 
 
 def gates(column):
-    """Return the gates in the last code span of a table cell, or None if there is no layer."""
+    """Return the gates in a table cell's last code span, or None if there is no layer."""
     return None if column == "–" else re.findall("`(.*?)`", column)[-1]
 
 

@@ -1,4 +1,4 @@
-"""Follow the guide to writing a backend step by step, and verify its claims.
+"""Follow the backend-writing guide step by step, and verify its claims.
 
 The backend that the guide builds is a separate package.
 """
@@ -49,7 +49,7 @@ BLOCKS = [
 
 
 def commands(block):
-    """Yield the arguments, the output file and the displayed lines of each command in a block."""
+    """Yield the arguments, output file and displayed lines of each command in a block."""
     for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
         line, *shown = part.splitlines()
         line, _, file = line.partition(" >> ")

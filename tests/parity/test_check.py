@@ -149,7 +149,7 @@ def test_diagnosis_is_last_and_names_file_line_and_draw(copy):
         path.read_text(encoding="utf-8").splitlines()[int(found[2]) - 1].startswith("def forward(")
     )
     output = "\n".join(lines)
-    assert output.count("DIFFERS") == 2  # one failure per number of threads: 1 and 2
+    assert output.count("DIFFERS") == 2  # one failure per thread count: 1 and 2
     assert "later failures may be consequences" in output
     assert "within the tolerance" not in output
     assert f"numpy, fast ({Path(found[1]).parent})" in output

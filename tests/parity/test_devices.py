@@ -60,7 +60,7 @@ def test_runs_move_between_devices(framework, emulated):
     resume = ("train", "--resume", "r", "--epochs")
     steps = (
         ([*train, "--run", "r", "--epochs", 2, "--device", "auto"], DEVICE),
-        # A resumed run stays on the device of the last session, unless an option moves it.
+        # A resumed run stays on the last session's device, unless an option moves it.
         ([*resume, 3], DEVICE),
         ([*resume, 4, "--device", "cpu"], "cpu"),
         ([*resume, 5], "cpu"),

@@ -1,4 +1,4 @@
-"""Recorded losses of training runs; learning rates, bias corrections and dropout masks."""
+"""Recorded training losses; learning rates, bias corrections and dropout masks."""
 
 import math
 from pathlib import Path
@@ -64,7 +64,7 @@ DEEP = {**SMALL, "num_layers": 2, "dropout": 0.3}
 
 @pytest.fixture
 def record(monkeypatch):
-    """Return a function that trains and returns the updates and dropout masks of each minibatch."""
+    """Return a function that trains and returns each minibatch's updates and dropout masks."""
     epoch_batches, each_update = minibatches.epoch_batches, schedule.each_update
 
     def record(train, *args, **kwargs):

@@ -135,7 +135,7 @@ def test_digest_depends_on_every_bit():
 
 # Environment variables that select other kernels, which sum in a different order. TensorFlow
 # has no such variable for float64: TF_ENABLE_ONEDNN_OPTS has no effect.
-# On a processor that it does not recognize, an old OpenBLAS already uses its oldest kernels.
+# An old OpenBLAS already uses its oldest kernels on processors that it does not recognize.
 CORES = {info.get("architecture") for info in threadpool_info()}
 OTHER_CORE = "Haswell" if CORES & {"Prescott", "Nehalem"} else "Nehalem"
 KERNELS = {
@@ -208,7 +208,7 @@ def test_two_threads_end_with_equal_bits(backend_name):
 
 
 def check_exact(capsys, *arguments):
-    """Run `check --exact` on a text too long for the command line; return exit code and JSON."""
+    """Run `check --exact` on text too long for the command line; return the exit code and JSON."""
     Path("long.txt").write_text("it was a long and quiet winter. " * 8_000, encoding="utf-8")
     small = ["--text", "long.txt", "--num-hiddens", "16", "--epochs", "20"]
     result = run_in_process(capsys, "check", *arguments, "--exact", "--json", *small)

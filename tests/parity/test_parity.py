@@ -17,7 +17,7 @@ from rnn_scratch.parameters import initial
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, dataset, minibatches
 
-# TensorFlow and JAX take one to two minutes to build the graphs of their layers.
+# TensorFlow and JAX take one to two minutes to build their layers' graphs.
 CONCISE = pytest.mark.frameworks(by_default=("numpy", "torch", "mxnet"))
 MODELS = ("scratch", "fast", pytest.param("concise", marks=CONCISE))
 
@@ -64,7 +64,7 @@ def test_tolerances_depend_on_dtype_and_device():
 
 
 def test_check_clips_some_updates():
-    # The check tests clipping only if some of its updates, but not all, are clipped.
+    # The check tests clipping only if some, but not all, of its updates are clipped.
     scratch, clipped = registry.load("numpy").scratch, []
     for draw in map(draws.draw, range(draws.NUM_DRAWS)):
         case = make_case(registry.load("numpy"), "scratch", draw)

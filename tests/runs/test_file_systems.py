@@ -1,4 +1,4 @@
-"""File systems that lack features, unusual paths, and text files that were moved."""
+"""File systems that lack features, unusual paths, and moved text files."""
 
 import errno
 import os

@@ -83,7 +83,7 @@ def test_unknown_characters_are_refused_or_skipped(parrot, tmp_path):
 
 
 def test_checkpoint_file_suffices_for_inference(small_run):
-    """Predict and evaluate from a checkpoint file alone, by default with its session's backend."""
+    """Predict and evaluate from a checkpoint file alone, by default with the backend it names."""
     text, result = rnn_scratch.predict(small_run, "the ", 8), rnn_scratch.evaluate(small_run)
     assert result.tokens == 396
     assert result.source == "the first 400 characters of tide-clock (training text)"

@@ -26,7 +26,7 @@ SETTINGS = {**SMALL, "lr": 3.0, "valid_share": 0.2}
 
 
 class Recorder:
-    """A replacement for `os` and `open` in `files` that records the calls that change files."""
+    """A replacement for `os` and `open` in `files` that records file-changing calls."""
 
     def __init__(self, calls):
         self.calls, self.handles = calls, {}

@@ -54,7 +54,7 @@ def mpiexec(workers):
 
 
 def command(backend, epochs, *arguments, **settings):
-    """Return a training command in exact mode with the settings in SOME and `settings`."""
+    """Return an exact-mode training command with the settings in SOME and `settings`."""
     values = {**SOME, **settings, "backend": backend, "num_epochs": epochs}
     return ("train", "--exact", *options(**values), "--run", "r", *arguments)
 

@@ -1,4 +1,4 @@
-"""Invalid command lines fail before any computation, with an error that names the problem."""
+"""Invalid command lines fail before any computation, with an error that states the problem."""
 
 from pathlib import Path
 

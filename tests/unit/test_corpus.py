@@ -89,7 +89,7 @@ def load():
 
 
 def assert_unavailable(file, reason):
-    """Check that the error names the book, the reason and a remedy, and that no file is kept."""
+    """Check that the error names the book, reason and remedy, and that no file is kept."""
     problem, *hints = raised_message(load).splitlines()
     assert problem.startswith("Could not download time-machine: ")
     assert reason in problem

@@ -1,4 +1,4 @@
-"""The choice of the next token, and streams of random numbers."""
+"""Next-token selection and random number streams."""
 
 import numpy as np
 import pytest
@@ -83,7 +83,7 @@ def test_sampler_returns_an_index_without_warnings(dtype, data):
     assert 1 <= greedy(logits) < len(logits)
 
 
-# Pinned random numbers, which must not depend on the version of NumPy or on the backend.
+# Pinned random numbers, which must not depend on the NumPy version or the backend.
 
 
 def test_sampled_tokens_are_pinned():

@@ -37,7 +37,7 @@ def evaluation_batches(num_tokens, batch_size, num_steps):
     return list(minibatches.evaluation_batches(np.arange(num_tokens), settings))
 
 
-# In these tests, the value of each token is its position in the text.
+# In these tests, each token's value is its position in the text.
 
 
 @given(sizes, sizes, st.integers(0, 60), st.sampled_from(SAMPLINGS), seeds, st.integers(1, 9))

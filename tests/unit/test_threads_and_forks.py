@@ -1,4 +1,4 @@
-"""Training in threads and in forked processes, and whether TF32 is off."""
+"""Training in threads and forked processes, and whether TF32 is off."""
 
 import os
 import re
