@@ -1,4 +1,4 @@
-"""Cases that hold a draw's values for a backend and compare outputs with expected values."""
+"""Cases that apply a draw to a backend and compare its outputs with expected values."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ MIN_TOLERANCE = 1e-12  # rounding of weighted sums varies between machines
 
 
 class Case(NamedTuple):
-    """A draw applied to one variant of a backend, with its parameters, minibatch and state."""
+    """A draw applied to one backend variant, with the drawn parameters, minibatch and state."""
 
     backend: Backend
     variant: str
@@ -30,18 +30,18 @@ class Case(NamedTuple):
 
     @property
     def options(self) -> Options:
-        """The configuration of the model."""
+        """The model configuration."""
         return self.draw.options
 
     @property
     def reference(self) -> "Case":
-        """The same case for the reference, on the CPU."""
+        """The same case for the reference on the CPU."""
         draw = self.draw._replace(options=self.options._replace(device="cpu"))
         return self._replace(backend=registry.load("numpy"), variant="scratch", draw=draw)
 
     @property
     def has_reference(self) -> bool:
-        """Whether the reference can compute this case and is not itself being compared."""
+        """Whether the reference supports this case and is not itself being checked."""
         scratch = registry.load("numpy").scratch
         is_known = self.options.cell in scratch.CELLS and self.draw.optimizer in scratch.OPTIMIZERS
         return is_known and (self.variant != "scratch" or self.scratch is not scratch)
@@ -75,7 +75,7 @@ class Case(NamedTuple):
         return self.backend.machine.tensor(array, self.options.device)
 
     def to_arrays(self, value: Any) -> Any:
-        """Convert backend tensors, alone or in a dict or tuple, to arrays."""
+        """Convert a backend tensor, or a dict or tuple of tensors, to arrays."""
         if isinstance(value, dict):
             return {name: self.to_arrays(tensor) for name, tensor in value.items()}
         if isinstance(value, tuple | list):
@@ -85,12 +85,12 @@ class Case(NamedTuple):
 
     @property
     def first_inputs(self) -> np.ndarray:
-        """The one-hot vectors (B, V) of the first time step."""
+        """The one-hot vectors (B, V) for the first time step."""
         vectors: np.ndarray = np.eye(self.options.vocab_size, dtype=self.options.dtype)
         return vectors[self.batch.X[:, 0]]
 
     def minibatch(self) -> tuple[Batch, State]:
-        """Return the minibatch and the state as backend tensors."""
+        """Return the minibatch and state as backend tensors."""
         return self.batch.map(self.tensor), tuple(map(self.tensor, self.states))
 
     def gradients(self, arrays: Arrays | None = None) -> tuple[Tensor, Arrays, State]:
@@ -121,14 +121,14 @@ class Case(NamedTuple):
         return [draw_batch(draw, rng) for _ in range(num_updates)], updates()
 
     def function_name(self, check: "FunctionCheck") -> str:
-        """Return the name of the function that a check compares in this case."""
+        """Return the name of the function that `check` compares in this case."""
         names = {"cell": self.options.cell.replace("-", "_"), "optimizer": self.draw.optimizer}
         if self.options.needs_deep and self.variant == "scratch":
             names |= {"step": "deep_step", "forward": "deep_forward"}
         return names.get(check.__name__, check.__name__)
 
     def outputs(self, check: "FunctionCheck") -> dict[str, Any]:
-        """Return the outputs without an expected value, as arrays keyed by "function: output"."""
+        """Return the outputs with no expected value as arrays, keyed by "function: output"."""
         return {
             result.key(check): self.to_arrays(result.value)
             for result in check(self)
@@ -136,9 +136,9 @@ class Case(NamedTuple):
         }
 
     def run(self, check: "FunctionCheck") -> Iterator[CheckResult]:
-        """Compare the outputs that a check yields for this case with the reference's outputs.
+        """Run a check on this case and compare its outputs with the reference's outputs.
 
-        The reference's own outputs are compared with recorded sums, because comparing the
+        The reference's own outputs are compared with recorded sums because comparing the
         reference with itself would never fail. Outputs without a recorded sum are omitted.
         """
         expected: dict[str, Any] = {}
@@ -198,7 +198,7 @@ def collect_devices(value: Any) -> set[str]:
     return set() if device is None or isinstance(value, np.ndarray | np.generic) else {str(device)}
 
 
-# A check calls a function of the contract and yields its outputs.
+# A check calls a contract function and yields its outputs.
 FunctionCheck = Callable[..., Iterator[Result]]
 
 
@@ -210,9 +210,9 @@ def make_case(backend: Backend, variant: str, draw: Draw) -> Case:
         if parameter.startswith("b_"):  # zero biases would hide a missing bias
             arrays[parameter] = rng.normal(0, min(draw.sigma, 1), arrays[parameter].shape)
     if "W_e" in arrays:
-        arrays["W_e"] *= 8  # raises row norms above 1 so that a norm limit is detected
+        arrays["W_e"] *= 8  # raises row norms above 1 so that a max-norm limit is detected
     batch, size = draw_batch(draw, rng), (options.num_states, draw.batch_size, options.num_hiddens)
-    # Make many elements of the state large so that clamping is detected.
+    # Make many state elements large so that clamping is detected.
     largest = 1 if options.num_hiddens > 200 else 12
     states = tuple(rng.uniform(-largest, largest, size).astype(options.dtype))
     # Make float64 parameters unrepresentable in float32 so that rounding is detected.

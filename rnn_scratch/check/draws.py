@@ -1,6 +1,6 @@
 """Random cases for comparing a backend with the reference.
 
-Each seed determines a draw: the first NUM_DRAWS seeds select TABLE's rows; later seeds vary them.
+Each seed determines a draw: the first NUM_DRAWS seeds select rows of TABLE; later seeds vary them.
 """
 
 import io
@@ -14,7 +14,7 @@ from ..contract import CELLS, OPTIMIZERS, VARIANTS, Options
 # Pairwise testing: every pair of values from different columns, including the cell and optimizer,
 # occurs in some draw. The cell and optimizer change from row to row. "variant" is compared in
 # addition to scratch. The first row is the plain model so that the first failure is easy to read.
-# Tokens above 255 do not fit in 8 bits. With T=70 or sigma=12, rounding errors rule out training.
+# With V=300, some tokens exceed 8 bits. With T=70 or sigma=12, rounding errors rule out training.
 TABLE = """
 mode    L T  B V   N dropout theta carry resumes evaluates predicts variant updates sigma
 float64 1 2  3 10  0 0       100   True  False   True      True     fast    3       0.2
@@ -41,11 +41,11 @@ float32 2 2  1 10  6 0       100   False True    False     True     concise 3   
 ROWS = np.genfromtxt(io.StringIO(TABLE), dtype=None, names=True, encoding="utf-8")
 NUM_DRAWS = len(ROWS)  # default number of draws
 NUM_UPDATES = 3  # number of updates per epoch in most draws
-RELATED = ("L", "T", "B", "V", "updates", "sigma")  # columns whose values stay together
+RELATED = ("L", "T", "B", "V", "updates", "sigma")  # columns not varied independently
 
 
 class Draw(NamedTuple):
-    """The settings of a case and the seed from which its values are drawn."""
+    """A case's settings and the seed from which its values are drawn."""
 
     options: Options  # cell, sizes, layers, embedding, dropout, dtype and device
     batch_size: int = 12
@@ -54,13 +54,13 @@ class Draw(NamedTuple):
     variants: Sequence[str] = VARIANTS  # variants to compare
     optimizer: str = "sgd"
     exact: bool = False  # whether the model trains in exact mode
-    theta: float = 0.6  # maximum norm of the gradients in training
+    theta: float = 0.6  # maximum gradient norm in training
     carry: bool = True  # whether the state is carried over to the next minibatch
-    resumes: bool = False  # whether training resumes from values trained by the reference
+    resumes: bool = False  # whether training resumes from the reference's trained values
     evaluates: bool = True  # whether the model is evaluated after one epoch
     predicts: bool = True  # whether the model predicts after training
     sigma: float = 0.2  # standard deviation of the initial weights
-    seed: int | None = None  # None: a fixed case, whose values are drawn from seed 0
+    seed: int | None = None  # None for a fixed case, whose values are drawn from seed 0
 
     @property
     def label(self) -> str:

@@ -2,7 +2,7 @@
 
 Frameworks round differently. Exact mode rounds these differences away after each minibatch, but
 within a minibatch they grow at each time step if the weights are large, because the network is then
-chaotic. The larger a difference, the more likely it is to cross a rounding boundary of the grid.
+chaotic. The larger a difference, the more likely it is to cross a rounding boundary.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from ..training.runtime import Runtime
 from ..training.setup import RunContext, prepare_run
 
 EPOCH_TIMEOUT = 24 * 3600.0  # seconds to wait for one epoch
-NUM_DIGESTS = 10  # approximate number per model, excluding the digest of the initial parameters
+NUM_DIGESTS = 10  # approximate number per model, excluding epoch 0
 DISTANCE = 1e-6  # relative distance between states, small enough that tanh is nearly linear
 MAX_GROWTH = 1e3  # growth was at least 8e3 in runs whose final digests differed between frameworks
 
@@ -51,7 +51,7 @@ class ExactModel(Record):
     model: str
     outcome: str  # "trained", "failed" or "not supported"
     reason: str  # reason for an outcome other than "trained"
-    digests: list[EpochDigest]  # selected epochs, from epoch 0 onward
+    digests: list[EpochDigest]  # one per selected epoch, starting with epoch 0
 
     @property
     def title(self) -> str:
@@ -71,7 +71,7 @@ class ExactResult(Record):
 def compare(
     runtimes: Sequence[Runtime], settings: Settings, text: books.Text, log: LogLine, update: Any
 ) -> ExactResult:
-    """Train a model for each runtime in exact mode and compare parameters after every update.
+    """Train each runtime's model in exact mode and compare parameters after every update.
 
     `log` receives a line for each model, and `update` receives the progress after each epoch.
     """
@@ -119,9 +119,9 @@ def _train(
     advice = f"To check each function, run: rnn-scratch check {runtime.backend}"
 
     def compare_digests(state: State) -> str:
-        """Append the digests after an update; return the names of the tensors that differ."""
+        """Append the current digests; return the names of tensors that differ from `expected`."""
         arrays, update = trained_arrays(context.model), len(digests)
-        if minibatches.carries_state(settings.sampling):  # 0 replaces -0
+        if minibatches.carries_state(settings.sampling):  # adding 0 turns -0 into 0
             arrays |= {f"state {i}": array(tensor) + 0.0 for i, tensor in enumerate(state)}
         digests.append({name: exact.digest({name: value}) for name, value in arrays.items()})
         pairs = expected[update].items() if update < len(expected) else ()
@@ -160,10 +160,10 @@ def measure_growth(
     """Return the factor by which rounding errors grow over a minibatch, or infinity if unknown.
 
     Its logarithm, divided by T, estimates the largest Lyapunov exponent (Benettin et al., 1980).
-    The model reads the tokens `X` (B, T), starting from the states `start` (n, B, H) and from
+    The model reads tokens `X` (B, T), starting from states `start` (n, B, H) and from
     states a small distance away. By default, `X` is the first minibatch, and `start` is the state
     after reading it. After each step, the difference is rescaled to this distance, or redrawn if
-    it is zero. Rounding errors are proportional to the state, so the product of all steps' growth
+    it is zero. Rounding errors are proportional to the state, so the product of the per-step growth
     factors is multiplied by the state's largest absolute element if that element exceeds 1.
     """
     model, machine, device = context.model, context.backend.machine, context.runtime.device
@@ -203,7 +203,7 @@ def describe(factor: float) -> str:
 
 
 def measure_run(settings: Settings, text: books.Text, arrays: Arrays | None = None) -> float:
-    """Return the error growth of an exact-mode run, by default with its initial parameters."""
+    """Return an exact-mode run's error growth, by default for its initial parameters."""
     with contextlib.suppress(RNNScratchError):  # the reference may not support the cell
         if settings.exact:
             return measure_growth(prepare_run(settings, Runtime("numpy"), text, arrays))

@@ -1,4 +1,4 @@
-"""Checks that compare each function of the contract in isolation with the reference.
+"""Checks that compare each contract function in isolation with the reference.
 
 Each function receives inputs computed by the reference, so the first failing result names the
 faulty function.
@@ -20,7 +20,7 @@ from ..training import schedule
 from .case import Case, FunctionCheck, collect_devices
 from .results import Result, flatten
 
-LR = 0.3  # float32 cannot represent it exactly, so incorrect rounding is detected
+LR = 0.3  # not exact in float32, so incorrect rounding is detected
 GRADIENT_TOLERANCE = 1e-13  # some frameworks' gradients are less accurate in float32
 GRADIENT_FACTORS = (3.0, 0.01, 2.0)  # the small second gradient shrinks v, unlike in AMSGrad
 
@@ -41,10 +41,10 @@ def tensor(case: Case) -> Iterator[Result]:
 
 
 def params(case: Case) -> Iterator[Result]:
-    """Compare the parameters with the initial arrays and check that the two share no memory."""
+    """Check that the parameters equal the initial arrays and share no memory with them."""
     arrays: Arrays = {}
     for name, array in case.arrays.items():
-        # Align to pages, because some frameworks share memory only at addresses divisible by 64.
+        # Align to pages because some frameworks share memory only at addresses divisible by 64.
         pages = np.frombuffer(mmap.mmap(-1, array.nbytes), array.dtype)
         order: Any = "CF"[len(arrays) % 2]  # store every other matrix in column-major order
         arrays[name] = pages.reshape(array.shape, order=order)
@@ -57,20 +57,20 @@ def params(case: Case) -> Iterator[Result]:
 
 
 def state(case: Case) -> Iterator[Result]:
-    """Compare the initial state with zeros."""
+    """Check that the initial state is zero."""
     yield Result("zeros", case.scratch.state(case.draw.batch_size, case.options), tolerance=0)
     yield Result("of the model", case.model().state(case.draw.batch_size), tolerance=0)
 
 
 def encode(case: Case) -> Iterator[Result]:
-    """Compare one-hot vectors bit for bit, including for a minibatch without the last token."""
+    """Compare one-hot vectors bit for bit, including for a minibatch with only token 0."""
     for name, tokens in (("vectors", case.batch.X), ("vectors of token 0", case.batch.X * 0)):
         x = case.scratch.encode(case.tensor(tokens), case.params())
         yield Result(name, x, tolerance=0)
 
 
 def cell(case: Case) -> Iterator[Result]:
-    """Compare the next state of the first layer's cell, starting from a nonzero state."""
+    """Compare the first layer's next state, starting from a nonzero state."""
     x, (_, start) = case.first_inputs, case.minibatch()
     x = x @ case.arrays["W_e"] if case.options.embedding else x
     state = split_by_layer(start, case.options)[0]
@@ -102,7 +102,7 @@ def loss(case: Case) -> Iterator[Result]:
 def detach(case: Case) -> Iterator[Result]:
     """Check that no gradient flows back through a detached state."""
     # If one graph contains two minibatches and the state is detached between them, the gradients
-    # must match the gradients of the second minibatch alone, computed from the same state.
+    # must match the second minibatch's own gradients, computed from the same state.
     batch, start = case.minibatch()
     if isinstance(batch.X, np.ndarray) or not (case.draw.seed is None or case.draw.resumes):
         return  # arrays have no graph, and compiling is slow
@@ -123,12 +123,12 @@ def detach(case: Case) -> Iterator[Result]:
 
 
 def clip(case: Case) -> Iterator[Result]:
-    """Compare the norm and the clipped gradients for several θ and for extreme gradients."""
+    """Compare the norm and clipped gradients for several θ and for extreme gradients."""
     if case.draw.theta > 1:
-        return  # compiling is slow, and half of the draws are enough
+        return  # compiling is slow, and half the draws are enough
     _, grads, _ = case.reference.gradients()
     norm = float(case.reference.scratch.clip(grads, math.inf)[1])
-    inputs = {  # factor that scales the gradients, θ
+    inputs = {  # gradient scale, θ
         "θ half the norm": (1, norm / 2),
         "θ above 1 and the norm": (1, 2 * max(1, norm)),
         "no θ": (1, math.inf),
@@ -169,7 +169,7 @@ def round_to_grid(case: Case) -> Iterator[Result]:
 
 
 def optimizer(case: Case) -> Iterator[Result]:
-    """Run several updates of the draw's optimizer; compare the parameters and slots."""
+    """Run several updates with the draw's optimizer; compare the parameters and slots."""
     names = [*OPTIMIZERS] if case.draw.seed is None else [case.draw.optimizer]
     for name, lr in itertools.product(names, (LR, 10 * LR)):
         try:
@@ -190,7 +190,7 @@ def _update(case: Case, name: str, lr: float) -> Iterator[Result]:
     for ending in ("", ", resumed"):
         model = case.model(arrays, name)
         for factor, t in zip(GRADIENT_FACTORS, counts):
-            # The largest element is scaled to 4 times the factor so that clamping is detected.
+            # Scale the largest element to 4 times the factor so that clamping is detected.
             scale = factor * 4 / largest
             scaled = {
                 p: case.tensor((grad * scale).astype(grad.dtype)) for p, grad in grads.items()
@@ -202,7 +202,7 @@ def _update(case: Case, name: str, lr: float) -> Iterator[Result]:
 
 
 def forward(case: Case) -> Iterator[Result]:
-    """Compare the outputs with the reference and with a loop that calls the backend's `step`."""
+    """Compare the outputs with the reference and with a loop over the backend's `step`."""
     model, (batch, start) = case.model(), case.minibatch()
     logits, state = model.forward(batch.X, start, **batch.extras)
     yield Result("logits", logits)
@@ -218,10 +218,10 @@ def forward(case: Case) -> Iterator[Result]:
 
 
 def gradients(case: Case) -> Iterator[Result]:
-    """Compare the loss, each gradient, and the state for the next minibatch."""
+    """Compare the loss, each gradient and the final state."""
     model, (batch, start) = case.model(), case.minibatch()
     loss, tensors, state = case.scratch.gradients(model, batch, start)
-    # A second call must neither add to nor replace the gradients of the first call.
+    # A second call must neither add to nor replace the first call's gradients.
     case.scratch.gradients(model, batch._replace(X=batch.Y, Y=batch.X), start)
     grads = model.to_arrays(tensors)
     if not case.has_reference and case.options.dtype == "float64" and case.draw.sigma <= 1:

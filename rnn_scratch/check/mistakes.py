@@ -1,7 +1,7 @@
-"""Recognize known mistakes: changes to the source of the NumPy reference.
+"""Recognize known mistakes: changes to the NumPy reference's source.
 
 ``mistakes.json`` lists the mistakes by function and name. Each mistake is a list of alternating old
-and new strings: in the function or a helper below it, each old string is replaced by the next.
+and new strings; each old string, in the function or below it, is replaced with the new string.
 """
 
 import contextlib
@@ -18,9 +18,9 @@ from ..contract import Backend
 from .case import Case, FunctionCheck
 from .results import find_worst_mismatch, read_data
 
-MODULES = ("scratch", "cells", "deep")  # modules that a file or a mistake may change
-IGNORED = shutil.ignore_patterns("__pycache__")  # backend files that are not copied
-MAX_CASES = 4  # maximum number of cases that are compared with each mistake
+MODULES = ("scratch", "cells", "deep")  # modules that a user's file or a mistake may change
+IGNORED = shutil.ignore_patterns("__pycache__")  # backend files not to copy
+MAX_CASES = 4  # maximum number of cases to compare per mistake
 
 
 def change_source(source: str, function: str, change: Sequence[str]) -> str:

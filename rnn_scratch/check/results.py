@@ -20,7 +20,7 @@ FLOAT32_FACTORS = {"cpu": 2.0**29, "cuda": 2.0**31}  # other devices: 2.0**33
 
 
 def scale_tolerance(tolerance: float, dtype: str, device: str) -> float:
-    """Convert a float64 tolerance to the tolerance for this dtype and device."""
+    """Scale a float64 tolerance for this dtype and device."""
     if dtype == "float64":
         return tolerance
     return min(tolerance, 1e-12) * FLOAT32_FACTORS.get(device, 2.0**33)
@@ -29,7 +29,7 @@ def scale_tolerance(tolerance: float, dtype: str, device: str) -> float:
 class CheckResult(Record):
     """The comparison of a function's output with its expected value."""
 
-    function: str  # usually a function of the contract
+    function: str  # usually a contract function
     output: str
     case: str  # a description, such as dtype, cell and sizes; may be empty
     difference: float | None  # largest absolute difference; None if it cannot be computed
@@ -47,7 +47,7 @@ class CheckResult(Record):
 
     @property
     def outcome(self) -> str:
-        """The outcome and, unless it is "ok", its description."""
+        """The outcome, with a description unless it is "ok"."""
         if not self.supported:
             return f"not supported  {self.location}"
         if self.function == BACKEND:
@@ -56,7 +56,7 @@ class CheckResult(Record):
 
     @property
     def problem(self) -> str:
-        """A description of the failure: the output and its difference, or another problem."""
+        """A description of the failure: how far the output is off, or why it cannot be compared."""
         if self.difference is None or self.actual is None or self.expected is None:
             return f"{self.output}: {self.location}".removeprefix(": ")
         name = f"{self.output} {self.location}".replace(" [", "[").rstrip()
@@ -70,15 +70,15 @@ class CheckResult(Record):
 
 
 class Verdict(Record):
-    """The comparison of a user's function with the reference."""
+    """The result of comparing a user's function with the reference."""
 
     function: str
-    line: int  # line of its definition
+    line: int  # line number of the definition
     num_comparisons: int = 0  # comparisons until the first failure
     problem: str = ""  # why the function cannot be checked
-    failure: CheckResult | None = None  # first difference
+    failure: CheckResult | None = None  # first failed comparison
     mistake: str = ""  # name of a known mistake that produces the same values
-    example: str = ""  # lines of Python that reproduce the arguments of the failing call
+    example: str = ""  # Python code that reproduces the failing call's arguments
 
     @property
     def exit_code(self) -> int:
@@ -110,7 +110,7 @@ def format_pair(actual: float, expected: float) -> str:
 
 
 def describe_error(error: Exception) -> str:
-    """Return the type of an error and the first line of its message."""
+    """Return an error's type and the first line of its message."""
     message = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {message[:200]}".rstrip(": ")
 
@@ -125,13 +125,13 @@ class Result(NamedTuple):
 
     name: str
     value: Any
-    expected: Any = None  # None: the output of the reference
+    expected: Any = None  # None: the reference's output
     tolerance: float = ROUNDING  # float64 tolerance; see `scale_tolerance`
     tensors: Any = None  # tensors that `value` was converted from
-    function: str = ""  # name of the function, if it differs from the check's name
+    function: str = ""  # function name if it differs from the check's name
 
     def key(self, check: Any) -> str:
-        """Return "function: output", a key that identifies an output of a check."""
+        """Return the key "function: output", which identifies this output within a check."""
         return f"{self.function or check.__name__}: {self.name}"
 
 
@@ -171,13 +171,13 @@ def find_worst_mismatch(expected: Any, actual: Any) -> WorstMismatch:
     expected, actual = np.asarray(expected), np.asarray(actual)
     if expected.shape != actual.shape:
         return WorstMismatch(None, f"shape {actual.shape} instead of {expected.shape}")
-    integers = expected.dtype.kind == actual.dtype.kind == "i"  # widths may differ
+    integers = expected.dtype.kind == actual.dtype.kind == "i"  # integer widths may differ
     if expected.dtype != actual.dtype and expected.shape and not integers:
         return WorstMismatch(None, f"dtype {actual.dtype} instead of {expected.dtype}")
     with np.errstate(all="ignore"):
         differences = np.abs(expected.astype(np.float64) - actual.astype(np.float64))
         is_same = (expected == actual) | ((expected != expected) & (actual != actual))
-        differences = np.where(is_same, 0, differences)  # equal infinities, or both NaN
+        differences = np.where(is_same, 0, differences)  # including equal infinities and NaNs
     index = np.unravel_index(np.argmax(differences), differences.shape)  # NaN counts as largest
     largest = float(differences[index])
     location = f"[{', '.join(str(int(i)) for i in index)}]" if index else ""
@@ -195,7 +195,7 @@ def flatten(output: Any) -> np.ndarray:
 
 
 def weighted_sum(output: Any) -> float:
-    """Return a weighted sum of all elements of an output."""
+    """Return a weighted sum of an output's elements."""
     values = flatten(output)
     # The weights differ, so a wrong order or sign changes the sum; adding 1 makes zeros count.
     return float((values + 1) @ np.cos(np.arange(1, len(values) + 1)))

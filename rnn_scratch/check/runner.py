@@ -16,7 +16,7 @@ from .case import FunctionCheck, make_case
 from .draws import NUM_DRAWS, Draw
 from .results import BACKEND, CheckResult, Result, pass_fail_result
 
-TIMEOUT = 600.0  # seconds to wait for each result, or for the comparisons of a user's function
+TIMEOUT = 600.0  # seconds to wait for each result, or for each verdict on a user's function
 # Environment variables by number of threads. Without optimizations, JAX compiles much faster.
 ENVIRONMENTS: dict[int, dict[str, str]] = {1: {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}, 2: {}}
 
@@ -28,7 +28,7 @@ def run(
 ) -> Iterator[tuple[Runtime, CheckResult]]:
     """Yield every comparison of a backend's variants; if the backend fails, yield a failed result.
 
-    First, all variants are compared with one thread; then, large tensors with two threads.
+    All variants are compared using one thread; then, large tensors are compared using two.
     """
     runtime = runtimes[0]
     # Use separate processes so that frameworks cannot interfere with each other.
@@ -55,7 +55,7 @@ def run(
 def _run(
     threads: int, runtimes: Sequence[Runtime], cells: Sequence[str], seeds: Sequence[int]
 ) -> Iterator[Any]:
-    """Yield "started", then check all variants in one child process because importing is slow."""
+    """Yield "started", then check all variants in one child process because imports are slow."""
     yield "started"
     backend, _ = registry.start(runtimes[0].backend, threads)
     device = registry.choose_device(backend, runtimes[0].device, "float32")
@@ -67,7 +67,7 @@ def _run(
         elif model == "concise":
             continue  # large tensors would test only the framework's layers
         else:
-            # Check large tensors with code compiled as in training; plain code needs one size.
+            # Check large tensors with code compiled as in training; plain code needs only one size.
             large = [draws.draw_large(seeds[0] + i, cells, device) for i in (0, 1)]
             checks = (functions.gradients, training.train_minibatch)
             rows = compare(backend, model, large[: 1 + (model == "fast")], checks)
@@ -79,9 +79,9 @@ def _run(
 def check(
     backend: Backend, model: str = "scratch", cases: Sequence[Draw] | None = None
 ) -> Iterator[CheckResult]:
-    """Compare a variant of a backend's model with the reference, by default on the first 20 draws.
+    """Compare a backend variant with the reference, by default on the first 20 draws.
 
-    Yields the comparisons: first function by function, then a sequence of training and prediction.
+    Yields comparisons function by function, then for a sequence of training and prediction.
     A function that raises an error produces a failed result.
     """
     if model in backend.variants:
@@ -94,7 +94,7 @@ def check(
 def compare(
     backend: Backend, model: str, drawn: Sequence[Draw], checks: Sequence[FunctionCheck]
 ) -> Iterator[CheckResult]:
-    """Run every check on a variant's draws; report the draws that the backend does not support."""
+    """Run every check on a variant's draws; report draws that the backend does not support."""
     cases = []
     for case in (make_case(backend, model, draw) for draw in drawn if model in draw.variants):
         try:
@@ -115,7 +115,7 @@ def compare(
 
 
 def signatures(backend: Backend, model: str) -> Iterator[CheckResult]:
-    """Check that the signatures of all functions (or of a variant's `build`) match the contract."""
+    """Check that all function signatures (or a variant's `build` signature) match the contract."""
     modules = ["scratch", "deep", "exact", "machine"] if model == "scratch" else [model]
     for module in (name for name in modules if getattr(backend, name)):
         for specification in MODULES[module]:

@@ -1,6 +1,6 @@
 """Checks of training and prediction in sequence: resume, train, evaluate, train again, predict.
 
-The sequence reveals bugs that single calls would hide, such as a state that is lost after many
+The sequence reveals bugs that single calls would hide, such as losing the state after many
 minibatches. In exact mode, parameters and slots must match the reference bit for bit.
 """
 
@@ -15,9 +15,9 @@ from ..parameters import trained_arrays
 from .case import Case
 from .results import Result
 
-TOLERANCE = 1e-9  # Losses, states and logits after updates amplify rounding errors.
-PARAMS_TOLERANCE = 1e-12  # tolerance for parameters after a few updates; scaled in float32
-FIRST_PART = 2  # updates in the first part of an epoch
+TOLERANCE = 1e-9  # updates amplify rounding errors in losses, states and logits
+PARAMS_TOLERANCE = 1e-12  # for parameters after a few updates; scaled for float32
+FIRST_PART = 2  # number of updates in an epoch's first part
 PREFIX_LENGTH, NUM_TOKENS, MANY_TOKENS = 7, 12, 300
 
 
@@ -34,7 +34,7 @@ def train_minibatch(case: Case, model: Model | None = None) -> Iterator[Result]:
 
 
 def train_epoch(case: Case, model: Model, epoch: int = 0) -> Iterator[Result]:
-    """Compare an epoch in two parts; the second starts from the first's state only in epoch 0."""
+    """Compare an epoch in two parts; in epoch 0, the second starts from the first's final state."""
     batches, updates = case.epoch(epoch)
     carry = case.draw.carry == (epoch == 0)  # the second epoch uses the other sampling method
     state = case.minibatch()[1] if epoch == 0 else None
@@ -59,13 +59,13 @@ def to_arrays(case: Case) -> Iterator[Result]:
 
 
 def evaluate(case: Case, model: Model | None = None) -> Iterator[Result]:
-    """Evaluate a text twice in succession; compare each mean loss with the reference."""
+    """Evaluate a text twice; compare each mean loss with the reference."""
     model, draw = model or case.model(), case.draw
     rng, expected = np.random.RandomState(draw.seed or 0), trained_arrays(model)
     shape = max(draw.num_updates, 4), draw.batch_size, draw.num_steps + 1
     tokens = rng.randint(0, draw.options.vocab_size, shape, "int64")
     batches = [Batch(rows[:, :-1], rows[:, 1:]) for rows in tokens]
-    if draw.num_steps > 1:  # the last minibatch of a text may be shorter
+    if draw.num_steps > 1:  # a text's last minibatch may be shorter
         batches.append(Batch(tokens[0, :, :-2], tokens[0, :, 1:-1]))
     for name in ("", ", again"):
         total, count = case.scratch.evaluate(model, iter(batches))
@@ -139,5 +139,5 @@ def trained_result(case: Case, model: Model, name: str) -> Result:
 
 
 def _types(*values: Any) -> str:
-    """Return the distinct type names of the values."""
+    """Return the values' distinct type names."""
     return " ".join(dict.fromkeys(type(value).__name__ for value in values))

@@ -1,7 +1,7 @@
-"""Compare the functions of a user's file with the reference: `rnn-scratch check FILE`.
+"""Compare the functions in a user's file with the reference: `rnn-scratch check FILE`.
 
 Each function in turn replaces the backend's function of the same name. The file
-runs in a child process. The grader for the student notebooks uses the same code.
+runs in a child process. The student notebooks' grader also uses this code.
 """
 
 import ast
@@ -32,14 +32,14 @@ from .mistakes import MODULES, copy_backend, recognize
 from .results import Verdict, describe_error, flatten
 
 TABLES = ("CELLS", "CELL_BACKWARD", "OPTIMIZERS")
-# Checks call their functions directly; `gradients` and `sequence` also call other functions. The
-# last check trains, because compilers and autograd may reject code that otherwise runs.
+# Checks call their functions directly; `gradients` and `sequence` also call other functions.
+# `sequence` trains because compilers and autograd may reject code that otherwise runs.
 CHECKS = (*functions.FUNCTIONS, training.evaluate, training.predict, training.sequence)
-NUM_CASES = {training.sequence: 2}  # draws per function; 8 for all other checks
+NUM_CASES = {training.sequence: 2}  # cases per function; 8 for all other checks
 
 
 def read_source(path: Path) -> tuple[str, str]:
-    """Return a Python file's source and the backend for the framework that it imports."""
+    """Return a Python file's source and the backend for the framework that the file imports."""
     try:
         source = path.read_text(encoding="utf-8")
         ast.parse(source)
@@ -56,7 +56,7 @@ def read_source(path: Path) -> tuple[str, str]:
 def check_source(
     source: str, path: str, backend: str, names: Sequence[str] = ()
 ) -> Iterator[Verdict]:
-    """Yield a verdict for each function of the contract (or in `names`) that a file defines.
+    """Yield a verdict for each contract function (or each of `names`) that a file defines.
 
     Raises RNNScratchError if the file cannot be run or defines no such function.
     """
@@ -64,7 +64,7 @@ def check_source(
 
 
 def _check(source: str, path: str, name: str, names: Sequence[str]) -> Iterator[Verdict]:
-    """Yield the verdicts of `check_source`; runs in a child process."""
+    """Yield the verdicts for `check_source`, which runs this in a child process."""
     warnings.simplefilter("ignore")  # mistakes may cause overflow
     with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
         backend = copy_backend(registry.start(name, 1)[0], folder)
@@ -100,7 +100,7 @@ def _execute(source: str, path: str, backend: Backend) -> dict[str, Any]:
 
 
 class _Candidate:
-    """A user's function, its calls so far, and the backend in which it is compared."""
+    """A user's function, its number of calls, and the backend in which it is checked."""
 
     def __init__(self, backend: Backend, namespace: dict[str, Any], name: str, path: str) -> None:
         self.backend, self.name, self.path = backend, name, path
@@ -118,7 +118,7 @@ class _Candidate:
         ]
 
     def judge(self, folder: str) -> Verdict:
-        """Compare the function until the first difference; then search for a known mistake."""
+        """Compare the function up to the first difference, then search for a matching mistake."""
         code = getattr(inspect.unwrap(self.function), "__code__", None)
         verdict = Verdict(self.name, getattr(code, "co_firstlineno", 0))
         original = find_function(self.backend, self.name)
@@ -145,7 +145,7 @@ class _Candidate:
         return verdict
 
     def _guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap the function to report errors and modified arguments."""
+        """Wrap the function to detect errors and modified arguments."""
 
         @functools.wraps(function)
         def guarded(*arguments: Any, **kwargs: Any) -> Any:
@@ -166,7 +166,7 @@ class _Candidate:
         return guarded
 
     def _flatten(self, argument: Any) -> np.ndarray:
-        """Copy the elements of an argument; models and a compiler's symbolic tensors have none."""
+        """Copy an argument's elements; models and compilers' symbolic tensors have none."""
         with contextlib.suppress(Exception):
             return flatten(self.cases[0][1].to_arrays(argument))
         return np.zeros(0)
@@ -184,7 +184,7 @@ class _Candidate:
 
 
 def find_arguments(backend: str, function: str, seed: int, call: int = 0, cell: str = "") -> Any:
-    """Return the arguments of call number `call` (from 0) to a function while a draw is checked."""
+    """Return a function's arguments in call number `call` (from 0) while checking a draw."""
     calls = list[tuple[Any, ...]]()
     with tempfile.TemporaryDirectory() as folder:
         candidate = copy_backend(registry.start(backend, 1)[0], folder)
@@ -228,7 +228,7 @@ def _install(backend: Backend, name: str, function: Callable[..., Any]) -> None:
 
 
 def _concerns(name: str, check: FunctionCheck, case: Case) -> bool:
-    """Return whether a check calls a function in this case, directly or to compute gradients."""
+    """Return whether a check calls a function in this case, directly or indirectly."""
     if check is training.sequence and case.draw.num_updates:
         return name.startswith("train") or any(_concerns(name, c, case) for c in CHECKS[:-1])
     if check is functions.gradients:

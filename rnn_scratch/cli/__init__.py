@@ -1,1 +1,1 @@
-"""The command line; each command module implements one or two commands."""
+"""The command line; each command module implements one to three commands."""

@@ -130,7 +130,7 @@ def _compare(
 
 
 def _print_diagnosis(rows: Sequence[Row], cells: Sequence[str], screen: Screen) -> None:
-    """Print the number of comparisons and the first function that differs in each backend."""
+    """Print the number of comparisons and each backend's first differing function."""
     failures = [(runtime, row) for runtime, row in rows if not row.passed]
     comparisons = _format_count(sum(row.supported for _, row in rows))
     failed = f": {len(failures):,} failed; later failures may be consequences."
@@ -150,7 +150,7 @@ def _print_diagnosis(rows: Sequence[Row], cells: Sequence[str], screen: Screen) 
 
 
 def _check_file(path: str, backend: str | None, screen: Screen) -> Iterator[Verdict]:
-    """Compare the functions of a file; print a line for each function, then the differences."""
+    """Compare the functions in a file; print a line for each function, then the differences."""
     source, framework = user_file.read_source(Path(path))
     name, explanations = backend or framework, list[str]()
     screen.print_line(f"{Path(path).resolve()}, compared in the {name} backend")

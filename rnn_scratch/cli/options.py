@@ -17,12 +17,12 @@ from ..settings import Settings, annotations, declaration, option_name, validate
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 ALIASES = {"num_epochs": ["--epochs"], "num_layers": ["--layers"]}
-METAVARS = {"text": "FILE", "run": "FOLDER", "prefix": "TEXT"}  # other strings are NAMEs
+METAVARS = {"text": "FILE", "run": "FOLDER", "prefix": "TEXT"}  # NAME for other strings
 # Arguments that messages and descriptions show as command-line options.
 ARGUMENTS = set(annotations(Settings)).union(
     *map(annotations, (api.train, api.predict, api.evaluate))
 )
-# Headings in the help of a `GroupedCommand`; all other options follow under "Run".
+# Help headings of a `GroupedCommand`; all other options are listed under "Run".
 GROUPS = {
     "Text": "corpus text normalize max_tokens valid_tokens valid_share",
     "Network": "cell num_hiddens num_layers embedding dropout sigma dtype exact",
@@ -47,7 +47,7 @@ class Number(click.ParamType):
     """A click type for numbers; if the annotated type allows None, the text "none" means None."""
 
     def __init__(self, annotation: Any) -> None:
-        """Store the annotated type and choose the placeholder for the help."""
+        """Store the annotated type and choose the help placeholder."""
         self.annotation = annotation
         self.base, limits, self.is_optional, _ = declaration(annotation)
         is_fraction = min(limits.get("le", 2), limits.get("lt", 2)) <= 1
@@ -123,11 +123,11 @@ def name_flags(message: str) -> str:
 
 
 def split_list(text: str) -> list[str]:
-    """Return the unique items of a list such as "A,B", or the text itself if it has no items."""
+    """Return the unique items in a list such as "A,B", or the text itself if it has no items."""
     return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip())) or [text]
 
 
 def specified(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that were given on the command line."""
+    """Return the options given on the command line."""
     source = click.get_current_context().get_parameter_source
     return {n: value for n, value in options.items() if source(n) is ParameterSource.COMMANDLINE}

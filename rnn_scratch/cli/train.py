@@ -18,7 +18,7 @@ from .screen import Screen
 
 
 class BarReport(LineReport):
-    """Print lines and, on a terminal, a progress bar below them."""
+    """A report that prints lines and, on a terminal, a progress bar below them."""
 
     def __init__(self, screen: Screen) -> None:
         """Create a progress bar on `screen`."""
@@ -104,7 +104,7 @@ def train(resume: str | None, preset: str | None, **options: Any) -> None:
 
 
 def _how_to_resume(folder: Path) -> str:
-    """Describe the checkpoint of a stopped run and the command that resumes the run."""
+    """Describe a stopped run's checkpoint and the command that resumes the run."""
     last, (saved, _) = run_folder.read(folder).settings.num_epochs, checkpoint.latest(folder)
     assert saved is not None  # a session starts by saving a checkpoint
     if saved.epoch == last:  # a later step failed, such as plotting the curve

@@ -1,1 +1,1 @@
-"""The comparison of backends: identical training runs, their timings, and reports."""
+"""Backend comparisons: identical training runs, timings and reports."""

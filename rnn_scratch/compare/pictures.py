@@ -1,4 +1,4 @@
-"""Figures for a comparison: SVG plots of its record."""
+"""SVG figures for a comparison."""
 
 from io import BytesIO
 from typing import Any
@@ -20,7 +20,7 @@ BARS = {"scratch": "#9aa5b1", "fast": "#2f7fc1", "concise": "#d0863b"}
 
 
 def draw(record: Comparison) -> dict[str, bytes]:
-    """Return SVG figures by title; omit figures for which the record has no data."""
+    """Return SVG figures by title; omit figures with no data in the record."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -39,7 +39,7 @@ def draw(record: Comparison) -> dict[str, bytes]:
 
 
 def speed(axes: Any, record: Comparison) -> None:
-    """Plot training speeds with their intervals."""
+    """Plot training speeds with confidence intervals."""
     candidates = [candidate for candidate in record.supported if candidate.training_speeds]
     for y, candidate in enumerate(candidates):
         median, low, high = tables.estimate(candidate.training_speeds)
@@ -56,14 +56,14 @@ def speed(axes: Any, record: Comparison) -> None:
 def perplexity(axes: Any, record: Comparison) -> None:
     """Plot each candidate's perplexity by epoch.
 
-    The number of threads does not affect the curves, so only the first value is plotted.
+    The number of threads does not affect the curves, so only its first value is plotted.
     """
     values = record.plan.varied_values[: 1 if record.plan.vary == "threads" else None]
     candidates = [candidate for candidate in record.candidates if candidate.value in values]
     curves: dict[str, Any] = {record.label(candidate): candidate.epochs for candidate in candidates}
     curve.draw(axes, curves)
     for index, line in enumerate(axes.lines):
-        # Later curves are thinner so that coinciding curves remain visible.
+        # Draw later curves thinner so that coinciding curves remain visible.
         line.set_linewidth(5 - 4 * index / len(axes.lines))
     if axes.lines:
         axes.legend(fontsize="small")

@@ -1,4 +1,4 @@
-"""The record of a comparison: its plan and all measurements."""
+"""A comparison's record: the plan and all measurements."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,12 +19,12 @@ COMPARISON_FORMAT = 10
 VARIED = ("num_hiddens", "num_layers", "batch_size", "num_steps", "threads")
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Speed = Annotated[float, Meta(gt=0, le=1e12)]  # characters per second
-Load = Annotated[float, Meta(ge=0, le=1e9)]  # average number of running processes over a minute
+Load = Annotated[float, Meta(ge=0, le=1e9)]  # one-minute load average
 Perplexity = Annotated[float, Meta(ge=0.5, le=1.1e304)]  # maximum: exp(700)
 
 
 class Plan(Record, omit_defaults=False):
-    """The plan of a comparison."""
+    """A comparison's plan."""
 
     device: Annotated[str, "Device: cpu, cuda, mps, or auto for each backend's best."] = "cpu"
     threads: Annotated[Threads, "Number of threads of each candidate."] = 1
@@ -58,7 +58,7 @@ class EpochResult(Record):
 
 
 class Candidate(Record):
-    """A variant of a backend's model at one value of the varied setting, with its measurements."""
+    """A backend variant at one value of the varied setting, with its measurements."""
 
     backend: Annotated[str, Meta(min_length=1, max_length=100)]
     model: Annotated[str, Meta(pattern=rf"^({'|'.join(VARIANTS)})\Z")] = VARIANTS[0]
@@ -67,7 +67,7 @@ class Candidate(Record):
     import_seconds: Seconds | None = None  # time to import the framework
     first_minibatch_seconds: Seconds | None = None  # includes compilation
     memory: Annotated[int, Meta(ge=0, le=2**53)] | None = None  # peak memory in bytes after warm-up
-    checks_passed: NonNegativeInt | None = None  # comparisons with the reference
+    checks_passed: NonNegativeInt | None = None  # number of comparisons with the reference
     epochs: list[EpochResult] = []  # the training curve
     sample: Annotated[str, Meta(max_length=MAX_LENGTH)] | None = None  # generated after training
     training_speeds: list[Speed] = []  # one per cycle
@@ -77,12 +77,12 @@ class Candidate(Record):
 
     @property
     def name(self) -> str:
-        """The name of the backend, followed by the variant unless it is the default."""
+        """The backend name, followed by the variant unless it is the default."""
         return self.backend + ("" if self.model == VARIANTS[0] else f" {self.model}")
 
 
 class Comparison(Record, kw_only=True):
-    """The record of a comparison."""
+    """A comparison's record."""
 
     format: Annotated[int, Meta(ge=COMPARISON_FORMAT, le=COMPARISON_FORMAT)]
     command: Annotated[str, Meta(max_length=MAX_LENGTH)]
@@ -99,7 +99,7 @@ class Comparison(Record, kw_only=True):
 
     @property
     def supported(self) -> list[Candidate]:
-        """The candidates that their backends support or that have not started yet."""
+        """The candidates that are supported or have not started yet."""
         return [candidate for candidate in self.candidates if candidate.is_supported]
 
     @property
@@ -108,12 +108,12 @@ class Comparison(Record, kw_only=True):
         return any(candidate.failure for candidate in self.supported)
 
     def label(self, candidate: Candidate) -> str:
-        """Return a candidate's name and its varied setting, such as "jax, threads 2"."""
+        """Return a candidate's name and varied setting, such as "jax, threads 2"."""
         value = "" if candidate.value is None else f", {self.plan.vary} {candidate.value}"
         return candidate.name + value
 
     def references(self, candidate: Candidate) -> dict[str, Candidate]:
-        """Return the candidates that a candidate's speed is compared with, by kind of reference."""
+        """Return the candidates that serve as speed references for `candidate`, by kind."""
         backend, model, value = candidate.backend, candidate.model, candidate.value
         baseline = self.supported[0]
         keys = {

@@ -1,4 +1,4 @@
-"""The HTML report of a comparison, and the text that accompanies its tables."""
+"""A comparison's HTML report and the text that accompanies its tables."""
 
 import base64
 import math
@@ -13,7 +13,7 @@ DESCRIPTIONS = {"scratch": "plain code", "fast": "optimized by hand", "concise":
 
 
 def page(record: Comparison, pictures: dict[str, bytes]) -> str:
-    """Return the report as an HTML page with SVG figures, without scripts or links."""
+    """Return the report as an HTML page with SVG figures but no scripts or links."""
     figures = {
         title: "data:image/svg+xml;base64," + base64.b64encode(content).decode()
         for title, content in pictures.items()
@@ -28,7 +28,7 @@ def page(record: Comparison, pictures: dict[str, bytes]) -> str:
 
 
 def lines(name: str, record: Comparison) -> list[str]:
-    """Render a text template of the report; return the nonempty lines.
+    """Render one of the report's text templates; return the nonempty lines.
 
     The templates are ``setting``, ``method`` (of measurement) and ``notes`` (on the results).
     """

@@ -1,4 +1,4 @@
-"""Metrics, verdicts and tables of a comparison, computed from its record."""
+"""A comparison's metrics, verdicts and tables, computed from its record."""
 
 import csv
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from .record import Candidate, Comparison
 
 MIN_CYCLES = 8  # intervals from fewer measurements would be unreliable
 NUM_RESAMPLES = 1000  # bootstrap resamples per interval
-# With few cycles, a median's bootstrap interval from percentile 2.5 to 97.5 is too narrow. With the
+# With few cycles, a median's bootstrap interval (percentiles 2.5 to 97.5) is too narrow. With the
 # percentiles below, 95% to 97% of simulated intervals (8 to 40 cycles) contain the true median.
 PERCENTILES = 1, 99
 
@@ -26,7 +26,7 @@ class Estimate(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """The verdict on a ratio of speeds."""
+        """The verdict on a speed ratio."""
         if round(self.low, 2) > 1:
             return "faster"
         return "slower" if round(self.high, 2) < 1 else "no difference shown"
@@ -38,7 +38,7 @@ class Estimate(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table with a row per candidate; the first `keys` columns identify the candidate."""
+    """A table with one row per candidate; the first `keys` columns identify the candidate."""
 
     title: str
     keys: int
@@ -46,9 +46,9 @@ class Table(NamedTuple):
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Return the median of one value per cycle, with a 95% bootstrap interval.
+    """Return the median of per-cycle values with a 95% bootstrap interval.
 
-    The cycles are resampled with a fixed seed, so a record always has the same intervals.
+    The cycles are resampled with a fixed seed, so a record always yields the same intervals.
     """
     median = float(np.median(values))
     if len(values) < MIN_CYCLES:
@@ -68,7 +68,7 @@ def ratios(record: Comparison, candidate: Candidate) -> dict[str, Estimate]:
 
 
 def widest_interval(record: Comparison) -> float:
-    """Return the largest half-width of a ratio's interval, relative to the ratio.
+    """Return the largest relative half-width of the speed ratios' intervals.
 
     Failed candidates are ignored. A single candidate has no ratio, so its speed is used instead.
     """
@@ -98,7 +98,7 @@ def metrics(record: Comparison, candidate: Candidate) -> dict[str, Any]:
 
 
 def reference_names(record: Comparison) -> dict[str, str]:
-    """Return the name of each kind of reference."""
+    """Return a display name for each kind of reference."""
     return {
         "vs_baseline": (record.supported or record.candidates)[0].name,
         "vs_scratch": "scratch",
@@ -121,7 +121,7 @@ def verdicts(record: Comparison) -> list[str]:
 
 
 def format_speed(speed: Estimate) -> str:
-    """Format a speed's median with two significant digits."""
+    """Format the median speed to two significant digits."""
     value = float(f"{speed.median:.2g}")
     return f"{value:,.0f}" if value >= 10 else f"{value:g}"
 
@@ -164,7 +164,7 @@ def tables(record: Comparison) -> list[Table]:
 
 
 def spreadsheet(record: Comparison) -> str:
-    """Return all metrics of a record as CSV, with a column for each field of an `Estimate`."""
+    """Return a record's metrics as CSV, with one column per `Estimate` field."""
     rows = []
     for candidate in record.supported:
         row: dict[str, Any] = {"candidate": record.label(candidate)}

@@ -1,4 +1,4 @@
-"""The task of a comparison's child processes: prepare a candidate, then take turns on request."""
+"""The task for a comparison's child processes: prepare a candidate, then take turns on request."""
 
 import ctypes
 import itertools
@@ -25,7 +25,7 @@ from ..training.runtime import Runtime
 from ..training.setup import RunContext, prepare_run
 from .record import CandidateEnvironment, EpochResult
 
-TRAINING_SECONDS, GENERATION_SECONDS = 0.15, 0.05  # approximate durations in a turn
+TRAINING_SECONDS, GENERATION_SECONDS = 0.15, 0.05  # approximate durations per turn
 NUM_MINIBATCHES = 4  # number of distinct minibatches, taken from the start of an epoch
 NUM_GENERATED = 20  # number of characters per generated text
 
@@ -33,10 +33,10 @@ NUM_GENERATED = 20  # number of characters per generated text
 def compete(runtime: Runtime, settings: Settings, text: books.Text) -> Iterator[dict[str, Any]]:
     """Start, check and train a candidate; then take a turn for each request from the parent.
 
-    Each result maps fields of `Candidate` to values or, for lists, to new items.
+    Each result maps `Candidate` fields to values or, for lists, to new items.
     """
     if sys.platform == "linux":
-        # A stopped process cannot notice that its parent was killed, so have the system kill it.
+        # A stopped process cannot notice that its parent was killed, so let the kernel kill it.
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     start = time.perf_counter()
     registry.load(runtime.backend)
@@ -48,7 +48,7 @@ def compete(runtime: Runtime, settings: Settings, text: books.Text) -> Iterator[
     all_batches = minibatches.epoch_batches(context.dataset.train, settings, 1)
     train = partial(_train, context, list(itertools.islice(all_batches, NUM_MINIBATCHES)))
     generate = partial(_generate, context)
-    with np.errstate(all="ignore"):  # divergence does not affect the time
+    with np.errstate(all="ignore"):  # divergence does not affect timings
         yield {"first_minibatch_seconds": _measure_seconds(context, partial(train, 1))}
         size = settings.batch_size * settings.num_steps
         training_speed = _make_speedometer(context, train, size, TRAINING_SECONDS)
@@ -79,13 +79,13 @@ def _check(context: RunContext) -> int:
 
 
 def read_memory(file: str, field: str) -> int | None:
-    """Return a size in bytes from a file in /proc, or None on systems other than Linux."""
+    """Return a size in bytes from a /proc file, or None if unavailable."""
     path = Path("/proc", file)
     kilobytes = re.search(rf"{field}:\s*(\d+) kB", path.read_text() if path.exists() else "")
     return 1024 * int(kilobytes[1]) if kilobytes else None
 
 
-peak_memory = partial(read_memory, "self/status", "VmHWM")  # peak memory of this process
+peak_memory = partial(read_memory, "self/status", "VmHWM")  # this process's peak memory
 available_memory = partial(read_memory, "meminfo", "MemAvailable")  # available to new processes
 
 
@@ -94,7 +94,7 @@ def _make_speedometer(
 ) -> Callable[[], float]:
     """Warm up a workload and return a function that measures its speed for about `seconds`."""
     unit_seconds = min(_measure_seconds(context, partial(workload, 1)) for _ in range(3))
-    count = max(1, round(seconds / unit_seconds))  # number of repetitions of `size` characters
+    count = max(1, round(seconds / unit_seconds))  # number of repetitions, `size` characters each
 
     def measure() -> float:
         _measure_seconds(context, partial(workload, 1))  # refills caches after other turns

@@ -29,7 +29,7 @@ from ..training.runtime import Runtime
 from . import tables, tasks
 from .record import COMPARISON_FILE, COMPARISON_FORMAT, Candidate, Comparison, Plan
 
-# Libraries read their number of threads from these variables when they are loaded.
+# Libraries read their number of threads from these variables when loaded.
 LIBRARIES = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR")
 THREAD_VARIABLES = ("VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name in LIBRARIES))
 TIME = "%Y-%m-%d %H:%M:%S %z"
@@ -52,7 +52,7 @@ def new_record(
 ) -> Comparison:
     """Return a record without measurements; raise RNNScratchError if the plan is impossible."""
     for value in plan.varied_values:
-        dataset.prepare(text, settings_at(plan, settings, value)[0])  # check the length of the text
+        dataset.prepare(text, settings_at(plan, settings, value)[0])  # check the text length
     candidates = [Candidate(*model, value) for value in plan.varied_values for model in models]
     return Comparison(
         format=COMPARISON_FORMAT,
@@ -68,17 +68,17 @@ def new_record(
 
 
 def settings_at(plan: Plan, settings: Settings, value: int | None) -> tuple[Settings, int]:
-    """Return the settings and the number of threads for a value of the varied setting."""
+    """Return the settings and number of threads for a value of the varied setting."""
     if plan.vary is None or plan.vary == "threads":
         return settings, validate("threads", plan.threads if value is None else value, Threads)
     return replace(settings, **{plan.vary: value}), plan.threads
 
 
 def run(record: Comparison, text: books.Text, folder: Path, log: LogLine, update: Update) -> None:
-    """Run a comparison and save its record in the folder after each step.
+    """Run a comparison and save its record in `folder` after each step.
 
     `log` receives a line for each step, and `update` receives the progress. The
-    record is complete even after Ctrl-C; its outcome is then ``interrupted``.
+    record is also saved after Ctrl-C, with the outcome ``interrupted``.
     """
     save = partial(records.write, folder / COMPARISON_FILE, record)
     save()
@@ -106,7 +106,7 @@ def run(record: Comparison, text: books.Text, folder: Path, log: LogLine, update
 
 
 def find_memory_shortage(record: Comparison) -> str | None:
-    """Return an error message if memory may not suffice for another candidate, otherwise None."""
+    """Return an error message if memory may not suffice for another candidate, else None."""
     min_bytes = max(MIN_MEMORY_BYTES, *(candidate.memory or 0 for candidate in record.candidates))
     free_bytes = tasks.available_memory()
     if free_bytes is not None and free_bytes < min_bytes:
@@ -145,7 +145,7 @@ def take_turns(
     update: Update,
     save: Callable[[], object],
 ) -> None:
-    """Run cycles until all intervals are narrow, time runs out, or no candidate is left."""
+    """Run cycles until all intervals are narrow, time runs out, or no candidates are left."""
     start, rng, half_width = time.monotonic(), random.Random(record.settings.seed), inf
     completed, competitors = 0.0, [c for c in competitors if not c.candidate.failure]
     while competitors and completed < 1 and half_width > MAX_HALF_WIDTH:
@@ -161,7 +161,7 @@ def take_turns(
 
 
 def take_turn(competitor: Competitor) -> None:
-    """Resume a candidate's process for one turn and record the turn or the failure."""
+    """Resume a candidate's process for one turn and record the result or failure."""
     if hasattr(signal, "SIGCONT"):
         competitor.child.send_signal(signal.SIGCONT)
     with contextlib.suppress(OSError):  # `_receive` finds the reason if the child has exited

@@ -21,7 +21,7 @@ STYLE, CONTROLS = "play.css", "network.html"
 
 
 def network(saved: Checkpoint) -> dict[str, Any]:
-    """Extract from a checkpoint the data that the scripts need."""
+    """Return the checkpoint data that the scripts need."""
     options = model_options(saved.settings, len(saved.vocab))
     return {
         "options": {**options._asdict(), "num_states": options.num_states},
@@ -33,7 +33,7 @@ def network(saved: Checkpoint) -> dict[str, Any]:
 
 
 def encode(array: np.ndarray) -> dict[str, Any]:
-    """Return an array's shape and its values (as little-endian bytes in base64)."""
+    """Return an array's shape and values (as base64-encoded little-endian bytes)."""
     data = array.astype(array.dtype.newbyteorder("<")).tobytes()
     return {"shape": list(array.shape), "data": base64.b64encode(data).decode()}
 
@@ -46,7 +46,7 @@ def script(networks: dict[str, dict[str, Any]]) -> str:
 
 
 def render(saved: Checkpoint, title: str) -> str:
-    """Return the content of the HTML file for a checkpoint's network."""
+    """Return the HTML page that runs a checkpoint's network."""
     parts = {path.name: path.read_text("utf-8") for path in FOLDER.iterdir() if path.is_file()}
     scripts = [script({saved.settings.cell: network(saved)}), *(parts[name] for name in SCRIPTS)]
     values = {"style": parts[STYLE], "controls": parts[CONTROLS], "scripts": scripts}

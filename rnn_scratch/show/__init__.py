@@ -1,1 +1,1 @@
-"""Find, align and print the source code of backends."""
+"""Find, align and print backend source code."""

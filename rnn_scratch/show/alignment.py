@@ -7,9 +7,9 @@ Row = tuple[str | None, ...]  # one line or None for each source
 
 
 def align_functions(sources: Sequence[Sequence[tuple[str, str]]]) -> Iterator[list[Row]]:
-    """Yield the aligned rows of each function, matching functions by name.
+    """Yield each function's aligned rows, matching functions by name.
 
-    A source is a sequence of functions, each a pair of a name and a text.
+    A source is a sequence of (name, text) pairs, one per function.
     """
     iterators = [iter(source) for source in sources]
     for names in align_all([[name for name, _ in source] for source in sources]):

@@ -21,7 +21,7 @@ HANG = 8  # indentation of continuation lines; exceeds the block indentation of 
 HIGHLIGHT = "#ffe9a8"  # background color of differing lines in HTML
 Definitions = Mapping[str, list[Definition]]  # a function and its helpers, by variant
 Line = tuple[Text, int]  # text and hanging indent
-# JupyterLab styles <code> and removes `inherit`, so <code> repeats the style of <pre>. Without
+# JupyterLab styles <code> and removes `inherit`, so <code> repeats the <pre> style. Without
 # styles, as on GitHub, <pre> keeps the columns aligned and <code> uses a monospaced font.
 STYLE = "background: #fff; color: #222; font-family: monospace; font-size: 13px; white-space: pre"
 BOX = "line-height: 1.3; margin: 0; overflow-x: auto; padding: 8px; text-align: left"
@@ -49,7 +49,7 @@ def render_html(definitions: Definitions) -> str:
 
 
 def location(definitions: list[Definition]) -> str:
-    """Return the file (relative to the working directory) and line of the first definition."""
+    """Return the first definition's file (relative to the working directory) and line."""
     first, cwd = source_code.sort_definitions(definitions)[0], Path.cwd()
     file = first.file.relative_to(cwd) if first.file.is_relative_to(cwd) else first.file
     return f"{file}:{first.line}"
@@ -108,7 +108,7 @@ def _fold(row: Sequence[Line], width: int) -> list[Text]:
 
 
 def _breaks(line: str, width: int, hang: int) -> list[int]:
-    """Return the indices of words before which to break a line, preferably at its comment."""
+    """Return the indices of words at which to break a line, preferably at its comment."""
     if len(line) <= width:
         return []
     is_comment = line.lstrip().startswith("#")

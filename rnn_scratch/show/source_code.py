@@ -1,4 +1,4 @@
-"""Find functions of backends in their source files.
+"""Find backend functions in their source files.
 
 The files are located through entry points and parsed without importing a backend, so frameworks
 need not be installed.
@@ -20,7 +20,7 @@ SHARED = tuple(module for module in MODULES if module not in VARIANTS)
 
 
 class Definition(NamedTuple):
-    """The source of a backend's function, with its decorators and the comments above it."""
+    """A backend function's source, including decorators and the comments above it."""
 
     name: str
     file: Path
@@ -29,10 +29,10 @@ class Definition(NamedTuple):
 
 
 def find(backend: str, name: str, variant: str = VARIANTS[0]) -> list[Definition]:
-    """Return a function of a backend's variant, followed by the helpers that it uses.
+    """Return a function of a backend variant, followed by the helpers that it uses.
 
-    `name` can also be a function of a shared module, or a helper, which is returned from every file
-    that defines it. If the variant does not define a contract function, the list is empty.
+    `name` can also be a function in a shared module or a helper; helpers are returned from every
+    file that defines them. If the variant lacks a contract function, the list is empty.
     """
     paths = {path.stem: path for path in files(backend)}
     path = paths.get(variant)
@@ -50,7 +50,7 @@ def find(backend: str, name: str, variant: str = VARIANTS[0]) -> list[Definition
 
 
 def files(backend: str) -> list[Path]:
-    """Return the source files of a backend's package."""
+    """Return a backend package's source files."""
     package = registry.find(backend)
     spec = importlib.util.find_spec(package)
     folders = spec.submodule_search_locations if spec else None
@@ -63,7 +63,7 @@ def files(backend: str) -> list[Path]:
 
 
 def names(backend: str) -> list[str]:
-    """Return all names that `find` accepts: functions of the contract, then helpers."""
+    """Return all names that `find` accepts: contract functions, then helpers."""
     helpers = [name for path in files(backend) for name in definitions(path)]
     return list(dict.fromkeys([*CONTRACT, *helpers]))
 
@@ -80,7 +80,7 @@ def join(definitions: list[Definition]) -> str:
 
 
 def tree(path: Path) -> ast.Module:
-    """Return the syntax tree of a file."""
+    """Return a file's syntax tree."""
     try:
         return _parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
@@ -94,7 +94,7 @@ def _parse(source: str) -> ast.Module:
 
 
 def definitions(path: Path) -> dict[str, ast.stmt]:
-    """Return the functions, classes and constants of a file, by name."""
+    """Return a file's functions, classes and constants by name."""
     definitions: dict[str, ast.stmt] = {}
     for node in tree(path).body:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -113,7 +113,7 @@ def _cut_with_helpers(path: Path, name: str) -> list[Definition]:
 
 
 def _helpers(path: Path, name: str) -> Iterator[tuple[Path, str]]:
-    """Yield the file and name of each helper that a function uses, in its file or sibling files."""
+    """Yield the file and name of each helper that a function uses from its own or sibling files."""
     local_definitions, imported_helpers = definitions(path), _imported_helpers(path)
     for helper in dict.fromkeys(_used_names(local_definitions[name])):
         if helper in CONTRACT or helper in MODULES:
@@ -125,7 +125,7 @@ def _helpers(path: Path, name: str) -> Iterator[tuple[Path, str]]:
 
 
 def _imported_helpers(path: Path) -> dict[str, tuple[Path, str]]:
-    """Return the file and original name of each helper imported from a sibling file, by name."""
+    """Map each helper imported from a sibling file to its file and original name."""
     helpers: dict[str, tuple[Path, str]] = {}
     for node in tree(path).body:
         if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module not in MODULES:
@@ -137,7 +137,7 @@ def _imported_helpers(path: Path) -> dict[str, tuple[Path, str]]:
 
 
 def _used_names(node: ast.stmt) -> Iterator[str]:
-    """Yield all names and all attributes of `model`, such as `backward` in `model.backward`."""
+    """Yield all names, plus attributes of `model` such as `backward` in `model.backward`."""
     for part in ast.walk(node):
         if isinstance(part, ast.Name):
             yield part.id
