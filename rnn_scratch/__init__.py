@@ -2,12 +2,12 @@
 
 `train` trains a model, and `resume` continues training it; both return a `Run`. `predict` generates
 text with a run's model, and `evaluate` evaluates the model on a text and returns an `Evaluation`.
-`Settings` declares the hyperparameters, which are keyword arguments of `train`; `PRESETS` contains
-named sets of arguments. A `Report` receives the events `Started`, `Progress`, `Epoch`, `Message`
-and `Ended`. An `RNNScratchError` describes a problem and offers a hint.
+`Settings` declares the hyperparameters, which `train` takes as keyword arguments; `PRESETS`
+contains named sets of arguments. A `Report` receives the events `Started`, `Progress`, `Epoch`,
+`Message` and `Ended`. An `RNNScratchError` describes a problem and offers a hint.
 """
 
-TYPE_CHECKING = False  # Importing `typing` here would delay the handling of Ctrl-C.
+TYPE_CHECKING = False  # Importing `typing` here would delay Ctrl-C handling.
 if TYPE_CHECKING:
     from typing import Any
 

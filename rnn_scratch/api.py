@@ -141,7 +141,7 @@ def resume(
         The finished run, or None as in `train`.
 
     Raises:
-        RNNScratchError: If an argument or a file of the run is invalid, or training diverges.
+        RNNScratchError: If an argument or run file is invalid, or training diverges.
     """
     arguments = validate_call(resume, locals())
     if (group := connect(arguments)) is not None and group.rank > 0:
@@ -169,11 +169,11 @@ def resume(
 
 
 def _run_with_report(spec: SessionSpec, group: WorkerGroup | None, report: Report) -> Run:
-    """Train and pass the session's events to a report.
+    """Run a training session and pass its events to a report.
 
-    An exception from the report is thrown into the generator, so that the session can record it.
+    An exception raised by the report is thrown into the generator so the session can record it.
     """
-    factors = [0.0]  # growth factors of rounding errors, measured after each epoch
+    factors = [0.0]  # rounding-error growth factors, measured after each epoch
     measure_run = functools.partial(exact_mode.measure_run, spec.settings, spec.text)
     events = sessions.train(spec, group, lambda arrays: factors.append(measure_run(arrays)))
     try:

@@ -1,6 +1,6 @@
 """The contract that a backend implements: types and function signatures.
 
-The docstrings of the functions below are the specification. A backend is a package that is
+The function docstrings below are the specification. A backend is a package that is
 registered in the ``rnn_scratch.backends`` entry-point group and contains these modules:
 
 ``scratch``  a one-layer network and its training, from `params` to `build`: *Build it*
@@ -11,27 +11,27 @@ registered in the ``rnn_scratch.backends`` entry-point group and contains these 
 ``concise``  the model using the framework's built-in layers, with its own `params` and `build`
 ``machine``  devices, threads, array conversion and compilation, from `devices` to `jit_update`
 
-The title of each module's lesson is in italics. A backend needs ``scratch`` and three functions in
+Each module's lesson title is in italics. A backend needs ``scratch`` and three functions in
 ``machine``: `devices`, `tensor` and `array`. Everything else is optional; functions with a body are
 defaults. If the scratch model computes gradients with a `backward` function, ``deep`` also needs
 `deep_backward`, with the same arguments. In ``fast`` and ``concise``, parameters and slots may be
-laid out differently, such as in one matrix for all gates. A second bias in a built-in layer stays
-zero and is not trained. `rnn-scratch check` tests a backend against this contract.
+laid out differently, for example in one matrix for all gates. If a built-in layer has a second
+bias, it stays zero and is not trained. `rnn-scratch check` tests a backend against this contract.
 
 To read a backend, start with `step` in ``scratch``. Sizes: B batch, T time steps, V vocabulary,
 L layers, H hidden units per layer, N learnable embedding. Tokens are integers from 0 to V-1.
 
-The functions share these arguments, which their docstrings don't repeat:
+Function docstrings don't repeat these shared arguments:
 
-``arrays``   initial values as NumPy arrays, with the names and shapes of ``options.shapes()``
-``options``  the configuration of a model
+``arrays``   initial values as NumPy arrays, with names and shapes from ``options.shapes()``
+``options``  the model configuration
 ``params``   parameters by name, as tensors; ``grads`` contains a gradient for each parameter
 ``tokens``   integers (B, T)
 ``state``    the state before the first time step: tensors (B, H), layer by layer
 ``masks``    dropout masks, as in `Batch`, when training with dropout; otherwise None
 ``model``    parameters and the functions bound to them
 ``batch``    a minibatch of tensors; ``minibatches`` yields minibatches of NumPy arrays
-``update``   the hyperparameters of one update
+``update``   the hyperparameters for one update
 
 Tensors have the framework's type, and functions return them on the model's device. A device name
 is "cpu", "cuda", "mps" or, for any other kind of device, the framework's name for it. The name has
@@ -56,14 +56,14 @@ State = tuple[Tensor, ...]
 Gradients = tuple[Tensor, Params, State]  # mean loss, gradients and next state
 
 VARIANTS = ("scratch", "fast", "concise")  # model variants; the first variant is the default
-VERBOSE = "RNN_SCRATCH_VERBOSE"  # environment variable; if set, the frameworks' messages are shown
+VERBOSE = "RNN_SCRATCH_VERBOSE"  # environment variable; if set, framework messages are shown
 
 
 class Cell(NamedTuple):
-    """The declaration of a cell; its equations are in ``scratch`` or ``cells``."""
+    """A cell declaration; the equations are in ``scratch`` or ``cells``."""
 
-    gates: tuple[str, ...]  #: names of the gates; gate g has the parameters W_xg, W_hg and b_g
-    num_states: int = 1  #: number of tensors (B, H) in the state; the first tensor is the output
+    gates: tuple[str, ...]  #: gate names; gate g has the parameters W_xg, W_hg and b_g
+    num_states: int = 1  #: number of state tensors (B, H); the first tensor is the output
 
 
 CELLS = {
@@ -76,37 +76,37 @@ CELLS = {
 
 
 class Options(NamedTuple):
-    """The model configuration, which determines the equations and the shapes of the parameters."""
+    """The model configuration, which determines the equations and parameter shapes."""
 
     vocab_size: int  #: number of tokens, V
     num_hiddens: int  #: number of hidden units, H
-    cell: str = "rnn"  #: name in CELLS
+    cell: str = "rnn"  #: key in CELLS
     embedding: int = 0  #: size of the learnable embedding, N; 0 for one-hot vectors
     num_layers: int = 1  #: number of stacked layers, L
-    dropout: float = 0.0  #: probability of zeroing each element of a layer's output in training
+    dropout: float = 0.0  #: probability of zeroing each element of a layer's output during training
     dtype: str = "float32"  #: "float32" or "float64"
-    device: str = "cpu"  #: name of the device
+    device: str = "cpu"  #: device name
 
     @property
     def gates(self) -> tuple[str, ...]:
-        """The names of the cell's gates, in the order of their parameters."""
+        """The cell's gate names, in parameter order."""
         return CELLS[self.cell].gates
 
     @property
     def num_states(self) -> int:
-        """The total number of state tensors in all layers."""
+        """The total number of state tensors across all layers."""
         return CELLS[self.cell].num_states * self.num_layers
 
     @property
     def needs_deep(self) -> bool:
-        """Whether the network needs ``deep``: it has several layers, an embedding or dropout."""
+        """Whether the network has several layers, an embedding or dropout, which need ``deep``."""
         return self.num_layers > 1 or self.embedding > 0 or self.dropout > 0
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the parameters' shapes by name, in the order in which initial values are drawn.
+        """Return parameter shapes by name, in the order in which initial values are drawn.
 
-        Each gate g of the cell has W_xg (V, H), W_hg (H, H) and b_g (H,); after the gates come W_hq
-        (H, V) and b_q (V,). With a learnable embedding, W_e (V, N) comes first, and W_xg is (N, H).
+        Each gate g has W_xg (V, H), W_hg (H, H) and b_g (H,); the gates are followed by W_hq (H, V)
+        and b_q (V,). With a learnable embedding, W_e (V, N) comes first, and W_xg is (N, H).
         The parameters of additional layers come before W_hq and have a suffix, as in W_xg_2 (H, H).
         """
         V, H, N = self.vocab_size, self.num_hiddens, self.embedding
@@ -120,10 +120,10 @@ class Options(NamedTuple):
 
 
 class Optimizer(NamedTuple):
-    """The declaration of an optimizer; its equations are in ``scratch`` or ``deep``."""
+    """An optimizer declaration; the equations are in ``scratch`` or ``deep``."""
 
     lr: float  #: default learning rate
-    slots: tuple[str, ...] = ()  #: names of the slots; each slot has one tensor per parameter
+    slots: tuple[str, ...] = ()  #: slot names; each slot has one tensor per parameter
     bias_correction: bool = False  #: whether the optimizer uses `c_m` and `c_v` from `Update`
     weight_decay: bool = True  #: whether the optimizer supports weight decay
 
@@ -136,22 +136,22 @@ OPTIMIZERS = {  # the first optimizer is the default
 
 
 class Update(NamedTuple):
-    """The hyperparameters of one update; lr, c_m and c_v may differ between updates."""
+    """The hyperparameters for one update; lr, c_m and c_v may differ between updates."""
 
     lr: float = 1.0  #: learning rate
     theta: float = 1.0  #: maximum gradient norm; infinity disables clipping
-    optimizer: str = "sgd"  #: name in the backend's OPTIMIZERS
-    weight_decay: float = 0.0  #: each update also subtracts lr * weight_decay * p from p
-    beta1: float = 0.9  #: decay rate of the slot m
-    beta2: float = 0.999  #: decay rate of the slot v
+    optimizer: str = "sgd"  #: key in the backend's OPTIMIZERS
+    weight_decay: float = 0.0  #: each update also subtracts lr * weight_decay * p from parameter p
+    beta1: float = 0.9  #: decay rate of slot m
+    beta2: float = 0.999  #: decay rate of slot v
     epsilon: float = 1e-8  #: Adam's ε, added outside the square root
-    c_m: float = 1.0  #: bias correction of m: 1 - beta1**t at update t = 1, 2, ...
-    c_v: float = 1.0  #: bias correction of v: 1 - beta2**t
+    c_m: float = 1.0  #: bias correction for m: 1 - beta1**t at update t = 1, 2, ...
+    c_v: float = 1.0  #: bias correction for v: 1 - beta2**t
 
     def split_static(self) -> tuple["Update", dict[str, float]]:
         """Split into constants, which a compiler may embed, and scalars that vary between updates.
 
-        In the constants, lr, c_m and c_v are set to 1.0; the dict contains their original values.
+        The constants have lr, c_m and c_v set to 1.0; the dict contains the original values.
         """
         scalars = {"lr": self.lr, "c_m": self.c_m, "c_v": self.c_v}
         return self._replace(lr=1.0, c_m=1.0, c_v=1.0), scalars
@@ -160,8 +160,8 @@ class Update(NamedTuple):
 class Batch(NamedTuple):
     """A minibatch of arrays or tensors."""
 
-    X: Any  #: tokens (B, T): integers
-    Y: Any  #: targets (B, T): the tokens that follow the tokens in X
+    X: Any  #: integer tokens (B, T)
+    Y: Any  #: targets (B, T): the next token for each token in X
     masks: Any = None  #: dropout masks (T, L, B, H): 0 or 1 / (1 - dropout); None without dropout
 
     @property
@@ -186,7 +186,7 @@ class Model:
     """A network's parameters and the functions bound to them (``RNNModelScratch`` in the chapter).
 
     An optimizer replaces or modifies the tensors in `params` and `slots`, and `forward` reads
-    `params` on every call. Exact mode and workers replace `training_step`.
+    `params` on every call. Exact mode and data-parallel training replace `training_step`.
     """
 
     params: Params  #: parameters by name
@@ -194,7 +194,7 @@ class Model:
     #: Function of tokens, state and, with dropout, masks. In JAX, which differentiates with respect
     #: to arguments, it also takes `params`.
     forward: Callable[..., tuple[Tensor, State]]
-    state: Callable[[int], State]  #: function that returns the initial state for a batch size
+    state: Callable[[int], State]  #: function that maps a batch size to the initial state
     #: Function that copies parameters, gradients or a slot to arrays named as in `Options.shapes`.
     to_arrays: Callable[[Params], Arrays]
     #: Training step, such as `train_minibatch` in ``scratch``.
@@ -213,7 +213,7 @@ def bind(params: Params, options: Options, *functions: Callable) -> Model:
     """Bind functions to `params` and `options`; return a model without slots.
 
     The functions are `forward`, `state`, `to_arrays`, `train_minibatch` and, optionally, a backward
-    pass, which takes a minibatch, a state, params and options.
+    pass, which takes a minibatch, state, params and options.
     """
     forward, state, to_arrays, training_step, *rest = functions
     forward = partial(forward, params=params, options=options)
@@ -226,7 +226,7 @@ def bind(params: Params, options: Options, *functions: Callable) -> Model:
 class Backend:
     """A backend: a framework's implementation of this contract. Missing modules are None."""
 
-    name: str  #: name under which the backend is registered
+    name: str  #: registered name
     package: str  #: name of the package that contains the modules
     scratch: Any
     machine: Any  #: the module's functions, with defaults for missing functions
@@ -418,7 +418,7 @@ def jit_update(function: Callable) -> Callable:
 
 
 def _between(first: Callable[..., Any], last: Callable[..., Any]) -> tuple[Callable[..., Any], ...]:
-    """Return the functions of this module from `first` to `last`, in source order."""
+    """Return this module's functions from `first` to `last`, in source order."""
     functions = list(globals().values())
     return tuple(functions[functions.index(first) : functions.index(last) + 1])
 

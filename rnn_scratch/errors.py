@@ -1,12 +1,12 @@
-"""User-facing errors, and functions that shorten the values quoted in errors."""
+"""User-facing errors, and functions that truncate the values they quote."""
 
-MAX_LENGTH = 4000  # maximum number of characters in a problem or in a hint
+MAX_LENGTH = 4000  # maximum number of characters in a problem or hint
 
 
 class RNNScratchError(Exception):
     """An error shown to the user: the problem, including the invalid value, and a hint."""
 
-    exit_code = 2  # exit code of the command; 1 in subclasses for valid commands that fail
+    exit_code = 2  # the command's exit code; 1 in subclasses for valid commands that fail
 
     def __init__(self, problem: str = "", hint: str = "") -> None:
         """Truncate both strings; `hint` defaults to all lines of `problem` after the first."""
@@ -21,11 +21,11 @@ class RNNScratchError(Exception):
 
 
 class NotSupportedError(RNNScratchError):
-    """Raised when a backend does not support a variant or options."""
+    """Raised when a backend does not support a requested feature."""
 
 
 class DivergenceError(RNNScratchError):
-    """Raised when the loss or parameters of a training run are no longer finite."""
+    """Raised when the loss or a parameter is no longer finite during training."""
 
     exit_code = 1
 
@@ -37,5 +37,5 @@ def truncate(text: str, length: int = MAX_LENGTH) -> str:
 
 
 def format_value(value: object, length: int = 500) -> str:
-    """Return the repr of any value, truncated to `length` characters."""
+    """Return a value's repr, truncated to `length` characters."""
     return truncate(repr(value), length)

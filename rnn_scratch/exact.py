@@ -1,14 +1,14 @@
 """Exact mode: all frameworks compute the same parameters, bit for bit.
 
-Frameworks add the terms of a matrix product in different orders, so an element of a float64
-gradient differs between frameworks by a rounding error of about 1e-17. In exact mode, each update
+Frameworks add the terms of a matrix product in different orders, so a float64 gradient
+element differs between frameworks by a rounding error of about 1e-17. In exact mode, each update
 rounds the parameters to multiples of GRID. Two values that differ by d round to the same multiple,
 except with probability d / GRID. The state carried to the next minibatch is rounded to multiples
 of STATE_GRID, because large weights amplify differences at each time step.
 
 If the optimizer has slots, FINE_GRID replaces GRID, because Adam divides a gradient by its
 magnitude. Clipped gradients are rounded to the same grid; slots and hyperparameters are rounded to
-float32: products of float32 values are exact in float64, with or without fused multiply-add.
+float32 because products of float32 values are exact in float64, with or without fused multiply-add.
 """
 
 import hashlib

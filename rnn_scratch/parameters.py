@@ -1,4 +1,4 @@
-"""Draw initial parameters, select layers, and concatenate the gates' parameters."""
+"""Draw initial parameters, select layers, and concatenate gate parameters."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from .randomness import generator
 
 
 def initial(options: Options, sigma: float, seed: int, optimizer: str = "sgd") -> Arrays:
-    """Draw initial values (float64): weights from N(0, sigma^2), zeros for biases and slots.
+    """Draw initial float64 values: weights from N(0, sigma^2); biases and slots are zero.
 
     Values are rounded to float32, because logarithms differ in the last bit between C libraries.
     """
@@ -61,9 +61,9 @@ def split_by_layer(state: State, options: Options) -> list[State]:
 
 
 def join_gates(arrays: Arrays, options: Options, gates: Sequence[str] = ()) -> Arrays:
-    """Concatenate the arrays of all G gates: W_x (V, G*H), W_h (H, G*H), b (G*H,).
+    """Concatenate the parameters of all G gates: W_x (V, G*H), W_h (H, G*H), b (G*H,).
 
-    Names in additional layers have a suffix. By default, `gates` are in the contract's order.
+    Names in additional layers have a suffix. `gates` defaults to the contract's gate order.
     """
     joined = {
         joined_name: np.concatenate([arrays[name] for name in names], -1)

@@ -32,7 +32,7 @@ def names() -> list[str]:
 
 
 def find(name: str) -> str:
-    """Return the name of a backend's module; raise RNNScratchError for an unknown backend."""
+    """Return a backend's module name; raise RNNScratchError if the backend is unknown."""
     if name not in names():
         hint = f"The backends are: {', '.join(names())}."
         raise RNNScratchError(f"Unknown backend {name!r}.", hint)
@@ -56,7 +56,7 @@ def load(name: str) -> Backend:
 
 
 def assemble(name: str, package: Any) -> Backend:
-    """Return the backend that a package implements; raise RNNScratchError if it is incomplete."""
+    """Return the backend implemented by a package; raise RNNScratchError if it is incomplete."""
     modules = {module: getattr(package, module, None) for module in MODULES}
     defaults = {function.__name__: function for function in MACHINE_DEFAULTS}
     modules["machine"] = SimpleNamespace(**defaults | getattr(modules["machine"], "__dict__", {}))
@@ -88,7 +88,7 @@ def choose_default(log: LogLine) -> str:
 
 
 def start(name: str, threads: int | None) -> tuple[Backend, int]:
-    """Load a backend and set its number of threads; return the backend and the number in use."""
+    """Load a backend and set its thread count; return the backend and the actual thread count."""
     backend = load(name)
     # TensorFlow fixes the number of threads when it first lists devices.
     return backend, backend.machine.set_threads(threads)
@@ -113,11 +113,11 @@ def build(
     optimizer: str = "sgd",
     exact: bool = False,
 ) -> Model:
-    """Build a variant of the model from arrays, with slots for an optimizer.
+    """Build a model variant from arrays, with slots for an optimizer.
 
     The arrays are parameters and, optionally, slots (see `parameters.shapes`); missing slots
     start at zero. With `exact`, the model trains in exact mode. Raises NotSupportedError if the
-    backend does not support the variant, the options, the optimizer or exact mode.
+    backend does not support the variant, options, optimizer or exact mode.
     """
     _require_support(backend, variant, options, optimizer, exact)
     module = getattr(backend, variant)
@@ -138,7 +138,7 @@ def build(
 
 
 def _build_deep(backend: Backend, arrays: Arrays, options: Options) -> Model:
-    """Build the scratch model with the functions of ``deep``."""
+    """Build the scratch model with the functions in ``deep``."""
     model, deep = backend.scratch.build(arrays, options), backend.deep
     functions = [deep.deep_forward, backend.scratch.state, model.to_arrays, model.training_step]
     functions += [deep.deep_backward] if model.backward else []
@@ -163,7 +163,7 @@ def _require_support(
 
 
 class BackendReport(NamedTuple):
-    """A report on a working backend: its library versions and its devices, best first."""
+    """A report on a working backend: its library versions and devices (best first)."""
 
     environment: dict[str, str]
     devices: list[str]
@@ -184,7 +184,7 @@ def probes(names: Sequence[str]) -> dict[str, BackendReport | str]:
 
 
 def list_loadable(log: LogLine) -> list[str]:
-    """Return the names of backends that can be loaded; log why the other backends cannot."""
+    """Return the names of loadable backends; log why other backends cannot be loaded."""
     reports = probes(names())
     errors = {name: report for name, report in reports.items() if isinstance(report, str)}
     for name, error in errors.items():

@@ -1,6 +1,6 @@
-"""The settings: the hyperparameters of a run, with their types, bounds, defaults and descriptions.
+"""A run's settings: hyperparameters with types, bounds, defaults and descriptions.
 
-Together with the text, the settings determine all results of a run. Validation, command-line
+Together with the text, the settings determine all of a run's results. Validation, command-line
 options, records and the reference page are derived from the fields of `Settings`.
 """
 
@@ -19,11 +19,11 @@ from . import exact
 from .contract import CELLS, OPTIMIZERS, VARIANTS, Options, Update
 from .errors import RNNScratchError, format_value
 
-# Limits far above the needs of a character model, but below the sizes at which frameworks crash or
+# Limits far above a character model's needs, but below the sizes at which frameworks crash or
 # hang: with 32,768 units, the recurrent weights alone take 4 GB; TensorFlow compiles every layer
 # and time step; with 100,000 threads, PyTorch and MXNet crash, and TensorFlow hangs.
 MAX_UNITS, MAX_LAYERS, MAX_STEPS, MAX_THREADS = 2**15, 64, 2**12, 1024
-MAX_SEED = 2**32 - 1  # NumPy's limit for seeds, also used for all other integers
+MAX_SEED = 2**32 - 1  # NumPy's seed limit, also used for all other integers
 LIMITS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}  # symbols in error messages
 LEARNING_RATES = ", ".join(f"{rule.lr:g} with {name}" for name, rule in OPTIMIZERS.items())
 
@@ -39,7 +39,7 @@ Threads = Annotated[int, Meta(ge=1, le=MAX_THREADS)]
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The settings of a run; the defaults come from the book chapter.
+    """A run's settings; the defaults come from the book chapter.
 
     Values of the wrong type or outside the bounds raise RNNScratchError; NumPy scalars are allowed.
     """
@@ -123,7 +123,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Declaration(NamedTuple):
     """The parts of an annotated type, such as ``Annotated[int, Meta(ge=1), "A description."]``."""
 
-    base: Any  # int, float, bool or a Literal
+    base: Any  # int, float, bool, str or a Literal
     limits: dict[str, Any]  # keys: gt, ge, lt, le
     is_optional: bool  # whether the value may be None
     description: str
@@ -163,7 +163,7 @@ def validate(name: str, value: Any, annotation: Any) -> Any:
 
 
 def validate_call(function: Callable[..., Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Return a call's arguments, converted to the annotated types; check the names of settings."""
+    """Return a call's arguments, converted to the annotated types; reject unknown settings."""
     fields = Settings.__struct_fields__
     for name in {*values.get("settings", ())}.difference(fields):
         matches = difflib.get_close_matches(name, {*fields, *values} - {"settings"}, 1)
@@ -174,7 +174,7 @@ def validate_call(function: Callable[..., Any], values: dict[str, Any]) -> dict[
     return values | {name: validate(name, values[name], kind) for name, kind in types.items()}
 
 
-# Hint for users who pass the unknown argument `workers` or the option `--workers`.
+# Hint for users who pass a nonexistent `workers` argument or `--workers` option.
 START_WORKERS = "To train with 4 workers, start the program with `mpiexec -n 4`."
 
 
@@ -190,7 +190,7 @@ def model_options(settings: Settings, vocab_size: int, device: str = "cpu") -> O
 
 
 def update_rule(settings: Settings, lr: float | None = None) -> Update:
-    """Return the hyperparameters of an update, optionally with a different learning rate."""
+    """Return the hyperparameters for an update, optionally with a different learning rate."""
     shared_values = {n: getattr(settings, n) for n in Update._fields if hasattr(settings, n)}
     theta = math.inf if settings.theta is None else settings.theta
     update = Update(**shared_values | {"theta": theta, "lr": settings.lr if lr is None else lr})

@@ -1,4 +1,4 @@
-"""Two-part training steps for exact mode and for several workers.
+"""Two-part training steps for exact mode and several workers.
 
 Plain training uses the backend's `train_minibatch`, which a framework may compile as a whole.
 """
@@ -13,7 +13,7 @@ def compose(backend: Backend, exact: bool, average: Callable | None = None) -> C
     """Return a training step that computes gradients and then updates the parameters.
 
     With `exact`, the step rounds gradients, parameters, slots and the carried state. `average` is
-    None or a worker group's `distribute` method, which averages the workers' gradients.
+    None or a worker group's `distribute` method, which averages gradients across workers.
     """
     scratch = backend.scratch
 

@@ -27,7 +27,7 @@ LAUNCHERS = {
     "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
     "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
 }
-MAX_PAUSE_SECONDS = 1e-3  # longest pause between two tests of an MPI request
+MAX_PAUSE_SECONDS = 1e-3  # longest pause between tests of an MPI request
 _group: "WorkerGroup | None" = None  # this process's group, set by `connect`
 
 
@@ -47,8 +47,8 @@ def is_silent() -> bool:
 def connect(arguments: Mapping[str, object]) -> "WorkerGroup | None":
     """Return the group of all workers, or None if no launcher started several processes.
 
-    Raises RNNScratchError if MPI does not connect the workers, or if their source code or the
-    `arguments` of their commands differ.
+    Raises RNNScratchError if MPI does not connect the workers, or if the workers' source code or
+    command `arguments` differ.
     """
     global _group
     size, _ = read_launcher()
@@ -78,7 +78,7 @@ def connect(arguments: Mapping[str, object]) -> "WorkerGroup | None":
 
 
 class WorkerGroup:
-    """All workers of a training run, from the perspective of one worker.
+    """All workers in a training run, as seen by one worker.
 
     Every worker calls the methods in the same order. If a worker exits while `is_running` is
     true, MPI aborts the other workers, which would otherwise wait for it.
@@ -103,12 +103,12 @@ class WorkerGroup:
         return self.gather(value)[0]
 
     def gather(self, value: Any) -> list[Any]:
-        """Return the values of all workers in rank order."""
+        """Return all workers' values in rank order."""
         self.wait(self.world.Ibarrier())
         return list(self.world.allgather(value))
 
     def agree(self, size: int, request: Request, digest: str) -> int:
-        """Share requests to stop and compare digests; return worker 0's chunk size."""
+        """Share stop requests and compare digests; return worker 0's chunk size."""
         worker_values = self.gather((size, request.number, request.complete, digest))
         sizes, numbers, completions, digests = zip(*worker_values)
         request.number = next(filter(None, numbers), None)

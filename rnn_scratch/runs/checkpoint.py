@@ -1,7 +1,7 @@
 """The checkpoint: a safetensors file in a format that does not depend on the backend.
 
-It contains everything needed to use the model and to resume training, even in the middle of an
-epoch; the parameters after the best epoch; and a digest of the metadata and the tensors.
+It contains everything needed to use the model and resume training, even in the middle of an
+epoch; the parameters after the best epoch; and a digest of the metadata and tensors.
 """
 
 import hashlib
@@ -34,16 +34,16 @@ class Checkpoint(Record, eq=False):
     """A model and its training state."""
 
     vocab: list[str]  #: the character for each token
-    settings: Settings  #: settings of the run
+    settings: Settings  #: the run's settings
     epoch: LastEpoch  #: last complete epoch
-    text: TextRecord  #: the text of the run
-    runtime: Runtime  #: backend, device and threads of the last session
+    text: TextRecord  #: description of the run's text
+    runtime: Runtime  #: the last session's backend, device and threads
     history_size: NonNegativeInt = 0  #: length in bytes of the history up to this epoch
     history_sha256: str = hashlib.sha256().hexdigest()  #: SHA-256 of the history up to this epoch
-    best_epoch: LastEpoch = 0  #: epoch with the lowest loss on held-out text; 0 for none
+    best_epoch: LastEpoch = 0  #: epoch with the lowest held-out loss; 0 for none
     # The file stores the fields above as metadata and the fields below as tensors.
     arrays: Arrays = {}  #: parameters and optimizer state
-    incomplete: PartialEpoch = EMPTY_EPOCH  #: results of the next epoch so far
+    incomplete: PartialEpoch = EMPTY_EPOCH  #: the next epoch's results so far
     best: Arrays = {}  #: parameters after the best epoch
 
     @property
@@ -77,7 +77,7 @@ def _digest(fields: str, tensors: Arrays) -> str:
 
 
 def load(run: str | Path, arrays: bool = True) -> Checkpoint:
-    """Read and verify a checkpoint file, or the checkpoint in a run's folder.
+    """Read and verify a checkpoint file, or the checkpoint in a run folder.
 
     If `arrays` is false, read only the metadata. Raises CorruptedFileError if the file is corrupted
     or is not a checkpoint, and RNNScratchError if it does not exist.
@@ -126,7 +126,7 @@ def latest(folder: Path, arrays: bool = True) -> tuple[Checkpoint | None, list[E
 
 
 def _fill(checkpoint: Checkpoint, tensors: Arrays) -> None:
-    """Set the fields that are stored as tensors."""
+    """Set the fields stored as tensors."""
     if LOSSES in tensors:
         losses, seconds = tuple(tensors[LOSSES].tolist()), float(tensors[SECONDS])
         names = [f"{STATE}{index}" for index in range(len(tensors))]

@@ -1,4 +1,4 @@
-"""The curve of a run: a plot of perplexity by epoch."""
+"""A run's curve: a plot of perplexity by epoch."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ def draw(axes: Any, histories: Mapping[str, Sequence[Epoch]]) -> None:
 
 
 def picture(histories: Mapping[str, Sequence[Epoch]], title: str = "") -> bytes:
-    """Return a plot of the curves in PNG format."""
+    """Return the curves as a PNG image."""
     # Avoid pyplot, which would look for a window system and keep every figure in memory.
     from matplotlib import rc_context
     from matplotlib.figure import Figure

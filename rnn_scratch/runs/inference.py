@@ -33,12 +33,12 @@ RUNTIME = ("backend", "model", "device", "threads", "eager")  # arguments stored
 
 
 class Evaluation(NamedTuple):
-    """A model's loss on a text, and the perplexities of two baselines."""
+    """A model's loss on a text, and two baseline perplexities."""
 
     tokens: int  #: number of evaluated tokens
     loss: float  #: mean loss per character in nats; divide by log(2) for bits
     perplexity: float | None  #: exp(loss), or None if it is too large for a float
-    uniform: float  #: perplexity of a uniform model, which equals the vocabulary size
+    uniform: float  #: perplexity of a uniform model (the vocabulary size)
     unigram: float  #: perplexity of a unigram model with this text's character frequencies
     skipped: int  #: number of characters omitted because the vocabulary lacks them
     source: str  #: description of the text
@@ -47,10 +47,10 @@ class Evaluation(NamedTuple):
 
 
 def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[LoadedModel, Checkpoint]:
-    """Build a model from a run's folder or a checkpoint file; return it and the checkpoint.
+    """Build a model from a run folder or checkpoint file; return the model and checkpoint.
 
-    With `best`, use the parameters after the epoch with the lowest held-out loss. The backend
-    defaults to the last session's; with that backend, so do the variant and the threads.
+    With `best`, use the parameters after the epoch with the lowest held-out loss. By default,
+    use the last session's backend and, with that backend, the session's variant and thread count.
     """
     saved = checkpoint.load(run)
     if best:
@@ -116,7 +116,7 @@ def predict(
         The prefix and the generated characters.
 
     Raises:
-        RNNScratchError: If an argument or a file of the run is invalid.
+        RNNScratchError: If an argument or run file is invalid.
     """
     arguments = validate_call(predict, locals())
     loaded, saved = load(resolve_run(run), best, **{name: arguments[name] for name in RUNTIME})
@@ -157,7 +157,7 @@ def evaluate(
     threads: Threads | None = None,
     eager: Flag | None = None,
 ) -> Evaluation:
-    """Compute the loss of a run's model on a text, and the perplexities of two baselines.
+    """Compute a model's loss on a text, and two baseline perplexities.
 
     For example, to print the perplexity of the latest run on the built-in text::
 
@@ -177,10 +177,10 @@ def evaluate(
         eager: Whether to run functions uncompiled, for debugging.
 
     Returns:
-        The loss and the perplexities; `held_out` is the result on the run's held-out text.
+        The loss and perplexities; `held_out` is the result on the run's held-out text.
 
     Raises:
-        RNNScratchError: If an argument or a file of the run is invalid or the text is too short.
+        RNNScratchError: If an argument or run file is invalid, or the text is too short.
     """
     arguments = validate_call(evaluate, locals())
     path = resolve_run(run)

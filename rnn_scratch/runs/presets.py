@@ -21,7 +21,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
 }
 
-# Arguments of the `predict` call that generates the text printed at the end of the `train` command.
+# Arguments for the `predict` call that generates the `train` command's final output.
 SAMPLE: dict[str, Any] = {"length": 300, "temperature": 0.5, "seed": 1}
 
 

@@ -1,4 +1,4 @@
-"""Report the progress of training as lines of text or, in a notebook, as a live plot."""
+"""Report training progress as lines of text or, in a notebook, as a live plot."""
 
 import datetime
 import math
@@ -24,14 +24,14 @@ class LineReport(Report):
     def __init__(self, print_line: LogLine) -> None:
         """Set the function that receives each line."""
         self.print = print_line
-        self.folder: Path | None = None  # folder of the run, set when training starts
+        self.folder: Path | None = None  # run folder, set when training starts
 
     def log(self, line: str) -> None:
         """Print a message."""
         self.print(line)
 
     def started(self, event: Started) -> None:
-        """Print the model, the device and the folder."""
+        """Print the model, device and run folder."""
         self.folder, self.num_epochs = Path(event.folder), event.settings.num_epochs
         self.epochs: list[Epoch] = []
         self.show_time = time.monotonic()
@@ -51,7 +51,7 @@ class LineReport(Report):
             self.show(f"epoch {event.epoch}: {trained_part}  {format_progress(event)}")
 
     def epoch(self, event: Epoch) -> None:
-        """Print the metrics of every tenth epoch; `ended` prints the last epoch's metrics."""
+        """Print metrics every tenth epoch; `ended` prints the last epoch's metrics."""
         self.epochs.append(event)
         if event.epoch % SAMPLE_EVERY == 0 and event.epoch < self.num_epochs:
             sample = f"  {event.sample!r}" if event.sample else ""
@@ -106,7 +106,7 @@ class LivePlot(LineReport):
         self.epochs.append(event)
 
     def ended(self, event: Ended) -> None:
-        """Display the whole run's curve and final metrics."""
+        """Display the run's complete curve and final metrics."""
         self.show(format_history(self.epochs))
 
     def show(self, line: str) -> None:

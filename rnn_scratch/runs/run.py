@@ -16,13 +16,13 @@ from .run_folder import PARENT, RUN_FILE, RunRecord
 
 
 class Run(NamedTuple):
-    """A finished run: its folder and its results."""
+    """A finished run: its folder and results."""
 
     folder: Path
     history: list[Epoch]
     record: RunRecord  #: settings, text and sessions
     vocab: list[str]  #: the character for each token
-    arrays: Arrays  #: parameters by name, and the optimizer's state
+    arrays: Arrays  #: parameters and optimizer state, by name
 
     @property
     def perplexity(self) -> float | None:
@@ -31,7 +31,7 @@ class Run(NamedTuple):
 
     @property
     def best(self) -> Epoch | None:
-        """The epoch with the lowest loss on held-out text, or None without held-out text."""
+        """The epoch with the lowest held-out loss, or None without held-out text."""
         return run_folder.best(self.history)
 
     def __repr__(self) -> str:
@@ -54,7 +54,7 @@ def read_runs(parent: Path, log: LogLine = lambda line: None) -> list[tuple[Path
 def list_runs(
     parent: Path, log: LogLine = lambda line: None
 ) -> list[tuple[Path, RunRecord, list[Epoch]]]:
-    """Return the runs in a folder, newest first, with their histories up to the checkpoints."""
+    """Return a folder's runs, newest first, with records and histories up to the checkpoints."""
     runs = []
     for folder, record in reversed(read_runs(parent, log)):
         try:
@@ -70,7 +70,7 @@ def next_number(parent: Path) -> int:
 
 
 def resolve_run(run: Run | str | Path) -> Path:
-    """Return the folder of a run, given a `Run`, a short name or a path.
+    """Return a run's folder, given a `Run`, short name or path.
 
     A short name is a run's number, or `last` for the run with the most recently started session.
     An existing path takes precedence. Raises RNNScratchError unless exactly one run matches.

@@ -1,11 +1,11 @@
-"""A run's folder: the record, the history, the curve and the checkpoint.
+"""A run folder: record, history, curve and checkpoint.
 
 ``run.json``                settings, text, and each session's machine, time and result
 ``history.jsonl``           one line of JSON per epoch
 ``perplexity.png``          the curve
-``checkpoint.safetensors``  the latest state of training, saved regularly by `run_writer`
+``checkpoint.safetensors``  the latest training state, saved regularly by `run_writer`
 
-The checkpoint is authoritative: it contains the length and the SHA-256 of the history up to its
+The checkpoint is authoritative: it contains the length and SHA-256 of the history up to its
 epoch, and later lines are ignored.
 """
 
@@ -34,16 +34,16 @@ from ..training.events import Session as Session
 
 RUN_FILE, HISTORY, CURVE = "run.json", "history.jsonl", "perplexity.png"
 RUN_FORMAT = 8
-MAX_HISTORY_BYTES = 2**28  # a sample of 50 characters takes at most 600 bytes
+MAX_HISTORY_BYTES = 2**28  # a 50-character sample takes at most 600 bytes
 PARENT = Path("runs")
 BACKUP = "Restore it from a backup. (`rnn-scratch predict` needs only the checkpoint.)"
 
 
 class RunRecord(Record):
-    """The record of a run."""
+    """A run's record."""
 
-    format: Annotated[int, Meta(ge=RUN_FORMAT, le=RUN_FORMAT)]  #: format number of the file
-    settings: Settings  #: settings of the run
+    format: Annotated[int, Meta(ge=RUN_FORMAT, le=RUN_FORMAT)]  #: file format number
+    settings: Settings  #: the run's settings
     text: TextRecord  #: the text's location and digest
     number: Annotated[int, Meta(ge=1)]  #: the run's number, usable as a short name
     sessions: Annotated[list[Session], Meta(min_length=1)]  #: all sessions, in order
@@ -53,7 +53,7 @@ def create(folder: Path | None, backend: str) -> Path:
     """Create the folder for a new run: `folder`, or a dated folder under ``runs/``."""
     if folder is not None and os.path.isdir(folder):
         if all(path.name.endswith((files.LOCK, files.TEMPORARY)) for path in folder.iterdir()):
-            return folder  # left by a killed command, without a run
+            return folder  # left by a killed command; contains no run
         raise RNNScratchError(
             f"The run folder {folder} already exists.",
             "Choose another folder with `run`, or resume the existing run:\n"
@@ -94,7 +94,7 @@ def read(folder: Path) -> RunRecord:
 def history(folder: Path, size: int | None = None, sha256: str | None = None) -> list[Epoch]:
     """Return the epochs of a run's history; raise CorruptedFileError if a line is not an epoch.
 
-    `size` and `sha256` are the length and the SHA-256 of the history up to a checkpoint. By
+    `size` and `sha256` are the length and SHA-256 of the history up to a checkpoint. By
     default, all complete lines are read.
     """
     path, epochs = folder / HISTORY, list[Epoch]()

@@ -1,8 +1,8 @@
-"""Write a run's files during a session: the record, the history, checkpoints and the curve.
+"""Write a run's files during a session: record, history, checkpoints and curve.
 
 The history and a checkpoint are written at the end and at least every 5 minutes, or more often if
 writing takes less than 1% of the time. The history is synced to disk before the checkpoint. After a
-crash or a power cut, training resumes from the checkpoint, and later lines are dropped.
+crash or power cut, training resumes from the checkpoint, and later history lines are dropped.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ MAX_CHECKPOINT_INTERVAL = 300.0  # seconds
 
 
 class RunWriter:
-    """The writer of a run's files during a session; the session must hold the folder's lock."""
+    """A writer for a run's files during a session, which must hold the folder's lock."""
 
     def __init__(
         self,
@@ -66,11 +66,11 @@ class RunWriter:
 
     @property
     def session(self) -> Session:
-        """The record of this session."""
+        """This session's record."""
         return self.record.sessions[-1]
 
     def add(self, chunk: Chunk) -> None:
-        """Add a chunk's results and, if complete, its epoch; save if a checkpoint is due."""
+        """Add a chunk's results and its epoch, if complete; save if a checkpoint is due."""
         self.latest = replace(self.latest, arrays=chunk.arrays, incomplete=chunk.partial)
         if (epoch := chunk.epoch) is not None:
             self.history.append(epoch)
@@ -107,7 +107,7 @@ class RunWriter:
         """Save the latest state and record the session's error."""
         is_interrupt = isinstance(error, (KeyboardInterrupt, GeneratorExit))
         problem = str(error) if isinstance(error, RNNScratchError) else format_value(error)
-        # If the disk is full, these writes fail as well; report only the first error.
+        # If the disk is full, these writes also fail; report only the first error.
         with contextlib.suppress(Exception):
             self.save()
         with contextlib.suppress(Exception):

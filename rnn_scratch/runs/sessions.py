@@ -1,6 +1,6 @@
-"""A run's sessions: the first session, sessions that resume the run, and their results.
+"""A run's training sessions: the first session, and later sessions that resume the run.
 
-A session holds the lock on the run's folder. Its results match an uninterrupted run.
+A session holds the run folder's lock. A resumed run's results match an uninterrupted run's.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from .run import Run, next_number
 from .run_folder import RUN_FILE, RunRecord
 from .run_writer import RunWriter
 
-# With this much text, 92% of words from preset `minute` are English; with 27,000 characters, 79%.
+# At this length, 92% of the words that preset `minute` generates are English; at 27,000, 79%.
 SUFFICIENT_TOKENS = 90_000
 
 
@@ -37,15 +37,15 @@ class SessionSpec(Record):
     settings: Settings
     text: books.Text
     runtime: Runtime
-    folder: str | None  #: folder of the run; None for a new folder
-    resumes: bool = False  #: whether the run already exists
+    folder: str | None  #: run folder; None for a new folder
+    resumes: bool = False  #: whether the session resumes an existing run
     patience: int = 0  #: stop after this many epochs without a lower held-out loss; 0: never
 
 
 def resumed_settings(folder: Path, record: RunRecord, values: dict[str, Any]) -> Settings:
     """Return the settings for resuming a run; only `num_epochs` may differ.
 
-    Raises RNNScratchError if another setting differs, or `num_epochs` with a decaying schedule.
+    Raises RNNScratchError if another setting (or, with a decaying schedule, `num_epochs`) differs.
     """
     settings, fields = record.settings, asdict(record.settings)
     requested = replace(settings, **values)
@@ -128,7 +128,7 @@ def follow(group: WorkerGroup) -> None:
 
 
 def _runtime(spec: SessionSpec, group: WorkerGroup | None) -> Runtime:
-    """Return the runtime with its number of workers and, by default, an equal share of the cores.
+    """Return the runtime with the worker count; by default, workers share the cores equally.
 
     Raises RNNScratchError if the settings do not allow this number of workers or early stopping.
     """
@@ -153,7 +153,7 @@ def _runtime(spec: SessionSpec, group: WorkerGroup | None) -> Runtime:
 def _create(
     spec: SessionSpec, group: WorkerGroup | None, stack: contextlib.ExitStack
 ) -> tuple[RunWriter, str]:
-    """Create the run's folder and lock it until the stack exits; return a writer and a warning."""
+    """Create the run folder and lock it until `stack` exits; return a writer and any warning."""
     run = prepare_run(spec.settings, spec.runtime, spec.text, group=group)
     path = None if spec.folder is None else Path(spec.folder)
     folder = run_folder.create(path, spec.runtime.backend)
@@ -168,7 +168,7 @@ def _create(
 def _resume(
     spec: SessionSpec, group: WorkerGroup | None, stack: contextlib.ExitStack
 ) -> tuple[RunWriter, str]:
-    """Lock the run's folder until the stack exits; return a writer and a warning."""
+    """Lock the run folder until `stack` exits; return a writer and any warning."""
     folder, num_epochs = Path(spec.folder or ""), spec.settings.num_epochs
     warning = stack.enter_context(files.locked(folder))
     record, (saved, history) = run_folder.read(folder), checkpoint.latest(folder)
@@ -194,7 +194,7 @@ def _resume(
 
 
 def _hints(run: RunContext) -> Iterator[str]:
-    """Yield lines that explain which code and device are used for training."""
+    """Yield hints about the code and device used for training."""
     if run.runtime.model == "scratch" and run.model.options.needs_deep:
         yield "These options use `deep_step` in deep.py instead of `step` in scratch.py."
     best, *_ = run.backend.machine.devices(run.settings.dtype)

@@ -1,1 +1,1 @@
-"""The operating system: child processes, safe replacement of files, and signals."""
+"""The operating system: child processes, safe file replacement, and signals."""

@@ -16,7 +16,7 @@ from ..errors import RNNScratchError
 
 LOCK, TEMPORARY = ".lock", ".part"
 RETRY_SECONDS, RETRY_INTERVAL = 5.0, 0.1
-# Errors if another program holds a file; on Windows, EACCES can also mean permission denied.
+# Error codes if another program holds a file; on Windows, EACCES can also mean permission denied.
 HELD = (errno.EBUSY, errno.EACCES) if sys.platform == "win32" else (errno.EBUSY,)
 # Where files cannot be locked, filelock writes a marker file; its warning would show source code.
 warnings.filterwarnings("ignore", "flock not supported")

@@ -1,4 +1,4 @@
-"""Describe the machine for records and messages: its processor, cores and software versions."""
+"""Describe the machine for records and messages: processor, cores and software versions."""
 
 import os
 import platform
@@ -12,13 +12,13 @@ from .records import Count, Record
 
 
 class Machine(Record):
-    """The machine on which a run or a comparison is executed."""
+    """The machine on which a run or comparison is executed."""
 
-    rnn_scratch: str  #: version of this project
-    python: str  #: version of Python
-    numpy: str  #: version of NumPy
-    platform: str  #: name and version of the operating system
-    processor: str  #: name of the processor
+    rnn_scratch: str  #: project version
+    python: str  #: Python version
+    numpy: str  #: NumPy version
+    platform: str  #: operating system name and version
+    processor: str  #: processor name
     cores: Count  #: number of cores that the process may use
 
 

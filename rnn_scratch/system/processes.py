@@ -22,7 +22,7 @@ from typing import IO, Any
 from ..errors import RNNScratchError, truncate
 from .terminal import printable
 
-MAX_MESSAGE_LENGTH = 600  # in characters; enough to list all functions in the contract
+MAX_MESSAGE_LENGTH = 600  # in characters; enough to list all contract functions
 # Python adds the current folder to the path, so a file such as `random.py` there would shadow a
 # standard library module. (Python 3.11 and later have the -P option.)
 PROGRAM = f"import sys; sys.path[:] = filter(None, sys.path); from {__name__} import main; main()"

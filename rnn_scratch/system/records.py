@@ -1,4 +1,4 @@
-"""Records: types that describe the contents of files and validate them when files are read."""
+"""Records: types that describe file contents and validate them when files are read."""
 
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -17,7 +17,7 @@ Versions = Annotated[dict[str, str], Meta(max_length=100)]  # versions, keyed by
 
 
 class Record(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """The base class of records; fields set to their defaults are not written."""
+    """The base class for records; fields set to their defaults are not written."""
 
 
 Stored = TypeVar("Stored", bound=Record)

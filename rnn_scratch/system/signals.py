@@ -14,7 +14,7 @@ SIGNALS = [number for number in signal.Signals if number.name in ("SIGINT", "SIG
 
 
 class Stopped(KeyboardInterrupt):
-    """The exception that a signal raises to stop the command."""
+    """Raised when a signal stops the command."""
 
     def __init__(self, number: int) -> None:
         """Store the signal's number."""

@@ -1,4 +1,4 @@
-"""Texts: a built-in text, downloaded and verified books, and the user's files."""
+"""Texts: a built-in text, downloaded and verified books, and user files."""
 
 import hashlib
 import os
@@ -55,7 +55,7 @@ TIMEOUT_SECONDS = 10.0  # longest wait for data from the server
 def find(name: str | None, path: str | os.PathLike[str] | None, log: LogLine) -> Text:
     """Return the text with this name or at this path; raise RNNScratchError if both are given.
 
-    By default, return The Time Machine or, if it is unavailable, log a line and return the built-in
+    By default, return The Time Machine; if it is unavailable, log a line and return the built-in
     text.
     """
     if name is not None and path is not None:
@@ -99,7 +99,7 @@ def load(name: str) -> Text:
                 path.unlink()  # pooch itself removes only files with a wrong SHA-256
                 raise ValueError
             content = match[1].strip("\n") + "\n"
-    except (OSError, ValueError) as error:  # `requests` raises OSErrors
+    except (OSError, ValueError) as error:  # `requests` raises OSError
         reason = getattr(error, "strerror", None) or type(error).__name__
         if isinstance(error, PermissionError):  # pooch's exception has no `strerror`
             reason = f"the folder {folder} is not writable"

@@ -26,21 +26,21 @@ class Dataset(NamedTuple):
 
 
 class TextRecord(Record):
-    """A text's description in a record, used to find and verify the text."""
+    """A text's record, used to find and verify the text."""
 
     corpus: str  #: a name in `books.NAMES`, or "file"
-    #: A path, "built in", or a book's name, because the cache folder's path is private.
+    #: A path, "built in", or a book's name (the cache folder's path is private).
     origin: Annotated[str, Meta(max_length=2**16)]
     sha256: str  #: digest of the text before normalization
     vocabulary: Count  #: number of distinct tokens
     train_tokens: Count  #: number of training tokens
     valid_tokens: Annotated[int, Meta(ge=0, le=2**53)]  #: number of held-out tokens
-    #: First words of the text, the default prefix for generated text.
+    #: The text's first words, the default prefix for generated text.
     beginning: Annotated[str, Meta(max_length=MAX_PREFIX_LENGTH)] = ""
 
 
 def log_removed_characters(text: books.Text, mode: str, log: LogLine) -> None:
-    """Log the fraction of a user's text that normalization removes, with a hint for keeping it."""
+    """Log the fraction of a user's text that normalization removes, and how to keep it."""
     removed_characters = re.sub(r"[A-Za-z\s]+", "", text.content)
     if removed_characters and mode != "none" and text.corpus == "file":
         share = f"{len(removed_characters) / len(text.content):.2%}"
@@ -81,7 +81,7 @@ def _find_first_words(text: str, mode: str) -> str:
 
 
 def describe(text: books.Text, dataset: Dataset) -> TextRecord:
-    """Return the description of a text for a record."""
+    """Return a text's record."""
     origin = text.corpus if text.corpus in books.BOOKS else text.origin
     return TextRecord(
         corpus=text.corpus,

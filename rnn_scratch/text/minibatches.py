@@ -51,7 +51,7 @@ def draw_offset(num_steps: int, seed: int, epoch: int) -> int:
 def epoch_batches(
     tokens: np.ndarray, settings: Settings, epoch: int, num_skipped: int = 0
 ) -> Iterator[Batch]:
-    """Return the minibatches of one epoch after its first `num_skipped` minibatches."""
+    """Return an epoch's minibatches, skipping the first `num_skipped`."""
     offset = draw_offset(settings.num_steps, settings.seed, epoch)
     sizes = settings.batch_size, settings.num_steps, offset
     if carries_state(settings.sampling):

@@ -27,7 +27,7 @@ def normalize(text: str, mode: str) -> str:
 
 
 def build(text: str) -> list[str]:
-    """Build the vocabulary: ``<unk>``, then characters by descending count, then code point."""
+    """Build the vocabulary: ``<unk>``, then characters by descending count, ties by code point."""
     counts = Counter(text)
     return [UNKNOWN, *sorted(counts, key=lambda character: (-counts[character], character))]
 

@@ -1,4 +1,4 @@
-"""Decoding: choose the next token from the logits, in the same way for all backends.
+"""Decoding: choose the next token from the logits, identically for all backends.
 
 Token 0, ``<unk>``, does not occur in texts and is never chosen.
 """

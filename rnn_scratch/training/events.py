@@ -1,4 +1,4 @@
-"""Events that training sessions yield, and `Report`, the base class for their receivers."""
+"""Events yielded by training sessions, and `Report`, the base class for their receivers."""
 
 import datetime
 import math
@@ -19,10 +19,10 @@ LastEpoch = Annotated[int, Meta(ge=0, le=2**31)]  # 0: no epoch is complete
 class Epoch(Record, tag=True, kw_only=True):
     """An epoch's metrics, stored as one line of the history; losses are in nats per character."""
 
-    epoch: Count  #: number of the epoch, starting at 1
+    epoch: Count  #: epoch number, starting at 1
     loss: float  #: mean training loss
     perplexity: Positive | None  #: exp(loss), or None if it is too large for a float
-    valid_loss: float | None = None  #: mean loss on the held-out text, or None without it
+    valid_loss: float | None = None  #: mean held-out loss, or None without held-out text
     valid_perplexity: Positive | None = None  #: exp(valid_loss), or None if missing or too large
     tokens: Count  #: number of characters trained on
     seconds: Annotated[float, Meta(ge=0)]  #: training time, without evaluation
@@ -31,9 +31,9 @@ class Epoch(Record, tag=True, kw_only=True):
 
 
 class PartialEpoch(NamedTuple):
-    """The results of an incomplete epoch so far."""
+    """An incomplete epoch's results so far."""
 
-    losses: tuple[float, ...] = ()  # mean loss of each minibatch in nats
+    losses: tuple[float, ...] = ()  # mean loss of each minibatch, in nats
     state: tuple[np.ndarray, ...] = ()  # carried state; empty with random sampling
     seconds: float = 0.0
 
@@ -42,7 +42,7 @@ EMPTY_EPOCH = PartialEpoch()
 
 
 class Session(Record):
-    """A training session of a run: its machine, time and result."""
+    """A training session: its machine, time and result."""
 
     started: Time  #: start time
     process: Count  #: process ID
@@ -55,7 +55,7 @@ class Session(Record):
         0  #: number of epochs without improvement after which training ends; 0: off
     )
     reason: str | None = None  #: reason for ending before the last epoch, or None
-    ended: Time | None = None  #: end time; None before the end
+    ended: Time | None = None  #: end time; None until the session ends
     to_epoch: LastEpoch | None = None  #: last complete epoch in the checkpoint
     predictions: Annotated[list[str], Meta(max_length=2)] = []  #: generated text
 
@@ -69,7 +69,7 @@ class Message(Record, tag=True):
 class Started(Record, tag=True):
     """The start of a training session."""
 
-    folder: str  #: folder of the run
+    folder: str  #: run folder
     settings: Settings
     session: Session
 
@@ -87,15 +87,15 @@ class Progress(Record, tag=True):
 
     @property
     def position(self) -> float:
-        """The progress of the training run, in epochs."""
+        """The training run's progress, in epochs."""
         return self.epoch - 1 + self.num_trained / self.total
 
 
 class Ended(Record, tag=True):
-    """The last event of a session, with the session's complete record."""
+    """A session's last event, with the complete session record."""
 
     session: Session
-    best: Epoch | None = None  #: the epoch with the lowest loss on held-out text
+    best: Epoch | None = None  #: the epoch with the lowest held-out loss
 
 
 Event = Message | Started | Progress | Epoch | Ended
@@ -120,7 +120,7 @@ class Report:
         """Called when a session ends; if it failed, the exception is raised afterwards."""
 
     def receive(self, event: Event) -> None:
-        """Call `log` for a message, otherwise the method named after the event's type."""
+        """Call `log` for a message; for other events, the method named after the event type."""
         if isinstance(event, Message):
             self.log(event.text)
         else:

@@ -23,15 +23,15 @@ CHUNK_SECONDS = 1.0  # approximate interval between progress reports in a long e
 
 
 class Chunk(NamedTuple):
-    """The state of training after some minibatches of an epoch."""
+    """The training state after some of an epoch's minibatches."""
 
-    partial: PartialEpoch  # results of the epoch so far
+    partial: PartialEpoch  # the epoch's results so far
     arrays: Arrays  # parameters and optimizer state
     epoch: Epoch | None = None  # metrics, if the epoch is complete
 
 
 def epochs(run: RunContext) -> Iterator[Epoch]:
-    """Train all epochs from the start; yield the metrics of each epoch."""
+    """Train all epochs from the start; yield each epoch's metrics."""
     with signals.deferred() as request:
         for chunk in train_in_chunks(run, 0, EMPTY_EPOCH, request):
             if isinstance(chunk, Chunk) and chunk.epoch is not None:
@@ -105,7 +105,7 @@ def each_update(run: RunContext, num_skipped: int) -> Iterator[Update]:
 
 
 def sample(run: RunContext) -> str:
-    """Return text that the model generates after the first words of the training text."""
+    """Return text that the model generates from the training text's first words."""
     vocab = run.dataset.vocab
     prefix = vocabulary.encode(run.dataset.beginning, vocab).tolist()
     with np.errstate(all="ignore"):  # logits may overflow before training diverges
@@ -114,7 +114,7 @@ def sample(run: RunContext) -> str:
 
 
 def _end_epoch(run: RunContext, epoch: int, partial: PartialEpoch, arrays: Arrays) -> Epoch:
-    """Evaluate the model on any held-out text and return the metrics of a complete epoch."""
+    """Evaluate the model on any held-out text, and return a complete epoch's metrics."""
     settings, model, losses = run.settings, run.model, partial.losses
     loss, valid_loss = sum(losses) / len(losses), None
     if len(run.dataset.valid):
@@ -158,7 +158,7 @@ def _make_progress(
     partial: PartialEpoch,
     start: tuple[float, float] | None,
 ) -> Progress:
-    """Return the progress; `start` is the session's initial position (in epochs) and time."""
+    """Return epoch progress; `start` is the session's initial position (in epochs) and time."""
     settings, num_trained = run.settings, len(partial.losses)
     progress = Progress(
         epoch=epoch,

@@ -8,7 +8,7 @@ from ..system.records import Count, Record
 
 
 class Runtime(Record, omit_defaults=False):
-    """A backend, a model variant, a device, and the numbers of threads and workers."""
+    """A backend, model variant and device, and the numbers of threads and workers."""
 
     backend: str = "torch"
     model: str = "scratch"

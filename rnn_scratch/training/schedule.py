@@ -1,4 +1,4 @@
-"""The learning rate for each update and the bias corrections for moving averages."""
+"""The learning rate and bias corrections for each update."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Prepare a run: read the text, start the backend, draw the parameters and build the model."""
+"""Prepare a run: tokenize the text, start the backend, draw the parameters and build the model."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -30,7 +30,7 @@ class LoadedModel(NamedTuple):
 
 
 class RunContext(NamedTuple):
-    """The model and data of a run, and the backend that runs the model."""
+    """A run's model and data, and the backend that runs the model."""
 
     settings: Settings
     runtime: Runtime  # device and number of threads in use
@@ -47,7 +47,7 @@ def start_model(
     arrays: Arrays | None = None,
     optimizer: str = "sgd",
 ) -> LoadedModel:
-    """Start the backend and build the model from `arrays` or from randomly drawn parameters.
+    """Start the backend and build the model from `arrays` or random initial parameters.
 
     Raises RNNScratchError if the backend does not start or does not support the device or model.
     """
@@ -71,7 +71,7 @@ def prepare_run(
     arrays: Arrays | None = None,
     group: WorkerGroup | None = None,
 ) -> RunContext:
-    """Prepare the text and build the model from `arrays` or from randomly drawn parameters.
+    """Prepare the text and build the model from `arrays` or random initial parameters.
 
     Raises RNNScratchError if the text does not fit the settings, or if `start_model` raises it.
     """
