@@ -149,9 +149,9 @@ class Update(NamedTuple):
     c_v: float = 1.0  #: bias correction for v: 1 - beta2**t
 
     def split_static(self) -> tuple["Update", dict[str, float]]:
-        """Split into constants, which a compiler may embed, and scalars that vary between updates.
+        """Split into an update that a compiler may embed, and a dict of the scalars that vary.
 
-        The constants have lr, c_m and c_v set to 1.0; the dict contains the original values.
+        In the update, lr, c_m and c_v are 1.0; the dict contains the original values.
         """
         scalars = {"lr": self.lr, "c_m": self.c_m, "c_v": self.c_v}
         return self._replace(lr=1.0, c_m=1.0, c_v=1.0), scalars

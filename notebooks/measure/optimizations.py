@@ -97,7 +97,7 @@ def gain(backend, case, num_hiddens):
 
 
 def measure(name: str, index: int) -> Iterator[Gain]:
-    """Yield the gain of an optimization; the environment must set the case's thread count."""
+    """Yield an optimization's speedup; the environment must set the case's thread count."""
     case = cases(name)[index]
     backend, _ = registry.start(name, case.threads)
     gains = {size: gain(backend, case, size) for size in SIZES}

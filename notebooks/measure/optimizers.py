@@ -24,7 +24,7 @@ UPDATE = Update(optimizer="adam")
 
 
 def torch(arrays, grads, update, lr=LR):
-    """Return the parameters after updates with a PyTorch optimizer."""
+    """Return the parameters after PyTorch optimizer updates."""
     import torch
 
     params = {name: torch.tensor(array) for name, array in arrays.items()}

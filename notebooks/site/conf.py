@@ -24,7 +24,7 @@ html_copy_source = False
 html_use_index = False
 html_domain_indices = False
 html_show_sphinx = False
-html_show_search_summary = False  # summaries quote other pages, which local pages may not load
+html_show_search_summary = False  # summaries fetch other pages, which fails for local files
 html_context = {"default_mode": "light"}
 html_theme_options = {
     "header_links_before_dropdown": 7,

@@ -29,7 +29,7 @@ from ..training.runtime import Runtime
 from . import tables, tasks
 from .record import COMPARISON_FILE, COMPARISON_FORMAT, Candidate, Comparison, Plan
 
-# Libraries read their number of threads from these variables when loaded.
+# Libraries read their thread counts from these variables when loaded.
 LIBRARIES = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR")
 THREAD_VARIABLES = ("VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name in LIBRARIES))
 TIME = "%Y-%m-%d %H:%M:%S %z"
@@ -171,7 +171,7 @@ def take_turn(competitor: Competitor) -> None:
 
 
 def _stop(competitor: Competitor) -> None:
-    """Stop a waiting process because its threads might otherwise keep spinning."""
+    """Suspend a waiting process so that its threads don't keep spinning."""
     if hasattr(signal, "SIGSTOP"):
         competitor.child.send_signal(signal.SIGSTOP)
 

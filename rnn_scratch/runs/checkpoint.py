@@ -48,7 +48,7 @@ class Checkpoint(Record, eq=False):
 
     @property
     def position(self) -> str:
-        """A description of the training progress, such as "minibatch 9 of epoch 3"."""
+        """A description of training progress, such as "minibatch 9 of epoch 3"."""
         count = len(self.incomplete.losses)
         return f"minibatch {count} of epoch {self.epoch + 1}" if count else f"epoch {self.epoch}"
 

@@ -1,4 +1,4 @@
-"""A run's curve: a plot of perplexity by epoch."""
+"""A plot of a run's perplexity per epoch."""
 
 import threading
 from collections.abc import Mapping, Sequence

@@ -81,7 +81,7 @@ def _find_first_words(text: str, mode: str) -> str:
 
 
 def describe(text: books.Text, dataset: Dataset) -> TextRecord:
-    """Return a text's record."""
+    """Return the record that describes a text."""
     origin = text.corpus if text.corpus in books.BOOKS else text.origin
     return TextRecord(
         corpus=text.corpus,

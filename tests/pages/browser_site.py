@@ -160,7 +160,7 @@ def test_index_page_writes_until_it_is_paused(open_page):
     assert len(page.locator("#start-text").text_content()) < 20
 
 
-# The report of a comparison
+# A comparison report
 
 
 @pytest.fixture(scope="module")

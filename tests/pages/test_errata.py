@@ -36,7 +36,7 @@ def has(pattern, *absent):
     return matches
 
 
-# For each erratum number and label: the file, the frameworks, and a predicate for the mistake.
+# Maps each erratum number and label to a file, frameworks, and a test for the mistake.
 MISTAKES = {
     (1, ""): (SCRATCH, TABS[2:], has(r"reshape\(Y,")),
     (2, "MXNet, PyTorch"): (SCRATCH, TABS[:2], lambda blocks: " train_iter," in blocks[-1]),

@@ -1,4 +1,4 @@
-"""The `rnn-scratch check` command, and the random draws that it checks."""
+"""Tests of the `rnn-scratch check` command and its random draws."""
 
 import itertools
 import json

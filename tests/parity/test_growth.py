@@ -77,7 +77,7 @@ def test_check_reports_a_doubt_once():
 
 @pytest.mark.parametrize("scale", [1e3, 1e9, 1e15])
 def test_large_states_of_relu_raise_a_doubt(scale):
-    # In a large state, a fixed difference would be rounded away, and rounding errors are larger.
+    # Rounding errors grow with the state; in a large one, they would erase a fixed difference.
     arrays = zero_arrays()
     arrays["W_hh"], arrays["b_h"] = np.eye(SMALL["num_hiddens"]), arrays["b_h"] + scale
     factor = measure_growth(small("numpy", "rnn-relu", arrays))
