@@ -31,7 +31,7 @@ def copied():
 
 
 def result(copies, expected):
-    """Return a check result that compares copies to the device and to the host with `expected`."""
+    """Return a check result comparing the copy counts (to device, to host) with `expected`."""
     return Result("copies", str(copies), str(expected))
 
 

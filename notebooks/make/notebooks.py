@@ -1,6 +1,6 @@
 """Make the notebooks from the master texts and backends: `python -m make.notebooks`.
 
-Run it from the root of the clone. The arguments name the notebooks to make; without arguments, it
+Run it from the repository root. The arguments name the notebooks to make; without arguments, it
 makes all notebooks whose frameworks are installed.
 """
 
@@ -37,7 +37,7 @@ ALL = (
     ),
     *MULTI_BACKEND,
 )
-RECORD = re.compile(r'lesson\.record\(\\"([\w-]+)')  # name of a quoted record in a JSON cell
+RECORD = re.compile(r'lesson\.record\(\\"([\w-]+)')  # name of a record read in a JSON cell
 STUB = re.compile(  # matches a function, up to the placeholder for its body
     rf"^def (\w+)\((?:(?!^def ).)*raise NotImplementedError\(.{grading.TO_WRITE}.\)", re.M | re.S
 )

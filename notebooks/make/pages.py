@@ -1,6 +1,6 @@
 """Write the pages in ``notebooks/site`` and the README's results: `python -m make.pages`.
 
-Run it from the root of the clone. The pages are plain Markdown with numbers, tables and figures.
+Run it from the repository root. The pages are plain Markdown with numbers, tables and figures.
 Their templates are in ``notebooks/make/pages``; their data come from the code and the records.
 """
 

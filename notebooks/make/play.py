@@ -1,6 +1,6 @@
 """Train the networks that the site's pages run: `python -m make.play`, or `nox -s play`.
 
-Run it from the root of the clone; it takes about two minutes. It writes the weights and NumPy's
+Run it from the repository root; it takes about two minutes. It writes the weights and NumPy's
 results to a script, because a page opened from disk may load scripts but not data.
 """
 

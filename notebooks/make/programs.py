@@ -1,6 +1,6 @@
 """Write the single-file programs for all frameworks: `python -m make.programs`.
 
-Run it from the root of the clone; it writes ``notebooks/programs/``. Functions are copied from the
+Run it from the repository root; it writes ``notebooks/programs/``. Functions are copied from the
 backends. In ``templates``, ``program.txt`` contains the settings, the definitions that the
 functions need, and the main part; files named after backends have simpler versions of some helpers.
 """

@@ -1,6 +1,6 @@
 """Make lecture slides for the lessons: `python -m make.slides [NAME ...]`.
 
-Run it from the root of the clone. The arguments are notebook names, such as numpy-build or
+Run it from the repository root. The arguments are notebook names, such as numpy-build or
 torch-learn-student; without arguments, it makes the slides of all lessons. It writes one HTML file
 per name to ``build/slides``.
 

@@ -124,7 +124,7 @@ def compare(settings: Settings, text: books.Text) -> exact_mode.ExactResult:
 
 
 def train_variations(text: books.Text) -> Iterator[dict[str, Any]]:
-    """Train with all VARIATIONS; yield the final digests and the numbers of models that agree."""
+    """Train with each of VARIATIONS; yield the final digest and number of models that agree."""
     for changes in VARIATIONS:
         settings = Settings(num_hiddens=128, num_epochs=OBSERVED_EPOCHS, exact=True, **changes)
         trained = [m for m in compare(settings, text).models if m.outcome == "trained"]

@@ -62,7 +62,7 @@ def measure(name: str, num_hiddens: int, threads: int) -> Iterator[dict[str, Any
 
 
 def main(file: str) -> None:
-    """Measure all frameworks that have a compiler and write the record to `file`."""
+    """Measure all frameworks that have a compiler; write the record to `file`."""
     record: dict[str, Any] = {"versions": {}, "frameworks": {}}
     for name in registry.BUILTIN_BACKENDS[1:]:
         record["versions"][name] = registry.probes([name])[name].environment

@@ -27,7 +27,7 @@ def style() -> None:
     plt.rcParams.update({**STYLE, "text.parse_math": True})  # the labels of drawings contain math
     plt.rc("figure", figsize=(5, 3), dpi=80)
     plt.rc("lines", markersize=4)
-    # Markers distinguish lines without their colors.
+    # Markers tell lines apart even without color.
     colors = plt.rcParams["axes.prop_cycle"].by_key()["color"]
     markers = cycler(marker=[*"os^DvPX*<>"], markevery=[0.1] * 10)  # a tenth of the diagonal apart
     plt.rc("axes", prop_cycle=cycler(color=colors) + markers)

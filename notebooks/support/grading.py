@@ -50,7 +50,7 @@ Grade = tuple[bool, str]  # whether a function is correct, and a message for the
 
 
 class Points(int):
-    """Points for nbgrader; notebooks display the number as a phrase."""
+    """Points for nbgrader, displayed in notebooks as a phrase."""
 
     def _repr_html_(self) -> str:
         return f"{int(self)} of 1 point"

@@ -203,7 +203,7 @@ def describe(factor: float) -> str:
 
 
 def measure_run(settings: Settings, text: books.Text, arrays: Arrays | None = None) -> float:
-    """Return an exact-mode run's error growth, by default for its initial parameters."""
+    """Return an exact-mode run's error growth, by default at its initial parameters."""
     with contextlib.suppress(RNNScratchError):  # the reference may not support the cell
         if settings.exact:
             return measure_growth(prepare_run(settings, Runtime("numpy"), text, arrays))

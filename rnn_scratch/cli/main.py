@@ -49,7 +49,7 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit with its code; errors become messages without a traceback."""
+    """Run a command and exit with its code; report errors without a traceback."""
     for stream in (sys.stdout, sys.stderr):
         # Characters that the terminal's encoding lacks must not stop training.
         if isinstance(stream, io.TextIOWrapper):

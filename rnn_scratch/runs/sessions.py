@@ -27,7 +27,7 @@ from .run import Run, next_number
 from .run_folder import RUN_FILE, RunRecord
 from .run_writer import RunWriter
 
-# At this length, 92% of the words that preset `minute` generates are English; at 27,000, 79%.
+# At this length, 92% of the words the `minute` preset generates are English; at 27,000, 79%.
 SUFFICIENT_TOKENS = 90_000
 
 

@@ -1,4 +1,4 @@
-"""The run folder: record, history, curve and checkpoint; and the list of runs."""
+"""The list of runs, and the run folder: record, history, curve and checkpoint."""
 
 import concurrent.futures
 import hashlib

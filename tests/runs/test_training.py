@@ -134,7 +134,7 @@ def test_checkpoint_file_alone_is_not_resumed(small_run, tmp_path):
         assert "is not the folder of a run" in raised_message(rnn_scratch.resume, path, 4)
 
 
-# NumPy warns about each overflow; the project reports one error.
+# Expect the project's one error, not NumPy's overflow warnings.
 without_warnings = pytest.mark.filterwarnings("error")
 DIVERGING = {"lr": 1e6, "cell": "rnn-relu", "sigma": 10.0}
 

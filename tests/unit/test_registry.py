@@ -33,7 +33,7 @@ FOREIGN = {
 
 @pytest.fixture
 def foreign(tmp_path):
-    """Install the packages in FOREIGN and hide the frameworks; return environment variables."""
+    """Install the packages in FOREIGN and hide the frameworks; return the environment to use."""
     variables = install_packages(tmp_path / "site", FOREIGN)
     for name in registry.FRAMEWORKS:  # loading them would take seconds
         source = f"raise ModuleNotFoundError(name={name!r})"
