@@ -153,7 +153,7 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def frameworks(session: nox.Session) -> None:
-    """Run the tests marked `frameworks` with every backend; `all` uses only a few backends."""
+    """Run the `frameworks` tests with every backend; the session `all` uses only a few."""
     run_tests(session, "all", "-m", "frameworks", *session.posargs)
 
 

@@ -52,7 +52,7 @@ def cases(backend):
 
 
 def train(case, mode):
-    """Train a case in one of MODES, in a temporary folder; return the run."""
+    """Train a case in `mode`, using a temporary folder; return the run."""
     backend, model, cell, units, epochs = case
     settings = {"cell": cell, "num_hiddens": units, "num_epochs": epochs, **COMMON, **MODES[mode]}
     with tempfile.TemporaryDirectory() as folder:

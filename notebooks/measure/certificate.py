@@ -70,9 +70,9 @@ def observe(runs: Sequence[RunContext]) -> Iterator[tuple[list[Arrays], bool]]:
 
 
 def closest_call(expected: Arrays, actual: Arrays, gradient_grid: float) -> dict[str, Any]:
-    """Return the element where the two arrays came closest to rounding differently.
+    """Return the element that came closest to rounding differently in the two dicts.
 
-    If all arrays are equal, return only the ratio, which is inf.
+    If all arrays are equal, return only the ratio, which is infinite.
     """
     closest = {"ratio": np.inf}
     for name, array in expected.items():

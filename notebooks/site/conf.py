@@ -6,7 +6,7 @@ from latex2mathml import converter
 project = "rnn-scratch"
 extensions = ["myst_parser", "sphinx_copybutton"]
 
-# Sphinx verifies Markdown links between pages, including links to headings.
+# Generate heading anchors, so that Sphinx also checks links to headings.
 myst_heading_anchors = 4
 myst_enable_extensions = ["dollarmath"]
 html_math_renderer = "mathml"

@@ -14,7 +14,7 @@ NUM_TRAIN_TOKENS = 10_000  # training characters of the story; the next 5,000 ar
 
 
 def start(backend: str) -> Any:
-    """Load the backend with one thread; set the figure style; exit if a module is missing."""
+    """Load the backend with one thread and set the figure style; exit if a module is missing."""
     extras = "notebooks" if backend == "numpy" else f"{backend},notebooks"
     for module in ("rnn_scratch", "matplotlib", backend):
         if importlib.util.find_spec(module) is None:

@@ -1,4 +1,4 @@
-"""Cases that apply a draw to a backend and compare its outputs with expected values."""
+"""Cases that run a draw on a backend and compare its outputs with expected values."""
 
 import itertools
 from collections.abc import Callable, Iterator

@@ -32,8 +32,8 @@ from .mistakes import MODULES, copy_backend, recognize
 from .results import Verdict, describe_error, flatten
 
 TABLES = ("CELLS", "CELL_BACKWARD", "OPTIMIZERS")
-# Checks call their functions directly; `gradients` and `sequence` also call other functions.
-# `sequence` trains because compilers and autograd may reject code that otherwise runs.
+# Each check calls its own function; `gradients` and `sequence` also call others. `sequence` trains
+# the model, because compilers and autograd may reject code that runs eagerly.
 CHECKS = (*functions.FUNCTIONS, training.evaluate, training.predict, training.sequence)
 NUM_CASES = {training.sequence: 2}  # cases per function; 8 for all other checks
 

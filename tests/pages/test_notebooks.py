@@ -28,7 +28,7 @@ SMALLER = {
     "comparison": ('"--epochs", "20", "--seconds", "60"', '"--epochs", "2", "--seconds", "2"'),
 }
 
-CELLS = functools.cache(notebooks.cells)  # making the cells takes seconds
+CELLS = functools.cache(notebooks.cells)  # takes several seconds to build
 
 
 @pytest.fixture(autouse=True)

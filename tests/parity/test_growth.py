@@ -77,7 +77,7 @@ def test_check_reports_a_doubt_once():
 
 @pytest.mark.parametrize("scale", [1e3, 1e9, 1e15])
 def test_large_states_of_relu_raise_a_doubt(scale):
-    # Rounding errors grow with the state; in a large one, they would erase a fixed difference.
+    # Rounding errors scale with the state: if it is large, they swamp a fixed difference.
     arrays = zero_arrays()
     arrays["W_hh"], arrays["b_h"] = np.eye(SMALL["num_hiddens"]), arrays["b_h"] + scale
     factor = measure_growth(small("numpy", "rnn-relu", arrays))

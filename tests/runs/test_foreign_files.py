@@ -90,7 +90,7 @@ def test_older_checkpoint_is_resumed():
     Path("runs/r", checkpoint.FILE).write_bytes(files[checkpoint.FILE])
     resumed = rnn_scratch.resume("runs/r", 12)
     assert [row.loss for row in resumed.history] == [row.loss for row in uninterrupted.history]
-    # A history shorter than the checkpoint's is refused.
+    # A history shorter than the checkpoint's is rejected.
     Path("runs/r", HISTORY).write_bytes(files[HISTORY])
     with pytest.raises(CorruptedFileError, match=NOT_OF_THE_CHECKPOINT):
         rnn_scratch.resume("runs/r", 14)

@@ -62,7 +62,7 @@ def test_memorized_text_is_predicted(parrot):
     assert rnn_scratch.predict(parrot, "d", 1, stream=pieces.append) == "d "
     assert pieces == ["d", " "]
     assert len(rnn_scratch.predict(parrot, "a")) == 51
-    # The state is warmed up on the whole prefix, not only on its last character.
+    # The state is warmed up on the whole prefix, not just its last character.
     assert rnn_scratch.predict(parrot, "cd abc", 4) == "cd abcd ab"
     result = rnn_scratch.evaluate(parrot, text="parrot.txt")
     assert 1 <= result.perplexity < 1.5
@@ -121,7 +121,7 @@ def test_weights_that_overflow_cause_no_warnings(small_run, backend_name, story,
 def test_baselines_match_hand_computed_values(small_run, tmp_path):
     (tmp_path / "t.txt").write_text("Aab!\nc aab\n")
     result = rnn_scratch.evaluate(small_run, text="t.txt")
-    # Normalized like the run's text: "aabc aab", with the shares a 4/8, b 2/8, c 1/8, space 1/8.
+    # Normalized like the run's text: "aabc aab". Frequencies: a 4/8, b 2/8, c 1/8, space 1/8.
     assert result.unigram == pytest.approx(2**1.75)
     assert (result.uniform, result.tokens, result.skipped) == (28, 7, 0)
 

@@ -62,7 +62,7 @@ def test_killed_run_resumes_exactly(backend_name, kills):
     run, rng, starts = Path("killed"), random.Random(seed), []
     arguments = options(backend=backend_name, threads=1, run=run, **SETTINGS)
     for attempt in range(kills):
-        is_early = attempt % 5 == 4  # kill some processes while they start
+        is_early = attempt % 5 == 4  # kill some processes during startup
         # A third of the sessions save at the default rate; the rest save after every chunk.
         program = {} if attempt % 3 == 1 else {"program": ("-c", SAVING)}
         process = start("train", *arguments, "--num-epochs", 10**6, **program)

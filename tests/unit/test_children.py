@@ -111,7 +111,7 @@ def test_error_of_the_function_keeps_problem_and_hint(error):
 
 
 def fail(not_offered: bool) -> Iterator[int]:
-    """Raise an error for the user after printing output like a framework's."""
+    """Raise a user-facing error after printing output like a framework's."""
     print("from Python", flush=True)
     os.system("echo from another program; cat")  # `cat` exits at once, because its input is empty
     raise (NotSupportedError if not_offered else RNNScratchError)("two\nlines", "a hint")
