@@ -16,11 +16,11 @@ def chart(pictures: dict[str, bytes], place: str) -> Iterator[Any]:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context(PICTURE_STYLE):
+    with rc_context({**PICTURE_STYLE, "text.parse_math": True}):
         figure, image = Figure(figsize=(6, 3.6), layout="constrained"), BytesIO()
         axes = figure.add_subplot()
         yield axes
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        axes.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1))
         figure.savefig(image, format="svg", metadata={"Date": None})
     pictures[place] = image.getvalue()
