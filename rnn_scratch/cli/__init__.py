@@ -1,1 +1,1 @@
-"""The command line; each command module implements one to three commands."""
+"""The command line; each command's module implements one to three commands."""

@@ -5,7 +5,7 @@ import signal
 
 
 def start() -> None:
-    """Run the command line; Ctrl-C ends it without a traceback, even during imports."""
+    """Run the command line; Ctrl-C exits without a traceback, even during imports."""
     try:
         from ..system import signals
 

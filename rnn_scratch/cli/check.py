@@ -111,7 +111,7 @@ def _format_count(num_comparisons: int) -> str:
 def _compare(
     runtimes: Sequence[Runtime], cells: Sequence[str], seeds: Sequence[int], screen: Screen
 ) -> Iterator[Row]:
-    """Compare function by function; print a line per function up to the first difference."""
+    """Compare one function at a time, printing a line for each up to the first difference."""
     folder = source_code.files(runtimes[0].backend)[0].parent
     for runtime, pairs in groupby(runner.run(runtimes, cells, seeds), lambda pair: pair[0]):
         threads = f", {runtime.threads} threads" if runtime.threads else ""
@@ -130,7 +130,7 @@ def _compare(
 
 
 def _print_diagnosis(rows: Sequence[Row], cells: Sequence[str], screen: Screen) -> None:
-    """Print the number of comparisons and each backend's first differing function."""
+    """Print the number of comparisons and each backend's first function that differs."""
     failures = [(runtime, row) for runtime, row in rows if not row.passed]
     comparisons = _format_count(sum(row.supported for _, row in rows))
     failed = f": {len(failures):,} failed; later failures may be consequences."
@@ -150,7 +150,7 @@ def _print_diagnosis(rows: Sequence[Row], cells: Sequence[str], screen: Screen) 
 
 
 def _check_file(path: str, backend: str | None, screen: Screen) -> Iterator[Verdict]:
-    """Compare the functions in a file; print a line for each function, then the differences."""
+    """Compare the functions in a file, printing a line for each and then the differences."""
     source, framework = user_file.read_source(Path(path))
     name, explanations = backend or framework, list[str]()
     screen.print_line(f"{Path(path).resolve()}, compared in the {name} backend")

@@ -89,7 +89,7 @@ def report(folder: str) -> None:
 
 
 def _show(folder: Path, record: Comparison, screen: Screen) -> None:
-    """Print a comparison's tables; write them to a CSV file and a report with figures."""
+    """Print a comparison's tables, and write them to a CSV file and a report with figures."""
     files.replace(folder / "comparison.csv", tables.spreadsheet(record).encode())
     files.replace(folder / "report.html", page(record, pictures.draw(record)).encode())
     for line in lines("setting", record):

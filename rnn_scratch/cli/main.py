@@ -1,4 +1,4 @@
-"""The command line: run a command and print errors as messages."""
+"""The `rnn-scratch` command, which prints errors as messages."""
 
 import difflib
 import io
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:
-    """Print the message (only in worker 0 if all workers fail together); exit with the code."""
+    """Print the message (in worker 0 only, if all workers fail together) and exit with the code."""
     if not workers.is_silent():
         Screen(stderr=True).print_line(message)
     sys.exit(code)

@@ -17,7 +17,7 @@ from ..settings import Settings, annotations, declaration, option_name, validate
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 ALIASES = {"num_epochs": ["--epochs"], "num_layers": ["--layers"]}
-METAVARS = {"text": "FILE", "run": "FOLDER", "prefix": "TEXT"}  # NAME for other strings
+METAVARS = {"text": "FILE", "run": "FOLDER", "prefix": "TEXT"}  # other strings use NAME
 # Arguments that messages and descriptions show as command-line options.
 ARGUMENTS = set(annotations(Settings)).union(
     *map(annotations, (api.train, api.predict, api.evaluate))
@@ -32,7 +32,7 @@ GROUPS = {
 
 
 class GroupedCommand(click.Command):
-    """A command whose help groups the options under headings."""
+    """A command whose help groups options under headings."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under their headings."""
@@ -77,8 +77,8 @@ def derived_options(
 ) -> Decorator:
     """Return a decorator that adds an option for each field or optional argument of `source`.
 
-    Descriptions come from the metadata of a Struct's fields or from the `Args` section of a
-    function's docstring. `only` and `omit` select names, and `defaults` overrides default values.
+    Descriptions come from a Struct's field metadata or from the `Args` section of a function's
+    docstring. `only` and `omit` select names, and `defaults` overrides default values.
     """
     texts = dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", inspect.getdoc(source) or "", re.M))
     types, decorators = annotations(source), []

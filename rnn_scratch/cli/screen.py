@@ -13,7 +13,7 @@ MIN_WIDTH = 20
 
 
 class Screen(Console):
-    """A console that escapes control characters on a terminal, but not in a file or a pipe."""
+    """A console that escapes control characters on a terminal, but not in files or pipes."""
 
     def __init__(self, stderr: bool = False) -> None:
         """Create a console that prints to stderr if `stderr` is true, otherwise to stdout."""
@@ -25,7 +25,7 @@ class Screen(Console):
             self.width = MIN_WIDTH
 
     def print_line(self, text: str = "") -> None:
-        """Print lines, wrapped at spaces on a terminal; keep commands on one line for copying."""
+        """Print text; on a terminal, wrap lines at spaces, except commands that users may copy."""
         if not self.is_terminal:  # Rich would drop control characters and replace tabs
             print(text, file=self.file, flush=True)
             return
@@ -33,7 +33,7 @@ class Screen(Console):
             self.print(line, soft_wrap=line.startswith(("rnn-scratch ", "python ")))
 
     def progress_bar(self) -> Progress:
-        """Return a progress bar with a description; disable it unless the screen is a terminal."""
+        """Return a progress bar with a description, disabled unless the screen is a terminal."""
         columns, is_off = (BarColumn(), "{task.description}"), not self.is_terminal
         return Progress(*columns, console=self, transient=True, disable=is_off)
 

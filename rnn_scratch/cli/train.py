@@ -27,7 +27,7 @@ class BarReport(LineReport):
         self.task = self.bar.add_task("", total=1)
 
     def log(self, line: str) -> None:
-        """Print a message."""
+        """Print a message, naming arguments as options."""
         self.print(name_flags(line))
 
     def progress(self, event: Progress) -> None:
@@ -96,7 +96,7 @@ def train(resume: str | None, preset: str | None, **options: Any) -> None:
     except BaseException as error:
         # A run that diverged would diverge again if resumed.
         if report.folder is not None and not isinstance(error, DivergenceError):
-            # If reading the checkpoint also fails, report the first error.
+            # If reading the checkpoint also fails, report only the original error.
             with contextlib.suppress(RNNScratchError, OSError):
                 interrupted = "Interrupted. " * isinstance(error, KeyboardInterrupt)
                 report.log(interrupted + _how_to_resume(report.folder))
@@ -104,7 +104,7 @@ def train(resume: str | None, preset: str | None, **options: Any) -> None:
 
 
 def _how_to_resume(folder: Path) -> str:
-    """Describe a stopped run's checkpoint and the command that resumes the run."""
+    """Return a message with a stopped run's last checkpoint and the command to resume the run."""
     last, (saved, _) = run_folder.read(folder).settings.num_epochs, checkpoint.latest(folder)
     assert saved is not None  # a session starts by saving a checkpoint
     if saved.epoch == last:  # a later step failed, such as plotting the curve

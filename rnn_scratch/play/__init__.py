@@ -1,1 +1,1 @@
-"""A single HTML file that runs a trained network, with its scripts and styles."""
+"""A self-contained HTML page that runs a trained network."""

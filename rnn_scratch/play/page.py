@@ -1,4 +1,4 @@
-"""Render a network as a single HTML file, with its weights and the scripts that run it.
+"""Render a network as a single HTML file that contains its weights and scripts.
 
 The file needs no server and loads no other files. The project's site uses the same scripts.
 """
@@ -16,7 +16,7 @@ from ..settings import model_options
 from ..system.terminal import printable
 
 FOLDER = importlib.resources.files(__package__)
-SCRIPTS = ("arrays.js", "scratch.js", "network.js", "play.js")  # loading order
+SCRIPTS = ("arrays.js", "scratch.js", "network.js", "play.js")  # in loading order
 STYLE, CONTROLS = "play.css", "network.html"
 
 
@@ -33,14 +33,14 @@ def network(saved: Checkpoint) -> dict[str, Any]:
 
 
 def encode(array: np.ndarray) -> dict[str, Any]:
-    """Return an array's shape and values (as base64-encoded little-endian bytes)."""
+    """Return an array's shape, and its values as base64-encoded little-endian bytes."""
     data = array.astype(array.dtype.newbyteorder("<")).tobytes()
     return {"shape": list(array.shape), "data": base64.b64encode(data).decode()}
 
 
 def script(networks: dict[str, dict[str, Any]]) -> str:
     """Return the script that defines the networks, escaped for use in an HTML file."""
-    # A vocabulary can contain any characters, and `</script>` or `<!--` would end the script.
+    # Escape `<`, because `</script>` or `<!--` in a network's strings would break the script.
     content = json.dumps(networks).replace("<", "\\u003c")
     return f'"use strict";\nconst NETWORKS = {content};\n'
 

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterator, Sequence
 
-Row = tuple[str | None, ...]  # one line or None for each source
+Row = tuple[str | None, ...]  # a line, or None, for each source
 
 
 def align_functions(sources: Sequence[Sequence[tuple[str, str]]]) -> Iterator[list[Row]]:
@@ -21,7 +21,7 @@ def align_functions(sources: Sequence[Sequence[tuple[str, str]]]) -> Iterator[li
 def align_all(sources: Sequence[list[str]]) -> list[Row]:
     """Align the lines of several sources into rows, with None where a source lacks a line.
 
-    Each source is aligned with the rows of the previous sources, using the first line in each row.
+    Each source is aligned with the rows of the previous sources, using each row's first line.
     """
     rows: list[Row] = [(line,) for line in sources[0]]
     for index, source in enumerate(sources[1:], 1):

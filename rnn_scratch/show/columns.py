@@ -1,4 +1,4 @@
-"""Show sources in columns; corresponding lines share a row, and long lines wrap."""
+"""Show sources in columns, aligning corresponding lines and wrapping long ones."""
 
 import io
 import itertools
@@ -16,10 +16,10 @@ from . import alignment, source_code
 from .source_code import Definition
 
 MIN_WIDTH = 55  # minimum column width in characters; two columns fit in a 1,100-pixel window
-GAP = 3  # width of the gap between columns (may contain a mark)
+GAP = 3  # width of the gap between columns (may contain a difference mark)
 HANG = 8  # indentation of continuation lines; exceeds the block indentation of 4
 HIGHLIGHT = "#ffe9a8"  # background color of differing lines in HTML
-Definitions = Mapping[str, list[Definition]]  # a function and its helpers, by variant
+Definitions = Mapping[str, list[Definition]]  # maps variants to a function and its helpers
 Line = tuple[Text, int]  # text and hanging indent
 # JupyterLab styles <code> and removes `inherit`, so <code> repeats the <pre> style. Without
 # styles, as on GitHub, <pre> keeps the columns aligned and <code> uses a monospaced font.
@@ -56,7 +56,7 @@ def location(definitions: list[Definition]) -> str:
 
 
 def _table(screen: Console, definitions: Definitions, is_diff: bool, is_html: bool) -> Table:
-    """Align corresponding lines in a table, with an empty row between functions."""
+    """Return a table of aligned lines, with an empty row between functions."""
     sources = [source_code.sort_definitions(source) for source in definitions.values()]
     pairs = [[(part.name, part.source) for part in source] for source in sources]
     functions = list(alignment.align_functions(pairs))
@@ -82,7 +82,7 @@ def _table(screen: Console, definitions: Definitions, is_diff: bool, is_html: bo
 
 
 def _highlight(lines: Sequence[str | None], is_html: bool = False) -> Iterator[Line]:
-    """Highlight lines with the terminal's own colors, which suit light and dark backgrounds."""
+    """Yield highlighted lines with their hanging indents; ANSI colors suit any background."""
     source = "\n".join(line for line in lines if line is not None)
     theme = "ansi_light" if is_html else "ansi_dark"
     syntax = Syntax(source, "python", theme=theme, background_color="default")
@@ -94,7 +94,7 @@ def _highlight(lines: Sequence[str | None], is_html: bool = False) -> Iterator[L
 
 
 def _fold(row: Sequence[Line], width: int) -> list[Text]:
-    """Break a row's long lines, at the same words if the lines have the same number of words."""
+    """Break a row's long lines; lines with equally many words break at the same words."""
     folded_texts = []
     for text, hang in row:
         starts = [word.start() for word in re.finditer(r"\S+", text.plain)]
@@ -108,7 +108,7 @@ def _fold(row: Sequence[Line], width: int) -> list[Text]:
 
 
 def _breaks(line: str, width: int, hang: int) -> list[int]:
-    """Return the indices of words at which to break a line, preferably at its comment."""
+    """Return the indices of words that start a new line, preferably a comment's first word."""
     if len(line) <= width:
         return []
     is_comment = line.lstrip().startswith("#")

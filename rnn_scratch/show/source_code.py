@@ -20,7 +20,7 @@ SHARED = tuple(module for module in MODULES if module not in VARIANTS)
 
 
 class Definition(NamedTuple):
-    """A backend function's source, including decorators and the comments above it."""
+    """A backend function's source, including its decorators and the comments above it."""
 
     name: str
     file: Path
@@ -107,7 +107,7 @@ def definitions(path: Path) -> dict[str, ast.stmt]:
 
 def _cut_with_helpers(path: Path, name: str) -> list[Definition]:
     locations = [(path, name)]
-    for location in locations:  # the list grows because helpers call helpers
+    for location in locations:  # the list grows, because helpers use other helpers
         locations += [helper for helper in _helpers(*location) if helper not in locations]
     return [cut(*location) for location in locations]
 

@@ -1,1 +1,1 @@
-"""The operating system: child processes, safe file replacement, and signals."""
+"""Operating-system helpers: child processes, safe file replacement, and signals."""

@@ -1,4 +1,4 @@
-"""Read, replace and lock files; a crash or power cut leaves the old or the new file intact."""
+"""Read, lock and replace files; after a crash or power cut, the old or the new file is intact."""
 
 import contextlib
 import errno
@@ -16,14 +16,14 @@ from ..errors import RNNScratchError
 
 LOCK, TEMPORARY = ".lock", ".part"
 RETRY_SECONDS, RETRY_INTERVAL = 5.0, 0.1
-# Error codes if another program holds a file; on Windows, EACCES can also mean permission denied.
+# Errors raised while another program holds a file; on Windows, EACCES may also mean no permission.
 HELD = (errno.EBUSY, errno.EACCES) if sys.platform == "win32" else (errno.EBUSY,)
-# Where files cannot be locked, filelock writes a marker file; its warning would show source code.
+# If locks are unsupported, filelock uses a marker file. Hide its warning, which shows source code.
 warnings.filterwarnings("ignore", "flock not supported")
 
 
 class CorruptedFileError(RNNScratchError):
-    """Raised when a file was modified or only partly written."""
+    """Raised when a file has been modified or only partly written."""
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
@@ -38,7 +38,7 @@ def user_path(path: str | os.PathLike[str]) -> Path:
 def explained_errors(
     path: Path, action: str, missing_error: RNNScratchError | None = None
 ) -> Iterator[None]:
-    """Replace an OSError with `missing_error`, or with an error such as "x could not be read"."""
+    """Replace an OSError with "x could not be read" or, if x is missing, with `missing_error`."""
     try:
         yield
     except OSError as error:
@@ -79,7 +79,7 @@ def replace(path: Path, data: bytes) -> None:
 
 
 def _retry(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function; retry while another program, such as a virus scanner, holds the file."""
+    """Call a function, retrying while another program, such as a virus scanner, holds the file."""
     deadline = time.monotonic() + RETRY_SECONDS
     while True:
         try:
@@ -102,7 +102,7 @@ def sync_folder(path: Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[str]:
-    """Lock a run's folder; yield a warning if its file system does not support locks, otherwise "".
+    """Lock a run's folder; yield "", or a warning if the file system does not support locks.
 
     Raises RNNScratchError if another process or thread holds the lock.
     """
@@ -113,7 +113,7 @@ def locked(folder: Path) -> Iterator[str]:
     except Timeout as error:
         problem = f"The run in {folder} is being trained by another session."
         hint = "Wait until it ends, or stop it."
-        if path.stat().st_size:  # a marker file, which remains if another computer crashes
+        if path.stat().st_size:  # a marker file, which a crash leaves behind
             hint += f" If no session is running on any computer, delete {path}."
         raise RNNScratchError(problem, hint) from error
     except (OSError, NotImplementedError) as error:

@@ -1,7 +1,7 @@
-"""Call functions in child processes, so that a crash in a framework raises an error.
+"""Call functions in child processes, so that a framework crash becomes an exception.
 
 A child reads a pickled call from its standard input and writes each value that the function yields,
-also pickled, to its standard output. Unlike with `multiprocessing`, children don't execute the
+also pickled, to its standard output. Unlike `multiprocessing` workers, children don't execute the
 parent's script. A child exits when its standard input closes, for example because the parent
 crashed. It stays in the parent's process group, so that Ctrl-C and Ctrl-Z reach it.
 """
@@ -23,10 +23,10 @@ from ..errors import RNNScratchError, truncate
 from .terminal import printable
 
 MAX_MESSAGE_LENGTH = 600  # in characters; enough to list all contract functions
-# Python adds the current folder to the path, so a file such as `random.py` there would shadow a
-# standard library module. (Python 3.11 and later have the -P option.)
+# Remove the current folder from the path, where a file such as `random.py` would shadow a standard
+# library module. (In Python 3.11 and later, the -P option does this.)
 PROGRAM = f"import sys; sys.path[:] = filter(None, sys.path); from {__name__} import main; main()"
-_requests = threading.Semaphore(0)  # used in a child to count the parent's requests
+_requests = threading.Semaphore(0)  # in a child, counts the parent's requests
 
 
 @contextlib.contextmanager
@@ -39,7 +39,7 @@ def start(
     """Call a function in a child process; kill the child when the context exits.
 
     Yields the child and an iterator over the results. The iterator raises RNNScratchError if the
-    function does, if the child exits too early, or if a result takes longer than `timeout` seconds.
+    function does, if the child exits early, or if a result takes longer than `timeout` seconds.
     `environment` contains additional environment variables.
     """
     command, env = [sys.executable, "-c", PROGRAM], {**os.environ, **(environment or {})}
@@ -64,7 +64,7 @@ def ask(function: Callable[..., Iterator[Any]], *arguments: Any, **options: Any)
 def _results(child: Any, stderr: IO[bytes], timeout: float) -> Iterator[Any]:
     while True:
         start_time, watchdog = time.monotonic(), threading.Timer(timeout, child.kill)
-        watchdog.daemon = True  # Ctrl-C may interrupt `start` and thus prevent `cancel`
+        watchdog.daemon = True  # Python can then exit even if Ctrl-C prevented `cancel`
         try:
             watchdog.start()
             message = pickle.load(child.stdout)
@@ -108,14 +108,14 @@ def one_line(text: str) -> str:
 
 
 def main() -> None:
-    """Receive a call from the parent, execute it in this child, and send the results."""
+    """Receive a call from the parent, execute it in this child, and send back the results."""
     # A framework's output must not mix with the results, and programs that the framework starts
     # must not read the data that the parent sends.
     results = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     parent = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
-    signal.signal(signal.SIGINT, lambda *_: None)  # the parent gets SIGINT and decides what to do
+    signal.signal(signal.SIGINT, lambda *_: None)  # the parent also gets SIGINT and handles it
     call = pickle.load(parent)
 
     def listen_to_parent() -> None:

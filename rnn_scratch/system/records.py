@@ -10,14 +10,14 @@ from ..errors import RNNScratchError, format_value
 from . import files
 from .files import CorruptedFileError
 
-MAX_RECORD_BYTES = 6 * 2**20  # a malicious record can take up to 20 times as much memory
+MAX_RECORD_BYTES = 6 * 2**20  # a decoded malicious record can use 20 times as much memory
 
 Count = Annotated[int, Meta(ge=1, le=2**31)]
 Versions = Annotated[dict[str, str], Meta(max_length=100)]  # versions, keyed by library name
 
 
 class Record(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """The base class for records; fields set to their defaults are not written."""
+    """The base class for records; fields equal to their defaults are not written."""
 
 
 Stored = TypeVar("Stored", bound=Record)

@@ -1,6 +1,6 @@
-"""Signals that stop a command: Ctrl-C and signals from batch systems and closing terminals.
+"""Signals that stop a command: Ctrl-C, and signals from batch systems and closing terminals.
 
-Signals that the process ignores, as under ``nohup``, remain ignored.
+Signals that the process already ignores, as under ``nohup``, stay ignored.
 """
 
 import contextlib
@@ -17,20 +17,20 @@ class Stopped(KeyboardInterrupt):
     """Raised when a signal stops the command."""
 
     def __init__(self, number: int) -> None:
-        """Store the signal's number."""
+        """Store the signal number."""
         super().__init__(signal.Signals(number).name)
         self.number = number
 
 
 class Request:
-    """A request to stop: a signal's number, or `complete` if training needs no more epochs."""
+    """A request to stop: a signal number, or `complete` if no more epochs are needed."""
 
     number: int | None = None
     complete: bool = False
 
 
 def install() -> None:
-    """Make the first signal raise Stopped at any point; a second signal kills the process."""
+    """Make the first signal raise Stopped immediately, and a second signal kill the process."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
         _handle(signal.SIG_DFL)
@@ -41,7 +41,7 @@ def install() -> None:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Request]:
-    """Store the first signal in a request for the code to check; a second signal raises Stopped.
+    """Store the first signal in a request that the code polls; a second signal raises Stopped.
 
     An exception raised at an arbitrary point could be lost: Python ignores exceptions in
     destructors, and MXNet has many destructors.
@@ -49,7 +49,7 @@ def deferred() -> Iterator[Request]:
     request, is_signaled = Request(), False
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        nonlocal is_signaled  # the number may come from another worker's signal
+        nonlocal is_signaled  # `request.number` may be another worker's signal
         if is_signaled:
             raise Stopped(signum)
         is_signaled, request.number = True, request.number or signum
@@ -63,7 +63,7 @@ def deferred() -> Iterator[Request]:
 
 
 def _handle(handler: Any) -> dict[int, Any]:
-    """Install a handler in the main thread, as Python requires; return the previous handlers."""
+    """Install a handler (only the main thread can); return the previous handlers."""
     is_main = threading.current_thread() is threading.main_thread()
     numbers = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     return {number: signal.signal(number, handler) for number in numbers if is_main}

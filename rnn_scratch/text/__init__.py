@@ -1,1 +1,1 @@
-"""Texts: their sources, vocabularies and minibatches of tokens."""
+"""Text sources, vocabularies and token minibatches."""

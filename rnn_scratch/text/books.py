@@ -1,4 +1,4 @@
-"""Texts: a built-in text, downloaded and verified books, and user files."""
+"""Text sources: a built-in text, verified book downloads, and user files."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ from ..system.terminal import LogLine
 
 
 class Book(NamedTuple):
-    """A downloadable book; a book without a digest comes from Project Gutenberg."""
+    """A downloadable book; books without a digest come from Project Gutenberg."""
 
     url: str
     file: str  # file name in the cache folder
@@ -36,7 +36,7 @@ BOOKS = {
         "8424dbd9532ac81f7e5f0b6add90e6952baea29158309d7d1bf3884f4e12c516",
     ),
     "war-of-the-worlds": Book("https://www.gutenberg.org/cache/epub/36/pg36.txt", "pg36.txt", None),
-    # 40,000 lines of Shakespeare's plays, a common benchmark with 65 distinct characters.
+    # 40,000 lines from Shakespeare's plays, a common benchmark with 65 distinct characters.
     "tiny-shakespeare": Book(
         "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
         "tinyshakespeare.txt",
@@ -99,7 +99,7 @@ def load(name: str) -> Text:
                 path.unlink()  # pooch itself removes only files with a wrong SHA-256
                 raise ValueError
             content = match[1].strip("\n") + "\n"
-    except (OSError, ValueError) as error:  # `requests` raises OSError
+    except (OSError, ValueError) as error:  # `requests` exceptions are OSErrors
         reason = getattr(error, "strerror", None) or type(error).__name__
         if isinstance(error, PermissionError):  # pooch's exception has no `strerror`
             reason = f"the folder {folder} is not writable"

@@ -26,10 +26,10 @@ class Dataset(NamedTuple):
 
 
 class TextRecord(Record):
-    """A text's record, used to find and verify the text."""
+    """The metadata used to find a text again and verify it."""
 
     corpus: str  #: a name in `books.NAMES`, or "file"
-    #: A path, "built in", or a book's name (the cache folder's path is private).
+    #: A path, "built in", or a book's name (not its path in the cache, which is private).
     origin: Annotated[str, Meta(max_length=2**16)]
     sha256: str  #: digest of the text before normalization
     vocabulary: Count  #: number of distinct tokens
@@ -44,7 +44,7 @@ def log_removed_characters(text: books.Text, mode: str, log: LogLine) -> None:
     removed_characters = re.sub(r"[A-Za-z\s]+", "", text.content)
     if removed_characters and mode != "none" and text.corpus == "file":
         share = f"{len(removed_characters) / len(text.content):.2%}"
-        examples = " ".join(dict.fromkeys(removed_characters))[:9]  # the first five characters
+        examples = " ".join(dict.fromkeys(removed_characters))[:9]  # five distinct characters
         hint = 'to keep them, use `normalize="none"`.'
         log(f"`normalize` removes {share} of the characters ({examples}); {hint}")
 
