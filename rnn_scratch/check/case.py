@@ -1,4 +1,4 @@
-"""Cases that run a draw on a backend and compare its outputs with expected values."""
+"""Cases for running draws on a backend and comparing its outputs with expected values."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from .draws import NUM_UPDATES, Draw
 from .results import CheckResult, Result
 
 LEARNING_RATES = {"sgd": 0.5, "momentum": 0.1, "adam": 0.01}  # divided by 1, 2 and 3 in turn
-MIN_TOLERANCE = 1e-12  # rounding of weighted sums varies between machines
+MIN_TOLERANCE = 1e-12  # for weighted sums, whose rounding errors vary between machines
 
 
 class Case(NamedTuple):
@@ -25,8 +25,8 @@ class Case(NamedTuple):
     variant: str
     draw: Draw
     arrays: Arrays  # parameters
-    batch: Batch  # arrays (B, T)
-    states: tuple[np.ndarray, ...]  # (B, H) each
+    batch: Batch  # arrays of shape (B, T)
+    states: tuple[np.ndarray, ...]  # each of shape (B, H)
 
     @property
     def options(self) -> Options:
@@ -35,7 +35,7 @@ class Case(NamedTuple):
 
     @property
     def reference(self) -> "Case":
-        """The same case for the reference on the CPU."""
+        """The same case, run by the reference on the CPU."""
         draw = self.draw._replace(options=self.options._replace(device="cpu"))
         return self._replace(backend=registry.load("numpy"), variant="scratch", draw=draw)
 
@@ -128,7 +128,7 @@ class Case(NamedTuple):
         return names.get(check.__name__, check.__name__)
 
     def outputs(self, check: "FunctionCheck") -> dict[str, Any]:
-        """Return the outputs with no expected value as arrays, keyed by "function: output"."""
+        """Return the outputs that have no expected value, as arrays keyed by "function: output"."""
         return {
             result.key(check): self.to_arrays(result.value)
             for result in check(self)
@@ -136,10 +136,10 @@ class Case(NamedTuple):
         }
 
     def run(self, check: "FunctionCheck") -> Iterator[CheckResult]:
-        """Run a check on this case and compare its outputs with the reference's outputs.
+        """Run a check on this case and compare its outputs with the reference's.
 
         The reference's own outputs are compared with recorded sums because comparing the
-        reference with itself would never fail. Outputs without a recorded sum are omitted.
+        reference with itself would never fail. Outputs without a recorded sum are skipped.
         """
         expected: dict[str, Any] = {}
         recorded = results.read_data("pinned.json").get(self.draw.label, {})
@@ -159,7 +159,7 @@ class Case(NamedTuple):
                 yield self.compare(result.function or self.function_name(check), result)
 
     def compare(self, function: str, result: Result) -> CheckResult:
-        """Compare an output with its expected value; the result describes the worst mismatch."""
+        """Compare an output with its expected value and describe the worst mismatch."""
         expected = self.to_arrays(result.expected)
         try:
             worst = results.find_worst_mismatch(expected, self.to_arrays(result.value))
@@ -169,12 +169,12 @@ class Case(NamedTuple):
         tolerance = results.scale_tolerance(
             result.tolerance, self.options.dtype, self.options.device
         )
-        if tolerance and worst.expected is not None:  # scale the tolerance if any value exceeds 1
+        if tolerance and worst.expected is not None:  # scale with the largest value if it exceeds 1
             sizes = np.abs(results.flatten(expected))
             tolerance *= max(1.0, float(sizes[np.isfinite(sizes)].max(initial=0)))
             tolerance *= 1e4 if self.draw.sigma > 1 else 1  # large weights magnify rounding errors
         if devices := collect_devices((result.value, result.tensors)):
-            # TensorFlow computes some functions on the GPU even if the tensors are on the CPU.
+            # Allow for TensorFlow, which computes some functions of CPU tensors on the GPU.
             tensor = self.tensor(self.arrays["b_q"])
             if devices := devices - collect_devices((tensor, tensor + 0)):
                 problem = f"device {', '.join(devices)} instead of {self.options.device}"
@@ -190,7 +190,7 @@ class Case(NamedTuple):
 
 
 def collect_devices(value: Any) -> set[str]:
-    """Return the framework's device names for a tensor or for all tensors in a dict or tuple."""
+    """Return the device names of a tensor, or of all tensors in a dict or tuple."""
     if isinstance(value, dict | tuple):
         tensors = value.values() if isinstance(value, dict) else value
         return set().union(*map(collect_devices, tensors))

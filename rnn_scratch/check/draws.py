@@ -1,6 +1,6 @@
 """Random cases for comparing a backend with the reference.
 
-Each seed determines a draw: the first NUM_DRAWS seeds select rows of TABLE; later seeds vary them.
+Each seed determines a draw. The first NUM_DRAWS seeds select TABLE's rows; later seeds vary them.
 """
 
 import io

@@ -60,7 +60,7 @@ class ExactModel(Record):
 
 
 class ExactResult(Record):
-    """The result of an exact-mode check, which `check --exact --json` prints."""
+    """The result of an exact-mode check, as printed by `check --exact --json`."""
 
     settings: Settings
     text: str  # SHA-256 digest of the text
@@ -71,11 +71,11 @@ class ExactResult(Record):
 def compare(
     runtimes: Sequence[Runtime], settings: Settings, text: books.Text, log: LogLine, update: Any
 ) -> ExactResult:
-    """Train each runtime's model in exact mode and compare parameters after every update.
+    """Train each runtime's model in exact mode and compare the models after every update.
 
     `log` receives a line for each model, and `update` receives the progress after each epoch.
     """
-    # The reference comes first if `runtimes` contains it.
+    # Put the reference first if `runtimes` contains it.
     runtimes = sorted(runtimes, key=lambda r: r != Runtime("numpy", device=r.device))
     models, first_title, expected = list[ExactModel](), "", list[dict[str, str]]()
     interval = max(1, settings.num_epochs // NUM_DIGESTS)
@@ -109,7 +109,7 @@ def _train(
     first_title: str,
     expected: list[dict[str, str]],
 ) -> Iterator[tuple[EpochDigest, list[dict[str, str]]]]:
-    """Train a model in a child process; yield digests at the start and after each epoch.
+    """Train a model in a child process, yielding digests at the start and after each epoch.
 
     Each item contains the model's digest and the new digests of its tensors, one dict per update.
     Raises RNNScratchError on the first digest that differs from `expected`.
@@ -132,7 +132,7 @@ def _train(
         arrays = trained_arrays(context.model) if expected else {}
         loss, last_state = context.model.training_step(model, batch, state, update)
         if names := compare_digests(last_state):
-            # Error growth within an update depends on the parameters before the update.
+            # Measure error growth with the parameters that the update started from.
             previous_model = registry.build(
                 context.backend, runtime.model, arrays, context.model.options
             )
@@ -160,7 +160,7 @@ def measure_growth(
     """Return the factor by which rounding errors grow over a minibatch, or infinity if unknown.
 
     Its logarithm, divided by T, estimates the largest Lyapunov exponent (Benettin et al., 1980).
-    The model reads tokens `X` (B, T), starting from states `start` (n, B, H) and from
+    The model reads tokens `X` (B, T), once from states `start` (n, B, H) and once from
     states a small distance away. By default, `X` is the first minibatch, and `start` is the state
     after reading it. After each step, the difference is rescaled to this distance, or redrawn if
     it is zero. Rounding errors are proportional to the state, so the product of the per-step growth
@@ -203,7 +203,7 @@ def describe(factor: float) -> str:
 
 
 def measure_run(settings: Settings, text: books.Text, arrays: Arrays | None = None) -> float:
-    """Return an exact-mode run's error growth, by default at its initial parameters."""
+    """Return a run's error growth at `arrays` (default: initial values), or 0 if not applicable."""
     with contextlib.suppress(RNNScratchError):  # the reference may not support the cell
         if settings.exact:
             return measure_growth(prepare_run(settings, Runtime("numpy"), text, arrays))

@@ -20,9 +20,9 @@ from ..training import schedule
 from .case import Case, FunctionCheck, collect_devices
 from .results import Result, flatten
 
-LR = 0.3  # not exact in float32, so incorrect rounding is detected
+LR = 0.3  # not exactly representable in float32, so incorrect rounding is detected
 GRADIENT_TOLERANCE = 1e-13  # some frameworks' gradients are less accurate in float32
-GRADIENT_FACTORS = (3.0, 0.01, 2.0)  # the small second gradient shrinks v, unlike in AMSGrad
+GRADIENT_FACTORS = (3.0, 0.01, 2.0)  # the tiny second gradient makes v decrease, unlike in AMSGrad
 
 
 def tensor(case: Case) -> Iterator[Result]:
@@ -102,7 +102,7 @@ def loss(case: Case) -> Iterator[Result]:
 def detach(case: Case) -> Iterator[Result]:
     """Check that no gradient flows back through a detached state."""
     # If one graph contains two minibatches and the state is detached between them, the gradients
-    # must match the second minibatch's own gradients, computed from the same state.
+    # must match those of the second minibatch alone when it starts from the same state.
     batch, start = case.minibatch()
     if isinstance(batch.X, np.ndarray) or not (case.draw.seed is None or case.draw.resumes):
         return  # arrays have no graph, and compiling is slow
@@ -123,7 +123,7 @@ def detach(case: Case) -> Iterator[Result]:
 
 
 def clip(case: Case) -> Iterator[Result]:
-    """Compare the norm and clipped gradients for several θ and for extreme gradients."""
+    """Compare the norm and clipped gradients for several values of θ and for extreme gradients."""
     if case.draw.theta > 1:
         return  # compiling is slow, and half the draws are enough
     _, grads, _ = case.reference.gradients()
@@ -144,11 +144,11 @@ def clip(case: Case) -> Iterator[Result]:
         for value in (math.inf, math.nan):
             tensors["b_q"] = case.tensor(np.full_like(grads["b_q"], value))
             clipped, clipped_norm = case.scratch.clip(tensors, 1.0)
-            # In MXNet, a sum of infinities is NaN.
+            # Accept both infinity and NaN, because MXNet sums infinities to NaN.
             values = flatten(case.to_arrays((clipped_norm, clipped["b_q"])))
             is_finite = np.isfinite(values).any()
             yield Result(f"a result of {value} is finite", str(is_finite), "False")
-    # The framework may return sparse gradients, for instance only some rows of a matrix.
+    # Also clip the framework's own gradients, which may be sparse (only some rows of a matrix).
     _, grads, _ = case.scratch.gradients(case.model(), *case.minibatch())
     norm = case.scratch.clip(grads, math.inf)[1]
     yield Result("norm, its own gradients", norm, tolerance=GRADIENT_TOLERANCE)
@@ -169,7 +169,7 @@ def round_to_grid(case: Case) -> Iterator[Result]:
 
 
 def optimizer(case: Case) -> Iterator[Result]:
-    """Run several updates with the draw's optimizer; compare the parameters and slots."""
+    """Compare parameters and slots after several updates (in a fixed case, for every optimizer)."""
     names = [*OPTIMIZERS] if case.draw.seed is None else [case.draw.optimizer]
     for name, lr in itertools.product(names, (LR, 10 * LR)):
         try:
@@ -202,7 +202,7 @@ def _update(case: Case, name: str, lr: float) -> Iterator[Result]:
 
 
 def forward(case: Case) -> Iterator[Result]:
-    """Compare the outputs with the reference and with a loop over the backend's `step`."""
+    """Compare the outputs with the reference's and with a loop over the backend's `step`."""
     model, (batch, start) = case.model(), case.minibatch()
     logits, state = model.forward(batch.X, start, **batch.extras)
     yield Result("logits", logits)
@@ -234,7 +234,7 @@ def gradients(case: Case) -> Iterator[Result]:
     shifted = case.gradients({**case.arrays, "b_q": case.arrays["b_q"] + 1000})[1]["b_q"]
     yield Result("b_q, the same after adding 1000 to all logits", shifted, grads["b_q"], 1e-11)
     if case.options.cell == "rnn-relu" and case.options.num_hiddens < 200:
-        # With these parameters, half of ReLU's inputs are 0; the slope at 0 must be 0.
+        # With these parameters, half of ReLU's inputs are 0, where its slope must be 0.
         zeros = {name: array.copy() for name, array in case.arrays.items()}
         for name in zeros.keys() - {"W_e", "W_hq", "b_q"}:
             zeros[name][..., : case.options.num_hiddens // 2] = 0
@@ -245,7 +245,7 @@ def gradients(case: Case) -> Iterator[Result]:
 def finite_differences(case: Case, grads: Arrays) -> Iterator[Result]:
     """Check each parameter's gradient along a random direction against finite differences."""
     rng, (batch, state) = np.random.RandomState(0), case.minibatch()
-    distance = 1e-7 if case.options.cell == "rnn-relu" else 3e-6  # ReLU has a kink
+    distance = 1e-7 if case.options.cell == "rnn-relu" else 3e-6  # smaller because ReLU has a kink
     for name, array in case.arrays.items():
         direction = rng.normal(size=array.shape)
         direction /= np.linalg.norm(direction)

@@ -1,7 +1,7 @@
-"""Recognize known mistakes: changes to the NumPy reference's source.
+"""Recognize known mistakes, which are defined as changes to the NumPy reference's source.
 
 ``mistakes.json`` lists the mistakes by function and name. Each mistake is a list of alternating old
-and new strings; each old string, in the function or below it, is replaced with the new string.
+and new strings; the first occurrence of each old string, in the function or below it, is replaced.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ def change_source(source: str, function: str, change: Sequence[str]) -> str:
 def copy_backend(
     backend: Backend, folder: str, function: str = "", change: Sequence[str] = ()
 ) -> Backend:
-    """Copy a backend to a package in `folder`, change a function's source, and import the copy."""
+    """Copy a backend to a package in `folder`, apply a change (if any), and import the copy."""
     package = Path(tempfile.mkdtemp(prefix="backend_", dir=folder))
     original = Path(str(sys.modules[backend.package].__file__)).parent
     shutil.copytree(original, package, ignore=IGNORED, dirs_exist_ok=True)
@@ -63,7 +63,7 @@ def recognize(function: str, check: FunctionCheck, cases: Sequence[Case], folder
     for case in cases:
         if case.options.dtype == "float64" and len(outputs) < MAX_CASES:
             with contextlib.suppress(Exception):  # the function may fail in some cases
-                if values := case.outputs(check):  # the check omits some cases
+                if values := case.outputs(check):  # the check skips some cases
                     outputs.append((case, values))
     for mistake, change in read_data("mistakes.json").get(function, {}).items():
         reference = copy_backend(registry.load("numpy"), folder, function, change)

@@ -1,4 +1,4 @@
-"""Compare a function's outputs with expected values; a `CheckResult` describes each comparison."""
+"""Compare a function's outputs with expected values and describe each comparison."""
 
 import functools
 import importlib.resources
@@ -20,7 +20,7 @@ FLOAT32_FACTORS = {"cpu": 2.0**29, "cuda": 2.0**31}  # other devices: 2.0**33
 
 
 def scale_tolerance(tolerance: float, dtype: str, device: str) -> float:
-    """Scale a float64 tolerance for this dtype and device."""
+    """Scale a float64 tolerance for a dtype and device."""
     if dtype == "float64":
         return tolerance
     return min(tolerance, 1e-12) * FLOAT32_FACTORS.get(device, 2.0**33)
@@ -47,7 +47,7 @@ class CheckResult(Record):
 
     @property
     def outcome(self) -> str:
-        """The outcome, with a description unless it is "ok"."""
+        """The outcome, with details if the output differs or the case is not supported."""
         if not self.supported:
             return f"not supported  {self.location}"
         if self.function == BACKEND:
@@ -177,7 +177,7 @@ def find_worst_mismatch(expected: Any, actual: Any) -> WorstMismatch:
     with np.errstate(all="ignore"):
         differences = np.abs(expected.astype(np.float64) - actual.astype(np.float64))
         is_same = (expected == actual) | ((expected != expected) & (actual != actual))
-        differences = np.where(is_same, 0, differences)  # including equal infinities and NaNs
+        differences = np.where(is_same, 0, differences)  # equal infinities and NaNs differ by 0
     index = np.unravel_index(np.argmax(differences), differences.shape)  # NaN counts as largest
     largest = float(differences[index])
     location = f"[{', '.join(str(int(i)) for i in index)}]" if index else ""

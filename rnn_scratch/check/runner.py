@@ -28,7 +28,7 @@ def run(
 ) -> Iterator[tuple[Runtime, CheckResult]]:
     """Yield every comparison of a backend's variants; if the backend fails, yield a failed result.
 
-    All variants are compared using one thread; then, large tensors are compared using two.
+    All variants are compared with one thread, and large tensors also with two.
     """
     runtime = runtimes[0]
     # Use separate processes so that frameworks cannot interfere with each other.
@@ -55,7 +55,7 @@ def run(
 def _run(
     threads: int, runtimes: Sequence[Runtime], cells: Sequence[str], seeds: Sequence[int]
 ) -> Iterator[Any]:
-    """Yield "started", then check all variants in one child process because imports are slow."""
+    """Yield "started", then check all variants in the same process, because imports are slow."""
     yield "started"
     backend, _ = registry.start(runtimes[0].backend, threads)
     device = registry.choose_device(backend, runtimes[0].device, "float32")
@@ -105,7 +105,7 @@ def compare(
             yield CheckResult(model, "", label, 0, error.problem, 0, supported=False)
             continue
         except Exception:
-            pass  # the `params` check reports the error
+            pass  # the `params` check will report the error
         cases.append(case)
     for check, case in product(checks, cases):
         try:
@@ -130,7 +130,7 @@ def parameters(function: Any) -> str:
     """Return a function's parameters without annotations, which a backend may omit."""
     try:
         parameters = inspect.signature(inspect.unwrap(function)).parameters.values()
-    except (TypeError, ValueError) as error:  # not a function, or no Python signature
+    except (TypeError, ValueError) as error:  # not a function, or one without a Python signature
         return f": {error}"
     return f"({', '.join(str(param.replace(annotation=param.empty)) for param in parameters)})"
 

@@ -34,7 +34,7 @@ def train_minibatch(case: Case, model: Model | None = None) -> Iterator[Result]:
 
 
 def train_epoch(case: Case, model: Model, epoch: int = 0) -> Iterator[Result]:
-    """Compare an epoch in two parts; in epoch 0, the second starts from the first's final state."""
+    """Compare an epoch in two parts; in epoch 0, the second part uses the first's final state."""
     batches, updates = case.epoch(epoch)
     carry = case.draw.carry == (epoch == 0)  # the second epoch uses the other sampling method
     state = case.minibatch()[1] if epoch == 0 else None
@@ -59,7 +59,7 @@ def to_arrays(case: Case) -> Iterator[Result]:
 
 
 def evaluate(case: Case, model: Model | None = None) -> Iterator[Result]:
-    """Evaluate a text twice; compare each mean loss with the reference."""
+    """Evaluate a text twice and compare each mean loss with the reference's."""
     model, draw = model or case.model(), case.draw
     rng, expected = np.random.RandomState(draw.seed or 0), trained_arrays(model)
     shape = max(draw.num_updates, 4), draw.batch_size, draw.num_steps + 1
@@ -118,7 +118,7 @@ def sequence(case: Case) -> Iterator[Result]:
         # Add an offset so that no value is representable in float32.
         offset = 2.0**-40 if draw.options.dtype == "float64" else 0.0
         model = case.model({name: a + offset for name, a in trained_arrays(reference).items()})
-    # A generator's `__name__` is its function's name.
+    # Each generator has its function's `__name__`, which labels the results below.
     parts: list[Any] = [train_minibatch(case, model), train_epoch(case, model)]
     parts += [evaluate(case, model)] if draw.evaluates else []
     parts += [train_epoch(case, model, 1)]

@@ -32,10 +32,10 @@ from .mistakes import MODULES, copy_backend, recognize
 from .results import Verdict, describe_error, flatten
 
 TABLES = ("CELLS", "CELL_BACKWARD", "OPTIMIZERS")
-# Each check calls its own function; `gradients` and `sequence` also call others. `sequence` trains
-# the model, because compilers and autograd may reject code that runs eagerly.
+# Each check calls the function that it compares; `gradients` and `sequence` also call others.
+# `sequence` trains the model, because compilers and autograd may reject code that runs eagerly.
 CHECKS = (*functions.FUNCTIONS, training.evaluate, training.predict, training.sequence)
-NUM_CASES = {training.sequence: 2}  # cases per function; 8 for all other checks
+NUM_CASES = {training.sequence: 2}  # cases per function; other checks use 8
 
 
 def read_source(path: Path) -> tuple[str, str]:
@@ -139,7 +139,7 @@ class _Candidate:
                         others = [other for c, other in self.cases if c is check]
                         verdict.mistake = recognize(self.name, check, [case, *others], folder)
                         return verdict
-        except Exception as error:  # the function or project code that uses its result fails
+        except Exception as error:  # the function failed, or project code that used its result
             problem = f"Its result cannot be used: {_describe(error, self.path)}."
             verdict.problem, verdict.example = self.problem or problem, self._example(check, case)
         return verdict
@@ -166,7 +166,7 @@ class _Candidate:
         return guarded
 
     def _flatten(self, argument: Any) -> np.ndarray:
-        """Copy an argument's elements; models and compilers' symbolic tensors have none."""
+        """Copy an argument's elements (none for models and compilers' symbolic tensors)."""
         with contextlib.suppress(Exception):
             return flatten(self.cases[0][1].to_arrays(argument))
         return np.zeros(0)
@@ -184,7 +184,7 @@ class _Candidate:
 
 
 def find_arguments(backend: str, function: str, seed: int, call: int = 0, cell: str = "") -> Any:
-    """Return a function's arguments in call number `call` (from 0) while checking a draw."""
+    """Return the arguments of a function's call number `call` (from 0) in the check of a draw."""
     calls = list[tuple[Any, ...]]()
     with tempfile.TemporaryDirectory() as folder:
         candidate = copy_backend(registry.start(backend, 1)[0], folder)

@@ -8,7 +8,7 @@ from ..runs import curve
 from . import tables
 from .record import Comparison
 
-# Derive IDs from a fixed salt, so that files are reproducible; keep text selectable.
+# Use a fixed salt for IDs to make files reproducible, and keep text selectable.
 PICTURE_STYLE: dict[Any, Any] = {
     **curve.STYLE,
     "svg.hashsalt": "rnn-scratch",
@@ -20,7 +20,7 @@ BARS = {"scratch": "#9aa5b1", "fast": "#2f7fc1", "concise": "#d0863b"}
 
 
 def draw(record: Comparison) -> dict[str, bytes]:
-    """Return SVG figures by title; omit figures with no data in the record."""
+    """Return SVG figures by title, omitting figures that would be empty."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -56,7 +56,7 @@ def speed(axes: Any, record: Comparison) -> None:
 def perplexity(axes: Any, record: Comparison) -> None:
     """Plot each candidate's perplexity by epoch.
 
-    The number of threads does not affect the curves, so only its first value is plotted.
+    Threads do not affect the curves, so only those for the first number of threads are plotted.
     """
     values = record.plan.varied_values[: 1 if record.plan.vary == "threads" else None]
     candidates = [candidate for candidate in record.candidates if candidate.value in values]

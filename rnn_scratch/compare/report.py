@@ -28,7 +28,7 @@ def page(record: Comparison, pictures: dict[str, bytes]) -> str:
 
 
 def lines(name: str, record: Comparison) -> list[str]:
-    """Render one of the report's text templates; return the nonempty lines.
+    """Render one of the report's text templates and return its nonempty lines.
 
     The templates are ``setting``, ``method`` (of measurement) and ``notes`` (on the results).
     """

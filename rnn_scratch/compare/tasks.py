@@ -1,4 +1,4 @@
-"""The task for a comparison's child processes: prepare a candidate, then take turns on request."""
+"""The task of a comparison's child processes: prepare a candidate, then take turns on request."""
 
 import ctypes
 import itertools
@@ -36,7 +36,7 @@ def compete(runtime: Runtime, settings: Settings, text: books.Text) -> Iterator[
     Each result maps `Candidate` fields to values or, for lists, to new items.
     """
     if sys.platform == "linux":
-        # A stopped process cannot notice that its parent was killed, so let the kernel kill it.
+        # A suspended process cannot notice that its parent was killed, so let the kernel kill it.
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     start = time.perf_counter()
     registry.load(runtime.backend)
@@ -124,7 +124,7 @@ def _train(context: RunContext, batches: Sequence[Batch], count: int) -> Sequenc
 
 
 def _generate(context: RunContext, count: int) -> Sequence[Tensor]:
-    """Generate from a single character so that every step generates a new one."""
+    """Generate text from a single character so that every step generates a new character."""
     num_preds = count * NUM_GENERATED
     context.backend.scratch.predict(context.model, [1], num_preds, decoding.greedy)
     return []  # `predict` leaves no unfinished work

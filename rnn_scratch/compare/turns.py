@@ -2,7 +2,7 @@
 
 A cycle consists of one turn per candidate, in random order. Speed ratios are computed within
 a cycle, so a disturbance that lasts longer than a cycle affects both speeds. During a turn,
-all other candidates are stopped (on Windows, they wait for a request). If a candidate fails, the
+all other candidates are suspended (on Windows, they wait for a request). If a candidate fails, the
 reason is recorded, and the other candidates continue.
 """
 
@@ -29,7 +29,7 @@ from ..training.runtime import Runtime
 from . import tables, tasks
 from .record import COMPARISON_FILE, COMPARISON_FORMAT, Candidate, Comparison, Plan
 
-# Libraries read their thread counts from these variables when loaded.
+# Libraries read their thread counts from these variables when they are loaded.
 LIBRARIES = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR")
 THREAD_VARIABLES = ("VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name in LIBRARIES))
 TIME = "%Y-%m-%d %H:%M:%S %z"
@@ -52,7 +52,7 @@ def new_record(
 ) -> Comparison:
     """Return a record without measurements; raise RNNScratchError if the plan is impossible."""
     for value in plan.varied_values:
-        dataset.prepare(text, settings_at(plan, settings, value)[0])  # check the text length
+        dataset.prepare(text, settings_at(plan, settings, value)[0])  # checks the text length
     candidates = [Candidate(*model, value) for value in plan.varied_values for model in models]
     return Comparison(
         format=COMPARISON_FORMAT,
@@ -106,7 +106,7 @@ def run(record: Comparison, text: books.Text, folder: Path, log: LogLine, update
 
 
 def find_memory_shortage(record: Comparison) -> str | None:
-    """Return an error message if memory may not suffice for another candidate, else None."""
+    """Return an error message if another candidate might run out of memory, else None."""
     min_bytes = max(MIN_MEMORY_BYTES, *(candidate.memory or 0 for candidate in record.candidates))
     free_bytes = tasks.available_memory()
     if free_bytes is not None and free_bytes < min_bytes:
