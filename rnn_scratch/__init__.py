@@ -1,7 +1,7 @@
 """A character-level recurrent language model, implemented from scratch in several frameworks.
 
 `train` trains a model, and `resume` continues training it; both return a `Run`. `predict` generates
-text with a run's model, and `evaluate` evaluates the model on a text and returns an `Evaluation`.
+text with a run's model, and `evaluate` returns an `Evaluation` of the model on a text.
 `Settings` declares the hyperparameters, which `train` takes as keyword arguments; `PRESETS`
 contains named sets of arguments. A `Report` receives the events `Started`, `Progress`, `Epoch`,
 `Message` and `Ended`. An `RNNScratchError` describes a problem and offers a hint.

@@ -69,7 +69,7 @@ def train(
             ``**PRESETS["minute"]``. If you override a preset's `optimizer`, override its `lr`, too.
 
     Returns:
-        The finished run, or None in workers other than worker 0 (see `workers`).
+        The finished run, or None in workers other than worker 0 (see `rnn_scratch.workers`).
 
     Raises:
         RNNScratchError: If an argument is invalid, the text is too short, or training diverges.
@@ -116,9 +116,9 @@ def resume(
     report: Report | Callable[[str], object] | None = None,
     **settings: Any,
 ) -> Run | None:
-    """Resume a run; with the same runtime, the results match an uninterrupted run bit for bit.
+    """Resume a run; with the same runtime, results match those of an uninterrupted run bit for bit.
 
-    For example, to train the latest run up to epoch 1000::
+    For example, to continue the latest run up to epoch 1000::
 
         run = rnn_scratch.resume("last", 1000)
 
@@ -138,7 +138,7 @@ def resume(
         **settings: Settings, which must equal the run's settings.
 
     Returns:
-        The finished run, or None as in `train`.
+        The finished run or None, as in `train`.
 
     Raises:
         RNNScratchError: If an argument or run file is invalid, or training diverges.

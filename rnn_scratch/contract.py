@@ -3,7 +3,7 @@
 The function docstrings below are the specification. A backend is a package that is
 registered in the ``rnn_scratch.backends`` entry-point group and contains these modules:
 
-``scratch``  a one-layer network and its training, from `params` to `build`: *Build it*
+``scratch``  a one-layer network and its training functions, from `params` to `build`: *Build it*
 ``cells``    additional cells for the CELLS table in ``scratch``: *Gates*
 ``deep``     several layers, an embedding, dropout and optimizers: *Make it learn well*
 ``exact``    rounding for exact mode, in which all frameworks agree bit for bit
@@ -11,9 +11,9 @@ registered in the ``rnn_scratch.backends`` entry-point group and contains these 
 ``concise``  the model using the framework's built-in layers, with its own `params` and `build`
 ``machine``  devices, threads, array conversion and compilation, from `devices` to `jit_update`
 
-Each module's lesson title is in italics. A backend needs ``scratch`` and three functions in
-``machine``: `devices`, `tensor` and `array`. Everything else is optional; functions with a body are
-defaults. If the scratch model computes gradients with a `backward` function, ``deep`` also needs
+Lesson titles are in italics. A backend needs ``scratch`` and three functions in ``machine``:
+`devices`, `tensor` and `array`. Everything else is optional; functions with a body are defaults.
+If the scratch model computes gradients with a `backward` function, ``deep`` also needs
 `deep_backward`, with the same arguments. In ``fast`` and ``concise``, parameters and slots may be
 laid out differently, for example in one matrix for all gates. If a built-in layer has a second
 bias, it stays zero and is not trained. `rnn-scratch check` tests a backend against this contract.
@@ -33,7 +33,7 @@ Function docstrings don't repeat these shared arguments:
 ``batch``    a minibatch of tensors; ``minibatches`` yields minibatches of NumPy arrays
 ``update``   the hyperparameters for one update
 
-Tensors have the framework's type, and functions return them on the model's device. A device name
+Tensors are framework tensors, and functions return them on the model's device. A device name
 is "cpu", "cuda", "mps" or, for any other kind of device, the framework's name for it. The name has
 no index and refers to the first device of its kind.
 """
@@ -55,7 +55,7 @@ Params = dict[str, Tensor]
 State = tuple[Tensor, ...]
 Gradients = tuple[Tensor, Params, State]  # mean loss, gradients and next state
 
-VARIANTS = ("scratch", "fast", "concise")  # model variants; the first variant is the default
+VARIANTS = ("scratch", "fast", "concise")  # model variants, default first
 VERBOSE = "RNN_SCRATCH_VERBOSE"  # environment variable; if set, framework messages are shown
 
 
@@ -99,7 +99,7 @@ class Options(NamedTuple):
 
     @property
     def needs_deep(self) -> bool:
-        """Whether the network has several layers, an embedding or dropout, which need ``deep``."""
+        """Whether the network needs ``deep`` because of several layers, an embedding or dropout."""
         return self.num_layers > 1 or self.embedding > 0 or self.dropout > 0
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -149,9 +149,9 @@ class Update(NamedTuple):
     c_v: float = 1.0  #: bias correction for v: 1 - beta2**t
 
     def split_static(self) -> tuple["Update", dict[str, float]]:
-        """Split into an update that a compiler may embed, and a dict of the scalars that vary.
+        """Split into a constant update, which a compiler may embed, and a dict of varying scalars.
 
-        In the update, lr, c_m and c_v are 1.0; the dict contains the original values.
+        In the update, lr, c_m and c_v are 1.0; the dict contains their original values.
         """
         scalars = {"lr": self.lr, "c_m": self.c_m, "c_v": self.c_v}
         return self._replace(lr=1.0, c_m=1.0, c_v=1.0), scalars

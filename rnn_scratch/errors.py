@@ -1,4 +1,4 @@
-"""User-facing errors, and functions that truncate the values they quote."""
+"""User-facing errors, and functions that truncate quoted values."""
 
 MAX_LENGTH = 4000  # maximum number of characters in a problem or hint
 
@@ -6,7 +6,7 @@ MAX_LENGTH = 4000  # maximum number of characters in a problem or hint
 class RNNScratchError(Exception):
     """An error shown to the user: the problem, including the invalid value, and a hint."""
 
-    exit_code = 2  # the command's exit code; 1 in subclasses for valid commands that fail
+    exit_code = 2  # the command's exit code; subclasses use 1 for valid commands that fail
 
     def __init__(self, problem: str = "", hint: str = "") -> None:
         """Truncate both strings; `hint` defaults to all lines of `problem` after the first."""

@@ -21,7 +21,7 @@ from .contract import Arrays, Update
 GRID = 2.0**-16  # grid for clipped gradients and parameters if the optimizer has no slots
 FINE_GRID = 2.0**-20  # grid for clipped gradients and parameters if the optimizer has slots
 STATE_GRID = 2.0**-10  # grid for the carried state
-MIN_VALUE = 2.0**-100  # smaller slot values become 0, because some frameworks flush subnormals
+MIN_VALUE = 2.0**-100  # smaller slot magnitudes become 0, because some frameworks flush subnormals
 
 
 def exact_update(update: Update) -> Update:

@@ -11,7 +11,7 @@ from .randomness import generator
 def initial(options: Options, sigma: float, seed: int, optimizer: str = "sgd") -> Arrays:
     """Draw initial float64 values: weights from N(0, sigma^2); biases and slots are zero.
 
-    Values are rounded to float32, because logarithms differ in the last bit between C libraries.
+    Values are rounded to float32 to hide last-bit differences between C libraries' logarithms.
     """
     rng = generator(seed, "initial")
     return {
@@ -29,13 +29,13 @@ def shapes(options: Options, optimizer: str) -> dict[str, tuple[int, ...]]:
 
 
 def trained_arrays(model: Model) -> Arrays:
-    """Copy all trained arrays to NumPy; the names match `shapes`."""
+    """Copy all trained arrays to NumPy, with the names from `shapes`."""
     params = model.to_arrays(model.params)
     arrays = {name: array + 0.0 for name, array in params.items()}  # convert -0.0 to 0.0
     for slot, tensors in model.slots.items():
         for name, array in model.to_arrays(tensors).items():
-            # If gradients stay zero, their moving average decays until it is subnormal. Only some
-            # frameworks flush subnormals to zero.
+            # Flush subnormals to zero, as only some frameworks do. They occur when gradients stay
+            # zero and their moving average decays.
             array[np.abs(array) < np.finfo(array.dtype).tiny] = 0
             arrays[f"{slot}.{name}"] = array
     return arrays

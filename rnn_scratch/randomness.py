@@ -1,8 +1,8 @@
 """The only source of random numbers in runs.
 
-A generator is keyed by (seed, purpose, epoch). Therefore, a run can be resumed from any epoch
-without stored random states, and an additional draw for one purpose does not affect other purposes.
-The streams of NumPy's ``RandomState`` never change (NEP 19), unlike the streams of ``Generator``.
+Generators are keyed by (seed, purpose, epoch), so a run can be resumed from any epoch without
+stored random states, and an additional draw for one purpose does not affect other purposes.
+The streams of NumPy's ``RandomState`` never change (NEP 19), unlike those of ``Generator``.
 """
 
 import numpy as np
@@ -11,5 +11,5 @@ PURPOSES = {"initial": 1, "offset": 2, "shuffle": 3, "decoding": 4, "growth": 5,
 
 
 def generator(seed: int, purpose: str, epoch: int = 0, *minibatch: int) -> np.random.RandomState:
-    """Return the generator for a purpose in an epoch or minibatch; numbers must be below 2**32."""
+    """Return the generator for a purpose in an epoch or minibatch; integers must be below 2**32."""
     return np.random.RandomState([seed, PURPOSES[purpose], epoch, *minibatch])

@@ -90,12 +90,12 @@ def choose_default(log: LogLine) -> str:
 def start(name: str, threads: int | None) -> tuple[Backend, int]:
     """Load a backend and set its thread count; return the backend and the actual thread count."""
     backend = load(name)
-    # TensorFlow fixes the number of threads when it first lists devices.
+    # Do this before listing devices, which fixes TensorFlow's number of threads.
     return backend, backend.machine.set_threads(threads)
 
 
 def choose_device(backend: Backend, device: str, dtype: str) -> str:
-    """Return `device`, or the best device for ``auto``; raise RNNScratchError if unavailable."""
+    """Resolve ``auto`` to the best device; raise RNNScratchError if `device` is unavailable."""
     devices = backend.machine.devices(dtype)
     device = devices[0] if device == "auto" else device
     if device not in devices:
@@ -170,7 +170,7 @@ class BackendReport(NamedTuple):
 
 
 def probes(names: Sequence[str]) -> dict[str, BackendReport | str]:
-    """Load each backend in a child process, which may crash; return reports or errors by name."""
+    """Load each backend in a child process in case it crashes; return reports or errors by name."""
     reports: dict[str, BackendReport | str] = {}
     with ExitStack() as stack:
         calls = [processes.start(_describe, name, timeout=PROBE_TIMEOUT) for name in names]
@@ -200,5 +200,5 @@ def _describe(name: str) -> Iterator[BackendReport]:
 
 @cache
 def _find_entry_points() -> dict[str, EntryPoint]:
-    """Return entry points by name; cached, because the search reads every package's metadata."""
+    """Return entry points by name, cached because the search reads every package's metadata."""
     return {entry.name: entry for entry in entry_points(group=GROUP)}

@@ -20,10 +20,10 @@ from .contract import CELLS, OPTIMIZERS, VARIANTS, Options, Update
 from .errors import RNNScratchError, format_value
 
 # Limits far above a character model's needs, but below the sizes at which frameworks crash or
-# hang: with 32,768 units, the recurrent weights alone take 4 GB; TensorFlow compiles every layer
-# and time step; with 100,000 threads, PyTorch and MXNet crash, and TensorFlow hangs.
+# hang. With 32,768 units, the recurrent weights alone take 4 GB. TensorFlow compiles code for every
+# layer and time step. With 100,000 threads, PyTorch and MXNet crash, and TensorFlow hangs.
 MAX_UNITS, MAX_LAYERS, MAX_STEPS, MAX_THREADS = 2**15, 64, 2**12, 1024
-MAX_SEED = 2**32 - 1  # NumPy's seed limit, also used for all other integers
+MAX_SEED = 2**32 - 1  # NumPy's seed limit, also the default limit for other integers
 LIMITS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}  # symbols in error messages
 LEARNING_RATES = ", ".join(f"{rule.lr:g} with {name}" for name, rule in OPTIMIZERS.items())
 
@@ -174,7 +174,7 @@ def validate_call(function: Callable[..., Any], values: dict[str, Any]) -> dict[
     return values | {name: validate(name, values[name], kind) for name, kind in types.items()}
 
 
-# Hint for users who pass a nonexistent `workers` argument or `--workers` option.
+# Hint for users who pass `workers` or `--workers`, which do not exist.
 START_WORKERS = "To train with 4 workers, start the program with `mpiexec -n 4`."
 
 

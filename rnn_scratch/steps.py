@@ -1,4 +1,4 @@
-"""Two-part training steps for exact mode and several workers.
+"""Two-part training steps for exact mode and data-parallel training.
 
 Plain training uses the backend's `train_minibatch`, which a framework may compile as a whole.
 """

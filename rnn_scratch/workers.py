@@ -1,8 +1,8 @@
-"""Data-parallel training: `mpiexec -n 4 rnn-scratch train ...` or `srun` starts the workers.
+"""Data-parallel training with workers started by `mpiexec -n 4 rnn-scratch train ...` or `srun`.
 
-Every worker is a process that runs the same command. A worker computes the gradients for its rows
-of each minibatch. All workers exchange these gradients through host memory, add them in rank order,
-and apply the same update, so parameters remain identical. Only worker 0 writes files and prints.
+Each worker is a process that runs the same command and computes the gradients for its rows of each
+minibatch. The workers exchange these gradients through host memory, add them in rank order, and
+apply the same update, so parameters remain identical. Only worker 0 writes files and prints.
 """
 
 import atexit
@@ -47,7 +47,7 @@ def is_silent() -> bool:
 def connect(arguments: Mapping[str, object]) -> "WorkerGroup | None":
     """Return the group of all workers, or None if no launcher started several processes.
 
-    Raises RNNScratchError if MPI does not connect the workers, or if the workers' source code or
+    Raises RNNScratchError if MPI does not connect all workers, or if the workers' source code or
     command `arguments` differ.
     """
     global _group
@@ -71,7 +71,7 @@ def connect(arguments: Mapping[str, object]) -> "WorkerGroup | None":
     worker_values = _group.gather(values)
     names = [name for name in values if len({v.get(name) for v in worker_values}) > 1]
     if names:
-        _group.is_running = False  # all workers raise this error
+        _group.is_running = False  # all workers raise this error, so no abort is needed
         hint = "Start all workers with the same command and the same code."
         raise RNNScratchError(f"The workers differ in: {', '.join(names)}.", hint)
     return _group
@@ -92,7 +92,7 @@ class WorkerGroup:
         self.num_local = self.gather(platform.node()).count(platform.node())  # on this machine
 
     def wait(self, request: Any) -> None:
-        """Wait for an MPI request; unlike MPI itself, don't keep a core busy."""
+        """Wait for an MPI request without keeping a core busy, as MPI itself would."""
         pause = 0.0
         while not request.Test():
             time.sleep(pause)
@@ -122,8 +122,8 @@ class WorkerGroup:
     def distribute(self, backend: Backend, compute_gradients: Callable) -> Callable:
         """Return a version of `compute_gradients` that divides each minibatch among all workers.
 
-        The returned function averages the loss and the gradients over the workers and concatenates
-        their rows of the state.
+        The returned function averages the loss and gradients across workers and concatenates their
+        rows of the state.
         """
         tensor, array = backend.machine.tensor, backend.machine.array
 

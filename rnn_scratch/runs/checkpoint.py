@@ -1,4 +1,4 @@
-"""The checkpoint: a safetensors file in a format that does not depend on the backend.
+"""The checkpoint: a safetensors file in a backend-independent format.
 
 It contains everything needed to use the model and resume training, even in the middle of an
 epoch; the parameters after the best epoch; and a digest of the metadata and tensors.
@@ -40,7 +40,7 @@ class Checkpoint(Record, eq=False):
     runtime: Runtime  #: the last session's backend, device and threads
     history_size: NonNegativeInt = 0  #: length in bytes of the history up to this epoch
     history_sha256: str = hashlib.sha256().hexdigest()  #: SHA-256 of the history up to this epoch
-    best_epoch: LastEpoch = 0  #: epoch with the lowest held-out loss; 0 for none
+    best_epoch: LastEpoch = 0  #: epoch with the lowest held-out loss; 0 if none
     # The file stores the fields above as metadata and the fields below as tensors.
     arrays: Arrays = {}  #: parameters and optimizer state
     incomplete: PartialEpoch = EMPTY_EPOCH  #: the next epoch's results so far
@@ -54,7 +54,7 @@ class Checkpoint(Record, eq=False):
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint file; replace an existing file atomically."""
+    """Write a checkpoint file, atomically replacing any existing file."""
     incomplete = checkpoint.incomplete
     tensors = checkpoint.arrays | {f"{BEST}{name}": a for name, a in checkpoint.best.items()}
     if incomplete.losses:

@@ -1,4 +1,4 @@
-"""A plot of a run's perplexity per epoch."""
+"""Plots of perplexity by epoch."""
 
 import threading
 from collections.abc import Mapping, Sequence

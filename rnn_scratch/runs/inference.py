@@ -1,4 +1,4 @@
-"""Inference with a trained model: text generation, and evaluation on other texts."""
+"""Inference with a trained model: text generation and evaluation."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -40,9 +40,9 @@ class Evaluation(NamedTuple):
     perplexity: float | None  #: exp(loss), or None if it is too large for a float
     uniform: float  #: perplexity of a uniform model (the vocabulary size)
     unigram: float  #: perplexity of a unigram model with this text's character frequencies
-    skipped: int  #: number of characters omitted because the vocabulary lacks them
+    skipped: int  #: number of characters skipped because they are not in the vocabulary
     source: str  #: description of the text
-    trained: str  #: description of the training progress, such as "epoch 3"
+    trained: str  #: description of training progress, such as "epoch 3"
     held_out: "Evaluation | None" = None  #: result on the run's held-out text, or None
 
 
@@ -113,7 +113,7 @@ def predict(
         eager: Whether to run functions uncompiled, for debugging.
 
     Returns:
-        The prefix and the generated characters.
+        The prefix followed by the generated characters.
 
     Raises:
         RNNScratchError: If an argument or run file is invalid.

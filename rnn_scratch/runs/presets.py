@@ -6,7 +6,7 @@ from ..settings import Settings
 from ..text import books, dataset
 
 # Arguments shared by the presets that train on a whole text. On short texts, the held-out loss soon
-# rises, so training stops early.
+# rises, so `patience` ends training early.
 COMMON = dict(model="fast", cell="lstm", optimizer="adam", schedule="cosine", warmup=50)
 COMMON |= dict(sigma=0.05, max_tokens=0, valid_share=0.1, normalize="none", num_steps=20, lr=0.005)
 COMMON |= dict(patience=5, num_updates=3000)
@@ -28,8 +28,8 @@ SAMPLE: dict[str, Any] = {"length": 300, "temperature": 0.5, "seed": 1}
 def override(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Return a preset's arguments for `train`, overridden by `arguments`.
 
-    Arguments also replace alternatives in the preset: for example, `text` replaces `corpus`, and
-    `num_epochs` replaces `num_updates`. A different optimizer uses its default learning rate.
+    An argument also replaces its alternative in the preset: for example, `text` replaces `corpus`,
+    and `num_epochs` replaces `num_updates`. A different optimizer uses its default learning rate.
     """
     preset = PRESETS[name]
     alternatives = {"text": "corpus", "num_epochs": "num_updates", "valid_tokens": "valid_share"}
@@ -40,6 +40,6 @@ def override(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def num_epochs(num_updates: int, text: books.Text, settings: Settings) -> int:
-    """Return the number of epochs, at least 1, that take about `num_updates` updates."""
+    """Convert a number of updates to the nearest number of epochs, at least 1."""
     num_tokens = len(dataset.prepare(text, settings).train)
     return max(1, round(num_updates * settings.batch_size * settings.num_steps / num_tokens))

@@ -44,7 +44,7 @@ class LineReport(Report):
         )
 
     def progress(self, event: Progress) -> None:
-        """Show the progress within an epoch if nothing has been shown for `interval` seconds."""
+        """Show progress within an epoch if nothing has been shown for `interval` seconds."""
         is_due = time.monotonic() - self.show_time >= self.interval
         if is_due and event.seconds_left is not None:
             trained_part = f"{event.num_trained:,} of {event.total:,} minibatches"
@@ -120,12 +120,12 @@ class LivePlot(LineReport):
 
 
 def format_nats(nats: float) -> str:
-    """Format a mean loss in nats and in bits."""
+    """Format a mean loss in nats and bits."""
     return f"{nats:.3f} nats, {nats / math.log(2):.3f} bits per character"
 
 
 def format_loss(nats: float, perplexity: float | None) -> str:
-    """Format a mean loss in nats and in bits, and a perplexity."""
+    """Format a mean loss in nats and bits, followed by a perplexity."""
     return f"{format_nats(nats)}, perplexity {format_perplexity(perplexity)}"
 
 

@@ -40,11 +40,11 @@ class Run(NamedTuple):
 
 
 def read_runs(parent: Path, log: LogLine = lambda line: None) -> list[tuple[Path, RunRecord]]:
-    """Return a folder's runs and records, sorted by number; log errors for unreadable runs."""
+    """Return a folder's runs with records, sorted by number; log errors for unreadable runs."""
     runs = []
     for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
         try:
-            if os.path.exists(folder / RUN_FILE):  # False if the folder is not readable
+            if os.path.exists(folder / RUN_FILE):  # False, not an error, if unreadable
                 runs.append((folder, run_folder.read(folder)))
         except RNNScratchError as error:
             log(error.problem)
@@ -84,7 +84,7 @@ def resolve_run(run: Run | str | Path) -> Path:
     if not runs:
         raise RNNScratchError(f"No runs found in {PARENT}.", "Start one: rnn-scratch train")
     if name == "last":
-        # Compare times only with resumed runs, because the clock may be set back between runs.
+        # Only the newest run or a resumed run can be `last`, even if the clock has been set back.
         newest_number = runs[-1][1].number
         runs = [run for run in runs if run[1].number == newest_number or len(run[1].sessions) > 1]
         return max(runs, key=lambda run: (run[1].sessions[-1].started, run[1].number))[0]

@@ -34,7 +34,7 @@ from ..training.events import Session as Session
 
 RUN_FILE, HISTORY, CURVE = "run.json", "history.jsonl", "perplexity.png"
 RUN_FORMAT = 8
-MAX_HISTORY_BYTES = 2**28  # a 50-character sample takes at most 600 bytes
+MAX_HISTORY_BYTES = 2**28  # enough for 300,000 epochs with samples of at most 600 bytes
 PARENT = Path("runs")
 BACKUP = "Restore it from a backup. (`rnn-scratch predict` needs only the checkpoint.)"
 
@@ -92,7 +92,7 @@ def read(folder: Path) -> RunRecord:
 
 
 def history(folder: Path, size: int | None = None, sha256: str | None = None) -> list[Epoch]:
-    """Return the epochs of a run's history; raise CorruptedFileError if a line is not an epoch.
+    """Return the epochs in a run's history; raise CorruptedFileError if the history is damaged.
 
     `size` and `sha256` are the length and SHA-256 of the history up to a checkpoint. By
     default, all complete lines are read.
@@ -122,7 +122,7 @@ def best(epochs: Iterable[Epoch | None]) -> Epoch | None:
 def reload_text(folder: Path, record: TextRecord, text: books.Text | None = None) -> books.Text:
     """Return `text` or, if it is None, the run's text; verify that the text has not changed.
 
-    Network paths are not opened, because a run from someone else could name any host.
+    Network paths are not opened, because a run from someone else could refer to any host.
     """
     if text is None and record.corpus != "file":
         text = books.load(record.corpus)

@@ -25,12 +25,12 @@ from . import checkpoint, curve, run_folder
 from .checkpoint import Checkpoint
 from .run_folder import CURVE, HISTORY, RUN_FILE, RunRecord
 
-CHECKPOINT_TIME_FRACTION = 0.01  # target fraction of the training time spent on checkpoints
+CHECKPOINT_TIME_FRACTION = 0.01  # target fraction of training time spent on checkpoints
 MAX_CHECKPOINT_INTERVAL = 300.0  # seconds
 
 
 class RunWriter:
-    """A writer for a run's files during a session, which must hold the folder's lock."""
+    """A writer for a run's files during a session; the session must hold the folder's lock."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class RunWriter:
         run: RunContext,
         patience: int,
     ) -> None:
-        """Start a session from a checkpoint, or from the initial parameters if `saved` is None."""
+        """Start a session from `saved` or, if it is None, from the initial parameters."""
         if saved is None:
             arrays, vocab = trained_arrays(run.model), run.dataset.vocab
             saved = Checkpoint(vocab, record.settings, 0, record.text, run.runtime, arrays=arrays)
@@ -60,7 +60,7 @@ class RunWriter:
             patience=patience,
         )
         record.sessions.append(session)
-        # Write the record first: if the process is killed afterwards, the run can be resumed.
+        # Write the record first so that the run can be resumed if the process is killed afterwards.
         records.write(folder / RUN_FILE, record)
         self.save()
 
@@ -107,7 +107,7 @@ class RunWriter:
         """Save the latest state and record the session's error."""
         is_interrupt = isinstance(error, (KeyboardInterrupt, GeneratorExit))
         problem = str(error) if isinstance(error, RNNScratchError) else format_value(error)
-        # If the disk is full, these writes also fail; report only the first error.
+        # If the disk is full, these writes also fail; only the first error should be reported.
         with contextlib.suppress(Exception):
             self.save()
         with contextlib.suppress(Exception):

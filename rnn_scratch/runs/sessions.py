@@ -1,6 +1,6 @@
 """A run's training sessions: the first session, and later sessions that resume the run.
 
-A session holds the run folder's lock. A resumed run's results match an uninterrupted run's.
+A session holds the run folder's lock. A resumed run's results match those of an uninterrupted run.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from .run import Run, next_number
 from .run_folder import RUN_FILE, RunRecord
 from .run_writer import RunWriter
 
-# At this length, 92% of the words the `minute` preset generates are English; at 27,000, 79%.
+# At this length, 92% of the `minute` preset's generated words are English, versus 79% at 27,000.
 SUFFICIENT_TOKENS = 90_000
 
 
@@ -66,9 +66,9 @@ def train(
 ) -> Generator[Event, None, Run]:
     """Train a new model or resume a run; yield events and return the finished run.
 
-    `watch` receives the parameters after each epoch. Invalid arguments raise an error before the
-    folder is created. With several workers, only worker 0 calls this function; the other workers
-    call `follow`.
+    `watch` is called with the trained arrays after each epoch. Invalid arguments raise an error
+    before the folder is created. With several workers, only worker 0 calls this function; the
+    other workers call `follow`.
     """
     spec = replace(spec, runtime=_runtime(spec, group))
     with contextlib.ExitStack() as stack:

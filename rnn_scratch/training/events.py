@@ -25,7 +25,7 @@ class Epoch(Record, tag=True, kw_only=True):
     valid_loss: float | None = None  #: mean held-out loss, or None without held-out text
     valid_perplexity: Positive | None = None  #: exp(valid_loss), or None if missing or too large
     tokens: Count  #: number of characters trained on
-    seconds: Annotated[float, Meta(ge=0)]  #: training time, without evaluation
+    seconds: Annotated[float, Meta(ge=0)]  #: training time, excluding evaluation
     backend: str  #: name of the backend
     sample: str | None = None  #: text generated after every tenth epoch; None after other epochs
 
@@ -120,7 +120,7 @@ class Report:
         """Called when a session ends; if it failed, the exception is raised afterwards."""
 
     def receive(self, event: Event) -> None:
-        """Call `log` for a message; for other events, the method named after the event type."""
+        """Call `log` with a message's text, or the method named after any other event's type."""
         if isinstance(event, Message):
             self.log(event.text)
         else:

@@ -1,4 +1,4 @@
-"""The loop over epochs and minibatches."""
+"""The training loop over epochs and minibatches."""
 
 import itertools
 import time
@@ -140,7 +140,7 @@ def _require_finite(run: RunContext, epoch: int, arrays: Arrays, *losses: float)
     if np.isfinite(losses).all() and all(np.isfinite(array).all() for array in arrays.values()):
         return
     if run.group is not None:
-        run.group.is_running = False  # all workers diverge together
+        run.group.is_running = False  # all workers diverge, so no abort is needed
     settings = run.settings
     names = [name for name in ("lr", "sigma", "theta", "weight_decay") if getattr(settings, name)]
     values = [f"`{name}` ({getattr(settings, name):g})" for name in names]
@@ -158,7 +158,7 @@ def _make_progress(
     partial: PartialEpoch,
     start: tuple[float, float] | None,
 ) -> Progress:
-    """Return epoch progress; `start` is the session's initial position (in epochs) and time."""
+    """Return an epoch's progress; `start` is the session's start position (in epochs) and time."""
     settings, num_trained = run.settings, len(partial.losses)
     progress = Progress(
         epoch=epoch,

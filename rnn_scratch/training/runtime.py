@@ -8,7 +8,7 @@ from ..system.records import Count, Record
 
 
 class Runtime(Record, omit_defaults=False):
-    """A backend, model variant and device, and the numbers of threads and workers."""
+    """A backend, model variant and device, with thread and worker counts."""
 
     backend: str = "torch"
     model: str = "scratch"

@@ -73,7 +73,7 @@ def prepare_run(
 ) -> RunContext:
     """Prepare the text and build the model from `arrays` or random initial parameters.
 
-    Raises RNNScratchError if the text does not fit the settings, or if `start_model` raises it.
+    Raises RNNScratchError if the text does not fit the settings, or if `start_model` fails.
     """
     data = dataset.prepare(text, settings)
     runtime, backend, model = start_model(
