@@ -1,6 +1,6 @@
-"""Development sessions; each runs in a separate environment with packages installed by pip.
+"""Nox sessions for development, each in its own environment with packages installed by pip.
 
-`nox` runs the style and type checks and the tests with all backends. `nox -l` lists the sessions;
+`nox` runs the style and type checks, and the tests with all backends. `nox -l` lists the sessions;
 `nox -s NAME` runs one. Arguments after `--` go to pytest, unless the session says otherwise.
 """
 
@@ -20,8 +20,8 @@ import nox
 nox.options.sessions = ["lint", "all"]
 nox.options.default_venv_backend = "venv"
 
-# Use one thread: the tests compare numbers, and test processes share the cores. JAX's compiler
-# should not optimize, because the tests spend much more time compiling than computing.
+# Use one thread for reproducible numbers, and because test processes share the cores. Disable JAX's
+# compiler optimizations, because the tests spend much more time compiling than computing.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "TF_NUM_INTRAOP_THREADS": "1",
@@ -34,7 +34,7 @@ TOOLS = {"PYTHONPATH": os.pathsep.join(("notebooks", "notebooks/support"))}
 
 BACKENDS = ("numpy", "torch", "tensorflow", "mxnet", "jax")
 VARIANTS = ("scratch", "fast", "concise")
-# Training runs with the settings of the book's chapter.
+# Training runs that use the settings from the book's chapter.
 RECORDS = {
     "chapter/sequential": "--backend numpy",
     "chapter/random": "--backend numpy --sampling random",
@@ -54,7 +54,7 @@ for name, options in {
     RECORDS[f"learn/{name}"] = f"{SMALL} {options}"
 
 SPEED = ("--models", ",".join(VARIANTS), "--vary", "threads=1,2", "--seconds", "400")
-COMPARISONS = {  # the three speed measurements run at different times
+COMPARISONS = {  # spread the three speed measurements over time
     "speed": SPEED,
     "curves": ("--models", "fast", "--seconds", "0", "--epochs", "500"),
     "speed-2": SPEED,
@@ -79,9 +79,9 @@ def newest_python() -> str:
 
 
 def run_tests(session: nox.Session, extras: str, *options: str, pins: Sequence[str] = ()) -> None:
-    """Install the project with `extras` and `pins`, and run tests with pytest `options`."""
+    """Install the project with `extras` and `pins`, then run the tests with pytest `options`."""
     session.install("-e", f".[{extras},test]", *pins)
-    # Two processes: tests differ in duration, so an idle process takes over tests from a busy one.
+    # Use two processes. An idle one steals tests from the other, because test durations differ.
     processes = ("-n", "2", "--dist", "worksteal")
     session.run("python", "-m", "pytest", *processes, *options, env=ENVIRONMENT)
 
@@ -94,8 +94,8 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", ".")
     support = (f"notebooks/support/{name}.py" for name in ("drawings", "grading", "lesson"))
     session.run("mypy", "rnn_scratch", "notebooks/make", *support)
-    # Check the workflow's keys and security. The linter actionlint would also check expressions,
-    # but pip cannot install actionlint if only package indexes are reachable.
+    # Check the workflow's schema and security. Actionlint would also check expressions, but pip
+    # cannot install it when only package indexes are reachable.
     workflow = ".github/workflows/ci.yml"
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", workflow)
     session.run("zizmor", "--offline", "--quiet", workflow)
@@ -103,9 +103,9 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(name="all")
 def all_backends(session: nox.Session) -> None:
-    """In one environment, test all backends that this platform supports; report the coverage.
+    """Test all backends available on this platform in one environment, and report coverage.
 
-    The coverage omits code that only child processes execute, such as the candidates of `compare`.
+    Coverage excludes code that runs only in child processes, such as the candidates of `compare`.
     """
     session.install("pytest-cov")
     measured = ("--cov", "rnn_scratch", "--cov", "backends", "--cov-report", "term:skip-covered")
@@ -153,7 +153,7 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def frameworks(session: nox.Session) -> None:
-    """Run the `frameworks` tests with every backend; the session `all` uses only a few."""
+    """Run the `frameworks` tests with every backend; in the `all` session, they use only a few."""
     run_tests(session, "all", "-m", "frameworks", *session.posargs)
 
 
@@ -169,7 +169,7 @@ def draws(session: nox.Session) -> None:
     session.install("-e", ".[all]")
     seed = int(time.time()) // 86_400 * 1_000
     for backend in BACKENDS:
-        # Use 50 draws per process, because compiled programs accumulate in memory.
+        # Limit each process to 50 draws, because compiled programs accumulate in memory.
         for first in range(0, 200, 50):
             options = ("--seed", str(seed + first), "--draws", "50")
             session.run("rnn-scratch", "check", backend, *options)
@@ -177,7 +177,7 @@ def draws(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Run the fault-injection tests, which kill processes at many random times."""
+    """Run the fault-injection tests, which kill processes at many random points."""
     run_tests(session, "all", "-m", "faults", *session.posargs)
 
 
@@ -198,7 +198,7 @@ def benchmark(session: nox.Session) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Build the sdist and wheel, and test the wheel in a new environment outside the clone."""
+    """Build the sdist and wheel, then test the wheel in a new environment outside the clone."""
     session.install("build")
     with tempfile.TemporaryDirectory() as folder:
         session.run("python", "-m", "build", "--outdir", folder)
@@ -243,7 +243,7 @@ def build_site(session: nox.Session) -> None:
 
 @nox.session
 def site(session: nox.Session) -> None:
-    """Build the site and check its links; with `-- serve`, also serve the site on this machine."""
+    """Build the site and check its links; with `-- serve`, also serve it locally."""
     session.install("-e", ".[site,test]")
     build_site(session)
     options = [option for option in session.posargs if option != "serve"]
@@ -257,7 +257,7 @@ def site(session: nox.Session) -> None:
 
 @nox.session
 def browser(session: nox.Session) -> None:
-    """Test pages in an installed Chromium, or in Playwright's (`playwright install chromium`)."""
+    """Test pages in an installed Chromium or in Playwright's (`playwright install chromium`)."""
     session.install("-e", ".[site,test]", "nbconvert", "playwright", "axe-playwright-python")
     build_site(session)
     names = ("site", "play", "run", "slides", "notebooks")
@@ -267,7 +267,7 @@ def browser(session: nox.Session) -> None:
 
 @nox.session
 def records(session: nox.Session) -> None:
-    """Make the records that the README and pages quote (takes hours) or those listed after `--`."""
+    """Make all records that the README and pages quote (takes hours), or only those after `--`."""
     session.install("-e", ".[all]")
 
     def is_selected(name: str) -> bool:
@@ -280,7 +280,7 @@ def records(session: nox.Session) -> None:
         session.run("rnn-scratch", *command, *options.split())
         for file in Path(folder).iterdir():
             if not file.match("*.json*"):
-                file.unlink()  # pages don't use checkpoints, each of which takes up a megabyte
+                file.unlink()  # the pages don't need checkpoints, which take up a megabyte each
     for name, options in filter(lambda item: is_selected(item[0]), COMPARISONS.items()):
         folder = f"notebooks/comparisons/{name}"
         shutil.rmtree(folder, ignore_errors=True)
@@ -302,7 +302,7 @@ MULTI_BACKEND = {"side_by_side": "torch,tensorflow,", "comparison": "torch,"}
 @nox.session
 @nox.parametrize("name", [nox.param(name, id=name) for name in (*BACKENDS, *MULTI_BACKEND)])
 def notebooks(session: nox.Session, name: str) -> None:
-    """Make a framework's notebooks, or a notebook in MULTI_BACKEND; install no other frameworks."""
+    """Make a framework's notebooks or one in MULTI_BACKEND; install only the frameworks needed."""
     frameworks = {"numpy": "", **MULTI_BACKEND}.get(name, f"{name},")
     session.install("-e", f".[{frameworks}notebooks]")
     lessons = ("build", "gates", "learn", "fast")
@@ -328,7 +328,7 @@ def play(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("backend", [nox.param(name, id=name) for name in BACKENDS])
 def student(session: nox.Session, backend: str) -> None:
-    """Test the student workflow in a fresh clone: write functions, grade, train, edit code."""
+    """Test the student workflow in a fresh clone: write and grade functions, train, edit code."""
     clone = Path(session.create_tmp(), "clone")
     shutil.rmtree(clone, ignore_errors=True)
     session.run("git", "clone", "--quiet", str(Path.cwd()), str(clone), external=True)
@@ -341,7 +341,7 @@ def student(session: nox.Session, backend: str) -> None:
 
 @nox.session(name="everything", venv_backend="none")
 def run_all(session: nox.Session) -> None:
-    """Run the release-check sessions in sequence; this rebuilds the notebooks."""
+    """Run all release checks one after another, which also rebuilds the notebooks."""
     for name in (
         *("lint", "all", "lowest", "frameworks", "mutations", "draws", "faults"),
         *("site", "browser", "wheel"),

@@ -15,15 +15,15 @@ A master text is Markdown with directives:
 ``::: uses build encode``        imports of the listed functions that the backend defines
 ``::: bug BUG``                  a function with this bug from ``bugs.json``
 ``::: fix BUG``                  a diff that fixes this bug
-``::: gains``                    a table of the optimizations, with their reasons and gains
+``::: gains``                    a table of the optimizations, with their reasons and speedups
 ``::: optimization NAME``        the code of an optimization, not executed
 ``::: only torch`` ... ``:::``   content for these backends only
 ``::: notebook`` ... ``:::``     content for the notebooks only; ``::: site``: for the site only
 ``::: solution`` ... ``:::``     content that student notebooks replace with cells to fill in
 ``::: write encode`` ... ``:::`` a task, for student notebooks only, in the same block as the
     function's ``piece``. Student notebooks show the task, then the piece without the function's
-    body, or with its first N statements if the directive ends with "after N", and then a cell that
-    grades the function. The last paragraph of the task is a collapsible hint. The directive is
+    body (or with only its first N statements if the directive ends with "after N"), and then a cell
+    that grades the function. The last paragraph of the task is a collapsible hint. The directive is
     ignored if the backend lacks the function.
 
 The placeholders that ``prose`` defines may appear anywhere. ``slides`` adds directives for slides.
@@ -158,7 +158,7 @@ def cells(parts: Sequence[Part], backend: str, student: bool = False) -> list[Ce
 
 
 def find_tasks(parts: Sequence[Part], backend: str) -> dict[str, int]:
-    """Map each student-written function to the number of statements that its stub keeps."""
+    """Map each function that students write to the number of statements that its stub keeps."""
     num_statements: dict[str, int] = {}
     for part in parts:
         if part.kind == "write" and (name := _to_write(part, backend)):
@@ -244,7 +244,7 @@ def find(backend: str, name: str, model: str = "scratch") -> list[Definition]:
 
 
 def location(piece: Definition) -> str:
-    """Return a piece's location: its file path relative to the clone, and its first line."""
+    """Return a piece's location: its path relative to the repository root, and its first line."""
     return f"{piece.file.relative_to(Path.cwd())}, line {piece.line}"
 
 
@@ -266,7 +266,7 @@ def _pieces(backend: str, argument: str, shown: set[str]) -> list[Definition]:
 
 
 def _imports(backend: str, argument: str) -> str:
-    """Return imports; ``machine`` comes first, because it must configure the framework."""
+    """Return a file's imports, with ``machine`` first, because it must configure the framework."""
     name = "scratch" if argument == "framework" else argument or "scratch"
     path = next(path for path in source_code.files(backend) if path.stem == name)
     nodes = source_code.tree(path).body
@@ -373,7 +373,7 @@ def _fold(cells: Iterator[Cell]) -> Iterator[Cell]:
 
 def _mistake(backend: str, name: str) -> tuple[str, str]:
     """Return the correct and buggy sources of a function, both renamed to `suspect`."""
-    # Rename both; otherwise, executing them would replace the notebook's function.
+    # Rename both, because executing them would otherwise replace the notebook's function.
     if name not in BUGS:
         raise RNNScratchError(f"bugs.json has no bug {name!r}.")
     function, change = BUGS[name]["function"], BUGS[name].get(backend) or BUGS[name]["all"]

@@ -37,13 +37,13 @@ ALL = (
     ),
     *MULTI_BACKEND,
 )
-RECORD = re.compile(r'lesson\.record\(\\"([\w-]+)')  # name of a record read in a JSON cell
+RECORD = re.compile(r'lesson\.record\(\\"([\w-]+)')  # record name, in cells dumped as JSON
 STUB = re.compile(  # matches a function, up to the placeholder for its body
     rf"^def (\w+)\((?:(?!^def ).)*raise NotImplementedError\(.{grading.TO_WRITE}.\)", re.M | re.S
 )
 GRADED = re.compile(r"^(\w+) = grading\.graded\(")
 FOLDED = {"jupyter": {"source_hidden": True, "outputs_hidden": True}}  # metadata of solutions
-# The first code cell. A notebook that has been moved needs `support` on PYTHONPATH instead.
+# Source of the first code cell; a notebook that was moved needs `support` on PYTHONPATH instead.
 SUPPORT = """\
 import sys
 
@@ -78,7 +78,7 @@ def cells(name: str) -> list[Cell]:
 def fingerprint(name: str) -> str:
     """Return a digest of a notebook's sources: cells, backend files in use, and quoted records.
 
-    The digest excludes outputs, because measured times differ from run to run.
+    The digest excludes outputs, because measured times vary from run to run.
     """
     text = json.dumps(cells(name))
     content = hashlib.sha256(text.encode())
@@ -105,7 +105,7 @@ def is_stale(name: str) -> bool:
 
 
 def get_remedy(name: str) -> str:
-    """Return the command that rebuilds a notebook; it requires the notebook's frameworks."""
+    """Return the command that rebuilds a notebook, in an environment with its frameworks."""
     return f"nox -s 'notebooks({name if name in MULTI_BACKEND else used_backends(name)[0]})'"
 
 
@@ -114,7 +114,7 @@ def compose(name: str) -> Any:
     from nbformat import v4
 
     kinds = {"markdown": v4.new_markdown_cell, "code": v4.new_code_cell}
-    # Number the cells: random ids would change with every commit.
+    # Number the cells, because random ids would change every time.
     parts = [
         kinds[kind](source, id=f"cell-{n}", metadata=FOLDED if is_folded else metadata(source))
         for n, (kind, source, is_folded) in enumerate(cells(name))
@@ -136,7 +136,7 @@ def execute(name: str) -> str:
     """
     import nbformat
 
-    # The first import on a machine prints a message that must not appear in a notebook.
+    # Import this now, because a machine's first import prints a message unfit for a notebook.
     from matplotlib import font_manager  # noqa: F401
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
@@ -144,7 +144,7 @@ def execute(name: str) -> str:
     notebook = compose(name)
     os.environ.update(ENVIRONMENT)
     try:
-        with tempfile.TemporaryDirectory() as folder:  # a notebook must run in any folder
+        with tempfile.TemporaryDirectory() as folder:  # a notebook must run from any folder
             NotebookClient(
                 notebook,
                 timeout=600,
@@ -214,7 +214,7 @@ def main() -> None:
     loadable = set() if sys.argv[1:] else {*registry.list_loadable(print)}
     try:
         for name in sys.argv[1:] or [n for n in ALL if loadable.issuperset(used_backends(n))]:
-            # Students execute their notebooks themselves.
+            # Leave student notebooks unexecuted, because students execute them.
             text = write(compose(name)) if name.endswith(STUDENT) else execute(name)
             notebook_path(name).write_text(text, encoding="utf-8")
             print(f"made {notebook_path(name)}")

@@ -1,9 +1,9 @@
-"""Optimizations in the backends' ``fast`` files: names, reasons, code and gains.
+"""Optimizations in the backends' ``fast`` files: names, reasons, code and speedups.
 
 In ``fast``, or in a sibling file that only ``fast`` uses, an optimization begins with a comment
 that starts with a name and a colon: ``# In place: allocation takes longer than addition.`` The
-optimization extends to the end of the block, or to the next optimization. A record contains the
-measured gains.
+optimization extends to the end of the block, or to the next optimization. A record
+contains the measured speedups.
 """
 
 import itertools
@@ -39,7 +39,7 @@ class Gain(Record):
     """The speedup from an optimization: the time without it, divided by the time with it."""
 
     name: str  # name from the comment in the backend's code
-    num_hiddens: dict[int, float] = {}  # gains, keyed by the number of hidden units
+    num_hiddens: dict[int, float] = {}  # speedups, keyed by the number of hidden units
     workload: Literal["training", "generation"] = "training"
     cell: str = "rnn"
     threads: int = 1
@@ -55,7 +55,7 @@ class Gains(Record):
 
 
 def read(path: Path = RECORD) -> Gains:
-    """Read the recorded gains."""
+    """Read the record of speedups."""
     return msgspec.json.decode(path.read_bytes(), type=Gains)
 
 
@@ -78,7 +78,7 @@ def code(backend: str, name: str) -> str:
 
 
 def gains_table(backend: str) -> str:
-    """Return a backend's optimizations as a Markdown table, then the machine and versions."""
+    """Return a Markdown table of a backend's optimizations, then the machine and versions."""
     record = read()
     measurements = record.backends[backend]
     sizes = sorted({size for gain in measurements for size in gain.num_hiddens})

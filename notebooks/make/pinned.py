@@ -1,4 +1,4 @@
-"""Write the golden values of `check numpy` after an intended change: `python -m make.pinned`.
+"""Update the golden values of `check numpy` after an intended change: `python -m make.pinned`.
 
 The values are only as correct as the reference, which `check` and test_epoch.py test in other ways.
 """
@@ -27,7 +27,7 @@ def reference_sums() -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    """Replace the golden values file."""
+    """Replace the file of golden values."""
     text = json.dumps(reference_sums(), indent=1, ensure_ascii=False)
     FILE.write_text(f"{text}\n", encoding="utf-8")
 

@@ -1,7 +1,7 @@
 """Train the networks that the site's pages run: `python -m make.play`, or `nox -s play`.
 
 Run it from the repository root; it takes about two minutes. It writes the weights and NumPy's
-results to a script, because a page opened from disk may load scripts but not data.
+results to a script, because a page opened from disk can load scripts but not data.
 """
 
 import base64
@@ -36,7 +36,7 @@ Networks = dict[str, dict[str, Any]]  # networks, keyed by cell
 
 
 def describe_network(folder: Path) -> dict[str, Any]:
-    """Return the data that pages need about a run's network, with weights in half precision."""
+    """Return the data that the pages need for a run's network, with weights in half precision."""
     _, saved = inference.load(folder, backend="numpy", model="scratch")
     settings, vocab = saved.settings, saved.vocab
     arrays = {name: array.astype("<f2") for name, array in saved.arrays.items()}

@@ -26,7 +26,7 @@ CODE = re.compile(r"`([^`]+)`")
 # Code points of the glyphs in formulas: Latin, accents, Greek and punctuation; letterlike symbols,
 # arrows and operators; italic Latin and Greek letters.
 GLYPHS = "20-7E,A0-17F,300-33F,391-3F5,2010-203F,2102-2135,2190-22FF,1D434-1D467,1D6FC-1D71B"
-Cells = Sequence[Sequence[str]]  # rows of a table; row 0 is the header
+Cells = Sequence[Sequence[str]]  # table rows, starting with the header
 
 
 def framework(backend: str) -> str:
@@ -71,7 +71,7 @@ TEMPLATES.globals["repository"] = "OWNER/NAME"  # name on GitHub; change it in a
 
 
 def formula_font() -> bytes:
-    """Return the formula font, STIX Two Math, reduced to the required glyphs, as a WOFF file.
+    """Return a WOFF file of the formula font, STIX Two Math, reduced to the required glyphs.
 
     Browsers stretch brackets only in a math font, which some devices lack.
     """
@@ -132,7 +132,7 @@ def map_outside_fences(text: str, function: Callable[[str], str]) -> str:
 def _prose(text: str, backends: Sequence[str]) -> str:
     lines = []
     for line in text.split("\n"):
-        if line.startswith("#"):  # simplify headings: the table of contents also shows them
+        if line.startswith("#"):  # simplify headings for the table of contents
             line = re.sub(r", in \{framework\}$", "", line).replace("$", "")
             line = re.sub(r" ?\\cdot ?", "·", line)
         lines.append(line)

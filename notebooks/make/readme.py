@@ -60,7 +60,7 @@ def ratios_of_fast(
 
 
 def speed() -> dict[str, Any]:
-    """Return the single-threaded speed table and the records."""
+    """Return the single-threaded speed table and its records."""
     measured = read_speeds(COMPARISONS)
     speeds = combine(measured)
     heads = ["`scratch`, characters/s", "`fast` / `scratch`", "`fast` / built-in layer"]

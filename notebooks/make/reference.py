@@ -30,7 +30,7 @@ def backend_entries() -> str:
 
 
 def outline(item: Any) -> str:
-    """Return a function or class as Markdown code, without bodies or undocumented methods."""
+    """Return a function or class as Markdown code, omitting bodies and undocumented methods."""
     source = textwrap.dedent(inspect.getsource(item))
     lines = source.rstrip("\n").split("\n")
     omitted: set[int] = set()

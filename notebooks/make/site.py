@@ -1,8 +1,8 @@
 """Write the site's source from the pages and lessons: `python -m make.site`.
 
 Run it from the repository root; it writes ``build/pages``, from which `nox -s site` builds the
-site with Sphinx. The pages come from ``notebooks/site``, the lessons, and three files in the root
-folder. Links to notebooks become links to lesson pages, and interactive parts replace the
+site with Sphinx. The pages come from ``notebooks/site``, the lessons, and three files in the
+repository root. Links to notebooks become links to lesson pages, and interactive parts replace the
 text between ``<!-- site: NAME -->`` and ``<!-- end of NAME -->``.
 """
 
@@ -88,7 +88,7 @@ def _figure(match: re.Match[str]) -> str:
 
 
 def _parts(backends: Sequence[str]) -> dict[str, str]:
-    """Return the HTML of the interactive parts, keyed by the names in page markers."""
+    """Return the HTML of the interactive parts, keyed by their names in page markers."""
     networks, pair = play.read(), backends[:2]
     values = {
         "network": "lstm",
@@ -105,7 +105,7 @@ def _parts(backends: Sequence[str]) -> dict[str, str]:
 
 
 def write(folder: Path = BUILD) -> None:
-    """Replace a folder's content with all the site's files and the formula font."""
+    """Replace a folder's content with the site's files and the formula font."""
     files = {**pages(), f"{STATIC}/formulas.woff": prose.formula_font()}
     shutil.rmtree(folder, ignore_errors=True)
     for name, content in files.items():

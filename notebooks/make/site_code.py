@@ -57,7 +57,7 @@ def rows(sources: Sequence[str]) -> list[list[int]]:
         end = start + len(table)
         for rows_of_code, column in zip(line_numbers, zip(*table)):
             lines = [start + number for number, line in enumerate(column) if line is not None]
-            rows_of_code += [*lines, end, end + 1] if lines else []  # two empty lines
+            rows_of_code += [*lines, end, end + 1] if lines else []  # two blank lines
         start = end + 2
     return [rows_of_code[:-2] for rows_of_code in line_numbers]  # drop trailing blank lines
 
@@ -71,7 +71,7 @@ def _name(text: str) -> str:
 def block(code: Code, line_rows: Sequence[int] | None = None) -> str:
     """Return highlighted code as HTML, one span per line; `line_rows` gives each line's row."""
     lexer = get_lexer_by_name(code.language, stripnl=False, ensurenl=False)
-    # The formatter closes all spans at the end of each line. The diff lexer needs a final newline.
+    # Lines can be split, because the formatter closes spans. The diff lexer needs a final newline.
     text = highlight(f"{code.source}\n", lexer, HtmlFormatter(nowrap=True))
     lines = text.split("\n")[: len(code.source.split("\n"))]
     spans = []
@@ -82,7 +82,7 @@ def block(code: Code, line_rows: Sequence[int] | None = None) -> str:
 
 
 def group(codes: Mapping[str, Code], backends: Sequence[str], kind: str = "pieces") -> str:
-    """Return several backends' code as tabs or columns, or as one block if all are identical.
+    """Return several backends' code as tabs or columns, or as one block if identical.
 
     The kind "pair" shows two columns regardless of the reader's selection.
     """
@@ -117,7 +117,7 @@ def outputs(results: Mapping[str, Sequence[Output]], backends: Sequence[str], so
 
 
 def panel(names: Sequence[str], content: str, place: str = "", markdown: bool = False) -> str:
-    """Return content for some backends as a panel, under their framework names."""
+    """Return content for some backends as a panel headed by their framework names."""
     title = ", ".join(map(framework, names))
     location = f" <span>{html.escape(place)}</span>" if place else ""
     gap = "\n\n" if markdown else ""
@@ -148,7 +148,7 @@ def _panels(
 def _output(output: Output, source: str) -> str:
     if output.picture:
         name = figure_name(output.picture)
-        sizes = f'src="{name}" srcset="{name} 2x"'  # pictures have twice the resolution
+        sizes = f'src="{name}" srcset="{name} 2x"'  # pictures have twice the display resolution
         return f'<figure><img {sizes} loading="lazy" alt="{alt_text(source)}"></figure>'
     text = html.escape(output.text.rstrip("\n"), quote=False).replace("\n", BREAK)
     return f'<pre class="output" tabindex="0">{text}</pre>'

@@ -14,12 +14,12 @@ from . import figures, prose, readme
 
 CHART = f"{figures.FOLDER}/speed-ratios.svg"
 CURVES = f"{figures.FOLDER}/curves-perplexity.svg"  # also used on the parity page
-BARS = {"scratch": -0.15, "fast": 0.15}  # variants in the chart, and their offsets from the row
+BARS = {"scratch": -0.15, "fast": 0.15}  # the chart's variants, with their offsets from the row
 LAYER = "vs_builtin_layer"
 
 
 def render(folder: Path) -> tuple[str, dict[str, bytes]]:
-    """Return the page and a dict that maps each picture's path to the picture."""
+    """Return the page and its pictures, keyed by path."""
     measured = readme.read_speeds(folder)
     curves, sizes = (record.read(folder / name) for name in ("curves", "sizes"))
     speeds, plan = readme.combine(measured), measured[0].plan
@@ -96,7 +96,7 @@ def _table_of(comparison: record.Comparison, title: str) -> prose.Cells:
 
 
 def _ratios_of_sizes(sizes: record.Comparison) -> prose.Cells:
-    """Return relative speeds only; the other tables' speeds were measured at other times."""
+    """Return only relative speeds, because other tables' speeds were measured at other times."""
     candidates = [replace(candidate, failure=None) for candidate in sizes.supported]
     cells = _table_of(replace(sizes, candidates=candidates), "Speed")
     shown_columns = [index for index, head in enumerate(cells[0]) if "characters" not in head]

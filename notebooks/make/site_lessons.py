@@ -1,6 +1,6 @@
 """The site's lesson pages, generated from the master texts for all frameworks at once.
 
-Text that all frameworks share appears once; other content is in panels for one or more frameworks.
+Text shared by all frameworks appears once; other content is in panels for one or more frameworks.
 Code comes from the backends, and its outputs come from the notebooks.
 """
 
@@ -73,7 +73,7 @@ def _page(parts: Sequence[Part], backends: Sequence[str], context: Context) -> s
 
 
 def _merge(parts: Sequence[Part], backends: Sequence[str], context: Context) -> list[Item]:
-    """Group consecutive items that belong to different backends."""
+    """Merge consecutive items of the same kind that belong to different backends."""
     merged: list[Item] = []
     for item in _items(parts, backends, context):
         last = merged[-1] if merged else Item()

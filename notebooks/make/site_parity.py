@@ -21,7 +21,7 @@ Histories = dict[str, list[run_folder.Epoch]]  # histories, keyed by backend
 
 
 def render(folder: Path) -> tuple[str, dict[str, bytes]]:
-    """Return the page and a dict that maps each picture's path to the picture."""
+    """Return the page and its pictures, keyed by path."""
     values = readme.exact(folder)
     exact = values["exact"]
     backends = list(dict.fromkeys(model["backend"] for model in exact["models"]))
@@ -62,7 +62,7 @@ def _power(grid: float) -> str:
 
 
 def _differences(histories: Histories) -> dict[str, list[float]]:
-    """Map each backend to the relative difference from NumPy's loss in each epoch."""
+    """Map each other backend to the relative difference from NumPy's loss in each epoch."""
     losses = {name: np.array([row.loss for row in rows]) for name, rows in histories.items()}
     numpy = losses.pop("numpy")
     return {name: (np.abs(loss - numpy) / numpy).tolist() for name, loss in losses.items()}

@@ -1,7 +1,7 @@
 """Make lecture slides for the lessons: `python -m make.slides [NAME ...]`.
 
 Run it from the repository root. The arguments are notebook names, such as numpy-build or
-torch-learn-student; without arguments, it makes the slides of all lessons. It writes one HTML file
+torch-learn-student; without arguments, it makes slides for all lessons. It writes one HTML file
 per name to ``build/slides``.
 
 The master text ``lessons/LESSON-slides.md`` uses the syntax of the lessons (see ``lessons``).
@@ -10,7 +10,7 @@ and at most ten lines of code or output:
 
 ```` ```python ````   code, which is not executed
 ``::: piece encode``  a function's source, without its docstring or helpers
-``::: figure NAME``   the picture of the lesson's cell with the comment "# Figure NAME: ..."
+``::: figure NAME``   the picture from the lesson cell with the comment "# Figure NAME: ..."
 ``::: output CODE``   the text printed by the lesson's only cell that contains CODE
 ``::: only torch`` ... ``:::``  slides, or part of a slide, for these backends only
 ``::: solution`` ... ``:::``    slides that the student variant omits; they follow "Your turn"
@@ -109,7 +109,7 @@ def make(name: str) -> Path:
 
 
 def main() -> None:
-    """Make the slides named on the command line, or those of all lessons."""
+    """Make the slides named on the command line, or slides for all lessons."""
     for name in sys.argv[1:] or [n for n in notebooks.ALL if n not in notebooks.MULTI_BACKEND]:
         print(f"made {make(name)}")
 

@@ -1,1 +1,1 @@
-"""Tools that take measurements and write records, to be run by hand."""
+"""Measurement tools that write records and are run manually."""

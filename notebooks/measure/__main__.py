@@ -1,7 +1,7 @@
 """Run a tool by name: `PYTHONPATH=notebooks python -m measure NAME [FILE ...]`.
 
-A tool is imported, not run as a script, because most tools run some of their functions in
-other processes, which must be able to import the tool's module by name.
+Tools are imported rather than run as scripts, because most of them run some functions in other
+processes, which must be able to import the tool's module by name.
 """
 
 import importlib

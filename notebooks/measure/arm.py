@@ -1,9 +1,9 @@
 """Compare exact mode on two processor architectures: `nox -s arm`, on Debian or Ubuntu.
 
 Train every case on this machine and on ARM, in exact mode and in ordinary float64, and write the
-parameter digests to FILE. QEMU emulates ARM for individual programs; a temporary folder holds the
-distribution's arm64 packages and the libraries' wheels. Nothing else is installed, but QEMU must
-be installed beforehand, as root. The comparison takes half an hour.
+parameter digests to a record. QEMU emulates ARM for individual programs; a temporary folder holds
+the distribution's arm64 packages and the libraries' wheels. QEMU must be installed beforehand, as
+root; nothing else is installed. The comparison takes half an hour.
 """
 
 import json
@@ -28,11 +28,11 @@ PROCESSOR = "neoverse-n1"
 MIRRORS = {"debian": "deb.debian.org/debian", "ubuntu": "ports.ubuntu.com/ubuntu-ports"}
 PACKAGES = ("python3-minimal", "libpython3-stdlib", "libstdc++6")
 PLATFORMS = [f"manylinux{name}_aarch64" for name in ("_2_28", "_2_27", "_2_17", "2014")]
-# Newer PyTorch wheels need gigabytes of GPU libraries.
+# Avoid newer PyTorch wheels, which need gigabytes of GPU libraries.
 TORCH = ("torch<2.11", "typing_extensions", "sympy", "mpmath", "networkx", "fsspec", "setuptools")
 ANSWER = "import sys; from measure import arm; arm.answer(sys.argv[1])"
 MODES = {"exact": {"exact": True}, "ordinary": {"dtype": "float64"}}
-CHARACTERS = 31_511  # the record uses only the start of the built-in text
+CHARACTERS = 31_511  # train only on the start of the built-in text
 COMMON = {"sigma": 0.1, "threads": 1}
 FIELDS = ("backend", "model", "cell", "num_hiddens", "num_epochs")
 CASES = (
@@ -73,7 +73,7 @@ def answer(backend):
 
 
 def run(*command, log=None, **options):
-    """Run a command and return its output; exit this program if the command fails."""
+    """Run a command and return its output; exit with a message if it fails."""
     if log:
         print(log, flush=True)
     result = subprocess.run(list(map(str, command)), capture_output=True, text=True, **options)

@@ -1,14 +1,14 @@
 """Write ``exact.json``, the parity page's record of exact-mode digests and a safety factor.
 
 `python -m measure certificate FILE [EPOCHS]` trains all variants of all backends for EPOCHS
-(default: 500), and smaller networks with other settings for 20. The safety factor is measured in
-the first epochs, with the plain variants.
+epochs (default: 500), and smaller networks with other settings for 20 epochs. The safety factor is
+measured on the plain variants, during the first 20 epochs.
 
-Frameworks agree exactly as long as no midpoint between two multiples of the grid lies between
-their values. Frameworks add the terms of clipped gradients and carried states in different orders,
-but compute equal parameters from equal gradients. The safety factor is the smallest ratio of the
-distance from the nearest midpoint to the difference between two frameworks, over all gradient and
-state elements.
+Frameworks agree exactly as long as no midpoint between adjacent multiples of the grid separates
+their values. They add the terms of clipped gradients and carried states in different orders, but
+compute equal parameters from equal gradients. The safety factor is the smallest ratio, over all
+gradient and state elements, of the distance from the nearest midpoint to the difference between
+two frameworks.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,9 +38,9 @@ GRADIENT = "gradient "  # prefix of gradient names
 
 
 def observe(runs: Sequence[RunContext]) -> Iterator[tuple[list[Arrays], bool]]:
-    """Train models on the same minibatches; yield the values that exact mode rounds at each update.
+    """Train models on the same minibatches; yield the values that exact mode rounds in each update.
 
-    The values are each model's clipped gradients and carried state; the flag is true if the
+    The values are each model's clipped gradients and carried state; the flag tells whether
     gradients were clipped. Raise SystemExit if the models' parameters differ after an update.
     """
     settings, updates = runs[0].settings, 0
@@ -98,7 +98,7 @@ def distances(values: np.ndarray, grid: float) -> np.ndarray:
 
 
 def certify(backends: Sequence[str], settings: Settings, text: books.Text) -> dict[str, Any]:
-    """Compare other backends with the first; return the closest call and the update counts."""
+    """Compare the other backends with the first; return the closest call and the update counts."""
     runtimes = [Runtime(name, device="cpu", threads=1) for name in backends]
     runs = [prepare_run(settings, runtime, text) for runtime in runtimes]
     has_slots = bool(OPTIMIZERS[settings.optimizer].slots)
@@ -124,7 +124,7 @@ def compare(settings: Settings, text: books.Text) -> exact_mode.ExactResult:
 
 
 def train_variations(text: books.Text) -> Iterator[dict[str, Any]]:
-    """Train with each of VARIATIONS; yield the final digest and number of models that agree."""
+    """Train with each of VARIATIONS; yield the final digest and the number of equal models."""
     for changes in VARIATIONS:
         settings = Settings(num_hiddens=128, num_epochs=OBSERVED_EPOCHS, exact=True, **changes)
         trained = [m for m in compare(settings, text).models if m.outcome == "trained"]
@@ -133,7 +133,7 @@ def train_variations(text: books.Text) -> Iterator[dict[str, Any]]:
 
 
 def main(file: str, epochs: str = "500") -> None:
-    """Train with the chapter's settings and their variations; write the record."""
+    """Train with the chapter's settings and their variations, and write the record."""
     text = books.load("time-machine")
     result = compare(Settings(num_epochs=int(epochs), exact=True), text)
     record = structs.asdict(result)

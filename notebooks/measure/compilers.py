@@ -2,8 +2,8 @@
 
 The patch `compile/BACKEND.diff` applies the compiler to a copy of the backend. The plain model, its
 compiled copy, `fast` and the built-in layer take turns in one process, with the `rnn` cell, float32
-and the chapter's sizes. FILE records the milliseconds per minibatch and how many seconds
-longer the first minibatch takes than later ones. The measurement takes about ten minutes.
+and the chapter's sizes. FILE records the milliseconds per minibatch and the extra seconds
+that the first minibatch takes. The measurement takes about ten minutes.
 """
 
 import statistics

@@ -41,10 +41,10 @@ RUNS = {
     "20,000 characters": {"max_tokens": 20_000},
 }
 CELLS = {"tanh": "rnn", "relu": "rnn-relu"}
-# Use the same seeds for embeddings as for the one-hot vectors below.
+# Give the embedding runs the same seeds as the one-hot runs below.
 for size, seed in itertools.product((2, 8, 32), range(3)):
     RUNS[f"embedding {size}, seed {seed}"] = {"embedding": size, "seed": seed}
-# Without clipping, the result depends on the seed. The run "tanh, seed 0" uses BASE unchanged.
+# Unclipped results vary, so they use more seeds. The run "tanh, seed 0" uses BASE unchanged.
 for (activation, cell), seed in itertools.product(CELLS.items(), range(6)):
     settings = {"cell": cell, "seed": seed}
     if seed < 3:
@@ -58,7 +58,7 @@ for activation, cell in CELLS.items():
 for (cell, units), seed in itertools.product({"rnn": 128, "gru": 64, "lstm": 64}.items(), range(5)):
     settings = {"cell": cell, "num_hiddens": units, "seed": seed}
     RUNS[f"{cell}, seed {seed}"] = {**settings, "num_epochs": 30, "optimizer": "adam", "lr": 0.01}
-# For an LSTM: each optimizer's learning rates, and standard deviations of the initial weights.
+# For an LSTM, vary each optimizer's learning rate and the initial weights' standard deviation.
 LEARNING_RATES = {
     "sgd": (1, 4, 16, 64),
     "momentum": (0.1, 0.5, 2, 8),
@@ -72,7 +72,7 @@ for optimizer, sigma, seed in itertools.product(LEARNING_RATES, (0.01, 0.125), r
 BOOKS = ("time-machine", "war-of-the-worlds")
 READING = {"max_tokens": 100_000, "num_epochs": 20}
 UPDATE = Update()
-REACHES = (1, 2, 4, 8)  # numbers of minibatches that gradients flow back through
+REACHES = (1, 2, 4, 8)  # how many minibatches the gradients flow back through
 
 
 def run(settings, book="tide-clock", other_book=None):
@@ -82,7 +82,7 @@ def run(settings, book="tide-clock", other_book=None):
         folder = Path(parent, "run")
         model = "scratch" if settings.get("cell") == "gru" else MODEL  # `fast` lacks this cell
         options = {"model": model, "corpus": book, "threads": 1, "run": folder}
-        with contextlib.suppress(DivergenceError):  # divergence is a result
+        with contextlib.suppress(DivergenceError):  # divergence is a valid result
             rnn_scratch.train("numpy", **options, **{**BASE, **settings})
         record, history = run_folder.read(folder), run_folder.history(folder)
         if other_book is not None:
@@ -103,8 +103,8 @@ def run(settings, book="tide-clock", other_book=None):
 def train_not_detached(name: str, reach: int) -> Iterator[dict[str, Any]]:
     """Train with gradients through the last `reach` minibatches; yield the result.
 
-    Rows continue from minibatch to minibatch, so these minibatches are recomputed with the current
-    parameters, starting from the state before the oldest one.
+    Because rows continue from one minibatch to the next, these minibatches are recomputed with the
+    current parameters, starting from the state before the oldest one.
     """
     settings = Settings(num_hiddens=128, num_epochs=60, num_steps=10, normalize="spaced")
     text = books.load("tide-clock")
@@ -137,7 +137,7 @@ def train_epoch_not_detached(backend, model, batches, reach, update=UPDATE):
             return logits[-last:], state  # only the last minibatch contributes to the loss
 
         mean_loss, grads, state = scratch.gradients(
-            # Use autodiff: a hand-written backward pass would need all logits.
+            # Use autodiff, because a handwritten backward pass would need all logits.
             dataclasses.replace(model, forward=forward, backward=None),
             Batch(X, Y).map(machine.tensor, "cpu"),
             states[oldest],

@@ -78,7 +78,7 @@ def evaluate(arrays, options, backend, text):
 
 
 def reach(arrays, cell, tokens):
-    """Return the gradient norms of the last loss with respect to the state 1, 2, ... steps back.
+    """Return norms of the last loss's gradients with respect to the state 1, 2, ... steps earlier.
 
     Each norm is taken over all tensors of the state and averaged over the rows.
     """
@@ -93,7 +93,7 @@ def reach(arrays, cell, tokens):
     for x in inputs:
         logits, state = numpy.step(x, state, params, options)
         states.append(state)
-    d_logits = numpy.loss_backward(logits, Y) * ROWS  # the gradient of the sum over rows
+    d_logits = numpy.loss_backward(logits, Y) * ROWS  # the gradient of the loss summed over rows
     d_state = (d_logits @ params["W_hq"].T, *(np.zeros_like(s) for s in state[1:]))
     norms = []
     for t in reversed(range(STEPS)):

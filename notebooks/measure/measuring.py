@@ -1,4 +1,4 @@
-"""Functions that the measuring tools share, for processes, backend copies and records."""
+"""Helpers for the measurement tools: processes, backend copies and records."""
 
 import importlib
 import itertools
@@ -57,7 +57,7 @@ def round_digits(value):
 
 
 def write(path, record):
-    """Write a record and this machine's description as JSON, with innermost lists on one line."""
+    """Write a record and machine description as JSON, with each innermost container on one line."""
     innermost = re.compile(r"[\[{][^\[\]{}]*[\]}]")
     values = msgspec.to_builtins({**record, "machine": host.describe()})
     text = innermost.sub(lambda part: re.sub(r"\n\s*", " ", part[0]), json.dumps(values, indent=1))

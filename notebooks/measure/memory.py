@@ -42,7 +42,7 @@ def halve_candidate(gate):
 
 
 def highest_gate(model, num_fillers):
-    """Average each unit's gate in GATES over fillers and rows; return the largest average."""
+    """Average the gate of each unit over fillers and rows; return the largest average."""
     numpy, cell = registry.load("numpy"), model.options.cell
     params = numpy.scratch.params(model.to_arrays(model.params), model.options)
     (batch,) = recall_minibatches(num_fillers, 1, seed=1000, batch_size=100)
@@ -55,7 +55,7 @@ def highest_gate(model, num_fillers):
 
 
 def main(file):
-    """Train with all settings; write the record after every run, in case the program is stopped."""
+    """Train with all settings; write the record after every run, in case of interruption."""
     backend, _ = registry.start(BACKEND, threads=1)
     backend.scratch.CELLS["gru"] = halve_candidate(backend.cells.gate)
     accuracy, gates = ({name: {str(n): [] for n in UPDATES} for name in SETTINGS} for _ in range(2))

@@ -1,9 +1,9 @@
-"""Measure the gain of each optimization of `fast`: `python -m measure optimizations FILE`.
+"""Measure the speedup from each optimization in `fast`: `python -m measure optimizations FILE`.
 
 Each optimization is undone separately, in a copy of the backend. The copy and the original take
-turns in one process. The gain is the time without the optimization divided by the time with it
+turns in one process. The speedup is the time without the optimization divided by the time with it
 (the median over the turns). Headings in `undo` may override the defaults: the `rnn` cell, one
-thread, float32 and the chapter's sizes. The gains are recorded in FILE.
+thread, float32 and the chapter's sizes. FILE records the speedups.
 """
 
 import re
@@ -57,7 +57,7 @@ def cases(backend: str, folder: Path = UNDO) -> list[Case]:
 
 
 def undo(backend, case, folder):
-    """Load a copy of the backend without an optimization, under a new package name."""
+    """Load a copy of the backend with an optimization undone, under a new package name."""
     package = copy(backend, Path(folder))
     for file, old, replacement in case.edits:
         text = "\n" + (package / file).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Compare the frameworks' versions of Adam with this project's; they differ in where ε is added.
+"""Compare the frameworks' versions of Adam with this project's; they differ in where they add ε.
 
 `python -m measure optimizers FILE` writes the record for a table on the parity page: differences
 between parameters after ten updates in float64 with equal gradients. The comparison takes a minute.
@@ -15,7 +15,7 @@ from measure.measuring import spawn, write
 from rnn_scratch import registry
 from rnn_scratch.contract import Model, Options, Update
 
-LR = 2.0**-9  # exact in float32, because Keras and MXNet round it
+LR = 2.0**-9  # exact in float32, to which Keras and MXNet round it
 SIZES = (1.0, 1e-4, 1e-8)  # gradient scales; the last is as small as ε
 UPDATES = 10
 START = np.array([0.5, -0.25, 1.0])
@@ -24,7 +24,7 @@ UPDATE = Update(optimizer="adam")
 
 
 def torch(arrays, grads, update, lr=LR):
-    """Return the parameters after PyTorch optimizer updates."""
+    """Return the parameters after updates with a PyTorch optimizer."""
     import torch
 
     params = {name: torch.tensor(array) for name, array in arrays.items()}
@@ -59,7 +59,7 @@ def tensorflow(arrays, grads, update, lr=LR):
 
 
 def mxnet(arrays, grads, update, lr=LR):
-    """Return parameters updated by a Gluon Trainer, which adds weight decay to the gradients."""
+    """Return the parameters after updates with a Trainer, which adds weight decay to gradients."""
     from mxnet import autograd, gluon, np
 
     params = {
@@ -121,7 +121,7 @@ OPTIMIZERS = {
 
 
 def measure(name: str) -> Iterator[dict[str, Any]]:
-    """Yield differences between a framework's parameters and this project's, divided by LR."""
+    """Yield a record of the differences from this project's parameters, divided by LR."""
     optimizer, function, paper = OPTIMIZERS[name]
     backend, _ = registry.start(name, threads=1)
     library = {"tensorflow": "keras", "jax": "optax"}.get(name, name)

@@ -1,11 +1,11 @@
 """Measure the presets' losses and times: `python -m measure presets FILE [NANOGPT]`.
 
 Each text is split into three parts; the first 95% is for training and validation, the rest for
-testing. Epochs and presets were chosen on the validation text; pages quote losses on the test text.
-Each preset trains on its own text, on one thread: `shakespeare` with every backend, `minute` with
-PyTorch. The optional NANOGPT, a clone of github.com/karpathy/nanoGPT, trains with its CPU recipe on
-the same split as `shakespeare`. PyTorch and nanoGPT train with three seeds. All runs take
-45 minutes in total.
+testing. Epochs and presets were chosen by validation loss; pages quote test losses. Each preset
+trains on its own text, on one thread: `shakespeare` with every backend, `minute` with PyTorch. If
+NANOGPT, a clone of github.com/karpathy/nanoGPT, is given, it trains with its CPU recipe on the same
+split as `shakespeare`. PyTorch and nanoGPT train with three seeds. All runs take 45 minutes in
+total.
 """
 
 import os
@@ -31,8 +31,8 @@ from rnn_scratch.text import books
 
 BOOK = "time-machine"  # the README also shows a sample from `minute` trained on this text
 SHAKESPEARE = PRESETS["shakespeare"]["corpus"]
-TEST_SHARE = VALIDATION_SHARE = 0.05  # shares of the whole text
-# Alternatives tried before `minute` was chosen, as differences from `minute`.
+TEST_SHARE = VALIDATION_SHARE = 0.05  # fractions of the whole text
+# Alternatives tried before `minute` was chosen, as changes to its settings.
 ALTERNATIVES = (
     {"num_steps": 64, "dropout": 0.2, "lr": 0.004, "num_epochs": 12},
     {"num_steps": 24, "dropout": 0.2, "lr": 0.004, "num_epochs": 10},
@@ -41,7 +41,7 @@ ALTERNATIVES = (
 SEEDS = (0, 1, 2)
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 CONTEXT = 64  # block_size in the recipe
-# The recipe in nanoGPT's README for a computer without a GPU.
+# The recipe from nanoGPT's README for a computer without a GPU.
 RECIPE = (
     "config/train_shakespeare_char.py --device=cpu --compile=False --eval_iters=20 --log_interval=1"
     " --block_size=64 --batch_size=12 --n_layer=4 --n_head=4 --n_embd=128 --max_iters=2000"
@@ -50,7 +50,7 @@ RECIPE = (
 
 
 def split(corpus: str) -> tuple[str, str]:
-    """Return a text for training and validation, and the test text."""
+    """Split a corpus into a text for training and validation and a text for testing."""
     content = books.load(corpus).content
     start = len(content) - int(len(content) * TEST_SHARE)
     return content[:start], content[start:]
@@ -102,7 +102,7 @@ def train_peer(folder: str, seed: int) -> dict[str, Any]:
     """Train nanoGPT with its recipe and a seed; return its losses, size and CPU seconds."""
     with tempfile.TemporaryDirectory() as parent:
         clone = Path(shutil.copytree(folder, Path(parent, "nanoGPT")))
-        script = clone / "train.py"  # the script has a fixed seed, 1337
+        script = clone / "train.py"  # its fixed seed, 1337, is replaced
         script.write_text(script.read_text().replace("(1337 +", f"({seed} +"))
         data = clone / "data" / "shakespeare_char"
         (data / "input.txt").write_text(books.load(SHAKESPEARE).content, encoding="utf-8")
@@ -113,7 +113,7 @@ def train_peer(folder: str, seed: int) -> dict[str, Any]:
                 [sys.executable, *command], cwd=clone, env=env, text=True
             )
 
-        run(data / "prepare.py")  # stores the last tenth in val.bin: validation and test text
+        run(data / "prepare.py")  # stores the validation and test text, the last tenth, in val.bin
         tokens = np.fromfile(data / "val.bin", np.uint16)
         start = len(tokens) - len(split(SHAKESPEARE)[1])
         tokens[:start].tofile(data / "val.bin")
@@ -133,7 +133,7 @@ def train_peer(folder: str, seed: int) -> dict[str, Any]:
 
 
 def evaluate_peer(clone: Path, tokens: np.ndarray) -> Iterator[dict[str, Any]]:
-    """Yield nanoGPT's size and test loss; it predicts each token from the previous 33 to 64."""
+    """Yield nanoGPT's size and test loss; predict each token from the previous 33 to 64."""
     import torch
 
     sys.path.insert(0, str(clone))
@@ -156,7 +156,7 @@ def evaluate_peer(clone: Path, tokens: np.ndarray) -> Iterator[dict[str, Any]]:
 
 
 def main(file, *folders):
-    """Train with the presets and the alternatives tried, and write the record to `file`."""
+    """Train with the presets and rejected alternatives, and write the record to `file`."""
     record = {"presets": {}, "temperature": SAMPLE["temperature"]}
     for folder in folders:
         record["nanogpt"] = [train_peer(folder, seed) for seed in SEEDS]

@@ -21,7 +21,7 @@ OPTIONS = "--corpus time-machine --model fast --epochs 2 --max-tokens 40000 --th
 
 
 def measure(num_workers, num_hiddens, batch_size):
-    """Train with workers; return the second epoch's speed in characters per second."""
+    """Train with this many workers; return the second epoch's speed in characters per second."""
     with tempfile.TemporaryDirectory() as folder:
         command = ("mpiexec", "-n", str(num_workers), sys.executable, "-m", "rnn_scratch", "train")
         sizes = ("--num-hiddens", str(num_hiddens), "--batch-size", str(batch_size))

@@ -10,21 +10,21 @@ extensions = ["myst_parser", "sphinx_copybutton"]
 myst_heading_anchors = 4
 myst_enable_extensions = ["dollarmath"]
 html_math_renderer = "mathml"
-smartquotes = False  # smart quotes would turn the -- of options into a dash
+smartquotes = False  # smart quotes would turn the -- in options into a dash
 
 html_theme = "pydata_sphinx_theme"
 html_title = "rnn-scratch"
 html_static_path = ["../../build/pages/_static"]
 html_css_files = ["frameworks.css"]
-# Follow the system's mode unless the reader chose one; without JavaScript, use light mode.
+# Follow the system's color mode unless the reader chose one; without JavaScript, use light mode.
 SYSTEM = 'document.documentElement.dataset.mode = localStorage.getItem("mode") || "auto";'
 html_js_files = [(None, {"body": SYSTEM}), ("frameworks.js", {"defer": "defer"})]
-html_sidebars: dict[str, list[str]] = {"**": []}  # the navigation at the top lists all pages
+html_sidebars: dict[str, list[str]] = {"**": []}  # the top navigation bar lists all pages
 html_copy_source = False
 html_use_index = False
 html_domain_indices = False
 html_show_sphinx = False
-html_show_search_summary = False  # summaries fetch other pages, which fails for local files
+html_show_search_summary = False  # summaries fetch other pages, which fails for file:// URLs
 html_context = {"default_mode": "light"}
 html_theme_options = {
     "header_links_before_dropdown": 7,

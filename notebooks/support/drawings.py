@@ -1,4 +1,4 @@
-"""Functions that notebooks use to draw a network and its data from arrays.
+"""Functions with which notebooks draw networks and their data.
 
 Backgrounds are transparent and lines are gray, so that drawings suit light and dark pages.
 """
@@ -17,22 +17,22 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 from rnn_scratch.contract import Batch
 from rnn_scratch.runs.curve import INK, STYLE
 
-ROWS = "C0", "C1"  # colors of minibatch rows
-LENGTHS = {"1": 0.3, "B": 0.6, "V": 1.2, "H": 1.6, "T B": 2.6}  # matrix side lengths
+ROWS = "C0", "C1"  # alternating colors of minibatch rows
+LENGTHS = {"1": 0.3, "B": 0.6, "V": 1.2, "H": 1.6, "T B": 2.6}  # drawn lengths of matrix sides
 Point = tuple[float, float]
 
 
 def style() -> None:
     """Set Matplotlib's defaults for all subsequent figures."""
-    plt.rcParams.update({**STYLE, "text.parse_math": True})  # the labels of drawings contain math
+    plt.rcParams.update({**STYLE, "text.parse_math": True})  # the drawings' labels contain math
     plt.rc("figure", figsize=(5, 3), dpi=80)
     plt.rc("lines", markersize=4)
-    # Markers tell lines apart even without color.
+    # Use markers to distinguish lines even without color.
     colors = plt.rcParams["axes.prop_cycle"].by_key()["color"]
     markers = cycler(marker=[*"os^DvPX*<>"], markevery=[0.1] * 10)  # a tenth of the diagonal apart
     plt.rc("axes", prop_cycle=cycler(color=colors) + markers)
     if get_ipython():
-        set_matplotlib_formats("retina")  # twice the resolution at the same size on the page
+        set_matplotlib_formats("retina")  # double the resolution at the same displayed size
 
 
 def shapes(X: np.ndarray, inputs: np.ndarray, logits: np.ndarray) -> None:
@@ -195,7 +195,7 @@ def lstm() -> None:
 
 
 def partitions(ways: Mapping[str, Sequence[Batch]], length: int) -> None:
-    """Draw the positions of minibatch rows in a text whose `length` tokens are consecutive numbers.
+    """Draw each minibatch row's position in a text whose `length` tokens are consecutive integers.
 
     `ways` maps sampling methods to minibatches. An arrow leads from a row to its continuation in
     the next minibatch.
@@ -219,8 +219,8 @@ def partitions(ways: Mapping[str, Sequence[Batch]], length: int) -> None:
 def products(*equations: Sequence) -> None:
     """Draw matrix equations side by side, with a rectangle for each matrix.
 
-    An equation is a title followed by operators and matrices `(name, rows, columns)`. The numbers
-    of rows and columns are keys of LENGTHS.
+    An equation is a title followed by operators and matrices `(name, rows, columns)`, where `rows`
+    and `columns` are keys of LENGTHS.
     """
     _, axes = plt.subplots(figsize=(8.5, 2.8), layout="constrained")
     x = 0.0
@@ -309,7 +309,7 @@ def _cell(nodes: Mapping[str, Point], paths: Sequence[Sequence[int]], title: str
         for start, end in itertools.pairwise(path):
             style = {"arrowstyle": "->", "color": INK, "shrinkA": 3, "shrinkB": 3}
             for side, box in (("patchA", boxes[start]), ("patchB", boxes[end])):
-                style[side] = box.get_bbox_patch()  # the arrow ends at the box frames
+                style[side] = box.get_bbox_patch()  # clip the arrow at the box frames
             places = boxes[end].get_position(), boxes[start].get_position()
             axes.annotate("", *places, arrowprops=style)
     axes.set(xlim=(-0.9, 7.3), ylim=(-0.4, height - 0.6), title=title)

@@ -1,4 +1,4 @@
-"""Functions that the lessons show and the measuring tools use."""
+"""Functions shown in the lessons and used by the measurement tools."""
 
 import math
 from collections import Counter, defaultdict

@@ -1,7 +1,7 @@
 """Grade the functions that students write in notebooks.
 
-Functions are graded from the source in the notebook's cells, in another process, with inputs that
-the notebook does not show. Thus, the notebook cannot change the project or the grade. Contract
+Functions are extracted from the notebook's cells and graded in another process, on inputs that the
+notebook does not show, so that the notebook cannot change the project or the grade. Contract
 functions are checked like functions in a user's file, by `rnn_scratch.check.user_file`; functions
 that no backend has are tested on made-up inputs.
 
@@ -28,14 +28,14 @@ from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.system import processes
 
 TO_WRITE = "your code"  # message of the NotImplementedError that replaces a function's body
-FILE = "your cell"  # file name to show for the student's source
+FILE = "your cell"  # file name displayed for the student's source
 # Contract functions that can be graded.
 GRADED = (
     *("encode", "rnn", "rnn_backward", "step", "loss", "loss_backward", "bptt", "predict"),
     *("clip", "sgd", "lstm", "adam"),
 )
 PROJECT = {function.__name__ for functions in MODULES.values() for function in functions}
-PROJECT |= {*GRADED, "CELLS", "CELL_BACKWARD", "OPTIMIZERS"}  # names of the project's objects
+PROJECT |= {*GRADED, "CELLS", "CELL_BACKWARD", "OPTIMIZERS"}  # names that the project defines
 # Names that a graded function may not use, because they give access to the project's functions.
 FORBIDDEN = re.compile(
     "rnn_scratch|installed|grading|solutions|deep_.*|importlib|sys|modules|inspect|gc|builtins|exec"
@@ -44,7 +44,7 @@ FORBIDDEN = re.compile(
 BACKEND = re.compile(r'lesson\.start\("(\w+)"\)')
 POINTS_CELL = re.compile(r"^grading\.points\('(\w+)'\)$", re.MULTILINE)
 TIMEOUT = 60.0  # time limit in seconds for a function that no backend has
-CLOCK = [0.0]  # in child processes: the times in seconds that the simulated clock has shown
+CLOCK = [0.0]  # times in seconds that a simulated clock in a child process has shown
 PATH = {"PYTHONPATH": str(Path(__file__).parent)}  # child processes import this module
 Grade = tuple[bool, str]  # whether a function is correct, and a message for the student
 
@@ -56,7 +56,7 @@ class Points(int):
         return f"{int(self)} of 1 point"
 
 
-POINTS: dict[str, Points] = {}  # points, keyed by name of the graded function
+POINTS: dict[str, Points] = {}  # points, keyed by the graded function's name
 
 
 def graded(installed: Any, function: Callable) -> Callable:
@@ -74,9 +74,9 @@ def graded(installed: Any, function: Callable) -> Callable:
         return function
     print(f"For now, the cells below use the project's own {name}.")
     project_function = getattr(solutions, name, None) or user_file.find_function(installed, name)
-    if hasattr(project_function, "__wrapped__"):  # a decorated function cannot be bound
+    if hasattr(project_function, "__wrapped__"):  # a decorated function cannot be rebound
         return project_function
-    # Bind the project's function to the notebook's functions.
+    # Rebind the project's function so that it calls the notebook's functions.
     parts = (project_function.__name__, project_function.__defaults__, project_function.__closure__)
     return types.FunctionType(project_function.__code__, namespace, *parts)
 
@@ -88,18 +88,18 @@ def _namespace(function: Callable) -> dict[str, Any]:
 
 
 def points(name: str) -> Points:
-    """Return 1 if the function was correct when last graded, else 0."""
+    """Return 1 if the function was correct when last graded, otherwise 0."""
     return POINTS[name]
 
 
 def verdict(installed: Any, **functions: Callable) -> str:
-    """Compare a function with the reference function named by the keyword."""
+    """Return the message from grading a function against the reference named by its keyword."""
     ((name, function),) = functions.items()
     return grade(installed.name, _namespace(function).get("In", []), name, function.__name__)[1]
 
 
 def grade(backend: str, cells: Sequence[str], name: str, written: str = "") -> Grade:
-    """Grade the function `name` that a notebook's cells define, perhaps under another name."""
+    """Grade the function `name` from a notebook's cells, which may call it `written` instead."""
     source = extract(cells, written or name)
     if not source:
         return False, f"{name} is not defined. Define it with `def`, and run its cell."
@@ -127,7 +127,7 @@ def grade(backend: str, cells: Sequence[str], name: str, written: str = "") -> G
 
 
 def extract(cells: Sequence[str], name: str) -> str:
-    """Return the source of the last definition of `name` in the cells, with its helpers.
+    """Return the source of the last definition of `name` in the cells, preceded by its helpers.
 
     Helpers are functions, constants and imports, but not imports from the project.
     """
@@ -147,7 +147,7 @@ def extract(cells: Sequence[str], name: str) -> str:
     if not isinstance(nodes.get(name), ast.FunctionDef):
         return ""
     needed = [name]
-    for helper in needed:  # the list grows, because helpers use other helpers
+    for helper in needed:  # the list grows as helpers use other helpers
         parts = list(ast.walk(nodes[helper]))
         names = [node for node in parts if isinstance(node, ast.Name)]
         used = {node.id for node in names if isinstance(node.ctx, ast.Load)}
@@ -158,7 +158,7 @@ def extract(cells: Sequence[str], name: str) -> str:
 
 
 def _find_defined(node: ast.stmt) -> list[str]:
-    """Return the names that a statement defines, except those that it imports from the project."""
+    """Return the names that a statement defines, excluding imports from the project."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return [node.name]
     if isinstance(node, ast.Assign):
@@ -172,7 +172,7 @@ def _find_defined(node: ast.stmt) -> list[str]:
 
 
 def grade_notebook(notebook: Mapping[str, Any]) -> dict[str, Grade]:
-    """Grade the functions that have points cells in a notebook, which is given as JSON."""
+    """Grade each function that has a points cell in a notebook, given as parsed JSON."""
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     cells = ["".join(cell["source"]) for cell in code]
     found = BACKEND.search("\n".join(cells))
@@ -181,7 +181,7 @@ def grade_notebook(notebook: Mapping[str, Any]) -> dict[str, Grade]:
 
 
 def _try(source: str, name: str) -> Iterator[str]:
-    """In a child process, yield the first mistake in a function that no backend has, or ""."""
+    """Yield the first mistake in a MADE_UP function, or ""; call this only in a child process."""
     time.perf_counter = lambda: CLOCK[-1]
     namespace: dict[str, Any] = {"time": time}
     try:
@@ -191,7 +191,7 @@ def _try(source: str, name: str) -> Iterator[str]:
         yield f"raises {describe_error(error)}"
 
 
-# For each run: training and held-out losses by epoch, and a property that only this run has.
+# For each run: training and held-out losses by epoch, and a property unique to this run.
 RUNS = {
     "c": ((4.0, 3.5, 3.0), (4.2, 3.8, 3.9), "highest held-out losses"),
     "e": ((3.0, 1.5, 0.5), (3.2, 2.4, 2.9), "lowest loss of the training text"),

@@ -1,6 +1,6 @@
 """Functions that notebooks call to load the backend, story and records.
 
-The functions import modules only after `start` has checked that the modules are installed.
+The functions import modules locally, so that `start` can first check that they are installed.
 """
 
 import importlib.util
@@ -14,7 +14,7 @@ NUM_TRAIN_TOKENS = 10_000  # training characters of the story; the next 5,000 ar
 
 
 def start(backend: str) -> Any:
-    """Load the backend with one thread and set the figure style; exit if a module is missing."""
+    """Load the backend on one thread and set the plot style; exit if a module is missing."""
     extras = "notebooks" if backend == "numpy" else f"{backend},notebooks"
     for module in ("rnn_scratch", "matplotlib", backend):
         if importlib.util.find_spec(module) is None:
@@ -38,7 +38,7 @@ def story(normalize: str = "spaced") -> str:
 
 
 def text(normalize: str = "spaced") -> tuple[list[str], Any, Any]:
-    """Return the story's vocabulary, 10,000 tokens to train on, and 5,000 held-out tokens."""
+    """Return the story's vocabulary, 10,000 training tokens, and 5,000 held-out tokens."""
     from rnn_scratch.text import vocabulary
 
     content = story(normalize)
@@ -48,7 +48,7 @@ def text(normalize: str = "spaced") -> tuple[list[str], Any, Any]:
 
 
 def train(backend: str, **arguments: Any) -> Any:
-    """Train on the story with `rnn_scratch.train`, in a temporary folder; return the run."""
+    """Train on the story with `rnn_scratch.train`, using a temporary folder; return the run."""
     import rnn_scratch
     from rnn_scratch.training.events import Report
 
@@ -65,7 +65,7 @@ def train(backend: str, **arguments: Any) -> Any:
 
 
 def record(name: str) -> Any:
-    """Read the record of measurements that `nox -s records -- NAME` writes."""
+    """Read the measurement record that `nox -s records -- NAME` writes."""
     return json.loads((NOTEBOOKS / "records" / f"{name}.json").read_text(encoding="utf-8"))
 
 

@@ -1,7 +1,7 @@
-"""nbgrader's configuration for a class: copy this file to the course folder.
+"""nbgrader configuration for a class; copy this file to the course folder.
 
-Student notebooks already lack the bodies of the functions to write, so nbgrader need not remove
-solutions from an assignment's cells.
+Student notebooks already omit the bodies of the functions to write, so nbgrader need not remove
+solutions when it generates an assignment.
 """
 
 import grading
@@ -13,7 +13,7 @@ class Regrade(NbGraderPreprocessor):
     """Replace the points that a notebook displays with grades that it cannot forge."""
 
     def preprocess(self, nb, resources):
-        """Grade the functions from their sources."""
+        """Grade the functions from their source code."""
         grades = grading.grade_notebook(nb)
         for cell in nb.cells:
             if match := grading.POINTS_CELL.search(cell.source):

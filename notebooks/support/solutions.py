@@ -1,4 +1,4 @@
-"""Solutions to exercises on functions that no backend has, used by `grading`."""
+"""Solutions for `grading`, to exercises on functions that no backend has."""
 
 import time
 
