@@ -1,7 +1,7 @@
 """Mutations of backend sources that the check must detect and attribute to a function.
 
 The mutations include the known mistakes. If a source lacks the text that a mutation replaces,
-the test fails, so the mutations stay in step with the code.
+the test fails, so the mutations stay in sync with the code.
 """
 
 from collections.abc import Sequence
@@ -26,14 +26,14 @@ GRU, GRU_AFTER, LSTM, RELU = (
 
 
 def fixed_draws(options: Options) -> list[Draw]:
-    """Return a fixed draw with these options for each dtype; give large networks small weights."""
+    """Return one fixed draw per dtype with these options; large networks get small weights."""
     sigma = 0.06 if options.num_hiddens > 256 else Draw(options).sigma
     dtypes = "float64", "float32"
     return [Draw(options._replace(dtype=dtype), sigma=sigma) for dtype in dtypes]
 
 
 class Mutation(NamedTuple):
-    """A mutation of a backend, and the failure that the check must report.
+    """A backend mutation, and the failure that the check must report.
 
     Attributes:
         name: A description of the mistake.
@@ -57,7 +57,7 @@ class Mutation(NamedTuple):
 
 
 def known_mistakes() -> list[Mutation]:
-    """Return the known mistakes as mutations of NumPy and of frameworks with matching source."""
+    """Return the known mistakes as mutations of NumPy and of frameworks whose source matches."""
     mutations = []
     for function, changes in results.read_data("mistakes.json").items():
         is_backward = function.endswith("backward") or function == "bptt"
@@ -88,7 +88,7 @@ def in_all_backends(*change: str) -> dict[str, tuple[str, ...]]:
 
 
 def in_gradients(condition: str) -> dict[str, tuple[str, ...]]:
-    """Return changes, by backend, that halve the gradients of minibatches meeting `condition`."""
+    """Return changes, keyed by backend, that halve a minibatch's gradients if `condition` holds."""
     scaled = f"{{n: g * (0.5 if {condition} else 1) for n, g in %s.items()}}"
     return {
         "numpy": (", grads, detach(state)", f", {scaled % 'grads'}, detach(state)"),
@@ -642,7 +642,7 @@ def mutated_copy(
 
 
 def mutate_file(change: Sequence[str], path: Path, within: str = "") -> None:
-    """Edit the file at `path`; `change` contains alternating old and new strings."""
+    """Replace text in the file at `path`; `change` contains alternating old and new strings."""
     source = path.read_text(encoding="utf-8")
     if within:
         source = mistakes.change_source(source, within, change)

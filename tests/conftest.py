@@ -1,4 +1,4 @@
-"""Shared command-line options and fixtures, such as the backends and devices to test."""
+"""Shared fixtures and command-line options, such as which backends and devices to test."""
 
 import functools
 import io
@@ -23,25 +23,25 @@ from rnn_scratch.errors import RNNScratchError
 hypothesis.settings.register_profile("no deadline", deadline=None)  # machines may be slow
 hypothesis.settings.load_profile("no deadline")
 
-# A shell's background jobs ignore SIGINT, and `nohup` makes them ignore SIGHUP. The processes that
-# the tests interrupt would inherit this behavior, so restore the default handlers.
+# A shell's background jobs ignore SIGINT, and commands run with `nohup` ignore SIGHUP. Processes
+# that the tests interrupt would inherit this behavior, so restore the default handlers.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-# Control characters that a terminal would interpret, except tabs and line ends.
+# Control characters that a terminal would interpret, except tabs and line breaks.
 CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]")
-# Environment variable for JAX's cache of compiled programs; set before the xdist workers start.
+# Environment variable for JAX's compilation cache; set before the xdist workers start.
 JAX_CACHE = "JAX_COMPILATION_CACHE_DIR"
 
 
 def pytest_configure(config):
-    """Share compiled JAX programs among the processes of this test run and their child processes.
+    """Share compiled JAX programs among all processes of this test run, including child processes.
 
-    Compilation takes half of JAX's test time, because many tests compile the same functions again
-    for every model. JAX reuses a cached program only for identical operations and JAX versions.
+    Compilation takes half of JAX's test time, because many tests compile the same functions for
+    every model. JAX reuses a cached program only if the operations and JAX version are identical.
     """
     if JAX_CACHE in os.environ:  # set by the xdist controller or by the user
         return
@@ -76,9 +76,9 @@ SESSIONS = ("frameworks", "mutations", "student", "notebooks", "faults")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Deselect the tests of other nox sessions, unless the command line selects them explicitly.
+    """Deselect tests for other nox sessions, unless the command line selects them explicitly.
 
-    A marker's `by_default` lists the backends whose tests stay selected.
+    A marker's `by_default` lists the backends whose tests remain selected.
     """
     explicit = config.option.markexpr or any("::" in argument for argument in config.args)
     if explicit or config.getoption("--backends") != "all":
@@ -110,7 +110,7 @@ def backends_to_test(config):
 
 @functools.cache
 def reported_devices(names):
-    """Load the backends in parallel; return a dict of the devices that each backend reports."""
+    """Load the backends in parallel; return the devices that each reports, keyed by backend."""
     probes = registry.probes(names)
     # If a backend cannot be loaded, its tests should run and fail.
     return {name: getattr(probe, "devices", ["cpu"]) for name, probe in probes.items()}
@@ -140,7 +140,7 @@ def devices_to_test(config):
     }
 
 
-# For each argument of a test function, a predicate that selects the backends to pass.
+# Predicates that select which backends to pass, keyed by test function argument.
 CHOICES = {
     "backend_name": lambda name: True,
     "candidate": lambda name: name != "numpy",  # NumPy is the reference
@@ -183,7 +183,7 @@ def backend_names(request):
 
 @pytest.fixture
 def emulated(request, tmp_path):
-    """Return environment variables that give each framework an "emu" device besides the CPU."""
+    """Return environment variables that give each framework an "emu" device alongside the CPU."""
     if "torch" in request.node.callspec.params.values():
         registration = pytest.importorskip("torch").utils.backend_registration
         if not hasattr(registration, "_setup_privateuseone_for_python_backend"):
@@ -194,7 +194,7 @@ def emulated(request, tmp_path):
 
 @pytest.fixture
 def copy(tmp_path, monkeypatch):
-    """Copy the code to a folder from which other processes import it; return the folder."""
+    """Copy the code to a folder from which child processes import it; return the folder."""
     clone = tmp_path / "clone"
     for folder in ("rnn_scratch", "backends"):
         ignored = shutil.ignore_patterns("__pycache__")

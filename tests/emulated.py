@@ -1,8 +1,8 @@
 """An "emu" device for each framework, emulated on the CPU, for tests on machines without a GPU.
 
-As on a GPU, the device's tensors cannot be combined with CPU tensors. A process has the device if
-its PYTHONPATH contains this folder and a `sitecustomize` that calls `install`; the backends' files
-are unchanged. `transfers` counts copies between the devices.
+As on a GPU, the device's tensors cannot be combined with CPU tensors. A process gets the device if
+its PYTHONPATH contains this folder and a `sitecustomize` that calls `install`; backend files stay
+unchanged. `transfers` counts copies to and from the device.
 """
 
 import contextlib
@@ -18,12 +18,12 @@ explicit = contextlib.nullcontext  # context in which JAX forbids implicit copie
 
 
 def install():
-    """Add the device to the `machine` module of each backend that is imported after this call."""
+    """Add the device to the `machine` module of each backend imported after this call."""
     sys.meta_path.insert(0, SimpleNamespace(find_spec=find_spec))
 
 
 def find_spec(name, path=None, target=None):
-    """For a `machine` module, return a spec whose loader adds the device; otherwise, None."""
+    """Return a spec whose loader adds the device to a `machine` module; None for other modules."""
     spec = importlib.machinery.PathFinder.find_spec(name, path, target)
     if not spec or not name.endswith(".machine"):
         return None
@@ -58,7 +58,7 @@ def count_conversions(machine):
 
 
 def jax(machine):
-    """Emulate the device with a second CPU; JAX does not combine arrays on different devices."""
+    """Emulate the device with a second CPU; JAX rejects operations across devices."""
     from jax._src.array import ArrayImpl
 
     global explicit
@@ -71,7 +71,7 @@ def jax(machine):
 
 
 def mxnet(machine):
-    """Emulate the device with a second CPU context; most operations require a common context."""
+    """Emulate the device with a second CPU context; most operations reject mixed contexts."""
     machine.context = lambda device: machine.mxnet.cpu(int(device == DEVICE))
     library = machine.mxnet.base._LIB
     library.MXNDArraySyncCopyFromCPU = counted(library.MXNDArraySyncCopyFromCPU, "to device")
@@ -96,7 +96,7 @@ def tensorflow(machine):
 
     @functools.cache
     def devices(dtype):
-        tf.device("/CPU:1").__enter__()  # fixes the number of threads, so it cannot run on import
+        tf.device("/CPU:1").__enter__()  # fixes the thread count, so it must not run on import
         return [DEVICE, "cpu"]
 
     machine.device_scope, machine.devices = device_scope, devices
@@ -106,7 +106,7 @@ def tensorflow(machine):
 
 
 def fused_cells(torch):
-    """Return functions for the operations that nn.LSTM and nn.GRU use only on accelerators."""
+    """Return implementations of the operations that nn.LSTM and nn.GRU use only on accelerators."""
 
     def lstm(x, h, c, b_x, b_h):
         i, f, c_tilde, o = (x + h + b_x + b_h).chunk(4, 1)
@@ -147,12 +147,12 @@ def fused_cells(torch):
 def torch(machine):
     """Emulate the device with a tensor class that wraps CPU tensors and computes with them.
 
-    A dispatch mode intercepts every operation: it wraps tensors on the device, and raises an error
+    A dispatch mode intercepts every operation: it wraps tensors on the device and raises an error
     if an operation combines them with CPU tensors.
     """
     torch = machine.torch
     torch.utils.backend_registration._setup_privateuseone_for_python_backend(DEVICE)
-    torch._C._set_only_lift_cpu_tensors(True)  # lets the mode see torch.tensor's copies
+    torch._C._set_only_lift_cpu_tensors(True)  # lets the mode intercept torch.tensor's copies
 
     def compute(owner, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}

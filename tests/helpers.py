@@ -1,4 +1,4 @@
-"""Helpers for the tests: settings for small runs, and commands in this or a separate process."""
+"""Test helpers: settings for small runs, and commands run in this or a separate process."""
 
 import contextlib
 import hashlib
@@ -69,7 +69,7 @@ class CommandResult(NamedTuple):
 
 
 def variants(name):
-    """Return the variants a backend supports; backends in other packages may have only scratch."""
+    """Return the variants that a backend supports; third-party backends may have only `scratch`."""
     supported, options = [], Options(3, 2)
     for model in VARIANTS:
         try:
@@ -81,7 +81,7 @@ def variants(name):
 
 
 def require_tested(backend_names, *required):
-    """Skip the test if a required backend is not among the backends to test."""
+    """Skip the test if a required backend is not selected for testing."""
     if missing := set(required) - set(backend_names):
         pytest.skip(f"not tested: {', '.join(sorted(missing))}")
 
@@ -108,7 +108,7 @@ def raised_message(function, *arguments, **kwargs):
 
 
 def environment(**variables):
-    """Return os.environ with `variables` added and without variables that simulate a terminal."""
+    """Return os.environ plus `variables`, minus the variables that simulate a terminal."""
     rest = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "TTY_COMPATIBLE")}
     return {**rest, **{name: str(value) for name, value in variables.items()}}
 
@@ -120,7 +120,7 @@ def python_path(*folders):
 
 
 def install_packages(folder, sources):
-    """Install backends as packages in `folder`, as pip would; return a dict with PYTHONPATH."""
+    """Install backends as packages in `folder`, like pip; return a dict that sets PYTHONPATH."""
     for name, source in sources.items():
         package, info = folder / f"{name}_rnn", folder / f"{name}_rnn-1.0.dist-info"
         package.mkdir(parents=True)
@@ -169,7 +169,7 @@ main()
 """
 
 
-# Program that runs several commands but performs the framework's slow import only once.
+# Program that runs several commands but pays for the slow framework import only once.
 COMMANDS = """
 import json, sys
 from rnn_scratch.cli.main import main
@@ -201,7 +201,7 @@ def finish(process):
 
 
 def is_running(pid):
-    """Return whether any thread of a process is running; a zombie may have running threads."""
+    """Return whether a process has a running thread; even a zombie may have one."""
     try:
         process = psutil.Process(int(pid))
         return process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
@@ -264,7 +264,7 @@ def assert_same_run(run, expected):
 
 
 def safetensors_parts(path):
-    """Return the header of a safetensors file as a dict, and the bytes of its tensors."""
+    """Return a safetensors file's header as a dict, and its tensor data as bytes."""
     data = path.read_bytes()
     length = 8 + struct.unpack("<Q", data[:8])[0]
     return json.loads(data[8:length]), data[length:]
@@ -276,7 +276,7 @@ def write_safetensors(path, header, data):
     Args:
         path: File to write.
         header: Header as a dict; the digest is stored in its "__metadata__".
-        data: Bytes of the tensors. Invalid contents are written without a digest.
+        data: Tensor bytes. Invalid contents are written without a digest.
     """
     metadata = header.get("__metadata__", {})
     for _ in range(2):
@@ -306,7 +306,7 @@ EXTENDING = (CLONE / "notebooks" / "site" / "extending.md").read_text(encoding="
 
 
 def lion(name):
-    """Return the Lion optimizer from extending.md, adapted to a backend as that page describes."""
+    """Return extending.md's source code for Lion, adapted to a backend as that page describes."""
     (source,) = re.findall(r"```python\n(@torch.no_grad.*?\n)```", EXTENDING, re.DOTALL)
     if name == "torch":
         return source

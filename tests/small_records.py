@@ -1,4 +1,4 @@
-"""Comparison records small enough for their statistics to be computed by hand."""
+"""Comparison records with statistics simple enough to compute by hand."""
 
 from rnn_scratch.compare.record import (
     COMPARISON_FORMAT,
@@ -21,7 +21,7 @@ TEXT = TextRecord(
 
 
 def make_candidate(name, *speeds, threads=1, perplexities=(), **fields):
-    """Make a candidate from a name such as "torch fast" and its training speed in each cycle."""
+    """Make a candidate from a name such as "torch fast" and its per-cycle training speeds."""
     return Candidate(
         *name.split(" "),
         **{
@@ -36,7 +36,7 @@ def make_candidate(name, *speeds, threads=1, perplexities=(), **fields):
 
 
 def make_record(*candidates, **plan):
-    """Make a comparison record with these candidates."""
+    """Make a comparison record from candidates and plan fields."""
     return Comparison(
         **{"format": COMPARISON_FORMAT, "command": "rnn-scratch compare", "started": "12:00"},
         **{"outcome": "finished", "machine": MACHINE, "plan": Plan(**plan), "text": TEXT},

@@ -30,5 +30,5 @@ def written(cell, backend, lesson="build"):
 
 
 def imports(backend):
-    """Return the imports of a backend's `scratch.py`, rendered for the notebooks."""
+    """Return the imports of a backend's `scratch.py`, as rendered in the notebooks."""
     return lessons.make_code(lessons.Part("imports", "", 0, []), backend, set()).source

@@ -1,7 +1,7 @@
-"""A toy framework for the guide to writing a backend: NumPy with the rules of a larger framework.
+"""A toy framework for the backend-writing guide: NumPy with a larger framework's constraints.
 
-Tensors are computed by another thread and are immutable. `value_and_grad` differentiates a function
-with respect to its argument; all other values that the function uses are treated as constants.
+Tensors are immutable and are computed by another thread. `value_and_grad` differentiates a function
+with respect to its argument and treats all other values that the function uses as constants.
 """
 
 import concurrent.futures
@@ -10,11 +10,11 @@ import os
 import numpy as np
 
 started = []  # IDs of the processes in which the thread was started
-tape = None  # operations of the function that is being differentiated
+tape = None  # operations of the function being differentiated
 
 
 def start():
-    """Record the process and disable NumPy's floating-point warnings in this thread."""
+    """Record the process ID and disable NumPy's floating-point warnings in this thread."""
     started.append(os.getpid())
     np.seterr(all="ignore")
 
@@ -23,7 +23,7 @@ worker = concurrent.futures.ThreadPoolExecutor(1, initializer=start)
 
 
 class Tensor:
-    """An array that the other thread computes."""
+    """An array computed by the worker thread."""
 
     def __init__(self, future):
         self.future = future
@@ -57,7 +57,7 @@ def operation(function, *backward):
     """Convert a function of arrays to a function of tensors.
 
     For each argument, `backward` contains a function that computes the argument's gradient from the
-    result's gradient, the result and all arguments. Without `backward`, no gradient flows back.
+    result's gradient, the result and all arguments. If `backward` is empty, no gradient flows back.
     """
 
     def later(*inputs):
@@ -73,7 +73,7 @@ def operation(function, *backward):
 
 
 def value_and_grad(function, params):
-    """Return both results of `function`, and the gradients of the first result, sorted by name."""
+    """Return the two results of `function`, and the gradients of the first, sorted by name."""
     global tape
     params = {name: Tensor(param.future) for name, param in params.items()}
     tape = recorded = []
@@ -92,7 +92,7 @@ def value_and_grad(function, params):
 
 
 def add_back(d, y, a, b):
-    """Return the gradient with respect to `b`, which may be a bias that is added to each row."""
+    """Return the gradient with respect to `b`, which may be a bias added to each row."""
     return d.sum(0) if np.ndim(b) < d.ndim else d
 
 

@@ -14,7 +14,7 @@ from rnn_scratch.contract import Options, Update
 
 OPTIONS = Options(11, 13, "lstm", embedding=5, num_layers=2, dropout=0.4)
 UPDATE = Update(lr=0.1, c_m=0.1, c_v=0.1, optimizer="adam")
-COUNT = 3  # number of minibatches, and of tokens
+COUNT = 3  # number of minibatches and number of tokens
 # Expected counts (to device, to host) for `predict` in frameworks whose emulation misses copies.
 COUNTED = {"tensorflow": (0, COUNT), "jax": (0, 0)}
 
@@ -70,7 +70,7 @@ def predict(case):
 
 
 def results(name, backend, variant, options):
-    """Yield the results of checking the backend, then of counting copies."""
+    """Yield the backend's check results, then the results of counting copies."""
     plain = Options(11, 13, dtype=options.dtype, device=options.device)
     cases = [Draw(plain), Draw(options, optimizer="adam")]
     yield from runner.check(backend, variant, cases)
@@ -84,7 +84,7 @@ def results(name, backend, variant, options):
 
 
 def main(package, name, devices, *variants):
-    """Print the first failure of the backend in `package`, or the names of the checked variants."""
+    """Print the backend's first failure or, if there is none, the names of the checked variants."""
     backend = registry.assemble(name, importlib.import_module(package))
     backend.machine.set_threads(1)  # must precede the first computation
     for variant in variants:

@@ -33,7 +33,7 @@ from rnn_scratch.training.setup import prepare_run
 
 SHORT = options(**SMALL, num_epochs=2, seconds=4)
 
-# Source of a copy of the NumPy backend, in which the tests replace a few functions.
+# Source of a NumPy backend copy in which the tests replace a few functions.
 BASE = """
 from types import SimpleNamespace
 from rnn_scratch.backends import numpy
@@ -138,7 +138,7 @@ def test_candidate_that_dies_between_turns_is_a_row(tmp_path):
 
     def update(description, completed):
         if description.startswith("cycle 3,"):
-            # The children start in the order of the candidates.
+            # The children start in candidate order.
             children = sorted(psutil.Process().children(), key=lambda child: child.create_time())
             states.extend(child.status() for child in children)
             children[1].kill()

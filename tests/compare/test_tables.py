@@ -1,4 +1,4 @@
-"""Intervals, verdicts, tables and reports computed from small records, and corrupted records."""
+"""Intervals, verdicts, tables and reports from small records, and errors for corrupted records."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Fixtures for browser tests: an installed Chromium or Chrome, or Playwright's Chromium."""
+"""Fixtures for browser tests, which use installed Chromium or Chrome, or Playwright's Chromium."""
 
 import shutil
 

@@ -71,7 +71,7 @@ def step(page, count):
 
 
 def shades(text):
-    """Return the values that the colors of an element's children represent."""
+    """Return the values represented by the colors of an element's children."""
     values = text.evaluate(
         "text => [...text.children].map(each => [each.dataset.sign, "
         "each.style.getPropertyValue('--strength')])"
@@ -116,7 +116,7 @@ def test_bars_show_probabilities_that_samples_follow(open_page, network):
     counts = np.bincount(samples, minlength=len(shares))
     errors = np.sqrt(20_000 * shares * (1 - shares))
     assert np.all(np.abs(counts - 20_000 * shares) < 5 * errors + 1)
-    bars[2].click()  # append the third character
+    bars[2].click()  # append the third most likely character
     assert text_of(page) == PREFIX + NETWORKS[cell]["vocab"][order[2]]
 
 
@@ -185,7 +185,7 @@ def test_page_is_legible_and_accessible(open_page, width, scheme):
     use(page, "lstm", temperature=0)  # the LSTM's view contains all elements of the other views
     step(page, 30)
     page.get_by_role("radio", name="Unit 20:").last.click()
-    for size in ("width", "height"):  # large enough for a finger, or for a mouse
+    for size in ("width", "height"):  # large enough for a finger or a mouse pointer
         unit = page.get_by_role("radio", name="Unit 20:").first.bounding_box()
         assert unit[size] >= (20 if width < 500 else 16)
         assert page.locator("#play-next button").first.bounding_box()[size] >= 24

@@ -56,7 +56,7 @@ def test_page_generates_the_text_of_predict(open_page, tmp_path, model):
 
 
 def logit(token, tokens, scales, arrays, options):
-    """Return NumPy's logit of `token` after `tokens`, with input vectors multiplied by `scales`."""
+    """Return NumPy's logit for `token` after `tokens`, with input vectors scaled by `scales`."""
     numpy = registry.load("numpy")
     state = numpy.scratch.state(1, options)
     for earlier_token, scale in zip(tokens, scales):

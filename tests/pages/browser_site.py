@@ -165,7 +165,7 @@ def test_index_page_writes_until_it_is_paused(open_page):
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """Write the report of the recorded speed comparison; return its path."""
+    """Write the report for the recorded speed comparison; return its path."""
     folder = tmp_path_factory.mktemp("comparison")
     shutil.copy(COMPARISONS / "speed" / "comparison.json", folder)
     run_subprocess("report", folder).assert_exit()

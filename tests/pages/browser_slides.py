@@ -1,4 +1,4 @@
-"""In a real browser, lesson slides fit, are legible, and respond to keys and clicks."""
+"""Lesson slides in a real browser: they fit, are legible, and respond to keys and clicks."""
 
 import pytest
 from helpers import SITE

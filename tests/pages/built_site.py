@@ -1,6 +1,6 @@
 """Test the files of the built site; `nox -s site` builds the site and runs these tests.
 
-Browser tests verify that pages load nothing from other origins.
+The browser tests verify that pages load nothing from other origins.
 """
 
 import re
@@ -15,7 +15,7 @@ FORMULAS = [f"{name}.html" for name in ("build", "gates", "learn", "fast")]  # p
 
 
 class Page(HTMLParser):
-    """Parser that collects a page's links and the IDs that links can refer to."""
+    """Parser that collects a page's links and the IDs that links can target."""
 
     def __init__(self, path):
         super().__init__()

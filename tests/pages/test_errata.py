@@ -1,7 +1,7 @@
 """The errata page lists the book releases that contain each mistake.
 
 To compare the page with the releases, set D2L_EN to a clone of github.com/d2l-ai/d2l-en with its
-tags. The project contains no part of the book; the tests search the clone for each mistake.
+tags. The project contains no part of the book, so the tests search the clone for each mistake.
 """
 
 import os

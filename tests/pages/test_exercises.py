@@ -61,7 +61,7 @@ def test_training_without_detach_changes_the_losses(backend, candidate, model):
     losses = {reach: train(reach, Update()) for reach in (1, 2, 4)}
     np.testing.assert_allclose(losses[1], train(0, Update()), rtol=1e-12)
     assert len({f"{sum(values):.6f}" for values in losses.values()}) == 3, losses
-    # With constant parameters, the losses are equal.
+    # With constant parameters, detaching does not affect the losses.
     constant = Update(theta=1e-20)
     for reach in (1, 2, 4):
         np.testing.assert_allclose(train(reach, constant), train(0, constant), rtol=1e-12)

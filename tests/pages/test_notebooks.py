@@ -1,4 +1,4 @@
-"""The lessons and the notebooks made from them are complete, up to date and publishable."""
+"""The lessons and the notebooks built from them are complete, up to date and publishable."""
 
 import functools
 import json
@@ -17,8 +17,8 @@ from rnn_scratch.show import source_code
 TAUGHT = [f.__name__ for file in ("scratch", "deep") for f in contract.MODULES[file]]
 TAUGHT += [name.replace("-", "_") for name in contract.CELLS]
 
-# For each notebook, alternating code fragments and replacements. The replacements shorten the test:
-# notebooks train on less text, for fewer epochs, or with fewer repetitions.
+# For each notebook, alternating code fragments and replacements. The replacements shorten the tests
+# by training on less text, for fewer epochs, or with fewer repetitions.
 SMALLER = {
     "build": ("[:10_000]", "[:3_000]"),
     "gates": ("num_epochs=40", "num_epochs=1", "(100, 300, 1000)", "(1, 2)", "(50, 100)", "(1, 2)"),

@@ -47,7 +47,7 @@ def test_pages_and_figures_are_up_to_date(rendered):
     for name in drawn:  # other versions of Matplotlib may draw different paths
         pictures = (folder / name).read_text(encoding="utf-8"), rendered[name].decode()
         if f"Matplotlib v{version}," in pictures[0]:
-            # Matplotlib's IDs are hashes, which depend on the NumPy version.
+            # Matplotlib's IDs are hashes that depend on the NumPy version.
             stored, redrawn = (re.sub(r"\b[mp][0-9a-f]{10}\b", "", text) for text in pictures)
             assert stored == redrawn, "run: nox -s pages"
 

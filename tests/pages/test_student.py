@@ -231,13 +231,13 @@ def test_bugs_in_lessons_match_the_backend_sources():
 
 # nbgrader grades four submissions: correct, wrong, empty and forged.
 
-WRONG = ("encode", "rnn", "loss", "lstm", "adam", "seconds")  # mistakes in the "wrong" submission
+WRONG = ("encode", "rnn", "loss", "lstm", "adam", "seconds")  # incorrect in the "wrong" submission
 
 
 def nbgrader(course, *arguments):
     """Run nbgrader in the folder `course`; check that it succeeds."""
     env = {**os.environ, **notebooks.ENVIRONMENT, **python_path(CLONE / "notebooks" / "support")}
-    # nbgrader needs to find the `alembic` program, which is installed next to Python.
+    # nbgrader must be able to find the `alembic` program, which is installed next to Python.
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])
     program = ("-c", "from nbgrader.apps.nbgraderapp import main; main()")
     command = [sys.executable, *program, *arguments]

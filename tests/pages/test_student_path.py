@@ -1,4 +1,4 @@
-"""The README's section "Change a line": editing `scratch.py` changes the next training run."""
+"""The README's "Change a line" section: editing `scratch.py` changes the next training run."""
 
 import itertools
 import math

@@ -29,7 +29,7 @@ def gates(column):
 
 @pytest.fixture(scope="module")
 def train(tmp_path_factory):
-    """Return a cached function that trains a NumPy run, given a cell and an index in CASES."""
+    """Return a cached function that trains a NumPy run, given a cell and an index into CASES."""
 
     @functools.cache
     def train(cell, index):

@@ -73,7 +73,7 @@ def write(site, title, text):
 
 
 def follow(site, env, only_files=False):
-    """Write the files and run the commands; if `only_files`, skip commands without an output file.
+    """Write the guide's files and run its commands; if `only_files`, skip those that write no file.
 
     For each command that runs, yield its arguments, the lines that the guide shows, and the result.
     """
@@ -100,7 +100,7 @@ def shows(out, lines):
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    """Return the folder of the complete package, and the environment variables for using it."""
+    """Return the finished package's folder, and the environment variables for using it."""
     folder = tmp_path_factory.mktemp("site")
     env = install(folder)
     list(follow(folder, env, only_files=True))
@@ -109,7 +109,7 @@ def package(tmp_path_factory):
 
 @pytest.mark.student
 def test_guide_shows_the_actual_output(backend_names, tmp_path):
-    require_tested(backend_names, "numpy")  # run in only one of the five sessions
+    require_tested(backend_names, "numpy")  # so that only one of the five sessions runs this
     site = tmp_path / "site"
     env = install(site)
     (project,) = (block for block in BLOCKS if block.language == "toml")

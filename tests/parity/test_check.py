@@ -1,4 +1,4 @@
-"""Tests of the `rnn-scratch check` command and its random draws."""
+"""Test the `rnn-scratch check` command and its random draws."""
 
 import itertools
 import json
@@ -98,7 +98,7 @@ def test_finite_differences_equal_gradients_with_large_states():
 
 @pytest.mark.frameworks(by_default=("torch",))
 def test_tokens_have_64_bits_on_windows_too(backend, backend_name, monkeypatch):
-    """Emulate Windows with NumPy 1: tokens would be int32, which PyTorch cannot one-hot encode."""
+    """Emulate NumPy 1 on Windows, whose int32 tokens PyTorch cannot one-hot encode."""
 
     class RandomState(np.random.RandomState):
         def randint(self, low, high=None, size=None, dtype="int32"):
@@ -149,7 +149,7 @@ def test_diagnosis_is_last_and_names_file_line_and_draw(copy):
         path.read_text(encoding="utf-8").splitlines()[int(found[2]) - 1].startswith("def forward(")
     )
     output = "\n".join(lines)
-    assert output.count("DIFFERS") == 2  # one failure per thread count: 1 and 2
+    assert output.count("DIFFERS") == 2  # one failure with each thread count, 1 and 2
     assert "later failures may be consequences" in output
     assert "within the tolerance" not in output
     assert f"numpy, fast ({Path(found[1]).parent})" in output

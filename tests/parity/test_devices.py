@@ -15,8 +15,8 @@ from helpers import (
 
 from rnn_scratch.contract import CELLS, VARIANTS
 
-# The devices and the variants to check; TensorFlow and JAX are checked with only one variant.
-# TensorFlow is also checked on the CPU, because by default it would use the emulated device.
+# Devices and variants to check. TensorFlow and JAX are checked with only one variant.
+# TensorFlow is also checked on the CPU, because its operations default to the emulated device.
 CHECKED = {
     "torch": (DEVICE, *VARIANTS),
     "tensorflow": (f"{DEVICE},cpu", "fast"),

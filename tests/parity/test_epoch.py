@@ -1,4 +1,4 @@
-"""Recorded training losses; learning rates, bias corrections and dropout masks."""
+"""Training losses, learning rates, bias corrections and dropout masks."""
 
 import math
 from pathlib import Path
@@ -25,8 +25,8 @@ def train(backend_name):
     )
 
 
-# Training and held-out losses of three epochs. The losses were verified when they were recorded, so
-# they reveal mistakes that all backends share.
+# Training and held-out losses for three epochs. They were verified when they were recorded, so they
+# reveal mistakes that all backends share.
 LOSSES = {
     (("sampling", "sequential"), ("lr", 0.3), ("sigma", 0.3)): [
         (2.763920032596339, 2.5818252944169733),
@@ -64,7 +64,7 @@ DEEP = {**SMALL, "num_layers": 2, "dropout": 0.3}
 
 @pytest.fixture
 def record(monkeypatch):
-    """Return a function that trains and returns each minibatch's updates and dropout masks."""
+    """Return a function that trains and returns all updates and dropout masks."""
     epoch_batches, each_update = minibatches.epoch_batches, schedule.each_update
 
     def record(train, *args, **kwargs):

@@ -135,7 +135,7 @@ def test_digest_depends_on_every_bit():
 
 # Environment variables that select other kernels, which sum in a different order. TensorFlow
 # has no such variable for float64: TF_ENABLE_ONEDNN_OPTS has no effect.
-# An old OpenBLAS already uses its oldest kernels on processors that it does not recognize.
+# An old OpenBLAS uses its oldest kernels on unknown processors, so select newer kernels there.
 CORES = {info.get("architecture") for info in threadpool_info()}
 OTHER_CORE = "Haswell" if CORES & {"Prescott", "Nehalem"} else "Nehalem"
 KERNELS = {
@@ -208,7 +208,7 @@ def test_two_threads_end_with_equal_bits(backend_name):
 
 
 def check_exact(capsys, *arguments):
-    """Run `check --exact` on text too long for the command line; return the exit code and JSON."""
+    """Run `check --exact` on text too long for an argument; return the exit code and JSON."""
     Path("long.txt").write_text("it was a long and quiet winter. " * 8_000, encoding="utf-8")
     small = ["--text", "long.txt", "--num-hiddens", "16", "--epochs", "20"]
     result = run_in_process(capsys, "check", *arguments, "--exact", "--json", *small)
@@ -254,7 +254,7 @@ def test_check_exact_prints_the_common_digest():
     assert re.fullmatch(last, result.out.splitlines()[-1])
 
 
-# The NumPy backend, with a function that corrupts its first argument.
+# The NumPy backend, with one function changed to corrupt its first argument.
 OFF = """
 from rnn_scratch.backends.numpy import deep, exact, machine, scratch
 

@@ -5,8 +5,8 @@ import re
 import pytest
 from helpers import linux, run_subprocess
 
-# Program that trains 24 small models; the first twelve fill caches. It prints how much
-# memory the other models leak (mostly graphs) and how many models are still alive.
+# Program that trains 24 small models, of which the first 12 fill caches. It prints how much
+# memory the remaining models leak (mostly graphs) and how many models are still alive.
 PROGRAM = """
 import gc, resource, sys, weakref
 from pathlib import Path

@@ -39,7 +39,7 @@ def test_each_step_from_zeros_multiplies_a_difference_by_the_weights(backend_nam
     assert measure_growth(small(backend_name, arrays=arrays)) == pytest.approx(expected, rel=1e-6)
 
 
-# Omit rnn-relu, because ReLU's slope, and with it the growth per time step, jumps at 0.
+# Omit rnn-relu, because ReLU's slope, and therefore the growth per time step, jumps at 0.
 @pytest.mark.parametrize("cell", [cell for cell in CELLS if cell != "rnn-relu"])
 def test_growth_is_equal_in_all_backends_and_changes_no_parameter(backend_name, cell):
     setup = small(backend_name, cell, sigma=0.3)
@@ -65,7 +65,7 @@ def test_training_warns_if_exact_mode_may_fail(settings, warned):
     lines = []
     api.train("numpy", corpus="tide-clock", num_epochs=1, report=lines.append, **SMALL | settings)
     warnings = [line for line in lines if DOUBT in line]
-    assert len(warnings) == 2 * warned  # a warning before training, and one after
+    assert len(warnings) == 2 * warned  # one warning before training and one after
     assert all("smaller `sigma` or `num_steps`" in line for line in warnings)
 
 

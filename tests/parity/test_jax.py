@@ -1,4 +1,4 @@
-"""Behavior specific to JAX: the 64-bit setting, tracers, cached compiled functions and export."""
+"""JAX-specific behavior: the 64-bit setting, tracers, cached compiled functions and export."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Test the check: each mutation of a backend makes the check fail and name the right function."""
+"""Test that the check fails for each backend mutation and names the right function."""
 
 import pytest
 from backend_mutations import (
@@ -65,7 +65,7 @@ def test_a_mistake_in_the_reference_itself_is_detected_and_named(
     mutation, recorded, tmp_path, monkeypatch
 ):
     # The reference and the candidate share the mistake. Without recorded values, as for a new
-    # cell, only finite differences detect a mistake in the backward pass.
+    # cell, only finite differences can detect a mistake in the backward pass.
     change = mutation.changes["numpy"]
     package = mutated_copy(registry.load("numpy"), tmp_path, change, mutation.file, mutation.within)
     mutated = load(package)

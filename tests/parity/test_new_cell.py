@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 pytestmark = pytest.mark.student(by_default=("numpy",))
 
 DECLARATION = 'CELLS = {\n    "mgu": Cell(gates=("f", "h")),\n'
-# The minimal gated unit has a single gate, which serves as both forget gate and reset gate.
+# The minimal gated unit has a single gate, which serves as both forget and reset gate.
 CELL = '''def mgu(x, state, params):
     """Compute one step of a minimal gated unit."""
     (h,) = state
@@ -66,7 +66,7 @@ def run(copy):
 
 
 def read_parameters(run):
-    """Return a checkpoint's arrays; the project's reader does not know the cell or optimizer."""
+    """Return a checkpoint's arrays without our reader, which lacks the new cell and optimizer."""
     return load_file(run / "checkpoint.safetensors")
 
 

@@ -1,4 +1,4 @@
-"""Undo the optimizations of `fast`, and compare the optimizations' names with the record."""
+"""Undo the optimizations of `fast`, and compare their names with the record."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ SIZES = {"num_hiddens": 13, "num_steps": 5, "batch_size": 4}
 
 
 def gradients(backend, cell, vocabulary, num_hiddens, num_steps, batch_size):
-    """Return the loss and gradients of a `fast` model in float64, as a dict of arrays."""
+    """Return a float64 `fast` model's loss and gradients as a dict of arrays."""
     options = Options(vocabulary, num_hiddens, cell, dtype="float64")
     model = backend.fast.build(parameters.initial(options, 0.3, 0), options)
     tokens = np.random.RandomState(0).randint(0, vocabulary, (batch_size, num_steps + 1), "int64")

@@ -1,6 +1,6 @@
-"""The project's optimizers agree with the frameworks' optimizers, except for where ε is added.
+"""The project's optimizers match the frameworks' optimizers, except for the placement of ε.
 
-Implementations of Adam add ε in different places. Here, ε is added to the square root of the
+Adam implementations add ε in different places. Here, ε is added to the square root of the
 bias-corrected v, as in the paper's Algorithm 1, PyTorch and Optax. In Keras and MXNet, ε is the
 paper's ε̂, added to √v before the bias correction, as if ε were divided by √(1 - β2**t).
 """
@@ -17,11 +17,11 @@ from rnn_scratch.contract import Options, Update
 from rnn_scratch.parameters import initial, trained_arrays
 
 OPTIONS = Options(5, 4, dtype="float64")
-LR, DECAY, EPSILON = 2.0**-6, 0.25, 2.0**-10  # exact in float32, because Keras rounds to float32
+LR, DECAY, EPSILON = 2.0**-6, 0.25, 2.0**-10  # exact in float32, to which Keras rounds
 BETAS = 0.875, 1 - 2.0**-10
 NUM_UPDATES = 10
 RNG = np.random.RandomState(0)
-GRADS = [  # gradients as small as ε, so that it matters where ε is added
+GRADS = [  # gradients as small as ε, so that its placement matters
     {name: RNG.normal(0, EPSILON, shape) for name, shape in OPTIONS.shapes().items()}
     for _ in range(NUM_UPDATES)
 ]

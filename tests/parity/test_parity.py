@@ -1,4 +1,4 @@
-"""All models match the reference, according to the code that `rnn-scratch check` runs."""
+"""All models match the reference when checked with the code behind `rnn-scratch check`."""
 
 import contextlib
 import itertools
@@ -17,7 +17,7 @@ from rnn_scratch.parameters import initial
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, dataset, minibatches
 
-# TensorFlow and JAX take one to two minutes to build their layers' graphs.
+# TensorFlow and JAX take one to two minutes to build their layer graphs.
 CONCISE = pytest.mark.frameworks(by_default=("numpy", "torch", "mxnet"))
 MODELS = ("scratch", "fast", pytest.param("concise", marks=CONCISE))
 

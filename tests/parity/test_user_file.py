@@ -1,4 +1,4 @@
-"""`rnn-scratch check FILE`: a user's functions are compared, and known mistakes are named."""
+"""`rnn-scratch check FILE` checks a user's functions and names known mistakes."""
 
 import json
 from functools import partial
@@ -36,7 +36,7 @@ def lstm(x, state, params):
     return o * torch.tanh(c), c
 """,
 }
-# Changes to the sources above, with the expected exit code and part of the output.
+# Changes to the sources above, with the expected exit code and part of the expected output.
 WRONG = {
     "epsilon": ("numpy", "theta / max(norm, 1e-300)", "theta / (norm + 1e-6)", 1, "norm + 1e-6"),
     "in place": (

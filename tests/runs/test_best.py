@@ -42,7 +42,7 @@ def test_best_checkpoint_has_the_lowest_held_out_loss(backend_name):
     epoch = losses("r").index(min(losses("r"))) + 1
     assert 1 < epoch < 12
     assert run.best == run.history[epoch - 1]
-    # The best parameters match the parameters after this epoch and reproduce its held-out loss.
+    # The best parameters match a run that ends at this epoch and reproduce its held-out loss.
     rnn_scratch.train(backend_name, num_epochs=epoch, run="until", **SETTINGS)
     best_epoch, best = best_of("r")
     assert best_epoch == epoch

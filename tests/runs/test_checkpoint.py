@@ -113,7 +113,7 @@ def test_parameters_must_fit_the_settings(saved):
 
 
 def write_metadata(path, **changes):
-    """Replace entries in a checkpoint's metadata; update the digest."""
+    """Replace entries in a checkpoint's metadata and update the digest."""
     header, data = safetensors_parts(path)
     header["__metadata__"] |= changes
     write_safetensors(path, header, data)

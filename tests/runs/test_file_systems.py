@@ -1,4 +1,4 @@
-"""File systems that lack features, unusual paths, and moved text files."""
+"""Unusual paths, moved text files, and file systems that lack features."""
 
 import errno
 import os
@@ -39,7 +39,7 @@ def test_training_ignores_a_folder_that_cannot_be_synced(monkeypatch, code):
 
 
 def test_replacing_a_file_is_retried(monkeypatch):
-    """Simulate a file system that reports an error while another program holds the old file."""
+    """Simulate a file system that reports an error while another program has the old file open."""
     busy = OSError(errno.EBUSY, "Device or resource busy")
     original, errors = os.replace, [busy, busy]
 
@@ -85,7 +85,7 @@ def test_moved_text_is_named_and_then_accepted(capsys):
     resumed = rnn_scratch.resume("r", 2, text="new.txt")
     assert resumed.record.text.origin == str(Path("new.txt").absolute())
     assert rnn_scratch.evaluate("r").source.endswith("new.txt (training text)")
-    # A session killed while it starts may have written the new path only to the record.
+    # A session killed during startup may have written the new path only to the record.
     shutil.copy(Path("r", RUN_FILE), "killed")
     assert len(rnn_scratch.resume("killed", 3, text="new.txt").history) == 3
 
@@ -135,7 +135,7 @@ def test_line_ends_changed_by_git_are_accepted():
 
 
 def test_folder_without_a_record_is_reused():
-    """Train in a folder in which a killed process left a lock and a temporary file."""
+    """Train in a folder where a killed process left a lock and a temporary file."""
     Path("r").mkdir()
     for name in (files.LOCK, f".run.json.1234{files.TEMPORARY}"):
         Path("r", name).touch()

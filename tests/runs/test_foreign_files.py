@@ -57,7 +57,7 @@ def test_file_of_another_run_is_refused(capsys, file):
     run_in_process(capsys, "predict", "runs/r", "--best").assert_exit()
     result = run_in_process(capsys, "runs").assert_exit()
     assert (f"runs/r/{HISTORY} is damaged" in result.err) == (file != RUN_FILE)
-    # With all files of the other run, the folder is a copy of that run.
+    # Once all files are replaced, the folder is a copy of the other run.
     for name in os.listdir("runs/other"):
         shutil.copy(f"runs/other/{name}", f"runs/r/{name}")
     run_in_process(capsys, *RESUME).assert_exit()
@@ -108,7 +108,7 @@ def test_record_that_differs_from_the_checkpoint_is_refused(capsys, part, name):
     run_in_process(capsys, *RESUME).assert_error(f"{path} is damaged", NOT_OF_THE_CHECKPOINT)
 
 
-# Program that reads a run's files and prints the errors and the memory used for reading, in MiB.
+# Program that reads a run's files and prints any errors and the increase in peak memory, in MiB.
 READ = """
 from pathlib import Path
 from rnn_scratch.compare.tasks import peak_memory

@@ -20,7 +20,7 @@ BEGINNING = books.load("tide-clock").content[:1000]
 
 @pytest.fixture
 def story(tmp_path):
-    """Write English text that is short enough to evaluate quickly; return the file name."""
+    """Write a short English text that is quick to evaluate; return its file name."""
     (tmp_path / "story.txt").write_text(BEGINNING)
     return "story.txt"
 

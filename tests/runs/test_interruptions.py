@@ -1,4 +1,4 @@
-"""Runs that are killed, interrupted or out of disk space can be resumed, but not concurrently."""
+"""Runs that are killed, interrupted or out of disk space can resume, one session at a time."""
 
 import errno
 import os

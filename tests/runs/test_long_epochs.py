@@ -122,7 +122,7 @@ def test_checkpoints_take_a_small_fraction_of_time(monkeypatch):
     monkeypatch.setattr(loop, "CHUNK_SECONDS", 1e9)
     rnn_scratch.train("numpy", num_epochs=35, run="r", report=clock, **SMALL)
     # Checkpoints are written after the first minibatch, which is a separate chunk, then every eight
-    # seconds (64 times the duration of a write), and at the end.
+    # seconds (64 times the write time), and at the end.
     assert clock.saved == [0, 9, 17, 25, 33, 35]
     monkeypatch.setattr(run_writer, "MAX_CHECKPOINT_INTERVAL", 4.0)
     rnn_scratch.resume("r", 43, report=clock)

@@ -1,8 +1,8 @@
 """Resume exactly from the files that remain on disk after a power cut at any moment.
 
-A simulated disk replays the system calls of a training run. Synced data survive a cut. Unsynced
-file names either all survive or are all lost. Unsynced data are kept, lost, cut in half or
-replaced by zeros, because file systems differ.
+A simulated disk replays the system calls of a training run. Synced data survives a cut. Unsynced
+file names either all survive or are all lost. Because file systems differ, unsynced data is kept,
+lost, cut in half or replaced by zeros.
 """
 
 import contextlib
@@ -87,7 +87,7 @@ class File:
         self.written = self.synced = b""
 
     def possible_contents(self):
-        """Return possible contents: all, or synced data plus nothing, half the rest, or zeros."""
+        """Return what may remain: all data, or synced data plus nothing, half the rest or zeros."""
         length, num_synced = len(self.written), len(self.synced)
         zeros = bytes(length - num_synced)
         return (
@@ -100,7 +100,7 @@ class File:
 
 def possible_disks(calls):
     """Yield the number of calls before a power cut, and the files that may be on disk after it."""
-    names, synced_names = {}, {}  # files by path: current, and certain to be on disk
+    names, synced_names = {}, {}  # files by path: current files, and those certain to be on disk
     for num_calls, (kind, path, *arguments) in enumerate(calls, 1):
         if kind == "create":
             names[path] = File()

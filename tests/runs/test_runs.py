@@ -69,7 +69,7 @@ def test_run_folder_contains_record_history_and_checkpoint(backend_name, device)
     assert saved.text == run.record.text
     assert saved.vocab == run.vocab
 
-    # The history has a line of strict JSON for each epoch.
+    # The history has one line of strict JSON per epoch.
     fields = "type epoch loss perplexity valid_loss valid_perplexity tokens seconds backend"
     rows = [parse_strictly(line) for line in history_lines(run.folder)]
     assert [row["epoch"] for row in rows] == list(range(1, 12))
@@ -109,7 +109,7 @@ def test_simultaneous_runs_get_different_folders():
 
 
 def write_history(folder, *epochs, **fields):
-    """Write a history; return the size and the digest at its start and after each line."""
+    """Write a history; return its size and digest at the start and after each line."""
     rows = [epoch_row(epoch, **fields) for epoch in epochs]
     content = msgspec.json.Encoder().encode_lines(rows)
     (folder / run_folder.HISTORY).write_bytes(content)

@@ -54,7 +54,7 @@ RANDOM = pytest.param(
 @pytest.mark.parametrize(("sampling", "dtype"), [("sequential", "float32"), RANDOM])
 def test_resumed_run_equals_an_uninterrupted_run(backend, backend_name, device, sampling, dtype):
     skip_without(backend, device, dtype)
-    # A small theta clips many gradients, whose norm depends on the parameter order.
+    # Use a small theta to clip many gradients, because their norm depends on the parameter order.
     settings = {
         "sampling": sampling,
         "dtype": dtype,

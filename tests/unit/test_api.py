@@ -97,7 +97,7 @@ def test_unknown_backend_is_refused_before_reading_the_text(name):
 
 @pytest.fixture
 def no_books(monkeypatch):
-    """Make every book unavailable except the built-in text."""
+    """Make every text except the built-in one unavailable."""
 
     load = books.load
 

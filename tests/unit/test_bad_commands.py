@@ -41,7 +41,7 @@ COMMANDS = [
     ((*TRAIN, "--cell", "lstn"), "lstn"),
     (("train", "--corpus", "tide"), "Unknown text 'tide'. The texts are: time-machine"),
     ((*COMPARE, "--models", "slow"), "one of scratch, fast, concise (got 'slow')."),
-    # Numbers out of range, such as a thread count at which frameworks crash.
+    # Out-of-range numbers, such as a thread count at which frameworks crash.
     *(((*command, "--threads", "100000"), "1,024") for command in (TRAIN, PREDICT, COMPARE)),
     ((*TRAIN, "--sigma", "1e39"), "(got 1e+39)"),
     ((*TRAIN, "--batch-size", "1000000"), "1000000"),

@@ -1,4 +1,4 @@
-"""Child processes that fail or hang raise an error that states the reason."""
+"""Child processes that fail or hang cause an error that states the reason."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ from rnn_scratch.system import processes
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the children are shell scripts")
 
-# Environment in which a child can import this module.
+# Environment in which a child process can import this module.
 ENVIRONMENT = python_path(Path(__file__).parent, CLONE / "tests", *sys.path)
 
 
@@ -55,7 +55,7 @@ def python_script(tmp_path, monkeypatch):
 
 
 def test_arguments_and_answers_keep_their_types():
-    values = [0.5 * index for index in range(8_000)]  # exceeds the capacity of a pipe
+    values = [0.5 * index for index in range(8_000)]  # exceeds a pipe's capacity
     assert list(ask(square, *values)) == [("square", value**2) for value in values]
 
 
@@ -111,7 +111,7 @@ def test_error_of_the_function_keeps_problem_and_hint(error):
 
 
 def fail(not_offered: bool) -> Iterator[int]:
-    """Raise a user-facing error after printing output like a framework's."""
+    """Raise a user-facing error after printing output as a framework might."""
     print("from Python", flush=True)
     os.system("echo from another program; cat")  # `cat` exits at once, because its input is empty
     raise (NotSupportedError if not_offered else RNNScratchError)("two\nlines", "a hint")
@@ -145,7 +145,7 @@ def test_child_ends_with_its_parent(tmp_path, name):
 
 
 def test_current_folder_hides_no_module():
-    """Run in a folder that has a student's `random.py` and another package named `rnn_scratch`."""
+    """Run in a folder that contains a student's `random.py` and another `rnn_scratch` package."""
     for name in ("random", "queue", "tempfile"):
         Path(f"{name}.py").write_text("raise SystemExit('imported from the current folder')")
     train = ("train", "--backend", "numpy", "--epochs", "1", *options(**SMALL))

@@ -1,6 +1,6 @@
-"""The form of the built-in backends' source code, which other packages need not follow.
+"""The source structure of the built-in backends, which other packages need not follow.
 
-The check, run by test_parity, compares the functions' signatures with the contract.
+The check, which test_parity runs, compares function signatures with the contract.
 """
 
 import ast

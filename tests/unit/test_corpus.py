@@ -1,4 +1,4 @@
-"""Sources of text: books from a server on this machine, and the user's files."""
+"""Text sources: books from a local server, and the user's files."""
 
 import hashlib
 import http.server
@@ -42,7 +42,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def send(body, status=200, length=None):
-    """Return a function that sends `body`; `length` replaces the true Content-Length."""
+    """Return a function that sends `body`; `length` overrides the true Content-Length."""
 
     def answer(handler):
         handler.send_response(status)
@@ -89,7 +89,7 @@ def load():
 
 
 def assert_unavailable(file, reason):
-    """Check that the error names the book, reason and remedy, and that no file is kept."""
+    """Check that the error names the book, reason and remedy, and that no file remains."""
     problem, *hints = raised_message(load).splitlines()
     assert problem.startswith("Could not download time-machine: ")
     assert reason in problem
@@ -143,7 +143,7 @@ def test_missing_network_is_named(file, monkeypatch):
         assert_unavailable(file, "ConnectionError")
 
 
-# Names of texts
+# Text names
 
 
 @pytest.mark.parametrize("status", [200, 404])

@@ -34,7 +34,7 @@ LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 
 
 def name_module(path):
-    """Return the dotted name of a module, or of its package for an ``__init__``."""
+    """Return a module's dotted name or, for an ``__init__``, that of its package."""
     return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
 
 
@@ -45,7 +45,7 @@ del MODULES[CORE.name], MODULES[f"{CORE.name}.__main__"]
 
 
 def imports(path):
-    """Yield the absolute names that a module imports, including imports within functions."""
+    """Yield the absolute names that a module imports, including those imported within functions."""
     package = list(path.relative_to(REPOSITORY).parts[:-1])
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""Minibatches of a text: sequential partitioning, random sampling, and the minimum text length."""
+"""Minibatches: sequential partitioning, random sampling, and the minimum text length."""
 
 import contextlib
 import itertools
@@ -64,7 +64,7 @@ def test_sequential_rows_continue_in_the_next_minibatch(B, T, num_more, data):
     assert batches[0][0][0, 0] == offset
     for (X, *_), (following, *_) in itertools.pairwise(batches):
         np.testing.assert_array_equal(following[:, 0], X[:, -1] + 1)
-    # The rows are equal parts of the text, divided into minibatches; the remainder is dropped.
+    # The rows are equal parts of the text, cut into minibatches; the remainder is dropped.
     length = (min_tokens(B, T) + num_more - offset - 1) // B
     np.testing.assert_array_equal(batches[0][0][:, 0], offset + length * np.arange(B))
     assert len(batches) == length // T

@@ -17,7 +17,7 @@ from rnn_scratch.training import loop
 from rnn_scratch.training.runtime import Runtime
 from rnn_scratch.training.setup import prepare_run
 
-BOOK = "Η θάλασσα ήρθε, και η θάλασσα έφυγε.\n" * 20  # lacks the letters of the default prefixes
+BOOK = "Η θάλασσα ήρθε, και η θάλασσα έφυγε.\n" * 20  # lacks the letters in the default prefixes
 
 
 def source_of(backend):

@@ -5,8 +5,8 @@ from helpers import SMALL, install_packages, options, run_subprocess
 
 from rnn_scratch import registry
 
-# Sources of packages to install with an entry point, as pip would. In some sources, objects stand
-# in for modules: the NumPy modules with some functions replaced or missing.
+# Sources of packages to install with an entry point, as pip would. Some use objects in place of
+# modules: the NumPy backend's modules with some functions replaced or missing.
 FOREIGN = {
     "healthy": """
         from types import SimpleNamespace
@@ -33,9 +33,9 @@ FOREIGN = {
 
 @pytest.fixture
 def foreign(tmp_path):
-    """Install the packages in FOREIGN and hide the frameworks; return the environment to use."""
+    """Install the packages in FOREIGN and hide the frameworks; return the environment variables."""
     variables = install_packages(tmp_path / "site", FOREIGN)
-    for name in registry.FRAMEWORKS:  # loading them would take seconds
+    for name in registry.FRAMEWORKS:  # loading them would take several seconds
         source = f"raise ModuleNotFoundError(name={name!r})"
         (tmp_path / "site" / f"{name}.py").write_text(source)
     return variables
@@ -45,7 +45,7 @@ def test_backends_lists_crashing_backends(foreign):
     result = run_subprocess("backends", env=foreign).assert_exit(err="")
     head, *lines = result.out.splitlines()
     assert head.split("  ")[0].strip() == "backend"
-    # In the continuation lines of a message, the first column is empty.
+    # A message's continuation lines have an empty first column.
     rows = {line.split()[0]: " ".join(line.split()) for line in lines if not line.startswith("  ")}
     ours = [name for name in registry.BUILTIN_BACKENDS if name in rows]
     assert list(rows)[: len(ours)] == ours

@@ -1,4 +1,4 @@
-"""Function sources from the backends' files, and the `show` command, which prints them."""
+"""Function sources from backend files, and the `show` command that prints them."""
 
 import html
 import re
@@ -56,7 +56,7 @@ def test_helpers_follow_the_function_that_uses_them(capsys):
 
     assert names("numpy", "step") == {"step", "CELLS", "rnn"}
     assert names("torch", "lstm") == {"lstm", "gate"}
-    # The NumPy `gradients` calls its backward pass as `model.backward`.
+    # NumPy's `gradients` calls its backward pass as `model.backward`.
     assert {"backward", "step_backward", "CELL_BACKWARD", "rnn_backward"} <= names(
         "numpy", "gradients"
     )
@@ -92,7 +92,7 @@ def test_terminal_width_determines_the_number_of_columns(show_lines, width, rows
     assert [line.count("scratch.py:") for line in heads] == rows
     assert max(map(len, lines)) <= width
     assert all(name in " ".join(heads) for name in registry.BUILTIN_BACKENDS)
-    # A title gives the number of the first line shown, where the cell function starts.
+    # Each title gives the first line number shown, which is where the cell function starts.
     assert f"scratch.py:{source_code.find('numpy', 'rnn')[0].line} " in heads[0] + " "
 
 

@@ -13,10 +13,10 @@ from rnn_scratch.errors import MAX_LENGTH, RNNScratchError
 from rnn_scratch.system import terminal
 
 # A window title, a reset, a C1 sequence that clears the screen, an override that reverses the
-# following text, and characters that delete, overwrite or break lines.
+# text after it, and characters that delete, overwrite or break lines.
 EVIL = "\x1b]0;mine\x07 \x1bc \x9b2J \u202e \x7f\x08 \u2028"
 ESCAPED = r"\x1b]0;mine\x07 \x1bc \x9b2J \u202e \x7f\x08 \u2028"
-NAME = f"r {EVIL}"  # name of a folder
+NAME = f"r {EVIL}"  # folder name
 NORMAL = {"normalize": "none", "num_hiddens": 8, "num_steps": 6, "batch_size": 4, "num_epochs": 10}
 TRAIN = ("train", "--backend", "numpy", "--text", "t.txt", *options(**NORMAL))
 # Letters from several scripts, and markup that some programs convert to an emoji or a color.

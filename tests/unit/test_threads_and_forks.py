@@ -1,4 +1,4 @@
-"""Training in threads and forked processes, and whether TF32 is off."""
+"""Training in threads and forked processes, and the TF32 setting."""
 
 import os
 import re

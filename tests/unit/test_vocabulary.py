@@ -16,7 +16,7 @@ from rnn_scratch.text import books, dataset, vocabulary
 from rnn_scratch.text.books import Text
 
 TEXT = "It's 3 o'clock:\n\n  time  flies,\nLIKE an Arrow! Ёлка, 猫\u2028\t\n"
-# Arbitrary UTF-8 text in which letters and line ends are frequent.
+# Arbitrary UTF-8 text with many letters and whitespace characters.
 texts = st.text(st.one_of(st.characters(codec="utf-8"), st.sampled_from("abcXYZ \n\t.")))
 
 
