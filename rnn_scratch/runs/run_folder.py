@@ -34,7 +34,7 @@ from ..training.events import Session as Session
 
 RUN_FILE, HISTORY, CURVE = "run.json", "history.jsonl", "perplexity.png"
 RUN_FORMAT = 8
-MAX_HISTORY_BYTES = 2**28  # enough for 300,000 epochs with samples of at most 600 bytes
+MAX_HISTORY_BYTES = 2**28  # a line with a 50-character sample takes at most 600 bytes
 PARENT = Path("runs")
 BACKUP = "Restore it from a backup. (`rnn-scratch predict` needs only the checkpoint.)"
 
