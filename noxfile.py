@@ -81,7 +81,7 @@ def newest_python() -> str:
 def run_tests(session: nox.Session, extras: str, *options: str, pins: Sequence[str] = ()) -> None:
     """Install the project with `extras` and `pins`, then run the tests with pytest `options`."""
     session.install("-e", f".[{extras},test]", *pins)
-    # Use two processes. An idle one steals tests from the other, because test durations differ.
+    # Use two processes. Test durations differ, so let an idle process steal tests.
     processes = ("-n", "2", "--dist", "worksteal")
     session.run("python", "-m", "pytest", *processes, *options, env=ENVIRONMENT)
 

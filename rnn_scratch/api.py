@@ -116,7 +116,7 @@ def resume(
     report: Report | Callable[[str], object] | None = None,
     **settings: Any,
 ) -> Run | None:
-    """Resume a run; with the same runtime, results match those of an uninterrupted run bit for bit.
+    """Resume a run; with the same runtime, results match an uninterrupted run's bit for bit.
 
     For example, to continue the latest run up to epoch 1000::
 

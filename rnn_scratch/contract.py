@@ -3,7 +3,7 @@
 The function docstrings below are the specification. A backend is a package that is
 registered in the ``rnn_scratch.backends`` entry-point group and contains these modules:
 
-``scratch``  a one-layer network and its training functions, from `params` to `build`: *Build it*
+``scratch``  a single-layer network and its training functions, from `params` to `build`: *Build it*
 ``cells``    additional cells for the CELLS table in ``scratch``: *Gates*
 ``deep``     several layers, an embedding, dropout and optimizers: *Make it learn well*
 ``exact``    rounding for exact mode, in which all frameworks agree bit for bit

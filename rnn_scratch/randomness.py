@@ -2,7 +2,7 @@
 
 Generators are keyed by (seed, purpose, epoch), so a run can be resumed from any epoch without
 stored random states, and an additional draw for one purpose does not affect other purposes.
-The streams of NumPy's ``RandomState`` never change (NEP 19), unlike those of ``Generator``.
+The streams of NumPy's ``RandomState`` never change, but ``Generator`` streams may (NEP 19).
 """
 
 import numpy as np

@@ -102,7 +102,7 @@ def loss(case: Case) -> Iterator[Result]:
 def detach(case: Case) -> Iterator[Result]:
     """Check that no gradient flows back through a detached state."""
     # If one graph contains two minibatches and the state is detached between them, the gradients
-    # must match those of the second minibatch alone when it starts from the same state.
+    # must match the second minibatch's own gradients when it starts from the same state.
     batch, start = case.minibatch()
     if isinstance(batch.X, np.ndarray) or not (case.draw.seed is None or case.draw.resumes):
         return  # arrays have no graph, and compiling is slow
@@ -234,7 +234,7 @@ def gradients(case: Case) -> Iterator[Result]:
     shifted = case.gradients({**case.arrays, "b_q": case.arrays["b_q"] + 1000})[1]["b_q"]
     yield Result("b_q, the same after adding 1000 to all logits", shifted, grads["b_q"], 1e-11)
     if case.options.cell == "rnn-relu" and case.options.num_hiddens < 200:
-        # With these parameters, half of ReLU's inputs are 0, where its slope must be 0.
+        # With these parameters, half of ReLU's inputs are 0, and its slope at 0 must be 0.
         zeros = {name: array.copy() for name, array in case.arrays.items()}
         for name in zeros.keys() - {"W_e", "W_hq", "b_q"}:
             zeros[name][..., : case.options.num_hiddens // 2] = 0

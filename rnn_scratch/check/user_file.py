@@ -32,7 +32,7 @@ from .mistakes import MODULES, copy_backend, recognize
 from .results import Verdict, describe_error, flatten
 
 TABLES = ("CELLS", "CELL_BACKWARD", "OPTIMIZERS")
-# Each check calls the function that it compares; `gradients` and `sequence` also call others.
+# Each check calls the function that it compares; `gradients` and `sequence` call more functions.
 # `sequence` trains the model, because compilers and autograd may reject code that runs eagerly.
 CHECKS = (*functions.FUNCTIONS, training.evaluate, training.predict, training.sequence)
 NUM_CASES = {training.sequence: 2}  # cases per function; other checks use 8

@@ -35,7 +35,7 @@ class Run(NamedTuple):
         return run_folder.best(self.history)
 
     def __repr__(self) -> str:
-        """Return a one-line summary of the run."""
+        """Return a single-line summary of the run."""
         return f"<Run {self.folder}: {format_history(self.history)}>"
 
 

@@ -1,6 +1,6 @@
 """A run's training sessions: the first session, and later sessions that resume the run.
 
-A session holds the run folder's lock. A resumed run's results match those of an uninterrupted run.
+A session holds the run folder's lock. A resumed run's results match an uninterrupted run's results.
 """
 
 import contextlib

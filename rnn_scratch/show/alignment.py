@@ -19,7 +19,7 @@ def align_functions(sources: Sequence[Sequence[tuple[str, str]]]) -> Iterator[li
 
 
 def align_all(sources: Sequence[list[str]]) -> list[Row]:
-    """Align the lines of several sources into rows, with None where a source lacks a line.
+    """Align the lines of several sources into rows, with None for a missing line.
 
     Each source is aligned with the rows of the previous sources, using each row's first line.
     """

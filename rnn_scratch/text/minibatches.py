@@ -80,7 +80,7 @@ def draw_masks(batch: Batch, settings: Settings, epoch: int, minibatch: int) -> 
 
 
 def count(num_tokens: int, settings: Settings, epoch: int) -> int:
-    """Return the number of minibatches in an epoch, which is the same for both sampling methods."""
+    """Return the number of minibatches per epoch, equal for both sampling methods."""
     offset = draw_offset(settings.num_steps, settings.seed, epoch)
     return (num_tokens - offset - 1) // (settings.batch_size * settings.num_steps)
 

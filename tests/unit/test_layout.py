@@ -34,7 +34,7 @@ LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 
 
 def name_module(path):
-    """Return a module's dotted name or, for an ``__init__``, that of its package."""
+    """Return a module's dotted name or, for an ``__init__``, its package's name."""
     return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
 
 
