@@ -34,7 +34,7 @@ def trained_arrays(model: Model) -> Arrays:
     arrays = {name: array + 0.0 for name, array in params.items()}  # convert -0.0 to 0.0
     for slot, tensors in model.slots.items():
         for name, array in model.to_arrays(tensors).items():
-            # Flush subnormals to zero, as only some frameworks do. They occur when gradients stay
+            # Flush subnormals to zero; only some frameworks do so. They occur when gradients stay
             # zero and their moving average decays.
             array[np.abs(array) < np.finfo(array.dtype).tiny] = 0
             arrays[f"{slot}.{name}"] = array

@@ -70,7 +70,7 @@ def predict(case):
 
 
 def results(name, backend, variant, options):
-    """Yield the backend's check results, then the results of counting copies."""
+    """Yield the backend's check results, then its copy-count results."""
     plain = Options(11, 13, dtype=options.dtype, device=options.device)
     cases = [Draw(plain), Draw(options, optimizer="adam")]
     yield from runner.check(backend, variant, cases)

@@ -94,7 +94,7 @@ class Cell(NamedTuple):
 
 
 def notebook_path(name: str) -> Path:
-    """Return the path of a notebook: notebooks/lessons/torch/build.ipynb for torch-build."""
+    """Return a notebook's path, e.g. notebooks/lessons/torch/build.ipynb for torch-build."""
     backend, _, lesson = name.partition("-")
     return FOLDER / backend / f"{lesson}.ipynb" if lesson else NOTEBOOKS / f"{name}.ipynb"
 

@@ -37,7 +37,7 @@ ALL = (
     ),
     *MULTI_BACKEND,
 )
-RECORD = re.compile(r'lesson\.record\(\\"([\w-]+)')  # record name, in cells dumped as JSON
+RECORD = re.compile(r'lesson\.record\(\\"([\w-]+)')  # a record name in JSON-dumped cells
 STUB = re.compile(  # matches a function, up to the placeholder for its body
     rf"^def (\w+)\((?:(?!^def ).)*raise NotImplementedError\(.{grading.TO_WRITE}.\)", re.M | re.S
 )

@@ -86,7 +86,7 @@ def exact(folder: Path) -> dict[str, Any]:
 
 
 def step() -> dict[str, Any]:
-    """Return the code of a time step in two frameworks, without docstrings or comments."""
+    """Return code for one time step in two frameworks, without docstrings or comments."""
     codes = site_code.find_code(("numpy", "torch"), "rnn", "step")
     omitted = re.compile(r'^    """.*"""\n|  # .*$', re.MULTILINE)
     return {"codes": {name: omitted.sub("", code.source) for name, code in codes.items()}}

@@ -45,7 +45,7 @@ def sources(notebook, kind):
 
 
 def extras_of(name):
-    """Return the pip extras that a notebook's first cells name."""
+    """Return the pip extras named in a notebook's first cells."""
     extras = {"side_by_side": "torch,tensorflow,notebooks", "numpy": "notebooks"}
     backend = name.partition("-")[0]
     return {**extras, "comparison": "torch,notebooks"}.get(backend, f"{backend},notebooks")

@@ -102,7 +102,7 @@ def test_unknown_growth_raises_a_doubt():
     assert DOUBT not in describe(MAX_GROWTH / 2)
 
 
-# A run in which errors grow rapidly at some updates, but not with the initial or final parameters.
+# A run whose errors grow rapidly midway, but not at its initial or final parameters.
 CHAOS = "--cell gru-after --optimizer adam --lr 1 --layers 2 --embedding 4 --dropout 0.3 "
 CHAOS += "--num-steps 80 --batch-size 2 --num-hiddens 32 --theta 50 --max-tokens 500 --seed 284193"
 

@@ -56,7 +56,7 @@ def test_helpers_follow_the_function_that_uses_them(capsys):
 
     assert names("numpy", "step") == {"step", "CELLS", "rnn"}
     assert names("torch", "lstm") == {"lstm", "gate"}
-    # NumPy's `gradients` calls its backward pass as `model.backward`.
+    # NumPy's `gradients` runs its backward pass via `model.backward`.
     assert {"backward", "step_backward", "CELL_BACKWARD", "rnn_backward"} <= names(
         "numpy", "gradients"
     )
