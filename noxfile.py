@@ -54,7 +54,7 @@ for name, options in {
     RECORDS[f"learn/{name}"] = f"{SMALL} {options}"
 
 SPEED = ("--models", ",".join(VARIANTS), "--vary", "threads=1,2", "--seconds", "400")
-COMPARISONS = {  # spread the three speed measurements over time
+COMPARISONS = {  # ordered to spread out the speed measurements
     "speed": SPEED,
     "curves": ("--models", "fast", "--seconds", "0", "--epochs", "500"),
     "speed-2": SPEED,

@@ -44,7 +44,7 @@ CELLS = {"tanh": "rnn", "relu": "rnn-relu"}
 # Give the embedding runs the same seeds as the one-hot runs below.
 for size, seed in itertools.product((2, 8, 32), range(3)):
     RUNS[f"embedding {size}, seed {seed}"] = {"embedding": size, "seed": seed}
-# Unclipped results vary, so they use more seeds. The run "tanh, seed 0" uses BASE unchanged.
+# Unclipped results vary more, so use more seeds. The run "tanh, seed 0" uses BASE unchanged.
 for (activation, cell), seed in itertools.product(CELLS.items(), range(6)):
     settings = {"cell": cell, "seed": seed}
     if seed < 3:

@@ -15,7 +15,7 @@ from measure.measuring import spawn, write
 from rnn_scratch import registry
 from rnn_scratch.contract import Model, Options, Update
 
-LR = 2.0**-9  # exact in float32, to which Keras and MXNet round it
+LR = 2.0**-9  # exact in float32; Keras and MXNet round to float32
 SIZES = (1.0, 1e-4, 1e-8)  # gradient scales; the last is as small as ε
 UPDATES = 10
 START = np.array([0.5, -0.25, 1.0])
@@ -121,7 +121,7 @@ OPTIMIZERS = {
 
 
 def measure(name: str) -> Iterator[dict[str, Any]]:
-    """Yield a record of the differences from this project's parameters, divided by LR."""
+    """Yield a record of an optimizer's differences from `train_adam`, divided by LR."""
     optimizer, function, paper = OPTIMIZERS[name]
     backend, _ = registry.start(name, threads=1)
     library = {"tensorflow": "keras", "jax": "optax"}.get(name, name)

@@ -50,7 +50,7 @@ RECIPE = (
 
 
 def split(corpus: str) -> tuple[str, str]:
-    """Split a corpus into a text for training and validation and a text for testing."""
+    """Split a corpus into a training-and-validation text and a test text."""
     content = books.load(corpus).content
     start = len(content) - int(len(content) * TEST_SHARE)
     return content[:start], content[start:]

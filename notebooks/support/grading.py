@@ -43,7 +43,7 @@ FORBIDDEN = re.compile(
 )
 BACKEND = re.compile(r'lesson\.start\("(\w+)"\)')
 POINTS_CELL = re.compile(r"^grading\.points\('(\w+)'\)$", re.MULTILINE)
-TIMEOUT = 60.0  # time limit in seconds for a function that no backend has
+TIMEOUT = 60.0  # time limit in seconds for running a MADE_UP function
 CLOCK = [0.0]  # times in seconds that a simulated clock in a child process has shown
 PATH = {"PYTHONPATH": str(Path(__file__).parent)}  # child processes import this module
 Grade = tuple[bool, str]  # whether a function is correct, and a message for the student

@@ -31,7 +31,7 @@ class CheckResult(Record):
 
     function: str  # usually a contract function
     output: str
-    case: str  # a description, such as dtype, cell and sizes; may be empty
+    case: str  # describes the case: dtype, cell and sizes; may be empty
     difference: float | None  # largest absolute difference; None if it cannot be computed
     location: str  # the worst element, the problem, or the reason the case is not supported
     tolerance: float  # largest difference that passes

@@ -1,4 +1,4 @@
-"""The `rnn-scratch` command, which prints errors as messages."""
+"""The `rnn-scratch` command, which prints error messages, not tracebacks."""
 
 import difflib
 import io

@@ -1,4 +1,4 @@
-"""The task of a comparison's child processes: prepare a candidate, then take turns on request."""
+"""The task of a comparison's child processes: prepare a candidate, then measure it on request."""
 
 import ctypes
 import itertools
@@ -31,7 +31,7 @@ NUM_GENERATED = 20  # number of characters per generated text
 
 
 def compete(runtime: Runtime, settings: Settings, text: books.Text) -> Iterator[dict[str, Any]]:
-    """Start, check and train a candidate; then take a turn for each request from the parent.
+    """Start, check and train a candidate; then measure its speed at each parent request.
 
     Each result maps `Candidate` fields to values or, for lists, to new items.
     """

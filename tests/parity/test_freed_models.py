@@ -5,7 +5,7 @@ import re
 import pytest
 from helpers import linux, run_subprocess
 
-# Program that trains 24 small models, of which the first 12 fill caches. It prints how much
+# Program that trains 24 small models, the first 12 only to fill caches. It prints how much
 # memory the remaining models leak (mostly graphs) and how many models are still alive.
 PROGRAM = """
 import gc, resource, sys, weakref

@@ -79,7 +79,7 @@ def test_a_mistake_in_the_reference_itself_is_detected_and_named(
     )
     trains = mutation.function in ("train_epoch", "train_minibatch")
     if trains and row and row.function in ("train_minibatch", "sequence"):
-        return  # the draw resumes after an epoch trained by the mutated reference
+        return  # training resumes from values that the mutated reference trained
     assert_named(row, mutation)
     assert recorded or "by finite differences" in row.output
 

@@ -86,7 +86,7 @@ def test_resumed_run_equals_an_uninterrupted_run(backend, backend_name, device, 
 @pytest.mark.parametrize("model", VARIANTS)
 def test_uncompiled_variants_train_equally(request, monkeypatch, backend, backend_name, model):
     request.addfinalizer(lambda: backend.machine.set_eager(False))
-    # Use few operations, because an uncompiled operation takes JAX a millisecond.
+    # Keep this small: each uncompiled operation takes JAX about a millisecond.
     small = {"model": model, "dtype": "float64", "sigma": 0.1, "num_steps": 3, "max_tokens": 60}
     try:
         compiled = train(backend_name, 2, **small)
