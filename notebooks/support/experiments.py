@@ -67,5 +67,5 @@ def recall_accuracy(backend, model, num_fillers, seed=1000):
     machine = registry.load(backend).machine
     (test,) = recall_minibatches(num_fillers, 1, seed, batch_size=1000)
     logits, _ = model.forward(machine.tensor(test.X, "cpu"), model.state(1000))
-    last = machine.array(logits)[-1000:]  # (B, V) at the last time step
+    last = machine.array(logits)[-1000:]  # (B, V) of the last time step
     return float((last.argmax(1) == test.Y[:, -1]).mean())
