@@ -161,7 +161,7 @@ def execute(name: str) -> str:
                 output.data["image/png"] = _reduce_colors(output.data["image/png"])
                 description = html.unescape(site_code.alt_text(cell.source))
                 output.data["text/plain"] = description  # fallback if the picture cannot be shown
-                output.metadata["image/png"]["alt"] = description
+                output.metadata.setdefault("image/png", {})["alt"] = description
     notebook.metadata["language_info"] = {"name": "python"}  # omit the version
     if faults := find_faults(json.loads(nbformat.writes(notebook)), name):
         raise RNNScratchError("\n".join(f"{name}.ipynb: {fault}" for fault in faults))
