@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -21,10 +22,14 @@ from measure import arm, certificate
 from threadpoolctl import threadpool_info
 
 from rnn_scratch import api, exact, registry
+from rnn_scratch.check.case import make_case
+from rnn_scratch.check.draws import Draw
 from rnn_scratch.contract import CELLS, VARIANTS, Options
-from rnn_scratch.parameters import initial
+from rnn_scratch.parameters import initial, trained_arrays
 from rnn_scratch.settings import Settings
+from rnn_scratch.steps import compose
 from rnn_scratch.text import books
+from rnn_scratch.workers import WorkerGroup
 
 NUM_EPOCHS = 4  # some updates are clipped, as `test_training_clips_some_updates` verifies
 SETTINGS = {"corpus": "tide-clock", "exact": True, "sigma": 0.05, "theta": 0.3}
@@ -181,7 +186,9 @@ from rnn_scratch.training import loop
 from rnn_scratch.training.runtime import Runtime
 from rnn_scratch.training.setup import prepare_run
 from rnn_scratch.settings import Settings
+from rnn_scratch.steps import compose
 from rnn_scratch.text import books
+from rnn_scratch.workers import WorkerGroup
 settings = {"num_steps": 3, "max_tokens": 900, "sigma": 0.05, "exact": True}
 for num_hiddens in (48, 512):
     runtime = Runtime(sys.argv[1], "fast", "cpu")
@@ -300,3 +307,18 @@ def test_arm_record_has_the_current_digest():
     first, *_ = json.loads((RECORDS / "arm.json").read_bytes())["cases"]
     run = arm.train(arm.CASES[0], "exact")
     assert set(first["exact"].values()) == {exact.digest(run.arrays)}
+
+
+def test_exchange_keeps_the_bits_of_every_framework(backend, backend_name):
+    MPI = pytest.importorskip("mpi4py.MPI")
+    group = WorkerGroup(MPI.COMM_SELF)  # a single worker, which exchanges gradients with itself
+    group.is_running = False  # otherwise, MPI would abort the test process at exit
+    draw = Draw(Options(11, 13, dtype="float64"), num_steps=2, optimizer="adam", exact=True)
+    case = make_case(backend, "scratch", draw)
+    arrays = []
+    for average in (None, group.distribute):
+        step = compose(backend, True, average)
+        model = replace(case.model(), training_step=step)
+        backend.scratch.train_epoch(model, *case.epoch(0), True)
+        arrays.append(trained_arrays(model))
+    assert exact.digest(arrays[0]) == exact.digest(arrays[1]) != exact.digest(case.arrays)

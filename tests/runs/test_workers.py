@@ -5,7 +5,6 @@ import shutil
 import signal
 import sys
 import sysconfig
-from dataclasses import replace
 from pathlib import Path
 from subprocess import DEVNULL
 
@@ -18,21 +17,13 @@ from helpers import (
     history_lines,
     options,
     parameters,
-    raised_message,
-    run_subprocess,
     start,
     wait_for_epochs,
 )
 
 import rnn_scratch
-from rnn_scratch.check.case import make_case
-from rnn_scratch.check.draws import Draw
-from rnn_scratch.contract import Options
 from rnn_scratch.exact import digest
-from rnn_scratch.parameters import trained_arrays
 from rnn_scratch.runs import checkpoint, run_folder
-from rnn_scratch.steps import compose
-from rnn_scratch.workers import WorkerGroup
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="mpich has no package for Windows")
 
@@ -76,21 +67,6 @@ def test_digest_equals_one_workers_digest(backend_name, workers):
     assert (session.runtime.workers, session.outcome, session.to_epoch) == (workers, "finished", 2)
     rnn_scratch.resume("r", 3)  # trains with one worker
     assert digest(parameters("r")) == digest(parameters(expected))
-
-
-def test_exchange_keeps_the_bits_of_every_framework(backend, backend_name):
-    MPI = pytest.importorskip("mpi4py.MPI")
-    group = WorkerGroup(MPI.COMM_SELF)  # a single worker, which exchanges gradients with itself
-    group.is_running = False  # otherwise, MPI would abort the test process at exit
-    draw = Draw(Options(11, 13, dtype="float64"), num_steps=2, optimizer="adam", exact=True)
-    case = make_case(backend, "scratch", draw)
-    arrays = []
-    for average in (None, group.distribute):
-        step = compose(backend, True, average)
-        model = replace(case.model(), training_step=step)
-        backend.scratch.train_epoch(model, *case.epoch(0), True)
-        arrays.append(trained_arrays(model))
-    assert digest(arrays[0]) == digest(arrays[1]) != digest(case.arrays)
 
 
 def test_early_stopping_ends_all_workers_together():
@@ -165,12 +141,3 @@ def test_workers_must_share_the_rows_equally():
     result = finish(start(*command("numpy", 1), **mpiexec(3)))
     assert "cannot be divided equally among 3 workers" in " ".join(result.err.split())
     assert not Path("r").exists()
-
-
-@pytest.mark.parametrize("argument", ["option", "keyword"])
-def test_removed_argument_names_the_launcher(argument):
-    if argument == "keyword":
-        message = raised_message(rnn_scratch.train, "numpy", workers=2)
-    else:
-        message = run_subprocess("train", "--workers", "2").assert_exit(2).err
-    assert "mpiexec -n 4" in " ".join(message.split())

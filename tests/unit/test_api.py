@@ -76,6 +76,7 @@ def test_wrong_argument_is_named(name, monkeypatch):
     [
         ("epochs", "Did you mean `num_epochs`?"),
         ("layers", "Did you mean `num_layers`?"),
+        ("workers", "start the program with `mpiexec -n 4`."),  # a removed argument
         ("bacthes", "rnn_scratch.Settings"),
         ("settings", "rnn_scratch.Settings"),
     ],

@@ -28,6 +28,7 @@ COMMANDS = [
     (("resume", "last"), "Did you mean `train --resume RUN`?"),
     (("train", "my book.txt"), "my book.txt"),
     (("train", "--epoch", "3"), "--num-epochs"),
+    (("train", "--workers", "2"), "`mpiexec -n 4`"),  # a removed option
     (("show",), "FUNCTION"),
     (("show", "stp"), "Did you mean step?\n"),
     (
