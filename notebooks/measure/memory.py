@@ -12,11 +12,12 @@ from measure.measuring import round_digits, write
 from rnn_scratch import registry
 
 BACKEND = "torch"
+HALVED = "gru, candidate times 1/2"  # see `halve_candidate`
 SETTINGS = {
     "rnn, sigma 0.05": {"cell": "rnn", "sigma": 0.05},
     "rnn, sigma 0.125": {"cell": "rnn"},
     "gru": {"cell": "gru"},
-    "gru, candidate times 1/2": {"cell": "gru", "model": "scratch"},  # see `halve_candidate`
+    HALVED: {"cell": "gru"},
     **{f"lstm, forget bias {bias}": {"cell": "lstm", "forget_bias": bias} for bias in (0, 1, 3, 5)},
 }
 # Update counts, keyed by the number of fillers between a symbol and its recall.
@@ -57,17 +58,19 @@ def highest_gate(model, num_fillers):
 def main(file):
     """Train with all settings; write the record after every run, in case of interruption."""
     backend, _ = registry.start(BACKEND, threads=1)
-    backend.scratch.CELLS["gru"] = halve_candidate(backend.cells.gate)
+    cells = backend.scratch.CELLS
+    gru, halved = cells["gru"], halve_candidate(backend.cells.gate)
     accuracy, gates = ({name: {str(n): [] for n in UPDATES} for name in SETTINGS} for _ in range(2))
     record = {"environment": backend.machine.versions(), "settings": SETTINGS}
     record["updates"] = {str(n): updates for n, updates in UPDATES.items()}
     for seed, n, name in itertools.product(SEEDS, UPDATES, SETTINGS):
         settings, accuracies, highest_gates = SETTINGS[name], [], []
+        cells["gru"] = halved if name == HALVED else gru
         for model in recall_training(
             BACKEND, num_fillers=n, updates=UPDATES[n], seed=seed, **settings
         ):
             accuracies.append(round(recall_accuracy(BACKEND, model, n), 3))
-            if settings["cell"] in GATES and "model" not in settings:
+            if settings["cell"] in GATES and name != HALVED:
                 highest_gates.append(highest_gate(model, n))
         accuracy[name][str(n)].append(accuracies)
         gates[name][str(n)].append(highest_gates)

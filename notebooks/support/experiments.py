@@ -44,15 +44,13 @@ def recall_minibatches(num_fillers, count, seed, batch_size=32):
         yield Batch(X, Y).map(numpy.asarray, "int64")
 
 
-def recall_training(
-    backend, cell, num_fillers, updates, sigma=0.125, forget_bias=0.0, seed=0, model="fast"
-):
+def recall_training(backend, cell, num_fillers, updates, sigma=0.125, forget_bias=0.0, seed=0):
     """Train a cell with 64 units on the task; yield the model after each number of updates."""
     installed, options = registry.load(backend), Options(vocab_size=13, num_hiddens=64, cell=cell)
     arrays = initial(options, sigma, seed)
     if cell == "lstm":
         arrays["b_f"] += forget_bias
-    model = "scratch" if cell == "gru" else model  # `fast` lacks this cell
+    model = "scratch" if cell == "gru" else "fast"  # `fast` lacks the GRU
     network = registry.build(installed, model, arrays, options, "adam")
     settings = Settings(optimizer="adam", lr=0.005)
     batches = recall_minibatches(num_fillers, max(updates), seed)
