@@ -105,8 +105,7 @@ def train(resume: str | None, preset: str | None, **options: Any) -> None:
 
 def _how_to_resume(folder: Path) -> str:
     """Return a message with a stopped run's last checkpoint and the command to resume the run."""
-    last, (saved, _) = run_folder.read(folder).settings.num_epochs, checkpoint.latest(folder)
-    assert saved is not None  # a session starts by saving a checkpoint
+    last, saved = run_folder.read(folder).settings.num_epochs, checkpoint.load(folder)
     if saved.epoch == last:  # a later step failed, such as plotting the curve
         return f"The last checkpoint ({saved.position}) is in {folder}."
     line = shlex.join(["rnn-scratch", "train", "--resume", str(folder), "--num-epochs", str(last)])

@@ -104,12 +104,14 @@ class RunWriter:
         self.due = end + min((end - start) / CHECKPOINT_TIME_FRACTION, MAX_CHECKPOINT_INTERVAL)
 
     def abort(self, error: BaseException) -> None:
-        """Save the latest state and record the session's error."""
+        """Save the latest state, unless nothing was trained, and record the session's error."""
         is_interrupt = isinstance(error, (KeyboardInterrupt, GeneratorExit))
         problem = str(error) if isinstance(error, RNNScratchError) else format_value(error)
         # If the disk is full, these writes also fail; only the first error should be reported.
         with contextlib.suppress(Exception):
             self.save()
+            if not self.saved.epoch and not self.saved.incomplete.losses:
+                (self.folder / checkpoint.FILE).unlink()
         with contextlib.suppress(Exception):
             self.close("interrupted" if is_interrupt else "failed", problem)
 

@@ -104,7 +104,7 @@ def train(
             writer.abort(error)
             if not isinstance(error, GeneratorExit):
                 yield Ended(writer.session, writer.best)
-            if isinstance(error, DivergenceError):
+            if isinstance(error, DivergenceError) and (writer.folder / checkpoint.FILE).exists():
                 hint = f"{error.hint}\nCheckpoint saved at {writer.saved.position}."
                 raise DivergenceError(error.problem, hint) from error
             raise
