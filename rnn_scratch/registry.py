@@ -149,8 +149,10 @@ def _require_support(
     backend: Backend, variant: str, options: Options, optimizer: str, exact: bool
 ) -> None:
     """Raise NotSupportedError for the first feature that the backend does not support."""
+    if variant not in backend.variants:
+        problem = f"The {backend.name} backend does not support the {variant} model."
+        raise NotSupportedError(problem, f"Use one of: {', '.join(backend.variants)}.")
     features = {
-        f"the {variant} model": variant in backend.variants,
         f"the optimizer {optimizer}": optimizer in backend.scratch.OPTIMIZERS,
         "exact mode": backend.exact or not exact,
     }

@@ -58,7 +58,7 @@ def compare(
     names = split_list(backends) if backends else registry.list_loadable(screen.print_line)
     for name in names:
         registry.find(name)
-    variants = [validate("model", model, Variant) for model in split_list(models)]
+    variants = [validate("--models", model, Variant) for model in split_list(models)]
     if not names:
         raise RNNScratchError("No backend could be loaded.", "For details: rnn-scratch backends")
     content = books.find(corpus, text, screen.print_line)

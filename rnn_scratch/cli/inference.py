@@ -53,7 +53,7 @@ def evaluate(run: str, **options: Any) -> None:
 
 def _describe(result: api.Evaluation) -> str:
     perplexity = format_perplexity(result.perplexity)
-    skipped = f" ({result.skipped:,} unknown characters skipped)" if result.skipped else ""
+    skipped = f" (unknown characters skipped: {result.skipped:,})" if result.skipped else ""
     return f"""\
 text       {result.source}
 perplexity {perplexity} on {result.tokens:,} characters{skipped}

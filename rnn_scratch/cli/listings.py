@@ -19,11 +19,9 @@ HEADING = ["run", "folder", "backend", "model", "text", "epochs", "perplexity", 
 def runs(folder: str) -> None:
     """List the runs in FOLDER, newest first.
 
-    Commands accept short names for the runs in runs/: their numbers, and `last` for the run whose
-    session started last. The perplexities are from the last epoch.
+    The perplexities are from the last epoch. For the short names of runs, see `predict --help`.
     """
-    runs = list_runs(Path(folder), Screen(stderr=True).print_line)
-    if runs:
+    if runs := list_runs(Path(folder), Screen(stderr=True).print_line):
         Screen().table(HEADING, [_make_row(*run) for run in runs], keys=2)
     else:
         Screen().print_line(f"No runs found in {folder}. Start one: rnn-scratch train")

@@ -63,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         message = text.getvalue().removesuffix("\n")
         if getattr(error, "option_name", "") == "--workers":
             message += f" {START_WORKERS}"
+        if "rnn-scratch train" in message and "unexpected extra argument" in message:
+            message += "\nTo train on a text file, use `--text FILE`."
         _fail(message, error.exit_code)
     except RNNScratchError as error:
         _fail(f"Error: {name_flags(str(error))}", error.exit_code)

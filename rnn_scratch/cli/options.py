@@ -60,7 +60,7 @@ class Number(click.ParamType):
         try:
             return validate((param and param.name) or "", value, self.annotation)
         except RNNScratchError as error:
-            self.fail(error.problem, param, ctx)
+            self.fail(error.problem.replace("or None (", "or none ("), param, ctx)
 
 
 def click_type(annotation: Any) -> click.ParamType:

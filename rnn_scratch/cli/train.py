@@ -12,6 +12,7 @@ from ..errors import DivergenceError, RNNScratchError
 from ..runs import checkpoint, run_folder
 from ..runs.presets import PRESETS, SAMPLE, override
 from ..runs.progress import LineReport, format_progress
+from ..settings import option_name
 from ..training.events import Ended, Progress
 from .options import GroupedCommand, derived_options, name_flags, settings_options, specified
 from .screen import Screen
@@ -57,14 +58,14 @@ class BarReport(LineReport):
     "tiny-shakespeare in a few minutes.",
 )
 @settings_options()
-def train(resume: str | None, preset: str | None, **options: Any) -> None:
+def train(resume: str | None, **options: Any) -> None:
     """Train a model on a text and print text that it generates.
 
     The defaults are the settings of the chapter on recurrent networks in Dive into Deep Learning.
 
-    With --resume, the text and the hyperparameters come from the run; for the forms of RUN, see
-    `predict --help`. The backend, model, device, number of threads and patience default to the last
-    session's values; with another backend, only the model and the patience do.
+    With --resume, the text and hyperparameters come from the run; a cosine schedule also fixes
+    --num-epochs. For the forms of RUN, see `predict --help`. Backend, model, device, threads and
+    patience default to the last session's values; with another backend, only model and patience do.
 
     To train with several workers, start the command with `mpiexec -n 4` or `srun`.
     """
@@ -73,18 +74,18 @@ def train(resume: str | None, preset: str | None, **options: Any) -> None:
     arguments = specified(options)
     try:
         if resume is None:
-            if preset is not None:
+            if preset := arguments.pop("preset", None):
                 overrides, arguments = arguments, override(preset, arguments)
                 values = (f"{key}={arguments[key]}" for key in arguments if key not in overrides)
                 report.log(f"preset {preset}: {', '.join(values) or 'the defaults'}")
             run = api.train(report=report, **arguments)
-        elif preset is None and "run" not in arguments and "num_epochs" in arguments:
-            run = api.resume(resume, report=report, **arguments)
         else:
-            raise RNNScratchError(
-                "`--resume` requires `--num-epochs`, the total number of epochs, and cannot be "
-                "used together with `--preset` or `--run`."
-            )
+            for name in ("preset", "run", "num_updates"):
+                if name in arguments:
+                    raise RNNScratchError(f"`{option_name(name)}` cannot be used with `--resume`.")
+            if "num_epochs" not in arguments:
+                raise RNNScratchError("`--resume` requires `--num-epochs N` (N epochs in total).")
+            run = api.resume(resume, report=report, **arguments)
         if run is None:  # only worker 0 reports the results
             return
         runtime = run.record.sessions[-1].runtime

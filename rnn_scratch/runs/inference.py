@@ -198,7 +198,7 @@ def evaluate(
     normalized_text = vocabulary.normalize(new_text.content, saved.settings.normalize)
     tokens = vocabulary.encode(normalized_text, saved.vocab, unknown)
     if len(tokens) < 2:
-        problem = f"The text ({new_text.origin}) has {len(tokens)} characters of the vocabulary."
+        problem = f"The text ({new_text.origin}) has too few known characters ({len(tokens)})."
         raise RNNScratchError(problem, "Evaluate on a text with at least 2 known characters.")
     return _evaluation(loaded, saved, tokens, _name(new_text), len(normalized_text) - len(tokens))
 

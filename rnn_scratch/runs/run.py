@@ -42,7 +42,7 @@ class Run(NamedTuple):
 def read_runs(parent: Path, log: LogLine = lambda line: None) -> list[tuple[Path, RunRecord]]:
     """Return a folder's runs with records, sorted by number; log errors for unreadable runs."""
     runs = []
-    for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
+    for folder in sorted(parent.iterdir()) if parent != PARENT or parent.exists() else ():
         try:
             if os.path.exists(folder / RUN_FILE):  # False, not an error, if unreadable
                 runs.append((folder, run_folder.read(folder)))
@@ -90,6 +90,6 @@ def resolve_run(run: Run | str | Path) -> Path:
         return max(runs, key=lambda run: (run[1].sessions[-1].started, run[1].number))[0]
     folders = [folder for folder, record in runs if record.number == int(name)]
     if len(folders) != 1:  # a copy of a run has the same number
-        problem = f"The folder {PARENT} contains {len(folders)} runs with the number {name}."
+        problem = f"The folder {PARENT} has {len(folders) or 'no'} runs with the number {name}."
         raise RNNScratchError(problem, "Pass the folder of a run; `rnn-scratch runs` lists them.")
     return folders[0]

@@ -57,6 +57,8 @@ def resumed_settings(folder: Path, record: RunRecord, values: dict[str, Any]) ->
     if changes:
         problem = f"You can resume the run in {folder} only with its settings. These differ: "
         hint = "Pass the run's values, or train a new run."
+        if any(change.startswith("`num_epochs`") for change in changes):
+            hint = f"The {settings.schedule} schedule fixes the total number of epochs. {hint}"
         raise RNNScratchError(f"{problem}{'; '.join(changes)}.", hint)
     return requested
 
@@ -184,7 +186,7 @@ def _resume(
     last_epoch, arrays = (saved.epoch, saved.arrays) if saved else (0, None)
     if num_epochs <= last_epoch:
         raise RNNScratchError(
-            f"Nothing left to train: the run in {folder} has {last_epoch} epochs.",
+            f"Nothing left to train: the run in {folder} is already at epoch {last_epoch}.",
             "Pass a larger `num_epochs`; after a schedule has ended, train a new run.",
         )
     run = prepare_run(settings, spec.runtime, spec.text, arrays, group)

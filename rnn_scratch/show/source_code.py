@@ -32,7 +32,7 @@ def find(backend: str, name: str, variant: str = VARIANTS[0]) -> list[Definition
     """Return a function of a backend variant, followed by the helpers that it uses.
 
     `name` can also be a function in a shared module or a helper; helpers are returned from every
-    file that defines them. If the variant lacks a contract function, the list is empty.
+    file that defines them. The list is empty if the variant or its contract function is missing.
     """
     paths = {path.stem: path for path in files(backend)}
     path = paths.get(variant)
@@ -43,7 +43,7 @@ def find(backend: str, name: str, variant: str = VARIANTS[0]) -> list[Definition
     for module in SHARED:
         if module in paths and name in definitions(paths[module]):
             return _cut_with_helpers(paths[module], name)
-    if name in CONTRACT:
+    if name in CONTRACT or path is None:
         return []
     defining_paths = [path for path in paths.values() if name in definitions(path)]
     return [definition for path in defining_paths for definition in _cut_with_helpers(path, name)]

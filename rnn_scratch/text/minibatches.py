@@ -99,7 +99,7 @@ def require(num_tokens: int, batch_size: int, num_steps: int) -> None:
     min_tokens = (batch_size + 1) * num_steps
     if num_tokens < min_tokens:
         raise RNNScratchError(
-            f"The training text has {num_tokens:,} characters, but `batch_size` {batch_size} and "
-            f"`num_steps` {num_steps} require at least {min_tokens:,}.",
+            f"`batch_size` {batch_size} and `num_steps` {num_steps} require a training text of at "
+            f"least {min_tokens:,} characters (got {num_tokens:,}).",
             "Use a longer text, or a smaller `batch_size` or `num_steps`.",
         )

@@ -128,5 +128,6 @@ def test_masks_depend_on_seed_and_update(record):
 
 def test_cosine_resumes_only_to_its_end(capsys):
     rnn_scratch.train("numpy", run="cosine", num_epochs=2, **{**DEEP, **COSINE})
-    message = "`--num-epochs`: 2 before, 3 now"
-    run_in_process(capsys, "train", "--resume", "cosine", "--num-epochs", 3).assert_error(message)
+    run_in_process(capsys, "train", "--resume", "cosine", "--num-epochs", 3).assert_error(
+        "`--num-epochs`: 2 before, 3 now.\nThe cosine schedule fixes the total number of epochs."
+    )

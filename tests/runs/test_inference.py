@@ -72,7 +72,7 @@ def test_memorized_text_is_predicted(parrot):
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
-def test_unknown_characters_are_refused_or_skipped(parrot, tmp_path):
+def test_unknown_characters_are_refused_or_skipped(capsys, parrot, tmp_path):
     assert "lacks the characters 'Ex'" in raised_message(rnn_scratch.predict, parrot, "abEx", 5)
     assert rnn_scratch.predict(parrot, "aEbx", 3, unknown="skip") == "abcd "
     (tmp_path / "t.txt").write_text("ab \u732bcd \u72ac")
@@ -80,6 +80,9 @@ def test_unknown_characters_are_refused_or_skipped(parrot, tmp_path):
         rnn_scratch.evaluate(parrot, text="t.txt")
     result = rnn_scratch.evaluate(parrot, text="t.txt", unknown="skip")
     assert (result.tokens, result.skipped) == (len("ab cd ") - 1, 2)
+    arguments = (parrot.folder, "--text", "t.txt", "--unknown", "skip")
+    out = run_in_process(capsys, "evaluate", *arguments).out
+    assert "on 5 characters (unknown characters skipped: 2)\n" in out
 
 
 def test_checkpoint_file_suffices_for_inference(small_run):
@@ -129,7 +132,7 @@ def test_baselines_match_hand_computed_values(small_run, tmp_path):
 def test_too_short_text_is_refused(small_run, tmp_path):
     (tmp_path / "t.txt").write_text("1 2 3 b 4")
     message = raised_message(rnn_scratch.evaluate, small_run, text="t.txt")
-    assert "has 1 characters of the vocabulary" in message
+    assert "has too few known characters (1)" in message
 
 
 def test_evaluation_refuses_a_changed_text():

@@ -156,7 +156,7 @@ def assert_consistent(folder, latest):
         ((_, _, epochs),) = list_runs(folder.parent)
         assert [row.epoch for row in epochs] == list(range(1, latest.epoch + 1))
         with pytest.raises(
-            RNNScratchError, match=f"Nothing left to train: .* {latest.epoch} epochs"
+            RNNScratchError, match=f"Nothing left to train: .* at epoch {latest.epoch}"
         ):
             rnn_scratch.resume(folder, max(1, latest.epoch))
         assert checkpoint.load(folder).position == latest.position

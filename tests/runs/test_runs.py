@@ -225,7 +225,7 @@ def test_commands_find_runs_by_number(capsys):
     assert [row["epoch"] for row in history("runs/b")] == [1, 2]
     assert rnn_scratch.predict("last", "the ") == rnn_scratch.predict("runs/a", "the ")
     run_in_process(capsys, "predict", "3").assert_error(
-        "The folder runs contains 0 runs with the number 3", "`rnn-scratch runs`"
+        "The folder runs has no runs with the number 3", "`rnn-scratch runs`"
     )
     # A folder named "last" takes precedence over the shorthand, even if a new run has created it.
     run = rnn_scratch.train("numpy", run="last", num_epochs=1, seed=3, **SMALL)
@@ -241,7 +241,8 @@ def test_missing_runs_are_reported(capsys):
         run_in_process(capsys, "runs").out
         == "No runs found in runs. Start one: rnn-scratch train\n"
     )
-    run_in_process(capsys, "runs", "elsewhere").assert_exit()
+    Path("empty").mkdir()
+    run_in_process(capsys, "runs", "empty").assert_exit()
 
 
 def test_record_of_another_format_is_refused(capsys):

@@ -26,7 +26,7 @@ COMMANDS = [
     # Unknown commands, arguments and options.
     (("trian",), "Did you mean `train`?"),
     (("resume", "last"), "Did you mean `train --resume RUN`?"),
-    (("train", "my book.txt"), "my book.txt"),
+    (("train", "my book.txt"), "(my book.txt)\nTo train on a text file, use `--text FILE`."),
     (("train", "--epoch", "3"), "--num-epochs"),
     (("train", "--workers", "2"), "`mpiexec -n 4`"),  # a removed option
     (("show",), "FUNCTION"),
@@ -36,17 +36,19 @@ COMMANDS = [
         "Unknown function '_transposed'",
     ),
     (("show", "clip", "--backends", "torch:fast"), "not defined in: torch:fast"),
+    (("show", "rnn", "--backends", "numpy:concise"), "not defined in: numpy:concise"),
     (("show", "step", "--backends", "nmpy"), "Unknown backend 'nmpy'"),
     # Unknown names.
     ((*TRAIN, "--backend", "nmpy"), "Unknown backend 'nmpy'"),
     ((*TRAIN, "--cell", "lstn"), "lstn"),
     (("train", "--corpus", "tide"), "Unknown text 'tide'. The texts are: time-machine"),
-    ((*COMPARE, "--models", "slow"), "one of scratch, fast, concise (got 'slow')."),
+    ((*COMPARE, "--models", "slow"), "`--models` must be one of scratch, fast, concise (got"),
     # Out-of-range numbers, such as a thread count at which frameworks crash.
     *(((*command, "--threads", "100000"), "1,024") for command in (TRAIN, PREDICT, COMPARE)),
     ((*TRAIN, "--sigma", "1e39"), "(got 1e+39)"),
     ((*TRAIN, "--batch-size", "1000000"), "1000000"),
-    ((*TRAIN, "--valid-tokens", "4000000000"), "The training text has 0 characters"),
+    ((*TRAIN, "--valid-tokens", "4000000000"), "characters (got 0)"),
+    ((*TRAIN, "--theta", "0"), "a finite number > 0, or none (got 0.0)"),
     ((*TRAIN, "--valid-tokens", "1"), "holds out too few characters (1).\nHold out"),
     ((*COMPARE, "--vary", "num_hiddens=0,8"), "`--num-hiddens` must be"),
     ((*COMPARE, "--vary", "lr=1"), "lr"),
@@ -59,9 +61,10 @@ COMMANDS = [
     ((*TRAIN, "--exact", "--dtype", "float32"), "float64"),
     ((*TRAIN, "--valid-share", "0.1", "--valid-tokens", "9"), "cannot be used together"),
     ((*TRAIN, "--patience", "5"), "Use `--valid-share 0.1`, or `--patience 0`."),
-    (RESUME, "requires `--num-epochs`"),
-    ((*RESUME, "--epochs", "2", "--run", "r"), "`--preset` or `--run`"),
-    ((*RESUME, "--preset", "minute"), "cannot be used together with `--preset`"),
+    (RESUME, "`--resume` requires `--num-epochs N` (N epochs in total).\n"),
+    ((*RESUME, "--epochs", "2", "--run", "r"), "`--run` cannot be used with `--resume`"),
+    ((*RESUME, "--preset", "minute"), "`--preset` cannot be used with `--resume`"),
+    ((*RESUME, "--num-updates", "100"), "`--num-updates` cannot be used with `--resume`"),
     (("check", "numpy", "--corpus", "tide-clock"), "--exact"),
     (("show", "step", "--backends", "numpy", "--diff", "numpy", "torch"), "cannot be used"),
     # Missing or wrong files and folders.
@@ -71,6 +74,8 @@ COMMANDS = [
     (("predict", "x" * 5000), "File name too long"),
     ((*RESUME, "--epochs", "2"), "no-run"),
     (("report", "no-run"), "no-run"),
+    (("runs", "no-run"), "no-run: No such file"),
+    (("runs", __file__), "test_bad_commands.py: Not a directory"),
     ((*COMPARE, "--output", f"{__file__}/more"), "more: Not a directory"),
 ]
 

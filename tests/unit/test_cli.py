@@ -145,7 +145,9 @@ def test_unsupported_device_or_model_is_refused(command):
     impossible("--device", "tpu").assert_error(
         "cannot use the device 'tpu' with float32 on this machine.\nChoose another `--device`: cpu"
     )
-    impossible("--model", "concise").assert_error("does not support the concise model")
+    impossible("--model", "concise").assert_error(
+        "does not support the concise model.\nUse one of: scratch, fast."
+    )
     assert not Path("runs").exists(), "a folder was created before the error"
 
 
