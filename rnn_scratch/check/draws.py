@@ -11,8 +11,8 @@ import numpy as np
 
 from ..contract import CELLS, OPTIMIZERS, VARIANTS, Options
 
-# Pairwise testing: every pair of values from different columns, including the cell and optimizer,
-# occurs in some draw. The cell and optimizer change from row to row. "variant" is compared in
+# Pairwise testing: every pair of properties from different columns (for example, one step and
+# resuming), including the cell and optimizer, occurs in some draw. "variant" is compared in
 # addition to scratch. The first row is the plain model so that the first failure is easy to read.
 # With V=300, some tokens exceed 8 bits. With T=70 or sigma=12, rounding errors rule out training.
 TABLE = """

@@ -139,8 +139,8 @@ def clip(case: Case) -> Iterator[Result]:
         for name, (factor, theta) in inputs.items():
             tensors = {parameter: case.tensor(grad * factor) for parameter, grad in grads.items()}
             clipped, clipped_norm = case.scratch.clip(tensors, theta)
-            yield Result(f"norm, {name}", clipped_norm)
-            yield Result(f"result, {name}", clipped)
+            yield Result(f"norm ({name})", clipped_norm)
+            yield Result(f"result ({name})", clipped)
         for value in (math.inf, math.nan):
             tensors["b_q"] = case.tensor(np.full_like(grads["b_q"], value))
             clipped, clipped_norm = case.scratch.clip(tensors, 1.0)
@@ -151,7 +151,7 @@ def clip(case: Case) -> Iterator[Result]:
     # Also clip the framework's own gradients, which may be sparse (only some rows of a matrix).
     _, grads, _ = case.scratch.gradients(case.model(), *case.minibatch())
     norm = case.scratch.clip(grads, math.inf)[1]
-    yield Result("norm, its own gradients", norm, tolerance=GRADIENT_TOLERANCE)
+    yield Result("norm of its own gradients", norm, tolerance=GRADIENT_TOLERANCE)
 
 
 def round_to_grid(case: Case) -> Iterator[Result]:

@@ -57,9 +57,9 @@ class CheckResult(Record):
     @property
     def problem(self) -> str:
         """A description of the failure: how far the output is off, or why it cannot be compared."""
+        name = f"{self.output}: {self.location}".replace(": [", "[").strip(": ")
         if self.difference is None or self.actual is None or self.expected is None:
-            return f"{self.output}: {self.location}".removeprefix(": ")
-        name = f"{self.output} {self.location}".replace(" [", "[").rstrip()
+            return name
         values = format_pair(self.actual, self.expected)
         return f"{name} is {values}: off by {self.difference:.1e}, allowed {self.tolerance:.1e}"
 
@@ -110,8 +110,8 @@ def format_pair(actual: float, expected: float) -> str:
 
 
 def describe_error(error: Exception) -> str:
-    """Return an error's type and the first line of its message."""
-    message = (str(error).strip().splitlines() or [""])[0]
+    """Return an error's type and the first line of its message, without a final period."""
+    message = (str(error).strip().splitlines() or [""])[0].rstrip(".")
     return f"{type(error).__name__}: {message[:200]}".rstrip(": ")
 
 
@@ -152,9 +152,10 @@ def find_worst_mismatch(expected: Any, actual: Any) -> WorstMismatch:
         problem = f"{actual} instead of {expected}"
         return WorstMismatch(0, "") if actual == expected else WorstMismatch(None, problem)
     if isinstance(expected, tuple):
-        if not isinstance(actual, tuple):
-            return WorstMismatch(None, f"a tensor instead of a tuple of {len(expected)}")
-        if len(expected) == len(actual) == 1:
+        if not isinstance(actual, tuple) or len(actual) != len(expected):
+            found = f"a tuple of {len(actual)}" if isinstance(actual, tuple) else "a tensor"
+            return WorstMismatch(None, f"{found} instead of a tuple of {len(expected)}")
+        if len(expected) == 1:
             return find_worst_mismatch(*expected, *actual)
         expected = {f"[{index}]": array for index, array in enumerate(expected)}
         actual = {f"[{index}]": array for index, array in enumerate(actual)}
@@ -182,7 +183,8 @@ def find_worst_mismatch(expected: Any, actual: Any) -> WorstMismatch:
     largest = float(differences[index])
     location = f"[{', '.join(str(int(i)) for i in index)}]" if index else ""
     if not math.isfinite(largest):
-        return WorstMismatch(None, f"{location} {actual[index]} instead of {expected[index]}")
+        problem = f"{location}: {actual[index]:.4g} instead of {expected[index]:.4g}"
+        return WorstMismatch(None, problem.removeprefix(": "))
     return WorstMismatch(largest, location, float(expected[index]), float(actual[index]))
 
 

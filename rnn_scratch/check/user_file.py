@@ -1,7 +1,7 @@
 """Compare the functions in a user's file with the reference: `rnn-scratch check FILE`.
 
-Each function in turn replaces the backend's function of the same name. The file
-runs in a child process. The student notebooks' grader also uses this code.
+Each function in turn replaces the backend's function of the same name. The file runs in a child
+process. The student notebooks' grader also uses this code.
 """
 
 import ast
@@ -42,15 +42,13 @@ def read_source(path: Path) -> tuple[str, str]:
     """Return a Python file's source and the backend for the framework that the file imports."""
     try:
         source = path.read_text(encoding="utf-8")
-        ast.parse(source)
-    except SyntaxError as error:
-        problem = f"Syntax error in {path}, line {error.lineno}: {error.msg}."
-        raise RNNScratchError(problem) from error
-    except (OSError, ValueError) as error:
-        problem = f"Could not read {path}: {getattr(error, 'strerror', error)}."
-        raise RNNScratchError(problem) from error
-    imports = re.findall(r"\w+", " ".join(re.findall(r"(?m)^\s*(?:import|from)\b.*", source)))
-    return source, next((name for name in registry.FRAMEWORKS if name in imports), "numpy")
+        ast.parse(source, str(path))
+    except (OSError, SyntaxError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RNNScratchError(f"{path} could not be read: {reason}.") from error
+    imports = re.findall(r"(?m)^\s*(?:import|from)\b[^#\n]*", source)
+    words = re.findall(r"\w+", " ".join(imports))
+    return source, next((name for name in registry.FRAMEWORKS if name in words), "numpy")
 
 
 def check_source(
@@ -69,9 +67,14 @@ def _check(source: str, path: str, name: str, names: Sequence[str]) -> Iterator[
     with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
         backend = copy_backend(registry.start(name, 1)[0], folder)
         namespace = _execute(source, path, backend)
+        # Imported functions have other modules.
+        defined = [n for n, v in namespace.items() if getattr(v, "__module__", "") == "user_file"]
+        for name in defined:
+            if name.lower() not in namespace and find_function(backend, name.lower()):
+                raise RNNScratchError(f"{path} defines `{name}`.", f"Name it `{name.lower()}`.")
         candidates = [
             _Candidate(copy_backend(backend, folder), namespace, function, path)
-            for function in names or namespace
+            for function in names or defined
             if find_function(backend, function)
         ]
         candidates = [candidate for candidate in candidates if candidate.cases]
@@ -91,6 +94,7 @@ def _execute(source: str, path: str, backend: Backend) -> dict[str, Any]:
     project = {name: v for name, v in project.items() if not isinstance(v, types.ModuleType)}
     namespace: dict[str, Any] = {"__name__": "user_file", "__file__": path}
     namespace["__builtins__"] = {**project, **vars(builtins)}
+    sys.path.append(str(Path(path).resolve().parent))  # last: packages precede the user's modules
     linecache.cache[path] = (len(source), None, source.splitlines(True), path)
     try:
         exec(compile(source, path, "exec"), namespace)
@@ -124,7 +128,7 @@ class _Candidate:
         original = find_function(self.backend, self.name)
         expected, actual = map(runner.parameters, (original, self.function))
         if actual != expected:
-            verdict.problem = f"Its signature is {self.name}{actual} instead of {expected}."
+            verdict.problem = f"Its parameters are {actual} instead of {expected}."
             return verdict
         _install(self.backend, self.name, self._guard(self.function))
         try:

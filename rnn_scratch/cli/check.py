@@ -56,14 +56,13 @@ def check(
 ) -> None:
     """Compare backends, or the functions in a FILE, with the NumPy reference.
 
-    A line for each function says ok, or DIFFERS and where; the last lines name the function to look
-    at. Cases are drawn: --seed N --draws 1 repeats case N. By default, all models and cells are
-    compared; --model may be repeated. NumPy itself is compared with finite differences and with
-    recorded values, which exist only for the default cases.
+    A line for each function says ok, or DIFFERS and where; the last lines name the function to fix.
+    Cases are drawn: --seed N --draws 1 repeats case N. Without --model (which may be repeated) and
+    --cell, all are compared. NumPy is compared with finite differences and recorded values.
 
-    A FILE, such as mine.py, is executed. Its functions are compared if they have the name of one of
-    the project's (rnn, step, loss, clip, adam, predict, ...), or of a cell that the file adds to
-    rnn_scratch.contract.CELLS.
+    A FILE, such as mine.py, is executed; its output is hidden. Its functions are compared if they
+    have the name of one of the project's (rnn, step, loss, clip, adam, predict, ...), or of a cell
+    that the file adds to rnn_scratch.contract.CELLS. Use only --backend and --json with a FILE.
 
     With --exact, models are trained in exact mode instead, and compared bit for bit after every
     update. The options from --corpus onward require --exact.
@@ -73,11 +72,12 @@ def check(
     screen = Screen(stderr=as_json)  # stdout is reserved for JSON
     settings, is_file = specified(options), any(name.endswith(".py") for name in targets)
     cells, seed = [settings["cell"]] if "cell" in settings else [], settings.get("seed", 0)
+    others = targets[1:] or models or draws or exact or settings or device != "cpu"
     unused = [option_name(n) for n in settings if n not in CASE and not exact]
     for is_wrong, problem, hint in (
         (unused, f"These options require `--exact`: {', '.join(unused)}.", "Omit them."),
         (backend and not is_file, "`--backend` requires a file.", "Pass backends as arguments."),
-        (is_file and (exact or targets[1:]), "Check one FILE alone, without `--exact`.", ""),
+        (is_file and others, "A FILE is checked alone.", "Pass only `--backend` and `--json`."),
         (exact and draws, "`--draws` has no effect with `--exact`.", "Omit one of them."),
     ):
         if is_wrong:

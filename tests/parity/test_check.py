@@ -169,7 +169,8 @@ def test_a_framework_that_is_missing_is_not_installed(copy):
         (("--lr", "2", "--sigma", "1"), ("These options require `--exact`: --lr, --sigma.",)),
         (("--exact", "--draws", "3"), ("`--draws` has no effect with `--exact`",)),
         (("--backend", "numpy"), ("`--backend` requires a file.",)),
-        (("missing.py",), ("Could not read missing.py: No such file or directory.",)),
+        (("missing.py",), ("missing.py could not be read: No such file or directory.",)),
+        (("mine.py", "--draws", "1"), ("A FILE is checked alone.", "Pass only `--backend`")),
     ],
 )
 def test_wrong_options_are_explained(arguments, messages):

@@ -115,7 +115,7 @@ ZEROS = {"W": np.zeros((2, 3)), "b": np.zeros(3)}
         ({"W": np.array([[0, 0, 0], [0, -0.5, 0]]), "b": np.full(3, 0.25)}, (0.5, "W[1, 1]")),
         ({"W": np.zeros((3, 2))}, (None, "W: shape (3, 2) instead of (2, 3)")),
         ({"W": np.zeros((2, 3), np.float32)}, (None, "W: dtype float32 instead of float64")),
-        ({"W": np.full((2, 3), np.nan)}, (None, "W[0, 0] nan instead of 0.0")),
+        ({"W": np.full((2, 3), np.nan)}, (None, "W[0, 0]: nan instead of 0")),
         ({"c": np.zeros(1)}, (None, "names W, b, c instead of W, b")),
     ],
 )

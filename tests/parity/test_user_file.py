@@ -1,6 +1,7 @@
 """`rnn-scratch check FILE` checks a user's functions and names known mistakes."""
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -46,15 +47,18 @@ WRONG = {
         2,
         "It changes its argument `grads` in place",
     ),
-    "signature": ("numpy", "clip(grads, theta)", "clip(grads)", 2, "Its signature is clip(grads)"),
+    "signature": ("numpy", "clip(grads, theta)", "clip(grads)", 2, "Its parameters are (grads)"),
     "exception": ("numpy", "min(1, theta", "min(1, thet", 2, "'thet' is not defined in `return"),
     "no result": ("numpy", "return {", "result = {", 2, "Its result cannot be used: TypeError"),
+    "no norm": ("numpy", "}, norm", "}", 2, "Its result cannot be used: ValueError"),
+    "three states": ("torch", "(c), c", "(c), c, c", 1, "a tuple of 3 instead of a tuple of 2"),
     "state": ("torch", "h, c = state", "c, h = state", 1, "h and c swapped in the argument"),
     "memory": ("torch", "f * c + i * new", "i * new", 1, "the old cell state left out"),
     "gradient": ("torch", "i * new", "i * new + c - c.detach()", 1, "wrong results in `gradients`"),
     "no gradient": ("torch", "i * new", "i.detach() * new", 2, "Its result cannot be used"),
-    "syntax": ("numpy", "def clip", "def", 2, "Syntax error in mine.py, line 5"),
+    "syntax": ("numpy", "def clip", "def", 2, "invalid syntax (mine.py, line 5)"),
     "import": ("numpy", "numpy as np", "nonexistent", 2, "mine.py raises ModuleNotFoundError"),
+    "capital": ("numpy", "def clip", "def Clip", 2, "mine.py defines `Clip`. Name it `clip`."),
     "name": ("numpy", "def clip", "def clipped", 2, "defines no function that can be checked"),
 }  # fmt: skip
 
@@ -67,9 +71,11 @@ def check(source, *arguments, run=run_subprocess):
 @pytest.mark.parametrize("backend", RIGHT)
 def test_right_function_passes(backend_names, backend):
     require_tested(backend_names, backend)
-    result = check(RIGHT[backend]).assert_exit()
+    Path("sibling.py").touch()
+    imports = f"from {backend} import *  # not jax\nimport sibling"  # torch and NumPy define `clip`
+    result = check(imports + RIGHT[backend]).assert_exit()
     assert f"compared in the {backend} backend" in result.out
-    assert "right, in" in result.out
+    assert len(re.findall(r"(?m)^\w+ +right, in", result.out)) == 1
     assert "differs" not in result.out
 
 
