@@ -20,6 +20,7 @@ from ..settings import NonNegativeInt, Settings, model_options
 from ..system import files
 from ..system.files import CorruptedFileError
 from ..system.records import Record
+from ..text import minibatches
 from ..text.dataset import TextRecord
 from ..training.events import EMPTY_EPOCH, Epoch, LastEpoch, PartialEpoch
 from ..training.runtime import Runtime
@@ -61,6 +62,8 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         tensors[LOSSES] = np.array(incomplete.losses, np.float64)
         tensors[SECONDS] = np.array(incomplete.seconds, np.float64)
         tensors |= {f"{STATE}{index}": array for index, array in enumerate(incomplete.state)}
+    # safetensors writes an array's memory, whatever its order.
+    tensors = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     fields = msgspec.json.encode(replace(checkpoint, arrays={}, incomplete=EMPTY_EPOCH, best={}))
     metadata = {"format": CHECKPOINT_FORMAT, "checkpoint": fields.decode()}
     metadata["sha256"] = _digest(metadata["checkpoint"], tensors)
@@ -126,16 +129,26 @@ def latest(folder: Path, arrays: bool = True) -> tuple[Checkpoint | None, list[E
 
 
 def _fill(checkpoint: Checkpoint, tensors: Arrays) -> None:
-    """Set the fields stored as tensors."""
-    if LOSSES in tensors:
-        losses, seconds = tuple(tensors[LOSSES].tolist()), float(tensors[SECONDS])
-        names = [f"{STATE}{index}" for index in range(len(tensors))]
-        state = tuple(tensors[name] for name in names if name in tensors)
-        checkpoint.incomplete = PartialEpoch(losses, state, seconds)
+    """Set the fields stored as tensors; raise ValueError if they do not fit the other fields."""
+    settings = checkpoint.settings
+    options = model_options(settings, len(checkpoint.vocab))
+    if {len(character) for character in checkpoint.vocab[1:]} != {1}:  # the first is `UNKNOWN`
+        raise ValueError("its vocabulary does not consist of single characters")
+
+    def select(prefix: str, expected_shapes: dict[str, tuple[int, ...]]) -> Arrays:
+        for name, shape in expected_shapes.items():
+            tensor = tensors[prefix + name]
+            if tensor.shape != shape or tensor.dtype != settings.dtype:
+                raise ValueError(f"the shape or type of {prefix}{name} does not match the settings")
+        return {name: tensors[prefix + name] for name in expected_shapes}
+
     # Restore the order of `shapes`, because the file sorts tensors by name. Backends compute
     # the gradient norm in this order, and a different order could change its last bit.
-    options = model_options(checkpoint.settings, len(checkpoint.vocab))
-    order = shapes(options, checkpoint.settings.optimizer)
-    checkpoint.arrays = {name: tensors[name] for name in order}
+    checkpoint.arrays = select("", shapes(options, settings.optimizer))
     if checkpoint.best_epoch:
-        checkpoint.best = {name: tensors[f"{BEST}{name}"] for name in options.shapes()}
+        checkpoint.best = select(BEST, options.shapes())
+    if LOSSES in tensors:
+        losses = msgspec.convert(tensors[LOSSES].tolist(), tuple[float, ...])
+        names = map(str, range(options.num_states * minibatches.carries_state(settings.sampling)))
+        state = select(STATE, dict.fromkeys(names, (settings.batch_size, settings.num_hiddens)))
+        checkpoint.incomplete = PartialEpoch(losses, tuple(state.values()), float(tensors[SECONDS]))

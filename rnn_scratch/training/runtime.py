@@ -4,6 +4,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from ..settings import Threads
 from ..system.records import Count, Record
 
 
@@ -13,7 +14,7 @@ class Runtime(Record, omit_defaults=False):
     backend: str = "torch"
     model: str = "scratch"
     device: str = "cpu"
-    threads: Count | None = None  # per worker; None: depends on backend, network and workers
+    threads: Threads | None = None  # per worker; None: depends on backend, network and workers
     eager: bool = False  # whether to run functions uncompiled, for debugging
     workers: Count = 1  # number of processes that share every minibatch
 
