@@ -1,6 +1,5 @@
 """The Python API, which the commands also use: `train`, `resume`, `predict` and `evaluate`."""
 
-import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from msgspec.structs import replace
 from . import registry
 from .check import exact_mode
 from .errors import RNNScratchError
-from .runs import presets, run_folder, sessions
+from .runs import run_folder, sessions
 from .runs.inference import RUNTIME
 from .runs.inference import Evaluation as Evaluation
 from .runs.inference import evaluate as evaluate
@@ -22,6 +21,7 @@ from .runs.sessions import SessionSpec, resumed_settings
 from .settings import Flag, NonNegativeInt, PositiveInt, Settings, Threads, Variant, validate_call
 from .system import files
 from .text import books, dataset
+from .training import schedule
 from .training.events import Report
 from .training.runtime import Runtime
 from .workers import WorkerGroup, connect
@@ -88,7 +88,10 @@ def train(
         if "num_epochs" in settings:
             problem = "`num_updates` and `num_epochs` cannot be used together."
             raise RNNScratchError(problem, "Choose one.")
-        num_epochs = presets.num_epochs(arguments["num_updates"], source, requested)
+        num_tokens = len(dataset.prepare(source, requested).train)
+        # Epochs can differ by one update, so take the mean of 100 epochs.
+        updates_per_epoch = schedule.num_updates(num_tokens, requested, 100) / 100
+        num_epochs = max(1, round(arguments["num_updates"] / updates_per_epoch))
         requested = replace(requested, num_epochs=num_epochs)
     spec = SessionSpec(
         settings=requested,
@@ -97,7 +100,6 @@ def train(
         folder=None if run is None else str(files.user_path(run)),
         patience=arguments["patience"],
     )
-    exact_mode.warn(exact_mode.measure_run(requested, source), reporter.log)
     return _run_with_report(spec, group, reporter)
 
 
@@ -149,8 +151,7 @@ def resume(
         return None
     settings["num_epochs"], patience = arguments["num_epochs"], arguments["patience"]
     reporter = _make_report(report)
-    has_text = corpus is not None or text is not None
-    new_text = books.find(corpus, text, reporter.log) if has_text else None
+    new_text = None if corpus is None and text is None else books.find(corpus, text, reporter.log)
     folder = resolve_run(run)
     record = run_folder.read(folder)
     session = record.sessions[-1]
@@ -173,9 +174,7 @@ def _run_with_report(spec: SessionSpec, group: WorkerGroup | None, report: Repor
 
     An exception raised by the report is thrown into the generator so the session can record it.
     """
-    factors = [0.0]  # rounding-error growth factors, measured after each epoch
-    measure_run = functools.partial(exact_mode.measure_run, spec.settings, spec.text)
-    events = sessions.train(spec, group, lambda arrays: factors.append(measure_run(arrays)))
+    events = sessions.train(spec, group, exact_mode.get_digest_warning)
     try:
         event = next(events)
         while True:
@@ -187,7 +186,6 @@ def _run_with_report(spec: SessionSpec, group: WorkerGroup | None, report: Repor
                 event = next(events)
     except StopIteration as end:
         run: Run = end.value
-    exact_mode.warn(max(factors), report.log)
     return run
 
 

@@ -75,6 +75,9 @@ def compare(
 
     `log` receives a line for each model, and `update` receives the progress after each epoch.
     """
+    reference = prepare_run(settings, Runtime("numpy"), text)
+    if warning := get_digest_warning(reference, trained_arrays(reference.model)):
+        log(warning)
     # Put the reference first if `runtimes` contains it.
     runtimes = sorted(runtimes, key=lambda r: r != Runtime("numpy", device=r.device))
     models, first_title, expected = list[ExactModel](), "", list[dict[str, str]]()
@@ -133,9 +136,8 @@ def _train(
         loss, last_state = context.model.training_step(model, batch, state, update)
         if names := compare_digests(last_state):
             # Measure error growth with the parameters that the update started from.
-            previous_model = registry.build(
-                context.backend, runtime.model, arrays, context.model.options
-            )
+            options = context.model.options
+            previous_model = registry.build(context.backend, runtime.model, arrays, options)
             X, *start = map(array, (batch.X, *state))
             factor = measure_growth(context._replace(model=previous_model), X, np.stack(start))
             place = f"after update {len(digests) - 1:,}, in {names}. {describe(factor)}"
@@ -202,15 +204,12 @@ def describe(factor: float) -> str:
     )
 
 
-def measure_run(settings: Settings, text: books.Text, arrays: Arrays | None = None) -> float:
-    """Return a run's error growth at `arrays` (default: initial values), or 0 if not applicable."""
-    with contextlib.suppress(RNNScratchError):  # the reference may not support the cell
-        if settings.exact:
-            return measure_growth(prepare_run(settings, Runtime("numpy"), text, arrays))
-    return 0.0
-
-
-def warn(factor: float, log: LogLine) -> None:
-    """Log a warning if rounding errors grow so much that digests may differ between frameworks."""
-    if factor >= MAX_GROWTH:
-        log(describe(factor))
+def get_digest_warning(run: RunContext, arrays: Arrays) -> str:
+    """Return a warning if digests may differ between frameworks in exact mode, otherwise ""."""
+    if run.settings.exact:
+        reference = registry.load("numpy")  # `registry.start` would change the number of threads
+        with contextlib.suppress(NotSupportedError):  # the reference may lack the cell
+            model = registry.build(reference, "scratch", arrays, run.model.options)
+            factor = measure_growth(run._replace(backend=reference, model=model))
+            return describe(factor) if factor >= MAX_GROWTH else ""
+    return ""

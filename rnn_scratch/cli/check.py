@@ -167,7 +167,6 @@ def _train(runtimes: Sequence[Runtime], options: dict[str, Any], screen: Screen)
     """Compare complete training runs in exact mode."""
     text = books.find(options.pop("corpus", None), options.pop("text", None), screen.print_line)
     settings = Settings(**{"num_epochs": EXACT_EPOCHS, **options, "exact": True})
-    exact_mode.warn(exact_mode.measure_run(settings, text), screen.print_line)
     with screen.progress_bar() as bar:
         update = partial(bar.update, bar.add_task("", total=1))
         result = exact_mode.compare(runtimes, settings, text, screen.print_line, update)

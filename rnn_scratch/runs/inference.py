@@ -57,8 +57,7 @@ def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[LoadedMod
         if not saved.best:
             problem = f"{run} has no best epoch, because no text was held out (`valid_share`)."
             raise RNNScratchError(problem, "Omit `best` to use the latest state of the training.")
-        epoch, arrays = saved.best_epoch, saved.best
-        saved = replace(saved, epoch=epoch, arrays=arrays, incomplete=EMPTY_EPOCH)
+        saved = replace(saved, epoch=saved.best_epoch, arrays=saved.best, incomplete=EMPTY_EPOCH)
     default = Runtime(saved.runtime.backend)
     if runtime.get("backend") in (None, default.backend):
         # Keep the number of threads, because TensorFlow cannot change it within a process.

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from ..settings import Settings
-from ..text import books, dataset
+from ..text import books
 
 # Arguments shared by the presets that train on a whole text. On short texts, the held-out loss soon
 # rises, so `patience` ends training early.
@@ -37,9 +36,3 @@ def override(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         alternatives["optimizer"] = "lr"
     omitted_names = {other for argument, other in alternatives.items() if argument in arguments}
     return {key: value for key, value in preset.items() if key not in omitted_names} | arguments
-
-
-def num_epochs(num_updates: int, text: books.Text, settings: Settings) -> int:
-    """Convert a number of updates to the nearest number of epochs, at least 1."""
-    num_tokens = len(dataset.prepare(text, settings).train)
-    return max(1, round(num_updates * settings.batch_size * settings.num_steps / num_tokens))

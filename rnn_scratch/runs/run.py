@@ -64,16 +64,11 @@ def list_runs(
     return runs
 
 
-def next_number(parent: Path) -> int:
-    """Return the number for a new run in a folder: one more than the largest number in use."""
-    return max((record.number for _, record in read_runs(parent)), default=0) + 1
-
-
 def resolve_run(run: Run | str | Path) -> Path:
     """Return a run's folder, given a `Run`, short name or path.
 
-    A short name is a run's number, or `last` for the run with the most recently started session.
-    An existing path takes precedence. Raises RNNScratchError unless exactly one run matches.
+    A short name is a run's number, or `last`; if several runs match, the run with the most recently
+    started session is returned. An existing path takes precedence.
     """
     if isinstance(run, Run):
         return run.folder
@@ -81,15 +76,12 @@ def resolve_run(run: Run | str | Path) -> Path:
     if not re.fullmatch("last|[0-9]{1,9}", name) or os.path.lexists(name):
         return files.user_path(name)
     runs = read_runs(PARENT)
-    if not runs:
-        raise RNNScratchError(f"No runs found in {PARENT}.", "Start one: rnn-scratch train")
     if name == "last":
         # Only the newest run or a resumed run can be `last`, even if the clock has been set back.
-        newest_number = runs[-1][1].number
-        runs = [run for run in runs if run[1].number == newest_number or len(run[1].sessions) > 1]
-        return max(runs, key=lambda run: (run[1].sessions[-1].started, run[1].number))[0]
-    folders = [folder for folder, record in runs if record.number == int(name)]
-    if len(folders) != 1:  # a copy of a run has the same number
-        problem = f"The folder {PARENT} has {len(folders) or 'no'} runs with the number {name}."
-        raise RNNScratchError(problem, "Pass the folder of a run; `rnn-scratch runs` lists them.")
-    return folders[0]
+        runs = [r for r in runs if r[1].number == runs[-1][1].number or len(r[1].sessions) > 1]
+    else:  # copies, and runs that started at the same time, can have the same number
+        runs = [run for run in runs if run[1].number == int(name)]
+    if not runs:
+        hint = "`rnn-scratch runs` lists the runs, and `rnn-scratch train` starts one."
+        raise RNNScratchError(f"No run {name!r} found in {PARENT}.", hint)
+    return max(runs, key=lambda run: (run[1].sessions[-1].started, run[1].number))[0]

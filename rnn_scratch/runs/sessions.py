@@ -23,7 +23,7 @@ from ..training.runtime import Runtime
 from ..training.setup import RunContext, prepare_run
 from ..workers import WorkerGroup
 from . import checkpoint, run_folder
-from .run import Run, next_number
+from .run import Run, read_runs
 from .run_folder import RUN_FILE, RunRecord
 from .run_writer import RunWriter
 
@@ -64,11 +64,11 @@ def resumed_settings(folder: Path, record: RunRecord, values: dict[str, Any]) ->
 
 
 def train(
-    spec: SessionSpec, group: WorkerGroup | None, watch: Callable[[Arrays], object]
+    spec: SessionSpec, group: WorkerGroup | None, get_warning: Callable[[RunContext, Arrays], str]
 ) -> Generator[Event, None, Run]:
     """Train a new model or resume a run; yield events and return the finished run.
 
-    `watch` is called with the trained arrays after each epoch. Invalid arguments raise an error
+    `get_warning` returns a warning for the trained arrays, or "". Invalid arguments raise an error
     before the folder is created. With several workers, only worker 0 calls this function; the
     other workers call `follow`.
     """
@@ -79,12 +79,12 @@ def train(
         start, run, reason = writer.latest, writer.run, None
         if group is not None:
             group.broadcast((spec, start))
-        for message in (warning, *_hints(run)):
-            if message:
-                yield Message(text=message)
         request = stack.enter_context(signals.deferred())
         try:
             yield Started(str(writer.folder), start.settings, writer.session)
+            last_warning = get_warning(run, start.arrays)
+            for message in filter(None, (warning, *_hints(run), last_warning)):
+                yield Message(text=message)
             for chunk in train_in_chunks(run, start.epoch, start.incomplete, request):
                 if not isinstance(chunk, Chunk):
                     yield chunk
@@ -93,9 +93,11 @@ def train(
                 if chunk.epoch is not None:
                     reason = writer.early_stop_reason()
                     request.complete = reason is not None
-                    watch(chunk.arrays)
+                    last_warning = get_warning(run, chunk.arrays) or last_warning
                     yield chunk.epoch
             writer.save()
+            if last_warning:
+                yield Message(text=last_warning)
             if reason is not None:
                 yield Message(text=f"early stopping after epoch {writer.latest.epoch}: {reason}")
                 if (num_tokens := len(run.dataset.train)) < SUFFICIENT_TOKENS:
@@ -162,7 +164,7 @@ def _create(
     warning = stack.enter_context(files.locked(folder))
     files.sync_folder(folder.parent)
     text = dataset.describe(spec.text, run.dataset)
-    number = next_number(folder.parent)
+    number = max((record.number for _, record in read_runs(folder.parent)), default=0) + 1
     record = RunRecord(run_folder.RUN_FORMAT, spec.settings, text, number, sessions=[])
     return RunWriter(folder, record, [], None, run, spec.patience), warning
 

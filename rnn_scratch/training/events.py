@@ -51,9 +51,7 @@ class Session(Record):
     machine: Machine  #: machine on which the session runs
     environment: Versions  #: versions of the framework and its libraries
     outcome: Literal["running", "finished", "interrupted", "failed"]  #: remains "running" if killed
-    patience: NonNegativeInt = (
-        0  #: number of epochs without improvement after which training ends; 0: off
-    )
+    patience: NonNegativeInt = 0  #: stop after this many epochs without improvement; 0: never
     reason: str | None = None  #: reason for ending before the last epoch, or None
     ended: Time | None = None  #: end time; None until the session ends
     to_epoch: LastEpoch | None = None  #: last complete epoch in the checkpoint

@@ -4,10 +4,10 @@ import re
 
 import numpy as np
 import pytest
-from helpers import run_subprocess
+from helpers import options, run_subprocess
 
-from rnn_scratch import api
-from rnn_scratch.check.exact_mode import MAX_GROWTH, describe, measure_growth, measure_run
+from rnn_scratch import api, registry
+from rnn_scratch.check.exact_mode import MAX_GROWTH, describe, get_digest_warning, measure_growth
 from rnn_scratch.contract import CELLS
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books
@@ -15,8 +15,6 @@ from rnn_scratch.training.runtime import Runtime
 from rnn_scratch.training.setup import prepare_run
 
 SMALL = {"num_hiddens": 32, "batch_size": 4, "num_steps": 30, "max_tokens": 1_000}
-COMMAND = ("--exact", "--corpus", "tide-clock", "--epochs", "1")
-COMMAND += ("--num-hiddens", "32", "--batch-size", "4", "--max-tokens", "1000")
 DOUBT = "frameworks may end with different digests"
 
 
@@ -62,16 +60,17 @@ def test_growth_is_equal_in_all_backends_and_changes_no_parameter(backend_name, 
     ids=str,
 )
 def test_training_warns_if_exact_mode_may_fail(settings, warned):
-    lines = []
-    api.train("numpy", corpus="tide-clock", num_epochs=1, report=lines.append, **SMALL | settings)
+    lines, settings = [], {**SMALL, "corpus": "tide-clock", "num_epochs": 1, **settings}
+    api.train("numpy", threads=2, report=lines.append, **settings)
+    assert registry.load("numpy").machine.num_threads() == 2
     warnings = [line for line in lines if DOUBT in line]
     assert len(warnings) == 2 * warned  # one warning before training and one after
     assert all("smaller `sigma` or `num_steps`" in line for line in warnings)
 
 
 def test_check_reports_a_doubt_once():
-    arguments = (*COMMAND, "--sigma", "2", "--lr", "1e-3")
-    result = run_subprocess("check", "numpy", *arguments).assert_exit()
+    arguments = options(**SMALL, sigma=2, lr=1e-3, corpus="tide-clock", num_epochs=1)
+    result = run_subprocess("check", "numpy", "--exact", *arguments).assert_exit()
     assert " ".join(result.out.split()).count(DOUBT) == 1, result.out
 
 
@@ -86,11 +85,10 @@ def test_large_states_of_relu_raise_a_doubt(scale):
 
 
 def test_erased_differences_raise_no_doubt():
-    assert (
-        measure_growth(small("numpy", arrays=zero_arrays())) == 0
-    )  # zero weights erase differences
-    settings = small("numpy", "rnn-relu", num_hiddens=1).settings
-    assert measure_run(settings, books.load("tide-clock")) < MAX_GROWTH
+    # Zero weights erase differences.
+    assert measure_growth(small("numpy", arrays=zero_arrays())) == 0
+    setup = small("numpy", "rnn-relu", num_hiddens=1)
+    assert get_digest_warning(setup, setup.model.params) == ""
 
 
 def test_unknown_growth_raises_a_doubt():

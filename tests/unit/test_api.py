@@ -12,6 +12,7 @@ from helpers import SMALL, raised_message
 import rnn_scratch
 from rnn_scratch import registry
 from rnn_scratch.errors import RNNScratchError
+from rnn_scratch.runs import run_folder
 from rnn_scratch.text import books
 from rnn_scratch.training.events import Report
 
@@ -125,6 +126,13 @@ def test_report_function_receives_lines(no_books):
     settings = {name: value for name, value in small.items() if name != "corpus"}
     rnn_scratch.train("numpy", num_epochs=1, report=lines.append, **settings)
     assert lines[7] == "No network. Using the built-in text tide-clock instead."
+
+
+def test_error_in_a_report_ends_the_session():
+    arguments = {**SMALL, "run": "r", "num_layers": 2}
+    with pytest.raises(ValueError, match="substring"):  # the first line names the backend
+        rnn_scratch.train("numpy", report=lambda line: line.index("numpy"), **arguments)
+    assert run_folder.read(Path("r")).sessions[0].outcome == "failed"
 
 
 def test_interactive_session_prints_progress(monkeypatch, capsys, no_books):

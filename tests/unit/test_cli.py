@@ -108,9 +108,9 @@ def test_option_replaces_alternatives_in_a_preset(command):
     assert (settings.lr, settings.schedule, settings.valid_share) == (1, "cosine", 0)
 
 
-@pytest.mark.parametrize(("length", "num_epochs"), [(1000, 5), (4000, 1), (10_000, 1)])
+@pytest.mark.parametrize(("length", "num_epochs"), [(150, 60), (1000, 5), (4000, 1), (10_000, 1)])
 def test_number_of_updates_becomes_epochs(command, length, num_epochs):
-    """Train on texts that have about 12, 50 and 125 minibatches of 80 characters."""
+    """Train on texts that have about 1, 12, 50 and 125 minibatches of 80 characters."""
     Path("mine.txt").write_text("the clock and the tide  " * (length // 24 + 1))
     sizes = options(num_hiddens=4, batch_size=8, num_steps=10, num_updates=60, max_tokens=length)
     train = ("train", "--backend", "numpy", "--text", "mine.txt", *sizes)
