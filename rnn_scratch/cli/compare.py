@@ -65,7 +65,7 @@ def compare(
     command = printable(shlex.join(["rnn-scratch", *sys.argv[1:]]))
     candidates = [(name, variant) for name in names for variant in variants]
     record = turns.new_record(candidates, Plan(**plan), settings, content, command)
-    folder = Path(output) if output else run_folder.create_dated("comparison")
+    folder = files.user_path(output) if output else run_folder.create_dated("comparison")
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         hint = "Choose another folder with `--output`."
@@ -82,10 +82,10 @@ def compare(
 
 
 @click.command()
-@click.argument("folder")
-def report(folder: str) -> None:
+@click.argument("folder", type=files.user_path)
+def report(folder: Path) -> None:
     """Regenerate the report of a comparison from its record in FOLDER."""
-    _show(Path(folder), read(Path(folder)), Screen())
+    _show(folder, read(folder), Screen())
 
 
 def _show(folder: Path, record: Comparison, screen: Screen) -> None:

@@ -5,23 +5,23 @@ from pathlib import Path
 import click
 
 from .. import registry
-from ..runs import run_folder
 from ..runs.progress import format_perplexity
 from ..runs.run import list_runs
-from ..runs.run_folder import Epoch, RunRecord
+from ..runs.run_folder import PARENT, Epoch, RunRecord
+from ..system import files
 from .screen import Screen
 
 HEADING = ["run", "folder", "backend", "model", "text", "epochs", "perplexity", "held-out", "state"]
 
 
 @click.command()
-@click.argument("folder", default=str(run_folder.PARENT))
-def runs(folder: str) -> None:
+@click.argument("folder", default=str(PARENT), type=files.user_path)
+def runs(folder: Path) -> None:
     """List the runs in FOLDER, newest first.
 
     The perplexities are from the last epoch. For the short names of runs, see `predict --help`.
     """
-    if runs := list_runs(Path(folder), Screen(stderr=True).print_line):
+    if runs := list_runs(folder, Screen(stderr=True).print_line):
         Screen().table(HEADING, [_make_row(*run) for run in runs], keys=2)
     else:
         Screen().print_line(f"No runs found in {folder}. Start one: rnn-scratch train")

@@ -29,9 +29,9 @@ def num_updates(num_tokens: int, settings: Settings, epochs: int) -> int:
 
 
 def each_update(settings: Settings, num_skipped: int, total: int) -> Iterator[Update]:
-    """Yield updates endlessly after the first `num_skipped`; the decay ends at update `total`."""
+    """Yield updates endlessly after the first `num_skipped`; the rate is constant after `total`."""
     for t in itertools.count(num_skipped + 1):
-        update = update_rule(settings, learning_rate(settings, t, total))
+        update = update_rule(settings, learning_rate(settings, min(t, total or t), total))
         yield correct_bias(update, t) if OPTIMIZERS[settings.optimizer].bias_correction else update
 
 

@@ -95,6 +95,8 @@ def test_learning_rate_warms_up_and_decays():
     line = [0.125, 0.25, 0.375, 0.5]
     wave = [0.5, 0.4809698831278217, 0.4267766952966369, 0.34567085809127246]
     assert rates == pytest.approx([*line, *wave, 0.25, *(0.5 - rate for rate in wave[:0:-1])])
+    updates = schedule.each_update(settings, 0, total=4)
+    assert [next(updates).lr for _ in range(9)] == [*line, *[0.5] * 5]
     settings = Settings(**{**COSINE, "schedule": "constant"})
     rates = [schedule.learning_rate(settings, update, 12) for update in range(1, 13)]
     assert rates == [*line, *[0.5] * 8]

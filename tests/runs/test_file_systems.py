@@ -112,6 +112,9 @@ def test_home_folder_is_expanded(monkeypatch, capsys, tmp_path):
     for path in ("~/x", f"~/x/{checkpoint.FILE}", Path("~/x")):
         assert rnn_scratch.predict(path)
     assert len(rnn_scratch.resume("~/x", 2).history) == 2
+    assert str(Path("home", "x")) in run_in_process(capsys, "runs", "~").assert_exit().out
+    compare = ("compare", "--backends=numpy", "--corpus=tide-clock", "--output=~/x")
+    run_in_process(capsys, *compare).assert_error("x is not empty")
     assert [*Path().iterdir()] == [Path("home")]
 
 
