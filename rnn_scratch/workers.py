@@ -11,6 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,10 @@ def is_silent() -> bool:
 def connect(arguments: Mapping[str, object]) -> "WorkerGroup | None":
     """Return the group of all workers, or None if no launcher started several processes.
 
-    Raises RNNScratchError if MPI does not connect all workers, or if the workers' source code or
-    command `arguments` differ.
+    Raises RNNScratchError if MPI does not connect all workers, or their code or `arguments` differ.
     """
     global _group
-    size, _ = read_launcher()
-    if size == 1:
+    if (size := read_launcher()[0]) == 1:
         return None
     try:
         from mpi4py import MPI  # optional dependency
@@ -66,8 +65,11 @@ def connect(arguments: Mapping[str, object]) -> "WorkerGroup | None":
         raise RNNScratchError(problem, hint)
     _group = WorkerGroup(world)
     values = {name: str(arguments[name]) for name in sorted({*arguments} - {"run", "report"})}
-    source = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))
-    values["source code"] = hashlib.sha256(source).hexdigest()
+    packages = ["rnn_scratch", *map(registry.find, registry.names())]
+    specs = filter(None, map(find_spec, packages))
+    folders = [folder for spec in specs for folder in spec.submodule_search_locations or []]
+    files = {path.read_bytes() for folder in folders for path in Path(folder).rglob("*.py")}
+    values["source code"] = hashlib.sha256(b"".join(sorted(files))).hexdigest()
     worker_values = _group.gather(values)
     names = [name for name in values if len({v.get(name) for v in worker_values}) > 1]
     if names:
@@ -122,8 +124,7 @@ class WorkerGroup:
     def distribute(self, backend: Backend, compute_gradients: Callable) -> Callable:
         """Return a version of `compute_gradients` that divides each minibatch among all workers.
 
-        The returned function averages the loss and gradients across workers and concatenates their
-        rows of the state.
+        The returned function averages losses and gradients, and concatenates the rows of the state.
         """
         tensor, array = backend.machine.tensor, backend.machine.array
 

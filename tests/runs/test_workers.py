@@ -10,16 +10,7 @@ from subprocess import DEVNULL
 
 import psutil
 import pytest
-from helpers import (
-    CLONE,
-    SMALL,
-    finish,
-    history_lines,
-    options,
-    parameters,
-    start,
-    wait_for_epochs,
-)
+from helpers import SMALL, finish, history_lines, options, parameters, start, wait_for_epochs
 
 import rnn_scratch
 from rnn_scratch.exact import digest
@@ -122,16 +113,14 @@ def test_failing_worker_aborts_the_others_with_its_message(tmp_path):
     assert "could not be created" in result.err
 
 
-def test_different_code_is_refused(tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(CLONE / "rnn_scratch", copy / "rnn_scratch")
-    with open(copy / "rnn_scratch" / "randomness.py", "a", encoding="utf-8") as file:
+@pytest.mark.parametrize("changed", ["rnn_scratch/randomness.py", "backends/numpy/scratch.py"])
+def test_different_code_is_refused(copy, changed):
+    with open(copy / changed, "a", encoding="utf-8") as file:
         file.write("# another version\n")
     # Only worker 1 imports the copy.
-    program = "import os, sys; sys.path[:0] = [sys.argv.pop(1)] * (os.environ['PMI_RANK'] == '1')"
-    program += "; from rnn_scratch.cli.main import main; main()"
-    arguments = (copy, *command("numpy", 3))
-    result = finish(start(*arguments, program=("-c", program), **mpiexec(2)))
+    program = "import os, sys; os.environ['PMI_RANK'] == '0' and sys.path.remove(sys.argv[1])"
+    program += "; del sys.argv[1]; from rnn_scratch.cli.main import main; main()"
+    result = finish(start(copy, *command("numpy", 3), program=("-c", program), **mpiexec(2)))
     assert result.code == 2, result.err
     assert "The workers differ in: source code." in result.err
     assert not Path("r").exists()
