@@ -207,7 +207,8 @@ MUTATIONS = [
     Mutation("a returned state that keeps its graph", "detach", "second time", {"torch": (
         "grads)), detach(state)", "grads)), state")}),
     Mutation("gradients accumulated over calls", "gradients", "", {
-        "torch": ("grads = torch.autograd.grad(mean_loss, list(model.params.values()))",
+        "torch": ("grads = torch.autograd.grad("
+                  "mean_loss, list(model.params.values()), materialize_grads=True)",
                   "mean_loss.backward()\n"
                   "    grads = [param.grad for param in model.params.values()]"),
         "mxnet": ("p.grad.copy()", "p.grad"),

@@ -122,7 +122,7 @@ def gradients(model, batch, state):
     with tf.GradientTape() as tape:
         logits, state = model.forward(batch.X, state, **batch.extras)
         mean_loss = loss(logits, batch.Y)
-    grads = tape.gradient(mean_loss, model.params)
+    grads = tape.gradient(mean_loss, model.params, unconnected_gradients="zero")
     # Convert to dense tensors, because tf.gather, used by other variants, has sparse gradients.
     return mean_loss, {n: tf.convert_to_tensor(grad) for n, grad in grads.items()}, detach(state)
 

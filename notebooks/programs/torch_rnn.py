@@ -95,7 +95,7 @@ def gradients(model, batch, state):
     """Return a minibatch's loss, the gradient w.r.t. each parameter, and the detached state."""
     logits, state = model.forward(batch.X, state, **batch.extras)
     mean_loss = loss(logits, batch.Y)
-    grads = torch.autograd.grad(mean_loss, list(model.params.values()))
+    grads = torch.autograd.grad(mean_loss, list(model.params.values()), materialize_grads=True)
     return mean_loss.detach(), dict(zip(model.params, grads)), detach(state)
 
 

@@ -55,7 +55,7 @@ WRONG = {
     "state": ("torch", "h, c = state", "c, h = state", 1, "h and c swapped in the argument"),
     "memory": ("torch", "f * c + i * new", "i * new", 1, "the old cell state left out"),
     "gradient": ("torch", "i * new", "i * new + c - c.detach()", 1, "wrong results in `gradients`"),
-    "no gradient": ("torch", "i * new", "i.detach() * new", 2, "Its result cannot be used"),
+    "no gradient": ("torch", "i * new", "i.detach() * new", 1, "W_xi[9, 5] is 0 instead of"),
     "syntax": ("numpy", "def clip", "def", 2, "invalid syntax (mine.py, line 5)"),
     "import": ("numpy", "numpy as np", "nonexistent", 2, "mine.py raises ModuleNotFoundError"),
     "capital": ("numpy", "def clip", "def Clip", 2, "mine.py defines `Clip`. Name it `clip`."),
