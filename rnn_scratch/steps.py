@@ -21,6 +21,7 @@ def compose(backend: Backend, exact: bool, average: Callable | None = None) -> C
         return scratch.gradients(model, batch, state)
 
     def apply_gradients(model: Model, grads: Params, state: State, update: Update) -> None:
+        grads = {name: grads[name] for name in model.params}  # JAX sorts keys
         grads, _ = scratch.clip(grads, update.theta)
         optimizer = scratch.OPTIMIZERS[update.optimizer]
         (backend.exact.make_exact(optimizer) if exact else optimizer)(model, grads, update)

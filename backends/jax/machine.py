@@ -117,6 +117,8 @@ def compile_update(jit):
         def make_program(model):  # takes a weak reference: a program must not keep its model alive
             @functools.partial(jit, static_argnames="constants")
             def program(params, slots, scalars, batch, state, constants):
+                # JAX sorts keys; restore the model's order, in which `clip` adds the gradients.
+                params = {name: params[name] for name in model().params}
                 # The optimizer replaces the tracers in the dicts `params` and `slots`.
                 traced_model = dataclasses.replace(model(), params=params, slots=slots)
                 result = function(traced_model, batch, state, constants._replace(**scalars))

@@ -132,3 +132,21 @@ def test_layers_refuse_a_reset_before_the_product(backend, candidate):
         registry.build(backend, "concise", initial(options, 0.1, 0), options)
     for part in ("applies the reset gate after the product", "--cell gru-after"):
         assert part in str(error.value)
+
+
+@pytest.mark.parametrize("model", ["scratch", "fast"])
+def test_clip_gets_all_gradients_in_model_order(backend, builtin_name, model, monkeypatch):
+    def linear(x, state, params):  # has a parameter without effect, W_hh
+        return (x @ params["W_xh"] + params["b_h"],)
+
+    def recorded_clip(grads, theta):
+        orders.append(list(grads))
+        return clip(grads, theta)
+
+    orders, clip = [], backend.scratch.clip
+    monkeypatch.setitem(backend.scratch.CELLS, "rnn", linear)
+    monkeypatch.setattr(backend.scratch, "clip", recorded_clip)
+    case = make_case(backend, model, draws.Draw(Options(5, 7)))
+    built = case.model()
+    built.train_minibatch(*case.minibatch(), Update())
+    assert orders == [list(built.params)]
