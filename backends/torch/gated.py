@@ -12,7 +12,6 @@ from torch.autograd.function import once_differentiable
 from .products import make_matmul, weight_grad
 
 MINUS_ONE = torch.tensor(-1.0)
-sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 
 
 def tanh(z, out):
@@ -30,7 +29,7 @@ def tanh_slope(h):
 
 def gate_backward(d_gate, gate, out):
     """Backpropagate through a gate's sigmoid; write the pre-activation gradient to `out`."""
-    return sigmoid_backward(d_gate, gate, grad_input=out)
+    return torch.ops.aten.sigmoid_backward.grad_input(d_gate, gate, grad_input=out)
 
 
 def unbind_time(*tensors):

@@ -45,4 +45,6 @@ def should_use_onednn(tensor, size):
 @functools.cache
 def has_amd_processor():
     """Return whether this is an AMD processor and PyTorch provides oneDNN's linear operations."""
-    return "AMD" in host.processor() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    ops = torch.ops.mkldnn
+    has_linear = hasattr(getattr(ops, "_linear_pointwise", None), "binary")
+    return has_linear and hasattr(ops, "_reorder_linear_weight") and "AMD" in host.processor()
