@@ -101,8 +101,7 @@ def compare(
             registry.choose_device(backend, case.options.device, case.options.dtype)
             case.model()
         except RNNScratchError as error:
-            label = case.draw.label
-            yield CheckResult(model, "", label, 0, error.problem, 0, supported=False)
+            yield CheckResult(model, "", case.draw.label, 0, error.problem, 0, supported=False)
             continue
         except Exception:
             pass  # the `params` check will report the error

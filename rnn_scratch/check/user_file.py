@@ -46,9 +46,8 @@ def read_source(path: Path) -> tuple[str, str]:
     except (OSError, SyntaxError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise RNNScratchError(f"{path} could not be read: {reason}.") from error
-    imports = re.findall(r"(?m)^\s*(?:import|from)\b[^#\n]*", source)
-    words = re.findall(r"\w+", " ".join(imports))
-    return source, next((name for name in registry.FRAMEWORKS if name in words), "numpy")
+    imports = re.findall(r"\w+", " ".join(re.findall(r"(?m)^ *(?:import|from)\b[^#\n]*", source)))
+    return source, next((name for name in registry.FRAMEWORKS if name in imports), "numpy")
 
 
 def check_source(

@@ -175,12 +175,3 @@ def test_a_framework_that_is_missing_is_not_installed(copy):
 )
 def test_wrong_options_are_explained(arguments, messages):
     run_subprocess("check", *arguments).assert_error(*messages)
-
-
-def test_help_lists_options_for_exact_mode_separately():
-    text = run_subprocess("check", "--help").assert_exit().out
-    assert "The options from --corpus onward require --exact." in " ".join(text.split())
-    ordinary, exact = text.split("\n  --corpus NAME")
-    assert "--draws" in ordinary
-    assert "--lr" in exact
-    assert "--lr" not in ordinary
