@@ -40,14 +40,15 @@ def compile_update(jit):
     """Return a decorator that compiles an update as a pure function of all changing values."""
 
     def decorate(train_minibatch):
-        @jit
-        def pure(params, batch, state, lr):
-            model = Model(params)
+        @partial(jit, static_argnums=0)
+        def pure(names, tensors, batch, state, lr):  # of a dict, JAX would sort the names
+            model = Model(dict(zip(names, tensors)))
             result = train_minibatch(model, batch, state, rule._replace(lr=lr))
             return result, model.params
 
         def update_model(model, batch, state, update):
-            result, params = pure(model.params, batch, state, update.lr)
+            names, tensors = zip(*model.params.items())
+            result, params = pure(names, tensors, batch, state, update.lr)
             model.params.update(params)
             return result
 
