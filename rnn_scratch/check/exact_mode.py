@@ -75,9 +75,10 @@ def compare(
 
     `log` receives a line for each model, and `update` receives the progress after each epoch.
     """
-    reference = prepare_run(settings, Runtime("numpy"), text)
-    if warning := get_digest_warning(reference, trained_arrays(reference.model)):
-        log(warning)
+    with contextlib.suppress(NotSupportedError):  # the reference may lack the cell
+        reference = prepare_run(settings, Runtime("numpy"), text)
+        if warning := get_digest_warning(reference, trained_arrays(reference.model)):
+            log(warning)
     # Put the reference first if `runtimes` contains it.
     runtimes = sorted(runtimes, key=lambda r: r != Runtime("numpy", device=r.device))
     models, first_title, expected = list[ExactModel](), "", list[dict[str, str]]()

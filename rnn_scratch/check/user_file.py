@@ -66,7 +66,6 @@ def _check(source: str, path: str, name: str, names: Sequence[str]) -> Iterator[
     with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
         backend = copy_backend(registry.start(name, 1)[0], folder)
         namespace = _execute(source, path, backend)
-        # Imported functions have other modules.
         defined = [n for n, v in namespace.items() if getattr(v, "__module__", "") == "user_file"]
         for name in defined:
             if name.lower() not in namespace and find_function(backend, name.lower()):
@@ -88,7 +87,7 @@ def _check(source: str, path: str, name: str, names: Sequence[str]) -> Iterator[
 
 
 def _execute(source: str, path: str, backend: Backend) -> dict[str, Any]:
-    """Run the user's code; names that it does not define come from the backend."""
+    """Run the user's code as the module `user_file`; undefined names come from the backend."""
     project = {name: v for module in _modules(backend) for name, v in vars(module).items()}
     project = {name: v for name, v in project.items() if not isinstance(v, types.ModuleType)}
     namespace: dict[str, Any] = {"__name__": "user_file", "__file__": path}
