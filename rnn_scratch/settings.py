@@ -53,7 +53,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dropout: Annotated[float, Meta(ge=0, le=0.99), "Dropout probability after each layer."] = 0.0
     num_epochs: Annotated[PositiveInt, "Number of epochs."] = 500
     optimizer: Annotated[Literal[tuple(OPTIMIZERS)], "Optimizer."] = "sgd"  # type: ignore[valid-type]
-    lr: Annotated[Positive, f"Learning rate; {LEARNING_RATES}."] = None  # type: ignore[assignment]
+    lr: Annotated[Positive, f"Learning rate. Default: {LEARNING_RATES}."] = None  # type: ignore[assignment]
     schedule: Annotated[
         Literal["constant", "cosine"],
         "Learning-rate schedule: constant, or cosine decay to almost zero.",

@@ -17,6 +17,7 @@ from rnn_scratch.registry import BUILTIN_BACKENDS
 
 CARRY = "if state is None or not carry:"
 PLAIN = Options(11, 13)
+BACKENDS = Path(__file__).parents[1] / "backends"
 DEEP = PLAIN._replace(embedding=5, dropout=0.4, num_layers=3)
 STACKED = PLAIN._replace(num_layers=3)
 LARGE = PLAIN._replace(num_hiddens=512)
@@ -61,17 +62,16 @@ def known_mistakes() -> list[Mutation]:
     mutations = []
     for function, changes in results.read_data("mistakes.json").items():
         is_backward = function.endswith("backward") or function == "bptt"
-        cell = {"step": "gru"}.get(function, function)
+        cell = {"step": "gru"}.get(function, function.removesuffix("_backward").replace("_", "-"))
         options = PLAIN._replace(cell=cell) if cell in CELLS else PLAIN
-        file = {"gru": "cells.py", "lstm": "cells.py", "adam": "deep.py"}.get(
-            function, "scratch.py"
-        )
+        paths = [BACKENDS / "numpy" / f"{name}.py" for name in ("scratch", "cells", "deep")]
+        file = next(p.name for p in paths if f"def {function}(" in p.read_text(encoding="utf-8"))
         checked = "gradients" if is_backward else function
         for name, change in changes.items():
             by_backend = {"numpy": tuple(change)}
             for backend, module in MODULES.items():
                 translated = tuple(text.replace("np.", f"{module}.") for text in change)
-                path = Path(__file__).parents[1] / "backends" / backend / file
+                path = BACKENDS / backend / file
                 _, _, source = path.read_text(encoding="utf-8").partition(f"def {function}(")
                 if all(old in source for old in translated[::2]) and "log_softmax" not in str(
                     change

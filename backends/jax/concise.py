@@ -36,7 +36,7 @@ def build(arrays, options):
     except ModuleNotFoundError as error:
         raise RNNScratchError(
             "The concise model of JAX needs Flax, which is not installed.",
-            "Install it with `pip install flax`, or use `--model scratch`.",
+            'Install it with `pip install flax`, or use `model="scratch"`.',
         ) from error
 
     cell_class, arguments, gates, bias_layer = LAYERS[options.cell]
@@ -102,11 +102,11 @@ def check_supported(options):
     if options.cell == "gru":
         raise RNNScratchError(
             "nnx.GRUCell applies the reset gate after the product, but the cell gru applies it "
-            "before the product.\nUse --cell gru-after or --model scratch."
+            'before the product.\nUse `cell="gru-after"` or `model="scratch"`.'
         )
     if options.cell not in LAYERS:
         raise RNNScratchError(
-            f"Flax has no layer for the cell {options.cell}.\nUse --model scratch."
+            f'Flax has no layer for the cell {options.cell}.\nUse `model="scratch"`.'
         )
 
 

@@ -50,11 +50,11 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
 
 
 def _verdict(ratios: dict[readme.Key, Estimate], threads: int) -> str:
-    """Return a phrase such as "faster in JAX (1.90 times its speed); slower in MXNet (...)"."""
+    """Return a phrase such as "faster in JAX (1.90×); slower in MXNet (...)"."""
     groups: dict[str, list[str]] = {"faster": [], "slower": [], "no difference shown": []}
     for (backend, model, value), ratio in ratios.items():
         if (model, value) == ("fast", threads):
-            text = f"{prose.framework(backend)} ({ratio.median:.2f} times its speed)"
+            text = f"{prose.framework(backend)} ({ratio.median:.2f}×)"
             groups[ratio.verdict].append(text)
     named = {verdict: prose.listed(names) for verdict, names in groups.items() if names}
     return "; ".join(f"{verdict} in {names}" for verdict, names in named.items())

@@ -75,7 +75,7 @@ def step_backward(d_logits, d_next_state, next_state, x, state, params, options)
     """Backpropagate through `step`; return gradients w.r.t. `state` and `params`."""
     grads = {"W_hq": next_state[0].T @ d_logits, "b_q": d_logits.sum(0)}
     d_h, *d_rest = d_next_state  # gradients from the next time step
-    d_next_state = d_h + d_logits @ params["W_hq"].T, *d_rest
+    d_next_state = (d_h + d_logits @ params["W_hq"].T, *d_rest)
     _, d_state, cell_grads = CELL_BACKWARD[options.cell](d_next_state, next_state, x, state, params)
     return d_state, grads | cell_grads
 

@@ -93,8 +93,8 @@ def unrolled(inputs: Sequence[int], state: Sequence[int], logits: Sequence[int])
         between = "⋯  " if position and step > steps[position - 1] + 1 else ""
         arrow((position - 1, 1), (position, 1), f"{between}({B}, {H}) @ $W_{{hh}}$")
     arrow((last, 1), (last + 1, 1), f"({B}, {H})")
-    axes.text(last + 1, 1, "next\nminibatch", ha="center", va="center")
-    axes.set(xlim=(-1.2, last + 1.3), ylim=(-0.3, 2.3))
+    axes.text(last + 0.9, 1, "next\nminibatch", ha="left", va="center")
+    axes.set(xlim=(-1.2, last + 1.5), ylim=(-0.3, 2.3))
     axes.set_title(f"{T} steps with the same weights; their logits $s_t$ together: {tuple(logits)}")
     axes.axis("off")
     plt.show()
@@ -111,7 +111,8 @@ def softmax(logits: np.ndarray, vocab: Sequence[str], target: int) -> None:
         axes.axhline(0, color=INK, linewidth=0.8)
         axes.set_ylabel(name)
     label = f"the target, {_show_space(vocab[target])!r}: {rows['probability'][target]:.3f}"
-    all_axes[2].set_xticks(range(len(vocab)), [_show_space(entry) for entry in vocab])
+    labels = [_show_space(entry) for entry in vocab]
+    all_axes[2].set_xticks(range(len(vocab)), labels, fontsize="small")
     all_axes[2].set_title(f"they add up to 1; {label}", fontsize=9)
     plt.show()
 
@@ -144,7 +145,7 @@ def clipping(gradients: Sequence[Point], theta: float) -> None:
     _, axes = plt.subplots(figsize=(5, 3.6), layout="constrained")
     angles = np.linspace(0, 2 * np.pi, 100)
     axes.plot(theta * np.cos(angles), theta * np.sin(angles), color=INK, linestyle=":", marker="")
-    axes.text(0, -theta, "$\\theta$", ha="center", va="top")
+    axes.text(0, -theta - 0.05, "$\\theta$", ha="center", va="top")
     for index, gradient in enumerate(np.asarray(gradients)):
         clipped = gradient * min(1, theta / np.linalg.norm(gradient))
         for tip, alpha in ((gradient, 0.35), (clipped, 1)):

@@ -1,9 +1,4 @@
-"""Check exact mode: compare each model's digests with the first model's after every update.
-
-Frameworks round differently. Exact mode rounds these differences away after each minibatch, but
-within a minibatch they grow at each time step if the weights are large, because the network is then
-chaotic. The larger a difference, the more likely it is to cross a rounding boundary.
-"""
+"""Check exact mode: compare each model's digests with the first model's after every update."""
 
 import contextlib
 import itertools

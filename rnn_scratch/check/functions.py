@@ -45,7 +45,7 @@ def params(case: Case) -> Iterator[Result]:
     arrays: Arrays = {}
     for name, array in case.arrays.items():
         # Align to pages because some frameworks share memory only at addresses divisible by 64.
-        pages = np.frombuffer(mmap.mmap(-1, array.nbytes), array.dtype)
+        pages = np.frombuffer(mmap.mmap(-1, 8 * array.size))  # float64, as in training
         order: Any = "CF"[len(arrays) % 2]  # store every other matrix in column-major order
         arrays[name] = pages.reshape(array.shape, order=order)
         arrays[name][...] = array

@@ -1,7 +1,6 @@
 """Checks of training and prediction in sequence: resume, train, evaluate, train again, predict.
 
-The sequence reveals bugs that single calls would hide, such as losing the state after many
-minibatches. In exact mode, parameters and slots must match the reference bit for bit.
+The sequence reveals bugs that single calls would hide, such as a state lost after many updates.
 """
 
 import math

@@ -82,14 +82,18 @@ def _check(source: str, path: str, name: str, names: Sequence[str]) -> Iterator[
                 "Name functions like the project's: rnn, step, loss, clip, adam, predict, ...",
             )
         for candidate in candidates:
+            original = find_function(backend, candidate.name)
             _install(backend, candidate.name, candidate.function)  # user code may use it via tables
-            yield candidate.judge(folder)
+            yield (verdict := candidate.judge(folder))
+            if verdict.exit_code:  # the functions below call the project's instead
+                del namespace[candidate.name]
+                _install(backend, candidate.name, original)
 
 
 def _execute(source: str, path: str, backend: Backend) -> dict[str, Any]:
     """Run the user's code as the module `user_file`; undefined names come from the backend."""
-    project = {name: v for module in _modules(backend) for name, v in vars(module).items()}
-    project = {name: v for name, v in project.items() if not isinstance(v, types.ModuleType)}
+    items = [item for m in (backend.machine, *_modules(backend)) for item in vars(m).items()]
+    project = {name: v for name, v in items if not isinstance(v, types.ModuleType)}
     namespace: dict[str, Any] = {"__name__": "user_file", "__file__": path}
     namespace["__builtins__"] = {**project, **vars(builtins)}
     sys.path.append(str(Path(path).resolve().parent))  # last: packages precede the user's modules
@@ -158,11 +162,12 @@ class _Candidate:
             except Exception as error:
                 self.problem = f"It raises {_describe(error, self.path)}."
                 raise
+            if isinstance(result, list) and self.name != "predict":
+                self.problem = "It returns a list instead of a tuple."
             names = inspect.signature(function).parameters
             for name, argument, copy in zip(names, arguments, copies):
                 if not np.array_equal(copy, self._flatten(argument), equal_nan=True):
                     self.problem = f"It changes its argument `{name}` in place."
-                    raise RNNScratchError(self.problem)
             return result
 
         return guarded
@@ -205,8 +210,7 @@ def find_arguments(backend: str, function: str, seed: int, call: int = 0, cell: 
 
 
 def _modules(backend: Backend) -> list[types.ModuleType]:
-    names = (f"{backend.package}.{module}" for module in MODULES)
-    return [sys.modules[name] for name in names if name in sys.modules]
+    return [getattr(backend, name) for name in MODULES if getattr(backend, name)]
 
 
 def find_function(backend: Backend, name: str) -> Any:

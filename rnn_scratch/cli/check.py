@@ -16,7 +16,7 @@ from .. import api, registry
 from ..check import exact_mode, runner, user_file
 from ..check.draws import NUM_DRAWS
 from ..check.exact_mode import ExactResult
-from ..check.results import CheckResult, Verdict
+from ..check.results import BACKEND, CheckResult, Verdict
 from ..contract import VARIANTS
 from ..errors import RNNScratchError
 from ..settings import Settings, option_name
@@ -31,7 +31,7 @@ CASE = ("cell", "seed")  # settings that do not require --exact
 Row = tuple[Runtime, CheckResult]
 
 
-@click.command()
+@click.command(short_help="Compare backends, or your functions, with the reference.")
 @click.argument("targets", nargs=-1, metavar="[BACKEND | FILE]...")
 @click.option("--backend", help="Backend for the functions in FILE.  [default: what it imports]")
 @click.option(
@@ -98,14 +98,11 @@ def check(
             rows = [row for group in groups for row in _compare(group, cells, seeds, screen)]
             _print_diagnosis(rows, cells, screen)
             answer = [asdict(runtime) | asdict(r) | {"passed": r.passed} for runtime, r in rows]
-            exit_code = int(not all(row["passed"] for row in answer))
+            failed = {row.function == BACKEND for _, row in rows if not row.passed}
+            exit_code = 1 if False in failed else 2 * len(failed)
     if as_json:
         print(json.dumps(answer, indent=2))
     sys.exit(exit_code)
-
-
-def _format_count(num_comparisons: int) -> str:
-    return f"{num_comparisons:,} comparison{'s' * (num_comparisons != 1)}"
 
 
 def _compare(
@@ -132,21 +129,22 @@ def _compare(
 def _print_diagnosis(rows: Sequence[Row], cells: Sequence[str], screen: Screen) -> None:
     """Print the number of comparisons and each backend's first function that differs."""
     failures = [(runtime, row) for runtime, row in rows if not row.passed]
-    comparisons = _format_count(sum(row.supported for _, row in rows))
-    failed = f": {len(failures):,} failed; later failures may be consequences."
-    screen.print_line(comparisons + (failed if failures else " within the tolerance."))
+    if count := sum(row.supported and row.function != BACKEND for _, row in rows):
+        end = f": {len(failures):,} failed; later failures may be consequences."
+        screen.print_line(f"{count:,} comparisons{end if failures else ' within the tolerance.'}")
     first = {runtime.backend: (runtime, row) for runtime, row in reversed(failures)}
     for runtime, row in reversed(first.values()):
         found = source_code.find(runtime.backend, row.function, runtime.model)
         if not found:
-            screen.print_line(f"{runtime.backend}: {row.sentence}.")
+            screen.print_line(f"{runtime.backend}: {row.sentence}")
             continue
         place = f"`{row.function}` ({found[0].file}, line {found[0].line})"
         title = f"Look first at {place}, which differs from the reference:"
         screen.print_line(f"{title}\n  {row.problem}\n  in {row.case}")
         command = f"rnn-scratch check {runtime.backend} --model {runtime.model} --seed {row.seed}"
-        cell = "".join(f" --cell {cell}" for cell in cells)
-        screen.print_line(f"To repeat this draw:\n{command} --draws 1{cell}")
+        command += f" --draws 1 --device {runtime.device}".removesuffix(" --device cpu")
+        command += "".join(f" --cell {cell}" for cell in cells)
+        screen.print_line(f"To repeat this draw:\n{command}")
 
 
 def _check_file(path: str, backend: str | None, screen: Screen) -> Iterator[Verdict]:
@@ -154,13 +152,16 @@ def _check_file(path: str, backend: str | None, screen: Screen) -> Iterator[Verd
     source, framework = user_file.read_source(Path(path))
     name, explanations = backend or framework, list[str]()
     screen.print_line(f"{Path(path).resolve()}, compared in the {name} backend")
-    for verdict in user_file.check_source(source, path, name):
-        right = f"right, in {_format_count(verdict.num_comparisons)}"
-        outcome = (right, "DIFFERS", "cannot be checked")[verdict.exit_code]
-        screen.print_line(f"{verdict.function:<16} {outcome}")
-        explanations += ["", *verdict.explain(path)] if verdict.exit_code else []
-        yield verdict
-    screen.print_line("\n".join(explanations))
+    try:
+        for verdict in user_file.check_source(source, path, name):
+            word = "right" if source_code.find(name, verdict.function, "scratch") else "consistent"
+            right = f"{word}, in {verdict.num_comparisons:,} comparisons"
+            outcome = (right, "DIFFERS", "cannot be checked")[verdict.exit_code]
+            screen.print_line(f"{verdict.function:<16} {outcome}")
+            explanations += ["", *verdict.explain(path)] if verdict.exit_code else []
+            yield verdict
+    finally:  # also after Ctrl-C, for instance in a function that never returns
+        screen.print_line("\n".join(explanations))
 
 
 def _train(runtimes: Sequence[Runtime], options: dict[str, Any], screen: Screen) -> ExactResult:

@@ -62,7 +62,7 @@ uniform    {result.uniform:.2f}  all characters of the vocabulary equally likely
 unigram    {result.unigram:.2f}  each character as likely as its frequency in this text"""
 
 
-@click.command()
+@click.command(short_help="Open RUN's network in the browser.")
 @click.argument("run")
 @click.option("--best", is_flag=True, help="Use the epoch with the lowest held-out loss.")
 @click.option("--no-browser", is_flag=True, help="Write the page without opening it.")

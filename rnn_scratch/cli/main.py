@@ -72,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         number = getattr(error.__cause__ or error, "number", signal.SIGINT)
         sys.exit(128 + number)  # the exit code that shells expect after a signal
     except OSError as error:
-        prefix = f"{error.filename}: " if error.filename else ""
-        if not prefix:  # probably stdout: its reader has exited, or its disk is full
+        prefix = f"{error.filename}: " if error.filename else "The output cannot be written: "
+        if not error.filename:  # probably stdout: its reader has exited, or its disk is full
             # Otherwise, Python would report at exit that it cannot write to stdout.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):

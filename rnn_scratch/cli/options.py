@@ -119,7 +119,7 @@ def name_flags(message: str) -> str:
         value = f" {match[2]}" if match[2] else ""
         return f"`{option_name(match[1])}{value}`" if match[1] in ARGUMENTS else match[0]
 
-    return re.sub(r"`(\w+)(?:=\"?([\w.]+)\"?)?`", replace, message)
+    return re.sub(r"`(\w+)(?:=\"?([\w.-]+)\"?)?`", replace, message)
 
 
 def split_list(text: str) -> list[str]:

@@ -93,7 +93,7 @@ def run(record: Comparison, text: books.Text, folder: Path, log: LogLine, update
                 if candidate.failure is not None:
                     log(f"{record.label(candidate)}: {candidate.failure}")
                 save()
-            if record.plan.seconds:
+            if record.plan.seconds and competitors:
                 log(f"taking turns for at most {record.plan.seconds:g} s")
                 take_turns(record, competitors, update, save)
         record.outcome = "finished"

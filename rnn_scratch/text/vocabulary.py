@@ -45,7 +45,7 @@ def encode(text: str, vocab: Sequence[str], unknown: str = "error") -> np.ndarra
         return tokens[tokens > 0]
     unknown_characters = format_value("".join(sorted(set(text) - set(vocab))))
     raise RNNScratchError(
-        f"The vocabulary lacks the characters {unknown_characters}.",
+        f"The vocabulary lacks these characters: {unknown_characters}.",
         f"It has these characters: {format_value(''.join(sorted(vocab[1:])))}.\n"
         'To ignore them, use `unknown="skip"`.',
     )

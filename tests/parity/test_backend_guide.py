@@ -8,7 +8,6 @@ import shlex
 from typing import NamedTuple
 
 import pytest
-from backend_mutations import PLAIN, fixed_draws
 from backend_mutations import mutate_file as make
 from helpers import (
     CLONE,
@@ -23,11 +22,10 @@ from helpers import (
 )
 from measure.measuring import copy, load
 
-from rnn_scratch.check import runner
-from rnn_scratch.check.draws import Draw
+from rnn_scratch.check import draws, runner
 
 TEXT = (CLONE / "notebooks" / "site" / "backend.md").read_text(encoding="utf-8")
-CASES = [*fixed_draws(PLAIN), Draw(PLAIN._replace(dropout=0.4, num_layers=2, dtype="float64"))]
+CASES = [draws.draw(seed, ["rnn"])._replace(optimizer="sgd") for seed in range(draws.NUM_DRAWS)]
 # Rows of the guide's table: source text, its replacement, and the failure that `check` reports.
 MISTAKES = re.findall(r"^\| `(.*?)` \| `(.*?)` \| (.*?) \|$", TEXT, re.MULTILINE)
 

@@ -157,7 +157,7 @@ def test_diagnosis_is_last_and_names_file_line_and_draw(copy):
 
 def test_a_framework_that_is_missing_is_not_installed(copy):
     (copy / "torch.py").write_text("raise ModuleNotFoundError(name='torch')", encoding="utf-8")
-    result = run_subprocess("check", "torch", cwd=copy, env={"PYTHONPATH": copy}).assert_exit(1)
+    result = run_subprocess("check", "torch", cwd=copy, env={"PYTHONPATH": copy}).assert_exit(2)
     assert "DIFFERS" not in result.out
     assert re.search("^backend +not installed$", result.out, re.MULTILINE)
     assert "The torch backend needs PyTorch, which is not installed." in result.out

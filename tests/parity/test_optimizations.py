@@ -54,7 +54,7 @@ def test_fast_refuses_cells_without_a_loop(builtin_name):
     arrays = parameters.initial(options, 0.1, 0)
     with pytest.raises(NotSupportedError, match="cell gru") as error:
         registry.build(registry.load(builtin_name), "fast", arrays, options)
-    assert error.value.hint == "Use --model scratch."
+    assert error.value.hint == 'Use `model="scratch"`.'
 
 
 @pytest.mark.parametrize("is_amd", [False, True])

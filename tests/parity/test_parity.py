@@ -130,7 +130,7 @@ def test_layers_refuse_a_reset_before_the_product(backend, candidate):
     options = Options(11, 13, "gru")
     with pytest.raises(registry.NotSupportedError) as error:
         registry.build(backend, "concise", initial(options, 0.1, 0), options)
-    for part in ("applies the reset gate after the product", "--cell gru-after"):
+    for part in ("applies the reset gate after the product", 'cell="gru-after"'):
         assert part in str(error.value)
 
 

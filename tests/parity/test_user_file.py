@@ -18,7 +18,7 @@ import numpy as np
 
 
 def clip(grads, theta):
-    norm = np.sqrt(sum((g**2).sum() for g in grads.values()))
+    norm = np.sqrt(sum((array(g) ** 2).sum() for g in grads.values()))  # the backend's array
     return {name: g * min(1, theta / max(norm, 1e-300)) for name, g in grads.items()}, norm
 """,
     "torch": """
@@ -40,12 +40,12 @@ def lstm(x, state, params):
 # Changes to the sources above, with the expected exit code and part of the expected output.
 WRONG = {
     "epsilon": ("numpy", "theta / max(norm, 1e-300)", "theta / (norm + 1e-6)", 1, "norm + 1e-6"),
-    "in place": (
-        "numpy",
-        "    return {name: g *",
-        "    grads['b_q'] *= 2\n    return {name: g *",
-        2,
-        "It changes its argument `grads` in place",
+    "in place": ("numpy", "return {", "grads['b_q'] *= 2\n    return {", 2, "`grads` in place."),
+    "list": ("torch", "return o * torch.tanh(c), c", "return [h, c]", 2, "a list instead of"),
+    "called by a right function": (
+        "numpy", "}, norm", "}, 1.0\n\n\ndef sgd(model, grads, update):\n    for name, grad in "
+        "clip(grads, np.inf)[0].items():\n        model.params[name] -= update.lr * grad",
+        1, "sgd right, in",
     ),
     "signature": ("numpy", "clip(grads, theta)", "clip(grads)", 2, "Its parameters are (grads)"),
     "exception": ("numpy", "min(1, theta", "min(1, thet", 2, "'thet' is not defined in `return"),

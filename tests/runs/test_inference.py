@@ -73,10 +73,10 @@ def test_memorized_text_is_predicted(parrot):
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_unknown_characters_are_refused_or_skipped(capsys, parrot, tmp_path):
-    assert "lacks the characters 'Ex'" in raised_message(rnn_scratch.predict, parrot, "abEx", 5)
+    assert "lacks these characters: 'Ex'" in raised_message(rnn_scratch.predict, parrot, "abEx", 5)
     assert rnn_scratch.predict(parrot, "aEbx", 3, unknown="skip") == "abcd "
     (tmp_path / "t.txt").write_text("ab \u732bcd \u72ac")
-    with pytest.raises(RNNScratchError, match="lacks the characters"):
+    with pytest.raises(RNNScratchError, match="lacks these characters"):
         rnn_scratch.evaluate(parrot, text="t.txt")
     result = rnn_scratch.evaluate(parrot, text="t.txt", unknown="skip")
     assert (result.tokens, result.skipped) == (len("ab cd ") - 1, 2)

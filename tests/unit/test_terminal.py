@@ -112,7 +112,8 @@ def test_text_is_printed_unchanged_or_escaped(capsys):
 def test_full_disk_for_the_output_is_named(arguments):
     with open("/dev/full", "w") as full:
         result = run_subprocess(*arguments, stdout=full)
-    assert (result.code, result.err) == (2, "Error: No space left on device.\n")
+    problem = "The output cannot be written: No space left on device."
+    assert (result.code, result.err) == (2, f"Error: {problem}\n")
 
 
 def test_error_message_has_limited_length():

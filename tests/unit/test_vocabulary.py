@@ -93,7 +93,7 @@ def test_skip_omits_only_unknown_characters(text, vocab_text):
 
 def test_missing_characters_are_named():
     message = raised_message(vocabulary.encode, "Tea, 猫!", vocabulary.build("a teapot"))
-    assert message.startswith("The vocabulary lacks the characters '!,T猫'.\n")
+    assert message.startswith("The vocabulary lacks these characters: '!,T猫'.\n")
     assert "has these characters: ' aeopt'." in message
     assert 'use `unknown="skip"`' in message
     # The message truncates a large vocabulary.
