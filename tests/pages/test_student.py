@@ -120,12 +120,14 @@ FREQUENT = {
     "encode": [
         ("F.one_hot(tokens, len(params[\"b_q\"]))", "F.one_hot(tokens)", "as many elements as the"),
         (')[tokens]', ')[tokens * 0]', "one vector for all characters"),
+        ("one_hot(tokens,", "one_hot(tokens * 0,", "one vector for all characters"),
     ],
     "rnn": [(' + h @ params["W_hh"]', "", "the previous state left out of the step")],
     "step": [("CELLS[options.cell](", "rnn(", "the plain cell called instead of the cell in")],
     "loss": [
         ("(logits, labels)", "(logits.softmax(1), labels)", "softmax before the cross-entropy"),
         ("targets.T.reshape(-1)", "targets.reshape(-1)", "targets not transposed"),
+        ("tf.transpose(targets)", "targets", "targets not transposed"),
     ],
     "clip": [
         ("}, norm", "}, norm * scale", "the norm after clipping returned"),
