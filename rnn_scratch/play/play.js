@@ -30,11 +30,12 @@
     return layers.flatMap((suffix) => (TENSORS[cell] ?? ["H"]).map((name) => name + suffix));
   }
 
+  const is_bounded = (name) => name[0] === "H" && model.options.cell !== "rnn-relu";
+
   // Return the values of a state tensor, in [−1, 1]; apply tanh to unbounded values.
   function shades(state, tensor) {
     const { values } = state[tensor];
-    const is_bounded = names(model.options)[tensor][0] === "H" && model.options.cell !== "rnn-relu";
-    return is_bounded ? values : values.map(Math.tanh);
+    return is_bounded(names(model.options)[tensor]) ? values : values.map(Math.tanh);
   }
 
   const shade = (state) => shades(state, unit.tensor)[unit.index];
@@ -159,7 +160,9 @@
       grid.setAttribute("role", "radiogroup");
       grid.setAttribute("aria-label", `Units of ${name}`);
       grid.onkeydown = (event) => move(event, tensor, squares);
-      return make("figure", {}, make("figcaption", { textContent: name }), grid);
+      const values = `${is_bounded(name) ? "" : "tanh of the "}${name[0] === "C" ? "cell" : "hidden"} state`;
+      const layer = model.options.num_layers > 1 ? `, layer ${name.slice(2) || 1}` : "";
+      return make("figure", {}, make("figcaption", { textContent: `${name}: ${values}${layer}` }), grid);
     });
     find("state").replaceChildren(...tensors);
   }

@@ -44,7 +44,7 @@ def log_removed_characters(text: books.Text, mode: str, log: LogLine) -> None:
     removed_characters = re.sub(r"[A-Za-z\s]+", "", text.content)
     if removed_characters and mode != "none" and text.corpus == "file":
         share = f"{len(removed_characters) / len(text.content):.2%}"
-        examples = " ".join(dict.fromkeys(removed_characters))[:9]  # five distinct characters
+        examples = ", ".join(map(repr, [*dict.fromkeys(removed_characters)][:5]))
         hint = 'to keep them, use `normalize="none"`.'
         log(f"`normalize` removes {share} of the characters ({examples}); {hint}")
 
