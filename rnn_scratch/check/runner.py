@@ -61,7 +61,7 @@ def _run(
     device = registry.choose_device(backend, runtimes[0].device, "float32")
     drawn = [draws.draw(seed, cells, device) for seed in seeds]
     offered = [cell for cell in CELLS if cell in backend.scratch.CELLS]
-    if not cells and len(offered) < len(CELLS):  # report what the backend lacks, check the rest
+    if not cells and len(offered) < len(CELLS):  # also draw only supported cells
         drawn += [draws.draw(seed, offered, device)._replace(optimizer="sgd") for seed in seeds]
     for runtime in runtimes:
         model = runtime.model

@@ -98,8 +98,8 @@ def check(
             rows = [row for group in groups for row in _compare(group, cells, seeds, screen)]
             _print_diagnosis(rows, cells, screen)
             answer = [asdict(runtime) | asdict(r) | {"passed": r.passed} for runtime, r in rows]
-            failed = {row.function == BACKEND for _, row in rows if not row.passed}
-            exit_code = 1 if False in failed else 2 * len(failed)
+            codes = [2 if row.function == BACKEND else 1 for _, row in rows if not row.passed]
+            exit_code = min(codes, default=0)
     if as_json:
         print(json.dumps(answer, indent=2))
     sys.exit(exit_code)
@@ -142,7 +142,7 @@ def _print_diagnosis(rows: Sequence[Row], cells: Sequence[str], screen: Screen) 
         title = f"Look first at {place}, which differs from the reference:"
         screen.print_line(f"{title}\n  {row.problem}\n  in {row.case}")
         command = f"rnn-scratch check {runtime.backend} --model {runtime.model} --seed {row.seed}"
-        command += f" --draws 1 --device {runtime.device}".removesuffix(" --device cpu")
+        command += " --draws 1" + f" --device {runtime.device}" * (runtime.device != "cpu")
         command += "".join(f" --cell {cell}" for cell in cells)
         screen.print_line(f"To repeat this draw:\n{command}")
 
@@ -154,8 +154,8 @@ def _check_file(path: str, backend: str | None, screen: Screen) -> Iterator[Verd
     screen.print_line(f"{Path(path).resolve()}, compared in the {name} backend")
     try:
         for verdict in user_file.check_source(source, path, name):
-            word = "right" if source_code.find(name, verdict.function, "scratch") else "consistent"
-            right = f"{word}, in {verdict.num_comparisons:,} comparisons"
+            term = "right" if source_code.find(name, verdict.function, "scratch") else "consistent"
+            right = f"{term}, in {verdict.num_comparisons:,} comparisons"
             outcome = (right, "DIFFERS", "cannot be checked")[verdict.exit_code]
             screen.print_line(f"{verdict.function:<16} {outcome}")
             explanations += ["", *verdict.explain(path)] if verdict.exit_code else []

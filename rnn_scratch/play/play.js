@@ -160,9 +160,9 @@
       grid.setAttribute("role", "radiogroup");
       grid.setAttribute("aria-label", `Units of ${name}`);
       grid.onkeydown = (event) => move(event, tensor, squares);
-      const values = `${is_bounded(name) ? "" : "tanh of the "}${name[0] === "C" ? "cell" : "hidden"} state`;
+      const kind = `${is_bounded(name) ? "" : "tanh of the "}${name[0] === "C" ? "cell" : "hidden"} state`;
       const layer = model.options.num_layers > 1 ? `, layer ${name.slice(2) || 1}` : "";
-      return make("figure", {}, make("figcaption", { textContent: `${name}: ${values}${layer}` }), grid);
+      return make("figure", {}, make("figcaption", { textContent: `${name}: ${kind}${layer}` }), grid);
     });
     find("state").replaceChildren(...tensors);
   }
