@@ -22,7 +22,8 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     """Return the page and its pictures, keyed by path."""
     measured = readme.read_speeds(folder)
     curves, sizes = (record.read(folder / name) for name in ("curves", "sizes"))
-    speeds, plan = readme.combine(measured), measured[0].plan
+    last = measured[-1]  # earlier runs may have read the frameworks' files from the disk
+    speeds, plan = readme.combine(measured), last.plan
     ratios = {key: values[LAYER] for key, values in speeds.items() if LAYER in values}
     images = {CURVES: pictures.draw(curves)["perplexity"]}
     with figures.chart(images, CHART) as axes:
@@ -35,14 +36,14 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
             key=lambda key: speeds[key]["training"].median,
         ),
         "table": _table(speeds, plan.values),
-        "start": _table_of(measured[0], "Start and memory"),
+        "start": _table_of(last, "Start and memory"),
         "sizes": _ratios_of_sizes(sizes),
         "quality": _table_of(curves, "Quality"),
         "presets": _presets(),
         "ends": [candidate.epochs[-1].perplexity for candidate in curves.supported],
         "epochs": curves.settings.num_epochs,
-        "method": report.lines("method", measured[0]),
-        "setting": report.lines("setting", measured[0]),
+        "method": report.lines("method", last),
+        "setting": report.lines("setting", last),
         "chart": CHART,
         "curves": CURVES,
     }
