@@ -109,17 +109,17 @@ class WorkerGroup:
         self.wait(self.world.Ibarrier())
         return list(self.world.allgather(value))
 
-    def agree(self, size: int, request: Request, digest: str) -> int:
-        """Share stop requests and compare digests; return worker 0's chunk size."""
+    def agree(self, size: int, request: Request, digest: str) -> tuple[int, int | None]:
+        """Compare digests; return worker 0's chunk size, and a signal that any worker received."""
         worker_values = self.gather((size, request.number, request.complete, digest))
         sizes, numbers, completions, digests = zip(*worker_values)
-        request.number = next(filter(None, numbers), None)
+        number = next(filter(None, numbers), None)  # the next call shares any later signal
         request.complete = completions[0]
-        self.is_running = request.number is None and len(set(digests)) == 1
+        self.is_running = number is None and len(set(digests)) == 1
         if len(set(digests)) > 1:
             problem = f"The workers' parameters differ: their digests are {', '.join(digests)}."
             raise RNNScratchError(problem, "Use identical machines, or exact mode (`exact`).")
-        return int(sizes[0])
+        return int(sizes[0]), number
 
     def distribute(self, backend: Backend, compute_gradients: Callable) -> Callable:
         """Return a version of `compute_gradients` that divides each minibatch among all workers.

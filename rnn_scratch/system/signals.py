@@ -46,13 +46,12 @@ def deferred() -> Iterator[Request]:
     An exception raised at an arbitrary point could be lost: Python ignores exceptions in
     destructors, and MXNet has many destructors.
     """
-    request, is_signaled = Request(), False
+    request = Request()
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        nonlocal is_signaled  # `request.number` may be another worker's signal
-        if is_signaled:
+        if request.number is not None:
             raise Stopped(signum)
-        is_signaled, request.number = True, request.number or signum
+        request.number = signum
 
     previous_handlers = _handle(stop)
     try:

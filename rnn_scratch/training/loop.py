@@ -87,10 +87,11 @@ def train_in_chunks(
             if len(partial.losses) == total:
                 metrics = _end_epoch(run, epoch, partial, arrays)
             yield Chunk(partial, arrays, metrics)
+            number = request.number
             if run.group is not None:
-                size = run.group.agree(size, request, digest(arrays))
-            if request.number is not None:
-                raise signals.Stopped(request.number)
+                size, number = run.group.agree(size, request, digest(arrays))
+            if number is not None:
+                raise signals.Stopped(number)
         partial = EMPTY_EPOCH
         if request.complete:
             return

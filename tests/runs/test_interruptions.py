@@ -37,7 +37,6 @@ pytestmark = [posix, pytest.mark.faults(by_default=("numpy",))]
 # Each epoch takes a few milliseconds.
 SETTINGS = {**SMALL, "num_hiddens": 24, "max_tokens": 500, "batch_size": 8, "valid_share": 0.1}
 
-
 # Program that simulates a full disk by limiting file sizes to `sys.argv[1]` bytes.
 LIMITED = """
 import resource, sys
@@ -127,14 +126,13 @@ def test_full_disk_stops_a_run_that_resumes_exactly():
     result = limited(limit, run="limited", **settings)
     result.assert_error("could not be written", os.strerror(errno.EFBIG), "limited")
     saved = checkpoint.load("limited")
-    epoch = saved.epoch
-    assert 0 < epoch < 150
+    assert 0 < saved.epoch < 150
     assert f"Checkpoint saved at {saved.position}." in result.out
     assert ". To resume from there:\n" in result.out
     assert hidden_files("limited") == []
     (session,) = run_folder.read(Path("limited")).sessions
-    assert (session.outcome, session.to_epoch) == ("failed", epoch)
-    assert len(history_lines("limited")) == epoch
+    assert (session.outcome, session.to_epoch) == ("failed", saved.epoch)
+    assert len(history_lines("limited")) == saved.epoch
     rnn_scratch.resume("limited", 150, threads=1)
     assert_same_run("limited", uninterrupted)
 

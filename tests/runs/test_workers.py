@@ -68,13 +68,6 @@ def test_early_stopping_ends_all_workers_together():
     assert digest(parameters("r")) == digest(parameters(alone))
 
 
-def workers_of(process):
-    """Return the Python processes that `mpiexec` has started, in rank order."""
-    children = psutil.Process(process.pid).children(recursive=True)
-    pythons = [child for child in children if "rnn_scratch" in child.cmdline()]
-    return sorted(pythons, key=lambda child: int(child.environ()["PMI_RANK"]))
-
-
 @pytest.mark.faults(by_default=("numpy",))
 def test_killed_worker_ends_the_run_which_resumes(backend_name):
     resume = ("train", "--resume", "r", "--epochs", 10_000)
@@ -82,7 +75,9 @@ def test_killed_worker_ends_the_run_which_resumes(backend_name):
         num_epochs = len(history_lines("r")) + 2
         with start(*arguments, **mpiexec(num_workers)) as process:
             wait_for_epochs(process, "r", num_epochs)
-            workers = workers_of(process)
+            children = psutil.Process(process.pid).children(recursive=True)
+            workers = [child for child in children if "rnn_scratch" in child.cmdline()]
+            workers.sort(key=lambda child: int(child.environ()["PMI_RANK"]))
             assert len(workers) == num_workers
             workers[rank].send_signal(signal.SIGKILL)
             assert finish(process).code != 0
@@ -91,13 +86,20 @@ def test_killed_worker_ends_the_run_which_resumes(backend_name):
     assert [session.runtime.workers for session in sessions()] == [2, 4, 1]
 
 
+# Program in which every worker receives Ctrl-C while it waits for the others.
+INTERRUPTED = """
+import itertools, signal
+from rnn_scratch.cli.main import main
+from rnn_scratch.workers import WorkerGroup
+gather, calls = WorkerGroup.gather, itertools.count()
+WorkerGroup.gather = lambda *args: next(calls) == 6 and signal.raise_signal(2) or gather(*args)
+main()
+"""
+
+
 @pytest.mark.faults(by_default=("numpy",))
 def test_ctrl_c_stops_all_workers_after_a_checkpoint(backend_name):
-    with start(*command(backend_name, 100_000), **mpiexec(2)) as process:
-        wait_for_epochs(process, "r", 2)
-        for worker in workers_of(process):
-            worker.send_signal(signal.SIGINT)
-        result = finish(process)
+    result = finish(start(*command(backend_name, 1_000), program=("-c", INTERRUPTED), **mpiexec(2)))
     assert result.code != 0
     assert "Traceback" not in result.err
     assert "To resume" in result.out
