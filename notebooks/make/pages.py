@@ -21,7 +21,7 @@ from .readme import COMPARISONS, RECORDS
 FOLDER = Path("notebooks/site")
 README = Path("README.md")
 RUN = RECORDS / "chapter/sequential"  # the run whose samples the start page shows
-EPOCHS = (10, 150, 200, 500)
+EPOCHS = (10, 150, 400, 500)
 
 
 def pages() -> dict[str, bytes]:
