@@ -110,7 +110,7 @@ class WorkerGroup:
         return list(self.world.allgather(value))
 
     def agree(self, size: int, request: Request, digest: str) -> tuple[int, int | None]:
-        """Compare digests; return worker 0's chunk size, and a signal that any worker received."""
+        """Share stop requests and compare digests; return worker 0's chunk size and any signal."""
         worker_values = self.gather((size, request.number, request.complete, digest))
         sizes, numbers, completions, digests = zip(*worker_values)
         number = next(filter(None, numbers), None)  # the next call shares any later signal
