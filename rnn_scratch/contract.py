@@ -3,20 +3,22 @@
 The function docstrings below are the specification. A backend is a package that is
 registered in the ``rnn_scratch.backends`` entry-point group and contains these modules:
 
-``scratch``  a single-layer network and its training functions, from `params` to `build`: *Build it*
+``scratch``  a single-layer network and its training functions, from `init_params` on: *Build it*
 ``cells``    additional cells for the CELLS table in ``scratch``: *Gates*
 ``deep``     several layers, an embedding, dropout and optimizers: *Make it learn well*
 ``exact``    rounding for exact mode, in which all frameworks agree bit for bit
-``fast``     the model optimized by hand, with its own `params` and `build`: *Make it fast*
-``concise``  the model using the framework's built-in layers, with its own `params` and `build`
-``machine``  devices, threads, array conversion and compilation, from `devices` to `jit_update`
+``fast``     the model optimized by hand, with its own `init_params` and `build`: *Make it fast*
+``concise``  the model using the framework's built-in layers, with its own `init_params` and `build`
+``machine``  devices, threads, array conversion and compilation, from `devices` to `jit`
 
 Lesson titles are in italics. A backend needs ``scratch`` and three functions in ``machine``:
 `devices`, `tensor` and `array`. Everything else is optional; functions with a body are defaults.
-If the scratch model computes gradients with a `backward` function, ``deep`` also needs
-`deep_backward`, with the same arguments. In ``fast`` and ``concise``, parameters and slots may be
-laid out differently, for example in one matrix for all gates. If a built-in layer has a second
-bias, it stays zero and is not trained. `rnn-scratch check` tests a backend against this contract.
+In ``fast`` and ``concise``, parameters and slots may be laid out differently, for example in one
+matrix for all gates. If a built-in layer has a bias that the cell lacks, it stays zero and is not
+trained. `rnn-scratch check` tests a backend against this contract.
+
+Functions return what they compute. A function that updates parameters or slots may do so in place
+and return the same dict, or return new tensors; its caller no longer uses the arguments.
 
 To read a backend, start with `step` in ``scratch``. Sizes: B batch, T time steps, V vocabulary,
 L layers, H hidden units per layer, N learnable embedding. Tokens are integers from 0 to V-1.
@@ -29,7 +31,8 @@ Function docstrings don't repeat these shared arguments:
 ``tokens``   integers (B, T)
 ``state``    the state before the first time step: tensors (B, H), layer by layer
 ``masks``    dropout masks, as in `Batch`, when training with dropout; otherwise None
-``model``    parameters and the functions bound to them
+``model``    parameters, slots, configuration, and the functions of a variant
+``slots``    an optimizer's tensors: for each slot, a dict like ``params``
 ``batch``    a minibatch of tensors; ``minibatches`` yields minibatches of NumPy arrays
 ``update``   the hyperparameters for one update
 
@@ -38,12 +41,9 @@ is "cpu", "cuda", "mps" or, for any other kind of device, the framework's name f
 no index and refers to the first device of its kind.
 """
 
-# mypy: disable-error-code="empty-body"
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -53,6 +53,7 @@ Tensor = Any  # the framework's tensor type
 Arrays = dict[str, np.ndarray]
 Params = dict[str, Tensor]
 State = tuple[Tensor, ...]
+Slots = dict[str, Params]
 Gradients = tuple[Tensor, Params, State]  # mean loss, gradients and next state
 
 VARIANTS = ("scratch", "fast", "concise")  # model variants, default first
@@ -64,18 +65,19 @@ class Cell(NamedTuple):
 
     gates: tuple[str, ...]  #: gate names; gate g has the parameters W_xg, W_hg and b_g
     num_states: int = 1  #: number of state tensors (B, H); the first tensor is the output
+    recurrent_biases: tuple[str, ...] = ()  #: gates g that also have b_hg, added to h W_hg
 
 
 CELLS = {
     "rnn": Cell(gates=("h",)),
     "gru": Cell(gates=("z", "r", "h")),
-    "gru-after": Cell(gates=("z", "r", "h")),
+    "gru-after": Cell(gates=("z", "r", "h"), recurrent_biases=("h",)),
     "lstm": Cell(gates=("i", "f", "o", "c"), num_states=2),
     "rnn-relu": Cell(gates=("h",)),
 }
 
 
-class Options(NamedTuple):
+class ModelConfig(NamedTuple):
     """The model configuration, which determines the equations and parameter shapes."""
 
     vocab_size: int  #: number of tokens, V
@@ -105,9 +107,10 @@ class Options(NamedTuple):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return parameter shapes by name, in the order in which initial values are drawn.
 
-        Each gate g has W_xg (V, H), W_hg (H, H) and b_g (H,); the gates are followed by W_hq (H, V)
-        and b_q (V,). With a learnable embedding, W_e (V, N) comes first, and W_xg is (N, H).
-        The parameters of additional layers come before W_hq and have a suffix, as in W_xg_2 (H, H).
+        Each gate g has W_xg (V, H), W_hg (H, H) and b_g (H,). Recurrent biases b_hg (H,) follow the
+        gates, and then W_hq (H, V) and b_q (V,). With a learnable embedding, W_e (V, N) comes
+        first, and W_xg is (N, H). The parameters of additional layers come before W_hq and have a
+        suffix, as in W_xg_2 (H, H).
         """
         V, H, N = self.vocab_size, self.num_hiddens, self.embedding
         shapes: dict[str, tuple[int, ...]] = {"W_e": (V, N)} if N else {}
@@ -116,6 +119,7 @@ class Options(NamedTuple):
             for gate in self.gates:
                 names = f"W_x{gate}{suffix}", f"W_h{gate}{suffix}", f"b_{gate}{suffix}"
                 shapes |= zip(names, ((size, H), (H, H), (H,)))
+            shapes |= {f"b_h{gate}{suffix}": (H,) for gate in CELLS[self.cell].recurrent_biases}
         return shapes | {"W_hq": (H, V), "b_q": (V,)}
 
 
@@ -124,7 +128,7 @@ class Optimizer(NamedTuple):
 
     lr: float  #: default learning rate
     slots: tuple[str, ...] = ()  #: slot names; each slot has one tensor per parameter
-    bias_correction: bool = False  #: whether the optimizer uses `c_m` and `c_v` from `Update`
+    bias_correction: bool = False  #: whether the optimizer uses `c_m` and `c_v` from `UpdateRule`
     weight_decay: bool = True  #: whether the optimizer supports weight decay
 
 
@@ -135,7 +139,7 @@ OPTIMIZERS = {  # the first optimizer is the default
 }
 
 
-class Update(NamedTuple):
+class UpdateRule(NamedTuple):
     """The hyperparameters for one update; lr, c_m and c_v may differ between updates."""
 
     lr: float = 1.0  #: learning rate
@@ -148,14 +152,6 @@ class Update(NamedTuple):
     c_m: float = 1.0  #: bias correction for m: 1 - beta1**t at update t = 1, 2, ...
     c_v: float = 1.0  #: bias correction for v: 1 - beta2**t
 
-    def split_static(self) -> tuple["Update", dict[str, float]]:
-        """Split into a constant update, which a compiler may embed, and a dict of varying scalars.
-
-        In the update, lr, c_m and c_v are 1.0; the dict contains their original values.
-        """
-        scalars = {"lr": self.lr, "c_m": self.c_m, "c_v": self.c_v}
-        return self._replace(lr=1.0, c_m=1.0, c_v=1.0), scalars
-
 
 class Batch(NamedTuple):
     """A minibatch of arrays or tensors."""
@@ -164,62 +160,29 @@ class Batch(NamedTuple):
     Y: Any  #: targets (B, T): the next token for each token in X
     masks: Any = None  #: dropout masks (T, L, B, H): 0 or 1 / (1 - dropout); None without dropout
 
-    @property
-    def extras(self) -> dict[str, Any]:
-        """Extra keyword arguments for `forward`: the dropout masks, if any."""
-        return {} if self.masks is None else {"masks": self.masks}
-
-    @property
-    def step_extras(self) -> list[dict[str, Any]]:
-        """Extra keyword arguments for each time step: the step's dropout masks, if any."""
-        if self.masks is None:
-            return [{}] * self.X.shape[1]
-        return [{"masks": step_masks} for step_masks in self.masks]
-
     def map(self, function: Callable[..., Any], *arguments: Any) -> "Batch":
         """Return a minibatch with each array replaced by `function(array, *arguments)`."""
         return Batch(*(None if x is None else function(x, *arguments) for x in self))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Model:
-    """A network's parameters and the functions bound to them (``RNNModelScratch`` in the chapter).
+    """A network's parameters and the functions of its variant (the chapter's RNNModelScratch).
 
-    An optimizer replaces or modifies the tensors in `params` and `slots`, and `forward` reads
-    `params` on every call. Exact mode and data-parallel training replace `training_step`.
+    Training replaces `params` and `slots`. Exact mode and data-parallel training replace
+    `train_minibatch`.
     """
 
     params: Params  #: parameters by name
-    options: Options  #: configuration
-    #: Function of tokens, state and, with dropout, masks. In JAX, which differentiates with respect
-    #: to arguments, it also takes `params`.
-    forward: Callable[..., tuple[Tensor, State]]
-    state: Callable[[int], State]  #: function that maps a batch size to the initial state
-    #: Function that copies parameters, gradients or a slot to arrays named as in `Options.shapes`.
+    options: ModelConfig  #: configuration
+    forward: Callable[..., tuple[Tensor, State]]  #: the variant's `forward`
+    gradients: Callable[..., Gradients]  #: the variant's `gradients`
+    #: Function that copies parameters, gradients or a slot to arrays named as in
+    #: `ModelConfig.shapes`.
     to_arrays: Callable[[Params], Arrays]
     #: Training step, such as `train_minibatch` in ``scratch``.
-    training_step: Callable[["Model", Batch, State, Update], tuple[Tensor, State]]
-    #: Hand-written backward pass that returns the same results as `gradients`, or None.
-    backward: Callable[[Batch, State], Gradients] | None = None
-    slots: dict[str, Params] = field(default_factory=dict)  #: optimizer state, by slot
-
-    @property
-    def train_minibatch(self) -> Callable[[Batch, State, Update], tuple[Tensor, State]]:
-        """The training step bound to this model: a function of a minibatch, state and update."""
-        return partial(self.training_step, self)
-
-
-def bind(params: Params, options: Options, *functions: Callable) -> Model:
-    """Bind functions to `params` and `options`; return a model without slots.
-
-    The functions are `forward`, `state`, `to_arrays`, `train_minibatch` and, optionally, a backward
-    pass, which takes a minibatch, state, params and options.
-    """
-    forward, state, to_arrays, training_step, *rest = functions
-    forward = partial(forward, params=params, options=options)
-    state = partial(state, options=options)
-    backward = partial(rest[0], params=params, options=options) if rest else None
-    return Model(params, options, forward, state, to_arrays, training_step, backward)
+    train_minibatch: Callable[..., tuple[Tensor, Params, Slots, State]]
+    slots: Slots = field(default_factory=dict)  #: optimizer state, by slot
 
 
 @dataclass(frozen=True)
@@ -242,194 +205,230 @@ class Backend:
         return tuple(variant for variant in VARIANTS if getattr(self, variant))
 
 
-# Functions in ``scratch``, in source order.
+class Scratch(Protocol):
+    """The functions in ``scratch``, in source order."""
+
+    CELLS: dict[str, Callable[[Tensor, State, Params], State]]  #: cells by name
+    OPTIMIZERS: dict[str, Callable[[Params, Params, Slots, UpdateRule], tuple[Params, Slots]]]
+
+    def init_params(self, arrays: Arrays, options: ModelConfig) -> Params:
+        """Create trainable tensors of ``options.dtype`` that share no memory with the arrays."""
+
+    def init_state(self, batch_size: int, options: ModelConfig) -> State:
+        """Return the initial state: zeros (B, H) for each state tensor of each layer."""
+
+    def encode(self, tokens: Tensor, params: Params) -> Tensor:
+        """Encode tokens (...) as one-hot vectors (..., V) with the dtype of the parameters."""
+
+    def step(
+        self, x: Tensor, state: State, params: Params, options: ModelConfig
+    ) -> tuple[Tensor, State]:
+        """Compute logits (B, V) and the next state from one-hot vectors x (B, V)."""
+
+    def forward(
+        self, tokens: Tensor, state: State, params: Params, options: ModelConfig
+    ) -> tuple[Tensor, State]:
+        """Run all time steps; return time-major logits (T*B, V) and the last state."""
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross-entropy in nats of time-major logits (T*B, V), targets (B, T)."""
+
+    def detach(self, state: State) -> State:
+        """Detach the state from the graph so that no gradient flows back through it."""
+
+    def gradients(
+        self, params: Params, batch: Batch, state: State, options: ModelConfig
+    ) -> Gradients:
+        """Return a minibatch's mean loss in nats, its gradients, and the detached last state.
+
+        Gradients are dense tensors with the names and shapes of the parameters. In a framework
+        with automatic differentiation, the function has another argument: the `forward` of the
+        variant, by default the one in ``scratch``.
+        """
+
+    def clip(self, grads: Params, theta: float) -> tuple[Params, Tensor]:
+        """Scale gradients by min(1, theta/norm); return them and their global norm before scaling.
+
+        The norm adds the squares of all gradients in the order of their sorted names.
+        """
+
+    def sgd(
+        self, params: Params, grads: Params, slots: Slots, update: UpdateRule
+    ) -> tuple[Params, Slots]:
+        """Apply one gradient-descent step, p <- p - lr g; return parameters and slots."""
+
+    def train_minibatch(
+        self,
+        params: Params,
+        slots: Slots,
+        batch: Batch,
+        state: State,
+        update: UpdateRule,
+        options: ModelConfig,
+        gradients: Callable[..., Gradients],
+    ) -> tuple[Tensor, Params, Slots, State]:
+        """Update the parameters on a minibatch, with the `gradients` of a variant.
+
+        Returns the mean loss in nats, parameters, slots, and the detached last state.
+        """
+
+    def train_epoch(
+        self,
+        model: Model,
+        minibatches: Iterable[Batch],
+        updates: Iterable[UpdateRule],
+        carry: bool,
+        state: State | None = None,
+    ) -> tuple[list[float], State]:
+        """Train on minibatches; return their mean losses in nats and the last state.
+
+        If `carry` is true (sequential partitioning), the state is carried from minibatch to
+        minibatch, starting from `state` or zeros. Otherwise (random sampling), every minibatch
+        starts from zeros. To continue the epoch, pass the last state to the next call. `updates`
+        may be infinite. Without minibatches, the losses are empty, and `state` is returned.
+        """
+
+    def evaluate(self, model: Model, minibatches: Iterable[Batch]) -> tuple[float, int]:
+        """Return the total loss in nats on sequential minibatches, and the number of tokens."""
+
+    def predict(
+        self,
+        model: Model,
+        prefix: Sequence[int],
+        num_preds: int,
+        choose_token: Callable[[np.ndarray], int],
+    ) -> list[int]:
+        """Return `prefix` (at least one token) followed by `num_preds` predicted tokens.
+
+        `choose_token` chooses the next token from a NumPy array of logits (V,).
+        """
+
+    def build(self, arrays: Arrays, options: ModelConfig) -> Model:
+        """Build a model; raise RNNScratchError if the variant does not support these options."""
+
 
+class Deep(Protocol):
+    """The functions in ``deep``, in source order."""
 
-def params(arrays: Arrays, options: Options) -> Params:
-    """Create trainable tensors of ``options.dtype`` that do not share memory with the arrays."""
+    def deep_step(
+        self,
+        x: Tensor,
+        state: State,
+        params: Params,
+        options: ModelConfig,
+        masks: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        """Compute logits (B, V) and the next state of all layers from one-hot vectors x (B, V).
 
+        The first layer reads x or, with a learnable embedding, x W_e (B, N); additional layers read
+        the previous layer's h_t. The time step's masks (L, B, H) multiply the layers' outputs.
+        """
 
-def state(batch_size: int, options: Options) -> State:
-    """Return the initial state: zeros (B, H) for each state tensor of each layer."""
+    def deep_forward(
+        self,
+        tokens: Tensor,
+        state: State,
+        params: Params,
+        options: ModelConfig,
+        masks: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        """Run all time steps, like `forward`, but with several layers, an embedding or dropout."""
 
+    def deep_gradients(
+        self, params: Params, batch: Batch, state: State, options: ModelConfig
+    ) -> Gradients:
+        """Return the results of `gradients` for `deep_forward` with the minibatch's masks."""
 
-def encode(tokens: Tensor, params: Params) -> Tensor:
-    """Encode tokens (...) as one-hot vectors (..., V) with the dtype of the parameters."""
+    def momentum(
+        self, params: Params, grads: Params, slots: Slots, update: UpdateRule
+    ) -> tuple[Params, Slots]:
+        """Apply SGD with momentum: m <- beta1 m + g, and p <- p - lr (m + decay p)."""
 
+    def adam(
+        self, params: Params, grads: Params, slots: Slots, update: UpdateRule
+    ) -> tuple[Params, Slots]:
+        """Apply Adam (Kingma and Ba, 2015, Algorithm 1) with decoupled weight decay.
 
-def step(x: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
-    """Compute logits (B, V) and the next state from one-hot vectors x (B, V)."""
+        m <- beta1 m + (1 - beta1) g and v <- beta2 v + (1 - beta2) g^2, and then
+        p <- p - lr (m/c_m / (sqrt(v/c_v) + epsilon) + decay p).
+        """
 
+    def build_deep(self, arrays: Arrays, options: ModelConfig) -> Model:
+        """Build a model with several layers, an embedding or dropout."""
 
-def forward(tokens: Tensor, state: State, params: Params, options: Options) -> tuple[Tensor, State]:
-    """Run all time steps; return time-major logits (T*B, V) and the last state."""
 
+class Exact(Protocol):
+    """The functions in ``exact``, in source order."""
 
-def loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross-entropy in nats of time-major logits (T*B, V) and targets (B, T)."""
+    def round_to_grid(self, values: Tensor, grid: float) -> Tensor:
+        """Round each value to the nearest multiple of `grid`, with ties to even."""
 
+    def round_to_float32(self, values: Tensor) -> Tensor:
+        """Round float64 values to float32 precision; flush magnitudes below 2**-100 to zero."""
 
-def detach(state: State) -> State:
-    """Detach the state from the graph so that no gradient flows back through it."""
+    def make_exact(self, optimizer: Callable) -> Callable:
+        """Wrap an optimizer for exact mode so that it rounds gradients, parameters and slots."""
 
 
-def gradients(model: Model, batch: Batch, state: State) -> Gradients:
-    """Return a minibatch's mean loss in nats, its gradients, and the detached last state.
+class BuiltVariant(Protocol):
+    """The functions in ``fast`` and ``concise``."""
 
-    Gradients are dense tensors that match ``model.params`` in shape and order.
-    """
+    def init_params(self, arrays: Arrays, options: ModelConfig) -> Params:
+        """Create trainable tensors in the variant's layout."""
 
+    def build(self, arrays: Arrays, options: ModelConfig) -> Model:
+        """Build a model; raise RNNScratchError if the variant does not support these options."""
 
-def clip(grads: Params, theta: float) -> tuple[Params, Tensor]:
-    """Scale gradients by min(1, theta/norm); return them and their global norm before scaling."""
 
+class Machine(Protocol):
+    """The functions in ``machine``, in source order; those with a body are defaults."""
 
-def sgd(model: Model, grads: Params, update: Update) -> None:
-    """Apply one gradient-descent step to ``model.params``: p <- p - lr g."""
+    def devices(self, dtype: str) -> list[str]:
+        """Return the devices that support this dtype, best first."""
 
+    def set_threads(self, threads: int | None) -> int:
+        """Set the number of threads (None: the framework's default); return the number in use.
 
-def train_minibatch(
-    model: Model, batch: Batch, state: State, update: Update
-) -> tuple[Tensor, State]:
-    """Update the model on a minibatch; return the mean loss in nats and the detached last state."""
+        Raises:
+            RNNScratchError: If it is too late to change the number, or after an unsafe fork.
+        """
+        return threads or 1
 
+    def set_eager(self, eager: bool) -> None:
+        """Disable (True) or enable (False) compilation; call before building a model."""
+        return None
 
-def train_epoch(
-    model: Model,
-    minibatches: Iterable[Batch],
-    updates: Iterable[Update],
-    carry: bool,
-    state: State | None = None,
-) -> tuple[list[float], State]:
-    """Train on minibatches; return their mean losses in nats and the last state.
+    def synchronize(self, tensors: Sequence[Tensor], device: str) -> None:
+        """Block until the device has computed these tensors or, in some frameworks, all tensors."""
+        return None
 
-    If `carry` is true (sequential partitioning), the state is carried from minibatch to minibatch,
-    starting from `state` or zeros. Otherwise (random sampling), every minibatch starts from zeros.
-    To continue the epoch, pass the last state to the next call. `updates` may be infinite.
-    """
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the framework, under the backend's name, and of its libraries."""
+        return {}
 
+    def tensor(self, array: np.ndarray, device: str) -> Tensor:
+        """Convert an array to a tensor of the same dtype or kind; the two may share memory."""
 
-def evaluate(model: Model, minibatches: Iterable[Batch]) -> tuple[float, int]:
-    """Return the total loss in nats on sequential minibatches, and the number of tokens."""
+    def array(self, tensor: Tensor) -> np.ndarray:
+        """Convert a tensor to a NumPy array of the same dtype."""
 
+    def jit(self, function: Callable) -> Callable:
+        """Compile a function of tensors, whose `options` and `gradients` are constants."""
+        return function
 
-def predict(
-    model: Model, prefix: Sequence[int], num_preds: int, choose_token: Callable[[np.ndarray], int]
-) -> list[int]:
-    """Return `prefix` (at least one token) followed by `num_preds` predicted tokens.
 
-    `choose_token` chooses the next token from a NumPy array of logits (V,).
-    """
+def list_functions(protocol: type) -> list[Callable[..., Any]]:
+    """Return a protocol's functions in source order."""
+    return [f for name, f in vars(protocol).items() if callable(f) and not name.startswith("_")]
 
 
-def build(arrays: Arrays, options: Options) -> Model:
-    """Build a model; raise RNNScratchError if the variant does not support these options."""
-
-
-# Functions in ``deep``, in source order.
-
-
-def deep_step(
-    x: Tensor, state: State, params: Params, options: Options, masks: Tensor | None = None
-) -> tuple[Tensor, State]:
-    """Compute logits (B, V) and the next state of all layers from one-hot vectors x (B, V).
-
-    The first layer reads x or, with a learnable embedding, x W_e (B, N); additional layers read
-    the previous layer's h_t. The time step's masks (L, B, H) multiply the layers' outputs.
-    """
-
-
-def deep_forward(
-    tokens: Tensor, state: State, params: Params, options: Options, masks: Tensor | None = None
-) -> tuple[Tensor, State]:
-    """Run all time steps, like `forward`, but with several layers, an embedding or dropout."""
-
-
-def momentum(model: Model, grads: Params, update: Update) -> None:
-    """Apply SGD with momentum: m <- beta1 m + g, and p <- p - lr (m + decay p)."""
-
-
-def adam(model: Model, grads: Params, update: Update) -> None:
-    """Apply Adam (Kingma and Ba, 2015, Algorithm 1) with decoupled weight decay.
-
-    m <- beta1 m + (1 - beta1) g and v <- beta2 v + (1 - beta2) g^2, and then
-    p <- p - lr (m/c_m / (sqrt(v/c_v) + epsilon) + decay p).
-    """
-
-
-# Functions in ``exact``, in source order.
-
-
-def round_to_grid(values: Tensor, grid: float) -> Tensor:
-    """Round each value to the nearest multiple of `grid`, with ties to even."""
-
-
-def round_to_float32(values: Tensor) -> Tensor:
-    """Round float64 values to float32 precision; flush magnitudes below 2**-100 to zero."""
-
-
-def make_exact(optimizer: Callable[..., None]) -> Callable[..., None]:
-    """Wrap an optimizer for exact mode so that it rounds gradients, parameters and slots."""
-
-
-# Functions in ``machine``, in source order.
-
-
-def devices(dtype: str) -> list[str]:
-    """Return the devices that support this dtype, best first."""
-
-
-def set_threads(threads: int | None) -> int:
-    """Set the number of threads (None: the framework's default); return the number in use.
-
-    Raises:
-        RNNScratchError: If it is too late to change the number, or after an unsafe fork.
-    """
-    return threads or 1
-
-
-def set_eager(eager: bool) -> None:
-    """Disable (True) or enable (False) compilation; call before building a model."""
-
-
-def synchronize(tensors: Sequence[Tensor], device: str) -> None:
-    """Block until the device has computed these tensors or, in some frameworks, all tensors."""
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the framework, under the backend's name, and of its libraries."""
-    return {}
-
-
-def tensor(array: np.ndarray, device: str) -> Tensor:
-    """Convert an array to a tensor of the same dtype or kind; the two may share memory."""
-
-
-def array(tensor: Tensor) -> np.ndarray:
-    """Convert a tensor to a NumPy array of the same dtype."""
-
-
-def jit_update(function: Callable) -> Callable:
-    """Compile a function of a model, two tuples or dicts of tensors, and an update.
-
-    The function may replace or modify tensors in the model's `params` and `slots`.
-    """
-    return function
-
-
-def _between(first: Callable[..., Any], last: Callable[..., Any]) -> tuple[Callable[..., Any], ...]:
-    """Return this module's functions from `first` to `last`, in source order."""
-    functions = list(globals().values())
-    return tuple(functions[functions.index(first) : functions.index(last) + 1])
-
-
-# Each module's functions, in the order above.
+# Each module's functions.
 MODULES = {
-    "scratch": _between(params, build),
-    "cells": (),
-    "deep": _between(deep_step, adam),
-    "exact": _between(round_to_grid, make_exact),
-    "machine": _between(devices, jit_update),
-    **dict.fromkeys(VARIANTS[1:], (params, build)),
+    "scratch": list_functions(Scratch),
+    "cells": [],
+    "deep": list_functions(Deep),
+    "exact": list_functions(Exact),
+    "machine": list_functions(Machine),
+    **dict.fromkeys(VARIANTS[1:], list_functions(BuiltVariant)),
 }
-MACHINE_DEFAULTS = set_threads, set_eager, synchronize, versions, jit_update
+MACHINE_DEFAULTS = "set_threads", "set_eager", "synchronize", "versions", "jit"

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .contract import Arrays, Update
+from .contract import Arrays, UpdateRule
 
 GRID = 2.0**-16  # grid for clipped gradients and parameters if the optimizer has no slots
 FINE_GRID = 2.0**-20  # grid for clipped gradients and parameters if the optimizer has slots
@@ -24,7 +24,7 @@ STATE_GRID = 2.0**-10  # grid for the carried state
 MIN_VALUE = 2.0**-100  # smaller slot magnitudes become 0, because some frameworks flush subnormals
 
 
-def exact_update(update: Update) -> Update:
+def exact_update(update: UpdateRule) -> UpdateRule:
     """Return `update` for exact mode, with constants rounded to float32."""
     names = "lr", "weight_decay", "beta1", "beta2", "epsilon"
     constants: dict[str, Any] = {n: float(np.float32(getattr(update, n))) for n in names}

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .contract import OPTIMIZERS, Arrays, Model, Options, Params, State
+from .contract import OPTIMIZERS, Arrays, Model, ModelConfig, Params, State
 from .randomness import generator
 
 
-def initial(options: Options, sigma: float, seed: int, optimizer: str = "sgd") -> Arrays:
+def initial(options: ModelConfig, sigma: float, seed: int, optimizer: str = "sgd") -> Arrays:
     """Draw initial float64 values: weights from N(0, sigma^2); biases and slots are zero.
 
     Values are rounded to float32 to hide last-bit differences between C libraries' logarithms.
@@ -22,7 +22,7 @@ def initial(options: Options, sigma: float, seed: int, optimizer: str = "sgd") -
     }
 
 
-def shapes(options: Options, optimizer: str) -> dict[str, tuple[int, ...]]:
+def shapes(options: ModelConfig, optimizer: str) -> dict[str, tuple[int, ...]]:
     """Return the shapes of all trained arrays (parameters and optimizer slots) by name."""
     params, slots = options.shapes(), OPTIMIZERS[optimizer].slots
     return params | {f"{slot}.{name}": params[name] for slot in slots for name in params}
@@ -54,26 +54,25 @@ def add_layer_suffix(params: Params, layer: int) -> Params:
     return {name + _get_suffix(layer): param for name, param in params.items()}
 
 
-def split_by_layer(state: State, options: Options) -> list[State]:
+def split_by_layer(state: State, options: ModelConfig) -> list[State]:
     """Return a list with the state of each layer."""
     size = len(state) // options.num_layers
     return [state[start : start + size] for start in range(0, len(state), size)]
 
 
-def join_gates(arrays: Arrays, options: Options, gates: Sequence[str] = ()) -> Arrays:
+def join_gates(arrays: Arrays, options: ModelConfig, gates: Sequence[str] = ()) -> Arrays:
     """Concatenate the parameters of all G gates: W_x (V, G*H), W_h (H, G*H), b (G*H,).
 
-    Names in additional layers have a suffix. `gates` defaults to the contract's gate order.
+    Names in additional layers have a suffix. `gates` defaults to the contract's gate order. Other
+    parameters, such as recurrent biases, keep their names and shapes.
     """
-    joined = {
-        joined_name: np.concatenate([arrays[name] for name in names], -1)
-        for joined_name, names in _list_gate_names(options, gates).items()
-    }
-    embedding = {"W_e": arrays["W_e"]} if "W_e" in arrays else {}
-    return {**embedding, **joined, "W_hq": arrays["W_hq"], "b_q": arrays["b_q"]}
+    joined = dict(arrays)
+    for joined_name, names in _list_gate_names(options, gates).items():
+        joined[joined_name] = np.concatenate([joined.pop(name) for name in names], -1)
+    return joined
 
 
-def split_gates(joined: Arrays, options: Options, gates: Sequence[str] = ()) -> Arrays:
+def split_gates(joined: Arrays, options: ModelConfig, gates: Sequence[str] = ()) -> Arrays:
     """Split concatenated gates into the contract's arrays; the inverse of `join_gates`."""
     arrays = dict(joined)
     for name, names in _list_gate_names(options, gates).items():
@@ -81,7 +80,7 @@ def split_gates(joined: Arrays, options: Options, gates: Sequence[str] = ()) -> 
     return {name: np.ascontiguousarray(arrays[name]) for name in options.shapes()}
 
 
-def _list_gate_names(options: Options, gates: Sequence[str]) -> dict[str, list[str]]:
+def _list_gate_names(options: ModelConfig, gates: Sequence[str]) -> dict[str, list[str]]:
     names = {}
     for layer in range(options.num_layers):
         suffix = _get_suffix(layer)

@@ -13,7 +13,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import steps
-from .contract import MACHINE_DEFAULTS, MODULES, OPTIMIZERS, Arrays, Backend, Model, Options, bind
+from .contract import (
+    MACHINE_DEFAULTS,
+    MODULES,
+    OPTIMIZERS,
+    Arrays,
+    Backend,
+    Machine,
+    Model,
+    ModelConfig,
+)
 from .errors import NotSupportedError, RNNScratchError, format_value
 from .system import processes
 from .system.terminal import LogLine
@@ -58,7 +67,7 @@ def load(name: str) -> Backend:
 def assemble(name: str, package: Any) -> Backend:
     """Return the backend implemented by a package; raise RNNScratchError if it is incomplete."""
     modules = {module: getattr(package, module, None) for module in MODULES}
-    defaults = {function.__name__: function for function in MACHINE_DEFAULTS}
+    defaults = {name: partial(getattr(Machine, name), None) for name in MACHINE_DEFAULTS}
     modules["machine"] = SimpleNamespace(**defaults | getattr(modules["machine"], "__dict__", {}))
     missing_names = [  # names such as "scratch.step"
         f"{module}.{function.__name__}"
@@ -109,7 +118,7 @@ def build(
     backend: Backend,
     variant: str,
     arrays: Arrays,
-    options: Options,
+    options: ModelConfig,
     optimizer: str = "sgd",
     exact: bool = False,
 ) -> Model:
@@ -121,9 +130,8 @@ def build(
     """
     _require_support(backend, variant, options, optimizer, exact)
     module = getattr(backend, variant)
-    build = module.build
-    if variant == "scratch" and options.needs_deep:
-        build = partial(_build_deep, backend)
+    needs_deep = variant == "scratch" and options.needs_deep
+    build = backend.deep.build_deep if needs_deep else module.build
     try:
         model: Model = build({name: arrays[name] for name in options.shapes()}, options)
     except RNNScratchError as error:
@@ -133,20 +141,14 @@ def build(
     for slot in OPTIMIZERS[optimizer].slots:
         shapes = options.shapes().items()
         values = {name: arrays.get(f"{slot}.{name}", np.zeros(shape)) for name, shape in shapes}
-        model.slots[slot] = module.params(values, options)
-    return replace(model, training_step=steps.compose(backend, exact)) if exact else model
-
-
-def _build_deep(backend: Backend, arrays: Arrays, options: Options) -> Model:
-    """Build the scratch model with the functions in ``deep``."""
-    model, deep = backend.scratch.build(arrays, options), backend.deep
-    functions = [deep.deep_forward, backend.scratch.state, model.to_arrays, model.training_step]
-    functions += [deep.deep_backward] if model.backward else []
-    return bind(model.params, options, *functions)
+        model.slots[slot] = module.init_params(values, options)
+    if exact:
+        model = replace(model, train_minibatch=steps.make_training_step(backend, exact))
+    return model
 
 
 def _require_support(
-    backend: Backend, variant: str, options: Options, optimizer: str, exact: bool
+    backend: Backend, variant: str, options: ModelConfig, optimizer: str, exact: bool
 ) -> None:
     """Raise NotSupportedError for the first feature that the backend does not support."""
     if variant not in backend.variants:

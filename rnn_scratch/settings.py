@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import Meta, structs
 
 from . import exact
-from .contract import CELLS, OPTIMIZERS, VARIANTS, Options, Update
+from .contract import CELLS, OPTIMIZERS, VARIANTS, ModelConfig, UpdateRule
 from .errors import RNNScratchError, format_value
 
 # Limits far above a character model's needs, but below the sizes at which frameworks crash or
@@ -183,15 +183,15 @@ def option_name(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def model_options(settings: Settings, vocab_size: int, device: str = "cpu") -> Options:
+def model_options(settings: Settings, vocab_size: int, device: str = "cpu") -> ModelConfig:
     """Return the options that a backend needs to build a model."""
-    shared_values = {n: getattr(settings, n) for n in Options._fields if hasattr(settings, n)}
-    return Options(vocab_size=vocab_size, device=device, **shared_values)
+    shared_values = {n: getattr(settings, n) for n in ModelConfig._fields if hasattr(settings, n)}
+    return ModelConfig(vocab_size=vocab_size, device=device, **shared_values)
 
 
-def update_rule(settings: Settings, lr: float | None = None) -> Update:
+def update_rule(settings: Settings, lr: float | None = None) -> UpdateRule:
     """Return the hyperparameters for an update, optionally with a different learning rate."""
-    shared_values = {n: getattr(settings, n) for n in Update._fields if hasattr(settings, n)}
+    shared_values = {n: getattr(settings, n) for n in UpdateRule._fields if hasattr(settings, n)}
     theta = math.inf if settings.theta is None else settings.theta
-    update = Update(**shared_values | {"theta": theta, "lr": settings.lr if lr is None else lr})
+    update = UpdateRule(**shared_values | {"theta": theta, "lr": settings.lr if lr is None else lr})
     return exact.exact_update(update) if settings.exact else update

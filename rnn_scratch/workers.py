@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import registry
-from .contract import Backend, Batch, Gradients, Model, State, Update
+from .contract import Backend, Batch, Gradients, ModelConfig, Params, State
 from .errors import RNNScratchError
 from .system.signals import Request
 
@@ -90,6 +90,8 @@ class WorkerGroup:
         """Create the group of workers connected by the MPI communicator `world`."""
         self.world, self.rank, self.size = world, world.rank, world.size
         self.is_running = True
+        self.wants_end = False  # whether this worker wants to end the stream of minibatches
+        self.should_end = False  # whether any worker does
         atexit.register(lambda: world.Abort(1) if self.is_running else None)
         self.num_local = self.gather(platform.node()).count(platform.node())  # on this machine
 
@@ -109,17 +111,18 @@ class WorkerGroup:
         self.wait(self.world.Ibarrier())
         return list(self.world.allgather(value))
 
-    def agree(self, size: int, request: Request, digest: str) -> tuple[int, int | None]:
-        """Share stop requests and compare digests; return worker 0's chunk size and any signal."""
-        worker_values = self.gather((size, request.number, request.complete, digest))
-        sizes, numbers, completions, digests = zip(*worker_values)
+    def synchronize(self, request: Request, digest: str) -> int | None:
+        """Share stop requests and compare digests; return the signal of a worker, if any."""
+        self.wants_end = self.should_end = False
+        worker_values = self.gather((request.number, request.complete, digest))
+        numbers, completions, digests = zip(*worker_values)
         number = next(filter(None, numbers), None)  # the next call shares any later signal
         request.complete = completions[0]
         self.is_running = number is None and len(set(digests)) == 1
         if len(set(digests)) > 1:
             problem = f"The workers' parameters differ: their digests are {', '.join(digests)}."
             raise RNNScratchError(problem, "Use identical machines, or exact mode (`exact`).")
-        return int(sizes[0]), number
+        return number
 
     def distribute(self, backend: Backend, compute_gradients: Callable) -> Callable:
         """Return a version of `compute_gradients` that divides each minibatch among all workers.
@@ -128,22 +131,27 @@ class WorkerGroup:
         """
         tensor, array = backend.machine.tensor, backend.machine.array
 
-        def compute(model: Model, batch: Batch, state: State, update: Update) -> Gradients:
+        def compute(
+            params: Params, batch: Batch, state: State, options: ModelConfig, gradients: Callable
+        ) -> Gradients:
             size = len(batch.X) // self.size
             rows = slice(self.rank * size, (self.rank + 1) * size)
             masks = None if batch.masks is None else batch.masks[:, :, rows]
             part = Batch(batch.X[rows], batch.Y[rows], masks)
             state = tuple(values[rows] for values in state)
-            mean_loss, grads, state = compute_gradients(model, part, state, update)
+            mean_loss, grads, state = compute_gradients(params, part, state, options, gradients)
             values = [array(value) for value in (mean_loss, *grads.values(), *state)]
-            vector = np.concatenate([np.ravel(value) for value in values])
+            flag = np.array([self.wants_end], values[0].dtype)
+            vector = np.concatenate([np.ravel(value) for value in (*values, flag)])
             vectors = np.empty((self.size, vector.size), vector.dtype)
             self.wait(self.world.Iallgather(vector, vectors))
             ends, results = np.cumsum([value.size for value in values]), []
-            for index, columns in enumerate(np.split(vectors, ends[:-1], axis=1)):
+            *parts, flags = np.split(vectors, ends, axis=1)
+            self.should_end = bool(flags.any())
+            for index, columns in enumerate(parts):
                 copies = columns.reshape(self.size, *values[index].shape)  # one copy per rank
                 result = sum(copies) / self.size if index <= len(grads) else np.concatenate(copies)
-                results.append(tensor(result, model.options.device))
+                results.append(tensor(result, options.device))
             mean_loss, *tensors = results
             return mean_loss, dict(zip(grads, tensors)), tuple(tensors[len(grads) :])
 

@@ -12,11 +12,11 @@ from measure.measuring import copy
 
 from rnn_scratch.check import mistakes, results
 from rnn_scratch.check.draws import Draw
-from rnn_scratch.contract import CELLS, Backend, Options
+from rnn_scratch.contract import CELLS, Backend, ModelConfig
 from rnn_scratch.registry import BUILTIN_BACKENDS
 
 CARRY = "if state is None or not carry:"
-PLAIN = Options(11, 13)
+PLAIN = ModelConfig(11, 13)
 BACKENDS = Path(__file__).parents[1] / "backends"
 DEEP = PLAIN._replace(embedding=5, dropout=0.4, num_layers=3)
 STACKED = PLAIN._replace(num_layers=3)
@@ -26,7 +26,7 @@ GRU, GRU_AFTER, LSTM, RELU = (
 )
 
 
-def fixed_draws(options: Options) -> list[Draw]:
+def fixed_draws(options: ModelConfig) -> list[Draw]:
     """Return one fixed draw per dtype with these options; large networks get small weights."""
     sigma = 0.06 if options.num_hiddens > 256 else Draw(options).sigma
     dtypes = "float64", "float32"
@@ -53,7 +53,7 @@ class Mutation(NamedTuple):
     changes: dict[str, tuple[str, ...]]
     file: str = "scratch.py"
     model: str = "scratch"
-    options: Options | None = PLAIN
+    options: ModelConfig | None = PLAIN
     within: str = ""
 
 

@@ -20,7 +20,7 @@ import safetensors.numpy
 
 from rnn_scratch import registry
 from rnn_scratch.cli.main import main
-from rnn_scratch.contract import VARIANTS, Options
+from rnn_scratch.contract import VARIANTS, ModelConfig
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.parameters import initial
 from rnn_scratch.runs import checkpoint
@@ -70,7 +70,7 @@ class CommandResult(NamedTuple):
 
 def variants(name):
     """Return the variants that a backend supports; third-party backends may have only `scratch`."""
-    supported, options = [], Options(3, 2)
+    supported, options = [], ModelConfig(3, 2)
     for model in VARIANTS:
         try:
             registry.build(registry.load(name), model, initial(options, 0.1, 0), options)

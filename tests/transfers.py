@@ -10,10 +10,10 @@ from rnn_scratch.check import runner
 from rnn_scratch.check.case import make_case
 from rnn_scratch.check.draws import Draw
 from rnn_scratch.check.results import Result, describe_error, pass_fail_result
-from rnn_scratch.contract import Options, Update
+from rnn_scratch.contract import ModelConfig, UpdateRule
 
-OPTIONS = Options(11, 13, "lstm", embedding=5, num_layers=2, dropout=0.4)
-UPDATE = Update(lr=0.1, c_m=0.1, c_v=0.1, optimizer="adam")
+OPTIONS = ModelConfig(11, 13, "lstm", embedding=5, num_layers=2, dropout=0.4)
+UPDATE = UpdateRule(lr=0.1, c_m=0.1, c_v=0.1, optimizer="adam")
 COUNT = 3  # number of minibatches and number of tokens
 # Expected counts (to device, to host) for `predict` in frameworks whose emulation misses copies.
 COUNTED = {"tensorflow": (0, COUNT), "jax": (0, 0)}
@@ -71,7 +71,7 @@ def predict(case):
 
 def results(name, backend, variant, options):
     """Yield the backend's check results, then its copy-count results."""
-    plain = Options(11, 13, dtype=options.dtype, device=options.device)
+    plain = ModelConfig(11, 13, dtype=options.dtype, device=options.device)
     cases = [Draw(plain), Draw(options, optimizer="adam")]
     yield from runner.check(backend, variant, cases)
     case = make_case(backend, variant, cases[-1])

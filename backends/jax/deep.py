@@ -1,10 +1,14 @@
 """Stacked layers, embedding, dropout and optimizers. Sizes: L (layers), N (embedding)."""
 
+from dataclasses import replace
+from functools import partial
+
 import jax.numpy as jnp
 
 from rnn_scratch.parameters import select_layer, split_by_layer
 
-from .scratch import CELLS, OPTIMIZERS, encode
+from . import scratch
+from .scratch import CELLS, OPTIMIZERS, encode, gradients
 
 
 def deep_step(x, state, params, options, masks=None):
@@ -28,23 +32,36 @@ def deep_forward(tokens, state, params, options, masks=None):
     return jnp.concatenate(outputs), state
 
 
-def momentum(model, grads, update):
+def deep_gradients(params, batch, state, options):
+    """Return the results of `gradients` for `deep_forward` with the minibatch's masks."""
+    return gradients(params, batch, state, options, partial(deep_forward, masks=batch.masks))
+
+
+def momentum(params, grads, slots, update):
     """Apply SGD with momentum: m is an exponentially weighted sum of the gradients so far."""
-    m = model.slots["m"]
-    for name, param in model.params.items():
-        m[name] = update.beta1 * m[name] + grads[name]
-        model.params[name] = param - update.lr * (m[name] + update.weight_decay * param)
+    m, next_params = {}, {}
+    for name, param in params.items():
+        m[name] = update.beta1 * slots["m"][name] + grads[name]
+        next_params[name] = param - update.lr * (m[name] + update.weight_decay * param)
+    return next_params, {"m": m}
 
 
-def adam(model, grads, update):
+def adam(params, grads, slots, update):
     """Apply Adam (Kingma & Ba, 2015) with moving averages m of the gradient and v of its square."""
-    m, v = model.slots["m"], model.slots["v"]
-    for name, param in model.params.items():
+    m, v, next_params = {}, {}, {}
+    for name, param in params.items():
         grad = grads[name]
-        m[name] = update.beta1 * m[name] + (1 - update.beta1) * grad
-        v[name] = update.beta2 * v[name] + (1 - update.beta2) * (grad * grad)
+        m[name] = update.beta1 * slots["m"][name] + (1 - update.beta1) * grad
+        v[name] = update.beta2 * slots["v"][name] + (1 - update.beta2) * (grad * grad)
         direction = (m[name] / update.c_m) / (jnp.sqrt(v[name] / update.c_v) + update.epsilon)
-        model.params[name] = param - update.lr * (direction + update.weight_decay * param)
+        next_params[name] = param - update.lr * (direction + update.weight_decay * param)
+    return next_params, {"m": m, "v": v}
+
+
+def build_deep(arrays, options):
+    """Build the model from initial parameter values."""
+    model = scratch.build(arrays, options)
+    return replace(model, forward=deep_forward, gradients=deep_gradients)
 
 
 OPTIMIZERS |= {"momentum": momentum, "adam": adam}

@@ -23,13 +23,11 @@ def round_to_float32(values):
 def make_exact(optimizer):
     """Wrap an optimizer so that it rounds gradients, parameters and slots."""
 
-    def exact_optimizer(model, grads, update):
-        grid = FINE_GRID if model.slots else GRID
+    def exact_optimizer(params, grads, slots, update):
+        grid = FINE_GRID if slots else GRID
         grads = {name: round_to_grid(grad, grid) for name, grad in grads.items()}
-        optimizer(model, grads, update)
-        for name, param in model.params.items():
-            model.params[name] = round_to_grid(param, grid)
-        for slot in model.slots.values():
-            slot |= {name: round_to_float32(values) for name, values in slot.items()}
+        params, slots = optimizer(params, grads, slots, update)
+        params = {name: round_to_grid(param, grid) for name, param in params.items()}
+        return params, jax.tree.map(round_to_float32, slots)
 
     return exact_optimizer

@@ -17,14 +17,16 @@ from .gated import flatten, gru_after, lstm, reverse_scan
 from .products import num_row_blocks
 
 
-def params(arrays, options):
+def init_params(arrays, options):
     """Create the parameters of ``scratch`` with the gates concatenated."""
     # Fused gates: the weights of all G gates form one matrix (H, G*H).
-    return scratch.params(join_gates(arrays, options), options)
+    return scratch.init_params(join_gates(arrays, options), options)
 
 
+@partial(jax.jit, static_argnames="options")
 def forward(tokens, state, params, options, masks=None):
     """Process tokens (B, T) with optional masks (T, L, B, H); return logits (T*B, V) and state."""
+    # Outside a jitted function, jax.lax.scan would compile its loop on every call.
     loop = CELLS[options.cell]
     next_state, outputs = (), None
     for layer, layer_state in enumerate(split_by_layer(state, options)):
@@ -33,12 +35,23 @@ def forward(tokens, state, params, options, masks=None):
             inputs = lookup_inputs(tokens.T, params)  # (T, B, G*H)
         else:
             inputs = project_inputs(outputs, layer_params)
-        hiddens, *c = loop(inputs, *layer_state, layer_params["W_h"])  # (T, B, H)
+        hiddens, *c = loop(inputs, *layer_state, *recurrent_params(layer_params))  # (T, B, H)
         outputs = hiddens if masks is None else hiddens * masks[:, layer]
         next_state += hiddens[-1], *c
     # Batched output layer: the logits are not fed back, so one product computes all of them.
     W_hq = params["W_hq"] if tokens.shape[1] == 1 else transpose_barrier(params["W_hq"])
     return flatten(outputs) @ W_hq + params["b_q"], next_state
+
+
+def gradients(params, batch, state, options):
+    """Return the results of ``scratch.gradients`` for this module's `forward`."""
+    variant_forward = partial(forward, masks=batch.masks)
+    return scratch.gradients(params, batch, state, options, variant_forward)
+
+
+def recurrent_params(params):
+    """Return a layer's recurrent weights W_h (H, G*H) and, for `gru-after`, the bias b_hh (H,)."""
+    return [params[name] for name in ("W_h", "b_hh") if name in params]
 
 
 def transpose_barrier(W):
@@ -136,16 +149,9 @@ def build(arrays, options):
         raise RNNScratchError(
             f'The `fast` variant does not support the cell {options.cell}.\nUse `model="scratch"`.'
         )
-    tensors = params(arrays, options)
 
     def to_arrays(params):
         return split_gates(machine.to_arrays(params), options)
 
-    # Outside a jitted function, jax.lax.scan would compile its loop on every call.
-    jitted_forward = jax.jit(partial(forward, options=options))
-
-    def bound_forward(tokens, state, masks=None, params=tensors):
-        return jitted_forward(tokens, state, params, masks=masks)
-
-    state = partial(scratch.state, options=options)
-    return Model(tensors, options, bound_forward, state, to_arrays, scratch.train_minibatch)
+    params, train_minibatch = init_params(arrays, options), scratch.train_minibatch
+    return Model(params, options, forward, gradients, to_arrays, train_minibatch)

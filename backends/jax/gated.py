@@ -19,19 +19,20 @@ def reverse_scan(step, state, values):
 
 
 @jax.custom_vjp
-def gru_after(inputs, h_0, W_h):
+def gru_after(inputs, h_0, W_h, b_hh):
     """Run the GRU over inputs (T, B, 3H) from h_0 (B, H); return hidden states (T, B, H)."""
-    result, _ = gru_after_forward(inputs, h_0, W_h)
+    result, _ = gru_after_forward(inputs, h_0, W_h, b_hh)
     return result
 
 
-def gru_after_forward(inputs, h_0, W_h):
+def gru_after_forward(inputs, h_0, W_h, b_hh):
     """Compute the gates z and r, the candidate, and the hidden states."""
 
     def step(h, x):
         x_zr, x_candidate = jnp.split(x, [2 * h_0.shape[1]], 1)
         zr, product = jnp.split(h @ W_h, [2 * h_0.shape[1]], 1)
         z, r = jnp.split(jax.nn.sigmoid(x_zr + zr), 2, 1)  # (B, H)
+        product += b_hh
         h_tilde = jnp.tanh(x_candidate + r * product)
         next_h = z * h + (1 - z) * h_tilde
         return next_h, (next_h, h, z, r, h_tilde, product)
@@ -41,7 +42,7 @@ def gru_after_forward(inputs, h_0, W_h):
 
 
 def gru_after_backward(cache, d_result):
-    """Backpropagate through `gru_after`; return gradients w.r.t. inputs, h_0 and W_h."""
+    """Backpropagate through `gru_after`; return gradients w.r.t. inputs, h_0, W_h and b_hh."""
     (d_hiddens,), ((prev_hiddens, z, r, h_tilde, products), W_h) = d_result, cache
     W_T = W_h.T  # transpose once, before the loop
 
@@ -55,8 +56,9 @@ def gru_after_backward(cache, d_result):
 
     values = d_hiddens, prev_hiddens, z, r, h_tilde, products
     d_h, (dz, d_h_tilde) = reverse_scan(step, jnp.zeros_like(z[0]), values)
-    d_inputs = jnp.concatenate((dz[:, :, : 2 * z.shape[2]], d_h_tilde), 2)  # (T, B, 3H)
-    return d_inputs, d_h, flatten(prev_hiddens).T @ flatten(dz)
+    d_zr, d_products = jnp.split(dz, [2 * z.shape[2]], 2)
+    d_inputs = jnp.concatenate((d_zr, d_h_tilde), 2)  # (T, B, 3H)
+    return d_inputs, d_h, flatten(prev_hiddens).T @ flatten(dz), d_products.sum((0, 1))
 
 
 gru_after.defvjp(gru_after_forward, gru_after_backward)

@@ -5,17 +5,15 @@ startup warnings unless the environment variable named by `contract.VERBOSE` is 
 """
 
 import contextlib
-import dataclasses
-import functools
+import inspect
 import logging
 import os
-import weakref
 from importlib.metadata import PackageNotFoundError, version
 
 import jax
 import numpy as np
 
-from rnn_scratch.contract import VERBOSE, RNNScratchError
+from rnn_scratch.contract import VERBOSE, RNNScratchError, UpdateRule
 
 from .products import num_threads
 
@@ -27,6 +25,7 @@ if not os.environ.get(VERBOSE):
 # those of other backends.
 jax.config.update("jax_default_matmul_precision", "float32")
 
+_RATES = "lr", "c_m", "c_v"  # the numbers in an update that differ between updates
 _owner_pid = os.getpid()  # process that computes with JAX
 
 
@@ -105,50 +104,19 @@ def get_device(device):
     return jax.devices(device)[0]
 
 
-def compile_update(jit):
-    """Return a decorator that uses `jit` to compile a function of a model, tensors and an update.
-
-    A jitted function must be pure: JAX traces it once, with tracers instead of arrays, and records
-    the operations. Side effects happen only during tracing. Therefore, parameters and slots are
-    passed to the jitted function, which returns their new values.
-    """
-
-    def decorate(function):
-        def make_program(model):  # takes a weak reference: a program must not keep its model alive
-            @functools.partial(jit, static_argnames="constants")
-            def program(params, slots, scalars, batch, state, constants):
-                # JAX sorts keys; restore the model's order, in which `clip` adds the gradients.
-                params = {name: params[name] for name in model().params}
-                # The optimizer replaces the tracers in the dicts `params` and `slots`.
-                traced_model = dataclasses.replace(model(), params=params, slots=slots)
-                result = function(traced_model, batch, state, constants._replace(**scalars))
-                return result, traced_model.params, traced_model.slots
-
-            return program
-
-        # JAX caches compiled programs as long as their function exists. If all models shared one
-        # function, the cache would grow until Linux refused to map more memory (~100 models).
-        programs = weakref.WeakKeyDictionary()
-
-        @functools.wraps(function)
-        def update_model(model, batch, state, update):
-            if model not in programs:
-                programs[model] = make_program(weakref.ref(model))
-            # Constants are part of the program; values that change between updates are arguments.
-            constants, scalars = update.split_static()
-            arguments = model.params, model.slots, scalars, batch, state
-            result, params, slots = programs[model](*arguments, constants=constants)
-            model.params.update(params)
-            for slot, tensors in slots.items():  # compiled functions sort dicts by name
-                model.slots[slot].update(tensors)
-            return result
-
-        return update_model
-
-    return decorate
+def jit(function):
+    """Compile a function of tensors, whose `options` and `gradients` are constants."""
+    names = inspect.signature(function).parameters
+    return jax.jit(function, static_argnames=[n for n in ("options", "gradients") if n in names])
 
 
-jit_update = compile_update(jax.jit)
+def _flatten_update(update):
+    """Split an update into the numbers that vary, which are arguments, and constants."""
+    return [getattr(update, name) for name in _RATES], update._replace(**dict.fromkeys(_RATES))
+
+
+def _unflatten_update(constants, rates):
+    return constants._replace(**dict(zip(_RATES, rates)))
 
 
 def _has_started():
@@ -161,3 +129,9 @@ def _has_started():
     except RuntimeError:
         return True
     return False
+
+
+# A compiled function takes the rates as arguments and the rest of an update as constants. A copy of
+# this package may already have registered the class.
+with contextlib.suppress(ValueError):
+    jax.tree_util.register_pytree_node(UpdateRule, _flatten_update, _unflatten_update)

@@ -4,10 +4,10 @@ Example:
     >>> from rnn_scratch import contract, parameters
     >>> from rnn_scratch.backends.mxnet import scratch
     >>> for name, cell in CELLS.items():
-    ...     options = contract.Options(vocab_size=5, num_hiddens=3, cell=name)
-    ...     params = scratch.params(parameters.initial(options, sigma=0.1, seed=0), options)
+    ...     options = contract.ModelConfig(vocab_size=5, num_hiddens=3, cell=name)
+    ...     params = scratch.init_params(parameters.initial(options, sigma=0.1, seed=0), options)
     ...     x = scratch.encode(np.array([1, 4]), params)
-    ...     h, *_ = cell(x, scratch.state(2, options), params)
+    ...     h, *_ = cell(x, scratch.init_state(2, options), params)
     ...     print(name, tuple(h.shape))
     rnn (2, 3)
     gru (2, 3)
@@ -39,7 +39,8 @@ def gru_after(x, state, params):
     """Compute one GRU step; apply the reset gate after the product, as most built-in layers do."""
     (h,) = state
     z, r = (gate(x, h, name, params) for name in "zr")
-    h_tilde = np.tanh(x @ params["W_xh"] + r * (h @ params["W_hh"]) + params["b_h"])
+    product = h @ params["W_hh"] + params["b_hh"]
+    h_tilde = np.tanh(x @ params["W_xh"] + r * product + params["b_h"])
     return (z * h + (1 - z) * h_tilde,)
 
 

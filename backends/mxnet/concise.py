@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy
 from mxnet import gluon, np, npx
 
 from rnn_scratch.contract import Model, RNNScratchError
@@ -19,10 +20,18 @@ LAYERS = {
 }
 
 
-def params(arrays, options):
+def init_params(arrays, options):
     """Create the parameters of ``scratch`` in the layers' layout."""
     _, gates = LAYERS[options.cell]
-    return scratch.params(transpose_weights(join_gates(arrays, options, gates)), options)
+    arrays = transpose_weights(join_gates(arrays, options, gates))
+    for name in list_recurrent_biases(arrays):  # one bias (3*H,) for all gates
+        arrays[name] = numpy.concatenate([numpy.zeros(2 * len(arrays[name])), arrays[name]])
+    return scratch.init_params(arrays, options)
+
+
+def list_recurrent_biases(params):
+    """Return the names of the biases inside the reset gates."""
+    return [name for name in params if name.startswith("b_hh")]
 
 
 def transpose_weights(arrays):
@@ -51,16 +60,22 @@ def build(arrays, options):
         for name, kind in (("W_x", "i2h_weight"), ("W_h", "h2h_weight"), ("b", "i2h_bias")):
             weight = getattr(stack, f"l{index_in_stack}_{kind}")
             weights |= add_layer_suffix({name: weight}, layer_index)
-        # The layer has a second bias that our cells lack: keep it at zero and don't train it.
-        getattr(stack, f"l{index_in_stack}_h2h_bias").grad_req = "null"
+        # The layer has a second bias. Train only the elements that the cell has: those inside the
+        # reset gate, which are the last third. The others stay at zero.
+        second_bias = getattr(stack, f"l{index_in_stack}_h2h_bias")
+        if options.cell == "gru-after":
+            weights |= add_layer_suffix({"b_hh": second_bias}, layer_index)
+        else:
+            second_bias.grad_req = "null"
     weights |= {"W_hq": output.weight, "b_q": output.bias}
     for block in filter(None, (embedding, *stacks, output)):
         block.initialize("zeros", ctx=context(options.device))
-    for name, values in params(arrays, options).items():
+    for name, values in init_params(arrays, options).items():
         weights[name].set_data(values)
     tensors = {name: weight.data() for name, weight in weights.items()}
+    is_trained = np.arange(3 * H, dtype=options.dtype, ctx=context(options.device)) >= 2 * H
 
-    def forward(tokens, state, masks=None):
+    def forward(tokens, state, _params, options, masks=None):  # the layers have the parameters
         embed = embedding or (lambda tokens: npx.one_hot(tokens, V, dtype=options.dtype))
         outputs, next_state = embed(tokens.T), ()  # (T, B, N)
         states = split_by_layer(state, options)
@@ -73,11 +88,18 @@ def build(arrays, options):
             next_state += tuple(values[layer] for layer in range(height) for values in next_states)
         return output(outputs.reshape(-1, outputs.shape[2])), next_state
 
-    def to_arrays(params):
-        return split_gates(transpose_weights(machine.to_arrays(params)), options, gates)
+    def gradients(params, batch, state, options):
+        variant_forward = partial(forward, masks=batch.masks)
+        mean_loss, grads, state = scratch.gradients(params, batch, state, options, variant_forward)
+        grads |= {name: grads[name] * is_trained for name in list_recurrent_biases(grads)}
+        return mean_loss, grads, state
 
-    state = partial(scratch.state, options=options)
-    return Model(tensors, options, forward, state, to_arrays, scratch.train_minibatch)
+    def to_arrays(params):
+        arrays = transpose_weights(machine.to_arrays(params))
+        arrays |= {name: arrays[name][2 * H :] for name in list_recurrent_biases(arrays)}
+        return split_gates(arrays, options, gates)
+
+    return Model(tensors, options, forward, gradients, to_arrays, scratch.train_minibatch)
 
 
 def check_supported(options):

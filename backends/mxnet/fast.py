@@ -4,11 +4,11 @@ A comment here or in a sibling module explains each main optimization and starts
 project's website lists the speedups.
 """
 
-from functools import partial
+from functools import lru_cache
 
 from mxnet import autograd, np, npx
 
-from rnn_scratch.contract import RNNScratchError, bind
+from rnn_scratch.contract import Model, RNNScratchError
 from rnn_scratch.parameters import (
     add_layer_suffix,
     join_gates,
@@ -23,13 +23,13 @@ from .graphs import graph
 from .products import linear, product, split, transpose, weight_grad
 
 
-def params(arrays, options):
+def init_params(arrays, options):
     """Create the parameters of ``scratch`` with the gates concatenated and W_h transposed."""
     # Fused gates: the weights of all G gates form one matrix (H, G*H).
     arrays = join_gates(arrays, options)
     # `product` takes the transpose of W_h. With 512 units and one row, as in text generation,
     # `product` is 6 times faster than `h @ W_h`.
-    return scratch.params(transpose_weights(arrays), options)
+    return scratch.init_params(transpose_weights(arrays), options)
 
 
 def transpose_weights(arrays):
@@ -42,6 +42,16 @@ def transpose_weights(arrays):
 
 def forward(tokens, state, params, options, masks=None):
     """Process tokens (B, T) with optional masks (T, L, B, H); return logits (T*B, V) and state."""
+    if masks is not None:  # a call with dropout; training uses `gradients` instead
+        return run_layers(tokens, state, params, options, masks)
+    # One graph: generating a token takes one call to MXNet instead of one call per operation.
+    run, *_ = make_graphs(options, tuple(params))
+    logits, *state = run(tokens, *state, *params.values(), options)
+    return logits, tuple(state)
+
+
+def run_layers(tokens, state, params, options, masks=None):
+    """Compute the results of `forward`, one operation at a time."""
     (loop, _), next_state, outputs = CELLS[options.cell], (), None
     tokens = tokens.T.reshape(-1)  # (T*B,)
     for layer, layer_state in enumerate(split_by_layer(state, options)):
@@ -50,11 +60,17 @@ def forward(tokens, state, params, options, masks=None):
             inputs = lookup_inputs(tokens, params)  # (T*B, G*H)
         else:
             inputs = project_inputs(outputs, layer_params)
-        hiddens, *results = loop(inputs, *layer_state, layer_params["W_h"], options)  # ((T+1)*B, H)
+        recurrent = recurrent_params(layer_params).values()
+        hiddens, *results = loop(inputs, *layer_state, *recurrent, options)  # ((T+1)*B, H)
         outputs = apply_masks(hiddens[len(state[0]) :], masks, layer)
         next_state += tuple(results[: len(layer_state)])
     # Batched output layer: the logits are not fed back, so one product computes all of them.
     return linear(outputs, params["W_hq"], params["b_q"]), next_state
+
+
+def recurrent_params(params):
+    """Return a layer's weights W_h (G*H, H), transposed, and, for `gru-after`, b_hh (H,)."""
+    return {name: params[name] for name in ("W_h", "b_hh") if name in params}
 
 
 def project_inputs(outputs, params):
@@ -110,12 +126,28 @@ CELLS = {
 }
 
 
-def backward(batch, state, params, options, loops):
-    """Backpropagate through time with `loops`; return the same results as `gradients`."""
+@lru_cache(maxsize=4)  # a graph owns memory, so keep the graphs of only a few networks
+def make_graphs(options, names):
+    """Return graphs of `run_layers`, for parameters `names`, and of the cell's two loops."""
+
+    def run(tokens, *tensors_and_options):
+        *tensors, options = tensors_and_options
+        state, tensors = tensors[: options.num_states], tensors[options.num_states :]
+        logits, state = run_layers(tokens, state, dict(zip(names, tensors)), options)
+        return logits, *state
+
+    # Graphs: record each loop over time once and execute it as a whole, because calling a small
+    # operation from Python takes longer than computing it.
+    return tuple(graph(function) for function in (run, *CELLS[options.cell]))
+
+
+def gradients(params, batch, state, options):
+    """Backpropagate through time; return the results of ``scratch.gradients``."""
     # Hand-written backward pass: autograd would compute W_h's gradient at every time step. Use
     # autograd only for the operations before and after each loop.
     tokens = batch.X.T.reshape(-1)  # (T*B,)
-    (loop, loop_backward), next_state, outputs, caches = loops, (), None, []
+    _, loop, loop_backward = make_graphs(options, tuple(params))
+    next_state, outputs, caches = (), None, []
     for layer, layer_state in enumerate(split_by_layer(state, options)):
         layer_params = select_layer(params, layer)
         with autograd.record():
@@ -123,12 +155,13 @@ def backward(batch, state, params, options, loops):
                 inputs = lookup_inputs(tokens, params)  # (T*B, G*H)
             else:
                 inputs = project_inputs(outputs, layer_params)
-        states, *results = loop(inputs, *layer_state, layer_params["W_h"], options)
+        recurrent = recurrent_params(layer_params)
+        states, *results = loop(inputs, *layer_state, *recurrent.values(), options)
         prev_hiddens, hiddens = states[: -len(batch.X)], states[len(batch.X) :]  # (T*B, H)
         hiddens.attach_grad()
         with autograd.record():
             outputs = apply_masks(hiddens, batch.masks, layer)
-        cache = *results[len(layer_state) :], *layer_state, layer_params["W_h"]
+        cache = *results[len(layer_state) :], *layer_state, *recurrent.values()
         caches.append((inputs, prev_hiddens, hiddens, cache))
         next_state += tuple(results[: len(layer_state)])
     with autograd.record():
@@ -136,8 +169,8 @@ def backward(batch, state, params, options, loops):
     mean_loss.backward()
     grads = {}
     for layer, (inputs, prev_hiddens, hiddens, cache) in reversed(list(enumerate(caches))):
-        dz, d_W_h = loop_backward(hiddens.grad, prev_hiddens, hiddens, *cache, options)
-        grads |= add_layer_suffix({"W_h": d_W_h}, layer)
+        dz, *d_recurrent = loop_backward(hiddens.grad, prev_hiddens, hiddens, *cache, options)
+        grads |= add_layer_suffix(dict(zip(recurrent, d_recurrent)), layer)
         inputs.backward(dz)
     grads = {n: grads[n] if n in grads else p.grad.copy() for n, p in params.items()}
     return mean_loss.detach(), grads, scratch.detach(next_state)
@@ -150,28 +183,8 @@ def build(arrays, options):
             f'The `fast` variant does not support the cell {options.cell}.\nUse `model="scratch"`.'
         )
 
-    tensors = params(arrays, options)
-    names = list(tensors)
-    # Graphs: record each loop over time once and execute it as a whole, because calling a small
-    # operation from Python takes longer than computing it. The model owns its graphs' memory.
-    loops = [graph(loop) for loop in CELLS[options.cell]]
-
     def to_arrays(params):
         return split_gates(transpose_weights(machine.to_arrays(params)), options)
 
-    # One graph: generating a token takes one call to MXNet instead of one call per operation.
-    @graph
-    def forward_graph(tokens, *tensors_and_options):
-        *tensors, options = tensors_and_options
-        state, tensors = tensors[: options.num_states], tensors[options.num_states :]
-        logits, state = forward(tokens, state, dict(zip(names, tensors)), options)
-        return logits, *state
-
-    def bound_forward(tokens, state, params, options, masks=None):
-        if masks is not None:  # a call with dropout; training uses `backward` instead
-            return forward(tokens, state, params, options, masks)
-        logits, *state = forward_graph(tokens, *state, *(params[name] for name in names), options)
-        return logits, tuple(state)
-
-    functions = bound_forward, scratch.state, to_arrays, scratch.train_minibatch
-    return bind(tensors, options, *functions, partial(backward, loops=loops))
+    params, train_minibatch = init_params(arrays, options), scratch.train_minibatch
+    return Model(params, options, forward, gradients, to_arrays, train_minibatch)

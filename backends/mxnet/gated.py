@@ -10,7 +10,7 @@ backward pass needs.
 
 from mxnet import np, npx
 
-from .products import chunk, columns, join, product, split, transpose, weight_grad
+from .products import chunk, columns, join, product, split, sum_rows, transpose, weight_grad
 
 
 def tanh(z):
@@ -23,13 +23,13 @@ def sigmoid(z):
     return npx.activation(z, "sigmoid")
 
 
-def gru_after(inputs, h_0, W_T, options):
+def gru_after(inputs, h_0, W_T, b_hh, options):
     """Run the GRU over inputs (T*B, 3H) from h_0 (B, H); return all h, the last h and caches."""
     size, hiddens, gates = h_0.shape[1], [h_0], []
     for x in split(inputs, len(h_0)):
         h, y = hiddens[-1], product(hiddens[-1], W_T)  # (B, 3H)
         z, r = chunk(sigmoid(columns(x, 0, 2 * size) + columns(y, 0, 2 * size)), 2)  # (B, H)
-        y = columns(y, 2 * size, 3 * size)
+        y = columns(y, 2 * size, 3 * size) + b_hh
         h_tilde = tanh(columns(x, 2 * size, 3 * size) + r * y)
         hiddens.append(h_tilde + z * (h - h_tilde))
         gates.append((z, r, h_tilde, y))
@@ -37,10 +37,10 @@ def gru_after(inputs, h_0, W_T, options):
 
 
 def gru_after_backward(
-    d_hiddens, prev_hiddens, hiddens, z, r, h_tilde, products, h_0, W_T, options
+    d_hiddens, prev_hiddens, hiddens, z, r, h_tilde, products, h_0, W_T, b_hh, options
 ):
-    """Compute the pre-activation gradients dz (T*B, 3H) and the gradient w.r.t. W_T (3H, H)."""
-    W_h, coef_candidate = transpose(W_T), (1 - z) * (1 - h_tilde * h_tilde)
+    """Compute gradients w.r.t. pre-activations (T*B, 3H), W_T (3H, H) and b_hh (H,)."""
+    size, W_h, coef_candidate = len(b_hh), transpose(W_T), (1 - z) * (1 - h_tilde * h_tilde)
     coef_y = join(
         (prev_hiddens - h_tilde) * z * (1 - z),
         coef_candidate * products * r * (1 - r),
@@ -55,7 +55,8 @@ def gru_after_backward(
         d_h = d_h * z_t + product(dy[-1], W_h)
     dy = np.concatenate(dy[::-1])  # (T*B, 3H)
     dz_candidate = np.concatenate(d_hiddens_total[::-1]) * coef_candidate
-    return join(columns(dy, 0, 2 * h_0.shape[1]), dz_candidate), weight_grad(prev_hiddens, dy)
+    dz = join(columns(dy, 0, 2 * size), dz_candidate)
+    return dz, weight_grad(prev_hiddens, dy), sum_rows(columns(dy, 2 * size, 3 * size))
 
 
 def lstm(inputs, h_0, c_0, W_T, options):

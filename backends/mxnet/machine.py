@@ -7,7 +7,6 @@ also disables float16 products.
 """
 
 import ctypes
-import functools
 import os
 import re
 import warnings
@@ -137,21 +136,14 @@ def to_arrays(params):
     return {name: array(param) for name, param in params.items()}  # asnumpy() makes a copy
 
 
-def update_as_arrays(update, options):
-    """Convert the numbers in `update` to arrays, because MXNet would pass plain numbers as text."""
-    factory_kwargs = {"dtype": options.dtype, "ctx": context(options.device)}
+def update_as_arrays(update, param):
+    """Convert the numbers in `update` to arrays, because MXNet would pass plain numbers as text.
+
+    The arrays have the dtype and device of `param`.
+    """
+    factory_kwargs = {"dtype": param.dtype, "ctx": param.ctx}
     arrays = (v if isinstance(v, str) else np.array(v, **factory_kwargs) for v in update)
     return type(update)(*arrays)
-
-
-def prefer_backward(gradients):
-    """Decorate `gradients` to call `model.backward` instead if the model has one."""
-
-    @functools.wraps(gradients)
-    def compute(model, batch, state):
-        return model.backward(batch, state) if model.backward else gradients(model, batch, state)
-
-    return compute
 
 
 def context(device):

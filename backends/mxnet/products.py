@@ -5,7 +5,7 @@ uses oneDNN. For float64, both operations use OpenBLAS.
 """
 
 import mxnet
-from mxnet import npx
+from mxnet import np, npx
 
 
 def product(h, W_T):
@@ -20,6 +20,12 @@ def weight_grad(h, dz):
     # oneDNN products: oneDNN is faster than OpenBLAS on some CPUs and never slower (measured).
     h_T, dz_T = transpose(h), transpose(dz)
     return npx.fully_connected(dz_T, h_T, num_hidden=len(h_T), no_bias=True)
+
+
+def sum_rows(x):
+    """Sum the rows of x (N, K), with a product because `x.sum(0)` takes 5 times as long."""
+    ones = np.ones_like(columns(x, 0, 1))  # (N, 1)
+    return (ones.T @ x).reshape(-1)  # (K,)
 
 
 def transpose(x):

@@ -1,17 +1,18 @@
 """A recurrent language model from scratch in MXNet. Start with `step`.
 
 `options` describes a network, `model` holds its parameters and functions, and `update` holds the
-hyperparameters. Sizes: B (batch), T (time steps), V (vocabulary), H (hidden units).
+hyperparameters. Sizes: B (batch), T (time steps), V (vocabulary), H (hidden units). Functions
+return what they compute; updates of parameters are in place.
 """
 
 from mxnet import autograd, np, npx
 
-from rnn_scratch.contract import bind
+from rnn_scratch.contract import Model
 
-from .machine import context, prefer_backward, tensor, to_arrays
+from .machine import context, tensor, to_arrays
 
 
-def params(arrays, options):
+def init_params(arrays, options):
     """Create the parameters W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V) and b_q (V,)."""
     dtype, device = options.dtype, options.device
     tensors = {name: tensor(values.astype(dtype), device) for name, values in arrays.items()}
@@ -20,7 +21,7 @@ def params(arrays, options):
     return tensors
 
 
-def state(batch_size, options):
+def init_state(batch_size, options):
     """Return the initial state: a tuple of zero tensors (B, H)."""
     shape, ctx = (batch_size, options.num_hiddens), context(options.device)
     return tuple(np.zeros(shape, options.dtype, ctx=ctx) for _ in range(options.num_states))
@@ -67,39 +68,39 @@ def detach(state):
     return tuple(s.detach() for s in state)  # optional: backward() frees each minibatch's graph
 
 
-@prefer_backward  # calls model.backward instead if the model has one
-def gradients(model, batch, state):
+def gradients(params, batch, state, options, forward=forward):
     """Return a minibatch's loss, the gradient w.r.t. each parameter, and the detached state."""
     with autograd.record():  # autograd records only operations in this block
-        logits, state = model.forward(batch.X, state, **batch.extras)
+        logits, state = forward(batch.X, state, params, options)
         mean_loss = loss(logits, batch.Y)
     mean_loss.backward()  # overwrites param.grad, so copy the gradients below
-    return mean_loss.detach(), {n: p.grad.copy() for n, p in model.params.items()}, detach(state)
+    return mean_loss.detach(), {n: p.grad.copy() for n, p in params.items()}, detach(state)
 
 
 def clip(grads, theta):
     """Clip gradients to global norm theta; return the clipped gradients and the original norm."""
     # Don't use gluon.utils.clip_global_norm, which divides by norm + 1e-8.
-    norm = np.sqrt(sum((grad * grad).sum() for grad in grads.values()))
+    norm = np.sqrt(sum((grad * grad).sum() for _, grad in sorted(grads.items())))
     scale = np.minimum(theta / norm, 1)
     return {name: grad * scale for name, grad in grads.items()}, norm
 
 
-def sgd(model, grads, update):
-    """Apply one gradient-descent step to `model.params`."""
-    for name, param in model.params.items():
+def sgd(params, grads, slots, update):
+    """Apply one gradient-descent step; return the parameters and slots."""
+    for name, param in params.items():
         param -= update.lr * grads[name]
+    return params, slots
 
 
 OPTIMIZERS = {"sgd": sgd}
 
 
-def train_minibatch(model, batch, state, update):
-    """Train on one minibatch; return its loss and the detached state."""
-    mean_loss, grads, state = gradients(model, batch, state)
+def train_minibatch(params, slots, batch, state, update, options, gradients=gradients):
+    """Train on one minibatch; return its loss, the parameters, the slots and the detached state."""
+    mean_loss, grads, state = gradients(params, batch, state, options)
     grads, _ = clip(grads, update.theta)
-    OPTIMIZERS[update.optimizer](model, grads, update)
-    return mean_loss, state
+    params, slots = OPTIMIZERS[update.optimizer](params, grads, slots, update)
+    return mean_loss, params, slots, state
 
 
 def train_epoch(model, minibatches, updates, carry, state=None):
@@ -107,9 +108,11 @@ def train_epoch(model, minibatches, updates, carry, state=None):
     losses = []
     for batch, update in zip(minibatches, updates):
         if state is None or not carry:
-            state = model.state(len(batch.X))
+            state = init_state(len(batch.X), model.options)
         batch = batch.map(tensor, model.options.device)
-        mean_loss, state = model.train_minibatch(batch, state, update)
+        mean_loss, model.params, model.slots, state = model.train_minibatch(
+            model.params, model.slots, batch, state, update, model.options, model.gradients
+        )
         losses.append(mean_loss)
     return [float(mean_loss) for mean_loss in losses], state  # float() blocks, so convert last
 
@@ -118,9 +121,9 @@ def evaluate(model, minibatches):
     """Return the total loss on sequential minibatches, and the number of tokens."""
     total_loss, num_tokens, state = 0.0, 0, None
     for batch in minibatches:
-        state = state or model.state(len(batch.X))
+        state = state or init_state(len(batch.X), model.options)
         tensors = batch.map(tensor, model.options.device)
-        logits, state = model.forward(tensors.X, state)
+        logits, state = model.forward(tensors.X, state, model.params, model.options)
         total_loss += float(loss(logits, tensors.Y)) * batch.X.size
         num_tokens += batch.X.size
     return total_loss, num_tokens
@@ -128,10 +131,10 @@ def evaluate(model, minibatches):
 
 def predict(model, prefix, num_preds, choose_token):
     """Return `prefix` plus `num_preds` tokens, each chosen by `choose_token` from logits (V,)."""
-    state, outputs = model.state(1), [prefix[0]]
+    state, outputs = init_state(1, model.options), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
         token = np.array([outputs[-1:]], "int64", ctx=context(model.options.device))  # B = T = 1
-        logits, state = model.forward(token, state)
+        logits, state = model.forward(token, state, model.params, model.options)
         # Warm-up: take the next token from the prefix until it is exhausted.
         outputs.append(prefix[t] if t < len(prefix) else choose_token(logits.asnumpy()[0]))
     return outputs
@@ -139,4 +142,5 @@ def predict(model, prefix, num_preds, choose_token):
 
 def build(arrays, options):
     """Build the plain model from initial parameter values."""
-    return bind(params(arrays, options), options, forward, state, to_arrays, train_minibatch)
+    params = init_params(arrays, options)
+    return Model(params, options, forward, gradients, to_arrays, train_minibatch)

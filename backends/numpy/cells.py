@@ -4,10 +4,10 @@ Example:
     >>> from rnn_scratch import contract, parameters
     >>> from rnn_scratch.backends.numpy import scratch
     >>> for name, cell in CELLS.items():
-    ...     options = contract.Options(vocab_size=5, num_hiddens=3, cell=name)
-    ...     params = scratch.params(parameters.initial(options, sigma=0.1, seed=0), options)
+    ...     options = contract.ModelConfig(vocab_size=5, num_hiddens=3, cell=name)
+    ...     params = scratch.init_params(parameters.initial(options, sigma=0.1, seed=0), options)
     ...     x = scratch.encode(np.array([1, 4]), params)
-    ...     h, *_ = cell(x, scratch.state(2, options), params)
+    ...     h, *_ = cell(x, scratch.init_state(2, options), params)
     ...     print(name, tuple(h.shape))
     rnn (2, 3)
     gru (2, 3)
@@ -59,7 +59,8 @@ def gru_after(x, state, params):
     """Compute one GRU step; apply the reset gate after the product, as most built-in layers do."""
     (h,) = state
     z, r = (gate(x, h, name, params) for name in "zr")
-    h_tilde = np.tanh(x @ params["W_xh"] + r * (h @ params["W_hh"]) + params["b_h"])
+    product = h @ params["W_hh"] + params["b_hh"]
+    h_tilde = np.tanh(x @ params["W_xh"] + r * product + params["b_h"])
     return (z * h + (1 - z) * h_tilde,)
 
 
@@ -67,14 +68,15 @@ def gru_after_backward(d_next_state, next_state, x, state, params):
     """Backpropagate through `gru_after`, recomputing the gates."""
     (d_h,), (h,) = d_next_state, state
     z, r = (gate(x, h, name, params) for name in "zr")
-    product = h @ params["W_hh"]
+    product = h @ params["W_hh"] + params["b_hh"]
     h_tilde = np.tanh(x @ params["W_xh"] + r * product + params["b_h"])
     d_h_tilde, d_z = d_h * (1 - z) * (1 - h_tilde * h_tilde), d_h * (h - h_tilde) * z * (1 - z)
     d_x_tilde, _, grads_tilde = gates_backward({"h": d_h_tilde}, x, h, params)
     d_r = d_h_tilde * product * r * (1 - r)
     d_x, d_h_gates, grads = gates_backward({"z": d_z, "r": d_r}, x, h, params)
-    d_h = d_h * z + (d_h_tilde * r) @ params["W_hh"].T + d_h_gates
-    return d_x + d_x_tilde, (d_h,), grads | grads_tilde | {"W_hh": h.T @ (d_h_tilde * r)}
+    d_product = d_h_tilde * r
+    grads |= grads_tilde | {"W_hh": h.T @ d_product, "b_hh": d_product.sum(0)}
+    return d_x + d_x_tilde, (d_h * z + d_product @ params["W_hh"].T + d_h_gates,), grads
 
 
 def lstm(x, state, params):

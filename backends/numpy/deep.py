@@ -1,9 +1,13 @@
 """Stacked layers, embedding, dropout and optimizers. Sizes: L (layers), N (embedding)."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 
 from rnn_scratch.parameters import add_layer_suffix, select_layer, split_by_layer
 
+from . import scratch
 from .scratch import CELL_BACKWARD, CELLS, OPTIMIZERS, bptt, encode
 
 
@@ -47,28 +51,38 @@ def deep_forward(tokens, state, params, options, masks=None):
     return np.concatenate(outputs), state
 
 
-def deep_backward(batch, state, params, options):
-    """Compute the results of `gradients` with a hand-written backward pass."""
-    return bptt(deep_step, deep_step_backward, batch, state, params, options)
+def deep_gradients(params, batch, state, options):
+    """Return the results of `gradients` for `deep_forward` with the minibatch's masks."""
+    masks = [None] * batch.X.shape[1] if batch.masks is None else batch.masks
+    steps = [(partial(deep_step, masks=m), partial(deep_step_backward, masks=m)) for m in masks]
+    return bptt(steps, params, batch, state, options)
 
 
-def momentum(model, grads, update):
+def momentum(params, grads, slots, update):
     """Apply SGD with momentum: m is an exponentially weighted sum of the gradients so far."""
-    m = model.slots["m"]
-    for name, param in model.params.items():
+    m = slots["m"]
+    for name, param in params.items():
         m[name] = update.beta1 * m[name] + grads[name]
         param -= update.lr * (m[name] + update.weight_decay * param)
+    return params, slots
 
 
-def adam(model, grads, update):
+def adam(params, grads, slots, update):
     """Apply Adam (Kingma & Ba, 2015) with moving averages m of the gradient and v of its square."""
-    m, v = model.slots["m"], model.slots["v"]
-    for name, param in model.params.items():
+    m, v = slots["m"], slots["v"]
+    for name, param in params.items():
         grad = grads[name]
         m[name] = update.beta1 * m[name] + (1 - update.beta1) * grad
         v[name] = update.beta2 * v[name] + (1 - update.beta2) * (grad * grad)
         direction = (m[name] / update.c_m) / (np.sqrt(v[name] / update.c_v) + update.epsilon)
         param -= update.lr * (direction + update.weight_decay * param)
+    return params, slots
+
+
+def build_deep(arrays, options):
+    """Build the model from initial parameter values."""
+    model = scratch.build(arrays, options)
+    return replace(model, forward=deep_forward, gradients=deep_gradients)
 
 
 OPTIMIZERS |= {"momentum": momentum, "adam": adam}

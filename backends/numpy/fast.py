@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from rnn_scratch.contract import RNNScratchError, bind
+from rnn_scratch.contract import Model, RNNScratchError
 from rnn_scratch.parameters import (
     add_layer_suffix,
     join_gates,
@@ -21,10 +21,10 @@ from . import machine, scratch
 from .gated import flatten, gru_after, gru_after_backward, lstm, lstm_backward
 
 
-def params(arrays, options):
+def init_params(arrays, options):
     """Create the parameters of ``scratch`` with the gates concatenated."""
     # Fused gates: the weights of all G gates form one matrix (H, G*H).
-    return scratch.params(join_gates(arrays, options), options)
+    return scratch.init_params(join_gates(arrays, options), options)
 
 
 def forward(tokens, state, params, options, masks=None):
@@ -43,12 +43,17 @@ def run_layers(tokens, state, params, options, masks):
             inputs = lookup_inputs(tokens, params)  # (T, B, G*H)
         else:
             inputs = project_inputs(outputs[-1], layer_params)
-        (hiddens, *c), cache = loop(inputs, *layer_state, layer_params["W_h"])
+        (hiddens, *c), cache = loop(inputs, *layer_state, *recurrent_params(layer_params).values())
         outputs.append(hiddens if masks is None else hiddens * masks[:, layer])
         # A view would keep all hidden states in memory, so copy the state.
         next_state += hiddens[-1].copy(), *c
         caches.append(cache)
     return outputs, next_state, caches
+
+
+def recurrent_params(params):
+    """Return a layer's recurrent weights W_h (H, G*H) and, for `gru-after`, the bias b_hh (H,)."""
+    return {name: params[name] for name in ("W_h", "b_hh") if name in params}
 
 
 def project_inputs(outputs, params):
@@ -110,8 +115,8 @@ CELLS = {
 }
 
 
-def backward(batch, state, params, options):
-    """Backpropagate through time; return the same results as `gradients`."""
+def gradients(params, batch, state, options):
+    """Backpropagate through time; return the results of ``scratch.gradients``."""
     tokens, (_, loop_backward) = batch.X.T, CELLS[options.cell]
     outputs, state, caches = run_layers(tokens, state, params, options, batch.masks)
     logits = flatten(outputs[-1]) @ params["W_hq"] + params["b_q"]  # (T*B, V)
@@ -122,9 +127,10 @@ def backward(batch, state, params, options):
         layer_params = select_layer(params, layer)
         if batch.masks is not None:
             d_outputs *= batch.masks[:, layer]
-        d_inputs, d_W_h = loop_backward(d_outputs, caches[layer], layer_params["W_h"])
+        recurrent = recurrent_params(layer_params)
+        d_inputs, *d_recurrent = loop_backward(d_outputs, caches[layer], *recurrent.values())
         d_inputs = flatten(d_inputs)  # (T*B, G*H)
-        layer_grads = {"W_h": d_W_h, "b": d_inputs.sum(0)}
+        layer_grads = {**dict(zip(recurrent, d_recurrent)), "b": d_inputs.sum(0)}
         if layer > 0:
             layer_grads["W_x"] = flatten(outputs[layer - 1]).T @ d_inputs
             d_outputs = (d_inputs @ layer_params["W_x"].T).reshape(d_outputs.shape)
@@ -147,5 +153,5 @@ def build(arrays, options):
     def to_arrays(params):
         return split_gates(machine.to_arrays(params), options)
 
-    functions = forward, scratch.state, to_arrays, scratch.train_minibatch, backward
-    return bind(params(arrays, options), options, *functions)
+    params, train_minibatch = init_params(arrays, options), scratch.train_minibatch
+    return Model(params, options, forward, gradients, to_arrays, train_minibatch)

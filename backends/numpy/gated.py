@@ -24,12 +24,13 @@ def allocate_states(state, num_steps):
     return states
 
 
-def gru_after(inputs, h_0, W_h):
+def gru_after(inputs, h_0, W_h, b_hh):
     """Run the GRU over inputs (T, B, 3H) from h_0 (B, H); return the hidden states and a cache."""
     size, gates, products = h_0.shape[1], np.empty_like(inputs), np.empty_like(inputs)
     hiddens = allocate_states(h_0, len(inputs))
     for t, x in enumerate(inputs):
         product = np.matmul(hiddens[t], W_h, out=products[t])  # (B, 3H)
+        product[:, 2 * size :] += b_hh
         zr = sigmoid(x[:, : 2 * size] + product[:, : 2 * size])  # (B, 2H)
         z, r = np.split(zr, 2, 1)  # (B, H)
         h_tilde = np.tanh(x[:, 2 * size :] + r * product[:, 2 * size :])
@@ -38,8 +39,8 @@ def gru_after(inputs, h_0, W_h):
     return (hiddens[1:],), (gates, hiddens[:-1], products[:, :, 2 * size :])
 
 
-def gru_after_backward(d_hiddens, cache, W_h):
-    """Backpropagate through `gru_after`; return gradients w.r.t. inputs (T, B, 3H) and W_h."""
+def gru_after_backward(d_hiddens, cache, W_h, b_hh):
+    """Backpropagate through `gru_after`; return gradients w.r.t. inputs (T, B, 3H), W_h, b_hh."""
     gates, prev_hiddens, products = cache
     dz, d_inputs = np.empty_like(gates), np.empty_like(gates)  # gradients w.r.t. products, inputs
     d_h = np.zeros_like(prev_hiddens[0])
@@ -51,7 +52,8 @@ def gru_after_backward(d_hiddens, cache, W_h):
         np.concatenate((d_z, d_r, d_h_tilde), 1, out=d_x)
         np.concatenate((d_z, d_r, d_h_tilde * r), 1, out=dz_t)
         d_h = d_h * z + dz_t @ W_h.T
-    return d_inputs, flatten(prev_hiddens).T @ flatten(dz)
+    dz = flatten(dz)  # (T*B, 3H)
+    return d_inputs, flatten(prev_hiddens).T @ dz, dz[:, -len(b_hh) :].sum(0)
 
 
 def lstm(inputs, h_0, c_0, W_h):

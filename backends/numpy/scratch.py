@@ -1,22 +1,23 @@
 """A recurrent language model from scratch in NumPy. Start with `step`.
 
 `options` describes a network, `model` holds its parameters and functions, and `update` holds the
-hyperparameters. Sizes: B (batch), T (time steps), V (vocabulary), H (hidden units).
+hyperparameters. Sizes: B (batch), T (time steps), V (vocabulary), H (hidden units). Functions
+return what they compute; updates of parameters are in place.
 """
 
 import numpy as np
 
-from rnn_scratch.contract import bind
+from rnn_scratch.contract import Model
 
 from .machine import tensor, to_arrays
 
 
-def params(arrays, options):
+def init_params(arrays, options):
     """Create the parameters W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V) and b_q (V,)."""
     return {name: values.astype(options.dtype) for name, values in arrays.items()}
 
 
-def state(batch_size, options):
+def init_state(batch_size, options):
     """Return the initial state: a tuple of zero tensors (B, H)."""
     shape = batch_size, options.num_hiddens
     return tuple(np.zeros(shape, options.dtype) for _ in range(options.num_states))
@@ -95,31 +96,26 @@ def detach(state):
     return state  # NumPy does not record a graph
 
 
-def gradients(model, batch, state):
+def gradients(params, batch, state, options):
     """Return a minibatch's loss, the gradient w.r.t. each parameter, and the detached state."""
-    return model.backward(batch, state)  # NumPy has no automatic differentiation
+    # NumPy has no automatic differentiation.
+    return bptt([(step, step_backward)] * batch.X.shape[1], params, batch, state, options)
 
 
-def backward(batch, state, params, options):
-    """Compute the results of `gradients` with a hand-written backward pass."""
-    return bptt(step, step_backward, batch, state, params, options)
-
-
-def bptt(step, step_backward, batch, state, params, options):
-    """Backpropagate through time with `step` and `step_backward`; return loss, grads and state."""
-    inputs, extras = encode(batch.X.T, params), batch.step_extras  # (T, B, V)
-    states, outputs = [state], []
-    for t, x in enumerate(inputs):
-        logits, state = step(x, state, params, options, **extras[t])
+def bptt(steps, params, batch, state, options):
+    """Backpropagate through time, with each step's functions in `steps`; see `gradients`."""
+    inputs, states, outputs = encode(batch.X.T, params), [state], []  # inputs: (T, B, V)
+    for (step, _), x in zip(steps, inputs):
+        logits, state = step(x, state, params, options)
         outputs.append(logits)
         states.append(state)
     logits = np.concatenate(outputs)  # (T*B, V)
     d_outputs = np.split(loss_backward(logits, batch.Y), len(inputs))  # T arrays (B, V)
     grads = {name: np.zeros_like(param) for name, param in params.items()}
     d_state = tuple(np.zeros_like(s) for s in state)
-    for t in reversed(range(len(inputs))):
+    for t, (_, step_backward) in reversed(list(enumerate(steps))):
         tensors = d_outputs[t], d_state, states[t + 1], inputs[t], states[t]
-        d_state, step_grads = step_backward(*tensors, params, options, **extras[t])
+        d_state, step_grads = step_backward(*tensors, params, options)
         for name, grad in step_grads.items():
             grads[name] += grad
     return loss(logits, batch.Y), grads, detach(state)
@@ -127,26 +123,27 @@ def bptt(step, step_backward, batch, state, params, options):
 
 def clip(grads, theta):
     """Clip gradients to global norm theta; return the clipped gradients and the original norm."""
-    norm = np.sqrt(sum((grad * grad).sum() for grad in grads.values()))
+    norm = np.sqrt(sum((grad * grad).sum() for _, grad in sorted(grads.items())))
     scale = np.minimum(theta / norm, 1)
     return {name: grad * scale for name, grad in grads.items()}, norm
 
 
-def sgd(model, grads, update):
-    """Apply one gradient-descent step to `model.params`."""
-    for name, param in model.params.items():
+def sgd(params, grads, slots, update):
+    """Apply one gradient-descent step; return the parameters and slots."""
+    for name, param in params.items():
         param -= update.lr * grads[name]
+    return params, slots
 
 
 OPTIMIZERS = {"sgd": sgd}
 
 
-def train_minibatch(model, batch, state, update):
-    """Train on one minibatch; return its loss and the detached state."""
-    mean_loss, grads, state = gradients(model, batch, state)
+def train_minibatch(params, slots, batch, state, update, options, gradients=gradients):
+    """Train on one minibatch; return its loss, the parameters, the slots and the detached state."""
+    mean_loss, grads, state = gradients(params, batch, state, options)
     grads, _ = clip(grads, update.theta)
-    OPTIMIZERS[update.optimizer](model, grads, update)
-    return mean_loss, state
+    params, slots = OPTIMIZERS[update.optimizer](params, grads, slots, update)
+    return mean_loss, params, slots, state
 
 
 def train_epoch(model, minibatches, updates, carry, state=None):
@@ -154,9 +151,11 @@ def train_epoch(model, minibatches, updates, carry, state=None):
     losses = []
     for batch, update in zip(minibatches, updates):
         if state is None or not carry:
-            state = model.state(len(batch.X))
+            state = init_state(len(batch.X), model.options)
         batch = batch.map(tensor, model.options.device)
-        mean_loss, state = model.train_minibatch(batch, state, update)
+        mean_loss, model.params, model.slots, state = model.train_minibatch(
+            model.params, model.slots, batch, state, update, model.options, model.gradients
+        )
         losses.append(mean_loss)
     return [float(mean_loss) for mean_loss in losses], state
 
@@ -165,9 +164,9 @@ def evaluate(model, minibatches):
     """Return the total loss on sequential minibatches, and the number of tokens."""
     total_loss, num_tokens, state = 0.0, 0, None
     for batch in minibatches:
-        state = state or model.state(len(batch.X))
+        state = state or init_state(len(batch.X), model.options)
         tensors = batch.map(tensor, model.options.device)
-        logits, state = model.forward(tensors.X, state)
+        logits, state = model.forward(tensors.X, state, model.params, model.options)
         total_loss += float(loss(logits, tensors.Y)) * batch.X.size
         num_tokens += batch.X.size
     return total_loss, num_tokens
@@ -175,10 +174,10 @@ def evaluate(model, minibatches):
 
 def predict(model, prefix, num_preds, choose_token):
     """Return `prefix` plus `num_preds` tokens, each chosen by `choose_token` from logits (V,)."""
-    state, outputs = model.state(1), [prefix[0]]
+    state, outputs = init_state(1, model.options), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
         token = np.array([outputs[-1:]])  # B = T = 1
-        logits, state = model.forward(token, state)
+        logits, state = model.forward(token, state, model.params, model.options)
         # Warm-up: take the next token from the prefix until it is exhausted.
         outputs.append(prefix[t] if t < len(prefix) else choose_token(logits[0]))
     return outputs
@@ -186,5 +185,5 @@ def predict(model, prefix, num_preds, choose_token):
 
 def build(arrays, options):
     """Build the plain model from initial parameter values."""
-    functions = forward, state, to_arrays, train_minibatch, backward
-    return bind(params(arrays, options), options, *functions)
+    params = init_params(arrays, options)
+    return Model(params, options, forward, gradients, to_arrays, train_minibatch)

@@ -22,14 +22,15 @@ def round_to_float32(values):
 def make_exact(optimizer):
     """Wrap an optimizer so that it rounds gradients, parameters and slots."""
 
-    def exact_optimizer(model, grads, update):
-        grid = FINE_GRID if model.slots else GRID
+    def exact_optimizer(params, grads, slots, update):
+        grid = FINE_GRID if slots else GRID
         grads = {name: round_to_grid(grad, grid) for name, grad in grads.items()}
-        optimizer(model, grads, update)
-        for param in model.params.values():
+        params, slots = optimizer(params, grads, slots, update)
+        for param in params.values():
             param.assign(round_to_grid(param, grid))
-        for slot in model.slots.values():
+        for slot in slots.values():
             for values in slot.values():
                 values.assign(round_to_float32(values))
+        return params, slots
 
     return exact_optimizer

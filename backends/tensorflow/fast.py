@@ -13,15 +13,18 @@ from rnn_scratch.parameters import join_gates, select_layer, split_by_layer, spl
 
 from . import machine, scratch
 from .gated import flatten, gru_after, lstm, recurrent_weight_grad, split_for_loop, unstack_reversed
+from .machine import jit
 from .products import product, split
 
 
-def params(arrays, options):
+def init_params(arrays, options):
     """Create the parameters of ``scratch`` with the gates concatenated."""
     # Fused gates: the weights of all G gates form one matrix (H, G*H).
-    return scratch.params(join_gates(arrays, options), options)
+    return scratch.init_params(join_gates(arrays, options), options)
 
 
+# Graphs: generating a token takes one call to TensorFlow instead of one per operation.
+@jit
 def forward(tokens, state, params, options, masks=None):
     """Process tokens (B, T) with optional masks (T, L, B, H); return logits (T*B, V) and state."""
     loop = CELLS[options.cell]
@@ -32,11 +35,23 @@ def forward(tokens, state, params, options, masks=None):
             inputs = lookup_inputs(tokens, params)  # (T, B, G*H)
         else:
             inputs = project_inputs(outputs, layer_params)
-        hiddens, *c = loop(inputs, *layer_state, layer_params["W_h"], options)  # (T, B, H)
+        recurrent = recurrent_params(layer_params)
+        hiddens, *c = loop(inputs, *layer_state, *recurrent, options)  # (T, B, H)
         outputs = hiddens if masks is None else hiddens * masks[:, layer]
         next_state += hiddens[-1], *c
     # Batched output layer: the logits are not fed back, so one product computes all of them.
     return flatten(outputs) @ params["W_hq"] + params["b_q"], next_state
+
+
+def gradients(params, batch, state, options):
+    """Return the results of ``scratch.gradients`` for this module's `forward`."""
+    variant_forward = partial(forward, masks=batch.masks)
+    return scratch.gradients(params, batch, state, options, variant_forward)
+
+
+def recurrent_params(params):
+    """Return a layer's recurrent weights W_h (H, G*H) and, for `gru-after`, the bias b_hh (H,)."""
+    return [params[name] for name in ("W_h", "b_hh") if name in params]
 
 
 def project_inputs(outputs, params):
@@ -108,17 +123,9 @@ def build(arrays, options):
         raise RNNScratchError(
             f'The `fast` variant does not support the cell {options.cell}.\nUse `model="scratch"`.'
         )
-    tensors = params(arrays, options)
 
     def to_arrays(params):
         return split_gates(machine.to_arrays(params), options)
 
-    # Graphs: generating a token takes one call to TensorFlow instead of one per operation. The
-    # parameters are not arguments, because TensorFlow inspects all arguments on every call.
-    @machine.device_scope(options.device)
-    @tf.function
-    def graph(tokens, state, masks=None):
-        return forward(tokens, state, tensors, options, masks)
-
-    state = partial(scratch.state, options=options)
-    return Model(tensors, options, graph, state, to_arrays, scratch.train_minibatch)
+    params, train_minibatch = init_params(arrays, options), scratch.train_minibatch
+    return Model(params, options, forward, gradients, to_arrays, train_minibatch)

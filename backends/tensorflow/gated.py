@@ -36,12 +36,12 @@ def recurrent_weight_grad(h, dz, options):
     return product(tf.transpose(flatten(h)), split(flatten(dz), options.device))
 
 
-def gru_after(inputs, h_0, W_h, options):
+def gru_after(inputs, h_0, W_h, b_hh, options):
     """Run the GRU over inputs (T, B, 3H) from h_0 (B, H); return hidden states (T, B, H)."""
     parts = [2 * h_0.shape[1], h_0.shape[1]]  # sizes of (z, r) and the candidate
 
     @tf.custom_gradient
-    def loop(inputs, h_0, W_h):
+    def loop(inputs, h_0, W_h, b_hh):
         """Compute the gates z and r, the candidate, and the hidden states."""
         W = split_for_loop(W_h, inputs, options)
         h, steps = h_0, []
@@ -49,13 +49,14 @@ def gru_after(inputs, h_0, W_h, options):
             x_zr, x_candidate = tf.split(x, parts, 1)
             zr, reset_product = tf.split(product(h, W), parts, 1)
             z, r = tf.split(tf.sigmoid(x_zr + zr), 2, 1)  # (B, H)
+            reset_product += b_hh
             h_tilde = tf.tanh(x_candidate + r * reset_product)
             steps.append((h, z, r, h_tilde, reset_product))
             h = h_tilde + z * (h - h_tilde)
         prev_hiddens, z, r, h_tilde, products = map(tf.stack, zip(*steps))  # (T, B, H)
 
         def backward(d_hiddens):
-            """Backpropagate through the loop; return gradients w.r.t. inputs, h_0 and W_h."""
+            """Backpropagate through the loop; return gradients w.r.t. inputs, h_0, W_h and b_hh."""
             W = split_transposed(W_h, options)
             coef_candidate = (1 - z) * (1 - h_tilde * h_tilde)
             factors = (
@@ -74,11 +75,12 @@ def gru_after(inputs, h_0, W_h, options):
                 dz.append(tf.concat([d_z, d_r, d_h_tilde * r_t], 1))
                 d_h = d_h * z_t + product(dz[-1], W)
             dx, dz = tf.stack(dx[::-1]), tf.stack(dz[::-1])  # (T, B, 3H), of inputs and of products
-            return dx, d_h, recurrent_weight_grad(prev_hiddens, dz, options)
+            d_b_hh = tf.reduce_sum(dz[:, :, parts[0] :], (0, 1))
+            return dx, d_h, recurrent_weight_grad(prev_hiddens, dz, options), d_b_hh
 
         return tf.concat([prev_hiddens[1:], h[None]], 0), backward
 
-    return (loop(inputs, h_0, tf.convert_to_tensor(W_h)),)
+    return (loop(inputs, h_0, tf.convert_to_tensor(W_h), tf.convert_to_tensor(b_hh)),)
 
 
 def lstm(inputs, h_0, c_0, W_h, options):

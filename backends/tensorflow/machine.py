@@ -10,7 +10,6 @@ import functools
 import inspect
 import os
 import sys
-import weakref
 from importlib.metadata import version
 
 import numpy as np
@@ -47,6 +46,8 @@ if _IS_QUIET:
 # those of other backends.
 tf.config.experimental.enable_tensor_float_32_execution(False)
 
+_CONSTANTS = "options", "gradients", "update"  # arguments that are constants in a graph
+_RATES = "lr", "c_m", "c_v"  # the exceptions: numbers in `update` that change between updates
 _owner_pid = os.getpid()  # process that computes with TensorFlow
 
 
@@ -145,36 +146,54 @@ def run_on_model_device(function):
     return run
 
 
-def compile_update(jit):
-    """Return a decorator that uses `jit` to compile a function of a model, tensors and an update.
+def compile_with(compiler):
+    """Return a decorator that compiles a function with `compiler`, such as `tf.function`.
 
-    The compiled function runs on the model's device.
+    The decorated function runs on the device of its `options` argument. All models with the same
+    options and shapes share one graph, which updates the variables it is given.
     """
 
     def decorate(function):
-        def make_graph(model):  # takes a weak reference: a graph must not keep its model alive
-            return jit(lambda *arguments: function(model(), *arguments))
+        signature = inspect.signature(function)
 
-        # A tf.function keeps its graphs as long as it exists. If all models shared one function,
-        # the graphs of deleted models would remain in memory (12 MiB per small network).
-        graphs = weakref.WeakKeyDictionary()
+        # Constants are part of the graph. As arguments, TensorFlow would inspect every number in
+        # them on every call, which takes longer than a small network.
+        @functools.cache
+        def make_graph(**constants):
+            def compute(tensors, rates):
+                arguments = constants | tensors
+                if rates:
+                    arguments["update"] = arguments["update"]._replace(**rates)
+                results = function(**arguments)
+                # A graph cannot return variables, so `run` returns the caller's.
+                variables = tensors.get("params"), tensors.get("slots")
+                return tuple(None if any(x is v for v in variables) else x for x in results)
 
-        @run_on_model_device
+            return compiler(compute)
+
         @functools.wraps(function)
-        def update_model(model, batch, state, update):
-            if model not in graphs:
-                graphs[model] = make_graph(weakref.ref(model))
-            # Constants are part of the graph; values that change between updates are arguments.
-            constants, scalars = update.split_static()
-            tensors = {name: tf.constant(n, model.options.dtype) for name, n in scalars.items()}
-            return graphs[model](batch, state, constants._replace(**tensors))
+        def run(*args, **kwargs):
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            tensors, rates = bound.arguments, {}
+            constants = {name: tensors.pop(name) for name in _CONSTANTS if name in tensors}
+            options, update = constants["options"], constants.get("update")
+            if update:  # values that change between updates are tensors
+                rates = {name: tf.constant(getattr(update, name), options.dtype) for name in _RATES}
+                constants["update"] = update._replace(**dict.fromkeys(_RATES, 1.0))
+            with device_scope(options.device):
+                results = make_graph(**constants)(tensors, rates)
+            variables = iter((tensors.get("params"), tensors.get("slots")))
+            return tuple(next(variables) if x is None else x for x in results)
 
-        return update_model
+        return run
 
     return decorate
 
 
-jit_update = compile_update(tf.function)
+def jit(function):
+    """Compile a function of tensors, whose `options` and `gradients` are constants."""
+    return compile_with(tf.function)(function)
 
 
 def _has_computed():

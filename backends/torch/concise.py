@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -20,10 +21,18 @@ LAYERS = {
 }
 
 
-def params(arrays, options):
+def init_params(arrays, options):
     """Create the parameters of ``scratch`` in the layers' layout."""
     _, gates = LAYERS[options.cell]
-    return scratch.params(transpose_weights(join_gates(arrays, options, gates)), options)
+    arrays = transpose_weights(join_gates(arrays, options, gates))
+    for name in list_recurrent_biases(arrays):  # one bias (3*H,) for all gates
+        arrays[name] = np.concatenate([np.zeros(2 * len(arrays[name])), arrays[name]])
+    return scratch.init_params(arrays, options)
+
+
+def list_recurrent_biases(params):
+    """Return the names of the biases inside the reset gates."""
+    return [name for name in params if name.startswith("b_hh")]
 
 
 def transpose_weights(arrays):
@@ -51,14 +60,21 @@ def build(arrays, options):
         for name, kind in (("W_x", "weight_ih"), ("W_h", "weight_hh"), ("b", "bias_ih")):
             param = getattr(stack, f"{kind}_l{index_in_stack}")
             tensors |= add_layer_suffix({name: param}, layer_index)
-        # The layer has a second bias that our cells lack: keep it at zero and don't train it.
-        nn.init.zeros_(getattr(stack, f"bias_hh_l{index_in_stack}")).requires_grad_(False)
+        # The layer has a second bias. Train only the elements that the cell has: those inside the
+        # reset gate, which are the last third. The others stay at zero.
+        second_bias = nn.init.zeros_(getattr(stack, f"bias_hh_l{index_in_stack}"))
+        if options.cell == "gru-after":
+            is_trained = torch.arange(3 * H, device=options.device) >= 2 * H
+            second_bias.register_hook(is_trained.mul)
+            tensors |= add_layer_suffix({"b_hh": second_bias}, layer_index)
+        else:
+            second_bias.requires_grad_(False)
     tensors |= {"W_hq": output.weight, "b_q": output.bias}
     with torch.no_grad():
-        for name, values in params(arrays, options).items():
+        for name, values in init_params(arrays, options).items():
             tensors[name].copy_(values)
 
-    def forward(tokens, state, masks=None):
+    def forward(tokens, state, _params, options, masks=None):  # the layers have the parameters
         embed = embedding or (lambda tokens: F.one_hot(tokens, V).to(factory_kwargs["dtype"]))
         outputs, next_state = embed(tokens.T), ()  # (T, B, N)
         states = split_by_layer(state, options)
@@ -74,11 +90,16 @@ def build(arrays, options):
                 next_state += layer_state
         return output(outputs.flatten(0, 1)), next_state
 
-    def to_arrays(params):
-        return split_gates(transpose_weights(machine.to_arrays(params)), options, gates)
+    def gradients(params, batch, state, options):
+        variant_forward = partial(forward, masks=batch.masks)
+        return scratch.gradients(params, batch, state, options, variant_forward)
 
-    state = partial(scratch.state, options=options)
-    return Model(tensors, options, forward, state, to_arrays, scratch.train_minibatch)
+    def to_arrays(params):
+        arrays = transpose_weights(machine.to_arrays(params))
+        arrays |= {name: arrays[name][2 * H :] for name in list_recurrent_biases(arrays)}
+        return split_gates(arrays, options, gates)
+
+    return Model(tensors, options, forward, gradients, to_arrays, scratch.train_minibatch)
 
 
 def check_supported(options):

@@ -23,13 +23,14 @@ def make_exact(optimizer):
     """Wrap an optimizer so that it rounds gradients, parameters and slots."""
 
     @torch.no_grad()
-    def exact_optimizer(model, grads, update):
-        grid = FINE_GRID if model.slots else GRID
+    def exact_optimizer(params, grads, slots, update):
+        grid = FINE_GRID if slots else GRID
         grads = {name: round_to_grid(grad, grid) for name, grad in grads.items()}
-        optimizer(model, grads, update)
-        for param in model.params.values():
+        params, slots = optimizer(params, grads, slots, update)
+        for param in params.values():
             param.copy_(round_to_grid(param, grid))
-        for slot in model.slots.values():
+        for slot in slots.values():
             slot |= {name: round_to_float32(values) for name, values in slot.items()}
+        return params, slots
 
     return exact_optimizer

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch.nn import functional as F
 
-from rnn_scratch.contract import RNNScratchError, bind
+from rnn_scratch.contract import Model, RNNScratchError
 from rnn_scratch.parameters import join_gates, select_layer, split_by_layer, split_gates
 
 from . import machine, scratch
@@ -17,10 +17,10 @@ from .gated import LSTM, GRUAfter, single_step, tanh, tanh_slope
 from .products import make_matmul, weight_grad
 
 
-def params(arrays, options):
+def init_params(arrays, options):
     """Create the parameters of ``scratch`` with the gates concatenated."""
     # Fused gates: the weights of all G gates form one matrix (H, G*H).
-    return scratch.params(join_gates(arrays, options), options)
+    return scratch.init_params(join_gates(arrays, options), options)
 
 
 def forward(tokens, state, params, options, masks=None):
@@ -33,13 +33,25 @@ def forward(tokens, state, params, options, masks=None):
         else:
             inputs = project_inputs(outputs, layer_params)
         if len(inputs) == 1 and not torch.is_grad_enabled():  # text generation
-            hiddens, *c = single_step(inputs, layer_state, layer_params["W_h"], options.cell)
+            hiddens, *c = single_step(inputs, layer_state, layer_params, options.cell)
         else:
-            hiddens, *c = loop(inputs, *layer_state, layer_params["W_h"])  # (T, B, H)
+            recurrent = recurrent_params(layer_params)
+            hiddens, *c = loop(inputs, *layer_state, *recurrent)  # (T, B, H)
         outputs = hiddens if masks is None else hiddens * masks[:, layer]
         next_state += hiddens[-1], *c
     # Batched output layer: the logits are not fed back, so one product computes all of them.
     return torch.addmm(params["b_q"], outputs.flatten(0, 1), params["W_hq"]), next_state
+
+
+def gradients(params, batch, state, options):
+    """Return the results of ``scratch.gradients`` for this module's `forward`."""
+    variant_forward = partial(forward, masks=batch.masks)
+    return scratch.gradients(params, batch, state, options, variant_forward)
+
+
+def recurrent_params(params):
+    """Return a layer's recurrent weights W_h (H, G*H) and, for `gru-after`, the bias b_hh (H,)."""
+    return [params[name] for name in ("W_h", "b_hh") if name in params]
 
 
 def project_inputs(outputs, params):
@@ -115,5 +127,5 @@ def build(arrays, options):
     def to_arrays(params):
         return split_gates(machine.to_arrays(params), options)
 
-    functions = forward, scratch.state, to_arrays, scratch.train_minibatch
-    return bind(params(arrays, options), options, *functions)
+    params, train_minibatch = init_params(arrays, options), scratch.train_minibatch
+    return Model(params, options, forward, gradients, to_arrays, train_minibatch)

@@ -47,7 +47,7 @@ class GRUAfter(torch.autograd.Function):
     """The GRU's loop over time, mapping inputs (T, B, 3H) and h_0 (B, H) to all h (T, B, H)."""
 
     @staticmethod
-    def forward(ctx, inputs, h_0, W_h):
+    def forward(ctx, inputs, h_0, W_h, b_hh):
         """Overwrite the inputs with the gates and candidate; compute the hidden states."""
         size, gates, product = h_0.shape[1], inputs, make_matmul(W_h, len(inputs))
         hiddens, h = allocate_states(h_0, len(inputs))
@@ -56,7 +56,7 @@ class GRUAfter(torch.autograd.Function):
             z, r, h_tilde = x.chunk(3, 1)  # (B, H)
             z_h = product(h)  # (B, 3H)
             x[:, : 2 * size].add_(z_h[:, : 2 * size]).sigmoid_()
-            h_tilde.addcmul_(r, products[t].copy_(z_h[:, 2 * size :]))
+            h_tilde.addcmul_(r, torch.add(z_h[:, 2 * size :], b_hh, out=products[t]))
             h = torch.lerp(tanh(h_tilde, out=h_tilde), h, z, out=hiddens[t + 1])
         ctx.save_for_backward(gates, hiddens, products, W_h)
         return (hiddens[1:],)
@@ -64,7 +64,7 @@ class GRUAfter(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, d_hiddens):
-        """Backpropagate through the loop; return gradients w.r.t. inputs, h_0 and W_h."""
+        """Backpropagate through the loop; return gradients w.r.t. inputs, h_0, W_h and b_hh."""
         gates, hiddens, products, W_h = ctx.saved_tensors
         size, prev_hiddens = hiddens.shape[2], hiddens[:-1]  # (T, B, H)
         z, r, h_tilde = gates.chunk(3, 2)  # (T, B, H)
@@ -81,9 +81,9 @@ class GRUAfter(torch.autograd.Function):
             d_gates.mul_(d_h[:, None])
             d_h = product(d_gates.flatten(1), d_h * z_t)
         dz = dz.flatten(2)
-        d_W_h = weight_grad(prev_hiddens, dz)
+        d_W_h, d_b_hh = weight_grad(prev_hiddens, dz), dz[:, :, 2 * size :].sum((0, 1))
         dz[:, :, 2 * size :] = coef_candidate  # already scaled by d_h: gradient w.r.t. inputs
-        return dz, d_h, d_W_h
+        return dz, d_h, d_W_h, d_b_hh
 
 
 class LSTM(torch.autograd.Function):
@@ -139,13 +139,13 @@ class LSTM(torch.autograd.Function):
         return dz, d_h, d_c, weight_grad(hiddens[:-1], dz)
 
 
-def single_step(inputs, state, W_h, cell):
+def single_step(inputs, state, params, cell):
     """Run one time step without gradients, avoiding the overhead of an autograd function."""
-    (x,), h, size = inputs, state[0], state[0].shape[1]  # x (B, G*H)
+    (x,), h, W_h, size = inputs, state[0], params["W_h"], state[0].shape[1]  # x (B, G*H)
     if cell == "gru-after":
         y = h @ W_h
         z, r = torch.sigmoid(x[:, : 2 * size] + y[:, : 2 * size]).chunk(2, 1)  # (B, H)
-        h_tilde = torch.tanh(x[:, 2 * size :] + r * y[:, 2 * size :])
+        h_tilde = torch.tanh(x[:, 2 * size :] + r * (y[:, 2 * size :] + params["b_hh"]))
         return (torch.lerp(h_tilde, h, z)[None],)
     z = torch.addmm(x, h, W_h)
     if cell == "lstm":

@@ -7,7 +7,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import exact, registry
-from ..contract import OPTIMIZERS, Arrays, Backend, Batch, Model, Options, State, Tensor, Update
+from ..contract import (
+    OPTIMIZERS,
+    Arrays,
+    Backend,
+    Batch,
+    Model,
+    ModelConfig,
+    State,
+    Tensor,
+    UpdateRule,
+)
 from ..parameters import initial
 from ..training import schedule
 from . import results
@@ -29,7 +39,7 @@ class Case(NamedTuple):
     states: tuple[np.ndarray, ...]  # each of shape (B, H)
 
     @property
-    def options(self) -> Options:
+    def options(self) -> ModelConfig:
         """The model configuration."""
         return self.draw.options
 
@@ -59,7 +69,22 @@ class Case(NamedTuple):
 
     def params(self) -> dict[str, Tensor]:
         """Return the parameters as backend tensors."""
-        return self.scratch.params(self.arrays, self.options)
+        return self.scratch.init_params(self.arrays, self.options)
+
+    def forward(self, model: Model, batch: Batch, state: State) -> tuple[Tensor, State]:
+        """Call a model's `forward` with the minibatch's masks, if any."""
+        masks = {} if batch.masks is None else {"masks": batch.masks}
+        return model.forward(batch.X, state, model.params, model.options, **masks)
+
+    def train(
+        self, model: Model, batch: Batch, state: State, update: UpdateRule
+    ) -> tuple[Tensor, State]:
+        """Train a model on a minibatch; return the loss and the state."""
+        arguments = batch, state, update, model.options, model.gradients
+        loss, model.params, model.slots, state = model.train_minibatch(
+            model.params, model.slots, *arguments
+        )
+        return loss, state
 
     def step(
         self, x: Tensor, state: State, params: dict[str, Tensor], t: int
@@ -96,14 +121,17 @@ class Case(NamedTuple):
     def gradients(self, arrays: Arrays | None = None) -> tuple[Tensor, Arrays, State]:
         """Return the loss, gradients (as arrays) and final state for the case's minibatch."""
         model = self.model(arrays)
-        loss, grads, state = self.scratch.gradients(model, *self.minibatch())
+        loss, grads, state = model.gradients(model.params, *self.minibatch(), model.options)
         return loss, model.to_arrays(grads), state
 
-    def epoch(self, index: int) -> tuple[list[Batch], Iterator[Update]]:
-        """Return the minibatches of epoch `index` (from 0) and an infinite iterator of updates."""
+    def epoch(self, index: int, num_skipped: int = 0) -> tuple[list[Batch], Iterator[UpdateRule]]:
+        """Return the minibatches of epoch `index` (from 0) and an infinite iterator of updates.
+
+        The first `num_skipped` minibatches and updates are omitted.
+        """
         draw, optimizer = self.draw, OPTIMIZERS[self.draw.optimizer]
         rng = np.random.RandomState([draw.seed or 0, 1 + index])
-        rule = Update(
+        rule = UpdateRule(
             theta=draw.theta,
             optimizer=draw.optimizer,
             weight_decay=0.02 * optimizer.weight_decay,
@@ -111,14 +139,15 @@ class Case(NamedTuple):
             epsilon=1e-8 if draw.exact else 1e-3,
         )
 
-        def updates() -> Iterator[Update]:
-            for t in itertools.count((index + bool(draw.resumes)) * draw.num_updates + 1):
+        def updates() -> Iterator[UpdateRule]:
+            first = (index + bool(draw.resumes)) * draw.num_updates + num_skipped + 1
+            for t in itertools.count(first):
                 lr = LEARNING_RATES.get(draw.optimizer, optimizer.lr) / (1 + t % 3)
                 update = rule._replace(lr=lr)
                 yield schedule.correct_bias(exact.exact_update(update) if draw.exact else update, t)
 
         num_updates = min(draw.num_updates, NUM_UPDATES) if index else draw.num_updates
-        return [draw_batch(draw, rng) for _ in range(num_updates)], updates()
+        return [draw_batch(draw, rng) for _ in range(num_updates)][num_skipped:], updates()
 
     def function_name(self, check: "FunctionCheck") -> str:
         """Return the name of the function that `check` compares in this case."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..contract import CELLS, OPTIMIZERS, VARIANTS, Options
+from ..contract import CELLS, OPTIMIZERS, VARIANTS, ModelConfig
 
 # Pairwise testing: every pair of properties from different columns (for example, one step and
 # resuming), including the cell and optimizer, occurs in some draw. "variant" is compared in
@@ -47,7 +47,7 @@ RELATED = ("L", "T", "B", "V", "updates", "sigma")  # columns not varied indepen
 class Draw(NamedTuple):
     """A case's settings and the seed from which its values are drawn."""
 
-    options: Options  # cell, sizes, layers, embedding, dropout, dtype and device
+    options: ModelConfig  # cell, sizes, layers, embedding, dropout, dtype and device
     batch_size: int = 12
     num_steps: int = 4
     num_updates: int = 6  # updates in the first epoch; 0 for a case without training
@@ -96,7 +96,7 @@ def draw(seed: int, cells: Sequence[str] = (), device: str = "cpu") -> Draw:
     V = max(V, B * T + 1) + pick(0, 18) if has_fewer_tokens else V
     cell, dtype = cells[(index + group) % len(cells)], "float64" if mode == "exact" else mode
     return Draw(
-        Options(V, H, cell, N, L, dropout, dtype, device),
+        ModelConfig(V, H, cell, N, L, dropout, dtype, device),
         *(B, T, num_updates),
         variants=(VARIANTS[0], variant) if num_updates else VARIANTS,
         optimizer=optimizers[(index // len(cells) + group) % len(optimizers)],
@@ -110,5 +110,5 @@ def draw_large(seed: int = 0, cells: Sequence[str] = (), device: str = "cpu") ->
     """Draw a case with tensors so large that frameworks switch algorithms and use more threads."""
     cells = list(cells or ("rnn", "lstm", "gru", "gru-after", "rnn-relu"))
     H = (512, 257)[seed % 2]
-    options = Options(11, H, cells[seed % len(cells)], dtype="float32", device=device)
+    options = ModelConfig(11, H, cells[seed % len(cells)], dtype="float32", device=device)
     return Draw(options, batch_size=128, sigma=0.02, seed=seed)

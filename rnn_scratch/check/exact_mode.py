@@ -4,13 +4,12 @@ import contextlib
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .. import exact, registry
-from ..contract import VARIANTS, Arrays, Batch, Model, State, Update
+from ..contract import VARIANTS, Arrays, Batch, Params, Slots, State
 from ..errors import NotSupportedError, RNNScratchError, truncate
 from ..parameters import trained_arrays
 from ..randomness import generator
@@ -127,9 +126,12 @@ def _train(
         names = [name for name, digest in pairs if digests[-1].get(name, digest) != digest]
         return truncate(", ".join(names), 80)
 
-    def watched_step(model: Model, batch: Batch, state: State, update: Update) -> Any:
+    train_minibatch = context.model.train_minibatch
+
+    def watched_step(params: Params, slots: Slots, batch: Batch, state: State, *others: Any) -> Any:
         arrays = trained_arrays(context.model) if expected else {}
-        loss, last_state = context.model.training_step(model, batch, state, update)
+        results = train_minibatch(params, slots, batch, state, *others)
+        _, context.model.params, context.model.slots, last_state = results
         if names := compare_digests(last_state):
             # Measure error growth with the parameters that the update started from.
             options = context.model.options
@@ -139,12 +141,12 @@ def _train(
             place = f"after update {len(digests) - 1:,}, in {names}. {describe(factor)}"
             hint = advice if factor < MAX_GROWTH else ""
             raise RNNScratchError(f"It differs from {first_title} {place}", hint)
-        return loss, last_state
+        return results
 
     if names := compare_digests(()):
         raise RNNScratchError(f"It differs from {first_title} from the start, in {names}.", advice)
-    watched_context = context._replace(model=replace(context.model, training_step=watched_step))
-    epochs = ((epoch.epoch, epoch.perplexity) for epoch in loop.epochs(watched_context))
+    context.model.train_minibatch = watched_step
+    epochs = ((epoch.epoch, epoch.perplexity) for epoch in loop.epochs(context))
     for epoch, perplexity in itertools.chain([(0, None)], epochs):
         digest = exact.digest(trained_arrays(context.model))
         yield EpochDigest(epoch, perplexity, len(digests) - 1, digest), digests[num_sent:]
@@ -170,7 +172,8 @@ def measure_growth(
 
     def read(tokens: np.ndarray, state: np.ndarray) -> np.ndarray:
         tensors = tuple(machine.tensor(array, device) for array in state)
-        _, last = model.forward(machine.tensor(tokens, device), tensors)
+        tokens = machine.tensor(tokens, device)
+        _, last = model.forward(tokens, tensors, model.params, model.options)
         return np.stack([machine.array(tensor) for tensor in last])
 
     zeros = np.zeros((model.options.num_states, len(X), model.options.num_hiddens))

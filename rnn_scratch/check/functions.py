@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contract import OPTIMIZERS, Arrays, State, Tensor, Update
+from ..contract import OPTIMIZERS, Arrays, ModelConfig, Params, State, Tensor, UpdateRule
 from ..exact import GRID, STATE_GRID
 from ..parameters import split_by_layer, trained_arrays
 from ..training import schedule
@@ -40,7 +40,7 @@ def tensor(case: Case) -> Iterator[Result]:
         yield Result("on another device than the CPU", str(is_moved), "True")
 
 
-def params(case: Case) -> Iterator[Result]:
+def init_params(case: Case) -> Iterator[Result]:
     """Check that the parameters equal the initial arrays and share no memory with them."""
     arrays: Arrays = {}
     for name, array in case.arrays.items():
@@ -56,10 +56,9 @@ def params(case: Case) -> Iterator[Result]:
     yield Result("separate memory", model.to_arrays(model.params), case.arrays, 0)
 
 
-def state(case: Case) -> Iterator[Result]:
+def init_state(case: Case) -> Iterator[Result]:
     """Check that the initial state is zero."""
-    yield Result("zeros", case.scratch.state(case.draw.batch_size, case.options), tolerance=0)
-    yield Result("of the model", case.model().state(case.draw.batch_size), tolerance=0)
+    yield Result("zeros", case.scratch.init_state(case.draw.batch_size, case.options), tolerance=0)
 
 
 def encode(case: Case) -> Iterator[Result]:
@@ -88,7 +87,8 @@ def step(case: Case) -> Iterator[Result]:
 
 def loss(case: Case) -> Iterator[Result]:
     """Compare the loss for the reference's logits and for logits that are large or far apart."""
-    logits, _ = case.reference.model().forward(case.batch.X, case.states)
+    reference = case.reference
+    logits, _ = reference.forward(reference.model(), case.batch, case.states)
     targets = case.tensor(case.batch.Y)
     yield Result("mean", case.scratch.loss(case.tensor(logits), targets))
     # Exponentials overflow unless the largest logit in each row is subtracted first. If logits are
@@ -110,15 +110,17 @@ def detach(case: Case) -> Iterator[Result]:
     _, _, states = reference.gradients()
     _, expected, _ = reference._replace(states=states).gradients()
 
-    def forward_twice(inputs: Any, state: State, **extras: Any) -> tuple[Tensor, State]:
-        _, state = model.forward(inputs, state, **extras)
-        return model.forward(inputs, case.scratch.detach(state), **extras)
+    def forward_twice(
+        tokens: Tensor, state: State, params: Params, options: ModelConfig
+    ) -> tuple[Tensor, State]:
+        twice = dataclasses.replace(model, params=params)
+        _, state = case.forward(twice, batch, state)
+        return case.forward(twice, batch, case.scratch.detach(state))
 
-    twice_model = dataclasses.replace(model, forward=forward_twice, backward=None)
-    _, grads, _ = case.scratch.gradients(twice_model, batch, start)
+    _, grads, _ = case.scratch.gradients(model.params, batch, start, model.options, forward_twice)
     yield Result("gradients", model.to_arrays(grads), expected)
-    _, _, state = case.scratch.gradients(model, batch, start)
-    _, grads, _ = case.scratch.gradients(model, batch, state)
+    _, _, state = model.gradients(model.params, batch, start, model.options)
+    _, grads, _ = model.gradients(model.params, batch, state, model.options)
     yield Result("gradients, from the returned state", model.to_arrays(grads), expected)
 
 
@@ -148,7 +150,8 @@ def clip(case: Case) -> Iterator[Result]:
             is_finite = np.isfinite(flatten(case.to_arrays((clipped_norm, clipped["b_q"])))).any()
             yield Result(f"a result of {value} is finite", str(is_finite), "False")
     # Also clip the framework's own gradients, which may be sparse (only some rows of a matrix).
-    _, grads, _ = case.scratch.gradients(case.model(), *case.minibatch())
+    model = case.model()
+    _, grads, _ = model.gradients(model.params, *case.minibatch(), model.options)
     norm = case.scratch.clip(grads, math.inf)[1]
     yield Result("norm of its own gradients", norm, tolerance=GRADIENT_TOLERANCE)
 
@@ -194,8 +197,10 @@ def _update(case: Case, name: str, lr: float) -> Iterator[Result]:
             scaled = {
                 p: case.tensor((grad * scale).astype(grad.dtype)) for p, grad in grads.items()
             }
-            rule = Update(lr=lr / t, optimizer=name, weight_decay=decay)
-            case.scratch.OPTIMIZERS[name](model, scaled, schedule.correct_bias(rule, t))
+            rule = UpdateRule(lr=lr / t, optimizer=name, weight_decay=decay)
+            model.params, model.slots = case.scratch.OPTIMIZERS[name](
+                model.params, scaled, model.slots, schedule.correct_bias(rule, t)
+            )
         arrays, tensors = trained_arrays(model), (model.params, model.slots)
         yield Result(f"learning rate {lr:g}{ending}", arrays, tensors=tensors, function=name)
 
@@ -203,7 +208,7 @@ def _update(case: Case, name: str, lr: float) -> Iterator[Result]:
 def forward(case: Case) -> Iterator[Result]:
     """Compare the outputs with the reference's and with a loop over the backend's `step`."""
     model, (batch, start) = case.model(), case.minibatch()
-    logits, state = model.forward(batch.X, start, **batch.extras)
+    logits, state = case.forward(model, batch, start)
     yield Result("logits", logits)
     yield Result("state", state)
     params, looped, looped_state = case.params(), [], start
@@ -219,14 +224,15 @@ def forward(case: Case) -> Iterator[Result]:
 def gradients(case: Case) -> Iterator[Result]:
     """Compare the loss, each gradient and the final state."""
     model, (batch, start) = case.model(), case.minibatch()
-    loss, tensors, state = case.scratch.gradients(model, batch, start)
+    loss, tensors, state = model.gradients(model.params, batch, start, model.options)
     # A second call must neither add to nor replace the first call's gradients.
-    case.scratch.gradients(model, batch._replace(X=batch.Y, Y=batch.X), start)
+    swapped_batch = batch._replace(X=batch.Y, Y=batch.X)
+    model.gradients(model.params, swapped_batch, start, model.options)
     grads = model.to_arrays(tensors)
     if not case.has_reference and case.options.dtype == "float64" and case.draw.sigma <= 1:
         yield from finite_differences(case, grads)
     yield Result("loss", loss)
-    yield Result("order", ", ".join(tensors), ", ".join(model.params))
+    yield Result("names", ", ".join(sorted(tensors)), ", ".join(sorted(model.params)))
     for name in case.arrays:
         yield Result(name, grads[name], tolerance=GRADIENT_TOLERANCE, tensors=tensors)
     yield Result("state", state)
@@ -251,7 +257,7 @@ def finite_differences(case: Case, grads: Arrays) -> Iterator[Result]:
         losses = []
         for sign in (1, -1):
             model = case.model({**case.arrays, name: array + sign * distance * direction})
-            logits, _ = model.forward(batch.X, state, **batch.extras)
+            logits, _ = case.forward(model, batch, state)
             losses.append(float(case.scratch.loss(logits, batch.Y)))
         slope = float((grads[name] * direction).sum())
         difference = (losses[0] - losses[1]) / (2 * distance)
@@ -259,8 +265,8 @@ def finite_differences(case: Case, grads: Arrays) -> Iterator[Result]:
 
 
 # Checks for any variant, then checks for `scratch`; each function precedes its callers.
-MODEL_FUNCTIONS: tuple[FunctionCheck, ...] = (params, state, forward, gradients)
+MODEL_FUNCTIONS: tuple[FunctionCheck, ...] = (init_params, init_state, forward, gradients)
 FUNCTIONS: tuple[FunctionCheck, ...] = (
-    *(tensor, params, state, encode, cell, step, forward, loss, gradients, detach),
+    *(tensor, init_params, init_state, encode, cell, step, forward, loss, gradients, detach),
     *(clip, optimizer, round_to_grid),
 )

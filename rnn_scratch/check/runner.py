@@ -1,7 +1,8 @@
 """Compare a backend with the NumPy reference, function by function."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain, product
 from typing import Any
 
@@ -121,19 +122,34 @@ def signatures(backend: Backend, model: str) -> Iterator[CheckResult]:
     for module in (name for name in modules if getattr(backend, name)):
         for specification in MODULES[module]:
             name = specification.__name__
-            expected = parameters(specification)
-            actual = parameters(getattr(getattr(backend, module), name, None))
-            problem = f"{name}{actual} instead of {name}{expected}"
-            yield pass_fail_result(f"{module}.{name}", actual == expected, problem, "signature")
+            expected = partial(specification, None)  # without `self`
+            problem = find_signature_problem(expected, getattr(getattr(backend, module), name))
+            yield pass_fail_result(f"{module}.{name}", not problem, problem, "signature")
 
 
-def parameters(function: Any) -> str:
-    """Return a function's parameters without annotations, which a backend may omit."""
+def find_signature_problem(expected: Any, actual: Any) -> str:
+    """Return how a function's parameters differ from those of `expected`, or "".
+
+    Parameters after the expected ones are allowed if they have default values.
+    """
+    names = [*_parameters(expected)]
     try:
-        parameters = inspect.signature(inspect.unwrap(function)).parameters.values()
+        parameters = _parameters(actual)
     except (TypeError, ValueError) as error:  # not a function, or one without a Python signature
-        return f": {error}"
-    return f"({', '.join(str(param.replace(annotation=param.empty)) for param in parameters)})"
+        return f"not a function with a Python signature ({error})"
+    others = [param for name, param in parameters.items() if name not in names]
+    if [*parameters][: len(names)] != names or any(p.default is p.empty for p in others):
+        return f"parameters ({', '.join(parameters)}) instead of ({', '.join(names)})"
+    required = [
+        name
+        for name, param in _parameters(expected).items()
+        if param.default is not param.empty and parameters[name].default is param.empty
+    ]
+    return f"no default value for {', '.join(required)}" if required else ""
+
+
+def _parameters(function: Any) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(inspect.unwrap(function)).parameters
 
 
 # Each function is checked before its callers so that the first failure names the function to fix.

@@ -24,22 +24,22 @@ def train_minibatch(case: Case, model: Model | None = None) -> Iterator[Result]:
     """Compare one update, starting from a nonzero state."""
     model = model or case.model()
     (batch, start), (_, updates) = case.minibatch(), case.epoch(0)
-    loss, state = model.train_minibatch(batch, start, next(updates))
+    loss, state = case.train(model, batch, start, next(updates))
     yield Result("loss", loss, tolerance=TOLERANCE)
     yield trained_result(case, model, "parameters")
     yield Result("state", state, tolerance=TOLERANCE)
-    logits, _ = model.forward(batch.X, start)
+    logits, _ = case.forward(model, batch._replace(masks=None), start)
     yield Result("logits afterwards", logits, tolerance=TOLERANCE)
 
 
 def train_epoch(case: Case, model: Model, epoch: int = 0) -> Iterator[Result]:
-    """Compare an epoch in two parts; in epoch 0, the second part uses the first's final state."""
-    batches, updates = case.epoch(epoch)
+    """Train an epoch in two calls; in epoch 0, the second continues from the first's state."""
     carry = case.draw.carry == (epoch == 0)  # the second epoch uses the other sampling method
     state = case.minibatch()[1] if epoch == 0 else None
-    for index, part in enumerate((slice(FIRST_PART), slice(FIRST_PART, None)), 1):
-        # Both parts take their updates from the same infinite iterator.
-        losses, last = case.scratch.train_epoch(model, iter(batches[part]), updates, carry, state)
+    for index, (num_skipped, end) in enumerate(((0, FIRST_PART), (FIRST_PART, None)), 1):
+        batches, updates = case.epoch(epoch, num_skipped)
+        part = iter(batches[:end])
+        losses, last = case.scratch.train_epoch(model, part, updates, carry, state)
         state = last if epoch == 0 else None
         name = f"epoch {epoch + 1}, {'sequential' if carry else 'random'}, part {index}"
         yield trained_result(case, model, f"{name}, parameters")
@@ -53,7 +53,7 @@ def to_arrays(case: Case) -> Iterator[Result]:
     model = case.model()
     arrays = model.to_arrays(model.params)
     expected = {name: array.copy() for name, array in arrays.items()}
-    case.scratch.sgd(model, dict(model.params), next(case.epoch(0)[1]))
+    case.scratch.sgd(model.params, dict(model.params), {}, next(case.epoch(0)[1]))
     yield Result("copies, which do not change", arrays, expected, 0)
 
 
@@ -113,7 +113,7 @@ def sequence(case: Case) -> Iterator[Result]:
         reference, (_, updates) = origin.model(), origin.epoch(0)
         for _ in range(FIRST_PART):
             update = next(updates)._replace(theta=math.inf)
-            reference.train_minibatch(*origin.minibatch(), update)
+            origin.train(reference, *origin.minibatch(), update)
         # Add an offset so that no value is representable in float32.
         offset = 2.0**-40 if draw.options.dtype == "float64" else 0.0
         model = case.model({name: a + offset for name, a in trained_arrays(reference).items()})

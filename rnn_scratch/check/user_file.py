@@ -128,9 +128,8 @@ class _Candidate:
         code = getattr(inspect.unwrap(self.function), "__code__", None)
         verdict = Verdict(self.name, getattr(code, "co_firstlineno", 0))
         original = find_function(self.backend, self.name)
-        expected, actual = map(runner.parameters, (original, self.function))
-        if actual != expected:
-            verdict.problem = f"Its parameters are {actual} instead of {expected}."
+        if problem := runner.find_signature_problem(original, self.function):
+            verdict.problem = f"It has {problem}."
             return verdict
         _install(self.backend, self.name, self._guard(self.function))
         try:

@@ -36,7 +36,7 @@ TIME = "%Y-%m-%d %H:%M:%S %z"
 MAX_HALF_WIDTH = 0.03  # turns end once no interval's relative half-width exceeds this value
 MIN_MEMORY_BYTES = 2**30  # more than a candidate needs with the default settings
 MAX_SILENCE_SECONDS = 900.0  # time without a result after which a child process is killed
-Update = Callable[..., object]  # keyword arguments: `description` and `completed` (a fraction)
+UpdateRule = Callable[..., object]  # keyword arguments: `description` and `completed` (a fraction)
 
 
 class Competitor(NamedTuple):
@@ -74,7 +74,9 @@ def settings_at(plan: Plan, settings: Settings, value: int | None) -> tuple[Sett
     return replace(settings, **{plan.vary: value}), plan.threads
 
 
-def run(record: Comparison, text: books.Text, folder: Path, log: LogLine, update: Update) -> None:
+def run(
+    record: Comparison, text: books.Text, folder: Path, log: LogLine, update: UpdateRule
+) -> None:
     """Run a comparison and save its record in `folder` after each step.
 
     `log` receives a line for each step, and `update` receives the progress. The
@@ -120,7 +122,7 @@ def _prepare(
     text: books.Text,
     candidate: Candidate,
     stack: contextlib.ExitStack,
-    update: Update,
+    update: UpdateRule,
 ) -> Competitor:
     """Start a candidate's child process and record its results until it is ready for turns."""
     settings, threads = settings_at(record.plan, record.settings, candidate.value)
@@ -142,7 +144,7 @@ def _prepare(
 def take_turns(
     record: Comparison,
     competitors: Sequence[Competitor],
-    update: Update,
+    update: UpdateRule,
     save: Callable[[], object],
 ) -> None:
     """Run cycles until all intervals are narrow, time runs out, or no candidates are left."""

@@ -19,7 +19,7 @@ from ..errors import RNNScratchError, format_value
 from ..parameters import trained_arrays
 from ..system import files, host, records
 from ..training.events import EMPTY_EPOCH, Epoch, Session
-from ..training.loop import Chunk
+from ..training.loop import Snapshot
 from ..training.setup import RunContext
 from . import checkpoint, curve, run_folder
 from .checkpoint import Checkpoint
@@ -69,15 +69,15 @@ class RunWriter:
         """This session's record."""
         return self.record.sessions[-1]
 
-    def add(self, chunk: Chunk) -> None:
-        """Add a chunk's results and its epoch, if complete; save if a checkpoint is due."""
-        self.latest = replace(self.latest, arrays=chunk.arrays, incomplete=chunk.partial)
-        if (epoch := chunk.epoch) is not None:
+    def add(self, snapshot: Snapshot) -> None:
+        """Add a snapshot's results and its epoch, if complete; save if a checkpoint is due."""
+        self.latest = replace(self.latest, arrays=snapshot.arrays, incomplete=snapshot.partial)
+        if (epoch := snapshot.epoch) is not None:
             self.history.append(epoch)
             self.latest = replace(self.latest, epoch=epoch.epoch, incomplete=EMPTY_EPOCH)
             self.best = run_folder.best((self.best, epoch))
             if self.best is epoch:
-                params = {name: chunk.arrays[name] for name in self.run.model.options.shapes()}
+                params = {name: snapshot.arrays[name] for name in self.run.model.options.shapes()}
                 self.latest = replace(self.latest, best_epoch=epoch.epoch, best=params)
         if time.perf_counter() >= self.due:
             self.save()

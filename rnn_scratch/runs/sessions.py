@@ -18,7 +18,8 @@ from ..system.files import CorruptedFileError
 from ..system.records import Record
 from ..text import books, dataset
 from ..training.events import Ended, Event, Message, Started
-from ..training.loop import Chunk, sample, train_in_chunks
+from ..training.loop import Snapshot, sample
+from ..training.loop import train as train_epochs
 from ..training.runtime import Runtime
 from ..training.setup import RunContext, prepare_run
 from ..workers import WorkerGroup
@@ -85,16 +86,16 @@ def train(
             last_warning = get_warning(run, start.arrays)
             for message in filter(None, (warning, *_hints(run), last_warning)):
                 yield Message(text=message)
-            for chunk in train_in_chunks(run, start.epoch, start.incomplete, request):
-                if not isinstance(chunk, Chunk):
-                    yield chunk
+            for snapshot in train_epochs(run, start.epoch, start.incomplete, request):
+                if not isinstance(snapshot, Snapshot):
+                    yield snapshot
                     continue
-                writer.add(chunk)
-                if chunk.epoch is not None:
+                writer.add(snapshot)
+                if snapshot.epoch is not None:
                     reason = writer.early_stop_reason()
                     request.complete = reason is not None
-                    last_warning = get_warning(run, chunk.arrays) or last_warning
-                    yield chunk.epoch
+                    last_warning = get_warning(run, snapshot.arrays) or last_warning
+                    yield snapshot.epoch
             writer.save()
             if last_warning:
                 yield Message(text=last_warning)
@@ -126,7 +127,7 @@ def follow(group: WorkerGroup) -> None:
     spec, start = group.broadcast(None)
     run = prepare_run(spec.settings, spec.runtime, spec.text, start.arrays, group)
     with signals.deferred() as request:
-        for _ in train_in_chunks(run, start.epoch, start.incomplete, request):
+        for _ in train_epochs(run, start.epoch, start.incomplete, request):
             pass
     group.is_running = False
 

@@ -1,6 +1,5 @@
 """Minibatches of subsequences: sequential partitioning and random sampling."""
 
-import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,28 +16,40 @@ def carries_state(sampling: str) -> bool:
 
 
 def sequential(
-    tokens: np.ndarray, batch_size: int, num_steps: int, offset: int, partial: bool = False
+    tokens: np.ndarray,
+    batch_size: int,
+    num_steps: int,
+    offset: int,
+    num_skipped: int = 0,
+    partial: bool = False,
 ) -> Iterator[Batch]:
     """Yield minibatches of X and Y, both (B, T): row i continues row i of the previous minibatch.
 
     Y is X shifted by one token. The text, starting at `offset`, is split into B rows of equal
-    length. With `partial`, the last minibatch may have fewer than T time steps.
+    length. The first `num_skipped` minibatches are skipped. With `partial`, the last minibatch may
+    have fewer than T time steps.
     """
     length = (len(tokens) - offset - 1) // batch_size
     X_rows = tokens[offset : offset + batch_size * length].reshape(batch_size, length)
     Y_rows = tokens[offset + 1 : offset + 1 + batch_size * length].reshape(batch_size, length)
-    for start in range(0, length if partial else length - num_steps + 1, num_steps):
+    end = length if partial else length - num_steps + 1
+    for start in range(num_skipped * num_steps, end, num_steps):
         columns = slice(start, start + num_steps)
         yield Batch(X_rows[:, columns], Y_rows[:, columns]).map(np.ascontiguousarray, "int64")
 
 
 def random(
-    tokens: np.ndarray, batch_size: int, num_steps: int, offset: int, rng: np.random.RandomState
+    tokens: np.ndarray,
+    batch_size: int,
+    num_steps: int,
+    offset: int,
+    num_skipped: int,
+    rng: np.random.RandomState,
 ) -> Iterator[Batch]:
     """Split the text from `offset` into subsequences of T tokens; yield shuffled minibatches."""
     num_subsequences = (len(tokens) - offset - 1) // num_steps
     starts = offset + num_steps * rng.permutation(num_subsequences)
-    for first in range(0, num_subsequences - batch_size + 1, batch_size):
+    for first in range(num_skipped * batch_size, num_subsequences - batch_size + 1, batch_size):
         index = starts[first : first + batch_size, None] + np.arange(num_steps)
         yield Batch(tokens[index], tokens[index + 1]).map(np.ascontiguousarray, "int64")
 
@@ -53,12 +64,11 @@ def epoch_batches(
 ) -> Iterator[Batch]:
     """Return an epoch's minibatches, skipping the first `num_skipped`."""
     offset = draw_offset(settings.num_steps, settings.seed, epoch)
-    sizes = settings.batch_size, settings.num_steps, offset
+    sizes = settings.batch_size, settings.num_steps, offset, num_skipped
     if carries_state(settings.sampling):
         batches = sequential(tokens, *sizes)
     else:
         batches = random(tokens, *sizes, generator(settings.seed, "shuffle", epoch))
-    batches = itertools.islice(batches, num_skipped, None)
     if not settings.dropout:
         return batches
     return (

@@ -1,28 +1,31 @@
-"""The training loop over epochs and minibatches."""
+"""The training loop over epochs; minibatches are trained by the backend's `train_epoch`."""
 
-import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from ..contract import Arrays, Update
+from ..contract import Arrays, Batch, UpdateRule
 from ..errors import DivergenceError
 from ..exact import digest
 from ..parameters import trained_arrays
 from ..system import signals
 from ..text import minibatches, vocabulary
+from ..workers import WorkerGroup
 from . import decoding, schedule
 from .events import EMPTY_EPOCH, Epoch, PartialEpoch, Progress, perplexity
 from .setup import RunContext
 
 SAMPLE_EVERY = 10  # interval between samples, in epochs
 SAMPLE_LENGTH = 50  # length of a sample, in characters
-CHUNK_SECONDS = 1.0  # approximate interval between progress reports in a long epoch
+REPORT_SECONDS = 1.0  # interval between progress reports in a long epoch
+# Interval at which the loop waits for computations: some frameworks return before they finish, and
+# a long queue would delay reports and stop requests.
+SYNC_SECONDS = 0.1
 
 
-class Chunk(NamedTuple):
+class Snapshot(NamedTuple):
     """The training state after some of an epoch's minibatches."""
 
     partial: PartialEpoch  # the epoch's results so far
@@ -33,63 +36,39 @@ class Chunk(NamedTuple):
 def epochs(run: RunContext) -> Iterator[Epoch]:
     """Train all epochs from the start; yield each epoch's metrics."""
     with signals.deferred() as request:
-        for chunk in train_in_chunks(run, 0, EMPTY_EPOCH, request):
-            if isinstance(chunk, Chunk) and chunk.epoch is not None:
-                yield chunk.epoch
+        for snapshot in train(run, 0, EMPTY_EPOCH, request):
+            if isinstance(snapshot, Snapshot) and snapshot.epoch is not None:
+                yield snapshot.epoch
 
 
-def train_in_chunks(
+def train(
     run: RunContext, last_epoch: int, partial: PartialEpoch, request: signals.Request
-) -> Iterator[Progress | Chunk]:
+) -> Iterator[Progress | Snapshot]:
     """Train for the epochs after `last_epoch`; `partial` contains the next epoch's results so far.
 
-    Yields a `Progress` before and a `Chunk` after each chunk of minibatches. A chunk takes about a
-    second or completes the epoch. Raises Stopped after a chunk if a signal was received, and
-    DivergenceError if a loss or parameter is not finite. Ends after the epoch in which
-    ``request.complete`` becomes true.
+    Yields a `Progress` and then a `Snapshot` about once a second and in each epoch. Raises Stopped
+    after a minibatch if a signal was received, and DivergenceError if a loss or parameter is not
+    finite. Ends after the epoch in which ``request.complete`` becomes true.
     """
-    settings, text, model, machine = run.settings, run.dataset.train, run.model, run.backend.machine
-    carry, device = minibatches.carries_state(settings.sampling), model.options.device
-    num_trained = schedule.num_updates(len(text), settings, last_epoch) + len(partial.losses)
-    updates, size = each_update(run, num_trained), 1
+    settings, text = run.settings, run.dataset.train
     start: tuple[float, float] | None = None  # position and time before the first minibatch
     for epoch in range(last_epoch + 1, settings.num_epochs + 1):
         total = minibatches.count(len(text), settings, epoch)
-        batches = minibatches.epoch_batches(text, settings, epoch, len(partial.losses))
         metrics = None
         while metrics is None:
             progress = _make_progress(run, epoch, total, partial, start)
             start = start or (progress.position, time.monotonic())
             yield progress
-            count = min(size, total - len(partial.losses))
-            if count:  # 0 if a checkpoint saved after an error contains the whole epoch
-                tensors = tuple(machine.tensor(array, device) for array in partial.state)
-                with np.errstate(all="ignore"):  # `_require_finite` reports overflows
-                    start_time = time.perf_counter()
-                    losses, state = run.backend.scratch.train_epoch(
-                        model,
-                        itertools.islice(batches, count),
-                        itertools.islice(updates, count),
-                        carry,
-                        tensors or None,
-                    )
-                    slots = [slot for params in model.slots.values() for slot in params.values()]
-                    machine.synchronize([*state, *model.params.values(), *slots], device)
-                    seconds = time.perf_counter() - start_time
-                partial = PartialEpoch(
-                    (*partial.losses, *losses),
-                    tuple(machine.array(tensor).copy() for tensor in state) if carry else (),
-                    partial.seconds + seconds,
-                )
-                size = max(1, int(CHUNK_SECONDS * count / seconds))
-            arrays = trained_arrays(model)
+            if len(partial.losses) < total:  # else, a checkpoint contains the whole epoch
+                partial = _train_part(run, epoch, partial, request)
+            arrays = trained_arrays(run.model)
             _require_finite(run, epoch, arrays, partial.losses[-1])
             if len(partial.losses) == total:
                 metrics = _end_epoch(run, epoch, partial, arrays)
-            yield Chunk(partial, arrays, metrics)
+            yield Snapshot(partial, arrays, metrics)
             number = request.number
             if run.group is not None:
-                size, number = run.group.agree(size, request, digest(arrays))
+                number = run.group.synchronize(request, digest(arrays))
             if number is not None:
                 raise signals.Stopped(number)
         partial = EMPTY_EPOCH
@@ -97,7 +76,63 @@ def train_in_chunks(
             return
 
 
-def each_update(run: RunContext, num_skipped: int) -> Iterator[Update]:
+def _train_part(
+    run: RunContext, epoch: int, partial: PartialEpoch, request: signals.Request
+) -> PartialEpoch:
+    """Train until the epoch is complete, or a report or stop is due; return the epoch's results."""
+    settings, text, model, machine = run.settings, run.dataset.train, run.model, run.backend.machine
+    carry, device = minibatches.carries_state(settings.sampling), model.options.device
+    # Count the losses, because `train_epoch` may read more than it trains.
+    num_trained = len(partial.losses)
+    batches = minibatches.epoch_batches(text, settings, epoch, num_trained)
+    updates = each_update(run, schedule.num_updates(len(text), settings, epoch - 1) + num_trained)
+    tensors = tuple(machine.tensor(array, device) for array in partial.state)
+
+    def wait() -> None:
+        slots = [tensor for slot in model.slots.values() for tensor in slot.values()]
+        machine.synchronize([*model.params.values(), *slots], device)
+
+    stream = each_batch(batches, wait, lambda: request.number is not None, run.group)
+    with np.errstate(all="ignore"):  # `_require_finite` reports overflows
+        start_time = time.perf_counter()
+        losses, state = run.backend.scratch.train_epoch(
+            model, stream, updates, carry, tensors or None
+        )
+        wait()
+        machine.synchronize(state, device)
+        seconds = time.perf_counter() - start_time
+    return PartialEpoch(
+        (*partial.losses, *losses),
+        tuple(machine.array(tensor).copy() for tensor in state) if carry else (),
+        partial.seconds + seconds,
+    )
+
+
+def each_batch(
+    batches: Iterator[Batch],
+    wait: Callable[[], None],
+    is_stopped: Callable[[], bool],
+    group: WorkerGroup | None = None,
+) -> Iterator[Batch]:
+    """Yield minibatches until a report is due or training should stop, but at least one.
+
+    `wait` waits for computations. Workers exchange with the gradients whether the stream should
+    end, so that it ends after the same minibatch in all of them.
+    """
+    start = last_sync = time.monotonic()
+    for batch in batches:
+        yield batch
+        if time.monotonic() - last_sync >= SYNC_SECONDS:
+            wait()
+            last_sync = time.monotonic()
+        is_due = is_stopped() or time.monotonic() - start >= REPORT_SECONDS
+        if group is not None:
+            group.wants_end, is_due = is_due, group.should_end
+        if is_due:
+            return
+
+
+def each_update(run: RunContext, num_skipped: int) -> Iterator[UpdateRule]:
     """Yield updates endlessly, starting after the first `num_skipped` updates."""
     settings, total = run.settings, 0
     if settings.schedule != "constant":

@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Iterator
 
-from ..contract import OPTIMIZERS, Update
+from ..contract import OPTIMIZERS, UpdateRule
 from ..settings import Settings, update_rule
 from ..text import minibatches
 
@@ -28,13 +28,13 @@ def num_updates(num_tokens: int, settings: Settings, epochs: int) -> int:
     return sum(minibatches.count(num_tokens, settings, epoch) for epoch in range(1, epochs + 1))
 
 
-def each_update(settings: Settings, num_skipped: int, total: int) -> Iterator[Update]:
+def each_update(settings: Settings, num_skipped: int, total: int) -> Iterator[UpdateRule]:
     """Yield updates endlessly after the first `num_skipped`; the rate is constant after `total`."""
     for t in itertools.count(num_skipped + 1):
         update = update_rule(settings, learning_rate(settings, min(t, total or t), total))
         yield correct_bias(update, t) if OPTIMIZERS[settings.optimizer].bias_correction else update
 
 
-def correct_bias(update: Update, t: int) -> Update:
+def correct_bias(update: UpdateRule, t: int) -> UpdateRule:
     """Return `update` with the bias corrections for update number t, counted from 1."""
     return update._replace(c_m=1 - update.beta1**t, c_v=1 - update.beta2**t)

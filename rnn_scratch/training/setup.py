@@ -80,6 +80,6 @@ def prepare_run(
         settings, runtime, len(data.vocab), arrays, settings.optimizer
     )
     if group is not None:
-        step = steps.compose(backend, settings.exact, group.distribute)
-        model = replace(model, training_step=step)
+        step = steps.make_training_step(backend, settings.exact, group.distribute)
+        model = replace(model, train_minibatch=step)
     return RunContext(settings, runtime, backend, model, data, group)

@@ -14,7 +14,7 @@ from make import pinned
 from rnn_scratch import registry
 from rnn_scratch.check import draws, functions, results, training
 from rnn_scratch.check.case import make_case
-from rnn_scratch.contract import CELLS, OPTIMIZERS, VARIANTS, Options
+from rnn_scratch.contract import CELLS, OPTIMIZERS, VARIANTS, ModelConfig
 
 
 def test_every_output_of_the_reference_is_recorded():
@@ -111,7 +111,7 @@ def test_tokens_have_64_bits_on_windows_too(backend, backend_name, monkeypatch):
 
     monkeypatch.setattr(np.random, "RandomState", RandomState)
     monkeypatch.setattr(np, "array", array)
-    case = make_case(backend, "scratch", draws.Draw(Options(11, 13)))
+    case = make_case(backend, "scratch", draws.Draw(ModelConfig(11, 13)))
     for check in (functions.encode, functions.loss, training.predict):
         assert all(row.passed for row in case.run(check))
 

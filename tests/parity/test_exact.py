@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_info
 from rnn_scratch import api, exact, registry
 from rnn_scratch.check.case import make_case
 from rnn_scratch.check.draws import Draw
-from rnn_scratch.contract import CELLS, VARIANTS, Options
+from rnn_scratch.contract import CELLS, VARIANTS, ModelConfig
 from rnn_scratch.parameters import initial, trained_arrays
 from rnn_scratch.settings import Settings
 from rnn_scratch.steps import compose
@@ -130,7 +130,7 @@ def test_training_clips_some_updates():
 
 
 def test_digest_depends_on_every_bit():
-    arrays = initial(Options(5, 3), 1.0, 0)
+    arrays = initial(ModelConfig(5, 3), 1.0, 0)
     digest = exact.digest(arrays)
     assert exact.digest({name: values.copy() for name, values in arrays.items()}) == digest
     assert exact.digest({n: v.astype(np.float32) for n, v in arrays.items()}) != digest
@@ -313,7 +313,7 @@ def test_exchange_keeps_the_bits_of_every_framework(backend, backend_name):
     MPI = pytest.importorskip("mpi4py.MPI")
     group = WorkerGroup(MPI.COMM_SELF)  # a single worker, which exchanges gradients with itself
     group.is_running = False  # otherwise, MPI would abort the test process at exit
-    draw = Draw(Options(11, 13, dtype="float64"), num_steps=2, optimizer="adam", exact=True)
+    draw = Draw(ModelConfig(11, 13, dtype="float64"), num_steps=2, optimizer="adam", exact=True)
     case = make_case(backend, "scratch", draw)
     arrays = []
     for average in (None, group.distribute):

@@ -9,7 +9,7 @@ from helpers import SMALL, require_tested, run_subprocess
 from rnn_scratch import registry
 from rnn_scratch.check.case import make_case
 from rnn_scratch.check.draws import Draw
-from rnn_scratch.contract import CELLS, OPTIMIZERS, VARIANTS, Batch, Options, Update
+from rnn_scratch.contract import CELLS, OPTIMIZERS, VARIANTS, Batch, ModelConfig, UpdateRule
 from rnn_scratch.errors import NotSupportedError
 from rnn_scratch.parameters import initial
 
@@ -33,7 +33,7 @@ def jax(backend_names):
 
 def build_with_minibatch(jax, variant="scratch"):
     """Return a small model and a minibatch for it."""
-    options = Options(5, 7)
+    options = ModelConfig(5, 7)
     model = registry.build(jax, variant, initial(options, 0.5, 0), options)
     tokens = np.arange(12).reshape(3, 4) % 5
     return model, Batch(tokens, tokens).map(jax.machine.tensor, "cpu")
@@ -59,11 +59,11 @@ def test_compiled_function_is_traced_once_per_shape(jax, monkeypatch):
 
     monkeypatch.setattr(jax.scratch, "step", recorded_step)
     for lr in (1.0, 0.5, 0.25):  # `lr` is an argument, so a new value needs no new trace
-        jax.scratch.train_minibatch(model, batch, model.state(3), Update(lr=lr))
+        jax.scratch.train_minibatch(model, batch, model.state(3), UpdateRule(lr=lr))
     assert len(types) == 4  # one trace, with one call per time step
     assert all(name.endswith("Tracer") for name in types)
     shorter = batch._replace(X=batch.X[:, 1:], Y=batch.Y[:, 1:])
-    jax.scratch.train_minibatch(model, shorter, model.state(3), Update())
+    jax.scratch.train_minibatch(model, shorter, model.state(3), UpdateRule())
     assert len(types) == 4 + 3
 
 
@@ -74,7 +74,7 @@ def test_compiled_function_is_traced_once_per_shape(jax, monkeypatch):
 def test_training_lowers_for_absent_accelerators(jax, model, cell, optimizer):
     from jax import export, jit
 
-    case = make_case(jax, model, Draw(Options(11, 13, cell, 5, 3, 0.4)))
+    case = make_case(jax, model, Draw(ModelConfig(11, 13, cell, 5, 3, 0.4)))
     try:
         built = case.model(optimizer=optimizer)
     except NotSupportedError as reason:
@@ -85,7 +85,7 @@ def test_training_lowers_for_absent_accelerators(jax, model, cell, optimizer):
     def update(params, slots, batch, state):
         changed = dataclasses.replace(built, params=params, slots=slots)
         train = jax.scratch.train_minibatch.__wrapped__
-        result = train(changed, batch, state, Update(optimizer=optimizer))
+        result = train(changed, batch, state, UpdateRule(optimizer=optimizer))
         return result, changed.params, changed.slots
 
     exported = export.export(jit(update), platforms=["cuda", "tpu"])(*arrays)

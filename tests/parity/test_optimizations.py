@@ -8,7 +8,7 @@ from make.optimizations import read
 from measure import optimizations
 
 from rnn_scratch import parameters, registry
-from rnn_scratch.contract import Batch, Options
+from rnn_scratch.contract import Batch, ModelConfig
 from rnn_scratch.errors import NotSupportedError
 
 SIZES = {"num_hiddens": 13, "num_steps": 5, "batch_size": 4}
@@ -16,7 +16,7 @@ SIZES = {"num_hiddens": 13, "num_steps": 5, "batch_size": 4}
 
 def gradients(backend, cell, vocabulary, num_hiddens, num_steps, batch_size):
     """Return a float64 `fast` model's loss and gradients as a dict of arrays."""
-    options = Options(vocabulary, num_hiddens, cell, dtype="float64")
+    options = ModelConfig(vocabulary, num_hiddens, cell, dtype="float64")
     model = backend.fast.build(parameters.initial(options, 0.3, 0), options)
     tokens = np.random.RandomState(0).randint(0, vocabulary, (batch_size, num_steps + 1), "int64")
     batch = Batch(tokens[:, :-1].copy(), tokens[:, 1:].copy()).map(backend.machine.tensor, "cpu")
@@ -50,7 +50,7 @@ def test_record_code_and_patches_list_equal_optimizations(builtin_name):
 
 
 def test_fast_refuses_cells_without_a_loop(builtin_name):
-    options = Options(11, 13, "gru")
+    options = ModelConfig(11, 13, "gru")
     arrays = parameters.initial(options, 0.1, 0)
     with pytest.raises(NotSupportedError, match="cell gru") as error:
         registry.build(registry.load(builtin_name), "fast", arrays, options)

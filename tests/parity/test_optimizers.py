@@ -13,10 +13,10 @@ from helpers import assert_same
 from measure.optimizers import OPTIMIZERS
 
 from rnn_scratch import registry
-from rnn_scratch.contract import Options, Update
+from rnn_scratch.contract import ModelConfig, UpdateRule
 from rnn_scratch.parameters import initial, trained_arrays
 
-OPTIONS = Options(5, 4, dtype="float64")
+OPTIONS = ModelConfig(5, 4, dtype="float64")
 LR, DECAY, EPSILON = 2.0**-6, 0.25, 2.0**-10  # exact in float32, to which Keras rounds
 BETAS = 0.875, 1 - 2.0**-10
 NUM_UPDATES = 10
@@ -56,7 +56,7 @@ def test_optimizer_equals_the_builtin_optimizer(candidate, optimizer):
         pytest.importorskip("optax")
     decay = 0.0 if optimizer == "momentum" or candidate in WITHOUT_DECAY else DECAY
     beta1, beta2 = BETAS
-    update = Update(
+    update = UpdateRule(
         optimizer=optimizer, weight_decay=decay, beta1=beta1, beta2=beta2, epsilon=EPSILON
     )
     corrected = optimizer == "adam" and candidate in EPSILON_HAT

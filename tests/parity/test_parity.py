@@ -12,7 +12,7 @@ from rnn_scratch import registry
 from rnn_scratch.check import draws, functions, results, runner
 from rnn_scratch.check.case import make_case
 from rnn_scratch.check.results import CheckResult, find_worst_mismatch
-from rnn_scratch.contract import CELLS, Options, Update
+from rnn_scratch.contract import CELLS, ModelConfig, UpdateRule
 from rnn_scratch.parameters import initial
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, dataset, minibatches
@@ -45,7 +45,7 @@ def test_model_equals_the_reference(backend, backend_name, device, model):
 
 def test_float32_layer_refuses_float64(backend_names):
     require_tested(backend_names, "mxnet")  # only MXNet has such a layer
-    cases = fixed_draws(Options(11, 13, "rnn-relu"))
+    cases = fixed_draws(ModelConfig(11, 13, "rnn-relu"))
     rows = runner.check(registry.load("mxnet"), "concise", cases)
     (refusal,) = (row for row in rows if not row.supported)
     assert refusal.case == "float64 rnn-relu"
@@ -82,7 +82,7 @@ def test_chapter_updates_equal_the_reference(candidate, device, sampling):
     skip_without(registry.load(candidate), device, "float64")
     settings = Settings(sampling=sampling)
     text = dataset.prepare(books.load("tide-clock"), settings)
-    options = Options(len(text.vocab), 512, dtype="float64", device=device)
+    options = ModelConfig(len(text.vocab), 512, dtype="float64", device=device)
     arrays, carry = initial(options, 0.01, 0), minibatches.carries_state(sampling)
     batches = [
         batch
@@ -93,7 +93,7 @@ def test_chapter_updates_equal_the_reference(candidate, device, sampling):
     def train(name, variant, options, count):
         backend = registry.load(name)
         model = registry.build(backend, variant, arrays, options)
-        backend.scratch.train_epoch(model, batches[:count], itertools.repeat(Update()), carry)
+        backend.scratch.train_epoch(model, batches[:count], itertools.repeat(UpdateRule()), carry)
         return model.to_arrays(model.params)
 
     for count, tolerance in ((1, 1e-14), (10, 1e-12)):
@@ -127,7 +127,7 @@ def test_find_worst_names_element_or_problem(changes, worst):
 def test_layers_refuse_a_reset_before_the_product(backend, candidate):
     if candidate == "tensorflow":
         pytest.skip("TensorFlow's layer also applies the reset gate before the product")
-    options = Options(11, 13, "gru")
+    options = ModelConfig(11, 13, "gru")
     with pytest.raises(registry.NotSupportedError) as error:
         registry.build(backend, "concise", initial(options, 0.1, 0), options)
     for part in ("applies the reset gate after the product", 'cell="gru-after"'):
@@ -146,7 +146,7 @@ def test_clip_gets_all_gradients_in_model_order(backend, builtin_name, model, mo
     orders, clip = [], backend.scratch.clip
     monkeypatch.setitem(backend.scratch.CELLS, "rnn", linear)
     monkeypatch.setattr(backend.scratch, "clip", recorded_clip)
-    case = make_case(backend, model, draws.Draw(Options(5, 7)))
+    case = make_case(backend, model, draws.Draw(ModelConfig(5, 7)))
     built = case.model()
-    built.train_minibatch(*case.minibatch(), Update())
+    built.train_minibatch(*case.minibatch(), UpdateRule())
     assert orders == [list(built.params)]

@@ -8,7 +8,7 @@ from helpers import SETTINGS, SMALL, raised_message, run_in_process
 from msgspec.structs import replace
 
 import rnn_scratch
-from rnn_scratch.contract import Options
+from rnn_scratch.contract import ModelConfig
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.settings import Settings
@@ -44,7 +44,7 @@ def parrot(backend_name, tmp_path):
 def test_run_is_resumed_predicts_and_is_evaluated(backend_name, device, story):
     run = rnn_scratch.train(backend_name, num_epochs=3, device=device, **SMALL)
     assert run.perplexity == run.history[-1].perplexity < 28
-    assert list(run.arrays) == list(Options(28, 12).shapes())
+    assert list(run.arrays) == list(ModelConfig(28, 12).shapes())
     again = rnn_scratch.resume(run, 6)
     assert again.perplexity < run.perplexity
     for form in (again, again.folder, str(again.folder), again.folder / checkpoint.FILE):

@@ -35,7 +35,7 @@ def stop_after(index):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signals, "deferred", lambda: contextlib.nullcontext(request))
         patch.setattr(schedule, "each_update", counted)
-        patch.setattr(loop, "CHUNK_SECONDS", 0.0)  # one minibatch per chunk
+        patch.setattr(loop, "REPORT_SECONDS", 0.0)  # one minibatch per report
         yield
 
 
@@ -119,10 +119,10 @@ class Clock(Report):
 def test_checkpoints_take_a_small_fraction_of_time(monkeypatch):
     clock = Clock(monkeypatch)
     monkeypatch.setattr(run_writer, "CHECKPOINT_TIME_FRACTION", 1 / 64)
-    monkeypatch.setattr(loop, "CHUNK_SECONDS", 1e9)
+    monkeypatch.setattr(loop, "REPORT_SECONDS", 1e9)
     rnn_scratch.train("numpy", num_epochs=35, run="r", report=clock, **SMALL)
-    # Checkpoints are written after the first minibatch, which is a separate chunk, then every eight
-    # seconds (64 times the write time), and at the end.
+    # Checkpoints are written at the start, then every eight seconds (64 times the write time), and
+    # at the end.
     assert clock.saved == [0, 9, 17, 25, 33, 35]
     monkeypatch.setattr(run_writer, "MAX_CHECKPOINT_INTERVAL", 4.0)
     rnn_scratch.resume("r", 43, report=clock)
@@ -131,7 +131,7 @@ def test_checkpoints_take_a_small_fraction_of_time(monkeypatch):
 
 def test_progress_within_an_epoch_is_printed(monkeypatch):
     monkeypatch.setattr("rnn_scratch.runs.progress.LineReport.interval", 0.0)
-    monkeypatch.setattr(loop, "CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)
     lines = []
     rnn_scratch.train("numpy", num_epochs=2, report=lines.append, **LONG)
     pattern = r"epoch 1: (\d+) of 1\d minibatches  perplexity .* time left \d:\d\d:\d\d"

@@ -27,6 +27,7 @@ from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.registry import NotSupportedError
 from rnn_scratch.runs import checkpoint, run_folder
 from rnn_scratch.text import books
+from rnn_scratch.training import loop
 
 STORY = books.load("tide-clock").content
 
@@ -156,7 +157,8 @@ DIVERGING = {"lr": 1e6, "cell": "rnn-relu", "sigma": 10.0}
     [{}, {"batch_size": 50, "valid_tokens": 100}],
     ids=["training text", "held-out text alone"],
 )
-def test_divergence_stops_with_advice(capfd, backend_name, case):
+def test_divergence_stops_with_advice(capfd, monkeypatch, backend_name, case):
+    monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)  # a checkpoint after each minibatch
     settings = {**SMALL, **DIVERGING, **case, "num_epochs": 3, "theta": "none", "run": "r"}
     result = run_in_process(
         capfd, "train", "--backend", backend_name, *options(**settings)

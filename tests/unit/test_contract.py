@@ -16,7 +16,7 @@ from rnn_scratch.contract import CELLS, MODULES
 
 LESSONS = ("scratch", "cells", "deep")
 CELL_NAMES = [cell.replace("-", "_") for cell in CELLS]
-NUMPY_ONLY = {"step_backward", "loss_backward", "log_softmax", "backward", "bptt", "deep_backward"}
+NUMPY_ONLY = {"step_backward", "loss_backward", "log_softmax", "bptt"}
 NUMPY_ONLY |= {"gates_backward", "deep_step_backward", *(f"{c}_backward" for c in CELL_NAMES)}
 
 
@@ -31,8 +31,8 @@ def functions(file):
 
 @pytest.mark.parametrize("module", ["scratch", "cells", "deep", "exact", "machine"])
 def test_backends_have_equal_docstrings(backend, builtin_name, module):
-    # Omit `versions`, whose docstring names libraries, and `jit_update`, which NumPy lacks.
-    names = [f.__name__ for f in MODULES[module] if f.__name__ not in ("versions", "jit_update")]
+    # Omit `versions`, whose docstring names libraries, and `jit`, which NumPy lacks.
+    names = [f.__name__ for f in MODULES[module] if f.__name__ not in ("versions", "jit")]
     reference, candidate = (
         importlib.import_module(f"{package}.{module}")
         for package in (registry.load("numpy").package, backend.package)
@@ -52,5 +52,5 @@ def test_functions_follow_the_contract_order(backend, builtin_name):
     assert [[n for n in names if n not in extra] for names in (scratch, cells, deep)] == expected
     # Each backward function directly follows its forward function.
     for above, name in itertools.pairwise(scratch + cells + deep):
-        if name in extra - {"deep_backward"} and name.endswith("_backward"):
+        if name in extra and name.endswith("_backward"):
             assert above in (name.removesuffix("_backward"), "gate"), name

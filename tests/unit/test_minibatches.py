@@ -29,7 +29,7 @@ def cut(tokens, batch_size, num_steps, sampling, offset):
     if sampling == "sequential":
         return list(minibatches.sequential(tokens, batch_size, num_steps, offset))
     rng = np.random.RandomState(0)
-    return list(minibatches.random(tokens, batch_size, num_steps, offset, rng))
+    return list(minibatches.random(tokens, batch_size, num_steps, offset, 0, rng))
 
 
 def evaluation_batches(num_tokens, batch_size, num_steps):
