@@ -6,7 +6,7 @@ import numpy as np
 
 from ..contract import Batch
 from ..errors import RNNScratchError
-from ..randomness import generator
+from ..randomness import each_generator, generator
 from ..settings import Settings
 
 
@@ -93,6 +93,16 @@ def count(num_tokens: int, settings: Settings, epoch: int) -> int:
     """Return the number of minibatches per epoch, equal for both sampling methods."""
     offset = draw_offset(settings.num_steps, settings.seed, epoch)
     return (num_tokens - offset - 1) // (settings.batch_size * settings.num_steps)
+
+
+def total_count(num_tokens: int, settings: Settings, num_epochs: int) -> int:
+    """Return the number of minibatches in the first `num_epochs` epochs."""
+    num_steps = settings.num_steps
+    largest, rest = divmod(num_tokens - 1, settings.batch_size * num_steps)
+    if rest >= num_steps - 1:  # no offset is larger than the rest, so all epochs are equal
+        return largest * num_epochs
+    generators = each_generator(settings.seed, "offset", range(1, num_epochs + 1))
+    return sum(largest - (rng.randint(num_steps) > rest) for rng in generators)
 
 
 def evaluation_batches(tokens: np.ndarray, settings: Settings) -> Iterator[Batch]:

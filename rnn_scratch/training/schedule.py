@@ -25,7 +25,7 @@ def learning_rate(settings: Settings, update: int, total: int) -> float:
 
 def num_updates(num_tokens: int, settings: Settings, epochs: int) -> int:
     """Return the number of updates in the first `epochs` epochs of training on a text."""
-    return sum(minibatches.count(num_tokens, settings, epoch) for epoch in range(1, epochs + 1))
+    return minibatches.total_count(num_tokens, settings, epochs)
 
 
 def each_update(settings: Settings, num_skipped: int, total: int) -> Iterator[UpdateRule]:

@@ -91,6 +91,21 @@ def test_shortest_text_makes_a_minibatch_at_every_offset(sampling, B, T):
     assert min(counts) == 0
 
 
+@given(sizes, sizes, st.integers(0, 60), seeds)
+def test_total_count_is_the_sum_of_all_epochs(B, T, num_more, seed):
+    num_tokens, settings = (
+        min_tokens(B, T) + num_more,
+        Settings(batch_size=B, num_steps=T, seed=seed),
+    )
+    counts = [minibatches.count(num_tokens, settings, epoch) for epoch in range(1, 9)]
+    assert minibatches.total_count(num_tokens, settings, 8) == sum(counts)
+
+
+def test_equal_epochs_are_counted_without_draws(monkeypatch):
+    monkeypatch.delattr(np.random, "RandomState")
+    assert minibatches.total_count(10_000, Settings(), 10**9) == 8 * 10**9
+
+
 def test_offsets_are_below_num_steps():
     assert {minibatches.draw_offset(5, 0, epoch) for epoch in range(1, 200)} == {0, 1, 2, 3, 4}
     assert {minibatches.draw_offset(1, 0, epoch) for epoch in range(1, 20)} == {0}
