@@ -7,6 +7,14 @@ contains named sets of arguments. A `Report` receives the events `Started`, `Pro
 `Message` and `Ended`. An `RNNScratchError` describes a problem and offers a hint.
 """
 
+import os
+import sys
+
+# In a clone, the backends are next to this package. Don't use the backends of an installed clone.
+__path__ = [*__path__, os.path.dirname(__path__[0])]
+# In the folder of the backends, `import numpy` would import the backend.
+sys.path[:] = [p for p in sys.path if not os.path.exists(os.path.join(p, "numpy", "machine.py"))]
+
 TYPE_CHECKING = False  # Importing `typing` here would delay Ctrl-C handling.
 if TYPE_CHECKING:
     from typing import Any

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import IO, Any
 
@@ -25,7 +26,11 @@ from .terminal import printable
 MAX_MESSAGE_LENGTH = 600  # in characters; enough to list all contract functions
 # Remove the current folder from the path, where a file such as `random.py` would shadow a standard
 # library module. (In Python 3.11 and later, the -P option does this.)
-PROGRAM = f"import sys; sys.path[:] = filter(None, sys.path); from {__name__} import main; main()"
+# But import the parent's clone of this package, even if the current folder contains it.
+CLONE = str(Path(__file__).parents[2])
+PROGRAM = f"""import sys; sys.path[:] = filter(None, sys.path); clone = {CLONE!r}
+if clone not in sys.path: sys.path.insert(0, clone)
+from {__name__} import main; main()"""
 _requests = threading.Semaphore(0)  # in a child, counts the parent's requests
 
 

@@ -1,5 +1,7 @@
 """Backends by name: missing backends, failing backends, and backends from other packages."""
 
+from pathlib import Path
+
 import pytest
 from helpers import SMALL, install_packages, options, run_subprocess
 
@@ -107,3 +109,24 @@ def test_train_uses_numpy_without_pytorch():
     assert first_line.startswith("numpy (scratch) on cpu")
     result = run_subprocess("train", "--backend", "torch", *small, program=program)
     result.assert_error("PyTorch, which is not installed", "pip install -e '.[torch]'")
+
+
+# Program that prints the file of a core module and of a backend, here and in a child process.
+FILES = """
+from rnn_scratch import registry
+from rnn_scratch.system import processes
+print(registry.__file__, registry.load("numpy").scratch.__file__)
+print(*processes.ask(eval, "[__import__('rnn_scratch.registry').__file__]", timeout=60))
+"""
+
+
+def test_clone_uses_its_own_code(copy, monkeypatch):
+    for path, folder in ((str(copy), Path()), ("", copy)):
+        monkeypatch.setenv("PYTHONPATH", path)
+        result = run_subprocess(program=("-c", FILES), cwd=folder).assert_exit()
+        assert all(file.startswith(str(copy)) for file in result.out.split()), result.out
+
+
+def test_import_works_in_the_folder_of_the_backends(copy):
+    program = ("-c", "import rnn_scratch, numpy; print(rnn_scratch.train, numpy.ndarray)")
+    run_subprocess(program=program, cwd=copy / "backends").assert_exit()
