@@ -6,6 +6,7 @@ apply the same update, so parameters remain identical. Only worker 0 writes file
 """
 
 import atexit
+import contextlib
 import hashlib
 import os
 import platform
@@ -35,14 +36,24 @@ _group: "WorkerGroup | None" = None  # this process's group, set by `connect`
 def read_launcher() -> tuple[int, int]:
     """Return the number of processes that a launcher started, and this process's rank."""
     for size, rank in LAUNCHERS.items():
-        if int(os.environ.get(size, 1)) > 1:
-            return int(os.environ[size]), int(os.environ.get(rank, 0))
+        if (num_processes := _read_variable(size, 1)) > 1:
+            return num_processes, _read_variable(rank, 0)
     return 1, 0
+
+
+def _read_variable(name: str, default: int) -> int:
+    value = os.environ.get(name) or str(default)
+    if not value.isdecimal():
+        problem = f"The environment variable {name} must be a number (got {value!r})."
+        raise RNNScratchError(problem, f"Remove it (`unset {name}`): launchers set it themselves.")
+    return int(value)
 
 
 def is_silent() -> bool:
     """Return whether this process should suppress errors that worker 0 prints."""
-    return read_launcher()[1] > 0 and (_group is None or not _group.is_running)
+    with contextlib.suppress(RNNScratchError):  # a wrong variable, reported by every process
+        return read_launcher()[1] > 0 and (_group is None or not _group.is_running)
+    return False
 
 
 def connect(arguments: Mapping[str, object]) -> "WorkerGroup | None":

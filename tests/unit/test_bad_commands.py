@@ -107,3 +107,10 @@ def test_wrong_command_is_refused(capsys, arguments, word):
 def test_number_option_refuses_invalid_values(capsys, command, value):
     for option in (f"--{name}" for name in NUMBERS[command]):
         run_in_process(capsys, *command, option, value).assert_error(option)
+
+
+@pytest.mark.parametrize("name", ["PMI_SIZE", "PMI_RANK"])
+def test_launcher_variable_must_be_a_number(capsys, monkeypatch, name):
+    monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.setenv(name, "-1x")
+    run_in_process(capsys, *TRAIN).assert_error(f"{name} must be a number (got '-1x')")
