@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..contract import CELLS, OPTIMIZERS, VARIANTS, ModelConfig
+from ..settings import MAX_SEED
 
 # Pairwise testing: every pair of properties from different columns (for example, one step and
 # resuming), including the cell and optimizer, occurs in some draw. "variant" is compared in
@@ -77,7 +78,11 @@ class Draw(NamedTuple):
 
 
 def draw(seed: int, cells: Sequence[str] = (), device: str = "cpu") -> Draw:
-    """Draw the case for this seed, with one of `cells` (by default, any cell)."""
+    """Draw the case for this seed, with one of `cells` (by default, any cell).
+
+    After the largest seed, the seeds start again at 0.
+    """
+    seed %= MAX_SEED + 1
     group, index = divmod(seed, NUM_DRAWS)
     rng, cells, optimizers = np.random.RandomState([1000, seed]), cells or [*CELLS], [*OPTIMIZERS]
 
@@ -109,6 +114,7 @@ def draw(seed: int, cells: Sequence[str] = (), device: str = "cpu") -> Draw:
 def draw_large(seed: int = 0, cells: Sequence[str] = (), device: str = "cpu") -> Draw:
     """Draw a case with tensors so large that frameworks switch algorithms and use more threads."""
     cells = list(cells or ("rnn", "lstm", "gru", "gru-after", "rnn-relu"))
+    seed %= MAX_SEED + 1
     H = (512, 257)[seed % 2]
     options = ModelConfig(11, H, cells[seed % len(cells)], dtype="float32", device=device)
     return Draw(options, batch_size=128, sigma=0.02, seed=seed)

@@ -175,3 +175,8 @@ def test_a_framework_that_is_missing_is_not_installed(copy):
 )
 def test_wrong_options_are_explained(arguments, messages):
     run_subprocess("check", *arguments).assert_error(*messages)
+
+
+def test_seeds_start_again_after_the_largest():
+    assert draws.draw(2**32) == draws.draw(0)
+    assert draws.draw_large(2**32) == draws.draw_large(0)
