@@ -80,7 +80,7 @@ def train(
         return None
     reporter = _make_report(report)
     backend = registry.choose_default(reporter.log) if backend is None else backend
-    registry.find(backend)  # report an unknown name before downloading a text
+    registry.require_framework(backend)  # report a problem before downloading a text
     requested = Settings(**settings)
     source = books.find(corpus, text, reporter.log)
     dataset.log_removed_characters(source, requested.normalize, reporter.log)
@@ -158,6 +158,7 @@ def resume(
     runtime = session.runtime
     if backend not in (None, runtime.backend):
         runtime = Runtime(model=runtime.model)
+    registry.require_framework(backend or runtime.backend)
     spec = SessionSpec(
         settings=resumed_settings(folder, record, settings),
         text=run_folder.reload_text(folder, record.text, new_text),

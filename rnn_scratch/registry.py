@@ -48,6 +48,18 @@ def find(name: str) -> str:
     return _find_entry_points()[name].module
 
 
+def require_framework(name: str) -> None:
+    """Raise RNNScratchError if a backend is unknown, or its framework is not installed."""
+    find(name)
+    if name in FRAMEWORKS and find_spec(name) is None:
+        raise _missing_framework(name)
+
+
+def _missing_framework(name: str) -> RNNScratchError:
+    problem = f"The {name} backend needs {FRAMEWORKS[name]}, which is not installed."
+    return RNNScratchError(problem, how_to_install(name))
+
+
 def load(name: str) -> Backend:
     """Import a backend and its framework; raise RNNScratchError if either cannot be used."""
     module = find(name)
@@ -56,11 +68,10 @@ def load(name: str) -> Backend:
     except RNNScratchError:  # the backend's own explanation, such as how to install a framework
         raise
     except (Exception, SystemExit) as error:  # frameworks raise all kinds of exceptions
-        problem, hint = f"failed to load: {type(error).__name__}: {error}", ""
         if isinstance(error, ModuleNotFoundError) and error.name == name in FRAMEWORKS:
-            problem = f"needs {FRAMEWORKS[name]}, which is not installed."
-            hint = how_to_install(name)
-        raise RNNScratchError(f"The {name} backend {problem}", hint) from error
+            raise _missing_framework(name) from error
+        problem = f"The {name} backend failed to load: {type(error).__name__}: {error}"
+        raise RNNScratchError(problem) from error
     return assemble(name, package)
 
 

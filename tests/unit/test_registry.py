@@ -107,7 +107,8 @@ def test_train_uses_numpy_without_pytorch():
     assert notice.startswith("PyTorch is not installed, so training uses NumPy. To install it")
     assert "run in the clone's folder: pip install -e '.[torch]'" in notice
     assert first_line.startswith("numpy (scratch) on cpu")
-    result = run_subprocess("train", "--backend", "torch", *small, program=program)
+    arguments = ("train", "--backend", "torch", "--corpus", "not-read")
+    result = run_subprocess(*arguments, program=program)
     result.assert_error("PyTorch, which is not installed", "pip install -e '.[torch]'")
 
 
