@@ -75,7 +75,7 @@ def predict(
     top_k: PositiveInt | None = None,
     top_p: Probability | None = None,
     min_p: Probability | None = None,
-    seed: NonNegativeInt = 0,
+    seed: NonNegativeInt | None = None,
     unknown: Unknown = "error",
     best: Flag = False,
     stream: Callable[[str], object] | None = None,
@@ -101,7 +101,7 @@ def predict(
         top_k: Sample only from the N most likely characters.
         top_p: Sample only from the smallest set of characters whose probabilities sum to P.
         min_p: Sample only from characters at least P times as likely as the most likely character.
-        seed: Random seed for sampling.
+        seed: Random seed for sampling. Default: 0.
         unknown: Handling of characters missing from the vocabulary: error, or skip to ignore them.
         best: Whether to use the parameters after the epoch with the lowest held-out loss.
         stream: Function called with the prefix, and then with each character as it is generated.
@@ -118,6 +118,10 @@ def predict(
         RNNScratchError: If an argument or run file is invalid.
     """
     arguments = validate_call(predict, locals())
+    samples = any(value is not None for value in (temperature, top_k, top_p, min_p))
+    if seed is not None and not samples:
+        problem = f"`seed` {seed} has no effect: the most likely character is always chosen."
+        raise RNNScratchError(problem, "To sample, add a `temperature`, such as `temperature=0.5`.")
     loaded, saved = load(resolve_run(run), best, **{name: arguments[name] for name in RUNTIME})
     beginning = saved.text.beginning or saved.vocab[1]
     prefix = beginning if prefix is None else prefix
@@ -127,8 +131,9 @@ def predict(
         raise RNNScratchError(problem, f"Pass a `prefix` such as {beginning!r}.")
     write = stream or (lambda text: None)
     choose_token: Callable[[np.ndarray], int] = decoding.greedy
-    if any(value is not None for value in (temperature, top_k, top_p, min_p)):
-        values = {name: arguments[name] for name in ("seed", "top_k", "top_p", "min_p")}
+    if samples:
+        values = {name: arguments[name] for name in ("top_k", "top_p", "min_p")}
+        values["seed"] = arguments["seed"] or 0
         choose_token = decoding.sampler(arguments["temperature"] or 1.0, **values)
 
     def choose_and_write(logits: np.ndarray) -> int:

@@ -54,7 +54,7 @@ WRONG_ARGUMENTS = {
         **RUNTIME,
         **dict.fromkeys(("length", "top_k"), (0, -1, 1.5, "3")),
         **dict.fromkeys(("temperature", "top_p", "min_p"), (0, float("nan"), "3")),
-        "seed": [-1, 2**32, None],
+        "seed": [-1, 2**32],
         "unknown": ["ignore"],
     },
 }

@@ -65,6 +65,7 @@ COMMANDS = [
     ((*RESUME, "--epochs", "2", "--run", "r"), "`--run` cannot be used with `--resume`"),
     ((*RESUME, "--preset", "minute"), "`--preset` cannot be used with `--resume`"),
     ((*RESUME, "--num-updates", "100"), "`--num-updates` cannot be used with `--resume`"),
+    ((*PREDICT, "--seed", "3"), "`--seed` 3 has no effect"),
     (("check", "numpy", "--corpus", "tide-clock"), "--exact"),
     (("show", "step", "--backends", "numpy", "--diff", "numpy", "torch"), "cannot be used"),
     # Missing or wrong files and folders.
