@@ -2,8 +2,8 @@
 
 import os
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from ..contract import Arrays
 from ..errors import RNNScratchError
@@ -15,14 +15,15 @@ from .progress import format_history
 from .run_folder import PARENT, RUN_FILE, RunRecord
 
 
-class Run(NamedTuple):
-    """A finished run: its folder and results."""
+@dataclass(frozen=True, repr=False)
+class Run:
+    """A finished run: its folder and results. Runs are equal if all but their arrays is equal."""
 
     folder: Path
     history: list[Epoch]
     record: RunRecord  #: settings, text and sessions
     vocab: list[str]  #: the character for each token
-    arrays: Arrays  #: parameters and optimizer state, by name
+    arrays: Arrays = field(compare=False)  #: parameters and optimizer state, by name
 
     @property
     def perplexity(self) -> float | None:

@@ -1,5 +1,6 @@
 """The Python interface: argument types, errors that name the argument, and reports."""
 
+import copy
 import re
 import sys
 import types
@@ -164,3 +165,10 @@ def test_notebook_shows_a_live_plot(monkeypatch):
     del shell.kernel  # IPython's terminal has no kernel
     rnn_scratch.resume(run, 4)
     assert not states
+
+
+def test_runs_are_compared_by_their_records(small_run):
+    run = rnn_scratch.resume(small_run, 3)
+    assert run == copy.deepcopy(run)
+    assert run != rnn_scratch.resume(run, 4)
+    assert repr(run).startswith("<Run r: ")
