@@ -105,7 +105,7 @@ def train(
 
 def resume(
     run: Run | str | Path,
-    num_epochs: PositiveInt,
+    num_epochs: PositiveInt | None = None,
     *,
     corpus: str | None = None,
     text: str | Path | None = None,
@@ -126,7 +126,8 @@ def resume(
 
     Args:
         run: A run, its folder, or its short name, such as "last".
-        num_epochs: Total number of epochs, including the epochs already trained.
+        num_epochs: Total number of epochs, including the epochs already trained. Default: the
+            number that the run was started or last resumed with.
         corpus: Name of a text, which must be the run's text. Default: the run's text.
         text: File with the run's text, for example if the original file was moved.
         backend: Name of the backend. By default, this and the following arguments take the last
@@ -149,11 +150,12 @@ def resume(
     if (group := connect(arguments)) is not None and group.rank > 0:
         sessions.follow(group)
         return None
-    settings["num_epochs"], patience = arguments["num_epochs"], arguments["patience"]
+    patience = arguments["patience"]
     reporter = _make_report(report)
     new_text = None if corpus is None and text is None else books.find(corpus, text, reporter.log)
     folder = resolve_run(run)
     record = run_folder.read(folder)
+    settings["num_epochs"] = arguments["num_epochs"] or record.settings.num_epochs
     session = record.sessions[-1]
     runtime = session.runtime
     if backend not in (None, runtime.backend):

@@ -48,7 +48,9 @@ class BarReport(LineReport):
 @click.command(cls=GroupedCommand)
 @derived_options(api.train)
 @click.option(
-    "--resume", metavar="RUN", help="Resume a run, and train until --num-epochs epochs in total."
+    "--resume",
+    metavar="RUN",
+    help="Resume a run, up to --num-epochs epochs in total. [default: the run's --num-epochs]",
 )
 @click.option(
     "--preset",
@@ -83,8 +85,6 @@ def train(resume: str | None, **options: Any) -> None:
             for name in ("preset", "run", "num_updates"):
                 if name in arguments:
                     raise RNNScratchError(f"`{option_name(name)}` cannot be used with `--resume`.")
-            if "num_epochs" not in arguments:
-                raise RNNScratchError("`--resume` requires `--num-epochs N` (N epochs in total).")
             run = api.resume(resume, report=report, **arguments)
         if run is None:  # only worker 0 reports the results
             return

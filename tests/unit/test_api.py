@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
-from helpers import SMALL, raised_message
+from helpers import SMALL, raised_message, run_in_process
 
 import rnn_scratch
 from rnn_scratch import registry
@@ -49,7 +49,7 @@ RUNTIME = {"model": ["slow"], "threads": [0, "2", 1025]}
 TRAINING = {**RUNTIME, "patience": [-1, 0.5], "eager": [1, "yes"]}
 WRONG_ARGUMENTS = {
     "train": {**TRAINING, "report": [3, "print"], "num_layers": [0], "lr": [0]},
-    "resume": {**TRAINING, "num_epochs": [0, None, 2.5], "report": [3]},
+    "resume": {**TRAINING, "num_epochs": [0, 2.5], "report": [3]},
     "evaluate": {**RUNTIME, "unknown": ["ignore", None]},
     "predict": {
         **RUNTIME,
@@ -172,3 +172,15 @@ def test_runs_are_compared_by_their_records(small_run):
     assert run == copy.deepcopy(run)
     assert run != rnn_scratch.resume(run, 4)
     assert repr(run).startswith("<Run r: ")
+
+
+def test_resume_trains_the_planned_epochs(capsys):
+    def interrupt(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rnn_scratch.train("numpy", num_epochs=3, run="r", report=interrupt, **SMALL)
+    assert len(rnn_scratch.resume("r").history) == 3
+    run_in_process(capsys, "train", "--resume", "r").assert_error(
+        "already at epoch 3.\nPass a larger `--num-epochs`"
+    )

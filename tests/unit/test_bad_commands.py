@@ -61,7 +61,6 @@ COMMANDS = [
     ((*TRAIN, "--exact", "--dtype", "float32"), "float64"),
     ((*TRAIN, "--valid-share", "0.1", "--valid-tokens", "9"), "cannot be used together"),
     ((*TRAIN, "--patience", "5"), "Use `--valid-share 0.1`, or `--patience 0`."),
-    (RESUME, "`--resume` requires `--num-epochs N` (N epochs in total).\n"),
     ((*RESUME, "--epochs", "2", "--run", "r"), "`--run` cannot be used with `--resume`"),
     ((*RESUME, "--preset", "minute"), "`--preset` cannot be used with `--resume`"),
     ((*RESUME, "--num-updates", "100"), "`--num-updates` cannot be used with `--resume`"),
