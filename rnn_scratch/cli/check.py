@@ -17,7 +17,7 @@ from ..check import exact_mode, runner, user_file
 from ..check.draws import NUM_DRAWS
 from ..check.exact_mode import ExactResult
 from ..check.results import BACKEND, CheckResult, Verdict
-from ..contract import VARIANTS
+from ..contract import CELLS, VARIANTS
 from ..errors import RNNScratchError
 from ..settings import Settings, option_name
 from ..show import source_code
@@ -27,7 +27,6 @@ from .options import derived_options, settings_options, specified
 from .screen import Screen
 
 EXACT_EPOCHS = 50  # default number of epochs in exact mode
-CASE = ("cell", "seed")  # settings that do not require --exact
 Row = tuple[Runtime, CheckResult]
 
 
@@ -38,17 +37,19 @@ Row = tuple[Runtime, CheckResult]
     "--model", "models", type=click.Choice(VARIANTS), multiple=True, help="Variant of the model."
 )
 @click.option("--device", default="cpu", show_default=True, help="Device: cpu, cuda, mps or auto.")
-@settings_options(only=CASE, cell=None)
+@click.option("--cell", "cells", type=click.Choice([*CELLS]), multiple=True, help="Recurrent cell.")
+@settings_options(only=("seed",))
 @click.option("--draws", type=click.IntRange(1), help=f"Number of cases.  [default: {NUM_DRAWS}]")
 @click.option("--exact", is_flag=True, help="Train in exact mode, and compare all parameters.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @derived_options(api.train, only=("corpus", "text"))
-@settings_options(omit=[*CASE, "exact"], num_epochs=EXACT_EPOCHS)
+@settings_options(omit=("cell", "seed", "exact"), num_epochs=EXACT_EPOCHS)
 def check(
     targets: Sequence[str],
     backend: str | None,
     models: Sequence[str],
     device: str,
+    cells: Sequence[str],
     draws: int | None,
     exact: bool,
     as_json: bool,
@@ -57,8 +58,8 @@ def check(
     """Compare backends, or the functions in a FILE, with the NumPy reference.
 
     A line for each function says ok, or DIFFERS and where; the last lines name the function to fix.
-    Cases are drawn: --seed N --draws 1 repeats case N. Without --model (which may be repeated) and
-    --cell, all are compared. NumPy is compared with finite differences and recorded values.
+    Cases are drawn: --seed N --draws 1 repeats case N. --model and --cell may be repeated; without
+    them, all are compared. NumPy is compared with finite differences and recorded values.
 
     A FILE, such as mine.py, is executed; its output is hidden. Its functions are compared if they
     have the name of one of the project's (rnn, step, loss, clip, adam, predict, ...), or of a cell
@@ -71,13 +72,18 @@ def check(
     """
     screen = Screen(stderr=as_json)  # stdout is reserved for JSON
     settings, is_file = specified(options), any(name.endswith(".py") for name in targets)
-    cells, seed = [settings["cell"]] if "cell" in settings else [], settings.get("seed", 0)
-    others = targets[1:] or models or draws or exact or settings or device != "cpu"
-    unused = [option_name(n) for n in settings if n not in CASE and not exact]
+    cells, seed = [*dict.fromkeys(cells)], settings.get("seed", 0)
+    others = targets[1:] or models or cells or draws or exact or settings or device != "cpu"
+    unused = [option_name(n) for n in settings if n != "seed" and not exact]
     for is_wrong, problem, hint in (
         (unused, f"These options require `--exact`: {', '.join(unused)}.", "Omit them."),
         (backend and not is_file, "`--backend` requires a file.", "Pass backends as arguments."),
         (is_file and others, "A FILE is checked alone.", "Pass only `--backend` and `--json`."),
+        (
+            exact and cells[1:],
+            f"`--exact` trains one cell (got {', '.join(cells)}).",
+            "Choose one.",
+        ),
         (exact and draws, "`--draws` has no effect with `--exact`.", "Omit one of them."),
     ):
         if is_wrong:
@@ -91,6 +97,7 @@ def check(
         variants = list(dict.fromkeys(models)) or (VARIANTS[:1] if exact else VARIANTS)
         groups = [[Runtime(name, model, device) for model in variants] for name in names]
         if exact:
+            settings |= {"cell": cells[0]} if cells else {}
             result = _train([*chain(*groups)], settings, screen)
             answer, exit_code = to_builtins(result), int(not result.equal)
         else:

@@ -66,6 +66,7 @@ COMMANDS = [
     ((*RESUME, "--num-updates", "100"), "`--num-updates` cannot be used with `--resume`"),
     ((*PREDICT, "--seed", "3"), "`--seed` 3 has no effect"),
     (("check", "numpy", "--corpus", "tide-clock"), "--exact"),
+    ((*CHECK, "--cell", "gru", "--cell", "lstm"), "trains one cell (got gru, lstm)"),
     (("show", "step", "--backends", "numpy", "--diff", "numpy", "torch"), "cannot be used"),
     # Missing or wrong files and folders.
     (("train", "--backend", "numpy", "--text", "no-text"), "No such file"),
