@@ -152,7 +152,7 @@ def validate(name: str, value: Any, annotation: Any) -> Any:
         converted_value = msgspec.convert(plain_value, annotation)
         if not isinstance(converted_value, float) or math.isfinite(converted_value):
             return converted_value
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):  # a byte that is not UTF-8
         pass
     base, limits, is_optional, _ = declaration(annotation)
     kinds = {int: "an integer", float: "a finite number", bool: "True or False", str: "a string"}

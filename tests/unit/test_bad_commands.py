@@ -103,7 +103,7 @@ def test_wrong_command_is_refused(capsys, arguments, word):
 
 
 # Python refuses to convert 5,000 digits to an integer.
-@pytest.mark.parametrize("value", ["nan", "-inf", "two", "", "0x10", "9" * 5000])
+@pytest.mark.parametrize("value", ["nan", "-inf", "two", "", "0x10", "9" * 5000, "\udcff"])
 @pytest.mark.parametrize("command", NUMBERS)
 def test_number_option_refuses_invalid_values(capsys, command, value):
     for option in (f"--{name}" for name in NUMBERS[command]):
