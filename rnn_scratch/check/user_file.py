@@ -10,9 +10,11 @@ import contextlib
 import functools
 import inspect
 import linecache
+import os
 import re
 import sys
 import tempfile
+import threading
 import traceback
 import types
 import warnings
@@ -23,9 +25,10 @@ from typing import Any
 import numpy as np
 
 from .. import registry
-from ..contract import CELLS, Backend
+from ..contract import CELLS, OPTIMIZERS, Backend
 from ..errors import RNNScratchError
 from ..system import processes
+from ..system.processes import ChildError
 from . import draws, functions, runner, training
 from .case import Case, FunctionCheck, make_case
 from .mistakes import MODULES, copy_backend, recognize
@@ -36,13 +39,19 @@ TABLES = ("CELLS", "CELL_BACKWARD", "OPTIMIZERS")
 # `sequence` trains the model, because compilers and autograd may reject code that runs eagerly.
 CHECKS = (*functions.FUNCTIONS, training.evaluate, training.predict, training.sequence)
 NUM_CASES = {training.sequence: 2}  # cases per function; other checks use 8
+CALL_SECONDS = 30.0  # longest duration of a call of a user's function
+TIMED_OUT = 124  # exit code of the child process after a longer call
 
 
 def read_source(path: Path) -> tuple[str, str]:
     """Return a Python file's source and the backend for the framework that the file imports."""
     try:
-        source = path.read_text(encoding="utf-8")
+        source = path.read_text("utf-8-sig")
         ast.parse(source, str(path))
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        problem = f"{path} is not UTF-8: {error.reason} in line {line}."
+        raise RNNScratchError(problem, "Open it in an editor and save it as UTF-8.") from error
     except (OSError, SyntaxError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise RNNScratchError(f"{path} could not be read: {reason}.") from error
@@ -57,11 +66,26 @@ def check_source(
 
     Raises RNNScratchError if the file cannot be run or defines no such function.
     """
-    yield from processes.ask(_check, source, path, backend, tuple(names), timeout=runner.TIMEOUT)
+    started = None  # the verdict on the function that is being checked
+    arguments = source, path, backend, tuple(names)
+    try:
+        for verdict in processes.ask(_check, *arguments, timeout=runner.TIMEOUT):
+            if started is not None:
+                yield verdict
+            started = verdict if started is None else None
+    except ChildError as error:
+        reason = error.problem if error.code < 0 else f"exit code {error.code}"
+        problem = f"ends the process ({reason})"
+        if error.code == TIMED_OUT:
+            problem = f"does not return within {CALL_SECONDS:g} s"
+        if started is None:
+            raise RNNScratchError(f"{path} {problem}.") from error
+        started.problem = f"It {problem}. The functions below it were not checked."
+        yield started
 
 
 def _check(source: str, path: str, name: str, names: Sequence[str]) -> Iterator[Verdict]:
-    """Yield the verdicts for `check_source`, which runs this in a child process."""
+    """Yield each verdict for `check_source` twice, before and after the function is checked."""
     warnings.simplefilter("ignore")  # mistakes may cause overflow
     with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
         backend = copy_backend(registry.start(name, 1)[0], folder)
@@ -79,11 +103,12 @@ def _check(source: str, path: str, name: str, names: Sequence[str]) -> Iterator[
         if not candidates:
             raise RNNScratchError(
                 f"{path} defines no function that can be checked.",
-                "Name functions like the project's: rnn, step, loss, clip, adam, predict, ...",
+                f"Name functions like the project's: {', '.join(_list_checked(backend))}.",
             )
         for candidate in candidates:
             original = find_function(backend, candidate.name)
             _install(backend, candidate.name, candidate.function)  # user code may use it via tables
+            yield candidate.verdict
             yield (verdict := candidate.judge(folder))
             if verdict.exit_code:  # the functions below call the project's instead
                 del namespace[candidate.name]
@@ -111,6 +136,8 @@ class _Candidate:
     def __init__(self, backend: Backend, namespace: dict[str, Any], name: str, path: str) -> None:
         self.backend, self.name, self.path = backend, name, path
         self.function, self.num_calls, self.problem = namespace[name], 0, ""
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        self.verdict = Verdict(name, getattr(code, "co_firstlineno", 0))
         cell = name.removesuffix("_backward").replace("_", "-")
         self.cells = [cell] if cell in CELLS else []
         if self.cells and cell not in backend.scratch.CELLS and f"{name}_backward" in namespace:
@@ -125,8 +152,7 @@ class _Candidate:
 
     def judge(self, folder: str) -> Verdict:
         """Compare the function up to the first difference, then search for a matching mistake."""
-        code = getattr(inspect.unwrap(self.function), "__code__", None)
-        verdict = Verdict(self.name, getattr(code, "co_firstlineno", 0))
+        verdict = self.verdict
         original = find_function(self.backend, self.name)
         if problem := runner.find_signature_problem(original, self.function):
             verdict.problem = f"It has {problem}."
@@ -144,7 +170,7 @@ class _Candidate:
                         others = [other for c, other in self.cases if c is check]
                         verdict.mistake = recognize(self.name, check, [case, *others], folder)
                         return verdict
-        except Exception as error:  # the function failed, or project code that used its result
+        except (Exception, SystemExit) as error:  # in the function, or code that used its result
             problem = f"Its result cannot be used: {_describe(error, self.path)}."
             verdict.problem, verdict.example = self.problem or problem, self._example(check, case)
         return verdict
@@ -156,11 +182,18 @@ class _Candidate:
         def guarded(*arguments: Any, **kwargs: Any) -> Any:
             self.num_calls += 1
             copies = [*map(self._flatten, arguments)]
+            timer = threading.Timer(CALL_SECONDS, os._exit, [TIMED_OUT])
+            timer.daemon = True
+            timer.start()
             try:
                 result = function(*arguments, **kwargs)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self.problem = f"It raises {_describe(error, self.path)}."
                 raise
+            finally:
+                timer.cancel()
+            if result is None and self.name not in OPTIMIZERS:
+                self.problem = "It returns None: a `return` is missing, or is not reached."
             if isinstance(result, list) and self.name != "predict":
                 self.problem = "It returns a list instead of a tuple."
             names = inspect.signature(function).parameters
@@ -217,6 +250,15 @@ def find_function(backend: Backend, name: str) -> Any:
     found = [vars(module)[name] for module in _modules(backend) if name in vars(module)]
     is_cell = name.replace("_", "-") in CELLS
     return found[0] if found else backend.scratch.rnn if is_cell else None
+
+
+def _list_checked(backend: Backend) -> list[str]:
+    """Return the names of the backend's functions that can be checked."""
+    cases = [make_case(backend, "scratch", draws.draw(seed)) for seed in range(draws.NUM_DRAWS)]
+    items = [item for module in _modules(backend) for item in vars(module).items()]
+    names = dict.fromkeys(name for name, value in items if callable(value))
+    pairs = [(check, case) for check in CHECKS for case in cases]
+    return [name for name in names if any(_concerns(name, *pair) for pair in pairs)]
 
 
 def _install(backend: Backend, name: str, function: Callable[..., Any]) -> None:

@@ -34,6 +34,12 @@ from {__name__} import main; main()"""
 _requests = threading.Semaphore(0)  # in a child, counts the parent's requests
 
 
+class ChildError(RNNScratchError):
+    """Raised when a child exits before its function has returned."""
+
+    code: int  # exit code, or minus the number of the signal that killed the child
+
+
 @contextlib.contextmanager
 def start(
     function: Callable[..., Iterator[Any]],
@@ -76,7 +82,9 @@ def _results(child: Any, stderr: IO[bytes], timeout: float) -> Iterator[Any]:
         except Exception as error:  # the child exited or sent invalid data
             if time.monotonic() - start_time >= timeout:
                 raise RNNScratchError(f"timed out after {timeout:g} s") from error
-            raise _crash(child.wait(), stderr) from error
+            crash = ChildError(_describe_crash(child.wait(), stderr))
+            crash.code = child.returncode
+            raise crash from error
         finally:
             watchdog.cancel()
         if message is None:  # the function has returned
@@ -86,14 +94,14 @@ def _results(child: Any, stderr: IO[bytes], timeout: float) -> Iterator[Any]:
         yield message[0]
 
 
-def _crash(code: int, stderr: IO[bytes]) -> RNNScratchError:
+def _describe_crash(code: int, stderr: IO[bytes]) -> str:
     if code < 0:
         name = signal.Signals(-code).name
         cause = " (perhaps by the system, out of memory)" if name == "SIGKILL" else ""
-        return RNNScratchError(f"killed by {name}{cause}")
+        return f"killed by {name}{cause}"
     stderr.seek(0)
     lines = stderr.read().decode("utf-8", "replace").strip().split("\n")
-    return RNNScratchError(f"failed with exit code {code}: {one_line(lines[-1]) or 'no message'}")
+    return f"failed with exit code {code}: {one_line(lines[-1]) or 'no message'}"
 
 
 def request(child: Any) -> None:

@@ -49,7 +49,7 @@ WRONG = {
     ),
     "signature": ("numpy", "clip(grads, theta)", "clip(grads)", 2, "Its parameters are (grads)"),
     "exception": ("numpy", "min(1, theta", "min(1, thet", 2, "'thet' is not defined in `return"),
-    "no result": ("numpy", "return {", "result = {", 2, "Its result cannot be used: TypeError"),
+    "no result": ("numpy", "return {", "result = {", 2, "It returns None: a `return` is"),
     "no norm": ("numpy", "}, norm", "}", 2, "Its result cannot be used: ValueError"),
     "three states": ("torch", "(c), c", "(c), c, c", 1, "a tuple of 3 instead of a tuple of 2"),
     "state": ("torch", "h, c = state", "c, h = state", 1, "h and c swapped in the argument"),
@@ -59,7 +59,7 @@ WRONG = {
     "syntax": ("numpy", "def clip", "def", 2, "invalid syntax (mine.py, line 5)"),
     "import": ("numpy", "numpy as np", "nonexistent", 2, "mine.py raises ModuleNotFoundError"),
     "capital": ("numpy", "def clip", "def Clip", 2, "mine.py defines `Clip`. Name it `clip`."),
-    "name": ("numpy", "def clip", "def clipped", 2, "defines no function that can be checked"),
+    "name": ("numpy", "def clip", "def clipped", 2, "like the project's: tensor, params, state,"),
 }  # fmt: skip
 
 
@@ -155,3 +155,27 @@ def test_known_mistakes_match_the_reference(tmp_path):
             folder.mkdir()
             numpy = registry.load("numpy")
             mistakes.copy_backend(numpy, str(folder), function, change)  # raises if nothing matches
+
+
+ENDS = {
+    "exit": ("exit(3)", "It raises SystemExit: 3 in `print('last'); exit(3)"),
+    "_exit": ("__import__('os')._exit(3)", "It ends the process (exit code 3)."),
+    "loop": ("[... for _ in iter(int, 1) if _]", "It does not return within 30 s."),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_function_that_does_not_return_is_named(name):
+    call, message = ENDS[name]
+    source = RIGHT["numpy"].replace("norm = ", f"print('last'); {call}; norm = ")
+    source = f"import rnn_scratch.check.user_file as u; u.CALL_SECONDS = 0.5{source}"
+    out = check(source).assert_exit(2).out
+    assert "`clip` (mine.py, line 5) cannot be checked. " + message in out
+
+
+def test_encoding_of_a_file(capsys):
+    run = partial(run_in_process, capsys, "check", "mine.py")
+    Path("mine.py").write_text("x = 1\ny = 2", encoding="utf-8-sig")
+    run().assert_error("mine.py defines no function that can be checked.")
+    Path("mine.py").write_bytes(b"x = 1\ny = '\xff'")
+    run().assert_error("mine.py is not UTF-8: invalid start byte in line 2.\nOpen it")
