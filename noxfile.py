@@ -248,7 +248,6 @@ def site(session: nox.Session) -> None:
     build_site(session)
     options = [option for option in session.posargs if option != "serve"]
     session.run("python", "-m", "pytest", "tests/pages/built_site.py", *options)
-    session.run("python", "-m", "pytest", "tests/pages/test_notebooks.py", "-k", "slide", *options)
     if "serve" in session.posargs:
         session.log("Serving the site at http://127.0.0.1:8000/; press Ctrl-C to stop.")
         folder = ("--bind", "127.0.0.1", "--directory", "build/site")
@@ -260,7 +259,7 @@ def browser(session: nox.Session) -> None:
     """Test pages in an installed Chromium or in Playwright's (`playwright install chromium`)."""
     session.install("-e", ".[site,test]", "nbconvert", "playwright", "axe-playwright-python")
     build_site(session)
-    names = ("site", "play", "run", "slides", "notebooks")
+    names = ("site", "play", "run", "notebooks")
     pages = [f"tests/pages/browser_{name}.py" for name in names]
     session.run("python", "-m", "pytest", *pages, *session.posargs, env=ENVIRONMENT)
 
@@ -309,13 +308,6 @@ def notebooks(session: nox.Session, name: str) -> None:
     parts = [f"{lesson}{end}" for lesson in lessons for end in ("", "-student")]
     names = [name] if name in MULTI_BACKEND else [f"{name}-{part}" for part in parts]
     session.run("python", "-m", "make.notebooks", *names, env=TOOLS)
-
-
-@nox.session
-def slides(session: nox.Session) -> None:
-    """Make slides in build/slides for all lesson notebooks, or for those listed after `--`."""
-    session.install("-e", ".[site]")
-    session.run("python", "-m", "make.slides", *session.posargs, env=TOOLS)
 
 
 @nox.session

@@ -26,7 +26,7 @@ A master text is Markdown with directives:
     that grades the function. The last paragraph of the task is a collapsible hint. The directive is
     ignored if the backend lacks the function.
 
-The placeholders that ``prose`` defines may appear anywhere. ``slides`` adds directives for slides.
+The placeholders that ``prose`` defines may appear anywhere.
 """
 
 import ast
@@ -61,7 +61,6 @@ FOLDER = NOTEBOOKS / "lessons"  # one folder of notebooks per backend
 LESSONS = ("build", "gates", "learn", "fast")  # reading order
 # Single-line directives, and directives that open a block; a line ":::" closes the block.
 LINES = ("piece", "source", "core", "imports", "uses", "bug", "fix", "gains", "optimization")
-SLIDES = ("figure", "output")  # single-line directives for slides
 BLOCKS = ("only", "notebook", "site", "solution", "write")
 CODE, ANSWER = "# Your code.", "*Your answer:*"  # cells that replace a solution
 STUDENT = "-student"  # suffix of student notebook names
@@ -123,7 +122,7 @@ def parse(path: Path) -> list[Part]:
             stack.pop()
         elif line.startswith(":::"):
             kind, _, argument = line[3:].strip().partition(" ")
-            if kind not in (*LINES, *BLOCKS, *SLIDES):
+            if kind not in (*LINES, *BLOCKS):
                 kinds = ", ".join((*LINES, *BLOCKS))
                 problem = f"unknown directive {kind!r}; choose one of: {kinds}"
                 raise _error(path, line_number, problem)

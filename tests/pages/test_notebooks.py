@@ -8,7 +8,7 @@ import tempfile
 
 import pytest
 from helpers import CLONE, require_tested
-from make import lessons, notebooks, optimizations, prose, slides
+from make import lessons, notebooks, optimizations, prose
 from student import GRADING, written
 
 from rnn_scratch import contract, registry
@@ -146,26 +146,6 @@ def test_notebook_links_lead_to_existing_targets(name):
         assert not is_notebook or (notebooks.STUDENT in file) == (notebooks.STUDENT in name)
         assert file or f"# {heading.replace('-', ' ')}" in text
     assert links or name.partition("-")[0] in notebooks.MULTI_BACKEND
-
-
-@pytest.mark.parametrize("backend", registry.BUILTIN_BACKENDS)
-@pytest.mark.parametrize("lesson", lessons.LESSONS)
-def test_slides_are_short_and_withhold_solutions(backend, lesson):
-    pytest.importorskip("latex2mathml", reason="slides have formulas")
-    deck = slides.slides(f"{backend}-{lesson}")
-    assert 15 <= len(deck) <= 20
-    titles = [slide.partition("\n")[0] for slide in deck]
-    for slide, title in zip(deck, titles):
-        num_lines = sum(code.count("\n") for code in re.findall("<pre>.*?</pre>", slide, re.S))
-        assert num_lines <= 10, title
-        assert slide.count("<figure>") <= 1, title
-        assert not re.search(r"\$|src=\"(?!data:)", slide), title
-    solutions = [title for title in titles if "Solution" in title]
-    for solution in solutions:
-        assert "Your turn" in titles[titles.index(solution) - 1]
-    student = slides.slides(f"{backend}-{lesson}-student")
-    assert solutions
-    assert student == [slide for slide, title in zip(deck, titles) if title not in solutions]
 
 
 def headings_of(cells):
