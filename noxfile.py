@@ -182,13 +182,6 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
-def arm(session: nox.Session) -> None:
-    """Compare exact mode on this machine and on an emulated ARM CPU; write the site's record."""
-    session.install("-e", ".[torch,jax]")
-    session.run("python", "-m", "measure", "arm", "notebooks/records/arm.json", env=TOOLS)
-
-
-@nox.session
 def benchmark(session: nox.Session) -> None:
     """Compare all backends briefly; options after `--` go to `rnn-scratch compare`."""
     session.install("-e", ".[all]")
@@ -339,6 +332,5 @@ def run_all(session: nox.Session) -> None:
         *("site", "browser", "wheel"),
         *(f"student({backend})" for backend in BACKENDS),
         *(f"notebooks({name})" for name in (*BACKENDS, *MULTI_BACKEND)),
-        *(("arm",) if shutil.which("qemu-aarch64") else ()),
     ):
         session.notify(name)

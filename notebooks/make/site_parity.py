@@ -29,8 +29,7 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     differences = _differences(float64)
     curves = read(readme.COMPARISONS / "curves")
     size = msgspec.convert(exact["settings"], Settings)
-    for name in ("arm", "optimizers"):
-        values[name] = json.loads((folder / f"{name}.json").read_bytes())
+    values["optimizers"] = json.loads((folder / "optimizers.json").read_bytes())
     values |= {
         "backends": backends,
         "updates": 100 * ((size.max_tokens - 1) // size.batch_size // size.num_steps),
