@@ -8,7 +8,6 @@ from typing import Any
 from msgspec.structs import replace
 
 from . import registry
-from .check import exact_mode
 from .errors import RNNScratchError
 from .runs import run_folder, sessions
 from .runs.inference import RUNTIME
@@ -177,7 +176,7 @@ def _run_with_report(spec: SessionSpec, group: WorkerGroup | None, report: Repor
 
     An exception raised by the report is thrown into the generator so the session can record it.
     """
-    events = sessions.train(spec, group, exact_mode.get_digest_warning)
+    events = sessions.train(spec, group)
     try:
         event = next(events)
         while True:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import exact, registry
-from ..contract import VARIANTS, Arrays, Batch, Params, Slots, State
+from ..contract import VARIANTS, Batch, Params, Slots, State
 from ..errors import NotSupportedError, RNNScratchError, truncate
 from ..parameters import trained_arrays
 from ..randomness import generator
@@ -71,8 +71,8 @@ def compare(
     """
     with contextlib.suppress(NotSupportedError):  # the reference may lack the cell
         reference = prepare_run(settings, Runtime("numpy"), text)
-        if warning := get_digest_warning(reference, trained_arrays(reference.model)):
-            log(warning)
+        if (factor := measure_growth(reference)) >= MAX_GROWTH:
+            log(describe(factor))
     # Put the reference first if `runtimes` contains it.
     runtimes = sorted(runtimes, key=lambda r: r != Runtime("numpy", device=r.device))
     models, first_title, expected = list[ExactModel](), "", list[dict[str, str]]()
@@ -201,14 +201,3 @@ def describe(factor: float) -> str:
         f"{sentence} Therefore, frameworks may end with different digests in exact mode. "
         "To reduce this growth, use a smaller `sigma` or `num_steps`, or the cell lstm."
     )
-
-
-def get_digest_warning(run: RunContext, arrays: Arrays) -> str:
-    """Return a warning if digests may differ between frameworks in exact mode, otherwise ""."""
-    if run.settings.exact:
-        reference = registry.load("numpy")  # `registry.start` would change the number of threads
-        with contextlib.suppress(NotSupportedError):  # the reference may lack the cell
-            model = registry.build(reference, "scratch", arrays, run.model.options)
-            factor = measure_growth(run._replace(backend=reference, model=model))
-            return describe(factor) if factor >= MAX_GROWTH else ""
-    return ""

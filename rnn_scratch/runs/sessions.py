@@ -4,13 +4,12 @@ A session holds the run folder's lock. A resumed run's results match an uninterr
 """
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import asdict, replace
 
-from ..contract import Arrays
 from ..errors import DivergenceError, RNNScratchError
 from ..settings import Settings
 from ..system import files, host, signals
@@ -64,14 +63,11 @@ def resumed_settings(folder: Path, record: RunRecord, values: dict[str, Any]) ->
     return requested
 
 
-def train(
-    spec: SessionSpec, group: WorkerGroup | None, get_warning: Callable[[RunContext, Arrays], str]
-) -> Generator[Event, None, Run]:
+def train(spec: SessionSpec, group: WorkerGroup | None) -> Generator[Event, None, Run]:
     """Train a new model or resume a run; yield events and return the finished run.
 
-    `get_warning` returns a warning for the trained arrays, or "". Invalid arguments raise an error
-    before the folder is created. With several workers, only worker 0 calls this function; the
-    other workers call `follow`.
+    Invalid arguments raise an error before the folder is created. With several workers, only
+    worker 0 calls this function; the other workers call `follow`.
     """
     spec = replace(spec, runtime=_runtime(spec, group))
     with contextlib.ExitStack() as stack:
@@ -83,8 +79,7 @@ def train(
         request = stack.enter_context(signals.deferred())
         try:
             yield Started(str(writer.folder), start.settings, writer.session)
-            last_warning = get_warning(run, start.arrays)
-            for message in filter(None, (warning, *_hints(run), last_warning)):
+            for message in filter(None, (warning, *_hints(run))):
                 yield Message(text=message)
             for snapshot in train_epochs(run, start.epoch, start.incomplete, request):
                 if not isinstance(snapshot, Snapshot):
@@ -94,11 +89,8 @@ def train(
                 if snapshot.epoch is not None:
                     reason = writer.early_stop_reason()
                     request.complete = reason is not None
-                    last_warning = get_warning(run, snapshot.arrays) or last_warning
                     yield snapshot.epoch
             writer.save()
-            if last_warning:
-                yield Message(text=last_warning)
             if reason is not None:
                 yield Message(text=f"early stopping after epoch {writer.latest.epoch}: {reason}")
                 if (num_tokens := len(run.dataset.train)) < SUFFICIENT_TOKENS:
