@@ -567,10 +567,8 @@ MUTATIONS = [
 
 # Mutations that can be detected only on a device other than the CPU.
 MAP = "batch = batch.map(tensor, model.options.device)"
-SQUARES = "sum((grad * grad).sum() for grad in grads.values())"
 DEVICE_MUTATIONS = [
     Mutation("parameters and slots on the CPU", "params", "device", {
-        "torch": ('"device": options.device', '"device": "cpu"'),
         "tensorflow": ("with device_scope(options.device):", 'with device_scope("cpu"):'),
         **dict.fromkeys(("mxnet", "jax"), ("options.device\n", '"cpu"\n')),
     }),
@@ -580,7 +578,6 @@ DEVICE_MUTATIONS = [
         "jax": ("get_device(options.device)\n    ret", 'get_device("cpu")\n    ret'),
     }),
     Mutation("one-hot vectors made without a device", "encode", "device", {
-        "torch": ("F.one_hot(tokens,", "F.one_hot(tokens.cpu(),"),
         "tensorflow": ("    return tf.one_hot",
                        '    with tf.device("/CPU:0"):\n        return tf.one_hot'),
         "mxnet": ("npx.one_hot(tokens, ", "(lambda V, dtype: np.eye(V)[tokens])("),
@@ -601,25 +598,18 @@ DEVICE_MUTATIONS = [
         ' + params["b_q"], state',
         ' + (params["b_q"] if options.device == "cpu" else 0), state')),
     Mutation("tensors that stay on the CPU", "tensor", "device", {
-        "torch": ("array, device=device", 'array, device="cpu"'),
         "tensorflow": ("with device_scope(device):\n        return tf.constant",
                        'with device_scope("cpu"):\n        return tf.constant'),
         "mxnet": ("ctx=context(device))", 'ctx=context("cpu"))'),
         "jax": ("get_device(device))", 'get_device("cpu"))'),
     }, "machine.py"),
-    Mutation("masks on the CPU", "train_epoch", "", in_all_backends(
-        MAP, f'{MAP}._replace(\n            masks=batch.map(tensor, "cpu").masks)')),
+    # In TensorFlow and MXNet, the emulated device accepts these masks.
+    Mutation("masks on the CPU", "train_epoch", "", {
+        "jax": (MAP, f'{MAP}._replace(\n            masks=batch.map(tensor, "cpu").masks)'),
+    }),
     Mutation("a slot on the CPU", "momentum", "", {
-        "torch": ("= update.beta1", "= torch.zeros(param.shape) + update.beta1"),
         "mxnet": ("= update.beta1", "= np.zeros(param.shape) + update.beta1"),
     }, "deep.py"),
-    Mutation("a loss read in the loop", "train_epoch", "copies",
-             in_all_backends("losses.append(mean_loss)", "losses.append(float(mean_loss))")),
-    Mutation("the norm computed on the host", "train_epoch", "copies", {
-        "torch": (f"torch.sqrt({SQUARES})",
-                  f"torch.tensor(float({SQUARES}) ** 0.5, device=grads['b_q'].device)"),
-        "mxnet": ("np.sqrt(sum(", "(lambda x: np.array(float(x) ** 0.5, ctx=x.ctx))(sum("),
-    }),
     Mutation("the norm computed on the host", "clip", "raised", {
         "jax": ("jnp.sqrt(sum(", "(lambda x: tensor(to_arrays({0: x})[0] ** 0.5, 'cpu'))(sum("),
     }),

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from emulated import DEVICE
+from emulated import DEVICE, DEVICES
 from helpers import (
     SMALL,
     assert_same,
@@ -13,40 +13,21 @@ from helpers import (
     run_subprocess,
 )
 
-from rnn_scratch.contract import CELLS, VARIANTS
-
-# Devices and variants to check. TensorFlow and JAX are checked with only one variant.
-# TensorFlow is also checked on the CPU, because its operations default to the emulated device.
-CHECKED = {
-    "torch": (DEVICE, *VARIANTS),
-    "tensorflow": (f"{DEVICE},cpu", "fast"),
-    "mxnet": (DEVICE, *VARIANTS),
-    "jax": (DEVICE, "fast"),
-}
+from rnn_scratch.contract import CELLS
 
 
 @pytest.fixture
 def framework(builtin_name):
     """Return the name of a backend whose framework can use the emulated device."""
-    if builtin_name == "numpy":
-        pytest.skip("NumPy computes on the CPU only")
+    if builtin_name not in DEVICES:
+        pytest.skip(f"{builtin_name} has no second CPU")
     return builtin_name
-
-
-@pytest.mark.frameworks(by_default=("torch",))
-def test_functions_stay_on_the_device(framework, emulated):
-    package, arguments = f"rnn_scratch.backends.{framework}", CHECKED[framework]
-    program = ("-m", "transfers")
-    result = run_subprocess(
-        package, framework, *arguments, program=program, env=emulated
-    ).assert_exit()
-    assert result.out == f"checked {' '.join(arguments[1:])}\n"
 
 
 @pytest.mark.frameworks
 @pytest.mark.parametrize("cell", CELLS)
 def test_variants_pass_the_check_on_the_device(framework, cell, emulated):
-    for device in (DEVICE, "cpu") if framework == "tensorflow" else (DEVICE,):
+    for device in DEVICES[framework]:
         command = ("check", framework, "--device", device, "--cell", cell, "--json")
         result = run_subprocess(*command, env=emulated)
         failures = [row for row in json.loads(result.out) if not row["passed"]]

@@ -9,6 +9,7 @@ from backend_mutations import (
     fixed_draws,
     mutated_copy,
 )
+from emulated import DEVICES
 from helpers import require_tested, run_subprocess
 from measure.measuring import load
 
@@ -113,12 +114,11 @@ def test_a_mistake_with_two_threads_is_detected(backend_names, tmp_path):
 def test_a_device_mistake_is_detected_and_named(
     backend, builtin_name, mutation, tmp_path, emulated
 ):
-    if builtin_name == "numpy" or builtin_name not in mutation.changes:
+    if builtin_name not in DEVICES or builtin_name not in mutation.changes:
         pytest.skip(f"{builtin_name} cannot have this mistake")
     package = mutated_copy(backend, tmp_path, mutation.changes[builtin_name], mutation.file)
-    devices = "emu,cpu" if builtin_name == "tensorflow" else "emu"  # see test_devices
-    arguments = (package.name, builtin_name, devices, "scratch")
-    result = run_subprocess(*arguments, program=("-m", "transfers"), env=emulated).assert_exit()
+    arguments = (package.name, builtin_name)
+    result = run_subprocess(*arguments, program=("-m", "emulated"), env=emulated).assert_exit()
     assert result.out.startswith(f"{mutation.function}: ")
     assert mutation.output in result.out
 
