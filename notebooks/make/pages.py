@@ -1,7 +1,8 @@
-"""Write the pages in ``notebooks/site`` and the README's results: `python -m make.pages`.
+"""Write pages in ``notebooks/site`` and the README's results: `python -m make.pages`.
 
-Run it from the repository root. The pages are plain Markdown with numbers, tables and figures.
-Their templates are in ``notebooks/make/pages``; their data come from the code and the records.
+Run it from the repository root. The pages are plain Markdown with numbers, tables and figures. A
+page is generated if it has a template in ``notebooks/make/pages``; its data come from the code and
+the records. The other pages are edited by hand.
 """
 
 import json
@@ -25,7 +26,7 @@ EPOCHS = (10, 150, 400, 500)
 
 
 def pages() -> dict[str, bytes]:
-    """Return the content of the pages and figures, keyed by path relative to FOLDER."""
+    """Return the content of generated pages and figures, keyed by path relative to FOLDER."""
     texts: dict[str, str] = {}
     pictures: dict[str, bytes] = {}
     for name, (text, drawn) in {
@@ -56,11 +57,9 @@ def pages() -> dict[str, bytes]:
 
 
 def write() -> None:
-    """Replace the pages and figures, and update the README."""
+    """Replace the generated pages and figures, and update the README."""
     files = pages()  # compute all files before deleting any
     shutil.rmtree(FOLDER / figures.FOLDER, ignore_errors=True)
-    for page in FOLDER.glob("*.md"):
-        page.unlink()
     (FOLDER / figures.FOLDER).mkdir()
     for name, content in files.items():
         (FOLDER / name).write_bytes(content)

@@ -1,6 +1,6 @@
 """Tools for prose: templates, lesson links, formulas and framework names.
 
-``pages`` has a Jinja2 template for each page; ``templates`` has templates for parts of pages,
+``pages`` has Jinja2 templates for pages; ``templates`` has templates for parts of pages,
 README results, and interactive parts of the site. In lessons, ``{backend}``, ``{framework}`` and
 ``{install}`` stand for a backend, its framework, and its pip requirement.
 """

@@ -38,7 +38,7 @@ def rendered():
 def test_pages_and_figures_are_up_to_date(rendered):
     folder = CLONE / pages.FOLDER
     texts = {name: text for name, text in rendered.items() if name.endswith(".md")}
-    assert texts.keys() == {path.name for path in folder.glob("*.md")}
+    assert texts.keys() == {path.name for path in prose.PAGES.glob("*.md")}
     for name, text in texts.items():
         assert (folder / name).read_text(encoding="utf-8") == text.decode(), "run: nox -s pages"
     drawn = {name for name in rendered if name.endswith(".svg")}
