@@ -294,13 +294,16 @@ MULTI_BACKEND = {"side_by_side": "torch,tensorflow,", "comparison": "torch,"}
 @nox.session
 @nox.parametrize("name", [nox.param(name, id=name) for name in (*BACKENDS, *MULTI_BACKEND)])
 def notebooks(session: nox.Session, name: str) -> None:
-    """Make a framework's notebooks or one in MULTI_BACKEND; install only the frameworks needed."""
+    """Make a framework's notebooks or one in MULTI_BACKEND; install only the frameworks needed.
+
+    Only notebooks whose code or records have changed are executed, or all with `-- --execute`.
+    """
     frameworks = {"numpy": "", **MULTI_BACKEND}.get(name, f"{name},")
     session.install("-e", f".[{frameworks}notebooks]")
     lessons = ("build", "gates", "learn", "fast")
     parts = [f"{lesson}{end}" for lesson in lessons for end in ("", "-student")]
     names = [name] if name in MULTI_BACKEND else [f"{name}-{part}" for part in parts]
-    session.run("python", "-m", "make.notebooks", *names, env=TOOLS)
+    session.run("python", "-m", "make.notebooks", *names, *session.posargs, env=TOOLS)
 
 
 @nox.session
@@ -326,11 +329,12 @@ def student(session: nox.Session, backend: str) -> None:
 
 @nox.session(name="everything", venv_backend="none")
 def run_all(session: nox.Session) -> None:
-    """Run all release checks one after another, which also rebuilds the notebooks."""
+    """Run all release checks one after another, which also executes the notebooks."""
     for name in (
         *("lint", "all", "lowest", "frameworks", "mutations", "draws", "faults"),
         *("site", "browser", "wheel"),
         *(f"student({backend})" for backend in BACKENDS),
-        *(f"notebooks({name})" for name in (*BACKENDS, *MULTI_BACKEND)),
     ):
         session.notify(name)
+    for name in (*BACKENDS, *MULTI_BACKEND):
+        session.notify(f"notebooks({name})", posargs=["--execute"])

@@ -31,6 +31,7 @@ The placeholders that ``prose`` defines may appear anywhere.
 
 import ast
 import difflib
+import functools
 import inspect
 import itertools
 import json
@@ -62,6 +63,7 @@ LESSONS = ("build", "gates", "learn", "fast")  # reading order
 # Single-line directives, and directives that open a block; a line ":::" closes the block.
 LINES = ("piece", "source", "core", "imports", "uses", "bug", "fix", "gains", "optimization")
 BLOCKS = ("only", "notebook", "site", "solution", "write")
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 CODE, ANSWER = "# Your code.", "*Your answer:*"  # cells that replace a solution
 STUDENT = "-student"  # suffix of student notebook names
 
@@ -174,6 +176,30 @@ def stub(piece: Definition, num_statements: int) -> str:
     end = node.body[num_statements].end_lineno  # body[0] is the docstring
     lines = piece.source.splitlines()[:end]
     return "\n".join([*lines, f'    raise NotImplementedError("{grading.TO_WRITE}")'])
+
+
+@functools.lru_cache(maxsize=1000)  # notebooks share many cells and files
+def syntax(source: str) -> str:
+    """Return a description of a source's syntax tree, without comments and docstrings.
+
+    It is equal in all versions of Python, unlike that of `ast.dump`.
+    """
+
+    def describe(node: Any) -> Any:
+        if isinstance(node, list):
+            return list(map(describe, node))
+        if not isinstance(node, ast.AST):
+            return repr(node)
+        fields = dict(ast.iter_fields(node))
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node) is not None:
+            fields["body"] = node.body[1:]
+        # Newer versions of Python add fields, which are empty in code for older versions.
+        filled = {
+            name: describe(value) for name, value in fields.items() if value not in (None, [])
+        }
+        return {type(node).__name__: filled}
+
+    return json.dumps(describe(ast.parse(source)))
 
 
 def is_for_backend(part: Part, backend: str) -> bool:

@@ -1,7 +1,8 @@
 """Make the notebooks from the master texts and backends: `python -m make.notebooks`.
 
-Run it from the repository root. The arguments name the notebooks to make; without arguments, it
-makes all notebooks whose frameworks are installed.
+Run it from the repository root. The arguments name the notebooks to make; without names, it makes
+all notebooks whose frameworks are installed. It executes a notebook if its code or the records that
+it quotes have changed, or with ``--execute``; otherwise, it only refreshes text and comments.
 """
 
 import base64
@@ -38,6 +39,7 @@ ALL = (
     *MULTI_BACKEND,
 )
 RECORD = re.compile(r'lesson\.record\(\\"([\w-]+)')  # a record name in JSON-dumped cells
+EXECUTE = "--execute"  # option that executes all notebooks
 STUB = re.compile(  # matches a function, up to the placeholder for its body
     rf"^def (\w+)\((?:(?!^def ).)*raise NotImplementedError\(.{grading.TO_WRITE}.\)", re.M | re.S
 )
@@ -76,26 +78,32 @@ def cells(name: str) -> list[Cell]:
 
 
 def fingerprint(name: str) -> str:
-    """Return a digest of a notebook's sources: cells, backend files in use, and quoted records.
+    """Return a digest of a notebook's code: code cells, backend files in use, and quoted records.
 
-    The digest excludes outputs, because measured times vary from run to run.
+    The digest excludes prose, comments and docstrings, so rewording them requires no execution. It
+    also excludes outputs, because measured times vary from run to run.
     """
-    text = json.dumps(cells(name))
-    content = hashlib.sha256(text.encode())
+    parts = cells(name)
+    sources = [cell.source for cell in parts if cell.kind == "code"]
     files = [path for backend in used_backends(name) for path in source_code.files(backend)]
     if name == "side_by_side" or name.partition("-")[2].startswith("build"):
         files = [path for path in files if path.name in ("scratch.py", "machine.py")]
-    files += [RECORDS / f"{record}.json" for record in sorted({*RECORD.findall(text)})]
+    texts = [path.read_text(encoding="utf-8") for path in files]
+    # This notebook displays the files' text.
+    texts = texts if name == "side_by_side" else [lessons.syntax(text) for text in texts]
+    content = hashlib.sha256(json.dumps([*map(lessons.syntax, sources), *texts]).encode())
+    text = json.dumps(parts)
+    records = [RECORDS / f"{record}.json" for record in sorted({*RECORD.findall(text)})]
     if "lesson.run(" in text:
         for folder in ("chapter", "learn"):
-            files += sorted(RECORDS.glob(f"{folder}/*/*.json*"))
-    for path in files:
+            records += sorted(RECORDS.glob(f"{folder}/*/*.json*"))
+    for path in records:
         content.update(path.read_text(encoding="utf-8").encode())
     return content.hexdigest()
 
 
 def is_stale(name: str) -> bool:
-    """Return whether a notebook is missing or its sources have changed since it was made."""
+    """Return whether a notebook is missing or its code has changed since it was executed."""
     current = fingerprint(name)
     try:
         notebook = json.loads(notebook_path(name).read_text(encoding="utf-8"))
@@ -129,6 +137,21 @@ def compose(name: str) -> Any:
     )
 
 
+def refresh(name: str) -> str:
+    """Return a notebook's file content with the current text and comments, and its old outputs.
+
+    The notebook must not be stale.
+    """
+    import nbformat
+
+    notebook, old = compose(name), nbformat.read(notebook_path(name), as_version=4)
+    code, old_code = ([c for c in n.cells if c.cell_type == "code"] for n in (notebook, old))
+    for cell, old_cell in zip(code, old_code, strict=True):
+        cell.outputs, cell.execution_count = old_cell.outputs, old_cell.execution_count
+        _describe_pictures(cell)
+    return write(notebook)
+
+
 def execute(name: str) -> str:
     """Execute a notebook and return its file content.
 
@@ -159,9 +182,7 @@ def execute(name: str) -> str:
         for output in cell.get("outputs", ()):
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = _reduce_colors(output.data["image/png"])
-                description = html.unescape(site_code.alt_text(cell.source))
-                output.data["text/plain"] = description  # fallback if the picture cannot be shown
-                output.metadata.setdefault("image/png", {})["alt"] = description
+        _describe_pictures(cell)
     notebook.metadata["language_info"] = {"name": "python"}  # omit the version
     if faults := find_faults(json.loads(nbformat.writes(notebook)), name):
         raise RNNScratchError("\n".join(f"{name}.ipynb: {fault}" for fault in faults))
@@ -211,15 +232,29 @@ def find_faults(notebook: dict[str, Any], name: str) -> list[str]:
 
 def main() -> None:
     """Make the notebooks named on the command line, or all whose frameworks are installed."""
-    loadable = set() if sys.argv[1:] else {*registry.list_loadable(print)}
+    names = [argument for argument in sys.argv[1:] if argument != EXECUTE]
+    loadable = set() if names else {*registry.list_loadable(print)}
     try:
-        for name in sys.argv[1:] or [n for n in ALL if loadable.issuperset(used_backends(n))]:
-            # Leave student notebooks unexecuted, because students execute them.
-            text = write(compose(name)) if name.endswith(STUDENT) else execute(name)
+        for name in names or [n for n in ALL if loadable.issuperset(used_backends(n))]:
+            if name.endswith(STUDENT):  # students execute it
+                action, text = "wrote", write(compose(name))
+            elif EXECUTE in sys.argv or is_stale(name):
+                action, text = "executed", execute(name)
+            else:
+                action, text = "refreshed", refresh(name)
             notebook_path(name).write_text(text, encoding="utf-8")
-            print(f"made {notebook_path(name)}")
+            print(f"{action} {notebook_path(name)}")
     except RNNScratchError as error:
         sys.exit(f"Error: {error}")
+
+
+def _describe_pictures(cell: Any) -> None:
+    """Describe a cell's pictures with the comment that captions its figure."""
+    for output in cell.get("outputs", ()):
+        if "image/png" in output.get("data", {}):
+            description = html.unescape(site_code.alt_text(cell.source))
+            output.data["text/plain"] = description  # fallback if the picture cannot be shown
+            output.metadata.setdefault("image/png", {})["alt"] = description
 
 
 def _reduce_colors(figure: str) -> str:

@@ -14,7 +14,7 @@ from . import lessons, optimizations, prose, site_code
 from .lessons import Code, Part
 from .site_code import Output
 
-Results = Mapping[str, Mapping[str, Sequence[Output]]]  # keyed by backend and cell source
+Results = Mapping[str, Mapping[str, Sequence[Output]]]  # keyed by backend and `lessons.syntax`
 
 
 class Item(NamedTuple):
@@ -42,7 +42,7 @@ def render(backends: Sequence[str]) -> dict[str, str]:
 
 
 def read_results(backends: Sequence[str]) -> dict[str, dict[str, list[Output]]]:
-    """Return the outputs of the notebooks' code cells, keyed by backend and cell source."""
+    """Return the outputs of the notebooks' code cells, keyed by backend and `lessons.syntax`."""
     results: dict[str, dict[str, list[Output]]] = {backend: {} for backend in backends}
     for backend, lesson in itertools.product(backends, lessons.LESSONS):
         if lessons.notebook_path(f"{backend}-{lesson}").exists():
@@ -51,10 +51,10 @@ def read_results(backends: Sequence[str]) -> dict[str, dict[str, list[Output]]]:
 
 
 def read_outputs(name: str) -> dict[str, list[Output]]:
-    """Return the outputs of a notebook's code cells, keyed by cell source."""
+    """Return the outputs of a notebook's code cells, keyed by `lessons.syntax` of their source."""
     notebook = json.loads(lessons.notebook_path(name).read_text(encoding="utf-8"))
     return {
-        "".join(cell["source"]): [_output(output) for output in cell["outputs"]]
+        lessons.syntax("".join(cell["source"])): [_output(output) for output in cell["outputs"]]
         for cell in notebook["cells"]
         if cell["cell_type"] == "code"
     }
@@ -119,6 +119,9 @@ def _html(item: Item, backends: Sequence[str], context: Context) -> str:
     if not item.codes:
         return item.prose
     sources = {name: code.source for name, code in item.codes.items()}
-    results = {name: context.results[name].get(source, []) for name, source in sources.items()}
+    results = {
+        name: context.results[name].get(lessons.syntax(code.source), []) if code.runs else []
+        for name, code in item.codes.items()
+    }
     outputs = site_code.outputs(results, backends, next(iter(sources.values())))
     return "\n\n".join(filter(None, [site_code.group(item.codes, backends), outputs]))
