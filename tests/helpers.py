@@ -316,5 +316,5 @@ def lion(name):
         source = re.sub(r"(m\[name\]) = (.*)", r"\1.assign(\2)", source)
         source = re.sub(r"param -= (.*)", r"param.assign_sub(\1)", source)
     if name == "jax":
-        source = source.replace("param -= ", "model.params[name] = param - ")
+        source = source.replace("param -= ", "params[name] = param - ")
     return source

@@ -26,7 +26,7 @@ from rnn_scratch.check.draws import Draw
 from rnn_scratch.contract import CELLS, VARIANTS, ModelConfig
 from rnn_scratch.parameters import initial, trained_arrays
 from rnn_scratch.settings import Settings
-from rnn_scratch.steps import compose
+from rnn_scratch.steps import make_training_step
 from rnn_scratch.text import books
 from rnn_scratch.workers import WorkerGroup
 
@@ -185,7 +185,7 @@ from rnn_scratch.training import loop
 from rnn_scratch.training.runtime import Runtime
 from rnn_scratch.training.setup import prepare_run
 from rnn_scratch.settings import Settings
-from rnn_scratch.steps import compose
+from rnn_scratch.steps import make_training_step
 from rnn_scratch.text import books
 from rnn_scratch.workers import WorkerGroup
 settings = {"num_steps": 3, "max_tokens": 900, "sigma": 0.05, "exact": True}
@@ -334,8 +334,8 @@ def test_exchange_keeps_the_bits_of_every_framework(backend, backend_name):
     case = make_case(backend, "scratch", draw)
     arrays = []
     for average in (None, group.distribute):
-        step = compose(backend, True, average)
-        model = replace(case.model(), training_step=step)
+        step = make_training_step(backend, True, average)
+        model = replace(case.model(), train_minibatch=step)
         backend.scratch.train_epoch(model, *case.epoch(0), True)
         arrays.append(trained_arrays(model))
     assert exact.digest(arrays[0]) == exact.digest(arrays[1]) != exact.digest(case.arrays)

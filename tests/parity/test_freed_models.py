@@ -12,7 +12,7 @@ import gc, resource, sys, weakref
 from pathlib import Path
 import numpy as np
 from rnn_scratch import parameters, registry
-from rnn_scratch.contract import Batch, Options, Update
+from rnn_scratch.contract import Batch, ModelConfig, UpdateRule
 
 def resident():
     gc.collect()
@@ -26,9 +26,9 @@ batches = [Batch(tokens[:, :-1].copy(), tokens[:, 1:].copy())]
 for seed in range(24):
     if seed == 12:
         start = resident()
-    options = Options(28, 32 + seed * int(growth))
+    options = ModelConfig(28, 32 + seed * int(growth))
     model = getattr(backend, variant).build(parameters.initial(options, 0.1, seed), options)
-    backend.scratch.train_epoch(model, batches, [Update()], True)
+    backend.scratch.train_epoch(model, batches, [UpdateRule()], True)
     references.append(weakref.ref(model))
     del model
 print("MiB", resident() - start, sum(reference() is not None for reference in references))

@@ -1,7 +1,5 @@
 """JAX-specific behavior: the 64-bit setting, tracers, cached compiled functions and export."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from helpers import SMALL, require_tested, run_subprocess
@@ -50,8 +48,16 @@ def test_first_float64_array_enables_64_bits():
 
 
 def test_compiled_function_is_traced_once_per_shape(jax, monkeypatch):
+    from jax import jit
+
     model, batch = build_with_minibatch(jax)
     types, step = [], jax.scratch.step
+    # Compile a copy, because compiled functions are shared.
+    train = jit(jax.scratch.train_minibatch.__wrapped__, static_argnames=("options", "gradients"))
+
+    def train_minibatch(batch, lr):
+        start, rule = jax.scratch.init_state(3, model.options), UpdateRule(lr=lr)
+        train(model.params, {}, batch, start, rule, model.options, jax.scratch.gradients)
 
     def recorded_step(x, *others):
         types.append(type(x).__name__)
@@ -59,11 +65,11 @@ def test_compiled_function_is_traced_once_per_shape(jax, monkeypatch):
 
     monkeypatch.setattr(jax.scratch, "step", recorded_step)
     for lr in (1.0, 0.5, 0.25):  # `lr` is an argument, so a new value needs no new trace
-        jax.scratch.train_minibatch(model, batch, model.state(3), UpdateRule(lr=lr))
+        train_minibatch(batch, lr)
     assert len(types) == 4  # one trace, with one call per time step
     assert all(name.endswith("Tracer") for name in types)
     shorter = batch._replace(X=batch.X[:, 1:], Y=batch.Y[:, 1:])
-    jax.scratch.train_minibatch(model, shorter, model.state(3), UpdateRule())
+    train_minibatch(shorter, 1.0)
     assert len(types) == 4 + 3
 
 
@@ -83,10 +89,8 @@ def test_training_lowers_for_absent_accelerators(jax, model, cell, optimizer):
     arrays = built.params, built.slots, batch, state
 
     def update(params, slots, batch, state):
-        changed = dataclasses.replace(built, params=params, slots=slots)
-        train = jax.scratch.train_minibatch.__wrapped__
-        result = train(changed, batch, state, UpdateRule(optimizer=optimizer))
-        return result, changed.params, changed.slots
+        train, rule = jax.scratch.train_minibatch.__wrapped__, UpdateRule(optimizer=optimizer)
+        return train(params, slots, batch, state, rule, built.options, built.gradients)
 
     exported = export.export(jit(update), platforms=["cuda", "tpu"])(*arrays)
     assert exported.platforms == ("cuda", "tpu")

@@ -20,7 +20,8 @@ def gradients(backend, cell, vocabulary, num_hiddens, num_steps, batch_size):
     model = backend.fast.build(parameters.initial(options, 0.3, 0), options)
     tokens = np.random.RandomState(0).randint(0, vocabulary, (batch_size, num_steps + 1), "int64")
     batch = Batch(tokens[:, :-1].copy(), tokens[:, 1:].copy()).map(backend.machine.tensor, "cpu")
-    loss, grads, _ = backend.scratch.gradients(model, batch, model.state(batch_size))
+    state = backend.scratch.init_state(batch_size, options)
+    loss, grads, _ = model.gradients(model.params, batch, state, options)
     return {"loss": backend.machine.array(loss), **model.to_arrays(grads)}
 
 

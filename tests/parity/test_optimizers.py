@@ -42,7 +42,8 @@ def train(name, update, corrected=False):
         epsilon = update.epsilon / c_v**0.5 if corrected else update.epsilon
         rule = update._replace(lr=LR, c_m=c_m, c_v=c_v, epsilon=epsilon)
         tensors = {parameter: tensor(grad) for parameter, grad in grads.items()}
-        backend.scratch.OPTIMIZERS[update.optimizer](model, tensors, rule)
+        optimizer = backend.scratch.OPTIMIZERS[update.optimizer]
+        model.params, model.slots = optimizer(model.params, tensors, model.slots, rule)
     return model.to_arrays(model.params)
 
 
