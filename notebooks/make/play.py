@@ -44,7 +44,8 @@ def describe_network(folder: Path) -> dict[str, Any]:
     loaded = start_model(settings, Runtime("numpy"), len(vocab), arrays)
     scratch, model = loaded.backend.scratch, loaded.model
     tokens = vocabulary.encode(PREFIX, vocab)
-    logits, _ = model.forward(tokens[None], model.state(1))
+    state = scratch.init_state(1, model.options)
+    logits, _ = model.forward(tokens[None], state, model.params, model.options)
     greedy_tokens = scratch.predict(model, tokens.tolist(), LENGTH, decoding.greedy)
     held_out = dataset.prepare(books.load(saved.text.corpus), settings).valid
     batches = minibatches.evaluation_batches(held_out, settings)

@@ -33,16 +33,14 @@ def program(backend: str) -> str:
     names = [name for name in source_code.definitions(scratch) if name not in OMITTED]
     text = "\n\n\n".join(source_code.cut(scratch, name).source for name in names)
     text = re.sub(r"(?m)^(\w+ = .*)\n\n\n(?=\w+ = )", r"\1\n", text)  # join consecutive constants
+    # In JAX, an update is static, because programs do not register its class with JAX.
+    text = text.replace('static_argnames=("options"', 'static_argnames=("update", "options"')
     np = "numpy" if backend == "mxnet" else "np"
-    fields = ["X", "Y", *(name for name in ("extras", "step_extras") if f"batch.{name}" in text)]
-    values = {"X": "x", "Y": "y", "extras": "{}", "step_extras": "[{}] * T"}
     source = prose.TEMPLATES.get_template("program.txt").render(
         file=path(backend).name,
         framework=prose.framework(backend),
         imports=_imports(backend, scratch),
         np=np,
-        fields=" ".join(fields),
-        values=", ".join(values[name] for name in fields),
         settings=settings,
         theta=update_rule(settings).theta,
         purposes=PURPOSES,
@@ -56,7 +54,7 @@ def _imports(backend: str, scratch: Path) -> list[str]:
     if backend == "mxnet":
         return [(TEXTS / "mxnet_imports.txt").read_text(encoding="utf-8").strip()]
     source = scratch.read_text(encoding="utf-8")
-    lines = re.findall(r"(?m)^(?:import|from) (?!rnn_scratch|\.).*$", source)
+    lines = re.findall(r"(?m)^(?:import|from) (?!functools|rnn_scratch|\.).*$", source)
     return sorted({*lines, "import numpy as np"}, key=lambda line: line.split()[1])
 
 

@@ -3,12 +3,13 @@
 import ast
 import inspect
 import pkgutil
+import re
 import textwrap
 from typing import Any
 
 from rnn_scratch import contract
 
-RECORDS = ("Cell", "Options", "Optimizer", "Update", "Batch", "Model", "Backend")
+RECORDS = ("Cell", "ModelConfig", "Optimizer", "UpdateRule", "Batch", "Model", "Backend")
 
 
 def entry(name: str) -> str:
@@ -32,6 +33,8 @@ def backend_entries() -> str:
 def outline(item: Any) -> str:
     """Return a function or class as Markdown code, omitting bodies and undocumented methods."""
     source = textwrap.dedent(inspect.getsource(item))
+    # Without indentation, a signature may fit on one line.
+    source = re.sub(r"(?m)^(def .*\()\n {4}(.*[^,])\n(\).*:)$", _join_if_short, source)
     lines = source.rstrip("\n").split("\n")
     omitted: set[int] = set()
     for node in ast.walk(ast.parse(source)):
@@ -41,3 +44,8 @@ def outline(item: Any) -> str:
             omitted |= set(range(start or 0, node.end_lineno or 0))
     remaining = [line for index, line in enumerate(lines) if index not in omitted]
     return "```python\n" + "\n".join(remaining).rstrip() + "\n```"
+
+
+def _join_if_short(match: re.Match[str]) -> str:
+    line = "".join(match.groups())
+    return line if len(line) <= 100 else match[0]

@@ -45,21 +45,25 @@ def observe(runs: Sequence[RunContext]) -> Iterator[tuple[list[Arrays], bool]]:
     """
     settings, updates = runs[0].settings, 0
     for epoch in range(1, settings.num_epochs + 1):
-        states = [run.model.state(settings.batch_size) for run in runs]
+        states = [
+            run.backend.scratch.init_state(settings.batch_size, run.model.options) for run in runs
+        ]
         batches = minibatches.epoch_batches(runs[0].dataset.train, settings, epoch)
         for batch, update in zip(batches, schedule.each_update(settings, updates, updates + 1)):
             values, clipped = [], False
             for index, run in enumerate(runs):
                 scratch, model = run.backend.scratch, run.model
                 tensors = batch.map(run.backend.machine.tensor, "cpu")
-                _, grads, state = scratch.gradients(model, tensors, states[index])
+                _, grads, state = model.gradients(
+                    model.params, tensors, states[index], model.options
+                )
                 grads, norm = scratch.clip(grads, update.theta)
                 clipped = float(norm) > update.theta
                 arrays = {GRADIENT + name: a for name, a in model.to_arrays(grads).items()}
                 state_arrays = [run.backend.machine.array(tensor) + 0.0 for tensor in state]
                 values.append(arrays | {f"state {i}": a for i, a in enumerate(state_arrays)})
                 optimizer = run.backend.exact.make_exact(scratch.OPTIMIZERS[update.optimizer])
-                optimizer(model, grads, update)
+                model.params, model.slots = optimizer(model.params, grads, model.slots, update)
                 round_to_grid = run.backend.exact.round_to_grid
                 states[index] = tuple(round_to_grid(s, exact.STATE_GRID) for s in state)
             digests = {exact.digest(run.model.to_arrays(run.model.params)) for run in runs}

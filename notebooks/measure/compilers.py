@@ -19,7 +19,7 @@ import numpy as np
 from measure import optimizations
 from measure.measuring import round_digits, spawn, take_turns, write
 from rnn_scratch import parameters, registry
-from rnn_scratch.contract import Batch, Options, Update
+from rnn_scratch.contract import Batch, ModelConfig, UpdateRule
 
 VOCABULARY = 28
 FOLDER = Path(__file__).parent / "compile"
@@ -28,7 +28,7 @@ FOLDER = Path(__file__).parent / "compile"
 def measure(name: str, num_hiddens: int, threads: int) -> Iterator[dict[str, Any]]:
     """Yield milliseconds per minibatch and compilation seconds, keyed by variant."""
     backend, _ = registry.start(name, threads)
-    options = Options(VOCABULARY, num_hiddens)
+    options = ModelConfig(VOCABULARY, num_hiddens)
     arrays = parameters.initial(options, 0.01, 0)
     B, T = optimizations.B, optimizations.T
     tokens = np.random.RandomState(0).randint(0, VOCABULARY, (B, T + 1), "int64")
@@ -36,7 +36,7 @@ def measure(name: str, num_hiddens: int, threads: int) -> Iterator[dict[str, Any
 
     def seconds(package: Any, model: Any, count: int) -> float:
         start = time.perf_counter()
-        updates = [Update(lr=1.0)] * count
+        updates = [UpdateRule(lr=1.0)] * count
         _, state = package.scratch.train_epoch(model, [batch] * count, updates, True)
         package.machine.synchronize([*state, *model.params.values()], "cpu")
         return (time.perf_counter() - start) / count

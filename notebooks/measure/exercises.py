@@ -5,7 +5,6 @@ books. The runs take about half an hour in total.
 """
 
 import contextlib
-import dataclasses
 import itertools
 import statistics
 import tempfile
@@ -19,7 +18,7 @@ import numpy as np
 import rnn_scratch
 from measure.measuring import round_digits, spawn, write
 from rnn_scratch import registry
-from rnn_scratch.contract import Batch, Update
+from rnn_scratch.contract import Batch, UpdateRule
 from rnn_scratch.errors import DivergenceError
 from rnn_scratch.runs import run_folder
 from rnn_scratch.settings import Settings
@@ -71,7 +70,7 @@ for optimizer, sigma, seed in itertools.product(LEARNING_RATES, (0.01, 0.125), r
         RUNS[name] = {"cell": "lstm", "num_hiddens": 64, "num_epochs": 15, **settings}
 BOOKS = ("time-machine", "war-of-the-worlds")
 READING = {"max_tokens": 100_000, "num_epochs": 20}
-UPDATE = Update()
+UPDATE = UpdateRule()
 REACHES = (1, 2, 4, 8)  # how many minibatches the gradients flow back through
 
 
@@ -126,24 +125,23 @@ def train_not_detached(name: str, reach: int) -> Iterator[dict[str, Any]]:
 def train_epoch_not_detached(backend, model, batches, reach, update=UPDATE):
     """Train for an epoch with gradients through the last `reach` minibatches; return the losses."""
     scratch, machine, losses = backend.scratch, backend.machine, []
-    states = [model.state(len(batches[0].X))]
+    states = [scratch.init_state(len(batches[0].X), model.options)]
     for index, batch in enumerate(batches):
         oldest = max(0, index + 1 - reach)
         X = np.concatenate([b.X for b in batches[oldest : index + 1]], axis=1)
-        Y = batch.Y
+        last = batch.Y.size
 
-        def forward(inputs, state, last=Y.size, **params):
-            logits, state = model.forward(inputs, state, **params)
+        def forward(*arguments, last=last):
+            logits, state = model.forward(*arguments)
             return logits[-last:], state  # only the last minibatch contributes to the loss
 
+        # Use autodiff, because a handwritten backward pass would need all logits.
+        tensors = Batch(X, batch.Y).map(machine.tensor, "cpu")
         mean_loss, grads, state = scratch.gradients(
-            # Use autodiff, because a handwritten backward pass would need all logits.
-            dataclasses.replace(model, forward=forward, backward=None),
-            Batch(X, Y).map(machine.tensor, "cpu"),
-            states[oldest],
+            model.params, tensors, states[oldest], model.options, forward
         )
         grads, _ = scratch.clip(grads, update.theta)
-        scratch.sgd(model, grads, update)
+        model.params, _ = scratch.sgd(model.params, grads, {}, update)
         states.append(state)
         losses.append(float(mean_loss))
     return losses

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from measure.measuring import round_digits, write
 from rnn_scratch import registry
-from rnn_scratch.contract import Options
+from rnn_scratch.contract import ModelConfig
 from rnn_scratch.parameters import initial
 from rnn_scratch.settings import Settings, update_rule
 from rnn_scratch.text import books, dataset, minibatches
@@ -31,7 +31,7 @@ RUNS = {
         ("lstm, forget bias 1", "lstm", 1),
     )
 }
-GRUS = ("gru", "gru-after")  # cells whose parameters have the same names and shapes
+GRUS = ("gru", "gru-after")  # with a recurrent bias of zero, both have the same parameters
 EPOCHS = (0, 20, 50, 100, 200, 300, 400, 500)  # gradients are computed after these epochs
 ROWS, STEPS = 64, 100  # input shape for the gradients
 
@@ -43,7 +43,7 @@ def choose_variant(cell):
 
 def run(cell, bias, seed, backend, text):
     """Train a network; return perplexities and gradient norms after the epochs in EPOCHS."""
-    options = Options(len(text.vocab), SETTINGS.num_hiddens, cell)
+    options = ModelConfig(len(text.vocab), SETTINGS.num_hiddens, cell)
     arrays = initial(options, SETTINGS.sigma, seed)
     if bias:
         arrays["b_f"] += bias
@@ -70,6 +70,7 @@ def run(cell, bias, seed, backend, text):
 
 def evaluate(arrays, options, backend, text):
     """Return the training-text perplexity of a model with these parameters and options."""
+    arrays = {"b_hh": np.zeros(options.num_hiddens), **arrays}
     model = registry.build(backend, choose_variant(options.cell), arrays, options)
     total, count = backend.scratch.evaluate(
         model, minibatches.evaluation_batches(text.train, SETTINGS)
@@ -84,8 +85,8 @@ def reach(arrays, cell, tokens):
     """
     numpy = registry.load("numpy").scratch
     H, V = arrays["W_hq"].shape
-    options = Options(V, H, cell, dtype="float64")
-    params, state = numpy.params(arrays, options), numpy.state(ROWS, options)
+    options = ModelConfig(V, H, cell, dtype="float64")
+    params, state = numpy.init_params(arrays, options), numpy.init_state(ROWS, options)
     starts = np.linspace(0, len(tokens) - STEPS - 1, ROWS).astype(int)
     X = np.stack([tokens[start : start + STEPS] for start in starts])
     Y = np.stack([tokens[start + STEPS : start + STEPS + 1] for start in starts])

@@ -45,9 +45,9 @@ def halve_candidate(gate):
 def highest_gate(model, num_fillers):
     """Average the gate of each unit over fillers and rows; return the largest average."""
     numpy, cell = registry.load("numpy"), model.options.cell
-    params = numpy.scratch.params(model.to_arrays(model.params), model.options)
+    params = numpy.scratch.init_params(model.to_arrays(model.params), model.options)
     (batch,) = recall_minibatches(num_fillers, 1, seed=1000, batch_size=100)
-    state, total = numpy.scratch.state(100, model.options), 0.0
+    state, total = numpy.scratch.init_state(100, model.options), 0.0
     for t, x in enumerate(numpy.scratch.encode(batch.X.T, params)[: num_fillers + 1]):
         if t > 0:  # x is a filler, not the symbol
             total = total + numpy.cells.gate(x, state[0], GATES[cell], params).mean(0)

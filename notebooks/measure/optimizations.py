@@ -20,7 +20,7 @@ from make.optimizations import Gain, Gains
 
 from measure.measuring import copy, load, spawn, take_turns
 from rnn_scratch import parameters, registry
-from rnn_scratch.contract import Batch, Options, Update
+from rnn_scratch.contract import Batch, ModelConfig, UpdateRule
 from rnn_scratch.system import host, records
 from rnn_scratch.training import decoding
 
@@ -70,12 +70,12 @@ def undo(backend, case, folder):
 def gain(backend, case, num_hiddens):
     """Return the time without the optimization divided by the time with it."""
     random = np.random.RandomState(0)
-    options = Options(case.vocabulary, num_hiddens, case.cell)
+    options = ModelConfig(case.vocabulary, num_hiddens, case.cell)
     arrays = parameters.initial(options, 0.01, 0)
     tokens = random.randint(0, case.vocabulary, (B, T + 1), "int64")
     batch = Batch(tokens[:, :-1], tokens[:, 1:]).map(np.ascontiguousarray)
     batches = [batch] * max(1, 512 // num_hiddens)  # short turns, because other processes also run
-    updates = [Update()] * len(batches)
+    updates = [UpdateRule()] * len(batches)
     # Prefer processor time, which other processes hardly affect.
     clock = time.process_time if case.threads == 1 else time.perf_counter
     with tempfile.TemporaryDirectory() as folder:

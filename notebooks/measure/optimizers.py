@@ -13,14 +13,14 @@ import numpy as np
 
 from measure.measuring import spawn, write
 from rnn_scratch import registry
-from rnn_scratch.contract import Model, Options, Update
+from rnn_scratch.contract import UpdateRule
 
 LR = 2.0**-9  # exact in float32; Keras and MXNet round to float32
 SIZES = (1.0, 1e-4, 1e-8)  # gradient scales; the last is as small as ε
 UPDATES = 10
 START = np.array([0.5, -0.25, 1.0])
 GRADS = np.random.RandomState(0).normal(size=(UPDATES, 3)) * SIZES
-UPDATE = Update(optimizer="adam")
+UPDATE = UpdateRule(optimizer="adam")
 
 
 def torch(arrays, grads, update, lr=LR):
@@ -103,10 +103,9 @@ def jax(arrays, grads, update, lr=LR):
 def train_adam():
     """Return the parameters after updates with this project's Adam."""
     params, slots = {"w": START.copy()}, {slot: {"w": np.zeros(3)} for slot in "mv"}
-    model = Model(params, Options(1, 1), None, None, None, None, slots=slots)
     for t, grad in enumerate(GRADS, 1):
         update = UPDATE._replace(lr=LR, c_m=1 - UPDATE.beta1**t, c_v=1 - UPDATE.beta2**t)
-        registry.load("numpy").deep.adam(model, {"w": grad}, update)
+        params, slots = registry.load("numpy").deep.adam(params, {"w": grad}, slots, update)
     return params["w"]
 
 

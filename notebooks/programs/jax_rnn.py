@@ -8,7 +8,6 @@ import sys
 from collections import namedtuple
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -16,45 +15,17 @@ import numpy as np
 
 B, T, num_epochs, max_tokens = 32, 35, 500, 10000  # max_tokens: number of characters to train on
 sigma, seed = 0.01, 0  # standard deviation of the initial weights, random seed
-options = SimpleNamespace(cell="rnn", num_hiddens=512, num_states=1, dtype="float32", device="cpu")
-Batch = namedtuple("Batch", "X Y extras")
-Rule = namedtuple("Rule", "lr optimizer theta")
-rule = Rule(1.0, "sgd", 1.0)  # theta: clip gradients to this norm
-
-
-class Model:
-    """Parameters, and functions that use them."""
-
-    def __init__(self, params):
-        self.params, self.options = params, options
-        self.state = partial(state, options=options)
-        self.forward = partial(forward, params=params, options=options)
+ModelConfig = namedtuple("ModelConfig", "cell num_hiddens num_states dtype device")
+options = ModelConfig(cell="rnn", num_hiddens=512, num_states=1, dtype="float32", device="cpu")
+Model = namedtuple("Model", "params options forward")
+Batch = namedtuple("Batch", "X Y")
+UpdateRule = namedtuple("UpdateRule", "lr optimizer theta")
+rule = UpdateRule(1.0, "sgd", 1.0)  # theta: clip gradients to this norm
 
 
 def get_device(device):
     """Return the JAX device with this name."""
     return jax.devices(device)[0]
-
-
-def compile_update(jit):
-    """Return a decorator that compiles an update as a pure function of all changing values."""
-
-    def decorate(train_minibatch):
-        @partial(jit, static_argnums=0)
-        def pure(names, tensors, batch, state, lr):  # of a dict, JAX would sort the names
-            model = Model(dict(zip(names, tensors)))
-            result = train_minibatch(model, batch, state, rule._replace(lr=lr))
-            return result, model.params
-
-        def update_model(model, batch, state, update):
-            names, tensors = zip(*model.params.items())
-            result, params = pure(names, tensors, batch, state, update.lr)
-            model.params.update(params)
-            return result
-
-        return update_model
-
-    return decorate
 
 
 def tensor(array, device):
@@ -66,13 +37,13 @@ def tensor(array, device):
     return jax.device_put(array, get_device(device))
 
 
-def params(arrays, options):
+def init_params(arrays, options):
     """Create the parameters W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V) and b_q (V,)."""
     dtype, device = options.dtype, options.device
     return {name: tensor(values.astype(dtype), device) for name, values in arrays.items()}
 
 
-def state(batch_size, options):
+def init_state(batch_size, options):
     """Return the initial state: a tuple of zero tensors (B, H)."""
     shape, device = (batch_size, options.num_hiddens), get_device(options.device)
     return tuple(jnp.zeros(shape, options.dtype, device=device) for _ in range(options.num_states))
@@ -119,48 +90,48 @@ def detach(state):
     return tuple(jax.lax.stop_gradient(s) for s in state)  # a no-op outside jax.grad
 
 
-def gradients(model, batch, state):
+def gradients(params, batch, state, options, forward=forward):
     """Return a minibatch's loss, the gradient w.r.t. each parameter, and the detached state."""
 
     def objective(params):  # JAX differentiates with respect to this argument
-        logits, last_state = model.forward(batch.X, state, params=params, **batch.extras)
+        logits, last_state = forward(batch.X, state, params, options)
         return loss(logits, batch.Y), last_state
 
-    (mean_loss, state), grads = jax.value_and_grad(objective, has_aux=True)(model.params)
-    return mean_loss, {name: grads[name] for name in model.params}, detach(state)  # JAX sorts keys
+    (mean_loss, state), grads = jax.value_and_grad(objective, has_aux=True)(params)
+    return mean_loss, grads, detach(state)
 
 
 def clip(grads, theta):
     """Clip gradients to global norm theta; return the clipped gradients and the original norm."""
-    norm = jnp.sqrt(sum((grad * grad).sum() for grad in grads.values()))
+    norm = jnp.sqrt(sum((grad * grad).sum() for _, grad in sorted(grads.items())))
     scale = jnp.minimum(theta / norm, 1)
     return {name: grad * scale for name, grad in grads.items()}, norm
 
 
-def sgd(model, grads, update):
-    """Apply one gradient-descent step to `model.params`."""
-    for name, param in model.params.items():  # JAX arrays are immutable, so replace them
-        model.params[name] = param - update.lr * grads[name]
+def sgd(params, grads, slots, update):
+    """Apply one gradient-descent step; return the parameters and slots."""
+    return {name: param - update.lr * grads[name] for name, param in params.items()}, slots
 
 
 OPTIMIZERS = {"sgd": sgd}
 
 
-@compile_update(jax.jit)  # once per model and minibatch shape
-def train_minibatch(model, batch, state, update):
-    """Train on one minibatch; return its loss and the detached state."""
-    mean_loss, grads, state = gradients(model, batch, state)
+# Compile once for each configuration and minibatch shape.
+@partial(jax.jit, static_argnames=("update", "options", "gradients"))
+def train_minibatch(params, slots, batch, state, update, options, gradients=gradients):
+    """Train on one minibatch; return its loss, the parameters, the slots and the detached state."""
+    mean_loss, grads, state = gradients(params, batch, state, options)
     grads, _ = clip(grads, update.theta)
-    OPTIMIZERS[update.optimizer](model, grads, update)
-    return mean_loss, state
+    params, slots = OPTIMIZERS[update.optimizer](params, grads, slots, update)
+    return mean_loss, params, slots, state
 
 
 def predict(model, prefix, num_preds, choose_token):
     """Return `prefix` plus `num_preds` tokens, each chosen by `choose_token` from logits (V,)."""
-    state, outputs = model.state(1), [prefix[0]]
+    state, outputs = init_state(1, model.options), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
         token = jnp.array([outputs[-1:]], device=get_device(model.options.device))  # B = T = 1
-        logits, state = model.forward(token, state)
+        logits, state = model.forward(token, state, model.params, model.options)
         # Warm-up: take the next token from the prefix until it is exhausted.
         outputs.append(prefix[t] if t < len(prefix) else choose_token(np.asarray(logits)[0]))
     return outputs
@@ -186,18 +157,19 @@ V, H, rng = len(vocab), options.num_hiddens, np.random.RandomState([seed, 1, 0])
 shapes = {"W_xh": (V, H), "W_hh": (H, H), "b_h": (H,), "W_hq": (H, V), "b_q": (V,)}
 zeros = {name: np.zeros(shape) for name, shape in shapes.items()}
 weights = {n: rng.normal(0, sigma, shapes[n]).astype("float32") for n in shapes if "W" in n}
-model, losses = Model(params(zeros | weights, options)), []
+params, losses = init_params(zeros | weights, options), []
 for epoch in range(1, num_epochs + 1):
     # Row i of a minibatch continues row i of the previous minibatch.
     offset = np.random.RandomState([seed, 2, epoch]).randint(T)
     width = (len(tokens) - offset - 1) // B
     X, Y = (tokens[s : s + B * width].reshape(B, width) for s in (offset, offset + 1))
-    last, epoch_losses = model.state(B), []
+    state, epoch_losses = init_state(B, options), []
     for s in range(0, width - T + 1, T):
         x, y = (tensor(array[:, s : s + T], options.device) for array in (X, Y))
-        mean_loss, last = train_minibatch(model, Batch(x, y, {}), last, rule)
+        mean_loss, params, _, state = train_minibatch(params, {}, Batch(x, y), state, rule, options)
         epoch_losses.append(mean_loss)
     losses.append(sum(map(float, epoch_losses)) / len(epoch_losses))
     if epoch % max(1, num_epochs // 20) == 0:
         print(f"epoch {epoch}  perplexity {np.exp(losses[-1]):.2f}")
+model = Model(params, options, forward)
 print("".join(vocab[token] for token in predict(model, tokens[:20].tolist(), 300, sample)))

@@ -6,9 +6,7 @@ B: batch size, T: time steps, V: vocabulary size, H: hidden units.
 
 import sys
 from collections import namedtuple
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy
 
@@ -21,20 +19,12 @@ npx.set_np()
 
 B, T, num_epochs, max_tokens = 32, 35, 500, 10000  # max_tokens: number of characters to train on
 sigma, seed = 0.01, 0  # standard deviation of the initial weights, random seed
-options = SimpleNamespace(cell="rnn", num_hiddens=512, num_states=1, dtype="float32", device="cpu")
-Batch = namedtuple("Batch", "X Y extras")
-Rule = namedtuple("Rule", "lr optimizer theta")
-rule = Rule(1.0, "sgd", 1.0)  # theta: clip gradients to this norm
-
-
-class Model:
-    """Parameters, and functions that use them."""
-
-    def __init__(self, params):
-        self.params, self.options = params, options
-        self.state = partial(state, options=options)
-        self.forward = partial(forward, params=params, options=options)
-        self.backward = None
+ModelConfig = namedtuple("ModelConfig", "cell num_hiddens num_states dtype device")
+options = ModelConfig(cell="rnn", num_hiddens=512, num_states=1, dtype="float32", device="cpu")
+Model = namedtuple("Model", "params options forward")
+Batch = namedtuple("Batch", "X Y")
+UpdateRule = namedtuple("UpdateRule", "lr optimizer theta")
+rule = UpdateRule(1.0, "sgd", 1.0)  # theta: clip gradients to this norm
 
 
 def context(device):
@@ -42,17 +32,12 @@ def context(device):
     return mxnet.gpu(0) if device == "cuda" else mxnet.cpu()
 
 
-def prefer_backward(gradients):
-    """Return `gradients`, because programs have no hand-written backward pass."""
-    return gradients
-
-
 def tensor(array, device):
     """Convert a NumPy array to a tensor of the same dtype on `device`."""
     return np.array(array, dtype=array.dtype, ctx=context(device))
 
 
-def params(arrays, options):
+def init_params(arrays, options):
     """Create the parameters W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V) and b_q (V,)."""
     dtype, device = options.dtype, options.device
     tensors = {name: tensor(values.astype(dtype), device) for name, values in arrays.items()}
@@ -61,7 +46,7 @@ def params(arrays, options):
     return tensors
 
 
-def state(batch_size, options):
+def init_state(batch_size, options):
     """Return the initial state: a tuple of zero tensors (B, H)."""
     shape, ctx = (batch_size, options.num_hiddens), context(options.device)
     return tuple(np.zeros(shape, options.dtype, ctx=ctx) for _ in range(options.num_states))
@@ -108,47 +93,47 @@ def detach(state):
     return tuple(s.detach() for s in state)  # optional: backward() frees each minibatch's graph
 
 
-@prefer_backward  # calls model.backward instead if the model has one
-def gradients(model, batch, state):
+def gradients(params, batch, state, options, forward=forward):
     """Return a minibatch's loss, the gradient w.r.t. each parameter, and the detached state."""
     with autograd.record():  # autograd records only operations in this block
-        logits, state = model.forward(batch.X, state, **batch.extras)
+        logits, state = forward(batch.X, state, params, options)
         mean_loss = loss(logits, batch.Y)
     mean_loss.backward()  # overwrites param.grad, so copy the gradients below
-    return mean_loss.detach(), {n: p.grad.copy() for n, p in model.params.items()}, detach(state)
+    return mean_loss.detach(), {n: p.grad.copy() for n, p in params.items()}, detach(state)
 
 
 def clip(grads, theta):
     """Clip gradients to global norm theta; return the clipped gradients and the original norm."""
     # Don't use gluon.utils.clip_global_norm, which divides by norm + 1e-8.
-    norm = np.sqrt(sum((grad * grad).sum() for grad in grads.values()))
+    norm = np.sqrt(sum((grad * grad).sum() for _, grad in sorted(grads.items())))
     scale = np.minimum(theta / norm, 1)
     return {name: grad * scale for name, grad in grads.items()}, norm
 
 
-def sgd(model, grads, update):
-    """Apply one gradient-descent step to `model.params`."""
-    for name, param in model.params.items():
+def sgd(params, grads, slots, update):
+    """Apply one gradient-descent step; return the parameters and slots."""
+    for name, param in params.items():
         param -= update.lr * grads[name]
+    return params, slots
 
 
 OPTIMIZERS = {"sgd": sgd}
 
 
-def train_minibatch(model, batch, state, update):
-    """Train on one minibatch; return its loss and the detached state."""
-    mean_loss, grads, state = gradients(model, batch, state)
+def train_minibatch(params, slots, batch, state, update, options, gradients=gradients):
+    """Train on one minibatch; return its loss, the parameters, the slots and the detached state."""
+    mean_loss, grads, state = gradients(params, batch, state, options)
     grads, _ = clip(grads, update.theta)
-    OPTIMIZERS[update.optimizer](model, grads, update)
-    return mean_loss, state
+    params, slots = OPTIMIZERS[update.optimizer](params, grads, slots, update)
+    return mean_loss, params, slots, state
 
 
 def predict(model, prefix, num_preds, choose_token):
     """Return `prefix` plus `num_preds` tokens, each chosen by `choose_token` from logits (V,)."""
-    state, outputs = model.state(1), [prefix[0]]
+    state, outputs = init_state(1, model.options), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
         token = np.array([outputs[-1:]], "int64", ctx=context(model.options.device))  # B = T = 1
-        logits, state = model.forward(token, state)
+        logits, state = model.forward(token, state, model.params, model.options)
         # Warm-up: take the next token from the prefix until it is exhausted.
         outputs.append(prefix[t] if t < len(prefix) else choose_token(logits.asnumpy()[0]))
     return outputs
@@ -174,18 +159,19 @@ V, H, rng = len(vocab), options.num_hiddens, numpy.random.RandomState([seed, 1, 
 shapes = {"W_xh": (V, H), "W_hh": (H, H), "b_h": (H,), "W_hq": (H, V), "b_q": (V,)}
 zeros = {name: numpy.zeros(shape) for name, shape in shapes.items()}
 weights = {n: rng.normal(0, sigma, shapes[n]).astype("float32") for n in shapes if "W" in n}
-model, losses = Model(params(zeros | weights, options)), []
+params, losses = init_params(zeros | weights, options), []
 for epoch in range(1, num_epochs + 1):
     # Row i of a minibatch continues row i of the previous minibatch.
     offset = numpy.random.RandomState([seed, 2, epoch]).randint(T)
     width = (len(tokens) - offset - 1) // B
     X, Y = (tokens[s : s + B * width].reshape(B, width) for s in (offset, offset + 1))
-    last, epoch_losses = model.state(B), []
+    state, epoch_losses = init_state(B, options), []
     for s in range(0, width - T + 1, T):
         x, y = (tensor(array[:, s : s + T], options.device) for array in (X, Y))
-        mean_loss, last = train_minibatch(model, Batch(x, y, {}), last, rule)
+        mean_loss, params, _, state = train_minibatch(params, {}, Batch(x, y), state, rule, options)
         epoch_losses.append(mean_loss)
     losses.append(sum(map(float, epoch_losses)) / len(epoch_losses))
     if epoch % max(1, num_epochs // 20) == 0:
         print(f"epoch {epoch}  perplexity {numpy.exp(losses[-1]):.2f}")
+model = Model(params, options, forward)
 print("".join(vocab[token] for token in predict(model, tokens[:20].tolist(), 300, sample)))

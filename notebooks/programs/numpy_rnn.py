@@ -6,36 +6,26 @@ B: batch size, T: time steps, V: vocabulary size, H: hidden units.
 
 import sys
 from collections import namedtuple
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
 B, T, num_epochs, max_tokens = 32, 35, 500, 10000  # max_tokens: number of characters to train on
 sigma, seed = 0.01, 0  # standard deviation of the initial weights, random seed
-options = SimpleNamespace(cell="rnn", num_hiddens=512, num_states=1, dtype="float32", device="cpu")
-Batch = namedtuple("Batch", "X Y step_extras")
-Rule = namedtuple("Rule", "lr optimizer theta")
-rule = Rule(1.0, "sgd", 1.0)  # theta: clip gradients to this norm
+ModelConfig = namedtuple("ModelConfig", "cell num_hiddens num_states dtype device")
+options = ModelConfig(cell="rnn", num_hiddens=512, num_states=1, dtype="float32", device="cpu")
+Model = namedtuple("Model", "params options forward")
+Batch = namedtuple("Batch", "X Y")
+UpdateRule = namedtuple("UpdateRule", "lr optimizer theta")
+rule = UpdateRule(1.0, "sgd", 1.0)  # theta: clip gradients to this norm
 
 
-class Model:
-    """Parameters, and functions that use them."""
-
-    def __init__(self, params):
-        self.params, self.options = params, options
-        self.state = partial(state, options=options)
-        self.forward = partial(forward, params=params, options=options)
-        self.backward = partial(backward, params=params, options=options)
-
-
-def params(arrays, options):
+def init_params(arrays, options):
     """Create the parameters W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V) and b_q (V,)."""
     return {name: values.astype(options.dtype) for name, values in arrays.items()}
 
 
-def state(batch_size, options):
+def init_state(batch_size, options):
     """Return the initial state: a tuple of zero tensors (B, H)."""
     shape = batch_size, options.num_hiddens
     return tuple(np.zeros(shape, options.dtype) for _ in range(options.num_states))
@@ -114,31 +104,26 @@ def detach(state):
     return state  # NumPy does not record a graph
 
 
-def gradients(model, batch, state):
+def gradients(params, batch, state, options):
     """Return a minibatch's loss, the gradient w.r.t. each parameter, and the detached state."""
-    return model.backward(batch, state)  # NumPy has no automatic differentiation
+    # NumPy has no automatic differentiation.
+    return bptt([(step, step_backward)] * batch.X.shape[1], params, batch, state, options)
 
 
-def backward(batch, state, params, options):
-    """Compute the results of `gradients` with a hand-written backward pass."""
-    return bptt(step, step_backward, batch, state, params, options)
-
-
-def bptt(step, step_backward, batch, state, params, options):
-    """Backpropagate through time with `step` and `step_backward`; return loss, grads and state."""
-    inputs, extras = encode(batch.X.T, params), batch.step_extras  # (T, B, V)
-    states, outputs = [state], []
-    for t, x in enumerate(inputs):
-        logits, state = step(x, state, params, options, **extras[t])
+def bptt(steps, params, batch, state, options):
+    """Backpropagate through time, with each step's functions in `steps`; see `gradients`."""
+    inputs, states, outputs = encode(batch.X.T, params), [state], []  # inputs: (T, B, V)
+    for (step, _), x in zip(steps, inputs):
+        logits, state = step(x, state, params, options)
         outputs.append(logits)
         states.append(state)
     logits = np.concatenate(outputs)  # (T*B, V)
     d_outputs = np.split(loss_backward(logits, batch.Y), len(inputs))  # T arrays (B, V)
     grads = {name: np.zeros_like(param) for name, param in params.items()}
     d_state = tuple(np.zeros_like(s) for s in state)
-    for t in reversed(range(len(inputs))):
+    for t, (_, step_backward) in reversed(list(enumerate(steps))):
         tensors = d_outputs[t], d_state, states[t + 1], inputs[t], states[t]
-        d_state, step_grads = step_backward(*tensors, params, options, **extras[t])
+        d_state, step_grads = step_backward(*tensors, params, options)
         for name, grad in step_grads.items():
             grads[name] += grad
     return loss(logits, batch.Y), grads, detach(state)
@@ -146,34 +131,35 @@ def bptt(step, step_backward, batch, state, params, options):
 
 def clip(grads, theta):
     """Clip gradients to global norm theta; return the clipped gradients and the original norm."""
-    norm = np.sqrt(sum((grad * grad).sum() for grad in grads.values()))
+    norm = np.sqrt(sum((grad * grad).sum() for _, grad in sorted(grads.items())))
     scale = np.minimum(theta / norm, 1)
     return {name: grad * scale for name, grad in grads.items()}, norm
 
 
-def sgd(model, grads, update):
-    """Apply one gradient-descent step to `model.params`."""
-    for name, param in model.params.items():
+def sgd(params, grads, slots, update):
+    """Apply one gradient-descent step; return the parameters and slots."""
+    for name, param in params.items():
         param -= update.lr * grads[name]
+    return params, slots
 
 
 OPTIMIZERS = {"sgd": sgd}
 
 
-def train_minibatch(model, batch, state, update):
-    """Train on one minibatch; return its loss and the detached state."""
-    mean_loss, grads, state = gradients(model, batch, state)
+def train_minibatch(params, slots, batch, state, update, options, gradients=gradients):
+    """Train on one minibatch; return its loss, the parameters, the slots and the detached state."""
+    mean_loss, grads, state = gradients(params, batch, state, options)
     grads, _ = clip(grads, update.theta)
-    OPTIMIZERS[update.optimizer](model, grads, update)
-    return mean_loss, state
+    params, slots = OPTIMIZERS[update.optimizer](params, grads, slots, update)
+    return mean_loss, params, slots, state
 
 
 def predict(model, prefix, num_preds, choose_token):
     """Return `prefix` plus `num_preds` tokens, each chosen by `choose_token` from logits (V,)."""
-    state, outputs = model.state(1), [prefix[0]]
+    state, outputs = init_state(1, model.options), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
         token = np.array([outputs[-1:]])  # B = T = 1
-        logits, state = model.forward(token, state)
+        logits, state = model.forward(token, state, model.params, model.options)
         # Warm-up: take the next token from the prefix until it is exhausted.
         outputs.append(prefix[t] if t < len(prefix) else choose_token(logits[0]))
     return outputs
@@ -199,18 +185,19 @@ V, H, rng = len(vocab), options.num_hiddens, np.random.RandomState([seed, 1, 0])
 shapes = {"W_xh": (V, H), "W_hh": (H, H), "b_h": (H,), "W_hq": (H, V), "b_q": (V,)}
 zeros = {name: np.zeros(shape) for name, shape in shapes.items()}
 weights = {n: rng.normal(0, sigma, shapes[n]).astype("float32") for n in shapes if "W" in n}
-model, losses = Model(params(zeros | weights, options)), []
+params, losses = init_params(zeros | weights, options), []
 for epoch in range(1, num_epochs + 1):
     # Row i of a minibatch continues row i of the previous minibatch.
     offset = np.random.RandomState([seed, 2, epoch]).randint(T)
     width = (len(tokens) - offset - 1) // B
     X, Y = (tokens[s : s + B * width].reshape(B, width) for s in (offset, offset + 1))
-    last, epoch_losses = model.state(B), []
+    state, epoch_losses = init_state(B, options), []
     for s in range(0, width - T + 1, T):
         x, y = X[:, s : s + T], Y[:, s : s + T]
-        mean_loss, last = train_minibatch(model, Batch(x, y, [{}] * T), last, rule)
+        mean_loss, params, _, state = train_minibatch(params, {}, Batch(x, y), state, rule, options)
         epoch_losses.append(mean_loss)
     losses.append(sum(map(float, epoch_losses)) / len(epoch_losses))
     if epoch % max(1, num_epochs // 20) == 0:
         print(f"epoch {epoch}  perplexity {np.exp(losses[-1]):.2f}")
+model = Model(params, options, forward)
 print("".join(vocab[token] for token in predict(model, tokens[:20].tolist(), 300, sample)))

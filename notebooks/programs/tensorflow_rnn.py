@@ -6,28 +6,19 @@ B: batch size, T: time steps, V: vocabulary size, H: hidden units.
 
 import sys
 from collections import namedtuple
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import tensorflow as tf
 
 B, T, num_epochs, max_tokens = 32, 35, 500, 10000  # max_tokens: number of characters to train on
 sigma, seed = 0.01, 0  # standard deviation of the initial weights, random seed
-options = SimpleNamespace(cell="rnn", num_hiddens=512, num_states=1, dtype="float32", device="cpu")
-Batch = namedtuple("Batch", "X Y extras")
-Rule = namedtuple("Rule", "lr optimizer theta")
-rule = Rule(1.0, "sgd", 1.0)  # theta: clip gradients to this norm
-
-
-class Model:
-    """Parameters, and functions that use them."""
-
-    def __init__(self, params):
-        self.params, self.options = params, options
-        self.state = partial(state, options=options)
-        self.forward = partial(forward, params=params, options=options)
+ModelConfig = namedtuple("ModelConfig", "cell num_hiddens num_states dtype device")
+options = ModelConfig(cell="rnn", num_hiddens=512, num_states=1, dtype="float32", device="cpu")
+Model = namedtuple("Model", "params options forward")
+Batch = namedtuple("Batch", "X Y")
+UpdateRule = namedtuple("UpdateRule", "lr optimizer theta")
+rule = UpdateRule(1.0, "sgd", 1.0)  # theta: clip gradients to this norm
 
 
 def device_scope(device):
@@ -35,18 +26,21 @@ def device_scope(device):
     return tf.device("/GPU:0" if device == "cuda" else "/CPU:0")
 
 
-def compile_update(jit):
-    """Return a decorator that compiles an update, in which the learning rate is a tensor."""
+def compile_with(compiler):
+    """Return a decorator that compiles training with `rule` and `options`."""
 
     def decorate(train_minibatch):
-        graph = jit(train_minibatch)
+        @compiler
+        def graph(params, batch, state):
+            mean_loss, _, _, state = train_minibatch(params, {}, batch, state, rule, options)
+            return mean_loss, state
 
-        def update_model(model, batch, state, update):
+        def run(params, slots, batch, state, update, options):
             with device_scope(options.device):
-                lr = tf.constant(update.lr, options.dtype)
-                return graph(model, batch, state, rule._replace(lr=lr))
+                mean_loss, state = graph(params, batch, state)
+            return mean_loss, params, slots, state  # the graph has changed the variables
 
-        return update_model
+        return run
 
     return decorate
 
@@ -61,14 +55,14 @@ def run_on_model_device(function):
     return on_device
 
 
-def params(arrays, options):
+def init_params(arrays, options):
     """Create the parameters W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V) and b_q (V,)."""
     with device_scope(options.device):
         return {name: tf.Variable(values.astype(options.dtype)) for name, values in arrays.items()}
 
 
 @run_on_model_device  # TensorFlow would prefer a GPU even if all tensors are on the CPU
-def state(batch_size, options):
+def init_state(batch_size, options):
     """Return the initial state: a tuple of zero tensors (B, H)."""
     shape = batch_size, options.num_hiddens
     return tuple(tf.zeros(shape, options.dtype) for _ in range(options.num_states))
@@ -117,12 +111,12 @@ def detach(state):
 
 
 @run_on_model_device
-def gradients(model, batch, state):
+def gradients(params, batch, state, options, forward=forward):
     """Return a minibatch's loss, the gradient w.r.t. each parameter, and the detached state."""
     with tf.GradientTape() as tape:
-        logits, state = model.forward(batch.X, state, **batch.extras)
+        logits, state = forward(batch.X, state, params, options)
         mean_loss = loss(logits, batch.Y)
-    grads = tape.gradient(mean_loss, model.params, unconnected_gradients="zero")
+    grads = tape.gradient(mean_loss, params, unconnected_gradients="zero")
     # Convert to dense tensors, because tf.gather, used by other variants, has sparse gradients.
     return mean_loss, {n: tf.convert_to_tensor(grad) for n, grad in grads.items()}, detach(state)
 
@@ -130,36 +124,37 @@ def gradients(model, batch, state):
 def clip(grads, theta):
     """Clip gradients to global norm theta; return the clipped gradients and the original norm."""
     # Don't use clip_by_global_norm, which rounds differently and fails if theta is infinite.
-    norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for grad in grads.values()))
+    norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for _, grad in sorted(grads.items())))
     scale = tf.minimum(theta / norm, 1)
     return {name: grad * scale for name, grad in grads.items()}, norm
 
 
-def sgd(model, grads, update):
-    """Apply one gradient-descent step to `model.params`."""
-    for name, param in model.params.items():
+def sgd(params, grads, slots, update):
+    """Apply one gradient-descent step; return the parameters and slots."""
+    for name, param in params.items():
         param.assign_sub(update.lr * grads[name])
+    return params, slots
 
 
 OPTIMIZERS = {"sgd": sgd}
 
 
-@compile_update(tf.function)  # once per model and minibatch shape
-def train_minibatch(model, batch, state, update):
-    """Train on one minibatch; return its loss and the detached state."""
-    mean_loss, grads, state = gradients(model, batch, state)
+@compile_with(tf.function)  # once per configuration and minibatch shape
+def train_minibatch(params, slots, batch, state, update, options, gradients=gradients):
+    """Train on one minibatch; return its loss, the parameters, the slots and the detached state."""
+    mean_loss, grads, state = gradients(params, batch, state, options)
     grads, _ = clip(grads, update.theta)
-    OPTIMIZERS[update.optimizer](model, grads, update)
-    return mean_loss, state
+    params, slots = OPTIMIZERS[update.optimizer](params, grads, slots, update)
+    return mean_loss, params, slots, state
 
 
 @run_on_model_device
 def predict(model, prefix, num_preds, choose_token):
     """Return `prefix` plus `num_preds` tokens, each chosen by `choose_token` from logits (V,)."""
-    state, outputs = model.state(1), [prefix[0]]
+    state, outputs = init_state(1, model.options), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
         token = tf.constant([outputs[-1:]])  # B = T = 1
-        logits, state = model.forward(token, state)
+        logits, state = model.forward(token, state, model.params, model.options)
         # Warm-up: take the next token from the prefix until it is exhausted.
         outputs.append(prefix[t] if t < len(prefix) else choose_token(logits.numpy()[0]))
     return outputs
@@ -185,18 +180,19 @@ V, H, rng = len(vocab), options.num_hiddens, np.random.RandomState([seed, 1, 0])
 shapes = {"W_xh": (V, H), "W_hh": (H, H), "b_h": (H,), "W_hq": (H, V), "b_q": (V,)}
 zeros = {name: np.zeros(shape) for name, shape in shapes.items()}
 weights = {n: rng.normal(0, sigma, shapes[n]).astype("float32") for n in shapes if "W" in n}
-model, losses = Model(params(zeros | weights, options)), []
+params, losses = init_params(zeros | weights, options), []
 for epoch in range(1, num_epochs + 1):
     # Row i of a minibatch continues row i of the previous minibatch.
     offset = np.random.RandomState([seed, 2, epoch]).randint(T)
     width = (len(tokens) - offset - 1) // B
     X, Y = (tokens[s : s + B * width].reshape(B, width) for s in (offset, offset + 1))
-    last, epoch_losses = model.state(B), []
+    state, epoch_losses = init_state(B, options), []
     for s in range(0, width - T + 1, T):
         x, y = X[:, s : s + T], Y[:, s : s + T]
-        mean_loss, last = train_minibatch(model, Batch(x, y, {}), last, rule)
+        mean_loss, params, _, state = train_minibatch(params, {}, Batch(x, y), state, rule, options)
         epoch_losses.append(mean_loss)
     losses.append(sum(map(float, epoch_losses)) / len(epoch_losses))
     if epoch % max(1, num_epochs // 20) == 0:
         print(f"epoch {epoch}  perplexity {np.exp(losses[-1]):.2f}")
+model = Model(params, options, forward)
 print("".join(vocab[token] for token in predict(model, tokens[:20].tolist(), 300, sample)))

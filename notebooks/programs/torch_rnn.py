@@ -6,9 +6,7 @@ B: batch size, T: time steps, V: vocabulary size, H: hidden units.
 
 import sys
 from collections import namedtuple
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -16,19 +14,12 @@ from torch.nn import functional as F
 
 B, T, num_epochs, max_tokens = 32, 35, 500, 10000  # max_tokens: number of characters to train on
 sigma, seed = 0.01, 0  # standard deviation of the initial weights, random seed
-options = SimpleNamespace(cell="rnn", num_hiddens=512, num_states=1, dtype="float32", device="cpu")
-Batch = namedtuple("Batch", "X Y extras")
-Rule = namedtuple("Rule", "lr optimizer theta")
-rule = Rule(1.0, "sgd", 1.0)  # theta: clip gradients to this norm
-
-
-class Model:
-    """Parameters, and functions that use them."""
-
-    def __init__(self, params):
-        self.params, self.options = params, options
-        self.state = partial(state, options=options)
-        self.forward = partial(forward, params=params, options=options)
+ModelConfig = namedtuple("ModelConfig", "cell num_hiddens num_states dtype device")
+options = ModelConfig(cell="rnn", num_hiddens=512, num_states=1, dtype="float32", device="cpu")
+Model = namedtuple("Model", "params options forward")
+Batch = namedtuple("Batch", "X Y")
+UpdateRule = namedtuple("UpdateRule", "lr optimizer theta")
+rule = UpdateRule(1.0, "sgd", 1.0)  # theta: clip gradients to this norm
 
 
 def tensor(array, device):
@@ -36,14 +27,14 @@ def tensor(array, device):
     return torch.as_tensor(array, device=device)
 
 
-def params(arrays, options):
+def init_params(arrays, options):
     """Create the parameters W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V) and b_q (V,)."""
     factory_kwargs = {"dtype": getattr(torch, options.dtype), "device": options.device}
     tensors = {name: torch.tensor(values, **factory_kwargs) for name, values in arrays.items()}
     return {name: param.requires_grad_() for name, param in tensors.items()}
 
 
-def state(batch_size, options):
+def init_state(batch_size, options):
     """Return the initial state: a tuple of zero tensors (B, H)."""
     factory_kwargs = {"dtype": getattr(torch, options.dtype), "device": options.device}
     shape = batch_size, options.num_hiddens
@@ -91,47 +82,48 @@ def detach(state):
     return tuple(s.detach() for s in state)  # the next backward pass must not reach a freed graph
 
 
-def gradients(model, batch, state):
+def gradients(params, batch, state, options, forward=forward):
     """Return a minibatch's loss, the gradient w.r.t. each parameter, and the detached state."""
-    logits, state = model.forward(batch.X, state, **batch.extras)
+    logits, state = forward(batch.X, state, params, options)
     mean_loss = loss(logits, batch.Y)
-    grads = torch.autograd.grad(mean_loss, list(model.params.values()), materialize_grads=True)
-    return mean_loss.detach(), dict(zip(model.params, grads)), detach(state)
+    grads = torch.autograd.grad(mean_loss, list(params.values()), materialize_grads=True)
+    return mean_loss.detach(), dict(zip(params, grads)), detach(state)
 
 
 def clip(grads, theta):
     """Clip gradients to global norm theta; return the clipped gradients and the original norm."""
     # Don't use clip_grad_norm_, which divides by norm + 1e-6.
-    norm = torch.sqrt(sum((grad * grad).sum() for grad in grads.values()))
+    norm = torch.sqrt(sum((grad * grad).sum() for _, grad in sorted(grads.items())))
     scale = torch.clamp(theta / norm, max=1)
     return {name: grad * scale for name, grad in grads.items()}, norm
 
 
 @torch.no_grad()  # otherwise, autograd rejects in-place updates of parameters
-def sgd(model, grads, update):
-    """Apply one gradient-descent step to `model.params`."""
-    for name, param in model.params.items():
+def sgd(params, grads, slots, update):
+    """Apply one gradient-descent step; return the parameters and slots."""
+    for name, param in params.items():
         param -= update.lr * grads[name]
+    return params, slots
 
 
 OPTIMIZERS = {"sgd": sgd}
 
 
-def train_minibatch(model, batch, state, update):
-    """Train on one minibatch; return its loss and the detached state."""
-    mean_loss, grads, state = gradients(model, batch, state)
+def train_minibatch(params, slots, batch, state, update, options, gradients=gradients):
+    """Train on one minibatch; return its loss, the parameters, the slots and the detached state."""
+    mean_loss, grads, state = gradients(params, batch, state, options)
     grads, _ = clip(grads, update.theta)
-    OPTIMIZERS[update.optimizer](model, grads, update)
-    return mean_loss, state
+    params, slots = OPTIMIZERS[update.optimizer](params, grads, slots, update)
+    return mean_loss, params, slots, state
 
 
 @torch.no_grad()  # otherwise, the graph would grow with every token
 def predict(model, prefix, num_preds, choose_token):
     """Return `prefix` plus `num_preds` tokens, each chosen by `choose_token` from logits (V,)."""
-    state, outputs = model.state(1), [prefix[0]]
+    state, outputs = init_state(1, model.options), [prefix[0]]
     for t in range(1, len(prefix) + num_preds):
         token = torch.tensor([outputs[-1:]], device=model.options.device)  # B = T = 1
-        logits, state = model.forward(token, state)
+        logits, state = model.forward(token, state, model.params, model.options)
         # Warm-up: take the next token from the prefix until it is exhausted.
         outputs.append(prefix[t] if t < len(prefix) else choose_token(logits.cpu().numpy()[0]))
     return outputs
@@ -157,18 +149,19 @@ V, H, rng = len(vocab), options.num_hiddens, np.random.RandomState([seed, 1, 0])
 shapes = {"W_xh": (V, H), "W_hh": (H, H), "b_h": (H,), "W_hq": (H, V), "b_q": (V,)}
 zeros = {name: np.zeros(shape) for name, shape in shapes.items()}
 weights = {n: rng.normal(0, sigma, shapes[n]).astype("float32") for n in shapes if "W" in n}
-model, losses = Model(params(zeros | weights, options)), []
+params, losses = init_params(zeros | weights, options), []
 for epoch in range(1, num_epochs + 1):
     # Row i of a minibatch continues row i of the previous minibatch.
     offset = np.random.RandomState([seed, 2, epoch]).randint(T)
     width = (len(tokens) - offset - 1) // B
     X, Y = (tokens[s : s + B * width].reshape(B, width) for s in (offset, offset + 1))
-    last, epoch_losses = model.state(B), []
+    state, epoch_losses = init_state(B, options), []
     for s in range(0, width - T + 1, T):
         x, y = (tensor(array[:, s : s + T], options.device) for array in (X, Y))
-        mean_loss, last = train_minibatch(model, Batch(x, y, {}), last, rule)
+        mean_loss, params, _, state = train_minibatch(params, {}, Batch(x, y), state, rule, options)
         epoch_losses.append(mean_loss)
     losses.append(sum(map(float, epoch_losses)) / len(epoch_losses))
     if epoch % max(1, num_epochs // 20) == 0:
         print(f"epoch {epoch}  perplexity {np.exp(losses[-1]):.2f}")
+model = Model(params, options, forward)
 print("".join(vocab[token] for token in predict(model, tokens[:20].tolist(), 300, sample)))

@@ -7,7 +7,7 @@ from itertools import islice
 import numpy
 
 from rnn_scratch import registry
-from rnn_scratch.contract import Batch, Options
+from rnn_scratch.contract import Batch, ModelConfig
 from rnn_scratch.parameters import initial
 from rnn_scratch.settings import Settings
 from rnn_scratch.training import schedule
@@ -46,7 +46,8 @@ def recall_minibatches(num_fillers, count, seed, batch_size=32):
 
 def recall_training(backend, cell, num_fillers, updates, sigma=0.125, forget_bias=0.0, seed=0):
     """Train a cell with 64 units on the task; yield the model after each number of updates."""
-    installed, options = registry.load(backend), Options(vocab_size=13, num_hiddens=64, cell=cell)
+    installed = registry.load(backend)
+    options = ModelConfig(vocab_size=13, num_hiddens=64, cell=cell)
     arrays = initial(options, sigma, seed)
     if cell == "lstm":
         arrays["b_f"] += forget_bias
@@ -62,8 +63,10 @@ def recall_training(backend, cell, num_fillers, updates, sigma=0.125, forget_bia
 
 def recall_accuracy(backend, model, num_fillers, seed=1000):
     """Return the fraction of symbols that the model recalls in 1,000 new rows."""
-    machine = registry.load(backend).machine
+    installed = registry.load(backend)
     (test,) = recall_minibatches(num_fillers, 1, seed, batch_size=1000)
-    logits, _ = model.forward(machine.tensor(test.X, "cpu"), model.state(1000))
-    last = machine.array(logits)[-1000:]  # (B, V) of the last time step
+    inputs = installed.machine.tensor(test.X, "cpu")
+    state = installed.scratch.init_state(1000, model.options)
+    logits, _ = model.forward(inputs, state, model.params, model.options)
+    last = installed.machine.array(logits)[-1000:]  # (B, V) of the last time step
     return float((last.argmax(1) == test.Y[:, -1]).mean())

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 import rnn_scratch
 from rnn_scratch import contract, registry
 from rnn_scratch.cli.inference import play
-from rnn_scratch.contract import Options
+from rnn_scratch.contract import ModelConfig
 from rnn_scratch.parameters import initial
 from rnn_scratch.play.page import encode, network
 
@@ -58,7 +58,7 @@ def test_page_generates_the_text_of_predict(open_page, tmp_path, model):
 def logit(token, tokens, scales, arrays, options):
     """Return NumPy's logit for `token` after `tokens`, with input vectors scaled by `scales`."""
     numpy = registry.load("numpy")
-    state = numpy.scratch.state(1, options)
+    state = numpy.scratch.init_state(1, options)
     for earlier_token, scale in zip(tokens, scales):
         x = scale * numpy.scratch.encode(np.array([earlier_token]), arrays)
         logits, state = numpy.deep.deep_step(x, state, arrays, options)
@@ -86,7 +86,7 @@ def test_influence_of_a_character_is_a_derivative(open_page, tmp_path, layers):
     token, tokens, change = 5, [1, 4, 4, 0, 8, 2], 1e-6
     changes = change * np.eye(len(tokens))
     for cell in contract.CELLS:
-        options = Options(9, 6, cell, dtype="float64", **layers)
+        options = ModelConfig(9, 6, cell, dtype="float64", **layers)
         network = initial(options, 0.5, 3), options
         expected = [
             (logit(token, tokens, 1 + row, *network) - logit(token, tokens, 1 - row, *network))

@@ -11,7 +11,7 @@ from experiments import (
 from measure.exercises import train_epoch_not_detached
 
 from rnn_scratch import parameters, registry
-from rnn_scratch.contract import Batch, Options, Update
+from rnn_scratch.contract import Batch, ModelConfig, UpdateRule
 
 
 def test_witten_bell_smoothing_follows_its_formula():
@@ -49,7 +49,7 @@ def test_training_without_detach_changes_the_losses(backend, candidate, model):
         pytest.skip(f"{candidate} is a backend of another package")
     tokens = np.random.RandomState(0).randint(0, 5, (3, 17), "int64")
     batches = [Batch(tokens[:, i : i + 4], tokens[:, i + 1 : i + 5]) for i in (0, 4, 8, 12)]
-    options = Options(5, 7, dtype="float64")
+    options = ModelConfig(5, 7, dtype="float64")
     arrays = parameters.initial(options, 1.0, 0)
 
     def train(reach, update):
@@ -58,10 +58,10 @@ def test_training_without_detach_changes_the_losses(backend, candidate, model):
             return train_epoch_not_detached(backend, model_to_train, batches, reach, update)
         return backend.scratch.train_epoch(model_to_train, batches, [update] * 4, True)[0]
 
-    losses = {reach: train(reach, Update()) for reach in (1, 2, 4)}
-    np.testing.assert_allclose(losses[1], train(0, Update()), rtol=1e-12)
+    losses = {reach: train(reach, UpdateRule()) for reach in (1, 2, 4)}
+    np.testing.assert_allclose(losses[1], train(0, UpdateRule()), rtol=1e-12)
     assert len({f"{sum(values):.6f}" for values in losses.values()}) == 3, losses
     # With constant parameters, detaching does not affect the losses.
-    constant = Update(theta=1e-20)
+    constant = UpdateRule(theta=1e-20)
     for reach in (1, 2, 4):
         np.testing.assert_allclose(train(reach, constant), train(0, constant), rtol=1e-12)

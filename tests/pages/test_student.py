@@ -27,7 +27,7 @@ pytestmark = pytest.mark.student(by_default=("numpy", "torch"))
 NUMBERS = itertools.count()
 # Code that trains for three updates with the notebook's functions.
 TRAIN = """\
-losses, _ = train_epoch(build(small, double), [Batch(X, Y)] * 3, [Update()] * 3, True)"""
+losses, _ = train_epoch(build(small, double), [Batch(X, Y)] * 3, [UpdateRule()] * 3, True)"""
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +110,8 @@ def test_empty_notebook_works_and_reports_missing_functions(builtin_name):
     assert losses[-1] < losses[0]
     # The project's functions call the notebook's functions, so an edit takes effect.
     edited = "def clip(grads, theta):\n    return {n: 0 * g for n, g in grads.items()}, 0"
-    execute(f"{edited}\n\n\n{TRAIN}", names)
+    (training,) = (source for source in printed if "def train_minibatch(" in source)
+    execute(f"{edited}\n\n\n{training}\n\n\n{TRAIN}", names)  # `training` may be compiled
     assert abs(names["losses"][-1] - losses[-1]) > 1e-3
 
 
@@ -179,13 +180,15 @@ FORGERIES = {
     "points": "import grading\ngrading.points = lambda name: 1\ngrading.graded = lambda _, f: f",
     "installed": "import rnn_scratch.backends.numpy.scratch as project\n"
     "def sgd(*arguments):\n    return project.sgd(*arguments)",
-    "imported": "def sgd(model, grads, update):\n"
-    "    from rnn_scratch.backends.numpy import scratch\n    scratch.sgd(model, grads, update)",
+    "imported": "def sgd(params, grads, slots, update):\n"
+    "    from rnn_scratch.backends.numpy import scratch\n"
+    "    return scratch.sgd(params, grads, slots, update)",
     "assigned": "sgd = installed.scratch.sgd",
-    "table": "def sgd(model, grads, update):\n    OPTIMIZERS['sgd'](model, grads, update)",
+    "table": "def sgd(params, grads, slots, update):\n"
+    "    return OPTIMIZERS['sgd'](params, grads, slots, update)",
     "checks": "from rnn_scratch.check import results\n"
     "results.find_worst_mismatch = lambda *_: results.WorstMismatch(0, '')\n"
-    "def sgd(model, grads, update):\n    pass",
+    "def sgd(params, grads, slots, update):\n    return params, slots",
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 from helpers import CLONE, SMALL, require_tested
 
 import rnn_scratch
+from rnn_scratch import registry
 from rnn_scratch.contract import CELLS
 from rnn_scratch.training.runtime import Runtime
 from rnn_scratch.training.setup import start_model
@@ -53,7 +54,9 @@ def test_layers_of_a_framework_have_equal_logits(backend_names, backend, train):
             exec(compile("\n".join([file, COMMON, CODES[backend]]), "weights.md", "exec"), names)
             runtime, vocab_size = Runtime("numpy"), len(run.arrays["b_q"])
             model = start_model(run.record.settings, runtime, vocab_size, run.arrays).model
-            expected, _ = model.forward(np.array([names["tokens"]]), model.state(1))
+            state = registry.load("numpy").scratch.init_state(1, model.options)
+            tokens = np.array([names["tokens"]])
+            expected, _ = model.forward(tokens, state, model.params, model.options)
             logits = names["logits"]
             logits = logits.detach().numpy() if backend == "torch" else np.array(logits)
             assert np.abs(expected).max() > 1

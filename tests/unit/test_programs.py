@@ -66,7 +66,7 @@ def test_program_has_the_losses_and_weights_of_train(builtin_name, tmp_path, mon
     assert result["losses"] == losses
     to_arrays = setup.backend.machine.to_arrays
     expected = to_arrays(setup.model.params)
-    arrays = to_arrays(result["model"].params)
+    arrays = to_arrays(result["params"])
     assert {name: array.tobytes() for name, array in arrays.items()} == {
         name: array.tobytes() for name, array in expected.items()
     }
