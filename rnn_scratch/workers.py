@@ -21,7 +21,7 @@ import numpy as np
 from . import registry
 from .contract import Backend, Batch, Gradients, ModelConfig, Params, State
 from .errors import RNNScratchError
-from .system.signals import Request
+from .system.signals import StopRequest
 
 # Environment variables set by MPICH, Open MPI and SLURM: the number of processes and the rank.
 LAUNCHERS = {
@@ -122,7 +122,7 @@ class WorkerGroup:
         self.wait(self.world.Ibarrier())
         return list(self.world.allgather(value))
 
-    def synchronize(self, request: Request, digest: str) -> int | None:
+    def synchronize(self, request: StopRequest, digest: str) -> int | None:
         """Share stop requests and compare digests; return the signal of a worker, if any."""
         self.wants_end = self.should_end = False
         worker_values = self.gather((request.number, request.complete, digest))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from measure.measuring import copy
 
 from rnn_scratch.check import mistakes, results
-from rnn_scratch.check.draws import Draw
+from rnn_scratch.check.draws import CaseSpec
 from rnn_scratch.contract import CELLS, Backend, ModelConfig
 from rnn_scratch.registry import BUILTIN_BACKENDS
 
@@ -26,11 +26,11 @@ GRU, GRU_AFTER, LSTM, RELU = (
 )
 
 
-def fixed_draws(options: ModelConfig) -> list[Draw]:
+def fixed_draws(options: ModelConfig) -> list[CaseSpec]:
     """Return one fixed draw per dtype with these options; large networks get small weights."""
-    sigma = 0.06 if options.num_hiddens > 256 else Draw(options).sigma
+    sigma = 0.06 if options.num_hiddens > 256 else CaseSpec(options).sigma
     dtypes = "float64", "float32"
-    return [Draw(options._replace(dtype=dtype), sigma=sigma) for dtype in dtypes]
+    return [CaseSpec(options._replace(dtype=dtype), sigma=sigma) for dtype in dtypes]
 
 
 class Mutation(NamedTuple):

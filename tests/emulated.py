@@ -82,7 +82,7 @@ def main(package, name):
     """Check `scratch` of a package on the backend's devices; print the first failure, if any."""
     from rnn_scratch import registry
     from rnn_scratch.check import runner
-    from rnn_scratch.check.draws import Draw
+    from rnn_scratch.check.draws import CaseSpec
     from rnn_scratch.contract import Options
 
     backend = registry.assemble(name, importlib.import_module(package))
@@ -91,8 +91,8 @@ def main(package, name):
     deep = Options(11, 13, "lstm", embedding=5, num_layers=2, dropout=0.4)
     for device in DEVICES[name]:
         cases = [
-            Draw(plain._replace(device=device)),
-            Draw(deep._replace(device=device), optimizer="adam"),
+            CaseSpec(plain._replace(device=device)),
+            CaseSpec(deep._replace(device=device), optimizer="adam"),
         ]
         for row in runner.check(backend, "scratch", cases):
             if not row.passed:

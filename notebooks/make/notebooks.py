@@ -112,7 +112,7 @@ def is_stale(name: str) -> bool:
         return True
 
 
-def get_remedy(name: str) -> str:
+def rebuild_command(name: str) -> str:
     """Return the command that rebuilds a notebook, in an environment with its frameworks."""
     return f"nox -s 'notebooks({name if name in MULTI_BACKEND else used_backends(name)[0]})'"
 

@@ -45,7 +45,9 @@ def pages() -> dict[str, bytes]:
         "reference": reference,
         **readme.step(),
         "characters": run_folder.read(RUN).text.train_tokens,
-        "samples": [row for row in run_folder.history(RUN) if row.epoch in EPOCHS and row.sample],
+        "samples": [
+            row for row in run_folder.read_history(RUN) if row.epoch in EPOCHS and row.sample
+        ],
         "networks": play.read(),
         "arrays": play.arrays,
     }

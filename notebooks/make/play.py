@@ -54,7 +54,7 @@ def describe_network(folder: Path) -> dict[str, Any]:
         **page.network(saved),
         "settings": asdict(settings),
         "text": msgspec.to_builtins(saved.text),
-        "perplexity": run_folder.history(folder)[-1].perplexity,
+        "perplexity": run_folder.read_history(folder)[-1].perplexity,
         "valid_perplexity": perplexity(total_loss / count),
         "passage": vocabulary.decode(held_out[:PASSAGE].tolist(), vocab),
         "expected": {

@@ -25,7 +25,7 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     values = readme.exact(folder)
     exact = values["exact"]
     backends = list(dict.fromkeys(model["backend"] for model in exact["models"]))
-    float64 = {name: run_folder.history(folder / "float64" / name) for name in backends}
+    float64 = {name: run_folder.read_history(folder / "float64" / name) for name in backends}
     differences = _differences(float64)
     curves = read(readme.COMPARISONS / "curves")
     size = msgspec.convert(exact["settings"], Settings)

@@ -83,12 +83,12 @@ def run(settings, book="tide-clock", other_book=None):
         options = {"model": model, "corpus": book, "threads": 1, "run": folder}
         with contextlib.suppress(DivergenceError):  # divergence is a valid result
             rnn_scratch.train("numpy", **options, **{**BASE, **settings})
-        record, history = run_folder.read(folder), run_folder.history(folder)
+        record, history = run_folder.read(folder), run_folder.read_history(folder)
         if other_book is not None:
             result = rnn_scratch.evaluate(folder, corpus=other_book)
             evaluation = {
                 "other book": round_digits(result.perplexity),
-                "unigrams of the other book": round_digits(result.unigram),
+                "unigrams of the other book": round_digits(result.unigram_perplexity),
             }
     return {
         "settings": record.settings,

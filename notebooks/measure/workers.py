@@ -27,7 +27,7 @@ def measure(num_workers, num_hiddens, batch_size):
         sizes = ("--num-hiddens", str(num_hiddens), "--batch-size", str(batch_size))
         run = ("--backend", BACKEND, "--run", f"{folder}/run")
         subprocess.run([*command, *OPTIONS.split(), *sizes, *run], check=True)
-        last = run_folder.history(Path(folder, "run"))[-1]
+        last = run_folder.read_history(Path(folder, "run"))[-1]
     return last.tokens / last.seconds
 
 

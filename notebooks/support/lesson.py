@@ -74,4 +74,4 @@ def run(name: str) -> tuple[Any, Any]:
     from rnn_scratch.runs import run_folder
 
     path = NOTEBOOKS / "records" / name
-    return run_folder.history(path), run_folder.read(path)
+    return run_folder.read_history(path), run_folder.read(path)

@@ -21,7 +21,7 @@ from ..contract import (
 from ..parameters import initial
 from ..training import schedule
 from . import results
-from .draws import NUM_UPDATES, Draw
+from .draws import NUM_UPDATES, CaseSpec
 from .results import CheckResult, Result
 
 LEARNING_RATES = {"sgd": 0.5, "momentum": 0.1, "adam": 0.01}  # divided by 1, 2 and 3 in turn
@@ -33,7 +33,7 @@ class Case(NamedTuple):
 
     backend: Backend
     variant: str
-    draw: Draw
+    draw: CaseSpec
     arrays: Arrays  # parameters
     batch: Batch  # arrays of shape (B, T)
     states: tuple[np.ndarray, ...]  # each of shape (B, H)
@@ -231,7 +231,7 @@ def collect_devices(value: Any) -> set[str]:
 FunctionCheck = Callable[..., Iterator[Result]]
 
 
-def make_case(backend: Backend, variant: str, draw: Draw) -> Case:
+def make_case(backend: Backend, variant: str, draw: CaseSpec) -> Case:
     """Draw a case's parameters, minibatch and state; equal draws produce equal values."""
     options, rng = draw.options, np.random.RandomState([draw.seed or 0, 0])
     arrays = initial(options, draw.sigma, draw.seed or 0)
@@ -251,7 +251,7 @@ def make_case(backend: Backend, variant: str, draw: Draw) -> Case:
     return Case(backend, variant, draw, arrays, batch, states)
 
 
-def draw_batch(draw: Draw, rng: np.random.RandomState) -> Batch:
+def draw_batch(draw: CaseSpec, rng: np.random.RandomState) -> Batch:
     """Draw a minibatch with many repeated tokens and, if the model uses dropout, masks."""
     options, size, masks = draw.options, (draw.batch_size, draw.num_steps + 1), None
     tokens = rng.randint(0, options.vocab_size, size, "int64")

@@ -45,7 +45,7 @@ NUM_UPDATES = 3  # number of updates per epoch in most draws
 RELATED = ("L", "T", "B", "V", "updates", "sigma")  # columns not varied independently
 
 
-class Draw(NamedTuple):
+class CaseSpec(NamedTuple):
     """A case's settings and the seed from which its values are drawn."""
 
     options: ModelConfig  # cell, sizes, layers, embedding, dropout, dtype and device
@@ -77,7 +77,7 @@ class Draw(NamedTuple):
         return text + " exact" * self.exact + " large weights" * (self.sigma > 1)
 
 
-def draw(seed: int, cells: Sequence[str] = (), device: str = "cpu") -> Draw:
+def draw(seed: int, cells: Sequence[str] = (), device: str = "cpu") -> CaseSpec:
     """Draw the case for this seed, with one of `cells` (by default, any cell).
 
     After the largest seed, the seeds start again at 0.
@@ -100,7 +100,7 @@ def draw(seed: int, cells: Sequence[str] = (), device: str = "cpu") -> Draw:
     H, B, T = pick(9, 1, 13), B * pick(1, 4) if B > 1 else 1, T + pick(0, 2) * (T not in (1, L))
     V = max(V, B * T + 1) + pick(0, 18) if has_fewer_tokens else V
     cell, dtype = cells[(index + group) % len(cells)], "float64" if mode == "exact" else mode
-    return Draw(
+    return CaseSpec(
         ModelConfig(V, H, cell, N, L, dropout, dtype, device),
         *(B, T, num_updates),
         variants=(VARIANTS[0], variant) if num_updates else VARIANTS,
@@ -111,10 +111,10 @@ def draw(seed: int, cells: Sequence[str] = (), device: str = "cpu") -> Draw:
     )
 
 
-def draw_large(seed: int = 0, cells: Sequence[str] = (), device: str = "cpu") -> Draw:
+def draw_large(seed: int = 0, cells: Sequence[str] = (), device: str = "cpu") -> CaseSpec:
     """Draw a case with tensors so large that frameworks switch algorithms and use more threads."""
     cells = list(cells or ("rnn", "lstm", "gru", "gru-after", "rnn-relu"))
     seed %= MAX_SEED + 1
     H = (512, 257)[seed % 2]
     options = ModelConfig(11, H, cells[seed % len(cells)], dtype="float32", device=device)
-    return Draw(options, batch_size=128, sigma=0.02, seed=seed)
+    return CaseSpec(options, batch_size=128, sigma=0.02, seed=seed)

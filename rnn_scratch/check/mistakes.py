@@ -55,7 +55,9 @@ def copy_backend(
         sys.path.remove(folder)
 
 
-def recognize(function: str, check: FunctionCheck, cases: Sequence[Case], folder: str) -> str:
+def identify_mistake(
+    function: str, check: FunctionCheck, cases: Sequence[Case], folder: str
+) -> str:
     """Return the name of the mistake that reproduces a function's outputs in all cases, or ""."""
     if function == "detach":  # the reference has no graph
         return "the state is not detached from the graph"

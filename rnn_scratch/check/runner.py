@@ -14,7 +14,7 @@ from ..system.processes import one_line
 from ..training.runtime import Runtime
 from . import draws, functions, training
 from .case import FunctionCheck, make_case
-from .draws import NUM_DRAWS, Draw
+from .draws import NUM_DRAWS, CaseSpec
 from .results import BACKEND, CheckResult, Result, pass_fail_result
 
 TIMEOUT = 600.0  # seconds to wait for each result, or for each verdict on a user's function
@@ -81,7 +81,7 @@ def _run(
 
 
 def check(
-    backend: Backend, model: str = "scratch", cases: Sequence[Draw] | None = None
+    backend: Backend, model: str = "scratch", cases: Sequence[CaseSpec] | None = None
 ) -> Iterator[CheckResult]:
     """Compare a backend variant with the reference, by default on the first 20 draws.
 
@@ -95,7 +95,7 @@ def check(
 
 
 def compare(
-    backend: Backend, model: str, drawn: Sequence[Draw], checks: Sequence[FunctionCheck]
+    backend: Backend, model: str, drawn: Sequence[CaseSpec], checks: Sequence[FunctionCheck]
 ) -> Iterator[CheckResult]:
     """Run every check on a variant's draws; report draws that the backend does not support."""
     cases = []

@@ -31,7 +31,7 @@ from ..system import processes
 from ..system.processes import ChildError
 from . import draws, functions, runner, training
 from .case import Case, FunctionCheck, make_case
-from .mistakes import MODULES, copy_backend, recognize
+from .mistakes import MODULES, copy_backend, identify_mistake
 from .results import Verdict, describe_error, flatten
 
 TABLES = ("CELLS", "CELL_BACKWARD", "OPTIMIZERS")
@@ -107,12 +107,14 @@ def _check(source: str, path: str, name: str, names: Sequence[str]) -> Iterator[
             )
         for candidate in candidates:
             original = find_function(backend, candidate.name)
-            _install(backend, candidate.name, candidate.function)  # user code may use it via tables
+            _patch_backend(
+                backend, candidate.name, candidate.function
+            )  # user code may use it via tables
             yield candidate.verdict
             yield (verdict := candidate.judge(folder))
             if verdict.exit_code:  # the functions below call the project's instead
                 del namespace[candidate.name]
-                _install(backend, candidate.name, original)
+                _patch_backend(backend, candidate.name, original)
 
 
 def _execute(source: str, path: str, backend: Backend) -> dict[str, Any]:
@@ -141,13 +143,15 @@ class _Candidate:
         cell = name.removesuffix("_backward").replace("_", "-")
         self.cells = [cell] if cell in CELLS else []
         if self.cells and cell not in backend.scratch.CELLS and f"{name}_backward" in namespace:
-            _install(backend, f"{name}_backward", namespace[f"{name}_backward"])
+            _patch_backend(backend, f"{name}_backward", namespace[f"{name}_backward"])
         drawn = [draws.draw(seed, self.cells) for seed in range(3 * draws.NUM_DRAWS)]
         cases = [make_case(backend, "scratch", draw) for draw in drawn]
         self.cases = [
             (check, case)
             for check in CHECKS
-            for case in [c for c in cases if _concerns(name, check, c)][: NUM_CASES.get(check, 8)]
+            for case in [c for c in cases if _calls_function(name, check, c)][
+                : NUM_CASES.get(check, 8)
+            ]
         ]
 
     def judge(self, folder: str) -> Verdict:
@@ -157,7 +161,7 @@ class _Candidate:
         if problem := runner.find_signature_problem(original, self.function):
             verdict.problem = f"It has {problem}."
             return verdict
-        _install(self.backend, self.name, self._guard(self.function))
+        _patch_backend(self.backend, self.name, self._guard(self.function))
         try:
             for check, case in self.cases:
                 self.num_calls = 0
@@ -168,7 +172,9 @@ class _Candidate:
                     if not row.passed:
                         verdict.failure, verdict.example = row, self._example(check, case)
                         others = [other for c, other in self.cases if c is check]
-                        verdict.mistake = recognize(self.name, check, [case, *others], folder)
+                        verdict.mistake = identify_mistake(
+                            self.name, check, [case, *others], folder
+                        )
                         return verdict
         except (Exception, SystemExit) as error:  # in the function, or code that used its result
             problem = f"Its result cannot be used: {_describe(error, self.path)}."
@@ -234,9 +240,9 @@ def find_arguments(backend: str, function: str, seed: int, call: int = 0, cell: 
         calls.append(arguments)
         return original(*arguments)
 
-    _install(candidate, function, record)
+    _patch_backend(candidate, function, record)
     case = make_case(candidate, "scratch", draws.draw(seed, [cell] if cell else []))
-    check = next(check for check in CHECKS if _concerns(function, check, case))
+    check = next(check for check in CHECKS if _calls_function(function, check, case))
     any(len(calls) > call for _ in check(case))  # runs the check up to this call
     return calls[call] if len(calls[call]) > 1 else calls[call][0]
 
@@ -258,10 +264,10 @@ def _list_checked(backend: Backend) -> list[str]:
     items = [item for module in _modules(backend) for item in vars(module).items()]
     names = dict.fromkeys(name for name, value in items if callable(value))
     pairs = [(check, case) for check in CHECKS for case in cases]
-    return [name for name in names if any(_concerns(name, *pair) for pair in pairs)]
+    return [name for name in names if any(_calls_function(name, *pair) for pair in pairs)]
 
 
-def _install(backend: Backend, name: str, function: Callable[..., Any]) -> None:
+def _patch_backend(backend: Backend, name: str, function: Callable[..., Any]) -> None:
     """Replace the backend's function `name` wherever the backend refers to it."""
     scratch = vars(backend.scratch)
     tables = [scratch[table] for table in TABLES if table in scratch]
@@ -274,10 +280,10 @@ def _install(backend: Backend, name: str, function: Callable[..., Any]) -> None:
         scratch[table][cell] = function
 
 
-def _concerns(name: str, check: FunctionCheck, case: Case) -> bool:
+def _calls_function(name: str, check: FunctionCheck, case: Case) -> bool:
     """Return whether a check calls a function in this case, directly or indirectly."""
     if check is training.sequence and case.draw.num_updates:
-        return name.startswith("train") or any(_concerns(name, c, case) for c in CHECKS[:-1])
+        return name.startswith("train") or any(_calls_function(name, c, case) for c in CHECKS[:-1])
     if check is functions.gradients:
         called = map(case.function_name, (functions.cell, functions.step, functions.forward, check))
         return name in ("bptt", "loss", *called) or name.endswith("backward")

@@ -30,7 +30,9 @@ NUM_MINIBATCHES = 4  # number of distinct minibatches, taken from the start of a
 NUM_GENERATED = 20  # number of characters per generated text
 
 
-def compete(runtime: Runtime, settings: Settings, text: books.Text) -> Iterator[dict[str, Any]]:
+def run_benchmark(
+    runtime: Runtime, settings: Settings, text: books.Text
+) -> Iterator[dict[str, Any]]:
     """Start, check and train a candidate; then measure its speed at each parent request.
 
     Each result maps `Candidate` fields to values or, for lists, to new items.
@@ -71,7 +73,7 @@ def _check(context: RunContext) -> int:
     """Return the number of comparisons with the reference; raise RNNScratchError if one fails."""
     runtime = context.runtime
     options = model_options(context.settings, 11, runtime.device)._replace(num_hiddens=13)
-    rows = list(runner.check(context.backend, runtime.model, cases=[draws.Draw(options)]))
+    rows = list(runner.check(context.backend, runtime.model, cases=[draws.CaseSpec(options)]))
     for row in rows:
         if not row.passed:
             raise RNNScratchError(f"the check failed: {row.function} {row.output} in {row.case}")

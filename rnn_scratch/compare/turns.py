@@ -39,7 +39,7 @@ MAX_SILENCE_SECONDS = 900.0  # time without a result after which a child process
 UpdateRule = Callable[..., object]  # keyword arguments: `description` and `completed` (a fraction)
 
 
-class Competitor(NamedTuple):
+class BenchmarkProcess(NamedTuple):
     """A candidate and its child process."""
 
     candidate: Candidate
@@ -123,14 +123,14 @@ def _prepare(
     candidate: Candidate,
     stack: contextlib.ExitStack,
     update: UpdateRule,
-) -> Competitor:
+) -> BenchmarkProcess:
     """Start a candidate's child process and record its results until it is ready for turns."""
     settings, threads = settings_at(record.plan, record.settings, candidate.value)
     runtime = Runtime(candidate.backend, candidate.model, record.plan.device, threads)
     environment = dict.fromkeys(THREAD_VARIABLES, str(threads))
     call = partial(processes.start, timeout=MAX_SILENCE_SECONDS, environment=environment)
-    started = stack.enter_context(call(tasks.compete, runtime, settings, text))
-    competitor = Competitor(candidate, *started)
+    started = stack.enter_context(call(tasks.run_benchmark, runtime, settings, text))
+    competitor = BenchmarkProcess(candidate, *started)
     position = record.candidates.index(candidate) / len(record.candidates)
     while candidate.failure is None and candidate.sample is None:
         epochs = f"epoch {len(candidate.epochs)}/{settings.num_epochs}"
@@ -143,7 +143,7 @@ def _prepare(
 
 def take_turns(
     record: Comparison,
-    competitors: Sequence[Competitor],
+    competitors: Sequence[BenchmarkProcess],
     update: UpdateRule,
     save: Callable[[], object],
 ) -> None:
@@ -162,7 +162,7 @@ def take_turns(
         competitors = [c for c in competitors if not c.candidate.failure]
 
 
-def take_turn(competitor: Competitor) -> None:
+def take_turn(competitor: BenchmarkProcess) -> None:
     """Resume a candidate's process for one turn and record the result or failure."""
     if hasattr(signal, "SIGCONT"):
         competitor.child.send_signal(signal.SIGCONT)
@@ -172,13 +172,13 @@ def take_turn(competitor: Competitor) -> None:
     _stop(competitor)
 
 
-def _stop(competitor: Competitor) -> None:
+def _stop(competitor: BenchmarkProcess) -> None:
     """Suspend a waiting process so that its threads don't keep spinning."""
     if hasattr(signal, "SIGSTOP"):
         competitor.child.send_signal(signal.SIGSTOP)
 
 
-def _receive(competitor: Competitor) -> None:
+def _receive(competitor: BenchmarkProcess) -> None:
     """Receive the next result from a child process and add it to the candidate."""
     candidate = competitor.candidate
     try:

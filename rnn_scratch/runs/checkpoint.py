@@ -120,12 +120,12 @@ def _read(path: Path, arrays: bool) -> Checkpoint:
     return checkpoint
 
 
-def latest(folder: Path, arrays: bool = True) -> tuple[Checkpoint | None, list[Epoch]]:
+def load_latest(folder: Path, arrays: bool = True) -> tuple[Checkpoint | None, list[Epoch]]:
     """Return a run's checkpoint (or None) and the run's history up to the checkpoint."""
-    if not (folder / FILE).exists() and not run_folder.history(folder):
+    if not (folder / FILE).exists() and not run_folder.read_history(folder):
         return None, []
     saved = load(folder, arrays)
-    return saved, run_folder.history(folder, saved.history_size, saved.history_sha256)
+    return saved, run_folder.read_history(folder, saved.history_size, saved.history_sha256)
 
 
 def _fill(checkpoint: Checkpoint, tensors: Arrays) -> None:

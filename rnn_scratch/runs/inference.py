@@ -35,12 +35,14 @@ RUNTIME = ("backend", "model", "device", "threads", "eager")  # arguments stored
 class Evaluation(NamedTuple):
     """A model's loss on a text, and two baseline perplexities."""
 
-    tokens: int  #: number of evaluated tokens
+    num_tokens: int  #: number of evaluated tokens
     loss: float  #: mean loss per character in nats; divide by log(2) for bits
     perplexity: float | None  #: exp(loss), or None if it is too large for a float
-    uniform: float  #: perplexity of a uniform model (the vocabulary size)
-    unigram: float  #: perplexity of a unigram model with this text's character frequencies
-    skipped: int  #: number of characters skipped because they are not in the vocabulary
+    uniform_perplexity: float  #: perplexity of a uniform model (the vocabulary size)
+    unigram_perplexity: (
+        float  #: perplexity of a unigram model with this text's character frequencies
+    )
+    num_skipped: int  #: number of characters skipped because they are not in the vocabulary
     source: str  #: description of the text
     trained: str  #: description of training progress, such as "epoch 3"
     held_out: "Evaluation | None" = None  #: result on the run's held-out text, or None
@@ -219,12 +221,12 @@ def _evaluation(
         total_loss, count = loaded.backend.scratch.evaluate(loaded.model, batches)
     loss, frequencies = float(total_loss / count), np.bincount(tokens) / len(tokens)
     return Evaluation(
-        tokens=count,
+        num_tokens=count,
         loss=loss,
         perplexity=perplexity(loss),
-        uniform=float(len(saved.vocab)),
-        unigram=float(np.prod(frequencies**-frequencies)),
-        skipped=skipped,
+        uniform_perplexity=float(len(saved.vocab)),
+        unigram_perplexity=float(np.prod(frequencies**-frequencies)),
+        num_skipped=skipped,
         source=source,
         trained=saved.position,
     )

@@ -96,7 +96,7 @@ class LivePlot(LineReport):
     def started(self, event: Started) -> None:
         """Display the current curve."""
         self.backend = event.session.runtime.backend
-        self.epochs = run_folder.history(Path(event.folder))
+        self.epochs = run_folder.read_history(Path(event.folder))
         display, title = sys.modules["IPython"].display.display, format_history(self.epochs)
         self.handle = display(self._data(title), raw=True, display_id=True)
         self.show_time = time.monotonic()

@@ -33,7 +33,7 @@ class Run:
     @property
     def best(self) -> Epoch | None:
         """The epoch with the lowest held-out loss, or None without held-out text."""
-        return run_folder.best(self.history)
+        return run_folder.find_best_epoch(self.history)
 
     def __repr__(self) -> str:
         """Return a single-line summary of the run."""
@@ -59,7 +59,7 @@ def list_runs(
     runs = []
     for folder, record in reversed(read_runs(parent, log)):
         try:
-            runs.append((folder, record, checkpoint.latest(folder, arrays=False)[1]))
+            runs.append((folder, record, checkpoint.load_latest(folder, arrays=False)[1]))
         except RNNScratchError as error:
             log(error.problem)
     return runs

@@ -91,7 +91,7 @@ def read(folder: Path) -> RunRecord:
     return records.read(folder / RUN_FILE, RunRecord, missing_error)
 
 
-def history(folder: Path, size: int | None = None, sha256: str | None = None) -> list[Epoch]:
+def read_history(folder: Path, size: int | None = None, sha256: str | None = None) -> list[Epoch]:
     """Return the epochs in a run's history; raise CorruptedFileError if the history is damaged.
 
     `size` and `sha256` are the length and SHA-256 of the history up to a checkpoint. By
@@ -113,7 +113,7 @@ def history(folder: Path, size: int | None = None, sha256: str | None = None) ->
     return epochs
 
 
-def best(epochs: Iterable[Epoch | None]) -> Epoch | None:
+def find_best_epoch(epochs: Iterable[Epoch | None]) -> Epoch | None:
     """Return the first epoch with the lowest held-out loss, or None without held-out text."""
     losses = [(row.valid_loss, row) for row in epochs if row and row.valid_loss is not None]
     return min(losses, key=lambda pair: pair[0])[1] if losses else None

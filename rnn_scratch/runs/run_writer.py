@@ -48,7 +48,7 @@ class RunWriter:
         self.saved = saved  # latest checkpoint on disk
         self.latest = replace(saved, runtime=run.runtime, text=record.text)
         self.folder, self.record, self.history, self.run = folder, record, history, run
-        self.best = run_folder.best(history)
+        self.best = run_folder.find_best_epoch(history)
         session = Session(
             started=_now(),
             process=os.getpid(),
@@ -75,7 +75,7 @@ class RunWriter:
         if (epoch := snapshot.epoch) is not None:
             self.history.append(epoch)
             self.latest = replace(self.latest, epoch=epoch.epoch, incomplete=EMPTY_EPOCH)
-            self.best = run_folder.best((self.best, epoch))
+            self.best = run_folder.find_best_epoch((self.best, epoch))
             if self.best is epoch:
                 params = {name: snapshot.arrays[name] for name in self.run.model.options.shapes()}
                 self.latest = replace(self.latest, best_epoch=epoch.epoch, best=params)

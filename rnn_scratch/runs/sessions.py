@@ -168,7 +168,7 @@ def _resume(
     """Lock the run folder until `stack` exits; return a writer and any warning."""
     folder, num_epochs = Path(spec.folder or ""), spec.settings.num_epochs
     warning = stack.enter_context(files.locked(folder))
-    record, (saved, history) = run_folder.read(folder), checkpoint.latest(folder)
+    record, (saved, history) = run_folder.read(folder), checkpoint.load_latest(folder)
     settings = replace(record.settings, num_epochs=num_epochs)
     if saved is not None:
         saved = replace(saved, settings=replace(saved.settings, num_epochs=num_epochs))

@@ -22,7 +22,7 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
-class Request:
+class StopRequest:
     """A request to stop: a signal number, or `complete` if no more epochs are needed."""
 
     number: int | None = None
@@ -40,13 +40,13 @@ def install() -> None:
 
 
 @contextlib.contextmanager
-def deferred() -> Iterator[Request]:
+def deferred() -> Iterator[StopRequest]:
     """Store the first signal in a request that the code polls; a second signal raises Stopped.
 
     An exception raised at an arbitrary point could be lost: Python ignores exceptions in
     destructors, and MXNet has many destructors.
     """
-    request = Request()
+    request = StopRequest()
 
     def stop(signum: int, frame: FrameType | None) -> None:
         if request.number is not None:

@@ -42,7 +42,7 @@ def epochs(run: RunContext) -> Iterator[Epoch]:
 
 
 def train(
-    run: RunContext, last_epoch: int, partial: PartialEpoch, request: signals.Request
+    run: RunContext, last_epoch: int, partial: PartialEpoch, request: signals.StopRequest
 ) -> Iterator[Progress | Snapshot]:
     """Train for the epochs after `last_epoch`; `partial` contains the next epoch's results so far.
 
@@ -77,7 +77,7 @@ def train(
 
 
 def _train_part(
-    run: RunContext, epoch: int, partial: PartialEpoch, request: signals.Request
+    run: RunContext, epoch: int, partial: PartialEpoch, request: signals.StopRequest
 ) -> PartialEpoch:
     """Train until the epoch is complete, or a report or stop is due; return the epoch's results."""
     settings, text, model, machine = run.settings, run.dataset.train, run.model, run.backend.machine

@@ -205,7 +205,7 @@ def test_changed_sources_make_notebooks_stale(tmp_path, monkeypatch):
     ):
         copy.write_text(text + addition, encoding="utf-8")
         assert changed() == stale
-    assert notebooks.get_remedy("torch-build-student") == "nox -s 'notebooks(torch)'"
+    assert notebooks.rebuild_command("torch-build-student") == "nox -s 'notebooks(torch)'"
 
 
 def test_reworded_text_is_refreshed_without_execution(monkeypatch, tmp_path):

@@ -102,7 +102,7 @@ def test_tensorboard_example_writes_all_losses(backend_names):
         for value in event.summary.value
     }
     expected = {}
-    for row in run_folder.history(file.parent):
+    for row in run_folder.read_history(file.parent):
         expected["loss/training", row.epoch] = row.loss
         expected["loss/held-out", row.epoch] = row.valid_loss
     assert written == pytest.approx(expected)

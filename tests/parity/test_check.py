@@ -111,7 +111,7 @@ def test_tokens_have_64_bits_on_windows_too(backend, backend_name, monkeypatch):
 
     monkeypatch.setattr(np.random, "RandomState", RandomState)
     monkeypatch.setattr(np, "array", array)
-    case = make_case(backend, "scratch", draws.Draw(ModelConfig(11, 13)))
+    case = make_case(backend, "scratch", draws.CaseSpec(ModelConfig(11, 13)))
     for check in (functions.encode, functions.loss, training.predict):
         assert all(row.passed for row in case.run(check))
 

@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_info
 
 from rnn_scratch import api, exact, registry
 from rnn_scratch.check.case import make_case
-from rnn_scratch.check.draws import Draw
+from rnn_scratch.check.draws import CaseSpec
 from rnn_scratch.contract import CELLS, VARIANTS, ModelConfig
 from rnn_scratch.parameters import initial, trained_arrays
 from rnn_scratch.settings import Settings
@@ -330,7 +330,7 @@ def test_exchange_keeps_the_bits_of_every_framework(backend, backend_name):
     MPI = pytest.importorskip("mpi4py.MPI")
     group = WorkerGroup(MPI.COMM_SELF)  # a single worker, which exchanges gradients with itself
     group.is_running = False  # otherwise, MPI would abort the test process at exit
-    draw = Draw(ModelConfig(11, 13, dtype="float64"), num_steps=2, optimizer="adam", exact=True)
+    draw = CaseSpec(ModelConfig(11, 13, dtype="float64"), num_steps=2, optimizer="adam", exact=True)
     case = make_case(backend, "scratch", draw)
     arrays = []
     for average in (None, group.distribute):

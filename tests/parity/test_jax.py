@@ -6,7 +6,7 @@ from helpers import SMALL, require_tested, run_subprocess
 
 from rnn_scratch import registry
 from rnn_scratch.check.case import make_case
-from rnn_scratch.check.draws import Draw
+from rnn_scratch.check.draws import CaseSpec
 from rnn_scratch.contract import CELLS, OPTIMIZERS, VARIANTS, Batch, ModelConfig, UpdateRule
 from rnn_scratch.errors import NotSupportedError
 from rnn_scratch.parameters import initial
@@ -80,7 +80,7 @@ def test_compiled_function_is_traced_once_per_shape(jax, monkeypatch):
 def test_training_lowers_for_absent_accelerators(jax, model, cell, optimizer):
     from jax import export, jit
 
-    case = make_case(jax, model, Draw(ModelConfig(11, 13, cell, 5, 3, 0.4)))
+    case = make_case(jax, model, CaseSpec(ModelConfig(11, 13, cell, 5, 3, 0.4)))
     try:
         built = case.model(optimizer=optimizer)
     except NotSupportedError as reason:

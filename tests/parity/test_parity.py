@@ -147,7 +147,7 @@ def test_clip_gets_all_gradients(backend, builtin_name, model, monkeypatch):
     monkeypatch.setitem(backend.scratch.CELLS, "rnn", linear)
     monkeypatch.setattr(backend.scratch, "clip", recorded_clip)
     # Sizes that no other test has, because compiled functions are shared.
-    case = make_case(backend, model, draws.Draw(ModelConfig(5, 19)))
+    case = make_case(backend, model, draws.CaseSpec(ModelConfig(5, 19)))
     built = case.model()
     case.train(built, *case.minibatch(), UpdateRule())
     assert names == [sorted(built.params)]

@@ -118,5 +118,5 @@ def test_options_without_held_out_text_are_refused(capsys):
 
 def test_first_of_equal_epochs_is_the_best():
     rows = [epoch_row(n, valid_loss=loss) for n, loss in enumerate((3.0, 2.0, None, 2.0), 1)]
-    assert run_folder.best(rows) is rows[1]
-    assert run_folder.best([None, rows[2]]) is None
+    assert run_folder.find_best_epoch(rows) is rows[1]
+    assert run_folder.find_best_epoch([None, rows[2]]) is None

@@ -115,7 +115,7 @@ from rnn_scratch.compare.tasks import peak_memory
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import run_folder
 initial = peak_memory()
-for read in (run_folder.read, run_folder.history):
+for read in (run_folder.read, run_folder.read_history):
     try:
         read(Path("runs/r"))
     except RNNScratchError as error:

@@ -52,7 +52,7 @@ def test_run_is_resumed_predicts_and_is_evaluated(backend_name, device, story):
         assert len(text) == 30
         assert text.startswith("the clock ")
     result = rnn_scratch.evaluate(again, text=story, device=device)
-    assert result.perplexity < result.unigram < result.uniform == 28
+    assert result.perplexity < result.unigram_perplexity < result.uniform_perplexity == 28
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
@@ -66,9 +66,9 @@ def test_memorized_text_is_predicted(parrot):
     assert rnn_scratch.predict(parrot, "cd abc", 4) == "cd abcd ab"
     result = rnn_scratch.evaluate(parrot, text="parrot.txt")
     assert 1 <= result.perplexity < 1.5
-    assert result.unigram == pytest.approx(5)
-    assert (result.uniform, result.skipped) == (6, 0)
-    assert len(TEXT) - 4 <= result.tokens < len(TEXT)
+    assert result.unigram_perplexity == pytest.approx(5)
+    assert (result.uniform_perplexity, result.num_skipped) == (6, 0)
+    assert len(TEXT) - 4 <= result.num_tokens < len(TEXT)
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
@@ -79,7 +79,7 @@ def test_unknown_characters_are_refused_or_skipped(capsys, parrot, tmp_path):
     with pytest.raises(RNNScratchError, match="lacks these characters"):
         rnn_scratch.evaluate(parrot, text="t.txt")
     result = rnn_scratch.evaluate(parrot, text="t.txt", unknown="skip")
-    assert (result.tokens, result.skipped) == (len("ab cd ") - 1, 2)
+    assert (result.num_tokens, result.num_skipped) == (len("ab cd ") - 1, 2)
     arguments = (parrot.folder, "--text", "t.txt", "--unknown", "skip")
     out = run_in_process(capsys, "evaluate", *arguments).out
     assert "on 5 characters (unknown characters skipped: 2)\n" in out
@@ -88,7 +88,7 @@ def test_unknown_characters_are_refused_or_skipped(capsys, parrot, tmp_path):
 def test_checkpoint_file_suffices_for_inference(small_run):
     """Predict and evaluate from a checkpoint file alone, by default with the backend it names."""
     text, result = rnn_scratch.predict(small_run, "the ", 8), rnn_scratch.evaluate(small_run)
-    assert result.tokens == 396
+    assert result.num_tokens == 396
     assert result.source == "the first 400 characters of tide-clock (training text)"
     saved = checkpoint.load(small_run)
     checkpoint.save(Path(checkpoint.FILE), saved)
@@ -125,8 +125,8 @@ def test_baselines_match_hand_computed_values(small_run, tmp_path):
     (tmp_path / "t.txt").write_text("Aab!\nc aab\n")
     result = rnn_scratch.evaluate(small_run, text="t.txt")
     # Normalized like the run's text: "aabc aab". Frequencies: a 4/8, b 2/8, c 1/8, space 1/8.
-    assert result.unigram == pytest.approx(2**1.75)
-    assert (result.uniform, result.tokens, result.skipped) == (28, 7, 0)
+    assert result.unigram_perplexity == pytest.approx(2**1.75)
+    assert (result.uniform_perplexity, result.num_tokens, result.num_skipped) == (28, 7, 0)
 
 
 def test_too_short_text_is_refused(small_run, tmp_path):

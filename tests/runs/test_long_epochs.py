@@ -24,7 +24,7 @@ LONG |= {"optimizer": "adam", "schedule": "cosine", "warmup": 5}
 @contextlib.contextmanager
 def stop_after(index):
     """Simulate a signal at update `index` of a session, counted from 1."""
-    request, original, count = signals.Request(), schedule.each_update, itertools.count(1)
+    request, original, count = signals.StopRequest(), schedule.each_update, itertools.count(1)
 
     def counted(*arguments):
         for update in original(*arguments):

@@ -186,7 +186,7 @@ def test_power_cut_after_any_call_is_survived(monkeypatch, tmp_path, uninterrupt
         write_files(contents, folder)
         if not (folder / checkpoint.FILE).exists():
             assert not count_checkpoints(calls, num_calls)
-            assert run_folder.history(folder) == []
+            assert run_folder.read_history(folder) == []
             if "record alone" not in seen:  # the run restarts from its record
                 seen.add("record alone")
                 ((_, _, epochs),) = list_runs(folder.parent)
@@ -199,8 +199,8 @@ def test_power_cut_after_any_call_is_survived(monkeypatch, tmp_path, uninterrupt
         at_least = earlier.setdefault(count_checkpoints(calls, num_calls), latest)
         positions = [(state.epoch, len(state.incomplete.losses)) for state in (at_least, latest)]
         assert positions == sorted(positions)
-        rows = run_folder.history(folder, latest.history_size, latest.history_sha256)
-        best = run_folder.best(rows)
+        rows = run_folder.read_history(folder, latest.history_size, latest.history_sha256)
+        best = run_folder.find_best_epoch(rows)
         assert latest.best_epoch == (best.epoch if best else 0)
         key = (*positions[-1], len(history_lines(folder)))
         if key in seen:

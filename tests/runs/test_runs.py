@@ -122,13 +122,13 @@ def write_history(folder, *epochs, **fields):
 def test_truncated_history_loses_only_its_last_line(tmp_path, sample):
     path, marks = tmp_path / run_folder.HISTORY, write_history(tmp_path, 1, 2, 3, sample=sample)
     content = path.read_bytes()
-    assert [epoch.sample for epoch in run_folder.history(tmp_path)] == [sample] * 3
+    assert [epoch.sample for epoch in run_folder.read_history(tmp_path)] == [sample] * 3
     for end in range(marks[2][0], len(content) - 1):
         path.write_bytes(content[:end])
         for mark in ((), marks[2]):
-            assert [epoch.epoch for epoch in run_folder.history(tmp_path, *mark)] == [1, 2]
+            assert [epoch.epoch for epoch in run_folder.read_history(tmp_path, *mark)] == [1, 2]
         with pytest.raises(CorruptedFileError, match="does not belong to the checkpoint"):
-            run_folder.history(tmp_path, *marks[3])
+            run_folder.read_history(tmp_path, *marks[3])
 
 
 @pytest.mark.parametrize("prefix", [b"", b"\0" * 99, b"\0\n", b"{"])
@@ -136,7 +136,7 @@ def test_history_ends_at_the_checkpoint_epoch(tmp_path, prefix):
     path, marks = tmp_path / run_folder.HISTORY, write_history(tmp_path, 1, 2, 3)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:2], prefix, lines[2]]))
-    assert [epoch.epoch for epoch in run_folder.history(tmp_path, *marks[2])] == [1, 2]
+    assert [epoch.epoch for epoch in run_folder.read_history(tmp_path, *marks[2])] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_damaged_line_of_a_history_is_named(tmp_path, text, damaged_text, messag
         with pytest.raises(
             CorruptedFileError, match=rf"Line 2 of .*l is damaged: .*{message}"
         ) as caught:
-            run_folder.history(tmp_path, *mark)
+            run_folder.read_history(tmp_path, *mark)
         assert "from a backup" in str(caught.value)
 
 
