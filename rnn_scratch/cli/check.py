@@ -13,14 +13,16 @@ from msgspec import to_builtins
 from msgspec.structs import asdict
 
 from .. import api, registry
-from ..check import exact_mode, runner, user_file
+from ..check import answers, exact_mode, runner, user_file
 from ..check.draws import NUM_DRAWS
 from ..check.exact_mode import ExactResult
 from ..check.results import BACKEND, CheckResult, Verdict
+from ..check.vector_files import SUFFIXES
 from ..contract import CELLS, VARIANTS
 from ..errors import RNNScratchError
 from ..settings import Settings, option_name
 from ..show import source_code
+from ..system.files import user_path
 from ..text import books
 from ..training.runtime import Runtime
 from .options import derived_options, settings_options, specified
@@ -31,7 +33,7 @@ Row = tuple[Runtime, CheckResult]
 
 
 @click.command(short_help="Compare backends, or your functions, with the reference.")
-@click.argument("targets", nargs=-1, metavar="[BACKEND | FILE]...")
+@click.argument("targets", nargs=-1, metavar="[BACKEND | FILE | ANSWERS]...")
 @click.option("--backend", help="Backend for the functions in FILE.  [default: what it imports]")
 @click.option(
     "--model", "models", type=click.Choice(VARIANTS), multiple=True, help="Variant of the model."
@@ -65,6 +67,9 @@ def check(
     have the name of one of the project's (rnn, step, loss, clip, adam, predict, ...), or of a cell
     that the file adds to rnn_scratch.contract.CELLS. Use only --backend and --json with a FILE.
 
+    ANSWERS, such as answers.json, is a file with the outputs that a program in any language
+    computed for the inputs that `rnn-scratch vectors` writes. Use only --json with it.
+
     With --exact, models are trained in exact mode instead, and compared bit for bit after every
     update. The options from --corpus onward require --exact.
 
@@ -72,6 +77,7 @@ def check(
     """
     screen = Screen(stderr=as_json)  # stdout is reserved for JSON
     settings, is_file = specified(options), any(name.endswith(".py") for name in targets)
+    is_answers = any(name.endswith(SUFFIXES) for name in targets)
     cells, seed = [*dict.fromkeys(cells)], settings.get("seed", 0)
     others = targets[1:] or models or cells or draws or exact or settings or device != "cpu"
     unused = [option_name(n) for n in settings if n != "seed" and not exact]
@@ -84,6 +90,7 @@ def check(
             f"`--exact` trains one cell (got {', '.join(cells)}).",
             "Choose one.",
         ),
+        (is_answers and others, "ANSWERS are checked alone.", "Pass only `--json`."),
         (exact and draws, "`--draws` has no effect with `--exact`.", "Omit one of them."),
     ):
         if is_wrong:
@@ -91,6 +98,9 @@ def check(
     if is_file:
         verdicts = list(_check_file(targets[0], backend, screen))
         answer, exit_code = to_builtins(verdicts), max(v.exit_code for v in verdicts)
+    elif is_answers:
+        compared = _check_answers(targets[0], screen)
+        answer, exit_code = to_builtins(compared), int(any(v.wrong for v in compared))
     else:
         names = [name for name in dict.fromkeys(targets) if registry.find(name)]
         names = names or registry.list_loadable(screen.print_line)
@@ -169,6 +179,22 @@ def _check_file(path: str, backend: str | None, screen: Screen) -> Iterator[Verd
             yield verdict
     finally:  # also after Ctrl-C, for instance in a function that never returns
         screen.print_line("\n".join(explanations))
+
+
+def _check_answers(path: str, screen: Screen) -> list[answers.FunctionVerdict]:
+    """Compare a program's answers, printing a line for each function and the first differences."""
+    verdicts = answers.check_answers(user_path(path))
+    for verdict in verdicts:
+        screen.print_line(f"{verdict.function:<16} {verdict.outcome}")
+    for verdict in verdicts:
+        if lines := verdict.explain():
+            screen.print_line("\n".join(["", *lines]))
+    right, wrong, missing = (
+        sum(getattr(v, name) for v in verdicts) for name in ("right", "wrong", "missing")
+    )
+    counts = f"{right} tests are right, {wrong} differ, and {missing} are not implemented."
+    screen.print_line(f"\n{counts}")
+    return verdicts
 
 
 def _train(runtimes: Sequence[Runtime], options: dict[str, Any], screen: Screen) -> ExactResult:

@@ -53,13 +53,14 @@ def evaluate(run: str, **options: Any) -> None:
 
 def _describe(result: api.Evaluation) -> str:
     perplexity = format_perplexity(result.perplexity)
+    uniform, unigram = result.uniform_perplexity, result.unigram_perplexity
     skipped = f" (unknown characters skipped: {result.num_skipped:,})" if result.num_skipped else ""
     return f"""\
 text       {result.source}
 perplexity {perplexity} on {result.num_tokens:,} characters{skipped}
 loss       {format_nats(result.loss)}
-uniform    {result.uniform_perplexity:.2f}  all characters of the vocabulary equally likely
-unigram    {result.unigram_perplexity:.2f}  each character as likely as its frequency in this text"""
+uniform    {uniform:.2f}  all characters of the vocabulary equally likely
+unigram    {unigram:.2f}  each character as likely as its frequency in this text"""
 
 
 @click.command(short_help="Open RUN's network in the browser.")

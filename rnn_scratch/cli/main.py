@@ -21,6 +21,7 @@ from .options import name_flags
 from .screen import Screen
 from .show import show
 from .train import train
+from .vectors import vectors
 
 
 class Commands(click.Group):
@@ -37,7 +38,19 @@ class Commands(click.Group):
 
 @click.group(
     cls=Commands,
-    commands=[train, predict, evaluate, play, runs, backends, show, check, compare, report],
+    commands=[
+        train,
+        predict,
+        evaluate,
+        play,
+        runs,
+        backends,
+        show,
+        check,
+        vectors,
+        compare,
+        report,
+    ],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="rnn-scratch", prog_name="rnn-scratch")
