@@ -57,8 +57,7 @@ def check_answers(path: Path) -> list[FunctionVerdict]:
     Raises RNNScratchError if the file cannot be used.
     """
     answers = read_answers(path)
-    trains = any(place.startswith(f"{TRAINING}/") for place in answers.outputs)
-    groups = make(seed=answers.seed, dtype=answers.dtype, training=trains)
+    groups = make(seed=answers.seed, dtype=answers.dtype)
     _require_known(path, answers, groups)
     verdicts = dict[str, FunctionVerdict]()
     first: tuple[FunctionVerdict, Group] | None = None

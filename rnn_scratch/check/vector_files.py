@@ -67,7 +67,7 @@ def write_json(groups: Sequence[Group], seed: int, dtype: str) -> str:
 
 def write_text(groups: Sequence[Group], seed: int, dtype: str) -> str:
     """Return vectors as lines of text."""
-    lines = [f"# {FORMAT}", f"version {VERSION}", f"seed {seed}", f"dtype {dtype}"]
+    lines = [f"# {FORMAT}: version {VERSION}, seed {seed}, dtype {dtype}"]
     for group in groups:
         lines.append(f"# group {group.name}: {group.label}")
         lines += [_line(group.name, "input", *item) for item in group.inputs.items()]

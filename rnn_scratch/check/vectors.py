@@ -5,6 +5,7 @@ outputs are arrays with flat names: parameters as in `Options.shapes`, gradients
 slots as in "m.W_xh", and states "h" and, for the LSTM, "c" ("h_2" and "c_2" in the second layer).
 """
 
+import functools
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -265,6 +266,7 @@ def _one_tests(rng: _Random) -> Iterator[Test]:
     yield rng.test("predict", note, prefix=[1], num_preds=1)
 
 
+@functools.cache
 def draw_training(seed: int) -> Group:
     """Return the group for training in exact mode, whose parameters are integers times `scale`."""
     settings = Settings(num_hiddens=64, num_epochs=NUM_EPOCHS, exact=True, seed=seed)
@@ -281,8 +283,9 @@ def draw_training(seed: int) -> Group:
     ]
     inputs |= {"scale": np.array(scale), "tokens": data.train, "offsets": np.array(offsets)}
     inputs |= {"lr": np.array(settings.lr), "theta": np.array(settings.theta)}
-    sizes = settings.batch_size, settings.num_steps
-    return complete_training(Group(TRAINING, options, *sizes, inputs, []))
+    sizes = {"batch_size": settings.batch_size, "num_steps": settings.num_steps}
+    inputs |= {name: np.array(size) for name, size in sizes.items()}
+    return complete_training(Group(TRAINING, options, *sizes.values(), inputs, []))
 
 
 def complete_training(group: Group) -> Group:

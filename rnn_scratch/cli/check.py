@@ -192,8 +192,7 @@ def _check_answers(path: str, screen: Screen) -> list[answers.FunctionVerdict]:
     right, wrong, missing = (
         sum(getattr(v, name) for v in verdicts) for name in ("right", "wrong", "missing")
     )
-    counts = f"{right} tests are right, {wrong} differ, and {missing} are not implemented."
-    screen.print_line(f"\n{counts}")
+    screen.print_line(f"\n{right} right, {wrong} different, {missing} not implemented.")
     return verdicts
 
 

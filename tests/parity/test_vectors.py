@@ -2,6 +2,9 @@
 
 import functools
 import json
+import re
+import shutil
+import subprocess
 import warnings
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from rnn_scratch.check.mistakes import copy_backend
 from rnn_scratch.exact import digest
 
 FOLDER = CLONE / "notebooks" / "vectors"
+PAGE = CLONE / "notebooks" / "site" / "vectors.md"
 MAX_BYTES = 300_000
 MIN_SCORE, MIN_NAMED = 0.97, 80
 
@@ -92,6 +96,13 @@ def test_known_mistakes_are_detected(small_groups):
     assert detected >= MIN_SCORE * total
     missed = {name for function in scores for name in function.missed}
     assert missed == set(score.REASONS)
+    summary, *lines = score.describe(scores)
+    page = " ".join(PAGE.read_text(encoding="utf-8").split())
+    assert summary.split(":")[0] in page
+    for function in scores:
+        assert f"| `{function.function}` | {function.detected} of {function.total} |" in page
+    for line in lines:
+        assert line.split("; ")[1] in page
 
 
 def test_unchanged_copy_of_the_reference_has_no_difference(small_groups, tmp_path):
@@ -112,12 +123,12 @@ def test_right_answers_pass_and_missing_ones_are_counted(groups, capsys):
     content = to_json(groups)
     path = write_answers(content)
     out = run_in_process(capsys, "check", path).assert_exit().out
-    assert f"{len(content)} tests are right, 0 differ, and 0 are not implemented." in out
+    assert f"{len(content)} right, 0 different, 0 not implemented." in out
     path = write_answers({"lstm/cell": content["lstm/cell"]})
     out = run_in_process(capsys, "check", path).assert_exit().out
     assert "cell             right, in 1 test; 9 not implemented" in out
     assert "gradients        not implemented" in out
-    assert "1 tests are right, 0 differ, and 103 are not implemented." in out
+    assert "1 right, 0 different, 113 not implemented." in out
 
 
 def test_text_form_has_the_same_numbers(groups, capsys):
@@ -125,7 +136,7 @@ def test_text_form_has_the_same_numbers(groups, capsys):
     lines = [line for line in text.splitlines() if " input " not in line]
     Path("answers.txt").write_text("\n".join(lines), encoding="utf-8")
     out = run_in_process(capsys, "check", "answers.txt").assert_exit().out
-    assert "104 tests are right, 0 differ, and 0 are not implemented." in out  # without training
+    assert "104 right, 0 different, 10 not implemented." in out
 
 
 def test_training_ends_at_the_recorded_digests(groups):
@@ -133,6 +144,18 @@ def test_training_ends_at_the_recorded_digests(groups):
     stored = json.loads((FOLDER / "vectors.json").read_text(encoding="utf-8"))["groups"][-1]
     assert [test.digest for test in group.tests] == [test["digest"] for test in stored["tests"]]
     assert all(digest(test.outputs) == test.digest for test in group.tests)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
+def test_example_of_the_page_is_right(capsys, small_groups):
+    (source,) = re.findall(r"```javascript\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert source.count("\n") <= 20
+    text = vector_files.write_json(small_groups, 0, "float64")
+    Path("vectors.json").write_text(text, encoding="utf-8")
+    Path("lstm.mjs").write_text(source, encoding="utf-8")
+    subprocess.run(["node", "lstm.mjs"], check=True)
+    out = run_in_process(capsys, "check", "answers.json").assert_exit().out
+    assert "cell             right, in 1 test; 9 not implemented" in out
 
 
 def change(place, name, function):

@@ -1,0 +1,69 @@
+"""The programs in C, JavaScript and Rust answer the test vectors, and train to the same digest."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from helpers import CLONE, run_in_process
+
+from rnn_scratch.check import vector_files, vectors
+
+PROGRAMS = CLONE / "notebooks" / "programs"
+# Commands that compile a program and run it, and the form of the vectors that it reads.
+COMMANDS = {
+    "rnn.c": (
+        ["cc", "-O2", "-Wall", "-Werror", "-std=c99", "-o", "rnn", "rnn.c", "-lm"],
+        [],
+        "txt",
+    ),
+    "rnn.mjs": ([], ["node", "rnn.mjs"], "json"),
+}
+# Changes to the programs, and part of the explanation.
+WRONG = {
+    ("rnn.c", "(1 - h[i] * h[i])", "(1 - h[i])"): "1 - h as the derivative, without the square",
+    ("rnn.c", "sqrt(norm)", "norm"): "the norm without the square root",
+    ("rnn.c", "0x1p-16", "0x1p-15"): "training/1: W_xh[",
+    ("rnn.c", "next[i] = tanh(next[i])", "next[i] = fmax(next[i], 0)"): "ReLU instead of tanh",
+    ("rnn.mjs", "map(Math.tanh)", "map((z) => z)"): "no activation in the step",
+    ("rnn.mjs", "transpose(targets).flat()", "targets.flat()"): "targets not transposed",
+}
+
+
+@pytest.fixture(scope="module")
+def groups():
+    return vectors.make()
+
+
+def answer(name, groups, source):
+    """Compile and run a program; return the path of its answers."""
+    compiler, command, form = COMMANDS[name]
+    if shutil.which([*compiler, *command][0]) is None:
+        pytest.skip(f"{[*compiler, *command][0]} is not installed")
+    write = vector_files.write_json if form == "json" else vector_files.write_text
+    Path(f"vectors.{form}").write_text(write(groups, 0, "float64"), encoding="utf-8")
+    Path(name).write_text(source, encoding="utf-8")
+    if compiler:
+        subprocess.run(compiler, check=True)
+    program = command or [str(Path("rnn").absolute())]
+    subprocess.run([*program, f"vectors.{form}", f"answers.{form}"], check=True)
+    return f"answers.{form}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_program_is_right_and_ends_at_the_digest(name, groups, capsys):
+    path = answer(name, groups, (PROGRAMS / name).read_text(encoding="utf-8"))
+    out = run_in_process(capsys, "check", path).assert_exit().out
+    for function, count in {"cell": 2, "gradients": 3, "clip": 3, "sgd": 1, "train": 10}.items():
+        assert f"{function:<16} right, in {count} test" in out
+    assert "26 right, 0 different, 88 not implemented." in out
+
+
+@pytest.mark.parametrize("change", WRONG, ids=lambda change: change[1])
+def test_mistake_in_a_program_is_explained(change, groups, capsys):
+    name, old, new = change
+    source = (PROGRAMS / name).read_text(encoding="utf-8")
+    assert old in source
+    tested = groups[:-1] if name == "rnn.mjs" else groups  # training takes seconds in JavaScript
+    path = answer(name, tested, source.replace(old, new))
+    assert WRONG[change] in run_in_process(capsys, "check", path).assert_exit(1).out
