@@ -1,8 +1,9 @@
 """Test vectors: inputs and outputs of each function, for programs in any language.
 
 A group has a model's configuration and inputs, and a test calls one function. All inputs and
-outputs are arrays with flat names: parameters as in `Options.shapes`, gradients as in "grad.W_xh",
-slots as in "m.W_xh", and states "h" and, for the LSTM, "c" ("h_2" and "c_2" in the second layer).
+outputs are arrays with flat names: parameters as in `ModelConfig.shapes`, gradients as in
+"grad.W_xh", slots as in "m.W_xh", and states "h" and, for the LSTM, "c" ("h_2" and "c_2" in the
+second layer).
 """
 
 import functools
@@ -13,7 +14,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import registry
-from ..contract import CELLS, OPTIMIZERS, Arrays, Backend, Batch, Model, Options, State, Update
+from ..contract import (
+    CELLS,
+    OPTIMIZERS,
+    Arrays,
+    Backend,
+    Batch,
+    Model,
+    ModelConfig,
+    State,
+    UpdateRule,
+)
 from ..exact import digest
 from ..parameters import initial, trained_arrays
 from ..settings import Settings
@@ -46,7 +57,7 @@ class Group(NamedTuple):
     """A model's configuration and inputs, and the tests that use them."""
 
     name: str
-    options: Options
+    options: ModelConfig
     batch_size: int
     num_steps: int
     inputs: Arrays
@@ -116,20 +127,22 @@ def run(backend: Backend, group: Group, test: Test) -> Arrays:
 
 def _draw_groups(cells: Sequence[str], seed: int, dtype: str) -> Iterator[Group]:
     """Yield all groups but the training group, without outputs. B, T, H and V differ."""
-    plain = Options(vocab_size=5, num_hiddens=4, dtype=dtype)
+    plain = ModelConfig(vocab_size=5, num_hiddens=4, dtype=dtype)
     yield _draw_group(COMMON, plain, 2, 3, seed, _common_tests)
     for cell in cells:
         yield _draw_group(cell, plain._replace(cell=cell), 2, 3, seed, _cell_tests)
     for cell in cells:
-        deep = Options(6, 3, cell, embedding=2, num_layers=2, dropout=0.2, dtype=dtype)
+        deep = ModelConfig(6, 3, cell, embedding=2, num_layers=2, dropout=0.2, dtype=dtype)
         yield _draw_group(f"{cell}-deep", deep, 4, 5, seed, _deep_tests)
     for cell in cells:
-        yield _draw_group(f"{cell}-one", Options(2, 1, cell, dtype=dtype), 1, 1, seed, _one_tests)
+        yield _draw_group(
+            f"{cell}-one", ModelConfig(2, 1, cell, dtype=dtype), 1, 1, seed, _one_tests
+        )
 
 
 def _draw_group(
     name: str,
-    options: Options,
+    options: ModelConfig,
     batch_size: int,
     num_steps: int,
     seed: int,
@@ -153,7 +166,7 @@ def _draw_group(
 class _Random(np.random.RandomState):
     """A generator for one group's inputs, which have few decimals so that files stay small."""
 
-    def __init__(self, name: str, options: Options, B: int, T: int, seed: int) -> None:
+    def __init__(self, name: str, options: ModelConfig, B: int, T: int, seed: int) -> None:
         super().__init__([seed, zlib.crc32(name.encode())])
         self.name, self.options, self.B, self.T = name, options, B, T
 
@@ -271,7 +284,7 @@ def draw_training(seed: int) -> Group:
     """Return the group for training in exact mode, whose parameters are integers times `scale`."""
     settings = Settings(num_hiddens=64, num_epochs=NUM_EPOCHS, exact=True, seed=seed)
     data = dataset.prepare(books.load(books.BUILT_IN), settings)
-    options = Options(len(data.vocab), settings.num_hiddens, dtype=settings.dtype)
+    options = ModelConfig(len(data.vocab), settings.num_hiddens, dtype=settings.dtype)
     inputs = initial(options, settings.sigma, seed)
     scale = 1.0
     while any((array / scale % 1).any() for array in inputs.values()):
@@ -285,7 +298,8 @@ def draw_training(seed: int) -> Group:
     inputs |= {"lr": np.array(settings.lr), "theta": np.array(settings.theta)}
     sizes = {"batch_size": settings.batch_size, "num_steps": settings.num_steps}
     inputs |= {name: np.array(size) for name, size in sizes.items()}
-    return complete_training(Group(TRAINING, options, *sizes.values(), inputs, []))
+    group = Group(TRAINING, options, settings.batch_size, settings.num_steps, inputs, [])
+    return complete_training(group)
 
 
 def complete_training(group: Group) -> Group:
@@ -294,7 +308,7 @@ def complete_training(group: Group) -> Group:
     call = _Call(reference, group.options, group.inputs)
     scaled = {name: call.inputs[name] * call.inputs["scale"] for name in group.options.shapes()}
     model, sizes = call.build(scaled, exact=True), (group.batch_size, group.num_steps)
-    rule = Update(lr=float(call.inputs["lr"]), theta=float(call.inputs["theta"]))
+    rule = UpdateRule(lr=float(call.inputs["lr"]), theta=float(call.inputs["theta"]))
     for epoch, offset in enumerate(call.inputs["offsets"].tolist(), 1):
         batches = [*minibatches.sequential(call.inputs["tokens"], *sizes, offset)]
         reference.scratch.train_epoch(model, iter(batches), iter([rule] * len(batches)), True)
@@ -310,7 +324,7 @@ def complete_training(group: Group) -> Group:
 class _Call:
     """A backend, a configuration and a call's inputs, as tensors."""
 
-    def __init__(self, backend: Backend, options: Options, inputs: Arrays) -> None:
+    def __init__(self, backend: Backend, options: ModelConfig, inputs: Arrays) -> None:
         self.backend, self.options, self.inputs = backend, options, inputs
         self.scratch = backend.scratch
 
@@ -335,7 +349,7 @@ class _Call:
     @property
     def params(self) -> dict[str, Any]:
         """The parameters as the backend's tensors."""
-        return self.scratch.params(self.inputs, self.options)
+        return self.scratch.init_params(self.inputs, self.options)
 
     @property
     def grads(self) -> dict[str, Any]:
@@ -362,7 +376,7 @@ class _Call:
         return [Batch(X.copy(), Y.copy()) for X, Y in pairs]
 
 
-def state_names(options: Options) -> list[str]:
+def state_names(options: ModelConfig) -> list[str]:
     """Return the names of all layers' states, such as h, c, h_2 and c_2."""
     count = options.num_states // options.num_layers
     suffixes = ["" if layer == 0 else f"_{layer + 1}" for layer in range(options.num_layers)]
@@ -393,7 +407,9 @@ def _step(call: _Call) -> dict[str, Any]:
 
 
 def _forward(call: _Call) -> dict[str, Any]:
-    logits, state = call.build().forward(call.tensor("tokens"), call.state, **call.extras)
+    model = call.build()
+    arguments = call.tensor("tokens"), call.state, model.params, model.options
+    logits, state = model.forward(*arguments, **call.extras)
     return {"logits": logits} | _name_state(call, state)
 
 
@@ -403,7 +419,7 @@ def _loss(call: _Call) -> dict[str, Any]:
 
 def _gradients(call: _Call) -> dict[str, Any]:
     batch, model = Batch(call.tensor("tokens"), call.tensor("targets"), **call.extras), call.build()
-    loss, grads, state = call.scratch.gradients(model, batch, call.state)
+    loss, grads, state = model.gradients(model.params, batch, call.state, model.options)
     named = {GRAD + name: array for name, array in model.to_arrays(grads).items()}
     return {"loss": loss} | named | _name_state(call, state)
 
@@ -428,8 +444,9 @@ def _optimizer(name: str) -> Callable[[_Call], dict[str, Any]]:
                 )
                 for key in call.options.shapes()
             }
-            rule = Update(lr=lr, optimizer=name, **values)
-            call.scratch.OPTIMIZERS[name](model, grads, rule)
+            rule = UpdateRule(lr=lr, optimizer=name, **values)
+            optimizer = call.scratch.OPTIMIZERS[name]
+            model.params, model.slots = optimizer(model.params, grads, model.slots, rule)
         return trained_arrays(model)
 
     return update
@@ -437,7 +454,7 @@ def _optimizer(name: str) -> Callable[[_Call], dict[str, Any]]:
 
 def _train_epoch(call: _Call) -> dict[str, Any]:
     model, theta = call.build(), call.number("theta")
-    updates = iter([Update(lr=lr, theta=theta) for lr in call.inputs["lr"].tolist()])
+    updates = iter([UpdateRule(lr=lr, theta=theta) for lr in call.inputs["lr"].tolist()])
     carry = bool(call.inputs["carry"])
     losses, state = call.scratch.train_epoch(model, iter(call.batches()), updates, carry)
     return {"losses": losses} | trained_arrays(model) | _name_state(call, state)
