@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import registry
-from ..errors import RNNScratchError
+from ..errors import RNNScratchError, truncate
 from ..system.records import Record
 from .mistakes import copy_backend
 from .results import CheckResult, WorstMismatch, find_worst_mismatch, read_data
@@ -99,7 +99,7 @@ def compare(group: Group, test: Test, outputs: dict[str, Any]) -> CheckResult | 
             worst = find_worst_mismatch(*(array.astype("float64") for array in (expected, actual)))
         result = CheckResult(
             function=test.function,
-            output=f"{test.id}: {name}",
+            output=f"{test.id}: {truncate(name, 60)}",
             case=group.label,
             tolerance=test.tolerance,
             **worst._asdict(),

@@ -20,7 +20,7 @@ from .vectors import VERSION, Group
 
 FORMAT = "rnn-scratch vectors"
 SUFFIXES = (".json", ".txt")
-MAX_BYTES = 2**26  # of an answers file
+MAX_BYTES = 2**23  # of an answers file; lists take about 40 times as much memory
 DTYPES = ("float64", "float32")
 
 

@@ -296,10 +296,9 @@ def draw_training(seed: int) -> Group:
     ]
     inputs |= {"scale": np.array(scale), "tokens": data.train, "offsets": np.array(offsets)}
     inputs |= {"lr": np.array(settings.lr), "theta": np.array(settings.theta)}
-    sizes = {"batch_size": settings.batch_size, "num_steps": settings.num_steps}
-    inputs |= {name: np.array(size) for name, size in sizes.items()}
-    group = Group(TRAINING, options, settings.batch_size, settings.num_steps, inputs, [])
-    return complete_training(group)
+    B, T = settings.batch_size, settings.num_steps
+    inputs |= {"batch_size": np.array(B), "num_steps": np.array(T)}
+    return complete_training(Group(TRAINING, options, B, T, inputs, []))
 
 
 def complete_training(group: Group) -> Group:

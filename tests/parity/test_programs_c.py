@@ -17,6 +17,7 @@ COMMANDS = {
         [],
         "txt",
     ),
+    "rnn.rs": (["rustc", "-O", "-D", "warnings", "rnn.rs"], [], "txt"),
     "rnn.mjs": ([], ["node", "rnn.mjs"], "json"),
 }
 # Changes to the programs, and part of the explanation.
@@ -25,6 +26,9 @@ WRONG = {
     ("rnn.c", "sqrt(norm)", "norm"): "the norm without the square root",
     ("rnn.c", "0x1p-16", "0x1p-15"): "training/1: W_xh[",
     ("rnn.c", "next[i] = tanh(next[i])", "next[i] = fmax(next[i], 0)"): "ReLU instead of tanh",
+    ("rnn.rs", "x * x).sum::<f64>().sqrt()", "x.abs()).sum::<f64>()"): (
+        "the sum of absolute values instead of the norm"
+    ),
     ("rnn.mjs", "map(Math.tanh)", "map((z) => z)"): "no activation in the step",
     ("rnn.mjs", "transpose(targets).flat()", "targets.flat()"): "targets not transposed",
 }

@@ -243,6 +243,17 @@ def test_broken_text_is_explained(name, capsys):
     assert message in run_in_process(capsys, "check", "answers.txt").assert_exit(2).err
 
 
+def test_answers_as_json(small_groups, capsys):
+    content = to_json(small_groups)
+    content[CELL]["c"] = 1
+    path = write_answers({CELL: content[CELL], LOSS: content[LOSS]})
+    rows = json.loads(run_in_process(capsys, "check", path, "--json").assert_exit(1).out)
+    counts = {row["function"]: (row.get("right", 0), row.get("wrong", 0)) for row in rows}
+    assert counts["cell"] == (0, 1)
+    assert counts["loss"] == (1, 0)
+    assert counts["train"] == (0, 0)
+
+
 def test_answers_are_checked_alone(capsys):
     result = run_in_process(capsys, "check", "answers.json", "--draws", "3").assert_exit(2)
     assert "ANSWERS are checked alone." in result.err
