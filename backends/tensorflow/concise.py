@@ -35,6 +35,8 @@ def init_params(arrays, options):
 def forward(tokens, state, params, options, masks=None):
     """Process tokens (B, T) with optional masks (T, L, B, H); return logits (T*B, V) and state."""
     keras, (embedding, layers, output) = import_keras(), make_layers(options)
+    # Read the variables once, because a graph cannot read variable arguments inside Keras's loops.
+    params = {name: tf.convert_to_tensor(param) for name, param in params.items()}
     values = [(output.kernel, params["W_hq"]), (output.bias, params["b_q"])]
     if embedding:
         values.append((embedding.embeddings, params["W_e"]))
@@ -65,7 +67,7 @@ def gradients(params, batch, state, options):
 def make_bias(params):
     """Return the bias of a layer with one bias (G*H,) or, for `gru-after`, two biases (2, 3H)."""
     if "b_hh" not in params:
-        return tf.convert_to_tensor(params["b"])
+        return params["b"]
     # Of the recurrent biases, the cell has only that inside the reset gate. The others are zero.
     zeros = tf.zeros_like(params["b_hh"])
     return tf.stack([params["b"], tf.concat([zeros, zeros, params["b_hh"]], 0)])

@@ -14,12 +14,6 @@ from .mistakes import copy_backend
 from .results import read_data
 from .vectors import TRAINING, Group, run
 
-# Why a mistake cannot be detected from outputs alone.
-REASONS = {
-    "`zip` takes an update before it finds that no minibatch is left": "it concerns an iterator of "
-    "Python, from which another call would take the next update",
-}
-
 
 class FunctionScore(Record):
     """The number of a function's known mistakes that are detected, and those that are not."""
@@ -56,8 +50,7 @@ def describe(scores: Sequence[FunctionScore]) -> list[str]:
     lines = [f"The vectors detect {detected} of {total} known mistakes: {counts}."]
     for function in scores:
         for name in function.missed:
-            reason = REASONS.get(name, "no test differs")
-            lines.append(f"Not detected in `{function.function}`: {name}; {reason}.")
+            lines.append(f"Not detected in `{function.function}`: {name}.")
     return lines
 
 

@@ -203,8 +203,11 @@ class _Candidate:
             if isinstance(result, list) and self.name != "predict":
                 self.problem = "It returns a list instead of a tuple."
             names = inspect.signature(function).parameters
+            mutable = ("params", "slots") if "slots" in names else ()  # updated in place or not
             for name, argument, copy in zip(names, arguments, copies):
-                if not np.array_equal(copy, self._flatten(argument), equal_nan=True):
+                if name not in mutable and not np.array_equal(
+                    copy, self._flatten(argument), equal_nan=True
+                ):
                     self.problem = f"It changes its argument `{name}` in place."
             return result
 

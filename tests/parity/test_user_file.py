@@ -43,11 +43,12 @@ WRONG = {
     "in place": ("numpy", "return {", "grads['b_q'] *= 2\n    return {", 2, "`grads` in place."),
     "list": ("torch", "return o * torch.tanh(c), c", "return [h, c]", 2, "a list instead of"),
     "called by a right function": (
-        "numpy", "}, norm", "}, 1.0\n\n\ndef sgd(model, grads, update):\n    for name, grad in "
-        "clip(grads, np.inf)[0].items():\n        model.params[name] -= update.lr * grad",
+        "numpy", "}, norm", "}, 1.0\n\n\ndef sgd(params, grads, slots, update):\n    for name, g in "
+        "clip(grads, np.inf)[0].items():\n        params[name] -= update.lr * g\n"
+        "    return params, slots",
         1, "sgd right, in",
     ),
-    "signature": ("numpy", "clip(grads, theta)", "clip(grads)", 2, "Its parameters are (grads)"),
+    "signature": ("numpy", "clip(grads, theta)", "clip(grads)", 2, "(grads) instead of (grads, t"),
     "exception": ("numpy", "min(1, theta", "min(1, thet", 2, "'thet' is not defined in `return"),
     "no result": ("numpy", "return {", "result = {", 2, "It returns None: a `return` is"),
     "no norm": ("numpy", "}, norm", "}", 2, "Its result cannot be used: ValueError"),
@@ -59,7 +60,7 @@ WRONG = {
     "syntax": ("numpy", "def clip", "def", 2, "invalid syntax (mine.py, line 5)"),
     "import": ("numpy", "numpy as np", "nonexistent", 2, "mine.py raises ModuleNotFoundError"),
     "capital": ("numpy", "def clip", "def Clip", 2, "mine.py defines `Clip`. Name it `clip`."),
-    "name": ("numpy", "def clip", "def clipped", 2, "like the project's: tensor, params, state,"),
+    "name": ("numpy", "def clip", "def clipped", 2, "like the project's: tensor, init_params, "),
 }  # fmt: skip
 
 
@@ -104,9 +105,9 @@ import torch
 
 
 @torch.no_grad()
-def sgd(model, grads, update):
-    for name, param in model.params.items():
-        model.params[name] = param - update.lr * grads[name]  # does not require a gradient
+def sgd(params, grads, slots, update):
+    # The new tensors do not require a gradient.
+    return {name: param - update.lr * grads[name] for name, param in params.items()}, slots
 """
 
 

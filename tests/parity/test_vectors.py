@@ -94,15 +94,12 @@ def test_known_mistakes_are_detected(small_groups):
     scores = score.score(small_groups)
     detected, total = sum(s.detected for s in scores), sum(s.total for s in scores)
     assert detected >= MIN_SCORE * total
-    missed = {name for function in scores for name in function.missed}
-    assert missed == set(score.REASONS)
     summary, *lines = score.describe(scores)
     page = " ".join(PAGE.read_text(encoding="utf-8").split())
     assert summary.split(":")[0] in page
     for function in scores:
         assert f"| `{function.function}` | {function.detected} of {function.total} |" in page
-    for line in lines:
-        assert line.split("; ")[1] in page
+    assert lines == []  # a mistake that is not detected needs a test, or a reason on the page
 
 
 def test_unchanged_copy_of_the_reference_has_no_difference(small_groups, tmp_path):
