@@ -43,8 +43,8 @@ WRONG = {
     "in place": ("numpy", "return {", "grads['b_q'] *= 2\n    return {", 2, "`grads` in place."),
     "list": ("torch", "return o * torch.tanh(c), c", "return [h, c]", 2, "a list instead of"),
     "called by a right function": (
-        "numpy", "}, norm", "}, 1.0\n\n\ndef sgd(params, grads, slots, update):\n    for name, g in "
-        "clip(grads, np.inf)[0].items():\n        params[name] -= update.lr * g\n"
+        "numpy", "}, norm", "}, 1.0\n\n\ndef sgd(params, grads, slots, update):\n    for n, g in "
+        "clip(grads, np.inf)[0].items():\n        params[n] -= update.lr * g\n"
         "    return params, slots",
         1, "sgd right, in",
     ),
