@@ -30,10 +30,12 @@ def shapes(options: ModelConfig, optimizer: str) -> dict[str, tuple[int, ...]]:
 
 def trained_arrays(model: Model) -> Arrays:
     """Copy all trained arrays to NumPy, with the names from `shapes`."""
-    params = model.to_arrays(model.params)
-    arrays = {name: array + 0.0 for name, array in params.items()}  # convert -0.0 to 0.0
+    params, names = model.to_arrays(model.params), model.options.shapes()  # JAX sorts names
+    arrays = {name: params[name] + 0.0 for name in names}  # convert -0.0 to 0.0
     for slot, tensors in model.slots.items():
-        for name, array in model.to_arrays(tensors).items():
+        slot_arrays = model.to_arrays(tensors)
+        for name in names:
+            array = slot_arrays[name]
             # Flush subnormals to zero; only some frameworks do so. They occur when gradients stay
             # zero and their moving average decays.
             array[np.abs(array) < np.finfo(array.dtype).tiny] = 0

@@ -91,9 +91,10 @@ def in_gradients(condition: str) -> dict[str, tuple[str, ...]]:
     """Return changes, keyed by backend, that halve a minibatch's gradients if `condition` holds."""
     scaled = f"{{n: g * (0.5 if {condition} else 1) for n, g in %s.items()}}"
     return {
-        "numpy": (", grads, detach(state)", f", {scaled % 'grads'}, detach(state)"),
-        "torch": ("dict(zip(model.params, grads))", scaled % "dict(zip(model.params, grads))"),
-        "jax": ("{name: grads[name] for name in model.params}", scaled % "grads"),
+        **dict.fromkeys(
+            ("numpy", "jax"), (", grads, detach(state)", f", {scaled % 'grads'}, detach(state)")
+        ),
+        "torch": ("dict(zip(params, grads))", scaled % "dict(zip(params, grads))"),
     }
 
 
@@ -120,21 +121,10 @@ MUTATIONS = [
         "mxnet": (".mean()", "[:64].mean()"),
         "jax": (", 1).mean()", ", 1)[:64].mean()"),
     }, options=None),
-    Mutation("gradients sorted by name", "gradients", "", {
-        "numpy": (", grads, detach(", ", dict(sorted(grads.items())), detach("),
-        "torch": ("dict(zip(model.params, grads)), detach(",
-                  "dict(sorted(dict(zip(model.params, grads)).items())), detach("),
-        "tensorflow": ("for n, grad in grads.items()}, detach",
-                       "for n, grad in sorted(grads.items())}, detach"),
-        "mxnet": ("for n, p in model.params.items()}, detach",
-                  "for n, p in sorted(model.params.items())}, detach"),
-        "jax": ("{name: grads[name] for name in model.params}", "grads"),
-    }),
     Mutation("each gradient element limited to magnitude 1", "gradients", "", {
-        "numpy": (", grads, detach(",
-                  ", {n: np.clip(g, -1, 1) for n, g in grads.items()}, detach("),
-        "torch": ("zip(model.params, grads)", "zip(model.params, (g.clip(-1, 1) for g in grads))"),
-        "jax": ("grads[name] for", "grads[name].clip(-1, 1) for"),
+        **dict.fromkeys(("numpy", "jax"), (
+            ", grads, detach(", ", {n: g.clip(-1, 1) for n, g in grads.items()}, detach(")),
+        "torch": ("zip(params, grads)", "zip(params, (g.clip(-1, 1) for g in grads))"),
     }, options=None),
     Mutation("clip that divides by a norm of 0", "clip", "gradients of zero",
              in_all_backends("grad * scale for", "grad / norm * (scale * norm) for")),
@@ -160,7 +150,7 @@ MUTATIONS = [
     }, options=DEEP),
     Mutation("clip before sparse rows are summed", "train_minibatch", "parameters", {"tensorflow": (
         "{n: tf.convert_to_tensor(grad) for n, grad in grads.items()}", "grads",
-        "norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for grad in grads.values()))",
+        "norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for _, grad in sorted(grads.items())))",
         "norm = tf.linalg.global_norm(list(grads.values()))",
         "grad * scale for", "tf.convert_to_tensor(grad) * scale for")},
         model="concise", options=DEEP),
@@ -174,7 +164,7 @@ MUTATIONS = [
     }),
     Mutation("only the last loss returned", "train_epoch", "losses",
              in_all_backends("for mean_loss in losses]", "for mean_loss in losses[-1:]]")),
-    Mutation("an initial state of ones", "state", "zeros",
+    Mutation("an initial state of ones", "init_state", "zeros",
              in_all_backends(".zeros(shape", ".ones(shape")),
     Mutation("embedding rows rescaled in place", "deep_step", "logits", {"torch": (
         'x @ params["W_e"]',
@@ -188,7 +178,7 @@ MUTATIONS = [
     Mutation("an argument that the contract lacks", "signature", "scratch.encode",
              in_all_backends("def encode(tokens, params):",
              "def encode(tokens, params, options):")),
-    Mutation("parameters that share memory with the arrays", "params", "", {
+    Mutation("parameters that share memory with the arrays", "init_params", "", {
         "numpy": ("values.astype(options.dtype)", "values.astype(options.dtype, copy=False)"),
         "torch": ("torch.tensor(values, ", "torch.as_tensor(values, "),
         "tensorflow": ("values.astype(options.dtype)",
@@ -197,27 +187,42 @@ MUTATIONS = [
     }),
     Mutation("forward that uses the initial parameters", "train_minibatch",
              "logits afterwards", {"numpy": (
-        "functions = forward, state",
-        "copies = params(arrays, options)\n"
-        "    functions = lambda tokens, state, params, options: "
-        "forward(tokens, state, copies, options), state")}),
-    Mutation("new parameters that never leave the compiled function", "train_minibatch",
-             "parameters", {"jax": (
-        "model.params.update(params)", "pass")}, "machine.py"),
+        "options, forward, gradients, to_arrays",
+        "options, lambda tokens, state, params, options, copies=init_params(arrays, options): "
+        "forward(tokens, state, copies, options), gradients, to_arrays")}),
+    Mutation("the old parameters returned", "sgd", "", {"jax": (
+        "return {name: param - update.lr * grads[name] for name, param in params.items()}, slots",
+        "return params, slots")}),
+    Mutation("new parameters that do not leave the training step", "train_minibatch",
+             "parameters", {"jax": ("params, slots = OPTIMIZERS", "_, slots = OPTIMIZERS")}),
+    Mutation("new parameters not kept in the model", "train_epoch", "parameters", {"jax": (
+        "mean_loss, model.params, model.slots, state =", "mean_loss, _, model.slots, state =")}),
+    Mutation("the gradients of the plain model for every model", "train_epoch", "", in_all_backends(
+        "model.options, model.gradients\n", "model.options\n"), options=DEEP),
+    Mutation("one learning rate for all calls of a graph", "train_epoch", "parameters", {
+        "tensorflow": ("rates = {name", "rates = run.__dict__.setdefault(options, {name",
+                       "for name in _RATES}", "for name in _RATES})")}, "machine.py"),
+    Mutation("a graph that returns values instead of its variables", "train_epoch", "raised", {
+        "tensorflow": ("None if any(x is v for v in variables) else x", "x")}, "machine.py"),
+    Mutation("the parameters of another model returned", "train_minibatch", "parameters", {
+        "tensorflow": ("iter((tensors.get(\"params\"), tensors.get(\"slots\")))",
+                       "iter(run.__dict__.setdefault(str(constants), "
+                       "(tensors.get(\"params\"), tensors.get(\"slots\"))))")},
+        "machine.py", options=None),
     Mutation("a returned state that keeps its graph", "detach", "second time", {"torch": (
         "grads)), detach(state)", "grads)), state")}),
     Mutation("gradients accumulated over calls", "gradients", "", {
         "torch": ("grads = torch.autograd.grad("
-                  "mean_loss, list(model.params.values()), materialize_grads=True)",
+                  "mean_loss, list(params.values()), materialize_grads=True)",
                   "mean_loss.backward()\n"
-                  "    grads = [param.grad for param in model.params.values()]"),
+                  "    grads = [param.grad for param in params.values()]"),
         "mxnet": ("p.grad.copy()", "p.grad"),
     }),
     Mutation("the first update's settings used for all updates", "train_epoch", "", in_all_backends(
-        "        batch = batch.map(tensor, model.options.device)\n        mean_loss, state",
+        "        batch = batch.map(tensor, model.options.device)\n        mean_loss",
         "        batch = batch.map(tensor, model.options.device)\n"
         "        update = train_epoch.__dict__.setdefault(model.options, update)\n"
-        "        mean_loss, state")),
+        "        mean_loss")),
     Mutation("an epoch that begins with the previous final state", "train_epoch", "sequential",
              in_all_backends("    losses = []", "    losses, kept = [], train_epoch.__dict__\n"
                         "    state = state or kept.get(len(model.params))",
@@ -228,7 +233,7 @@ MUTATIONS = [
     Mutation("every minibatch counted as full", "evaluate", "mean loss",
              in_all_backends(" * batch.X.size", " * 48")),
     Mutation("each minibatch evaluated from a zero state", "evaluate", "mean loss",
-             in_all_backends("state = state or model", "state = model")),
+             in_all_backends("state = state or init_state", "state = init_state")),
     Mutation("logits passed as a tensor", "predict", "type of logits", {
         "torch": ("choose_token(logits.cpu().numpy()[0])", "int(choose_token(logits[0]))"),
         "tensorflow": ("choose_token(logits.numpy()[0])", "int(choose_token(logits[0]))"),
@@ -243,8 +248,16 @@ MUTATIONS = [
     Mutation("reset after the product instead of before", "gru", "state", in_all_backends(
         '(r * h) @ params["W_hh"]', 'r * (h @ params["W_hh"])'), "cells.py", options=GRU),
     Mutation("reset before the product instead of after", "gru_after", "state", in_all_backends(
-        'r * (h @ params["W_hh"])', '(r * h) @ params["W_hh"]'), "cells.py", options=GRU_AFTER),
-    Mutation("only one of two states", "state", "zeros", in_all_backends(
+        "r * product +", '(r * h) @ params["W_hh"] + params["b_hh"] +'), "cells.py",
+        options=GRU_AFTER),
+    Mutation("no recurrent bias", "gru_after", "state", dict.fromkeys(("tensorflow", "mxnet"), (
+        'h @ params["W_hh"] + params["b_hh"]', 'h @ params["W_hh"]')), "cells.py",
+        options=GRU_AFTER),
+    Mutation("the recurrent bias not multiplied by the reset gate", "gru_after", "state",
+             in_all_backends(
+        'h @ params["W_hh"] + params["b_hh"]', 'h @ params["W_hh"]',
+        "r * product +", 'r * product + params["b_hh"] +'), "cells.py", options=GRU_AFTER),
+    Mutation("only one of two states", "init_state", "zeros", in_all_backends(
         "range(options.num_states)", "range(1)"), options=LSTM),
     Mutation("ReLU capped at 6", "rnn_relu", "state", {
         "numpy": ('params["b_h"], 0)', 'params["b_h"], 0).clip(max=6)'),
@@ -266,6 +279,11 @@ MUTATIONS = [
         "d_rh * h * r", "0 * d_rh * h * r")}, "cells.py", options=GRU),
     Mutation("product left out of the reset gate's gradient", "gradients", "W_", {"numpy": (
         "d_h_tilde * product * r", "d_h_tilde * r")}, "cells.py", options=GRU_AFTER),
+    Mutation("gradient of the recurrent bias missing", "gradients", "b_hh", {"numpy": (
+        ' | {"W_hh": h.T @ d_product, "b_hh": d_product.sum(0)}',
+        ' | {"W_hh": h.T @ d_product}')}, "cells.py", options=GRU_AFTER),
+    Mutation("gradient of the recurrent bias without the reset gate", "gradients", "b_hh", {
+        "numpy": ('"b_hh": d_product', '"b_hh": d_h_tilde')}, "cells.py", options=GRU_AFTER),
 
     # Multiple layers, an embedding and dropout.
     Mutation("masks applied to the carried state", "deep_step", "state", in_all_backends(
@@ -276,12 +294,20 @@ MUTATIONS = [
     Mutation("the first step's masks at every time step", "deep_forward", "logits", in_all_backends(
         "else masks[t]", "else masks[0]"), "deep.py", options=DEEP),
     Mutation("masks that do not reach the gradients", "gradients", "", {
-        name: ("**batch.extras", "")
-        for name in BUILTIN_BACKENDS if name != "numpy"
-    }, options=DEEP),
+        **in_all_backends("partial(deep_forward, masks=batch.masks)", "deep_forward"),
+        "numpy": ("if batch.masks is None else batch.masks", ""),
+    }, "deep.py", options=DEEP),
     Mutation("masks that do not reach the backward pass", "gradients", "", {"numpy": (
-        "deep_step_backward, batch,", "deep_step_backward, batch._replace(masks=None),")},
-        "deep.py", options=DEEP),
+        "partial(deep_step_backward, masks=m)", "deep_step_backward")}, "deep.py", options=DEEP),
+    Mutation("masks that do not reach the optimized gradients", "gradients", "", {
+        **in_all_backends("partial(forward, masks=batch.masks)", "forward"),
+        "numpy": ("options, batch.masks)", "options, None)"),
+        "mxnet": ("(hiddens, batch.masks, layer)", "(hiddens, None, layer)"),
+    }, "fast.py", "fast", DEEP),
+    Mutation("masks that do not reach the built-in layers' gradients", "gradients", "", {
+        name: ("partial(forward, masks=batch.masks)", "forward")
+        for name in BUILTIN_BACKENDS if name != "numpy"
+    }, "concise.py", "concise", DEEP),
     Mutation("masks left out of the gradient from above", "gradients", "W_", {"numpy": (
         "d_h + d_output * scales[layer]", "d_h + d_output")}, "deep.py", options=DEEP),
     Mutation("gradients of layers without dropout", "gradients", "",
@@ -364,7 +390,8 @@ MUTATIONS = [
         "jax": ("masks[layer]  #", 'masks[layer].astype("float64")  #'),
     }, "deep.py", options=DEEP),
     Mutation("a prefix of one character read twice", "predict", "tokens", in_all_backends(
-        "model.state(1), [prefix[0]]", "model.state(1), [*prefix[:1]] * (3 - len(prefix[:2]))")),
+        "model.options), [prefix[0]]",
+        "model.options), [*prefix[:1]] * (3 - len(prefix[:2]))")),
     Mutation("targets not transposed if there are as many rows as steps", "loss", "", {
         **in_all_backends("labels = targets.T.reshape(-1)", "labels = (targets if "
                      "len(targets) == len(targets.T) else targets.T).reshape(-1)"),
@@ -381,16 +408,23 @@ MUTATIONS = [
 
     # The optimizers.
     Mutation("weight decay that enters the gradient", "momentum", "", in_all_backends(
-        "* m[name] + grads[name]", "* m[name] + grads[name] + update.weight_decay * param",
+        "[name] + grads[name]", "[name] + grads[name] + update.weight_decay * param",
         "(m[name] + ", "(m[name] + 0 * "), "deep.py"),
     Mutation("momentum that forgets", "momentum", "",
-        in_all_backends("update.beta1 * m[name] + grads", "0 * m[name] + grads"), "deep.py"),
+        in_all_backends("update.beta1 *", "0 *"), "deep.py"),
+    Mutation("slots not returned", "momentum", "", {
+        **in_all_backends("return params, slots", "return params, {}"),
+        "jax": ('return next_params, {"m": m}', "return next_params, {}"),
+    }, "deep.py"),
+    Mutation("the old slots returned", "momentum", "m.", {
+        **dict.fromkeys(("numpy", "torch", "mxnet"), ('m = slots["m"]', 'm = dict(slots["m"])')),
+        "jax": ('return next_params, {"m": m}', "return next_params, slots"),
+    }, "deep.py"),
     Mutation("gradients not rounded in exact mode", "train_minibatch", "", in_all_backends(
         "{name: round_to_grid(grad, grid) for name, grad in grads.items()}", "dict(grads)"),
         "exact.py", options=None),
-    Mutation("slots that never leave the compiled function", "train_minibatch", "m.",
-             {"jax": (
-        "model.slots[slot].update(tensors)", "pass")}, "machine.py", options=None),
+    Mutation("new slots that do not leave the training step", "train_minibatch", "m.", {
+        "jax": ("params, slots = OPTIMIZERS", "params, _ = OPTIMIZERS")}, options=None),
 
     # The optimized model.
     Mutation("input bias left out", "forward", "logits", {
@@ -426,7 +460,7 @@ MUTATIONS = [
         "tensorflow": ("tf.cast(h > 0,", "tf.cast(h >= 0,"),
         "mxnet": ("np.sign(hiddens)", "(hiddens >= 0)"),
     }, "fast.py", "fast", RELU),
-    Mutation("weights assigned to the wrong gate", "params", "values", in_all_backends(
+    Mutation("weights assigned to the wrong gate", "init_params", "values", in_all_backends(
         "join_gates(arrays, options)",
         'join_gates({**arrays, "W_xi": arrays["W_xf"]}, options)'), "fast.py", "fast", LSTM),
     Mutation("gradient of the forget gate missing in the optimized model", "gradients", "W_x", {
@@ -443,6 +477,47 @@ MUTATIONS = [
         **dict.fromkeys(("numpy", "jax"),
                         ("d_h_tilde * product * r * (1 - r)", "d_h_tilde * r * (1 - r)")),
     }, "gated.py", "fast", GRU_AFTER),
+    Mutation("no recurrent bias in the optimized model", "forward", "logits", {
+        "numpy": ("product[:, 2 * size :] += b_hh", "pass"),
+        "torch": ("size :], b_hh, out", "size :], 0, out"),
+        **dict.fromkeys(("tensorflow", "jax"), ("product += b_hh", "product += 0")),
+        "mxnet": ("3 * size) + b_hh", "3 * size)"),
+    }, "gated.py", "fast", GRU_AFTER),
+    Mutation("the recurrent bias not multiplied by the reset gate in the optimized model",
+             "forward", "logits", {
+        "numpy": ("product[:, 2 * size :] += b_hh", "pass",
+                  "r * product[:, 2 * size :]", "r * product[:, 2 * size :] + b_hh"),
+        "torch": ("h_tilde.addcmul_(r, torch.add(z_h[:, 2 * size :], b_hh, out=products[t]))",
+                  "h_tilde.addcmul_(r, torch.add(z_h[:, 2 * size :], 0, out=products[t]))"
+                  ".add_(b_hh)"),
+        "tensorflow": ("product += b_hh", "product += 0",
+                       "r * reset_product", "r * reset_product + b_hh"),
+        "mxnet": ("3 * size) + b_hh", "3 * size)", "+ r * y)", "+ r * y + b_hh)"),
+        "jax": ("product += b_hh", "product += 0", "r * product)", "r * product + b_hh)"),
+    }, "gated.py", "fast", GRU_AFTER),
+    *(Mutation(f"gradient of the recurrent bias {name} in the optimized model", "gradients",
+               "b_hh", {
+        "numpy": ("dz[:, -len(b_hh) :]", sums[0]),
+        "torch": ("dz[:, :, 2 * size :].sum", f"{sums[1]}.sum"),
+        "tensorflow": ("dz[:, :, parts[0] :], (0", f"{sums[2]}, (0"),
+        "mxnet": ("sum_rows(columns(dy, 2 * size, 3 * size))", f"sum_rows({sums[3]})"),
+        "jax": ("d_products.sum", f"{sums[4]}.sum"),
+    }, "gated.py", "fast", GRU_AFTER) for name, sums in {
+        "missing": ("0 * dz[:, -len(b_hh) :]", "(0 * coef_candidate)", "0 * products",
+                    "0 * products", "(0 * d_products)"),
+        "without the reset gate": ("flatten(d_inputs)[:, -len(b_hh) :]", "coef_candidate",
+                                   "dx[:, :, parts[0] :]", "dz_candidate", "d_h_tilde"),
+    }.items()),
+    Mutation("no recurrent bias in text generation", "predict", "logits", {"torch": (
+        '(y[:, 2 * size :] + params["b_hh"])', "y[:, 2 * size :]")}, "gated.py", "fast", GRU_AFTER),
+    Mutation("the recurrent bias of another gate", "forward", "logits", {
+        "tensorflow": ('[zeros, zeros, params["b_hh"]]', '[zeros, params["b_hh"], zeros]'),
+        "jax": ("(2 * options.num_hiddens, 0)", "(options.num_hiddens, options.num_hiddens)"),
+    }, "concise.py", "concise", GRU_AFTER),
+    Mutation("recurrent biases trained that the cell lacks", "train_minibatch", "", {
+        "torch": ("second_bias.register_hook(is_trained.mul)", "pass"),
+        "mxnet": ("grads[name] * is_trained", "grads[name]"),
+    }, "concise.py", "concise", GRU_AFTER),
     Mutation("gradient rows of a large vocabulary not summed", "gradients", "",
              {"numpy": (
         "np.add.reduceat(d_rows[order], starts)", "d_rows[order][starts]")}, "fast.py", "fast",
@@ -460,10 +535,6 @@ MUTATIONS = [
     Mutation("arrays that change with the parameters", "to_arrays", "copies", {
         name: ("array(param).copy()", "array(param)") for name in ("numpy", "torch")
     }, "machine.py"),
-    Mutation("arrays sorted by name", "params", "instead of", {
-        name: ("for name, param in params.items()", "for name, param in sorted(params.items())")
-        for name in BUILTIN_BACKENDS
-    }, "machine.py"),
     Mutation("synchronize without tensors", "signature", "machine.synchronize", in_all_backends(
         "def synchronize(tensors, device):", "def synchronize(device):"), "machine.py"),
 
@@ -475,16 +546,11 @@ MUTATIONS = [
         ("dropout ignored in the top layer", "deep_step", "", in_all_backends(
             "if masks is None else",
             "if masks is None or layer == options.num_layers - 1 else"), "deep.py"),
-        ("a wrong gradient with one time step", "gradients", "", {
-            "numpy": in_gradients("len(inputs) == 1")["numpy"],
-            **{n: in_gradients("batch.X.shape[1] == 1")[n] for n in ("torch", "jax")},
-        }),
-        ("a wrong gradient with one row", "gradients", "", {
-            "numpy": in_gradients("len(targets) == 1")["numpy"],
-            **{n: in_gradients("len(batch.X) == 1")[n] for n in ("torch", "jax")},
-        }),
+        ("a wrong gradient with one time step", "gradients", "",
+         in_gradients("batch.X.shape[1] == 1")),
+        ("a wrong gradient with one row", "gradients", "", in_gradients("len(batch.X) == 1")),
         ("gradients that stop after 64 time steps", "gradients", "", {
-            "numpy": ("reversed(range(len(inputs)))", "range(len(inputs))[-64:][::-1]"),
+            "numpy": ("reversed(list(enumerate(steps)))", "list(enumerate(steps))[-64:][::-1]"),
         }),
         ("W_hq transposed if V = H", "step", "logits", dict.fromkeys(("numpy", "torch"), (
             'params["W_hq"] + params["b_q"], state',
@@ -501,26 +567,26 @@ MUTATIONS = [
             CARRY, "if state is None or not carry or len(losses) and len(losses) % 128 == 0:")),
         ("a state lost after 256 tokens", "predict", "", in_all_backends(
             "        # Warm-up:",
-            "        state = state if t % 256 else model.state(1)\n        # Warm-up:")),
+            "        state = state if t % 256 else init_state(1, model.options)\n"
+            "        # Warm-up:")),
         ("deep networks that always use sgd", "train_minibatch", "", in_all_backends(
             "OPTIMIZERS[update.optimizer]",
             "OPTIMIZERS['sgd' if model.options.needs_deep else update.optimizer]")),
         # Mistakes that appear only if two properties coincide.
-        ("updates taken before the end of the minibatches is known", "train_epoch", "",
-         in_all_backends("for batch, update in zip(minibatches, updates)",
-                         "for update, batch in zip(updates, minibatches)")),
         ("an embedding left out of a single layer", "deep_step", "", in_all_backends(
             'if options.embedding else x', 'if options.embedding and options.num_layers > 1 else x '
             '@ params["W_e"] * 0.5 if options.embedding else x'), "deep.py"),
-        ("parameters rounded to float32", "params", "", {
+        ("parameters rounded to float32", "init_params", "", {
             "numpy": ("values.astype(options.dtype)",
                       "values.astype('float32').astype(options.dtype)"),
             "torch": ("torch.tensor(values, **", "torch.tensor(values.astype('float32'), **"),
         }),
-        ("Adam that counts its updates itself", "adam", "", in_all_backends(
-            "    m, v = model.slots", "    adam.__dict__[id(model)] = t = adam.__dict__.get("
-            "id(model), 0) + 1\n    update = update._replace(c_m=1 - update.beta1 ** t)\n"
-            "    m, v = model.slots"), "deep.py"),
+        ("Adam that counts its updates itself", "adam", "", {
+            name: ("    m, v = slots", "    adam.__dict__[id(params)] = t = adam.__dict__.get("
+                   "id(params), 0) + 1\n    update = update._replace(c_m=1 - update.beta1 ** t)\n"
+                   "    m, v = slots")
+            for name in BUILTIN_BACKENDS if name != "jax"
+        }, "deep.py"),
         ("no answer of an epoch", "train_epoch", "", in_all_backends(
             "return [float(mean_loss) for mean_loss in losses], state", "return None")),
         ("masks by time step instead of layer", "deep_step", "", in_all_backends(
@@ -543,10 +609,15 @@ MUTATIONS = [
         ("slots not rounded in exact mode", "train_minibatch", "parameters", {
             **in_all_backends("round_to_float32(values) for", "values for"),
             "tensorflow": ("values.assign(round_to_float32(values))", "pass"),
+            "jax": ("jax.tree.map(round_to_float32, slots)", "slots"),
         }, "exact.py"),
         ("parameters not rounded in exact mode", "train_minibatch", "parameters", {
             "numpy": ("param[...] = round_to_grid(param, grid)", "pass"),
-            "jax": ("model.params[name] = round_to_grid(param, grid)", "pass"),
+            "torch": ("param.copy_(round_to_grid(param, grid))", "pass"),
+            "tensorflow": ("param.assign(round_to_grid(param, grid))", "pass"),
+            "mxnet": ("param[:] = round_to_grid(param, grid)", "pass"),
+            "jax": ("{name: round_to_grid(param, grid) for name, param in params.items()}",
+                    "params"),
         }, "exact.py"),
         ("subnormal numbers not flushed to zero", "round_to_float32", "", {
             "numpy": ("np.where(np.abs(nearest) < MIN_VALUE, 0, nearest)", "nearest"),
@@ -568,11 +639,11 @@ MUTATIONS = [
 # Mutations that can be detected only on a device other than the CPU.
 MAP = "batch = batch.map(tensor, model.options.device)"
 DEVICE_MUTATIONS = [
-    Mutation("parameters and slots on the CPU", "params", "device", {
+    Mutation("parameters and slots on the CPU", "init_params", "device", {
         "tensorflow": ("with device_scope(options.device):", 'with device_scope("cpu"):'),
         **dict.fromkeys(("mxnet", "jax"), ("options.device\n", '"cpu"\n')),
     }),
-    Mutation("a state on the CPU", "state", "device",
+    Mutation("a state on the CPU", "init_state", "device",
              {
         "mxnet": ("context(options.device)", 'context("cpu")'),
         "jax": ("get_device(options.device)\n    ret", 'get_device("cpu")\n    ret'),

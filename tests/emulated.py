@@ -83,12 +83,12 @@ def main(package, name):
     from rnn_scratch import registry
     from rnn_scratch.check import runner
     from rnn_scratch.check.draws import CaseSpec
-    from rnn_scratch.contract import Options
+    from rnn_scratch.contract import ModelConfig
 
     backend = registry.assemble(name, importlib.import_module(package))
     backend.machine.set_threads(1)  # must precede the first computation
-    plain = Options(11, 13)
-    deep = Options(11, 13, "lstm", embedding=5, num_layers=2, dropout=0.4)
+    plain = ModelConfig(11, 13)
+    deep = ModelConfig(11, 13, "lstm", embedding=5, num_layers=2, dropout=0.4)
     for device in DEVICES[name]:
         cases = [
             CaseSpec(plain._replace(device=device)),

@@ -74,7 +74,7 @@ def check_answers(path: Path) -> list[FunctionVerdict]:
             first = first or (verdict, group)
     if first is not None:
         verdict, group = first
-        verdict.mistake = recognize(verdict.function, group, groups, answers)
+        verdict.mistake = identify_mistake(verdict.function, group, groups, answers)
     return [*verdicts.values()]
 
 
@@ -109,7 +109,7 @@ def compare(group: Group, test: Test, outputs: dict[str, Any]) -> CheckResult | 
     return None
 
 
-def recognize(function: str, group: Group, groups: Sequence[Group], answers: Answers) -> str:
+def identify_mistake(function: str, group: Group, groups: Sequence[Group], answers: Answers) -> str:
     """Return the name of the known mistake that gives the same answers for a cell, or ""."""
     cell = group.options.cell.replace("-", "_")
     callees = {"cell": (cell,), "gradients": (f"{cell}_backward", "bptt", "loss_backward")}

@@ -39,9 +39,7 @@ class Evaluation(NamedTuple):
     loss: float  #: mean loss per character in nats; divide by log(2) for bits
     perplexity: float | None  #: exp(loss), or None if it is too large for a float
     uniform_perplexity: float  #: perplexity of a uniform model (the vocabulary size)
-    unigram_perplexity: (
-        float  #: perplexity of a unigram model with this text's character frequencies
-    )
+    unigram_perplexity: float  #: perplexity of a model with this text's character frequencies
     num_skipped: int  #: number of characters skipped because they are not in the vocabulary
     source: str  #: description of the text
     trained: str  #: description of training progress, such as "epoch 3"

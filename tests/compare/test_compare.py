@@ -194,11 +194,11 @@ def test_interrupted_comparison_keeps_turns_and_kills_children(name):
 
 def test_check_uses_the_compared_settings(tmp_path):
     source = """
-        def build(arrays, options):
+        def build_deep(arrays, options):
             if "W_e" in arrays and options.cell == "rnn-relu":
                 arrays = {**arrays, "W_e": 2 * arrays["W_e"]}
-            return numpy.scratch.build(arrays, options)
-        scratch = changed(scratch, build=build)
+            return numpy.deep.build_deep(arrays, options)
+        deep = changed(deep, build_deep=build_deep)
     """
     env = packages(tmp_path / "more", {"stubborn": source})
     arguments = ("compare", "--backends", "stubborn", *SHORT, "--seconds", "0")

@@ -58,7 +58,7 @@ def extras_of(name):
 
 @pytest.mark.parametrize("name", notebooks.ALL)
 def test_notebook_is_up_to_date_and_publishable(name):
-    assert not notebooks.is_stale(name), f"make it again: {notebooks.get_remedy(name)}"
+    assert not notebooks.is_stale(name), f"make it again: {notebooks.rebuild_command(name)}"
     notebook = read(name)
     current = [cell.source for cell in notebooks.cells(name) if cell.kind == "code"]
     executed = sources(notebook, "code")
