@@ -373,7 +373,8 @@ MUTATIONS = [
     Mutation("tanh that is wrong for many numbers", "forward", "logits", {"torch": (
         "torch.add(MINUS_ONE, torch", "torch.add(-MINUS_ONE, torch")}, "gated.py", "fast", LARGE),
     Mutation("a product of many rows that forgets z", "forward", "logits", {"torch": (
-        "if z is None", "if z is None or len(h) > 3")}, "products.py", "fast", LARGE),
+        "if z is None", "if z is None or len(h) > 3",  # with oneDNN
+        "h @ W if z is None", "h @ W if z is None or len(h) > 3")}, "products.py", "fast", LARGE),
     Mutation("a weight gradient that omits the last row", "gradients", "W_", {"torch": (
         "h, dz = h.flatten(0, 1), dz.flatten(0, 1)",
         "h, dz = h.flatten(0, 1)[:-1], dz.flatten(0, 1)[:-1]")},
@@ -416,7 +417,7 @@ MUTATIONS = [
         **in_all_backends("return params, slots", "return params, {}"),
         "jax": ('return next_params, {"m": m}', "return next_params, {}"),
     }, "deep.py"),
-    Mutation("the old slots returned", "momentum", "m.", {
+    Mutation("the old slots returned", "momentum", "", {
         **dict.fromkeys(("numpy", "torch", "mxnet"), ('m = slots["m"]', 'm = dict(slots["m"])')),
         "jax": ('return next_params, {"m": m}', "return next_params, slots"),
     }, "deep.py"),
