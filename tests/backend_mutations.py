@@ -204,11 +204,11 @@ MUTATIONS = [
                        "for name in _RATES}", "for name in _RATES})")}, "machine.py"),
     Mutation("a graph that returns values instead of its variables", "train_epoch", "raised", {
         "tensorflow": ("None if any(x is v for v in variables) else x", "x")}, "machine.py"),
-    Mutation("the parameters of another model returned", "train_minibatch", "parameters", {
-        "tensorflow": ("iter((tensors.get(\"params\"), tensors.get(\"slots\")))",
-                       "iter(run.__dict__.setdefault(str(constants), "
-                       "(tensors.get(\"params\"), tensors.get(\"slots\"))))")},
-        "machine.py", options=None),
+    Mutation("the first model's parameters returned for every model", "train_minibatch",
+             "parameters", {"tensorflow": (
+        'iter((tensors.get("params"), tensors.get("slots")))',
+        'iter(run.__dict__.setdefault("first", (tensors.get("params"), tensors.get("slots"))))')},
+        "machine.py"),
     Mutation("a returned state that keeps its graph", "detach", "second time", {"torch": (
         "grads)), detach(state)", "grads)), state")}),
     Mutation("gradients accumulated over calls", "gradients", "", {
