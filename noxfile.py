@@ -42,7 +42,7 @@ RECORDS = {
 for backend in BACKENDS:
     RECORDS[f"float64/{backend}"] = f"--backend {backend} --dtype float64 --epochs 100"
 # Training runs that the lesson *Make it learn well* compares.
-SMALL = "--backend numpy --model fast --corpus tide-clock --normalize spaced --valid-tokens 5000"
+SMALL = "--backend numpy --variant fast --corpus tide-clock --normalize spaced --valid-tokens 5000"
 SMALL += " --cell lstm --optimizer adam"
 for name, options in {
     "constant": "--num-hiddens 64 --epochs 30 --lr 0.05",
@@ -53,12 +53,12 @@ for name, options in {
 }.items():
     RECORDS[f"learn/{name}"] = f"{SMALL} {options}"
 
-SPEED = ("--models", ",".join(VARIANTS), "--vary", "threads=1,2", "--seconds", "400")
+SPEED = ("--variants", ",".join(VARIANTS), "--sweep", "threads=1,2", "--seconds", "400")
 COMPARISONS = {  # ordered to spread out the speed measurements
     "speed": SPEED,
-    "curves": ("--models", "fast", "--seconds", "0", "--epochs", "500"),
+    "curves": ("--variants", "fast", "--seconds", "0", "--epochs", "500"),
     "speed-2": SPEED,
-    "sizes": ("--models", "fast", "--vary", "num_hiddens=128,512,1024"),
+    "sizes": ("--variants", "fast", "--sweep", "num_hiddens=128,512,1024"),
     "speed-3": SPEED,
 }
 # Measurements, each with a module and a record of the same name.
@@ -171,7 +171,7 @@ def draws(session: nox.Session) -> None:
     for backend in BACKENDS:
         # Limit each process to 50 draws, because compiled programs accumulate in memory.
         for first in range(0, 200, 50):
-            options = ("--seed", str(seed + first), "--draws", "50")
+            options = ("--seed", str(seed + first), "--cases", "50")
             session.run("rnn-scratch", "check", backend, *options)
 
 
@@ -185,7 +185,7 @@ def faults(session: nox.Session) -> None:
 def benchmark(session: nox.Session) -> None:
     """Compare all backends briefly; options after `--` go to `rnn-scratch compare`."""
     session.install("-e", ".[all]")
-    options = f"--models {','.join(VARIANTS)} --epochs 2 --vary threads=1,2"
+    options = f"--variants {','.join(VARIANTS)} --epochs 2 --sweep threads=1,2"
     session.run("rnn-scratch", "compare", *options.split(), *session.posargs)
 
 
@@ -268,7 +268,7 @@ def records(session: nox.Session) -> None:
     for name, options in filter(lambda item: is_selected(item[0]), RECORDS.items()):
         folder = f"notebooks/records/{name}"
         shutil.rmtree(folder, ignore_errors=True)
-        command = ("train", "--corpus", "time-machine", "--threads", "1", "--run", folder)
+        command = ("train", "--corpus", "time-machine", "--threads", "1", "--output", folder)
         session.run("rnn-scratch", *command, *options.split())
         for file in Path(folder).iterdir():
             if not file.match("*.json*"):
@@ -279,7 +279,7 @@ def records(session: nox.Session) -> None:
         command = ("compare", "--backends", ",".join(BACKENDS), "--corpus", "time-machine")
         session.run("rnn-scratch", *command, *options, "--output", folder)
     if is_selected("exact"):
-        command = ("python", "-m", "measure", "certificate", "notebooks/records/exact.json")
+        command = ("python", "-m", "measure", "exact", "notebooks/records/exact.json")
         session.run(*command, env=TOOLS)
     for name in filter(is_selected, MEASUREMENTS):
         command = ("python", "-m", "measure", name, f"notebooks/records/{name}.json")

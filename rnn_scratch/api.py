@@ -31,13 +31,13 @@ def train(
     *,
     corpus: str | None = None,
     text: str | Path | None = None,
-    model: Variant = "scratch",
+    variant: Variant = "scratch",
     device: str = "cpu",
     threads: Threads | None = None,
     eager: Flag = False,
     patience: NonNegativeInt = 0,
     num_updates: PositiveInt | None = None,
-    run: str | Path | None = None,
+    output: str | Path | None = None,
     report: Report | Callable[[str], object] | None = None,
     **settings: Any,
 ) -> Run | None:
@@ -53,14 +53,15 @@ def train(
             `normalize="none"`) or tide-clock (built in). Default: time-machine, or tide-clock if
             the book is unavailable.
         text: Text file (UTF-8) to use instead of `corpus`.
-        model: Model variant: plain, optimized by hand, or with the framework's built-in layers.
+        variant: Variant of the model: scratch (plain), fast (optimized by hand) or concise (with
+            the framework's built-in layers).
         device: Device: cpu, cuda, mps, or auto for the best available device.
         threads: Number of threads (per worker). Default: depends on backend, network and workers.
         eager: Whether to run functions uncompiled, for debugging.
         patience: Stop after this number of epochs without a lower held-out loss; 0 trains all
             epochs. Requires `valid_share` or `valid_tokens`.
         num_updates: Train for about this number of updates, instead of `num_epochs`.
-        run: Folder to create. Default: a new dated folder under runs/.
+        output: Folder to create for the run. Default: a new dated folder under runs/.
         report: Function that is called with each line of progress, or a `Report` that receives
             every event. Default: a live plot in a notebook, printed lines in an interactive
             session, no output in a program.
@@ -96,7 +97,7 @@ def train(
         settings=requested,
         text=source,
         runtime=Runtime(**{name: arguments[name] for name in RUNTIME} | {"backend": backend}),
-        folder=None if run is None else str(files.user_path(run)),
+        folder=None if output is None else str(files.user_path(output)),
         patience=arguments["patience"],
     )
     return _run_with_report(spec, group, reporter)
@@ -109,7 +110,7 @@ def resume(
     corpus: str | None = None,
     text: str | Path | None = None,
     backend: str | None = None,
-    model: Variant | None = None,
+    variant: Variant | None = None,
     device: str | None = None,
     threads: Threads | None = None,
     eager: Flag | None = None,
@@ -130,8 +131,8 @@ def resume(
         corpus: Name of a text, which must be the run's text. Default: the run's text.
         text: File with the run's text, for example if the original file was moved.
         backend: Name of the backend. By default, this and the following arguments take the last
-            session's values; with another backend, only `model` and `patience` do.
-        model: Variant, as in `train`.
+            session's values; with another backend, only `variant` and `patience` do.
+        variant: Variant, as in `train`.
         device: Device, as in `train`.
         threads: Number of threads, which can affect the order of additions.
         eager: Whether to run functions uncompiled.
@@ -158,7 +159,7 @@ def resume(
     session = record.sessions[-1]
     runtime = session.runtime
     if backend not in (None, runtime.backend):
-        runtime = Runtime(model=runtime.model)
+        runtime = Runtime(variant=runtime.variant)
     registry.require_framework(backend or runtime.backend)
     spec = SessionSpec(
         settings=resumed_settings(folder, record, settings),

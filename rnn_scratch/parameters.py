@@ -8,7 +8,9 @@ from .contract import OPTIMIZERS, Arrays, Model, ModelConfig, Params, State
 from .randomness import generator
 
 
-def initial(options: ModelConfig, sigma: float, seed: int, optimizer: str = "sgd") -> Arrays:
+def draw_parameters(
+    options: ModelConfig, sigma: float, seed: int, optimizer: str = "sgd"
+) -> Arrays:
     """Draw initial float64 values: weights from N(0, sigma^2); biases and slots are zero.
 
     Values are rounded to float32 to hide last-bit differences between C libraries' logarithms.

@@ -163,7 +163,7 @@ def _require_support(
 ) -> None:
     """Raise NotSupportedError for the first feature that the backend does not support."""
     if variant not in backend.variants:
-        problem = f"The {backend.name} backend does not support the {variant} model."
+        problem = f"The {backend.name} backend does not support the {variant} variant."
         raise NotSupportedError(problem, f"Use one of: {', '.join(backend.variants)}.")
     features = {
         f"the optimizer {optimizer}": optimizer in backend.scratch.OPTIMIZERS,

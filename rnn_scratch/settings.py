@@ -169,10 +169,13 @@ def validate_call(function: Callable[..., Any], values: dict[str, Any]) -> dict[
         matches = difflib.get_close_matches(name, {*fields, *values} - {"settings"}, 1)
         hint = f"Did you mean `{matches[0]}`?" if matches else "See rnn_scratch.Settings."
         hint = START_WORKERS if name == "workers" else hint
+        hint = f"It is now `{RENAMED[name]}`." if name in RENAMED else hint
         raise RNNScratchError(f"Unknown argument `{name}`.", hint)
     types = {name: kind for name, kind in annotations(function).items() if "Annotated" in str(kind)}
     return values | {name: validate(name, values[name], kind) for name, kind in types.items()}
 
+
+RENAMED = {"model": "variant", "run": "output"}  # arguments with a new name since version 0.2.0
 
 # Hint for users who pass `workers` or `--workers`, which do not exist.
 START_WORKERS = "To train with 4 workers, start the program with `mpiexec -n 4`."

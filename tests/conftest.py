@@ -225,7 +225,7 @@ def _without_children(monkeypatch):
 @pytest.fixture
 def small_run():
     """Train a small NumPy model for two epochs; return the run folder."""
-    return rnn_scratch.train("numpy", num_epochs=2, run="r", **SMALL).folder
+    return rnn_scratch.train("numpy", num_epochs=2, output="r", **SMALL).folder
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from rnn_scratch import registry
 from rnn_scratch.cli.main import main
 from rnn_scratch.contract import VARIANTS, ModelConfig
 from rnn_scratch.errors import RNNScratchError
-from rnn_scratch.parameters import initial
+from rnn_scratch.parameters import draw_parameters
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs.run_folder import Epoch
 from rnn_scratch.settings import option_name
@@ -73,7 +73,7 @@ def variants(name):
     supported, options = [], ModelConfig(3, 2)
     for model in VARIANTS:
         try:
-            registry.build(registry.load(name), model, initial(options, 0.1, 0), options)
+            registry.build(registry.load(name), model, draw_parameters(options, 0.1, 0), options)
             supported.append(model)
         except registry.NotSupportedError:
             pass

@@ -119,7 +119,7 @@ def import_nnx():
     except ModuleNotFoundError as error:
         raise RNNScratchError(
             "The concise model of JAX needs Flax, which is not installed.",
-            'Install it with `pip install flax`, or use `model="scratch"`.',
+            'Install it with `pip install flax`, or use `variant="scratch"`.',
         ) from error
     return nnx
 
@@ -129,9 +129,9 @@ def check_supported(options):
     if options.cell == "gru":
         raise RNNScratchError(
             "nnx.GRUCell applies the reset gate after the product, but the cell gru applies it "
-            'before the product.\nUse `cell="gru-after"` or `model="scratch"`.'
+            'before the product.\nUse `cell="gru-after"` or `variant="scratch"`.'
         )
     if options.cell not in LAYERS:
         raise RNNScratchError(
-            f'Flax has no layer for the cell {options.cell}.\nUse `model="scratch"`.'
+            f'Flax has no layer for the cell {options.cell}.\nUse `variant="scratch"`.'
         )

@@ -107,16 +107,16 @@ def check_supported(options):
     if options.cell == "gru":
         raise RNNScratchError(
             "gluon.rnn.GRU applies the reset gate after the product, but the cell gru applies it "
-            'before the product.\nUse `cell="gru-after"` or `model="scratch"`.'
+            'before the product.\nUse `cell="gru-after"` or `variant="scratch"`.'
         )
     if options.cell not in LAYERS:
         raise RNNScratchError(
-            f'MXNet has no layer for the cell {options.cell}.\nUse `model="scratch"`.'
+            f'MXNet has no layer for the cell {options.cell}.\nUse `variant="scratch"`.'
         )
     is_on_cpu = context(options.device).device_type == "cpu"
     if is_on_cpu and (options.cell, options.dtype) == ("rnn-relu", "float64"):
         # With relu (but not with tanh), the layer rounds all hidden states to float32 (measured).
         raise RNNScratchError(
             "MXNet's recurrent layer, gluon.rnn.RNN, computes relu on the CPU in float32, even "
-            'with `dtype="float64"`.\nUse `dtype="float32"` or `model="scratch"`.'
+            'with `dtype="float64"`.\nUse `dtype="float32"` or `variant="scratch"`.'
         )

@@ -147,7 +147,7 @@ def build(arrays, options):
     """Build the optimized model from initial parameter values."""
     if options.cell not in CELLS:
         raise RNNScratchError(
-            f'The `fast` variant does not support the cell {options.cell}.\nUse `model="scratch"`.'
+            f'The `fast` variant has no cell {options.cell}.\nUse `variant="scratch"`.'
         )
 
     def to_arrays(params):

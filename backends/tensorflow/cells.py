@@ -5,7 +5,8 @@ Example:
     >>> from rnn_scratch.backends.tensorflow import scratch
     >>> for name, cell in CELLS.items():
     ...     options = contract.ModelConfig(vocab_size=5, num_hiddens=3, cell=name)
-    ...     params = scratch.init_params(parameters.initial(options, sigma=0.1, seed=0), options)
+    ...     arrays = parameters.draw_parameters(options, sigma=0.1, seed=0)
+    ...     params = scratch.init_params(arrays, options)
     ...     x = scratch.encode(tf.constant([1, 4]), params)
     ...     h, *_ = cell(x, scratch.init_state(2, options), params)
     ...     print(name, tuple(h.shape))

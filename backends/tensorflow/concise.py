@@ -132,5 +132,5 @@ def check_supported(options):
     """Raise RNNScratchError if Keras has no layer for these options."""
     if options.cell not in LAYERS:
         raise RNNScratchError(
-            f'Keras has no layer for the cell {options.cell}.\nUse `model="scratch"`.'
+            f'Keras has no layer for the cell {options.cell}.\nUse `variant="scratch"`.'
         )

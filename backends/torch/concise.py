@@ -107,9 +107,9 @@ def check_supported(options):
     if options.cell == "gru":
         raise RNNScratchError(
             "torch.nn.GRU applies the reset gate after the product, but the cell gru applies it "
-            'before the product.\nUse `cell="gru-after"` or `model="scratch"`.'
+            'before the product.\nUse `cell="gru-after"` or `variant="scratch"`.'
         )
     if options.cell not in LAYERS:
         raise RNNScratchError(
-            f'PyTorch has no layer for the cell {options.cell}.\nUse `model="scratch"`.'
+            f'PyTorch has no layer for the cell {options.cell}.\nUse `variant="scratch"`.'
         )

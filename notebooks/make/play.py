@@ -37,7 +37,7 @@ Networks = dict[str, dict[str, Any]]  # networks, keyed by cell
 
 def describe_network(folder: Path) -> dict[str, Any]:
     """Return the data that the pages need for a run's network, with weights in half precision."""
-    _, saved = inference.load(folder, backend="numpy", model="scratch")
+    _, saved = inference.load(folder, backend="numpy", variant="scratch")
     settings, vocab = saved.settings, saved.vocab
     arrays = {name: array.astype("<f2") for name, array in saved.arrays.items()}
     saved = replace(saved, arrays=arrays)
@@ -89,7 +89,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             run = Path(folder, "run")
             arguments = PRESETS[PRESET] | {"cell": cell}
-            rnn_scratch.train("torch", threads=1, run=run, **arguments)
+            rnn_scratch.train("torch", threads=1, output=run, **arguments)
             networks[cell] = describe_network(run)
     SCRIPT.write_text(page.script(networks), encoding="utf-8")
     print(f"made {SCRIPT}")

@@ -37,7 +37,7 @@ def combine(measured: Sequence[Comparison]) -> dict[Key, dict[str, Estimate]]:
     values: dict[Key, dict[str, list[Estimate]]] = {}
     for record in measured:
         for candidate in record.supported:
-            key = candidate.backend, candidate.model, candidate.value or record.plan.threads
+            key = candidate.backend, candidate.variant, candidate.value or record.plan.threads
             for name, metric in tables.metrics(record, candidate).items():
                 if isinstance(metric, Estimate):
                     values.setdefault(key, {}).setdefault(name, []).append(metric)
@@ -65,8 +65,8 @@ def speed() -> dict[str, Any]:
     speeds = combine(measured)
     heads = ["`scratch`, characters/s", "`fast` / `scratch`", "`fast` / built-in layer"]
     cells = [["", *heads]]
-    for (backend, model, threads), scratch in speeds.items():
-        if (model, threads) == ("scratch", 1):
+    for (backend, variant, threads), scratch in speeds.items():
+        if (variant, threads) == ("scratch", 1):
             ratios = ratios_of_fast(speeds, backend, threads)
             cells.append([framework(backend), tables.format_speed(scratch["training"]), *ratios])
     return {"cells": cells, "records": measured}
@@ -78,7 +78,7 @@ def exact(folder: Path) -> dict[str, Any]:
     trained = [model for model in record["models"] if model["outcome"] == "trained"]
     variants: dict[str, list[str]] = {}
     for model in trained:
-        variants.setdefault(model["model"], []).append(model["backend"])
+        variants.setdefault(model["variant"], []).append(model["backend"])
     ends = [model["digests"][-1] for model in trained]
     digests = sorted({end["digest"] for end in ends})
     exact = {**record, "models": trained}

@@ -27,7 +27,7 @@ from rnn_scratch.training import events
 from rnn_scratch.training.runtime import Runtime
 from rnn_scratch.training.setup import prepare_run
 
-MODEL = "fast"  # equivalent to scratch, but faster
+VARIANT = "fast"  # equivalent to scratch, but faster
 BASE = {"num_hiddens": 256, "num_epochs": 300, "valid_tokens": 5_000, "normalize": "spaced"}
 RUNS = {
     "64 hidden units": {"num_hiddens": 64},
@@ -79,8 +79,8 @@ def run(settings, book="tide-clock", other_book=None):
     evaluation = {}
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent, "run")
-        model = "scratch" if settings.get("cell") == "gru" else MODEL  # `fast` lacks this cell
-        options = {"model": model, "corpus": book, "threads": 1, "run": folder}
+        variant = "scratch" if settings.get("cell") == "gru" else VARIANT  # `fast` lacks this cell
+        options = {"variant": variant, "corpus": book, "threads": 1, "output": folder}
         with contextlib.suppress(DivergenceError):  # divergence is a valid result
             rnn_scratch.train("numpy", **options, **{**BASE, **settings})
         record, history = run_folder.read(folder), run_folder.read_history(folder)
@@ -107,7 +107,7 @@ def train_not_detached(name: str, reach: int) -> Iterator[dict[str, Any]]:
     """
     settings = Settings(num_hiddens=128, num_epochs=60, num_steps=10, normalize="spaced")
     text = books.load("tide-clock")
-    context = prepare_run(settings, Runtime(name, MODEL, "cpu", threads=1), text)
+    context = prepare_run(settings, Runtime(name, VARIANT, "cpu", threads=1), text)
     machine, model, seconds, losses = context.backend.machine, context.model, [], []
     for epoch in range(1, settings.num_epochs + 1):
         batches = list(minibatches.epoch_batches(context.dataset.train, settings, epoch))

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from measure.measuring import round_digits, write
 from rnn_scratch import registry
 from rnn_scratch.contract import ModelConfig
-from rnn_scratch.parameters import initial
+from rnn_scratch.parameters import draw_parameters
 from rnn_scratch.settings import Settings, update_rule
 from rnn_scratch.text import books, dataset, minibatches
 from rnn_scratch.training import events
@@ -44,7 +44,7 @@ def choose_variant(cell):
 def run(cell, bias, seed, backend, text):
     """Train a network; return perplexities and gradient norms after the epochs in EPOCHS."""
     options = ModelConfig(len(text.vocab), SETTINGS.num_hiddens, cell)
-    arrays = initial(options, SETTINGS.sigma, seed)
+    arrays = draw_parameters(options, SETTINGS.sigma, seed)
     if bias:
         arrays["b_f"] += bias
     model = registry.build(backend, choose_variant(options.cell), arrays, options)

@@ -65,7 +65,9 @@ def measure(arguments: dict[str, Any], backend: str, seed: int) -> Iterator[dict
         options = {name: value for name, value in arguments.items() if name != "corpus"}
         options |= {"text": files[0], "valid_share": VALIDATION_SHARE / (1 - TEST_SHARE)}
         start = time.process_time()
-        run = rnn_scratch.train(backend, **options, seed=seed, threads=1, run=Path(parent, "run"))
+        run = rnn_scratch.train(
+            backend, **options, seed=seed, threads=1, output=Path(parent, "run")
+        )
         seconds = time.process_time() - start
         yield {
             "backend": backend,
@@ -85,7 +87,7 @@ def run_command(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as parent:
         start = time.process_time()
         lines: list[str] = []
-        report = {"report": lines.append, "run": Path(parent, "run")}
+        report = {"report": lines.append, "output": Path(parent, "run")}
         run = rnn_scratch.train("torch", **arguments, threads=1, **report)
         seconds = round(time.process_time() - start)
         sample = rnn_scratch.predict(run, best=True, **SAMPLE)

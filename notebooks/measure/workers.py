@@ -17,7 +17,7 @@ from rnn_scratch.runs import run_folder
 BACKEND = "torch"
 SIZES = ((128, 32), (512, 128), (1024, 256))  # hidden units and batch size
 NUM_TURNS = 6  # the first turn is a warm-up
-OPTIONS = "--corpus time-machine --model fast --epochs 2 --max-tokens 40000 --threads 1"
+OPTIONS = "--corpus time-machine --variant fast --epochs 2 --max-tokens 40000 --threads 1"
 
 
 def measure(num_workers, num_hiddens, batch_size):
@@ -25,7 +25,7 @@ def measure(num_workers, num_hiddens, batch_size):
     with tempfile.TemporaryDirectory() as folder:
         command = ("mpiexec", "-n", str(num_workers), sys.executable, "-m", "rnn_scratch", "train")
         sizes = ("--num-hiddens", str(num_hiddens), "--batch-size", str(batch_size))
-        run = ("--backend", BACKEND, "--run", f"{folder}/run")
+        run = ("--backend", BACKEND, "--output", f"{folder}/run")
         subprocess.run([*command, *OPTIONS.split(), *sizes, *run], check=True)
         last = run_folder.read_history(Path(folder, "run"))[-1]
     return last.tokens / last.seconds

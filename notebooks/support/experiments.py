@@ -8,7 +8,7 @@ import numpy
 
 from rnn_scratch import registry
 from rnn_scratch.contract import Batch, ModelConfig
-from rnn_scratch.parameters import initial
+from rnn_scratch.parameters import draw_parameters
 from rnn_scratch.settings import Settings
 from rnn_scratch.training import schedule
 
@@ -48,7 +48,7 @@ def recall_training(backend, cell, num_fillers, updates, sigma=0.125, forget_bia
     """Train a cell with 64 units on the task; yield the model after each number of updates."""
     installed = registry.load(backend)
     options = ModelConfig(vocab_size=13, num_hiddens=64, cell=cell)
-    arrays = initial(options, sigma, seed)
+    arrays = draw_parameters(options, sigma, seed)
     if cell == "lstm":
         arrays["b_f"] += forget_bias
     model = "scratch" if cell == "gru" else "fast"  # `fast` lacks the GRU

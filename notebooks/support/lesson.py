@@ -58,7 +58,7 @@ def train(backend: str, **arguments: Any) -> Any:
             corpus="tide-clock",
             max_tokens=NUM_TRAIN_TOKENS,
             threads=1,
-            run=Path(folder, "run"),
+            output=Path(folder, "run"),
             report=Report(),  # ignores all events
             **{"normalize": "spaced", **arguments},
         )

@@ -18,7 +18,7 @@ from ..contract import (
     Tensor,
     UpdateRule,
 )
-from ..parameters import initial
+from ..parameters import draw_parameters
 from ..training import schedule
 from . import results
 from .draws import NUM_UPDATES, CaseSpec
@@ -234,7 +234,7 @@ FunctionCheck = Callable[..., Iterator[Result]]
 def make_case(backend: Backend, variant: str, draw: CaseSpec) -> Case:
     """Draw a case's parameters, minibatch and state; equal draws produce equal values."""
     options, rng = draw.options, np.random.RandomState([draw.seed or 0, 0])
-    arrays = initial(options, draw.sigma, draw.seed or 0)
+    arrays = draw_parameters(options, draw.sigma, draw.seed or 0)
     for parameter in arrays:
         if parameter.startswith("b_"):  # zero biases would hide a missing bias
             arrays[parameter] = rng.normal(0, min(draw.sigma, 1), arrays[parameter].shape)

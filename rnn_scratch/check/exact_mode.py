@@ -42,7 +42,7 @@ class ExactModel(Record):
     """The outcome of training a model."""
 
     backend: str
-    model: str
+    variant: str
     outcome: str  # "trained", "failed" or "not supported"
     reason: str  # reason for an outcome other than "trained"
     digests: list[EpochDigest]  # one per selected epoch, starting with epoch 0
@@ -50,7 +50,7 @@ class ExactModel(Record):
     @property
     def title(self) -> str:
         """The backend and, unless it is the default, the variant."""
-        return self.backend + f" ({self.model})" * (self.model != VARIANTS[0])
+        return self.backend + f" ({self.variant})" * (self.variant != VARIANTS[0])
 
 
 class ExactResult(Record):
@@ -78,7 +78,7 @@ def compare(
     models, first_title, expected = list[ExactModel](), "", list[dict[str, str]]()
     interval = max(1, settings.num_epochs // NUM_DIGESTS)
     for runtime in runtimes:
-        model = ExactModel(runtime.backend, runtime.model, "trained", "", [])
+        model = ExactModel(runtime.backend, runtime.variant, "trained", "", [])
         models.append(model)
         log(f"training {model.title} ...")
         digests, task = list[dict[str, str]](), (runtime, settings, text, first_title, expected)
@@ -135,7 +135,7 @@ def _train(
         if names := compare_digests(last_state):
             # Measure error growth with the parameters that the update started from.
             options = context.model.options
-            previous_model = registry.build(context.backend, runtime.model, arrays, options)
+            previous_model = registry.build(context.backend, runtime.variant, arrays, options)
             X, *start = map(array, (batch.X, *state))
             factor = measure_growth(context._replace(model=previous_model), X, np.stack(start))
             place = f"after update {len(digests) - 1:,}, in {names}. {describe(factor)}"

@@ -45,7 +45,7 @@ def run(
         for runtime, row in chain.from_iterable(streams):
             yield runtime, row
     except NotSupportedError as error:
-        yield runtime, CheckResult(runtime.model, "", "", 0, error.problem, 0, supported=False)
+        yield runtime, CheckResult(runtime.variant, "", "", 0, error.problem, 0, supported=False)
     except RNNScratchError as error:
         yield runtime, pass_fail_result("", False, one_line(str(error)), BACKEND)
     finally:
@@ -65,46 +65,46 @@ def _run(
     if not cells and len(offered) < len(CELLS):  # also draw only supported cells
         drawn += [draws.draw(seed, offered, device)._replace(optimizer="sgd") for seed in seeds]
     for runtime in runtimes:
-        model = runtime.model
+        variant = runtime.variant
         if threads == 1:
-            rows = check(backend, model, drawn)
-        elif model == "concise":
+            rows = check(backend, variant, drawn)
+        elif variant == "concise":
             continue  # large tensors would test only the framework's layers
         else:
             # Check large tensors with code compiled as in training; plain code needs only one size.
             large = [draws.draw_large(seeds[0] + i, cells, device) for i in (0, 1)]
             checks = (functions.gradients, training.train_minibatch)
-            rows = compare(backend, model, large[: 1 + (model == "fast")], checks)
+            rows = compare(backend, variant, large[: 1 + (variant == "fast")], checks)
             runtime = runtime.override(threads=threads)
         for row in rows:
             yield runtime, row
 
 
 def check(
-    backend: Backend, model: str = "scratch", cases: Sequence[CaseSpec] | None = None
+    backend: Backend, variant: str = "scratch", cases: Sequence[CaseSpec] | None = None
 ) -> Iterator[CheckResult]:
     """Compare a backend variant with the reference, by default on the first 20 draws.
 
     Yields comparisons by function; a function that raises an error produces a failed result.
     """
-    if model in backend.variants:
-        yield from signatures(backend, model)
+    if variant in backend.variants:
+        yield from signatures(backend, variant)
     drawn = map(draws.draw, range(NUM_DRAWS)) if cases is None else cases
     cases = [draw._replace(exact=draw.exact and backend.exact is not None) for draw in drawn]
-    yield from compare(backend, model, cases, CHECKS[model])
+    yield from compare(backend, variant, cases, CHECKS[variant])
 
 
 def compare(
-    backend: Backend, model: str, drawn: Sequence[CaseSpec], checks: Sequence[FunctionCheck]
+    backend: Backend, variant: str, drawn: Sequence[CaseSpec], checks: Sequence[FunctionCheck]
 ) -> Iterator[CheckResult]:
     """Run every check on a variant's draws; report draws that the backend does not support."""
     cases = []
-    for case in (make_case(backend, model, draw) for draw in drawn if model in draw.variants):
+    for case in (make_case(backend, variant, draw) for draw in drawn if variant in draw.variants):
         try:
             registry.choose_device(backend, case.options.device, case.options.dtype)
             case.model()
         except RNNScratchError as error:
-            yield CheckResult(model, "", case.draw.label, 0, error.problem, 0, supported=False)
+            yield CheckResult(variant, "", case.draw.label, 0, error.problem, 0, supported=False)
             continue
         except Exception:
             pass  # the `params` check will report the error
@@ -116,9 +116,9 @@ def compare(
             yield case.compare(case.function_name(check), Result("raised", error, ""))
 
 
-def signatures(backend: Backend, model: str) -> Iterator[CheckResult]:
+def signatures(backend: Backend, variant: str) -> Iterator[CheckResult]:
     """Check that all function signatures (or a variant's `build` signature) match the contract."""
-    modules = ["scratch", "deep", "exact", "machine"] if model == "scratch" else [model]
+    modules = ["scratch", "deep", "exact", "machine"] if variant == "scratch" else [variant]
     for module in (name for name in modules if getattr(backend, name)):
         for specification in MODULES[module]:
             name = specification.__name__

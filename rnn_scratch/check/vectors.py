@@ -26,7 +26,7 @@ from ..contract import (
     UpdateRule,
 )
 from ..exact import digest
-from ..parameters import initial, trained_arrays
+from ..parameters import draw_parameters, trained_arrays
 from ..settings import Settings
 from ..text import books, dataset, minibatches
 from ..training import decoding, schedule
@@ -285,7 +285,7 @@ def draw_training(seed: int) -> Group:
     settings = Settings(num_hiddens=64, num_epochs=NUM_EPOCHS, exact=True, seed=seed)
     data = dataset.prepare(books.load(books.BUILT_IN), settings)
     options = ModelConfig(len(data.vocab), settings.num_hiddens, dtype=settings.dtype)
-    inputs = initial(options, settings.sigma, seed)
+    inputs = draw_parameters(options, settings.sigma, seed)
     scale = 1.0
     while any((array / scale % 1).any() for array in inputs.values()):
         scale /= 2

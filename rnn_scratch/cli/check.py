@@ -35,13 +35,11 @@ Row = tuple[Runtime, CheckResult]
 @click.command(short_help="Compare backends, or your functions, with the reference.")
 @click.argument("targets", nargs=-1, metavar="[BACKEND | FILE | ANSWERS]...")
 @click.option("--backend", help="Backend for the functions in FILE.  [default: what it imports]")
-@click.option(
-    "--model", "models", type=click.Choice(VARIANTS), multiple=True, help="Variant of the model."
-)
+@click.option("--variant", "variants", type=click.Choice(VARIANTS), multiple=True, help="Variant.")
 @click.option("--device", default="cpu", show_default=True, help="Device: cpu, cuda, mps or auto.")
 @click.option("--cell", "cells", type=click.Choice([*CELLS]), multiple=True, help="Recurrent cell.")
 @settings_options(only=("seed",))
-@click.option("--draws", type=click.IntRange(1), help=f"Number of cases.  [default: {NUM_DRAWS}]")
+@click.option("--cases", type=click.IntRange(1), help=f"Number of cases.  [default: {NUM_DRAWS}]")
 @click.option("--exact", is_flag=True, help="Train in exact mode, and compare all parameters.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @derived_options(api.train, only=("corpus", "text"))
@@ -49,10 +47,10 @@ Row = tuple[Runtime, CheckResult]
 def check(
     targets: Sequence[str],
     backend: str | None,
-    models: Sequence[str],
+    variants: Sequence[str],
     device: str,
     cells: Sequence[str],
-    draws: int | None,
+    cases: int | None,
     exact: bool,
     as_json: bool,
     **options: Any,
@@ -60,8 +58,8 @@ def check(
     """Compare backends, or the functions in a FILE, with the NumPy reference.
 
     A line for each function says ok, or DIFFERS and where; the last lines name the function to fix.
-    Cases are drawn: --seed N --draws 1 repeats case N. --model and --cell may be repeated; without
-    them, all are compared. NumPy is compared with finite differences and recorded values.
+    Cases are drawn: --seed N --cases 1 repeats case N. --variant and --cell may be repeated;
+    without them, all are compared. NumPy is compared with finite differences and recorded values.
 
     A FILE, such as mine.py, is executed; its output is hidden. Its functions are compared if they
     have the name of one of the project's (rnn, step, loss, clip, adam, predict, ...), or of a cell
@@ -79,7 +77,7 @@ def check(
     settings, is_file = specified(options), any(name.endswith(".py") for name in targets)
     is_answers = any(name.endswith(SUFFIXES) for name in targets)
     cells, seed = [*dict.fromkeys(cells)], settings.get("seed", 0)
-    others = targets[1:] or models or cells or draws or exact or settings or device != "cpu"
+    others = targets[1:] or variants or cells or cases or exact or settings or device != "cpu"
     unused = [option_name(n) for n in settings if n != "seed" and not exact]
     for is_wrong, problem, hint in (
         (unused, f"These options require `--exact`: {', '.join(unused)}.", "Omit them."),
@@ -91,7 +89,7 @@ def check(
             "Choose one.",
         ),
         (is_answers and others, "ANSWERS are checked alone.", "Pass only `--json`."),
-        (exact and draws, "`--draws` has no effect with `--exact`.", "Omit one of them."),
+        (exact and cases, "`--cases` has no effect with `--exact`.", "Omit one of them."),
     ):
         if is_wrong:
             raise RNNScratchError(problem, hint)
@@ -104,14 +102,14 @@ def check(
     else:
         names = [name for name in dict.fromkeys(targets) if registry.find(name)]
         names = names or registry.list_loadable(screen.print_line)
-        variants = list(dict.fromkeys(models)) or (VARIANTS[:1] if exact else VARIANTS)
-        groups = [[Runtime(name, model, device) for model in variants] for name in names]
+        chosen = list(dict.fromkeys(variants)) or (VARIANTS[:1] if exact else VARIANTS)
+        groups = [[Runtime(name, variant, device) for variant in chosen] for name in names]
         if exact:
             settings |= {"cell": cells[0]} if cells else {}
             result = _train([*chain(*groups)], settings, screen)
             answer, exit_code = to_builtins(result), int(not result.equal)
         else:
-            seeds = range(seed, seed + (draws or NUM_DRAWS))
+            seeds = range(seed, seed + (cases or NUM_DRAWS))
             rows = [row for group in groups for row in _compare(group, cells, seeds, screen)]
             _print_diagnosis(rows, cells, screen)
             answer = [asdict(runtime) | asdict(r) | {"passed": r.passed} for runtime, r in rows]
@@ -129,7 +127,7 @@ def _compare(
     folder = source_code.files(runtimes[0].backend)[0].parent
     for runtime, pairs in groupby(runner.run(runtimes, cells, seeds), lambda pair: pair[0]):
         threads = f", {runtime.threads} threads" if runtime.threads else ""
-        screen.print_line(f"{runtime.backend}, {runtime.model}{threads} ({folder})")
+        screen.print_line(f"{runtime.backend}, {runtime.variant}{threads} ({folder})")
         lines, has_failed = set[str](), False
         for function, group in groupby(pairs, lambda pair: pair[1].function):
             rows = [row for _, row in group]
@@ -151,17 +149,19 @@ def _print_diagnosis(rows: Sequence[Row], cells: Sequence[str], screen: Screen) 
         screen.print_line(f"{count:,} comparisons{end if failures else ' within the tolerance.'}")
     first = {runtime.backend: (runtime, row) for runtime, row in reversed(failures)}
     for runtime, row in reversed(first.values()):
-        found = source_code.find(runtime.backend, row.function, runtime.model)
+        found = source_code.find(runtime.backend, row.function, runtime.variant)
         if not found:
             screen.print_line(f"{runtime.backend}: {row.sentence}")
             continue
         place = f"`{row.function}` ({found[0].file}, line {found[0].line})"
         title = f"Look first at {place}, which differs from the reference:"
         screen.print_line(f"{title}\n  {row.problem}\n  in {row.case}")
-        command = f"rnn-scratch check {runtime.backend} --model {runtime.model} --seed {row.seed}"
-        command += " --draws 1" + f" --device {runtime.device}" * (runtime.device != "cpu")
+        command = (
+            f"rnn-scratch check {runtime.backend} --variant {runtime.variant} --seed {row.seed}"
+        )
+        command += " --cases 1" + f" --device {runtime.device}" * (runtime.device != "cpu")
         command += "".join(f" --cell {cell}" for cell in cells)
-        screen.print_line(f"To repeat this draw:\n{command}")
+        screen.print_line(f"To repeat this case:\n{command}")
 
 
 def _check_file(path: str, backend: str | None, screen: Screen) -> Iterator[Verdict]:

@@ -24,7 +24,7 @@ from .options import GroupedCommand, derived_options, settings_options, specifie
 from .screen import Screen
 
 DEFAULT_EPOCHS = 5
-MODELS = ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS)
+LISTED = ", ".join(f"{variant} ({DESCRIPTIONS[variant]})" for variant in VARIANTS)
 
 
 @click.command(cls=GroupedCommand)
@@ -32,15 +32,15 @@ MODELS = ", ".join(f"{model} ({DESCRIPTIONS[model]})" for model in VARIANTS)
 @settings_options(num_epochs=DEFAULT_EPOCHS)
 @click.option("--backends", metavar="A,B", help="Backends.  [default: all that can be loaded]")
 @click.option(
-    "--models", metavar="A,B", default=VARIANTS[0], help=f"Variants: {MODELS}.", show_default=True
+    "--variants", metavar="A,B", default=VARIANTS[0], help=f"{LISTED}.", show_default=True
 )
 @derived_options(Plan, only=("device", "threads", "seconds"))
 @click.option(
-    "--vary", metavar="NAME=A,B,...", help=f"Setting to vary, and its values: {', '.join(VARIED)}."
+    "--sweep", metavar="NAME=A,B,...", help=f"Setting to vary, and its values: {', '.join(VARIED)}."
 )
 @click.option("--output", metavar="FOLDER", help="Output folder.  [default: a new one in runs/]")
 def compare(
-    backends: str | None, models: str, vary: str | None, output: str | None, **options: Any
+    backends: str | None, variants: str, sweep: str | None, output: str | None, **options: Any
 ) -> None:
     """Compare the speeds and the results of several backends.
 
@@ -52,18 +52,18 @@ def compare(
     plan = {name: arguments.pop(name) for name in Plan.__struct_fields__ if name in arguments}
     corpus, text = (arguments.pop(name, None) for name in ("corpus", "text"))
     settings = Settings(**{"num_epochs": DEFAULT_EPOCHS, **arguments})
-    if vary:
-        plan["vary"], plan["values"] = _parse_vary(vary)
+    if sweep:
+        plan["sweep"], plan["values"] = _parse_sweep(sweep)
     screen = Screen()
     names = split_list(backends) if backends else registry.list_loadable(screen.print_line)
     for name in names:
         registry.find(name)
-    variants = [validate("--models", model, Variant) for model in split_list(models)]
+    names_of_variants = [validate("--variants", v, Variant) for v in split_list(variants)]
     if not names:
         raise RNNScratchError("No backend could be loaded.", "For details: rnn-scratch backends")
     content = books.find(corpus, text, screen.print_line)
     command = printable(shlex.join(["rnn-scratch", *sys.argv[1:]]))
-    candidates = [(name, variant) for name in names for variant in variants]
+    candidates = [(name, variant) for name in names for variant in names_of_variants]
     record = turns.new_record(candidates, Plan(**plan), settings, content, command)
     folder = files.user_path(output) if output else run_folder.create_dated("comparison")
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,12 +103,12 @@ def _show(folder: Path, record: Comparison, screen: Screen) -> None:
     screen.print_line(f"\nReport with figures and method: {folder / 'report.html'}")
 
 
-def _parse_vary(text: str) -> tuple[str, list[int]]:
+def _parse_sweep(text: str) -> tuple[str, list[int]]:
     name, _, values = text.replace("-", "_").partition("=")
     if name not in VARIED:
         hint = f"Use one of: {', '.join(VARIED)}."
-        raise RNNScratchError(f"Unknown setting for `--vary`: {name}.", hint)
+        raise RNNScratchError(f"Unknown setting for `--sweep`: {name}.", hint)
     if not re.fullmatch("[0-9]{1,9}(,[0-9]{1,9})*", values):
-        problem = f"`--vary {name}` requires integers (got {values!r})."
-        raise RNNScratchError(problem, "For example: `--vary num_hiddens=64,128,256`")
+        problem = f"`--sweep {name}` requires integers (got {values!r})."
+        raise RNNScratchError(problem, "For example: `--sweep num_hiddens=64,128,256`")
     return name, sorted({int(value) for value in values.split(",")})

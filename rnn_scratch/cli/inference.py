@@ -75,7 +75,7 @@ def play(run: str, best: bool, no_browser: bool) -> None:
     code, so it works offline. For the forms of RUN, see `predict --help`.
     """
     path = resolve_run(run)
-    _, saved = inference.load(path, best, backend="numpy", model="scratch")
+    _, saved = inference.load(path, best, backend="numpy", variant="scratch")
     file = (path if path.is_dir() else path.parent).absolute() / "play.html"
     files.replace(file, page.render(saved, path.absolute().name).encode())
     screen = Screen()

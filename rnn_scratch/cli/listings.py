@@ -11,7 +11,17 @@ from ..runs.run_folder import PARENT, Epoch, RunRecord
 from ..system import files
 from .screen import Screen
 
-HEADING = ["run", "folder", "backend", "model", "text", "epochs", "perplexity", "held-out", "state"]
+HEADING = [
+    "run",
+    "folder",
+    "backend",
+    "variant",
+    "text",
+    "epochs",
+    "perplexity",
+    "held-out",
+    "state",
+]
 
 
 @click.command()
@@ -50,7 +60,7 @@ def _make_row(folder: Path, record: RunRecord, history: list[Epoch]) -> list[str
     return [
         str(record.number),
         str(folder),
-        f"{session.runtime.backend} {session.runtime.model}",
+        f"{session.runtime.backend} {session.runtime.variant}",
         f"{settings.cell} {layers}{settings.num_hiddens}",
         record.text.corpus,
         f"{last.epoch if last else 0}/{settings.num_epochs}",

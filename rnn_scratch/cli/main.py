@@ -23,9 +23,26 @@ from .show import show
 from .train import train
 from .vectors import vectors
 
+# Options that were renamed; the old names still work in this version.
+RENAMED = {"--model": "--variant", "--models": "--variants", "--draws": "--cases"}
+RENAMED |= {"--vary": "--sweep", "--run": "--output"}
+
 
 class Commands(click.Group):
-    """A command group that suggests a similar command for an unknown name."""
+    """A command group that accepts old option names and suggests similar command names."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, and replace old option names in its arguments with the new names."""
+        name, command, arguments = super().resolve_command(ctx, args)
+        options = {option for param in command.params for option in param.opts} if command else ()
+        for index, argument in enumerate(arguments):
+            option, equals, value = argument.partition("=")
+            if option not in options and RENAMED.get(option) in options:
+                arguments[index] = RENAMED[option] + equals + value
+                Screen(stderr=True).print_line(f"`{option}` is now `{RENAMED[option]}`.")
+        return name, command, arguments
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command with this name, or suggest another command."""

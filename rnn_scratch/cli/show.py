@@ -18,10 +18,17 @@ from .screen import Screen
 @click.argument("function")
 @click.option("--backends", metavar="A,B", help="Backends, in this order.  [default: all]")
 @click.option(
-    "--model", type=click.Choice(VARIANTS), default=VARIANTS[0], help="Variant.", show_default=True
+    "--variant",
+    "default_variant",
+    type=click.Choice(VARIANTS),
+    default=VARIANTS[0],
+    help="Variant.",
+    show_default=True,
 )
 @click.option("--diff", nargs=2, metavar="A B", help="Mark differences between two backends.")
-def show(function: str, backends: str | None, model: str, diff: tuple[str, str] | None) -> None:
+def show(
+    function: str, backends: str | None, default_variant: str, diff: tuple[str, str] | None
+) -> None:
     """Show the source of FUNCTION in several backends, in columns.
 
     FUNCTION is step, forward, clip, predict, or any other function of a backend. Names may include
@@ -33,7 +40,7 @@ def show(function: str, backends: str | None, model: str, diff: tuple[str, str] 
     sources = {}
     for name in names:
         backend, _, variant = name.partition(":")
-        variant = validate("model", variant or model, Variant)
+        variant = validate("variant", variant or default_variant, Variant)
         title = backend if variant == VARIANTS[0] else f"{backend}:{variant}"
         sources[title] = source_code.find(backend, function, variant)
     missing_titles = [title for title, definitions in sources.items() if not definitions]

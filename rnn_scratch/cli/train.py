@@ -66,8 +66,9 @@ def train(resume: str | None, **options: Any) -> None:
     The defaults are the settings of the chapter on recurrent networks in Dive into Deep Learning.
 
     With --resume, the text and hyperparameters come from the run; a cosine schedule also fixes
-    --num-epochs. For the forms of RUN, see `predict --help`. Backend, model, device, threads and
-    patience default to the last session's values; with another backend, only model and patience do.
+    --num-epochs. For the forms of RUN, see `predict --help`. Backend, variant, device, threads and
+    patience default to the last session's values; with another backend, only variant and patience
+    do.
 
     To train with several workers, start the command with `mpiexec -n 4` or `srun`.
     """
@@ -82,7 +83,7 @@ def train(resume: str | None, **options: Any) -> None:
                 report.log(f"preset {preset}: {', '.join(values) or 'the defaults'}")
             run = api.train(report=report, **arguments)
         else:
-            for name in ("preset", "run", "num_updates"):
+            for name in ("preset", "output", "num_updates"):
                 if name in arguments:
                     raise RNNScratchError(f"`{option_name(name)}` cannot be used with `--resume`.")
             run = api.resume(resume, report=report, **arguments)

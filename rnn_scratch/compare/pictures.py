@@ -43,7 +43,7 @@ def speed(axes: Any, record: Comparison) -> None:
     candidates = [candidate for candidate in record.supported if candidate.training_speeds]
     for y, candidate in enumerate(candidates):
         median, low, high = tables.estimate(candidate.training_speeds)
-        axes.barh(y, median, color=BARS[candidate.model])
+        axes.barh(y, median, color=BARS[candidate.variant])
         if low:
             axes.errorbar(median, y, xerr=[[median - low], [high - median]], color=curve.INK)
     axes.set_yticks(range(len(candidates)), [record.label(candidate) for candidate in candidates])
@@ -58,7 +58,7 @@ def perplexity(axes: Any, record: Comparison) -> None:
 
     Threads do not affect the curves, so only those for the first number of threads are plotted.
     """
-    values = record.plan.varied_values[: 1 if record.plan.vary == "threads" else None]
+    values = record.plan.varied_values[: 1 if record.plan.sweep == "threads" else None]
     candidates = [candidate for candidate in record.candidates if candidate.value in values]
     curves: dict[str, Any] = {record.label(candidate): candidate.epochs for candidate in candidates}
     curve.draw(axes, curves)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta
 
 from ..contract import VARIANTS
@@ -32,7 +33,9 @@ class Plan(Record, omit_defaults=False):
         Seconds,
         "End the turns after X seconds (0: no turns), or if all intervals are within ±3%.",
     ] = 120.0
-    vary: Annotated[str, Meta(pattern=rf"^({'|'.join(VARIED)})\Z")] | None = None
+    sweep: Annotated[str, Meta(pattern=rf"^({'|'.join(VARIED)})\Z")] | None = msgspec.field(
+        default=None, name="vary"
+    )
     values: list[Count] = []  # values of the varied setting
 
     @property
@@ -61,7 +64,9 @@ class Candidate(Record):
     """A backend variant at one value of the varied setting, with its measurements."""
 
     backend: Annotated[str, Meta(min_length=1, max_length=100)]
-    model: Annotated[str, Meta(pattern=rf"^({'|'.join(VARIANTS)})\Z")] = VARIANTS[0]
+    variant: Annotated[str, Meta(pattern=rf"^({'|'.join(VARIANTS)})\Z")] = msgspec.field(
+        default=VARIANTS[0], name="model"
+    )
     value: Count | None = None
     environment: CandidateEnvironment | None = None
     import_seconds: Seconds | None = None  # time to import the framework
@@ -78,7 +83,7 @@ class Candidate(Record):
     @property
     def name(self) -> str:
         """The backend name, followed by the variant unless it is the default."""
-        return self.backend + ("" if self.model == VARIANTS[0] else f" {self.model}")
+        return self.backend + ("" if self.variant == VARIANTS[0] else f" {self.variant}")
 
 
 class Comparison(Record, kw_only=True):
@@ -109,20 +114,20 @@ class Comparison(Record, kw_only=True):
 
     def label(self, candidate: Candidate) -> str:
         """Return a candidate's name and varied setting, such as "jax, threads 2"."""
-        value = "" if candidate.value is None else f", {self.plan.vary} {candidate.value}"
+        value = "" if candidate.value is None else f", {self.plan.sweep} {candidate.value}"
         return candidate.name + value
 
     def references(self, candidate: Candidate) -> dict[str, Candidate]:
         """Return the candidates that serve as speed references for `candidate`, by kind."""
-        backend, model, value = candidate.backend, candidate.model, candidate.value
+        backend, variant, value = candidate.backend, candidate.variant, candidate.value
         baseline = self.supported[0]
         keys = {
-            "vs_baseline": (baseline.backend, baseline.model, value),
+            "vs_baseline": (baseline.backend, baseline.variant, value),
             "vs_scratch": (backend, "scratch", value),
             "vs_builtin_layer": (backend, "concise", value),
-            "vs_first_value": (backend, model, self.plan.varied_values[0]),
+            "vs_first_value": (backend, variant, self.plan.varied_values[0]),
         }
-        peers = {(c.backend, c.model, c.value): c for c in self.supported if c is not candidate}
+        peers = {(c.backend, c.variant, c.value): c for c in self.supported if c is not candidate}
         return {kind: peers[key] for kind, key in keys.items() if key in peers}
 
 

@@ -104,7 +104,7 @@ def reference_names(record: Comparison) -> dict[str, str]:
         "vs_baseline": (record.supported or record.candidates)[0].name,
         "vs_scratch": "scratch",
         "vs_builtin_layer": "built-in layer",
-        "vs_first_value": f"{record.plan.vary} {record.plan.varied_values[0]}",
+        "vs_first_value": f"{record.plan.sweep} {record.plan.varied_values[0]}",
     }
 
 
@@ -129,7 +129,7 @@ def format_speed(speed: Estimate) -> str:
 
 def tables(record: Comparison) -> list[Table]:
     """Return a record's tables, omitting empty rows, columns and tables."""
-    vary = record.plan.vary
+    sweep = record.plan.sweep
     rows = [(candidate, metrics(record, candidate)) for candidate in record.supported]
     kinds: dict[str, dict[str, tuple[str, Callable[[Any], str]]]] = {
         "Speed": {
@@ -154,13 +154,13 @@ def tables(record: Comparison) -> list[Table]:
     for title, columns in kinds.items():
         shown_columns = {name for _, values in rows for name in values if name in columns}
         columns = {name: column for name, column in columns.items() if name in shown_columns}
-        cells = [["", *([vary] if vary else []), *(heading for heading, _ in columns.values())]]
+        cells = [["", *([sweep] if sweep else []), *(heading for heading, _ in columns.values())]]
         for candidate, values in rows:
             if shown_columns & values.keys():
-                keys = [candidate.name, *([str(candidate.value)] if vary else [])]
+                keys = [candidate.name, *([str(candidate.value)] if sweep else [])]
                 texts = (form(values[n]) if n in values else "" for n, (_, form) in columns.items())
                 cells.append([*keys, *texts])
-        result += [Table(title, 2 if vary else 1, cells)] if shown_columns else []
+        result += [Table(title, 2 if sweep else 1, cells)] if shown_columns else []
     return result
 
 

@@ -73,7 +73,7 @@ def _check(context: RunContext) -> int:
     """Return the number of comparisons with the reference; raise RNNScratchError if one fails."""
     runtime = context.runtime
     options = model_options(context.settings, 11, runtime.device)._replace(num_hiddens=13)
-    rows = list(runner.check(context.backend, runtime.model, cases=[draws.CaseSpec(options)]))
+    rows = list(runner.check(context.backend, runtime.variant, cases=[draws.CaseSpec(options)]))
     for row in rows:
         if not row.passed:
             raise RNNScratchError(f"the check failed: {row.function} {row.output} in {row.case}")

@@ -48,12 +48,14 @@ class BenchmarkProcess(NamedTuple):
 
 
 def new_record(
-    models: list[tuple[str, str]], plan: Plan, settings: Settings, text: books.Text, command: str
+    variants: list[tuple[str, str]], plan: Plan, settings: Settings, text: books.Text, command: str
 ) -> Comparison:
     """Return a record without measurements; raise RNNScratchError if the plan is impossible."""
     for value in plan.varied_values:
         dataset.prepare(text, settings_at(plan, settings, value)[0])  # checks the text length
-    candidates = [Candidate(*model, value) for value in plan.varied_values for model in models]
+    candidates = [
+        Candidate(*variant, value) for value in plan.varied_values for variant in variants
+    ]
     return Comparison(
         format=COMPARISON_FORMAT,
         command=truncate(command),
@@ -69,9 +71,9 @@ def new_record(
 
 def settings_at(plan: Plan, settings: Settings, value: int | None) -> tuple[Settings, int]:
     """Return the settings and number of threads for a value of the varied setting."""
-    if plan.vary is None or plan.vary == "threads":
+    if plan.sweep is None or plan.sweep == "threads":
         return settings, validate("threads", plan.threads if value is None else value, Threads)
-    return replace(settings, **{plan.vary: value}), plan.threads
+    return replace(settings, **{plan.sweep: value}), plan.threads
 
 
 def run(
@@ -113,7 +115,7 @@ def find_memory_shortage(record: Comparison) -> str | None:
     free_bytes = tasks.available_memory()
     if free_bytes is not None and free_bytes < min_bytes:
         size = f"{free_bytes / 2**20:,.0f} MiB"
-        return f"not enough memory ({size} available): compare fewer backends, models or values"
+        return f"not enough memory ({size} available): compare fewer backends, variants or values"
     return None
 
 
@@ -126,7 +128,7 @@ def _prepare(
 ) -> BenchmarkProcess:
     """Start a candidate's child process and record its results until it is ready for turns."""
     settings, threads = settings_at(record.plan, record.settings, candidate.value)
-    runtime = Runtime(candidate.backend, candidate.model, record.plan.device, threads)
+    runtime = Runtime(candidate.backend, candidate.variant, record.plan.device, threads)
     environment = dict.fromkeys(THREAD_VARIABLES, str(threads))
     call = partial(processes.start, timeout=MAX_SILENCE_SECONDS, environment=environment)
     started = stack.enter_context(call(tasks.run_benchmark, runtime, settings, text))

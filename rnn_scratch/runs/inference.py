@@ -29,7 +29,7 @@ from . import checkpoint, run_folder
 from .checkpoint import Checkpoint
 from .run import Run, resolve_run
 
-RUNTIME = ("backend", "model", "device", "threads", "eager")  # arguments stored in `Runtime`
+RUNTIME = ("backend", "variant", "device", "threads", "eager")  # arguments stored in `Runtime`
 
 
 class Evaluation(NamedTuple):
@@ -61,7 +61,7 @@ def load(run: str | Path, best: bool = False, **runtime: Any) -> tuple[LoadedMod
     default = Runtime(saved.runtime.backend)
     if runtime.get("backend") in (None, default.backend):
         # Keep the number of threads, because TensorFlow cannot change it within a process.
-        default = default.override(model=saved.runtime.model, threads=saved.runtime.threads)
+        default = default.override(variant=saved.runtime.variant, threads=saved.runtime.threads)
     requested = default.override(**runtime)
     return start_model(saved.settings, requested, len(saved.vocab), saved.arrays), saved
 
@@ -80,7 +80,7 @@ def predict(
     best: Flag = False,
     stream: Callable[[str], object] | None = None,
     backend: str | None = None,
-    model: Variant | None = None,
+    variant: Variant | None = None,
     device: str | None = None,
     threads: Threads | None = None,
     eager: Flag | None = None,
@@ -106,7 +106,7 @@ def predict(
         best: Whether to use the parameters after the epoch with the lowest held-out loss.
         stream: Function called with the prefix, and then with each character as it is generated.
         backend: Name of the backend. Default: the last session's backend.
-        model: Model variant. Default: the last session's variant; with another backend, scratch.
+        variant: Variant. Default: the last session's variant; with another backend, scratch.
         device: Device: cpu, cuda, mps, or auto for the best available device. Default: cpu.
         threads: Number of threads. Default: the last session's number for its backend.
         eager: Whether to run functions uncompiled, for debugging.
@@ -156,7 +156,7 @@ def evaluate(
     unknown: Unknown = "error",
     best: Flag = False,
     backend: str | None = None,
-    model: Variant | None = None,
+    variant: Variant | None = None,
     device: str | None = None,
     threads: Threads | None = None,
     eager: Flag | None = None,
@@ -175,7 +175,7 @@ def evaluate(
         unknown: Handling of characters missing from the vocabulary: error, or skip to ignore them.
         best: Whether to use the parameters after the best epoch, as in `predict`.
         backend: Name of the backend. Default: the last session's backend.
-        model: Model variant. Default: the last session's variant; with another backend, scratch.
+        variant: Variant. Default: the last session's variant; with another backend, scratch.
         device: Device, as in `predict`. Default: cpu.
         threads: Number of threads. Default: the last session's number for its backend.
         eager: Whether to run functions uncompiled, for debugging.

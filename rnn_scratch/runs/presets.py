@@ -6,7 +6,7 @@ from ..text import books
 
 # Arguments shared by the presets that train on a whole text. On short texts, the held-out loss soon
 # rises, so `patience` ends training early.
-COMMON = dict(model="fast", cell="lstm", optimizer="adam", schedule="cosine", warmup=50)
+COMMON = dict(variant="fast", cell="lstm", optimizer="adam", schedule="cosine", warmup=50)
 COMMON |= dict(sigma=0.05, max_tokens=0, valid_share=0.1, normalize="none", num_steps=20, lr=0.005)
 COMMON |= dict(patience=5, num_updates=3000)
 #: Arguments for `train` by preset name.

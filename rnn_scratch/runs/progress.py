@@ -39,7 +39,7 @@ class LineReport(Report):
         workers = f"workers: {runtime.workers}, " if runtime.workers > 1 else ""
         epochs = f"epochs {event.session.from_epoch + 1} to {self.num_epochs}"
         self.print(
-            f"{runtime.backend} ({runtime.model}) on {runtime.device}, {workers}"
+            f"{runtime.backend} ({runtime.variant}) on {runtime.device}, {workers}"
             f"threads: {runtime.threads}, {epochs}, run folder: {event.folder}"
         )
 

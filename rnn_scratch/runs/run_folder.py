@@ -66,7 +66,7 @@ def create(folder: Path | None, backend: str) -> Path:
         return folder
     except OSError as error:
         problem = f"The run folder {folder or PARENT} could not be created: {error.strerror}."
-        hint = "Choose a folder that you can write to: rnn-scratch train --run FOLDER"
+        hint = "Choose a folder that you can write to: rnn-scratch train --output FOLDER"
         raise RNNScratchError(problem, hint) from error
 
 

@@ -192,7 +192,7 @@ def _resume(
 
 def _hints(run: RunContext) -> Iterator[str]:
     """Yield hints about the code and device used for training."""
-    if run.runtime.model == "scratch" and run.model.options.needs_deep:
+    if run.runtime.variant == "scratch" and run.model.options.needs_deep:
         yield "These options use `deep_step` in deep.py instead of `step` in scratch.py."
     best, *_ = run.backend.machine.devices(run.settings.dtype)
     if best != run.runtime.device:

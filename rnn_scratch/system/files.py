@@ -28,7 +28,9 @@ class CorruptedFileError(RNNScratchError):
 
 def user_path(path: str | os.PathLike[str]) -> Path:
     """Return a user's path with ``~`` expanded; raise RNNScratchError if it contains NUL."""
-    name = os.path.expanduser(os.fspath(path))  # shells do not expand ``~`` in ``--run=~/folder``
+    name = os.path.expanduser(
+        os.fspath(path)
+    )  # shells do not expand ``~`` in ``--output=~/folder``
     if "\0" in name:
         raise RNNScratchError(f"The path {name!r} contains a NUL character.", "Remove it.")
     return Path(name)

@@ -1,7 +1,8 @@
-"""The runtime: backend, model variant, device and threads, which can differ between sessions."""
+"""The runtime: backend, variant, device and threads, which can differ between sessions."""
 
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from ..settings import Threads
@@ -9,10 +10,10 @@ from ..system.records import Count, Record
 
 
 class Runtime(Record, omit_defaults=False):
-    """A backend, model variant and device, with thread and worker counts."""
+    """A backend, variant and device, with thread and worker counts."""
 
     backend: str = "torch"
-    model: str = "scratch"
+    variant: str = msgspec.field(default="scratch", name="model")
     device: str = "cpu"
     threads: Threads | None = None  # per worker; None: depends on backend, network and workers
     eager: bool = False  # whether to run functions uncompiled, for debugging

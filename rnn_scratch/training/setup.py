@@ -7,7 +7,7 @@ import msgspec
 
 from .. import registry, steps
 from ..contract import CELLS, Arrays, Backend, Model
-from ..parameters import initial
+from ..parameters import draw_parameters
 from ..settings import Settings, model_options
 from ..text import dataset
 from ..text.books import Text
@@ -58,8 +58,8 @@ def start_model(
     backend.machine.set_eager(runtime.eager)
     device = registry.choose_device(backend, runtime.device, settings.dtype)
     options = model_options(settings, vocab_size, device)
-    arrays = arrays or initial(options, settings.sigma, settings.seed, optimizer)
-    model = registry.build(backend, runtime.model, arrays, options, optimizer, settings.exact)
+    arrays = arrays or draw_parameters(options, settings.sigma, settings.seed, optimizer)
+    model = registry.build(backend, runtime.variant, arrays, options, optimizer, settings.exact)
     runtime = msgspec.structs.replace(runtime, device=device, threads=threads)
     return LoadedModel(runtime, backend, model)
 

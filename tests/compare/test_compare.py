@@ -76,7 +76,7 @@ def candidates(folder):
 )
 def test_comparison_writes_record_and_report(selected, backend_names):
     backend_names = [name for name in backend_names if name in selected]
-    arguments = ("--backends", ",".join(backend_names), "--models", "scratch,fast,concise")
+    arguments = ("--backends", ",".join(backend_names), "--variants", "scratch,fast,concise")
     result = run_subprocess("compare", *arguments, *SHORT, "--output", "out").assert_exit()
     record = read(Path("out"))
     assert record.outcome == "finished"
@@ -171,7 +171,13 @@ def test_candidate_that_may_not_fit_into_memory_is_not_started():
 )
 def test_interrupted_comparison_keeps_turns_and_kills_children(name):
     signum, is_killed = getattr(signal, name), name == "SIGKILL"
-    arguments = ("--backends", "numpy", "--models", "scratch,fast", *options(**SMALL, num_epochs=1))
+    arguments = (
+        "--backends",
+        "numpy",
+        "--variants",
+        "scratch,fast",
+        *options(**SMALL, num_epochs=1),
+    )
     record_file = Path("out/comparison.json")
     with start("compare", *arguments, "--seconds", 600, "--output", "out") as process:
         wait_until(

@@ -10,7 +10,7 @@ import rnn_scratch
 from rnn_scratch import contract, registry
 from rnn_scratch.cli.inference import play
 from rnn_scratch.contract import ModelConfig
-from rnn_scratch.parameters import initial
+from rnn_scratch.parameters import draw_parameters
 from rnn_scratch.play.page import encode, network
 
 pytest_plugins = ["browser"]  # defines the fixtures
@@ -32,7 +32,7 @@ def write_page(path):
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: "-".join(map(str, model.values())))
 def test_page_generates_the_text_of_predict(open_page, tmp_path, model):
     settings = {"num_hiddens": 24, "num_epochs": 40, "optimizer": "adam", "lr": 0.02, "sigma": 0.2}
-    settings |= {"normalize": "none", "embedding": 7, "run": tmp_path / "run"}
+    settings |= {"normalize": "none", "embedding": 7, "output": tmp_path / "run"}
     run = rnn_scratch.train("numpy", corpus="tide-clock", **settings, **model)
     page = open_page(write_page(run.folder), color_scheme="dark", width=390)
     page.get_by_label("Prefix").fill(f"{PREFIX}é")
@@ -66,7 +66,9 @@ def logit(token, tokens, scales, arrays, options):
 
 
 def test_prefix_is_normalized_like_the_training_text(open_page, tmp_path):
-    page = open_page(write_page(rnn_scratch.train("numpy", run=tmp_path / "run", **SMALL).folder))
+    page = open_page(
+        write_page(rnn_scratch.train("numpy", output=tmp_path / "run", **SMALL).folder)
+    )
     assert page.locator("#play-story").is_hidden()  # only the site's networks have a passage
     page.get_by_label("Prefix", exact=True).fill("  The “Clock”, 1893!")
     assert text_of(page) == "the clock "
@@ -82,12 +84,14 @@ def test_prefix_is_normalized_like_the_training_text(open_page, tmp_path):
 
 @pytest.mark.parametrize("layers", [{}, {"num_layers": 2, "embedding": 5}])
 def test_influence_of_a_character_is_a_derivative(open_page, tmp_path, layers):
-    page = open_page(write_page(rnn_scratch.train("numpy", run=tmp_path / "run", **SMALL).folder))
+    page = open_page(
+        write_page(rnn_scratch.train("numpy", output=tmp_path / "run", **SMALL).folder)
+    )
     token, tokens, change = 5, [1, 4, 4, 0, 8, 2], 1e-6
     changes = change * np.eye(len(tokens))
     for cell in contract.CELLS:
         options = ModelConfig(9, 6, cell, dtype="float64", **layers)
-        network = initial(options, 0.5, 3), options
+        network = draw_parameters(options, 0.5, 3), options
         expected = [
             (logit(token, tokens, 1 + row, *network) - logit(token, tokens, 1 - row, *network))
             / (2 * change)
@@ -102,7 +106,7 @@ def test_influence_of_a_character_is_a_derivative(open_page, tmp_path, layers):
 
 
 def test_page_reports_an_unknown_cell(open_page, tmp_path, monkeypatch):
-    run = rnn_scratch.train("numpy", run=tmp_path / "run", **SMALL)
+    run = rnn_scratch.train("numpy", output=tmp_path / "run", **SMALL)
     custom = {"options": {"cell": "mine", "num_states": 1}}
     monkeypatch.setattr("rnn_scratch.play.page.network", lambda saved: network(saved) | custom)
     page = open_page(write_page(run.folder))

@@ -50,7 +50,7 @@ def test_training_without_detach_changes_the_losses(backend, candidate, model):
     tokens = np.random.RandomState(0).randint(0, 5, (3, 17), "int64")
     batches = [Batch(tokens[:, i : i + 4], tokens[:, i + 1 : i + 5]) for i in (0, 4, 8, 12)]
     options = ModelConfig(5, 7, dtype="float64")
-    arrays = parameters.initial(options, 1.0, 0)
+    arrays = parameters.draw_parameters(options, 1.0, 0)
 
     def train(reach, update):
         model_to_train = getattr(backend, model).build(arrays, options)

@@ -34,7 +34,7 @@ def train(tmp_path_factory):
 
     @functools.cache
     def train(cell, index):
-        settings = {"run": tmp_path_factory.mktemp("runs") / "r", "cell": cell, "sigma": 0.5}
+        settings = {"output": tmp_path_factory.mktemp("runs") / "r", "cell": cell, "sigma": 0.5}
         return rnn_scratch.train("numpy", num_epochs=1, **settings, **SMALL, **CASES[index])
 
     return train

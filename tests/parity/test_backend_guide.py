@@ -145,8 +145,8 @@ def test_guide_backend_trains_resumes_and_predicts(package):
     settings = options(**SMALL, backend="toy", dtype="float64")
     predict = ("predict", "r", "--prefix", "the ")
     first, _, _, prediction, reference = in_one_process(
-        ("train", *settings, "--run", "uninterrupted", "--epochs", 3),
-        ("train", *settings, "--run", "r", "--epochs", 2),
+        ("train", *settings, "--output", "uninterrupted", "--epochs", 3),
+        ("train", *settings, "--output", "r", "--epochs", 2),
         ("train", "--resume", "r", "--epochs", 3),
         predict,
         (*predict, "--backend", "numpy"),

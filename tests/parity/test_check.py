@@ -127,18 +127,18 @@ def test_all_variants_are_checked_by_default_and_one_cell_on_request():
     assert code == 0
     labels = [row["case"].split() for row in rows if row["function"] == "forward"]
     assert {label[1] for label in labels if len(label) > 1} == {"lstm"}
-    assert list(dict.fromkeys(row["model"] for row in rows)) == list(VARIANTS)
-    assert {row["supported"] for row in rows if row["model"] == "concise"} == {False}
-    assert all(row["supported"] for row in rows if row["model"] != "concise")
+    assert list(dict.fromkeys(row["variant"] for row in rows)) == list(VARIANTS)
+    assert {row["supported"] for row in rows if row["variant"] == "concise"} == {False}
+    assert all(row["supported"] for row in rows if row["variant"] != "concise")
 
 
 def test_diagnosis_is_last_and_names_file_line_and_draw(copy):
     change = '+ params["b_q"], state', '+ 2 * params["b_q"], state'
     path = copy / "backends" / "numpy" / "fast.py"
     mutate_file(change, path)
-    command = ("check", "numpy", "--seed", "27", "--draws", "3")
+    command = ("check", "numpy", "--seed", "27", "--cases", "3")
     lines = run_subprocess(*command, cwd=copy).assert_exit(1).out.splitlines()
-    assert lines[-1].startswith("rnn-scratch check numpy --model fast --seed 2")
+    assert lines[-1].startswith("rnn-scratch check numpy --variant fast --seed 2")
     assert lines[-2] == "To repeat this draw:"
     assert "logits" in lines[-4]
     found = re.fullmatch(
@@ -167,10 +167,10 @@ def test_a_framework_that_is_missing_is_not_installed(copy):
     ("arguments", "messages"),
     [
         (("--lr", "2", "--sigma", "1"), ("These options require `--exact`: --lr, --sigma.",)),
-        (("--exact", "--draws", "3"), ("`--draws` has no effect with `--exact`",)),
+        (("--exact", "--cases", "3"), ("`--cases` has no effect with `--exact`",)),
         (("--backend", "numpy"), ("`--backend` requires a file.",)),
         (("missing.py",), ("missing.py could not be read: No such file or directory.",)),
-        (("mine.py", "--draws", "1"), ("A FILE is checked alone.", "Pass only `--backend`")),
+        (("mine.py", "--cases", "1"), ("A FILE is checked alone.", "Pass only `--backend`")),
     ],
 )
 def test_wrong_options_are_explained(arguments, messages):

@@ -40,18 +40,18 @@ def test_runs_move_between_devices(framework, emulated):
     train = ("train", "--backend", framework, *small)
     resume = ("train", "--resume", "r", "--epochs")
     steps = (
-        ([*train, "--run", "r", "--epochs", 2, "--device", "auto"], DEVICE),
+        ([*train, "--output", "r", "--epochs", 2, "--device", "auto"], DEVICE),
         # A resumed run stays on the last session's device, unless an option moves it.
         ([*resume, 3], DEVICE),
         ([*resume, 4, "--device", "cpu"], "cpu"),
         ([*resume, 5], "cpu"),
         ([*resume, 6, "--device", "auto"], DEVICE),
-        ([*train, "--run", "uninterrupted", "--epochs", 6], "cpu"),
+        ([*train, "--output", "uninterrupted", "--epochs", 6], "cpu"),
     )
     inference = (("predict", "r", "--prefix", "the "), ("evaluate", "r", "--corpus", "tide-clock"))
     devices = (("--device", DEVICE), ("--device", "cpu"))
     inferred = [(*command, *device) for command in inference for device in devices]
-    compare = ("compare", "--backends", framework, "--models", "scratch", *small)
+    compare = ("compare", "--backends", framework, "--variants", "scratch", *small)
     compare += ("--epochs", 1, "--seconds", 1, "--device", DEVICE, "--output", "c")
     commands = [*(command for command, _ in steps), *inferred, ("backends",), compare]
     outputs = in_one_process(*commands, env=emulated)

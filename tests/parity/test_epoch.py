@@ -115,7 +115,7 @@ def test_updates_have_scheduled_hyperparameters(record):
 
 
 def test_masks_depend_on_seed_and_update(record):
-    _, masks = record(rnn_scratch.train, "numpy", num_epochs=2, run="r", **DEEP)
+    _, masks = record(rnn_scratch.train, "numpy", num_epochs=2, output="r", **DEEP)
     _, other_seed = record(rnn_scratch.train, "numpy", num_epochs=2, **{**DEEP, "seed": 1})
     _, resumed = record(rnn_scratch.resume, "r", 3)
     groups = [{mask.tobytes() for mask in group} for group in (masks, other_seed, resumed)]
@@ -129,7 +129,7 @@ def test_masks_depend_on_seed_and_update(record):
 
 
 def test_cosine_resumes_only_to_its_end(capsys):
-    rnn_scratch.train("numpy", run="cosine", num_epochs=2, **{**DEEP, **COSINE})
+    rnn_scratch.train("numpy", output="cosine", num_epochs=2, **{**DEEP, **COSINE})
     run_in_process(capsys, "train", "--resume", "cosine", "--num-epochs", 3).assert_error(
         "`--num-epochs`: 2 before, 3 now.\nThe cosine schedule fixes the total number of epochs."
     )

@@ -17,14 +17,14 @@ from helpers import (
     run_subprocess,
     skip_without,
 )
-from measure import certificate
+from measure.exact import certify
 from threadpoolctl import threadpool_info
 
 from rnn_scratch import api, exact, registry
 from rnn_scratch.check.case import make_case
 from rnn_scratch.check.draws import CaseSpec
 from rnn_scratch.contract import CELLS, VARIANTS, ModelConfig
-from rnn_scratch.parameters import initial, trained_arrays
+from rnn_scratch.parameters import draw_parameters, trained_arrays
 from rnn_scratch.settings import Settings
 from rnn_scratch.steps import make_training_step
 from rnn_scratch.text import books
@@ -42,7 +42,7 @@ FRAMEWORKS = pytest.mark.frameworks(by_default=("numpy", "torch"))
 
 def train(backend, folder, epochs, **changes):
     """Train in exact mode; return the digest of the run's arrays."""
-    run = api.train(backend, run=folder, num_epochs=epochs, **{**SETTINGS, **changes})
+    run = api.train(backend, output=folder, num_epochs=epochs, **{**SETTINGS, **changes})
     return exact.digest(run.arrays)
 
 
@@ -58,29 +58,29 @@ def reference(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("model", "changes"),
+    ("variant", "changes"),
     [
         ("scratch", {"sampling": "random"}),
         ("scratch", CHAOTIC),
-        *((model, {"cell": cell}) for cell in ("rnn", "lstm") for model in VARIANTS),
+        *((variant, {"cell": cell}) for cell in ("rnn", "lstm") for variant in VARIANTS),
         *(
-            pytest.param(model, {"cell": cell}, marks=FRAMEWORKS)
+            pytest.param(variant, {"cell": cell}, marks=FRAMEWORKS)
             for cell in GRUS
-            for model in VARIANTS
+            for variant in VARIANTS
         ),
         pytest.param("scratch", {"embedding": 5}, marks=FRAMEWORKS),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())),
 )
-def test_models_end_with_equal_bits(backend_name, device, tmp_path, model, changes, reference):
-    if (backend_name, model) == ("numpy", "scratch"):
-        pytest.skip("this model is the reference")
+def test_models_end_with_equal_bits(backend_name, device, tmp_path, variant, changes, reference):
+    if (backend_name, variant) == ("numpy", "scratch"):
+        pytest.skip("this variant is the reference")
     skip_without(registry.load(backend_name), device, "float64")
     try:
         folder = tmp_path / "run"
-        digest = train(backend_name, folder, NUM_EPOCHS, model=model, device=device, **changes)
+        digest = train(backend_name, folder, NUM_EPOCHS, variant=variant, device=device, **changes)
     except registry.NotSupportedError:
-        pytest.skip(f"{backend_name} has no {model} model of this cell")
+        pytest.skip(f"{backend_name} has no {variant} variant of this cell")
     assert digest == reference(NUM_EPOCHS, **changes)
 
 
@@ -124,12 +124,12 @@ def test_another_backend_resumes_adam_exactly(backend_names, tmp_path, first, se
 def test_training_clips_some_updates():
     settings = {name: value for name, value in SETTINGS.items() if name != "corpus"}
     settings = Settings(**settings, num_epochs=NUM_EPOCHS)
-    certified = certificate.certify(["numpy"], settings, books.load("tide-clock"))
+    certified = certify(["numpy"], settings, books.load("tide-clock"))
     assert 0.1 < certified["clipped"] / certified["updates"] < 0.9
 
 
 def test_digest_depends_on_every_bit():
-    arrays = initial(ModelConfig(5, 3), 1.0, 0)
+    arrays = draw_parameters(ModelConfig(5, 3), 1.0, 0)
     digest = exact.digest(arrays)
     assert exact.digest({name: values.copy() for name, values in arrays.items()}) == digest
     assert exact.digest({n: v.astype(np.float32) for n, v in arrays.items()}) != digest
@@ -153,7 +153,7 @@ import sys
 from rnn_scratch import api, exact
 settings = eval(sys.argv[2])
 for mode in ({"exact": True}, {"exact": False, "dtype": "float64"}):
-    run = api.train(sys.argv[1], run=f"{mode}", num_epochs=1, device="cpu", **settings, **mode)
+    run = api.train(sys.argv[1], output=f"{mode}", num_epochs=1, device="cpu", **settings, **mode)
     print("digest", exact.digest(run.arrays))
 """
 
@@ -230,7 +230,7 @@ def test_check_exact_compares_backends(backends, backend_names, capsys):
     backend_names = [name for name in backend_names if name in backends]
     code, answer = check_exact(capsys, *backend_names)
     assert (code, answer["equal"]) == (0, True)
-    models = [(model["backend"], model["model"]) for model in answer["models"]]
+    models = [(model["backend"], model["variant"]) for model in answer["models"]]
     assert models == [(name, "scratch") for name in backend_names]
     for model in answer["models"]:
         assert [row["epoch"] for row in model["digests"]] == [*range(0, 21, 2)]
@@ -239,7 +239,7 @@ def test_check_exact_compares_backends(backends, backend_names, capsys):
 
 
 def test_check_exact_fails_if_nothing_trains(capsys):
-    code, answer = check_exact(capsys, "numpy", "--model", "concise")
+    code, answer = check_exact(capsys, "numpy", "--variant", "concise")
     assert (code, answer["equal"]) == (1, False)
     (model,) = answer["models"]
     assert (model["outcome"], model["digests"]) == ("not supported", [])
@@ -255,7 +255,7 @@ def check_tiny(*arguments, **kwargs):
 
 
 def test_check_exact_prints_the_common_digest():
-    result = check_tiny("numpy", "--model", "scratch", "--model", "fast").assert_exit()
+    result = check_tiny("numpy", "--variant", "scratch", "--variant", "fast").assert_exit()
     last = r"numpy, numpy \(fast\): equal after 15 updates, digest [0-9a-f]{16}\."
     assert re.fullmatch(last, result.out.splitlines()[-1])
 
@@ -304,7 +304,7 @@ def test_difference_names_update_and_parameters(tmp_path, function, change, mess
 
 # Digests of runs on the first 31,511 characters of the built-in text, equal on x86-64 and ARM.
 @pytest.mark.parametrize(
-    ("backend", "model", "cell", "num_hiddens", "num_epochs", "digest"),
+    ("backend", "variant", "cell", "num_hiddens", "num_epochs", "digest"),
     [
         ("numpy", "scratch", "rnn", 32, 2, "9794b4ab4cb72bc9"),
         ("numpy", "fast", "rnn", 32, 2, "9794b4ab4cb72bc9"),
@@ -316,13 +316,13 @@ def test_difference_names_update_and_parameters(tmp_path, function, change, mess
     ],
 )
 def test_digests_are_equal_on_every_processor(
-    backend_names, backend, model, cell, num_hiddens, num_epochs, digest
+    backend_names, backend, variant, cell, num_hiddens, num_epochs, digest
 ):
     require_tested(backend_names, backend)
     Path("text.txt").write_text(books.load("tide-clock").content[:31_511], encoding="utf-8")
     sizes = {"cell": cell, "num_hiddens": num_hiddens, "num_epochs": num_epochs}
     settings = {"text": "text.txt", "exact": True, "sigma": 0.1, **sizes}
-    run = api.train(backend, model=model, threads=1, **settings)
+    run = api.train(backend, variant=variant, threads=1, **settings)
     assert exact.digest(run.arrays) == digest
 
 

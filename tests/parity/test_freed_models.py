@@ -27,7 +27,7 @@ for seed in range(24):
     if seed == 12:
         start = resident()
     options = ModelConfig(28, 32 + seed * int(growth))
-    model = getattr(backend, variant).build(parameters.initial(options, 0.1, seed), options)
+    model = getattr(backend, variant).build(parameters.draw_parameters(options, 0.1, seed), options)
     backend.scratch.train_epoch(model, batches, [UpdateRule()], True)
     references.append(weakref.ref(model))
     del model

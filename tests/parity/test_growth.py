@@ -91,7 +91,7 @@ CHAOS += "--num-steps 80 --batch-size 2 --num-hiddens 32 --theta 50 --max-tokens
 
 
 def test_difference_explained_by_growth_blames_no_function():
-    command = ("check", "numpy", "--model", "scratch", "--model", "fast", "--exact")
+    command = ("check", "numpy", "--variant", "scratch", "--variant", "fast", "--exact")
     result = run_subprocess(*command, "--corpus", "tide-clock", "--epochs", "10", *CHAOS.split())
     if result.code == 0:
         pytest.skip("on this machine, the models stay equal")

@@ -9,7 +9,7 @@ from rnn_scratch.check.case import make_case
 from rnn_scratch.check.draws import CaseSpec
 from rnn_scratch.contract import CELLS, OPTIMIZERS, VARIANTS, Batch, ModelConfig, UpdateRule
 from rnn_scratch.errors import NotSupportedError
-from rnn_scratch.parameters import initial
+from rnn_scratch.parameters import draw_parameters
 
 X64 = f"""if True:
     import rnn_scratch, sys
@@ -18,7 +18,7 @@ X64 = f"""if True:
     import jax
     print("imported", jax.config.jax_enable_x64)
     for dtype in ("float32", "float64"):
-        rnn_scratch.train("jax", dtype=dtype, run=dtype, num_epochs=1, **{SMALL!r})
+        rnn_scratch.train("jax", dtype=dtype, output=dtype, num_epochs=1, **{SMALL!r})
         print(dtype, jax.config.jax_enable_x64)
 """
 
@@ -32,7 +32,7 @@ def jax(backend_names):
 def build_with_minibatch(jax, variant="scratch"):
     """Return a small model and a minibatch for it."""
     options = ModelConfig(5, 7)
-    model = registry.build(jax, variant, initial(options, 0.5, 0), options)
+    model = registry.build(jax, variant, draw_parameters(options, 0.5, 0), options)
     tokens = np.arange(12).reshape(3, 4) % 5
     return model, Batch(tokens, tokens).map(jax.machine.tensor, "cpu")
 

@@ -72,10 +72,10 @@ def read_parameters(run):
 
 def test_new_cell_and_optimizer_train_and_check(run, copy, backend_name):
     train = ("train", "--backend", backend_name, *SMALL)
-    models = ("--model", "scratch", "--model", "fast")
+    models = ("--variant", "scratch", "--variant", "fast")
     *_, predicted, checked, exact = run(
-        (*train, "--run", "uninterrupted", "--epochs", 4),
-        (*train, "--run", "resumed", "--epochs", 2),
+        (*train, "--output", "uninterrupted", "--epochs", 4),
+        (*train, "--output", "resumed", "--epochs", 2),
         ("train", "--resume", "resumed", "--epochs", 4),
         ("predict", "uninterrupted", "--prefix", "it was ", "--length", 9),
         ("check", backend_name, *models, "--cell", "mgu", "--json"),
@@ -90,9 +90,9 @@ def test_new_cell_and_optimizer_train_and_check(run, copy, backend_name):
     assert len(text) == len("it was ") + 9
     rows = json.loads(checked)
     of_cell = [row for row in rows if "mgu" in row["case"].split()]
-    functions = {row["function"] for row in of_cell if row["model"] == "scratch"}
+    functions = {row["function"] for row in of_cell if row["variant"] == "scratch"}
     assert {"forward", "gradients", "train_epoch", "predict"} <= functions
-    assert {row["supported"] for row in of_cell if row["model"] == "fast"} == {False}
+    assert {row["supported"] for row in of_cell if row["variant"] == "fast"} == {False}
     if backend_name != "numpy":  # the reference has no recorded values for new functions
         assert {"mgu", "step", "lion"} <= {row["function"] for row in rows}
     assert json.loads(exact)["equal"]

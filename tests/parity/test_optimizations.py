@@ -17,7 +17,7 @@ SIZES = {"num_hiddens": 13, "num_steps": 5, "batch_size": 4}
 def gradients(backend, cell, vocabulary, num_hiddens, num_steps, batch_size):
     """Return a float64 `fast` model's loss and gradients as a dict of arrays."""
     options = ModelConfig(vocabulary, num_hiddens, cell, dtype="float64")
-    model = backend.fast.build(parameters.initial(options, 0.3, 0), options)
+    model = backend.fast.build(parameters.draw_parameters(options, 0.3, 0), options)
     tokens = np.random.RandomState(0).randint(0, vocabulary, (batch_size, num_steps + 1), "int64")
     batch = Batch(tokens[:, :-1].copy(), tokens[:, 1:].copy()).map(backend.machine.tensor, "cpu")
     state = backend.scratch.init_state(batch_size, options)
@@ -52,10 +52,10 @@ def test_record_code_and_patches_list_equal_optimizations(builtin_name):
 
 def test_fast_refuses_cells_without_a_loop(builtin_name):
     options = ModelConfig(11, 13, "gru")
-    arrays = parameters.initial(options, 0.1, 0)
+    arrays = parameters.draw_parameters(options, 0.1, 0)
     with pytest.raises(NotSupportedError, match="cell gru") as error:
         registry.build(registry.load(builtin_name), "fast", arrays, options)
-    assert error.value.hint == 'Use `model="scratch"`.'
+    assert error.value.hint == 'Use `variant="scratch"`.'
 
 
 @pytest.mark.parametrize("is_amd", [False, True])

@@ -14,7 +14,7 @@ from measure.optimizers import OPTIMIZERS
 
 from rnn_scratch import registry
 from rnn_scratch.contract import ModelConfig, UpdateRule
-from rnn_scratch.parameters import initial, trained_arrays
+from rnn_scratch.parameters import draw_parameters, trained_arrays
 
 OPTIONS = ModelConfig(5, 4, dtype="float64")
 LR, DECAY, EPSILON = 2.0**-6, 0.25, 2.0**-10  # exact in float32, to which Keras rounds
@@ -35,7 +35,7 @@ def train(name, update, corrected=False):
     """Return the parameters after the updates; if `corrected`, divide ε by √(1 - β2**t)."""
     backend = registry.load(name)
     tensor = partial(backend.machine.tensor, device="cpu")
-    arrays = initial(OPTIONS, 1.0, 0)
+    arrays = draw_parameters(OPTIONS, 1.0, 0)
     model = registry.build(backend, "scratch", arrays, OPTIONS, update.optimizer)
     for t, grads in enumerate(GRADS, 1):
         c_m, c_v = 1 - update.beta1**t, 1 - update.beta2**t
@@ -61,7 +61,7 @@ def test_optimizer_equals_the_builtin_optimizer(candidate, optimizer):
         optimizer=optimizer, weight_decay=decay, beta1=beta1, beta2=beta2, epsilon=EPSILON
     )
     corrected = optimizer == "adam" and candidate in EPSILON_HAT
-    result = OPTIMIZERS[candidate][1](initial(OPTIONS, 1.0, 0), GRADS, update, LR)
+    result = OPTIMIZERS[candidate][1](draw_parameters(OPTIONS, 1.0, 0), GRADS, update, LR)
     tolerance = TOLERANCES.get((candidate, optimizer), 1e-14)
     assert_same(result, train(candidate, update, corrected), tolerance)
     if optimizer == "adam":
@@ -71,7 +71,7 @@ def test_optimizer_equals_the_builtin_optimizer(candidate, optimizer):
 
 def test_subnormal_slots_become_zero():
     # `trained_arrays` flushes subnormal numbers to zero, because only some frameworks do so.
-    params = initial(OPTIONS, 1.0, 0)
+    params = draw_parameters(OPTIONS, 1.0, 0)
     for value, expected in ((1e-310, 0), (1e-300, 1e-300)):
         slots = {f"m.{name}": np.full(array.shape, value) for name, array in params.items()}
         numpy, arrays = registry.load("numpy"), {**params, **slots}

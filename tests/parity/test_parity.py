@@ -13,7 +13,7 @@ from rnn_scratch.check import draws, functions, results, runner
 from rnn_scratch.check.case import make_case
 from rnn_scratch.check.results import CheckResult, find_worst_mismatch
 from rnn_scratch.contract import CELLS, ModelConfig, UpdateRule
-from rnn_scratch.parameters import initial
+from rnn_scratch.parameters import draw_parameters
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, dataset, minibatches
 
@@ -83,7 +83,7 @@ def test_chapter_updates_equal_the_reference(candidate, device, sampling):
     settings = Settings(sampling=sampling)
     text = dataset.prepare(books.load("tide-clock"), settings)
     options = ModelConfig(len(text.vocab), 512, dtype="float64", device=device)
-    arrays, carry = initial(options, 0.01, 0), minibatches.carries_state(sampling)
+    arrays, carry = draw_parameters(options, 0.01, 0), minibatches.carries_state(sampling)
     batches = [
         batch
         for epoch in (1, 2)
@@ -129,7 +129,7 @@ def test_layers_refuse_a_reset_before_the_product(backend, candidate):
         pytest.skip("TensorFlow's layer also applies the reset gate before the product")
     options = ModelConfig(11, 13, "gru")
     with pytest.raises(registry.NotSupportedError) as error:
-        registry.build(backend, "concise", initial(options, 0.1, 0), options)
+        registry.build(backend, "concise", draw_parameters(options, 0.1, 0), options)
     for part in ("applies the reset gate after the product", 'cell="gru-after"'):
         assert part in str(error.value)
 

@@ -252,7 +252,7 @@ def test_answers_as_json(small_groups, capsys):
 
 
 def test_answers_are_checked_alone(capsys):
-    result = run_in_process(capsys, "check", "answers.json", "--draws", "3").assert_exit(2)
+    result = run_in_process(capsys, "check", "answers.json", "--cases", "3").assert_exit(2)
     assert "ANSWERS are checked alone." in result.err
     assert "does not exist" in run_in_process(capsys, "check", "no.json").assert_exit(2).err
 

@@ -38,12 +38,12 @@ def losses(run):
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_best_checkpoint_has_the_lowest_held_out_loss(backend_name):
-    run = rnn_scratch.train(backend_name, num_epochs=12, run="r", **SETTINGS)
+    run = rnn_scratch.train(backend_name, num_epochs=12, output="r", **SETTINGS)
     epoch = losses("r").index(min(losses("r"))) + 1
     assert 1 < epoch < 12
     assert run.best == run.history[epoch - 1]
     # The best parameters match a run that ends at this epoch and reproduce its held-out loss.
-    rnn_scratch.train(backend_name, num_epochs=epoch, run="until", **SETTINGS)
+    rnn_scratch.train(backend_name, num_epochs=epoch, output="until", **SETTINGS)
     best_epoch, best = best_of("r")
     assert best_epoch == epoch
     assert_same(best, parameters("until"))
@@ -58,8 +58,8 @@ def test_best_checkpoint_has_the_lowest_held_out_loss(backend_name):
 
 
 def test_best_epoch_survives_resuming():
-    uninterrupted = rnn_scratch.train("numpy", num_epochs=SECOND + 4, run="whole", **SETTINGS)
-    rnn_scratch.train("numpy", num_epochs=3, run="r", **SETTINGS)
+    uninterrupted = rnn_scratch.train("numpy", num_epochs=SECOND + 4, output="whole", **SETTINGS)
+    rnn_scratch.train("numpy", num_epochs=3, output="r", **SETTINGS)
     for num_epochs in (FIRST + 1, FIRST + 3, SECOND + 1, SECOND + 4):
         run = rnn_scratch.resume("r", num_epochs)
         assert best_of("r")[0] == run.best.epoch == (FIRST if num_epochs < SECOND else SECOND)
@@ -68,9 +68,9 @@ def test_best_epoch_survives_resuming():
 
 
 def test_patience_ends_training_in_every_session(capsys):
-    rnn_scratch.train("numpy", num_epochs=40, run="whole", **SETTINGS)
+    rnn_scratch.train("numpy", num_epochs=40, output="whole", **SETTINGS)
     settings = {**SETTINGS, "backend": "numpy", "num_epochs": 40, "patience": PATIENCE}
-    result = run_in_process(capsys, "train", *options(run="r", **settings))
+    result = run_in_process(capsys, "train", *options(output="r", **settings))
     last_epoch = FIRST + PATIENCE
     reason = f"no improvement since epoch {FIRST} (`patience` {PATIENCE})"
     notice, hint, _, _, _, best, _ = result.out.splitlines()[2:]
@@ -107,7 +107,7 @@ def test_only_short_texts_have_a_hint(capsys):
 
 
 def test_options_without_held_out_text_are_refused(capsys):
-    rnn_scratch.train("numpy", num_epochs=1, run="r", **SMALL)
+    rnn_scratch.train("numpy", num_epochs=1, output="r", **SMALL)
     for command in ("predict", "evaluate"):
         result = run_in_process(capsys, command, "r", "--best")
         result.assert_error("r has no best epoch", "Omit `--best`", "`--valid-share`")

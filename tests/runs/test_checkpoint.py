@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors.numpy import load_file, save_file
 
-from rnn_scratch.parameters import initial
+from rnn_scratch.parameters import draw_parameters
 from rnn_scratch.runs import checkpoint
 from rnn_scratch.runs.checkpoint import Checkpoint
 from rnn_scratch.settings import Settings, model_options
@@ -33,7 +33,7 @@ OPTIONS = model_options(Settings(num_hiddens=5), len(VOCAB))
 
 def make(epoch=3, dtype="float32", **fields):
     settings = Settings(num_hiddens=5, dtype=dtype, theta=None)
-    values = {name: v.astype(dtype) for name, v in initial(OPTIONS, 1.0, epoch).items()}
+    values = {name: v.astype(dtype) for name, v in draw_parameters(OPTIONS, 1.0, epoch).items()}
     metadata = {"vocab": VOCAB, "settings": settings, "epoch": epoch, "text": TEXT}
     metadata |= {"history_size": 7, "history_sha256": "1" * 64}
     runtime = Runtime("numpy", "scratch", "cpu", threads=1)
@@ -104,7 +104,7 @@ def test_truncation_and_flipped_bits_are_detected(saved):
 
 
 def test_parameters_must_fit_the_settings(saved):
-    values = {n: v.astype("float32") for n, v in initial(OPTIONS, 1.0, 0, "adam").items()}
+    values = {n: v.astype("float32") for n, v in draw_parameters(OPTIONS, 1.0, 0, "adam").items()}
     settings = Settings(num_hiddens=5, optimizer="adam")
     checkpoint.save(saved, make(settings=settings, arrays=values))
     assert checkpoint.load(saved).arrays.keys() > {"W_hh", "m.W_hh", "v.W_hh"}

@@ -15,13 +15,13 @@ from rnn_scratch.runs import checkpoint, run_folder
 from rnn_scratch.runs.run_folder import RUN_FILE
 from rnn_scratch.system import files
 
-TRAIN = ("train", "--backend", "numpy", "--run", "r", *options(num_epochs=2, **SMALL))
+TRAIN = ("train", "--backend", "numpy", "--output", "r", *options(num_epochs=2, **SMALL))
 TEXT = "the clock and the tide. " * 60
 RESUME = ("train", "--resume", "r", "--num-epochs", 3)
 
 
 def train():
-    return rnn_scratch.train("numpy", run="r", num_epochs=2, **SMALL)
+    return rnn_scratch.train("numpy", output="r", num_epochs=2, **SMALL)
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.EIO])
@@ -76,7 +76,7 @@ def test_training_without_locks_prints_a_warning(monkeypatch, capsys, code):
 
 def test_moved_text_is_named_and_then_accepted(capsys):
     Path("t.txt").write_text(TEXT)
-    rnn_scratch.train("numpy", run="r", text="t.txt", num_epochs=1, **SETTINGS)
+    rnn_scratch.train("numpy", output="r", text="t.txt", num_epochs=1, **SETTINGS)
     Path("t.txt").rename("new.txt")
     problem = f"run in r was trained on the text {Path('t.txt').absolute()}"
     for command in (("evaluate", "r"), RESUME):
@@ -95,7 +95,7 @@ def test_name_that_is_not_utf8_is_recorded(capsys):
     path = os.fsdecode(b"\xff.txt")
     Path(path).write_text(TEXT)
     folder = os.fsdecode(b"r\xff")
-    run = rnn_scratch.train("numpy", run=folder, text=path, num_epochs=1, **SETTINGS)
+    run = rnn_scratch.train("numpy", output=folder, text=path, num_epochs=1, **SETTINGS)
     assert run.record.text.origin.endswith("\\udcff.txt")
     assert "If you have this text elsewhere" in raised_message(rnn_scratch.resume, folder, 2)
     assert len(rnn_scratch.resume(folder, 2, text=path).history) == 2
@@ -107,7 +107,7 @@ def test_home_folder_is_expanded(monkeypatch, capsys, tmp_path):
     Path("home").mkdir()
     Path("home", "t.txt").write_text(TEXT)
     text = ("--text=~/t.txt", *options(num_epochs=1, **SETTINGS))
-    run_in_process(capsys, "train", "--backend=numpy", "--run=~/x", *text).assert_exit()
+    run_in_process(capsys, "train", "--backend=numpy", "--output=~/x", *text).assert_exit()
     assert Path("home", "x", RUN_FILE).exists()
     for path in ("~/x", f"~/x/{checkpoint.FILE}", Path("~/x")):
         assert rnn_scratch.predict(path)
@@ -122,7 +122,7 @@ def test_path_with_nul_is_refused():
     for call in (
         partial(rnn_scratch.predict, "a\0b"),
         partial(rnn_scratch.resume, "a\0b", 2),
-        partial(rnn_scratch.train, "numpy", run="a\0b", **SMALL),
+        partial(rnn_scratch.train, "numpy", output="a\0b", **SMALL),
         partial(rnn_scratch.train, "numpy", text="a\0b"),
     ):
         assert raised_message(call) == "The path 'a\\x00b' contains a NUL character.\nRemove it."

@@ -34,7 +34,7 @@ def trained(tmp_path_factory):
     """Train two runs that differ only in their seeds; return their parent folder."""
     parent = tmp_path_factory.mktemp("trained") / "runs"
     for seed, name in enumerate(("r", "other")):
-        rnn_scratch.train("numpy", run=parent / name, num_epochs=6, seed=seed, **SETTINGS)
+        rnn_scratch.train("numpy", output=parent / name, num_epochs=6, seed=seed, **SETTINGS)
     return parent
 
 

@@ -59,7 +59,7 @@ def test_killed_run_resumes_exactly(backend_name, kills):
     seed = random.randrange(10**6)
     print("seed", seed)
     run, rng, starts = Path("killed"), random.Random(seed), []
-    arguments = options(backend=backend_name, threads=1, run=run, **SETTINGS)
+    arguments = options(backend=backend_name, threads=1, output=run, **SETTINGS)
     for attempt in range(kills):
         is_early = attempt % 5 == 4  # kill some processes during startup
         # A third of the sessions save at the default rate; the rest save after every chunk.
@@ -86,7 +86,7 @@ def test_killed_run_resumes_exactly(backend_name, kills):
     assert starts[0] == 0 < starts[-1]
     assert [s.from_epoch for s in run_folder.read(run).sessions] == [*starts, num_epochs - 5]
     uninterrupted = rnn_scratch.train(
-        backend_name, num_epochs=num_epochs, run="whole", threads=1, **SETTINGS
+        backend_name, num_epochs=num_epochs, output="whole", threads=1, **SETTINGS
     )
     assert_same_run(run, uninterrupted)
     assert hidden_files(run) == []
@@ -94,7 +94,7 @@ def test_killed_run_resumes_exactly(backend_name, kills):
 
 def test_command_printed_after_ctrl_c_resumes_exactly(backend_name):
     settings = {"backend": backend_name, "threads": 1, **SETTINGS}
-    many = options(run="with a space", num_epochs=10**6, **settings)
+    many = options(output="with a space", num_epochs=10**6, **settings)
     process = start("train", *many, program=("-c", SAVING))
     wait_for_epochs(process, "with a space", 5)
     process.send_signal(signal.SIGINT)
@@ -114,16 +114,16 @@ def test_command_printed_after_ctrl_c_resumes_exactly(backend_name):
     line = line.replace("1000000", str(num_epochs))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(line, shell=True, check=True, env=environment(PATH=path), capture_output=True)
-    uninterrupted = rnn_scratch.train(num_epochs=num_epochs, run="whole", **settings)
+    uninterrupted = rnn_scratch.train(num_epochs=num_epochs, output="whole", **settings)
     assert_same_run("with a space", uninterrupted)
 
 
 def test_full_disk_stops_a_run_that_resumes_exactly():
     settings = {**SETTINGS, "backend": "numpy", "threads": 1, "num_epochs": 150}
-    uninterrupted = rnn_scratch.train(run="whole", **settings)
+    uninterrupted = rnn_scratch.train(output="whole", **settings)
     limit = 3 * uninterrupted.folder.joinpath("checkpoint.safetensors").stat().st_size // 2
     assert limit < uninterrupted.folder.joinpath("history.jsonl").stat().st_size
-    result = limited(limit, run="limited", **settings)
+    result = limited(limit, output="limited", **settings)
     result.assert_error("could not be written", os.strerror(errno.EFBIG), "limited")
     saved = checkpoint.load("limited")
     assert 0 < saved.epoch < 150
@@ -138,9 +138,9 @@ def test_full_disk_stops_a_run_that_resumes_exactly():
 
 
 def test_full_disk_after_training_keeps_the_run():
-    uninterrupted = rnn_scratch.train("numpy", num_epochs=2, run="other", **SETTINGS)
+    uninterrupted = rnn_scratch.train("numpy", num_epochs=2, output="other", **SETTINGS)
     size = uninterrupted.folder.joinpath("checkpoint.safetensors").stat().st_size + 1000
-    result = limited(size, backend="numpy", run="r", num_epochs=2, **SETTINGS)
+    result = limited(size, backend="numpy", output="r", num_epochs=2, **SETTINGS)
     result.assert_error("perplexity.png could not be written")
     assert "The last checkpoint (epoch 2) is in r.\n" in result.out
     assert "--resume" not in result.out
@@ -149,7 +149,7 @@ def test_full_disk_after_training_keeps_the_run():
 
 
 def test_closed_pipe_ends_training_with_a_checkpoint():
-    settings = options(backend="numpy", run="r", num_epochs=10**6, **SMALL)
+    settings = options(backend="numpy", output="r", num_epochs=10**6, **SMALL)
     with start("train", *settings) as process:
         assert process.stdout.readline().startswith("numpy (scratch) on cpu")
         process.stdout.close()
@@ -162,7 +162,7 @@ def test_closed_pipe_ends_training_with_a_checkpoint():
 
 def training(run, **kwargs):
     """Start a training run; return its process after three epochs."""
-    settings = options(run=run, num_epochs=10**6, **SMALL)
+    settings = options(output=run, num_epochs=10**6, **SMALL)
     process = start("train", "--backend", "numpy", *settings, program=("-c", SAVING), **kwargs)
     wait_for_epochs(process, run, 3)
     return process

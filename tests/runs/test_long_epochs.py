@@ -40,19 +40,19 @@ def stop_after(index):
 
 
 @pytest.mark.parametrize(
-    ("model", "sampling"),
-    [*((model, "sequential") for model in VARIANTS), ("scratch", "random")],
+    ("variant", "sampling"),
+    [*((variant, "sequential") for variant in VARIANTS), ("scratch", "random")],
 )
-def test_training_stopped_within_an_epoch_resumes_exactly(backend_name, model, sampling):
-    if model not in variants(backend_name):
-        pytest.skip(f"{backend_name} has no {model} model")
-    settings = {**LONG, "model": model, "sampling": sampling}
+def test_training_stopped_within_an_epoch_resumes_exactly(backend_name, variant, sampling):
+    if variant not in variants(backend_name):
+        pytest.skip(f"{backend_name} has no {variant} model")
+    settings = {**LONG, "variant": variant, "sampling": sampling}
     uninterrupted = rnn_scratch.train(
-        backend_name, num_epochs=3, run="whole", threads=1, **settings
+        backend_name, num_epochs=3, output="whole", threads=1, **settings
     )
     positions = []
     with stop_after(20), pytest.raises(signals.Stopped):
-        rnn_scratch.train(backend_name, num_epochs=3, run="r", threads=1, **settings)
+        rnn_scratch.train(backend_name, num_epochs=3, output="r", threads=1, **settings)
     for num_more in (1, 3, 1000):
         saved = checkpoint.load("r")
         positions.append((saved.epoch, len(saved.incomplete.losses)))
@@ -67,13 +67,13 @@ def test_training_stopped_within_an_epoch_resumes_exactly(backend_name, model, s
 
 
 def test_stop_in_the_last_minibatch_keeps_the_epoch():
-    uninterrupted = rnn_scratch.train("numpy", num_epochs=2, run="whole", **LONG)
+    uninterrupted = rnn_scratch.train("numpy", num_epochs=2, output="whole", **LONG)
     steps = LONG["batch_size"] * LONG["num_steps"]
     first_count, second_count = (epoch.tokens // steps for epoch in uninterrupted.history)
     for num_epochs, trained in ((1, first_count), (2, first_count + second_count)):
         run = str(num_epochs)
         with stop_after(trained), pytest.raises(signals.Stopped):
-            rnn_scratch.train("numpy", num_epochs=2, run=run, **LONG)
+            rnn_scratch.train("numpy", num_epochs=2, output=run, **LONG)
         assert (
             history_without_times(run) == history_without_times(uninterrupted.folder)[:num_epochs]
         )
@@ -84,9 +84,9 @@ def test_incomplete_epoch_is_resumed_in_another_backend(backend_names):
     backend_name, *other_names = ["numpy", *backend_names]
     # Use one layer of the plain cell, because compiling a two-layer LSTM takes many seconds.
     exact = {**SMALL, "valid_tokens": 50, "optimizer": "adam", "exact": True}
-    uninterrupted = rnn_scratch.train(backend_name, num_epochs=2, run="whole", **exact)
+    uninterrupted = rnn_scratch.train(backend_name, num_epochs=2, output="whole", **exact)
     with stop_after(7), pytest.raises(signals.Stopped):
-        rnn_scratch.train(backend_name, num_epochs=2, run="r", **exact)
+        rnn_scratch.train(backend_name, num_epochs=2, output="r", **exact)
     for name in other_names:
         with stop_after(2), pytest.raises(signals.Stopped):
             rnn_scratch.resume("r", 2, backend=name)
@@ -120,7 +120,7 @@ def test_checkpoints_take_a_small_fraction_of_time(monkeypatch):
     clock = Clock(monkeypatch)
     monkeypatch.setattr(run_writer, "CHECKPOINT_TIME_FRACTION", 1 / 64)
     monkeypatch.setattr(loop, "REPORT_SECONDS", 1e9)
-    rnn_scratch.train("numpy", num_epochs=35, run="r", report=clock, **SMALL)
+    rnn_scratch.train("numpy", num_epochs=35, output="r", report=clock, **SMALL)
     # Checkpoints are written at the start, then every eight seconds (64 times the write time), and
     # at the end.
     assert clock.saved == [0, 9, 17, 25, 33, 35]

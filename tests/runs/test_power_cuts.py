@@ -125,7 +125,7 @@ def possible_disks(calls):
 
 @pytest.fixture
 def uninterrupted():
-    return rnn_scratch.train("numpy", run="whole", num_epochs=EPOCHS, **SETTINGS)
+    return rnn_scratch.train("numpy", output="whole", num_epochs=EPOCHS, **SETTINGS)
 
 
 def count_checkpoints(calls, num_calls):
@@ -167,7 +167,7 @@ def assert_consistent(folder, latest):
 def test_power_cut_after_any_call_is_survived(monkeypatch, tmp_path, uninterrupted, fraction):
     monkeypatch.setattr(run_writer, "CHECKPOINT_TIME_FRACTION", fraction)
     with recorded() as calls:
-        rnn_scratch.train("numpy", run="r", num_epochs=EPOCHS, **SETTINGS)
+        rnn_scratch.train("numpy", output="r", num_epochs=EPOCHS, **SETTINGS)
     kinds = {kind for kind, *_ in calls}
     assert kinds == {"create", "write", "sync", "rename", "sync folder"}
     seen, cases, earlier, folder = set(), set(), {}, tmp_path / "runs" / "cut"

@@ -90,7 +90,7 @@ def test_existing_folder_is_not_changed(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("x")
     with pytest.raises(RNNScratchError, match=r"already exists.\n.*\n.*--resume mine "):
-        rnn_scratch.train("numpy", run="mine", num_epochs=1, **SMALL)
+        rnn_scratch.train("numpy", output="mine", num_epochs=1, **SMALL)
     assert os.listdir("mine") == ["file"]
 
 
@@ -98,7 +98,7 @@ def test_existing_folder_is_not_changed(tmp_path):
 def test_impossible_folder_is_named(folder):
     Path("runs").write_text("x")
     with pytest.raises(RNNScratchError, match=r"The run folder runs\S* could not be created: "):
-        rnn_scratch.train("numpy", run=folder, num_epochs=1, **SMALL)
+        rnn_scratch.train("numpy", output=folder, num_epochs=1, **SMALL)
 
 
 def test_simultaneous_runs_get_different_folders():
@@ -182,7 +182,9 @@ def test_list_reports_damaged_runs_and_shows_the_rest(capsys, file):
 
 
 def small(name, seed=0):
-    return rnn_scratch.train("numpy", run=f"runs/{name}", num_epochs=1, seed=seed, **SMALL).folder
+    return rnn_scratch.train(
+        "numpy", output=f"runs/{name}", num_epochs=1, seed=seed, **SMALL
+    ).folder
 
 
 def test_list_begins_with_the_newest_run(capsys):
@@ -222,7 +224,7 @@ def test_commands_find_runs_by_number(capsys):
     assert rnn_scratch.predict("last", "the ") == rnn_scratch.predict("runs/a", "the ")
     run_in_process(capsys, "predict", "3").assert_error("No run '3' found in runs.")
     # A folder named "last" takes precedence over the shorthand, even if a new run has created it.
-    run = rnn_scratch.train("numpy", run="last", num_epochs=1, seed=3, **SMALL)
+    run = rnn_scratch.train("numpy", output="last", num_epochs=1, seed=3, **SMALL)
     assert run.folder == Path("last")
     assert written("last") == written(run.folder.absolute()) != written("2")
 

@@ -85,11 +85,11 @@ def test_resumed_run_equals_an_uninterrupted_run(backend, backend_name, device, 
 
 
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
-@pytest.mark.parametrize("model", VARIANTS)
-def test_uncompiled_variants_train_equally(request, monkeypatch, backend, backend_name, model):
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_uncompiled_variants_train_equally(request, monkeypatch, backend, backend_name, variant):
     request.addfinalizer(lambda: backend.machine.set_eager(False))
     # Keep this small: each uncompiled operation takes JAX about a millisecond.
-    small = {"model": model, "dtype": "float64", "sigma": 0.1, "num_steps": 3, "max_tokens": 60}
+    small = {"variant": variant, "dtype": "float64", "sigma": 0.1, "num_steps": 3, "max_tokens": 60}
     try:
         compiled = train(backend_name, 2, **small)
     except NotSupportedError as error:
@@ -159,7 +159,7 @@ DIVERGING = {"lr": 1e6, "cell": "rnn-relu", "sigma": 10.0}
 )
 def test_divergence_stops_with_advice(capfd, monkeypatch, backend_name, case):
     monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)  # a checkpoint after each minibatch
-    settings = {**SMALL, **DIVERGING, **case, "num_epochs": 3, "theta": "none", "run": "r"}
+    settings = {**SMALL, **DIVERGING, **case, "num_epochs": 3, "theta": "none", "output": "r"}
     result = run_in_process(
         capfd, "train", "--backend", backend_name, *options(**settings)
     ).assert_exit(1)
@@ -181,7 +181,7 @@ def test_divergence_keeps_a_finite_checkpoint(backend_name):
     # Each epoch enlarges the parameters, which stay finite for a few epochs.
     settings = {**SMALL, "lr": 3e3, "cell": "rnn-relu", "sigma": 0.5, "batch_size": 30}
     with pytest.raises(RNNScratchError) as caught:
-        rnn_scratch.train(backend_name, num_epochs=500, run="r", theta=None, **settings)
+        rnn_scratch.train(backend_name, num_epochs=500, output="r", theta=None, **settings)
     epoch = int(re.search(r"Checkpoint saved at epoch (\d+)", str(caught.value))[1])
     assert caught.value.exit_code == 1
     assert epoch >= 1

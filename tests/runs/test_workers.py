@@ -38,7 +38,7 @@ def mpiexec(workers):
 def command(backend, epochs, *arguments, **settings):
     """Return an exact-mode training command with the settings in SOME and `settings`."""
     values = {**SOME, **settings, "backend": backend, "num_epochs": epochs}
-    return ("train", "--exact", *options(**values), "--run", "r", *arguments)
+    return ("train", "--exact", *options(**values), "--output", "r", *arguments)
 
 
 def sessions():
@@ -50,7 +50,7 @@ def sessions():
 def test_digest_equals_one_workers_digest(backend_name, workers):
     settings = CASES.get(backend_name, {})
     expected = rnn_scratch.train(
-        "numpy", run="one", num_epochs=3, exact=True, **{**SOME, **settings}
+        "numpy", output="one", num_epochs=3, exact=True, **{**SOME, **settings}
     )
     result = finish(start(*command(backend_name, 2, **settings), **mpiexec(workers))).assert_exit()
     assert result.out.count("digest ") == 1  # only worker 0 prints
@@ -62,7 +62,9 @@ def test_digest_equals_one_workers_digest(backend_name, workers):
 
 def test_early_stopping_ends_all_workers_together():
     settings = {"lr": 3.0, "valid_tokens": 0, "valid_share": 0.2, "patience": 3}
-    alone = rnn_scratch.train("numpy", run="one", num_epochs=30, exact=True, **{**SOME, **settings})
+    alone = rnn_scratch.train(
+        "numpy", output="one", num_epochs=30, exact=True, **{**SOME, **settings}
+    )
     assert 4 < len(alone.history) < 30
     finish(start(*command("numpy", 30, **settings), **mpiexec(2))).assert_exit()
     assert digest(parameters("r")) == digest(parameters(alone))

@@ -29,7 +29,7 @@ def test_functions_accept_numpy_scalars_and_paths():
         num_epochs=np.int32(1),
         lr=np.float32(1),
         threads=np.int16(1),
-        run=PurePath("one"),
+        output=PurePath("one"),
         **NUMPY,
     )
     options = {"threads": np.int8(1), "report": Report()}
@@ -45,7 +45,7 @@ def test_functions_accept_numpy_scalars_and_paths():
         assert result == rnn_scratch.evaluate("one", text="story.txt", unknown="skip")
 
 
-RUNTIME = {"model": ["slow"], "threads": [0, "2", 1025]}
+RUNTIME = {"variant": ["slow"], "threads": [0, "2", 1025]}
 TRAINING = {**RUNTIME, "patience": [-1, 0.5], "eager": [1, "yes"]}
 WRONG_ARGUMENTS = {
     "train": {**TRAINING, "report": [3, "print"], "num_layers": [0], "lr": [0]},
@@ -114,7 +114,7 @@ def no_books(monkeypatch):
 
 def test_report_function_receives_lines(no_books):
     lines, small = [], {**SMALL, "threads": 1}
-    run = rnn_scratch.train("numpy", num_epochs=12, run="r", report=lines.append, **small)
+    run = rnn_scratch.train("numpy", num_epochs=12, output="r", report=lines.append, **small)
     start, tenth, end, results = lines
     assert start == "numpy (scratch) on cpu, threads: 1, epochs 1 to 12, run folder: r"
     assert re.fullmatch(r"epoch 10  perplexity .*'", tenth)
@@ -179,7 +179,7 @@ def test_resume_trains_the_planned_epochs(capsys):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        rnn_scratch.train("numpy", num_epochs=3, run="r", report=interrupt, **SMALL)
+        rnn_scratch.train("numpy", num_epochs=3, output="r", report=interrupt, **SMALL)
     assert len(rnn_scratch.resume("r").history) == 3
     run_in_process(capsys, "train", "--resume", "r").assert_error(
         "already at epoch 3.\nPass a larger `--num-epochs`"

@@ -28,7 +28,7 @@ def command(capsys):
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
 def test_train_prints_epochs_results_and_a_sample(command, backend_name):
     settings = {"backend": backend_name, "num_epochs": 11, "valid_tokens": 50, **SMALL}
-    result = command("train", *options(run="r", **settings)).assert_exit(err="")
+    result = command("train", *options(output="r", **settings)).assert_exit(err="")
     assert not {"\x1b", "\r"} & set(result.out)
     first, tenth, end, *results, sample = result.out.splitlines()
     assert re.fullmatch(
@@ -72,7 +72,7 @@ def test_evaluate_prints_loss_and_baselines(command, small_run):
 
 def test_evaluate_splits_the_text_of_a_run(command):
     run = "held-out"
-    command(*TRAIN, *options(run=run, valid_tokens=60, **SMALL)).assert_exit()
+    command(*TRAIN, *options(output=run, valid_tokens=60, **SMALL)).assert_exit()
     result = command("evaluate", run).assert_exit(err="")
     trained_on, held_out = result.out.split("\n\n")
     record, last = json.loads(Path(run, "run.json").read_bytes()), history(run)[-1]
@@ -88,18 +88,18 @@ def test_evaluate_splits_the_text_of_a_run(command):
 
 def test_options_override_a_preset(command):
     small = {**SMALL, "num_epochs": 1, "backend": "numpy", "warmup": 2, "theta": "none"}
-    result = command("train", "--preset", "minute", *options(run="r", **small)).assert_exit()
+    result = command("train", "--preset", "minute", *options(output="r", **small)).assert_exit()
     expected = {**PRESETS["minute"], **small, "theta": None}
     settings = json.loads(Path("r", "run.json").read_bytes())["settings"]
     assert settings == {n: expected.get(n, value) for n, value in settings.items()}
-    assert "preset minute: model=fast, cell=lstm, " in result.out
-    result = command("train", "--preset", "chapter", *options(run="s", **small)).assert_exit()
+    assert "preset minute: variant=fast, cell=lstm, " in result.out
+    result = command("train", "--preset", "chapter", *options(output="s", **small)).assert_exit()
     assert "preset chapter: the defaults" in result.out
 
 
 def test_option_replaces_alternatives_in_a_preset(command):
     Path("mine.txt").write_text("The clock and the tide. " * 60)
-    small = options(num_hiddens=4, embedding=0, run="r", num_epochs=1, text="mine.txt")
+    small = options(num_hiddens=4, embedding=0, output="r", num_epochs=1, text="mine.txt")
     arguments = ("--backend", "numpy", *small, "--optimizer", "sgd", "--valid-tokens", 200)
     command("train", "--preset", "shakespeare", *arguments).assert_exit()
     record = json.loads(Path("r", "run.json").read_bytes())
@@ -134,7 +134,7 @@ def test_settings_are_options_with_short_aliases(command):
     assert [line for line in help_text.splitlines() if re.match(r"\w+.*:$", line)] == headings
     assert max(map(len, help_text.splitlines())) <= 80
     small = {name: value for name, value in SMALL.items() if name != "num_hiddens"}
-    aliases = ("--epochs", "1", "--layers", "2", "--num-hiddens", "3", "--run", "r")
+    aliases = ("--epochs", "1", "--layers", "2", "--num-hiddens", "3", "--output", "r")
     command("train", "--backend", "numpy", *aliases, *options(**small)).assert_exit()
     settings = json.loads(Path("r", "run.json").read_bytes())["settings"]
     assert (settings["num_epochs"], settings["num_layers"]) == (1, 2)
@@ -145,14 +145,15 @@ def test_unsupported_device_or_model_is_refused(command):
     impossible("--device", "tpu").assert_error(
         "cannot use the device 'tpu' with float32 on this machine.\nChoose another `--device`: cpu"
     )
-    impossible("--model", "concise").assert_error(
-        "does not support the concise model.\nUse one of: scratch, fast."
+    impossible("--variant", "concise").assert_error(
+        "does not support the concise variant.\nUse one of: scratch, fast."
     )
     assert not Path("runs").exists(), "a folder was created before the error"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code"), [(("--model", "scratch"), 2), (("--exact", "--corpus", "tide-clock"), 1)]
+    ("arguments", "code"),
+    [(("--variant", "scratch"), 2), (("--exact", "--corpus", "tide-clock"), 1)],
 )
 def test_check_names_the_devices_of_the_backend(command, arguments, code):
     result = command("check", "numpy", "--device", "zz", *arguments)
@@ -162,14 +163,14 @@ def test_check_names_the_devices_of_the_backend(command, arguments, code):
 
 def test_exact_training_and_check_print_one_digest(command):
     settings = options(optimizer="adam", num_epochs=2, **SMALL)
-    result = command("train", "--backend", "numpy", "--exact", "--run", "r", *settings)
+    result = command("train", "--backend", "numpy", "--exact", "--output", "r", *settings)
     (digest,) = re.findall(r"^digest ([0-9a-f]{16})$", result.out, re.MULTILINE)
     assert digest in command("check", "numpy", "--exact", *settings).out
-    assert "digest" not in command("train", "--backend", "numpy", "--run", "s", *settings).out
+    assert "digest" not in command("train", "--backend", "numpy", "--output", "s", *settings).out
 
 
 def test_play_writes_one_self_contained_file(command):
-    rnn_scratch.train("numpy", run="runs/<b>", num_epochs=1, **SMALL)
+    rnn_scratch.train("numpy", output="runs/<b>", num_epochs=1, **SMALL)
     result = command("play", "last", "--no-browser").assert_exit(err="")
     file = Path("runs/<b>/play.html")
     assert result.out == f"Wrote the network of runs/<b> to {file.absolute()}\n"
@@ -187,7 +188,9 @@ def test_play_escapes_names_and_vocabularies(command):
     Path("story.txt").write_text(story, encoding="utf-8")
     folder = os.fsdecode(b"\xff<img src=x>")
     text = {"text": "story.txt", "normalize": "none", "max_tokens": 0}
-    run = rnn_scratch.train("numpy", run=folder, num_epochs=1, **{**SMALL, "corpus": None, **text})
+    run = rnn_scratch.train(
+        "numpy", output=folder, num_epochs=1, **{**SMALL, "corpus": None, **text}
+    )
     command("play", folder, "--no-browser").assert_exit(err="")
     content = Path(folder, "play.html").read_text(encoding="utf-8")
     assert "<h1>\\udcff&lt;img src=x&gt;</h1>" in content

@@ -47,7 +47,7 @@ def text():
 
 @pytest.mark.usefixtures("text")
 def test_commands_escape_names_and_texts_on_a_terminal(on_terminal):
-    output = on_terminal(*TRAIN, "--run", NAME).assert_exit().out
+    output = on_terminal(*TRAIN, "--output", NAME).assert_exit().out
     assert f"run folder: r {ESCAPED}" in output
     assert re.search(r"epoch \d+/10 ", output)
     assert "\N{BOX DRAWINGS HEAVY HORIZONTAL}" in output, "no progress bar"
@@ -69,7 +69,7 @@ def test_commands_escape_names_and_texts_on_a_terminal(on_terminal):
 @pytest.mark.usefixtures("text")
 def test_file_gets_unescaped_characters(capfdbinary):
     evil = EVIL.encode()
-    main([*TRAIN, "--run", NAME])
+    main([*TRAIN, "--output", NAME])
     first, results = capfdbinary.readouterr().out.split(b"\n", 1)
     assert first.endswith(b"run folder: r " + evil)
     assert evil[:9] in results, "no sample"
@@ -84,7 +84,7 @@ def test_file_gets_unescaped_characters(capfdbinary):
 def test_long_lines_are_wrapped_except_commands(on_terminal):
     folder = "name-of-a-folder/" * 4 + "run"
     Path(folder, "file").mkdir(parents=True)
-    lines = on_terminal(*TRAIN, "--run", folder, columns=40).assert_exit(2).out.splitlines()
+    lines = on_terminal(*TRAIN, "--output", folder, columns=40).assert_exit(2).out.splitlines()
     command = f"rnn-scratch train --resume {folder} --num-epochs N"
     assert command in lines
     assert max(len(line) for line in lines if line != command) <= 40
@@ -92,7 +92,7 @@ def test_long_lines_are_wrapped_except_commands(on_terminal):
 
 def test_text_is_printed_unchanged_or_escaped(capsys):
     Path("t.txt").write_text(LINE * 60, encoding="utf-8")
-    settings = {"backend": "numpy", "text": "t.txt", "run": "r", "num_epochs": 40, **SETTINGS}
+    settings = {"backend": "numpy", "text": "t.txt", "output": "r", "num_epochs": 40, **SETTINGS}
     result = run_in_process(capsys, "train", *options(**settings)).assert_exit(err="")
     assert LINE in result.out
     assert repr(LINE)[1:-1] in result.out
@@ -130,16 +130,16 @@ def test_error_message_has_limited_length():
         (("--help",), "recurrent language models"),
         (("runs",), "gru-after 2 x 12"),
         (("evaluate", 1), "held-out text"),
-        (("check", "numpy", "--model", "concise"), "does not support the concise model"),
+        (("check", "numpy", "--variant", "concise"), "does not support the concise variant"),
         (("report", "speed"), "Compared with"),
-        (("compare", "--backends", "numpy", "--vary", "lr=1"), "Use one of: num_hiddens"),
+        (("compare", "--backends", "numpy", "--sweep", "lr=1"), "Use one of: num_hiddens"),
     ],
 )
 def test_output_fits_a_narrow_terminal(on_terminal, arguments, words):
     if arguments in (("runs",), ("evaluate", 1)):
         folder = f"runs/{'a-very-long-name-' * 2}"
         settings = {"valid_share": 0.3, "cell": "gru-after", "num_layers": 2, **SMALL}
-        rnn_scratch.train("numpy", run=folder, num_epochs=1, **settings)
+        rnn_scratch.train("numpy", output=folder, num_epochs=1, **settings)
     shutil.copytree(COMPARISONS / "speed", "speed")
     output = on_terminal(*arguments, columns=60).out
     assert "…" not in output

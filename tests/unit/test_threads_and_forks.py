@@ -17,10 +17,10 @@ import rnn_scratch
 name, mode = sys.argv[1:]
 settings = {SMALL!r}
 
-def train(run, threads=1, model="scratch"):
+def train(run, threads=1, variant="scratch"):
     try:
         result = rnn_scratch.train(
-            name, run=run, model=model, device="cpu", threads=threads, num_epochs=1, **settings
+            name, output=run, variant=variant, threads=threads, **settings, num_epochs=1
         )
         print(run, result.perplexity, flush=True)
     except rnn_scratch.RNNScratchError as error:
@@ -41,8 +41,8 @@ def in_fork(*arguments):
 
 if mode == "threads":
     train("main")
-    for model in ("scratch", "fast"):
-        in_thread(f"thread-{{model}}", 1, model)
+    for variant in ("scratch", "fast"):
+        in_thread(f"thread-{{variant}}", 1, variant)
 else:
     train("parent", 2)
     in_fork("fork", 2)

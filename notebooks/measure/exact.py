@@ -1,6 +1,6 @@
 """Write ``exact.json``, the parity page's record of exact-mode digests and a safety factor.
 
-`python -m measure certificate FILE [EPOCHS]` trains all variants of all backends for EPOCHS
+`python -m measure exact FILE [EPOCHS]` trains all variants of all backends for EPOCHS
 epochs (default: 500), and smaller networks with other settings for 20 epochs. The safety factor is
 measured on the plain variants, during the first 20 epochs.
 
