@@ -101,7 +101,7 @@ def test_tables_round_and_omit_empty_columns():
 
 def test_values_are_compared_with_each_other():
     candidates = [make_candidate("numpy", *[value] * 8, value=value) for value in (4, 8)]
-    record = make_record(*candidates, vary="batch_size", values=[4, 8])
+    record = make_record(*candidates, sweep="batch_size", values=[4, 8])
     heading, *rows = cells_of(record, "Speed")
     assert heading == ["", "batch_size", "characters/s", "× batch_size 4", "generated characters/s"]
     assert [row[1:4] for row in rows] == [["4", "4", ""], ["8", "8", "2.00 (2.00–2.00)"]]

@@ -139,7 +139,7 @@ def test_diagnosis_is_last_and_names_file_line_and_draw(copy):
     command = ("check", "numpy", "--seed", "27", "--cases", "3")
     lines = run_subprocess(*command, cwd=copy).assert_exit(1).out.splitlines()
     assert lines[-1].startswith("rnn-scratch check numpy --variant fast --seed 2")
-    assert lines[-2] == "To repeat this draw:"
+    assert lines[-2] == "To repeat this case:"
     assert "logits" in lines[-4]
     found = re.fullmatch(
         r"Look first at `forward` \((.*), line (\d+)\), which differs .*:", lines[-5]

@@ -130,7 +130,7 @@ def test_report_function_receives_lines(no_books):
 
 
 def test_error_in_a_report_ends_the_session():
-    arguments = {**SMALL, "run": "r", "num_layers": 2}
+    arguments = {**SMALL, "output": "r", "num_layers": 2}
     with pytest.raises(ValueError, match="substring"):  # the first line names the backend
         rnn_scratch.train("numpy", report=lambda line: line.index("numpy"), **arguments)
     assert run_folder.read(Path("r")).sessions[0].outcome == "failed"
