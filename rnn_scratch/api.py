@@ -1,6 +1,5 @@
 """The Python API, which the commands also use: `train`, `resume`, `predict` and `evaluate`."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ def train(
     patience: NonNegativeInt = 0,
     num_updates: PositiveInt | None = None,
     output: str | Path | None = None,
-    report: Report | Callable[[str], object] | None = None,
+    report: Report | Callable[[str], object] | None = print,
     **settings: Any,
 ) -> Run | None:
     """Train a new model and save its record, curve and checkpoint in a run folder.
@@ -62,9 +61,8 @@ def train(
             epochs. Requires `valid_share` or `valid_tokens`.
         num_updates: Train for about this number of updates, instead of `num_epochs`.
         output: Folder to create for the run. Default: a new dated folder under runs/.
-        report: Function that is called with each line of progress, or a `Report` that receives
-            every event. Default: a live plot in a notebook, printed lines in an interactive
-            session, no output in a program.
+        report: Function that is called with each line of progress, a `Report` that receives every
+            event, or None for no output. Default: `print`, or a live plot in a notebook.
         **settings: Fields of `Settings`, such as ``num_hiddens=256``, or the arguments of a preset:
             ``**PRESETS["minute"]``. If you override a preset's `optimizer`, override its `lr`, too.
 
@@ -115,7 +113,7 @@ def resume(
     threads: Threads | None = None,
     eager: Flag | None = None,
     patience: NonNegativeInt | None = None,
-    report: Report | Callable[[str], object] | None = None,
+    report: Report | Callable[[str], object] | None = print,
     **settings: Any,
 ) -> Run | None:
     """Resume a run; with the same runtime, results match an uninterrupted run's bit for bit.
@@ -196,8 +194,9 @@ def _make_report(report: Report | Callable[[str], object] | None) -> Report:
     if isinstance(report, Report):
         return report
     if report is None:
-        default = LineReport(print) if hasattr(sys, "ps1") else Report()
-        return default if notebook_shell() is None else LivePlot(print)
+        return Report()
+    if report is print and notebook_shell() is not None:
+        return LivePlot(print)
     if not callable(report):
         raise RNNScratchError(f"`report` must be a function or a Report (got {report!r}).")
     return LineReport(report)

@@ -25,14 +25,20 @@ from ..show import source_code
 from ..system.files import user_path
 from ..text import books
 from ..training.runtime import Runtime
-from .options import derived_options, settings_options, specified
+from .options import GroupedCommand, derived_options, settings_options, specified
 from .screen import Screen
 
 EXACT_EPOCHS = 50  # default number of epochs in exact mode
 Row = tuple[Runtime, CheckResult]
 
 
-@click.command(short_help="Compare backends, or your functions, with the reference.")
+@click.command(
+    cls=GroupedCommand,
+    common="variants cells cases seed exact backend as_json",
+    rest="Functions",
+    prefix="With --exact: ",
+    short_help="Verify backends, or your functions, against the reference.",
+)
 @click.argument("targets", nargs=-1, metavar="[BACKEND | FILE | ANSWERS]...")
 @click.option("--backend", help="Backend for the functions in FILE.  [default: what it imports]")
 @click.option("--variant", "variants", type=click.Choice(VARIANTS), multiple=True, help="Variant.")
@@ -43,7 +49,7 @@ Row = tuple[Runtime, CheckResult]
 @click.option("--exact", is_flag=True, help="Train in exact mode, and compare all parameters.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @derived_options(api.train, only=("corpus", "text"))
-@settings_options(omit=("cell", "seed", "exact"), num_epochs=EXACT_EPOCHS)
+@settings_options(omit=("cell", "seed", "exact"), num_epochs=EXACT_EPOCHS, dtype="float64")
 def check(
     targets: Sequence[str],
     backend: str | None,
@@ -55,7 +61,7 @@ def check(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Compare backends, or the functions in a FILE, with the NumPy reference.
+    """Verify backends, or the functions in a FILE, against the NumPy reference.
 
     A line for each function says ok, or DIFFERS and where; the last lines name the function to fix.
     Cases are drawn: --seed N --cases 1 repeats case N. --variant and --cell may be repeated;
@@ -69,7 +75,7 @@ def check(
     computed for the inputs that `rnn-scratch vectors` writes. Use only --json with it.
 
     With --exact, models are trained in exact mode instead, and compared bit for bit after every
-    update. The options from --corpus onward require --exact.
+    update. `--help-all` lists the options that require --exact.
 
     The exit code is 1 if anything differs, and 2 if something cannot be checked.
     """
@@ -80,9 +86,17 @@ def check(
     others = targets[1:] or variants or cells or cases or exact or settings or device != "cpu"
     unused = [option_name(n) for n in settings if n != "seed" and not exact]
     for is_wrong, problem, hint in (
-        (unused, f"These options require `--exact`: {', '.join(unused)}.", "Omit them."),
+        (
+            unused,
+            f"These options require `--exact`: {', '.join(unused)}.",
+            "Add `--exact`, or omit them.",
+        ),
         (backend and not is_file, "`--backend` requires a file.", "Pass backends as arguments."),
-        (is_file and others, "A FILE is checked alone.", "Pass only `--backend` and `--json`."),
+        (
+            is_file and others,
+            "A FILE is checked alone.",
+            "With a file, use only `--backend` and `--json`.",
+        ),
         (
             exact and cells[1:],
             f"`--exact` trains one cell (got {', '.join(cells)}).",

@@ -42,11 +42,11 @@ LISTED = ", ".join(f"{variant} ({DESCRIPTIONS[variant]})" for variant in VARIANT
 def compare(
     backends: str | None, variants: str, sweep: str | None, output: str | None, **options: Any
 ) -> None:
-    """Compare the speeds and the results of several backends.
+    """Benchmark several backends: compare their speeds and results.
 
     Each candidate, a variant of a backend, trains for 5 epochs in its own process. Then the
     candidates take turns, in which their speeds are measured. The exit code is 1 if a candidate
-    failed.
+    failed, and 2 if none is supported.
     """
     arguments = specified(options)
     plan = {name: arguments.pop(name) for name in Plan.__struct_fields__ if name in arguments}
@@ -78,7 +78,7 @@ def compare(
         finally:
             bar.stop()
             _show(folder, record, screen)
-    sys.exit(1 if record.has_failed else 0)
+    sys.exit(1 if record.has_failed else 0 if record.supported else 2)
 
 
 @click.command()

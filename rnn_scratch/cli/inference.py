@@ -7,21 +7,42 @@ from typing import Any
 import click
 
 from .. import api
+from ..errors import RNNScratchError
 from ..play import page
-from ..runs import inference
+from ..runs import checkpoint, inference
+from ..runs.presets import SAMPLE
 from ..runs.progress import format_nats, format_perplexity
 from ..runs.run import resolve_run
+from ..settings import option_name
 from ..system import files
 from ..system.terminal import printable
-from .options import derived_options, specified
+from .options import GroupedCommand, derived_options, specified
 from .screen import Screen
 
+last_epoch_option = click.option(
+    "--last-epoch", is_flag=True, help="Use the last epoch's parameters, not the best epoch's."
+)
+COMMON = "prefix length temperature greedy seed last_epoch"
 
-@click.command()
+
+@click.command(cls=GroupedCommand, common=COMMON, rest="Options")
 @click.argument("run")
-@derived_options(api.predict)
-def predict(run: str, **options: Any) -> None:
-    """Generate text from a prefix with RUN's model.
+@click.option("--best", is_flag=True, hidden=True)  # the default since version 0.3.0
+@click.option("--greedy", is_flag=True, help="Always choose the most likely character.")
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0),
+    default=SAMPLE["temperature"],
+    show_default=True,
+    metavar="X",
+    help="Below 1, likely characters become likelier; 0 means --greedy.",
+)
+@derived_options(api.predict, omit=("best", "temperature"), length=SAMPLE["length"])
+@last_epoch_option
+def predict(
+    run: str, best: bool, greedy: bool, temperature: float, last_epoch: bool, **options: Any
+) -> None:
+    """Generate text with RUN's model.
 
     RUN is a folder, a short name from the list of `rnn-scratch runs` (a number, or `last` for the
     run whose session started last), or a checkpoint file.
@@ -31,7 +52,17 @@ def predict(run: str, **options: Any) -> None:
         print(printable(text), end="", flush=True)
 
     stream = print_characters if sys.stdout.isatty() else None
-    text = api.predict(run, stream=stream, **specified(options))
+    arguments: dict[str, Any] = {"length": SAMPLE["length"], **specified(options)}
+    if greedy or not temperature:
+        used = [option_name(n) for n in ("top_k", "top_p", "min_p", "seed") if n in arguments]
+        if used:
+            problem = f"With `--greedy`, {', '.join(used)} has no effect."
+            raise RNNScratchError(problem, "Omit one of them.")
+    else:
+        arguments["temperature"] = temperature
+    path = resolve_run(run)
+    arguments["best"] = not last_epoch and checkpoint.load(path).best_epoch > 0
+    text = api.predict(path, stream=stream, **arguments)
     print("" if stream else text)
 
 
@@ -65,9 +96,10 @@ unigram    {unigram:.2f}  each character as likely as its frequency in this text
 
 @click.command(short_help="Open RUN's network in the browser.")
 @click.argument("run")
-@click.option("--best", is_flag=True, help="Use the epoch with the lowest held-out loss.")
+@click.option("--best", is_flag=True, hidden=True)  # the default since version 0.3.0
+@last_epoch_option
 @click.option("--no-browser", is_flag=True, help="Write the page without opening it.")
-def play(run: str, best: bool, no_browser: bool) -> None:
+def play(run: str, best: bool, last_epoch: bool, no_browser: bool) -> None:
     """Write RUN's network to a single HTML file, and open the file in the browser.
 
     The page generates text, and shows the state, the probabilities of the next character, and the
@@ -75,7 +107,8 @@ def play(run: str, best: bool, no_browser: bool) -> None:
     code, so it works offline. For the forms of RUN, see `predict --help`.
     """
     path = resolve_run(run)
-    _, saved = inference.load(path, best, backend="numpy", variant="scratch")
+    is_best = not last_epoch and checkpoint.load(path).best_epoch > 0
+    _, saved = inference.load(path, is_best, backend="numpy", variant="scratch")
     file = (path if path.is_dir() else path.parent).absolute() / "play.html"
     files.replace(file, page.render(saved, path.absolute().name).encode())
     screen = Screen()

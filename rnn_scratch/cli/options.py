@@ -32,15 +32,48 @@ GROUPS = {
 
 
 class GroupedCommand(click.Command):
-    """A command whose help groups options under headings."""
+    """A command that groups its options; `--help` shows the common ones, `--help-all` all."""
+
+    def __init__(
+        self, *args: Any, common: str = "", rest: str = "Run", prefix: str = "", **kwargs: Any
+    ) -> None:
+        """Set the names of the common options, and the headings.
+
+        `rest` is the heading of options without a group, and `prefix` begins all other headings.
+        """
+        super().__init__(*args, **kwargs)
+        self.common, self.rest, self.prefix = common.split(), rest, prefix
+        show = click.Option(
+            ["--help-all"],
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=self._show_all,
+            help="Show all options and exit.",
+        )
+        self.params.append(show)
+
+    def _show_all(self, ctx: click.Context, option: click.Parameter, is_set: bool) -> None:
+        if is_set and not ctx.resilient_parsing:
+            self.common = []
+            click.echo(self.get_help(ctx))
+            ctx.exit()
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options under their headings."""
+        """Write the common options in their order or, under headings, all options."""
         records = {param.name: param.get_help_record(ctx) for param in self.get_params(ctx)}
-        groups = {title: [records.pop(n, None) for n in GROUPS[title].split()] for title in GROUPS}
-        for title, rows in (groups | {"Run": [*records.values()]}).items():
-            with formatter.section(title):
-                formatter.write_dl([row for row in rows if row])
+        if self.common:
+            names = [*self.common, *[*records][-2:]]  # the last two are --help-all and --help
+            groups = {"Options": [records[name] for name in names]}
+        else:
+            groups = {self.rest: []}
+            for title, names in GROUPS.items():
+                groups[self.prefix + title] = [records.pop(name, None) for name in names.split()]
+            groups[self.rest] = [*records.values()]
+        for title, rows in groups.items():
+            if any(rows):
+                with formatter.section(title):
+                    formatter.write_dl([row for row in rows if row])
 
 
 class Number(click.ParamType):

@@ -2,10 +2,13 @@
 
 import contextlib
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.bar import Bar
+from rich.table import Table
 
 from .. import api, exact
 from ..errors import DivergenceError, RNNScratchError
@@ -13,7 +16,7 @@ from ..runs import checkpoint, run_folder
 from ..runs.presets import PRESETS, SAMPLE, override
 from ..runs.progress import LineReport, format_progress
 from ..settings import option_name
-from ..training.events import Ended, Progress
+from ..training.events import Ended, Epoch, Progress
 from .options import GroupedCommand, derived_options, name_flags, settings_options, specified
 from .screen import Screen
 
@@ -45,7 +48,21 @@ class BarReport(LineReport):
         super().ended(event)
 
 
-@click.command(cls=GroupedCommand)
+COMMON = "backend preset text variant cell num_hiddens num_epochs output resume quiet"
+# What a newcomer who passes no option is told; the duration depends on the machine and backend.
+CHAPTER_NOTICE = (
+    "Training with the book's settings: 500 epochs, which take about 5 to 20 minutes. For readable "
+    "text in a minute or two, use `--preset minute`."
+)
+NEXT_STEPS = """What next:
+rnn-scratch predict last         generate more text
+rnn-scratch play last            watch the network in the browser
+rnn-scratch train --resume last  train more epochs (add --epochs N)
+rnn-scratch check                verify each function, or your own: check mine.py"""
+MAX_BARS = 12  # height of the curve that ends a run on a terminal
+
+
+@click.command(cls=GroupedCommand, common=COMMON)
 @derived_options(api.train)
 @click.option(
     "--resume",
@@ -59,8 +76,9 @@ class BarReport(LineReport):
     "readable text in a minute or two, from the built-in text; shakespeare: a good network for "
     "tiny-shakespeare in a few minutes.",
 )
+@click.option("--quiet", is_flag=True, help="Print only the generated text.")
 @settings_options()
-def train(resume: str | None, **options: Any) -> None:
+def train(resume: str | None, quiet: bool, **options: Any) -> None:
     """Train a model on a text and print text that it generates.
 
     The defaults are the settings of the chapter on recurrent networks in Dive into Deep Learning.
@@ -73,7 +91,7 @@ def train(resume: str | None, **options: Any) -> None:
     To train with several workers, start the command with `mpiexec -n 4` or `srun`.
     """
     screen = Screen()
-    report = BarReport(screen)
+    report = LineReport(lambda line: None) if quiet else BarReport(screen)
     arguments = specified(options)
     try:
         if resume is None:
@@ -81,6 +99,8 @@ def train(resume: str | None, **options: Any) -> None:
                 overrides, arguments = arguments, override(preset, arguments)
                 values = (f"{key}={arguments[key]}" for key in arguments if key not in overrides)
                 report.log(f"preset {preset}: {', '.join(values) or 'the defaults'}")
+            elif not arguments.keys() - {"backend", "threads"}:
+                report.log(CHAPTER_NOTICE)
             run = api.train(report=report, **arguments)
         else:
             for name in ("preset", "output", "num_updates"):
@@ -95,6 +115,11 @@ def train(resume: str | None, **options: Any) -> None:
         if run.record.settings.exact:
             screen.print_line(f"digest {exact.digest(run.arrays)}")
         screen.print_line(sample)
+        if not quiet:
+            _show_curve(run.history, screen)
+            screen.print_line(
+                f"\nThe learning curve: {run.folder / 'perplexity.png'}\n{NEXT_STEPS}"
+            )
     except BaseException as error:
         # A run that diverged would diverge again if resumed.
         if report.folder is not None and not isinstance(error, DivergenceError):
@@ -103,6 +128,21 @@ def train(resume: str | None, **options: Any) -> None:
                 interrupted = "Interrupted. " * isinstance(error, KeyboardInterrupt)
                 report.log(interrupted + _how_to_resume(report.folder))
         raise
+
+
+def _show_curve(history: Sequence[Epoch], screen: Screen) -> None:
+    """Draw the loss of at most MAX_BARS epochs as bars, on a terminal."""
+    step = -(-len(history) // MAX_BARS)
+    epochs = history[::-step][::-1]
+    losses = [epoch.loss if epoch.valid_loss is None else epoch.valid_loss for epoch in epochs]
+    if not screen.is_terminal or len(epochs) < 2:
+        return
+    title = "training loss" if epochs[-1].valid_loss is None else "held-out loss"
+    table = Table("epoch", title, "", box=None, padding=(0, 1))
+    for epoch, loss in zip(epochs, losses):
+        table.add_row(str(epoch.epoch), f"{loss:.3f}", Bar(max(losses), 0, loss, width=40))
+    screen.print()
+    screen.print(table)
 
 
 def _how_to_resume(folder: Path) -> str:

@@ -150,6 +150,9 @@ def tables(record: Comparison) -> list[Table]:
             "sample": ("generated text", str),
         },
     }
+    # After a few epochs, all networks repeat the prefix or one word: the texts say nothing.
+    if len({values[n] for _, values in rows for n in ("sample",) if n in values}) < 2:
+        del kinds["Quality"]["sample"]
     result = []
     for title, columns in kinds.items():
         shown_columns = {name for _, values in rows for name in values if name in columns}

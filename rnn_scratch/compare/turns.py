@@ -97,7 +97,7 @@ def run(
                 if candidate.failure is not None:
                     log(f"{record.label(candidate)}: {candidate.failure}")
                 save()
-            if record.plan.seconds and competitors:
+            if record.plan.seconds and record.supported:
                 log(f"taking turns for at most {record.plan.seconds:g} s")
                 take_turns(record, competitors, update, save)
         record.outcome = "finished"

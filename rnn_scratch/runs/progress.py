@@ -12,12 +12,13 @@ from typing import Any
 from ..system.terminal import LogLine
 from ..training import events
 from ..training.events import Ended, Epoch, Progress, Report, Started
-from ..training.loop import SAMPLE_EVERY
 from . import curve, run_folder
+
+MAX_LINES = 50  # in longer runs, only epochs with a sample have a line
 
 
 class LineReport(Report):
-    """A report that prints metrics and generated text every tenth epoch, and the final results."""
+    """A report that prints each epoch's metrics and sample, and the final results."""
 
     interval = 30.0  #: progress within an epoch is shown after this many seconds without output
 
@@ -51,12 +52,16 @@ class LineReport(Report):
             self.show(f"epoch {event.epoch}: {trained_part}  {format_progress(event)}")
 
     def epoch(self, event: Epoch) -> None:
-        """Print metrics every tenth epoch; `ended` prints the last epoch's metrics."""
+        """Print an epoch's losses, its duration and, below them, the sample, if any."""
         self.epochs.append(event)
-        if event.epoch % SAMPLE_EVERY == 0 and event.epoch < self.num_epochs:
-            sample = f"  {event.sample!r}" if event.sample else ""
-            width = len(str(self.num_epochs))
-            self.show(f"epoch {event.epoch:>{width}}  {format_perplexities(event)}{sample}")
+        if event.sample or self.num_epochs <= MAX_LINES:
+            losses = f"training loss {event.loss:.3f}"
+            if event.valid_loss is not None:
+                losses += f"  held-out loss {event.valid_loss:.3f}"
+            number = f"{event.epoch:>{len(str(self.num_epochs))}}/{self.num_epochs}"
+            self.show(f"epoch {number}  {losses}  {event.seconds:.1f} s")
+        if event.sample:
+            self.print(f"  {event.sample!r}")
 
     def ended(self, event: Ended) -> None:
         """Print a finished session's speed and the losses of its last and best epochs."""
@@ -66,11 +71,11 @@ class LineReport(Report):
         speed = statistics.median(row.tokens / row.seconds for row in self.epochs)
         device = event.session.runtime.device
         self.print(f"epoch {epoch.epoch}, speed {speed:,.0f} characters/s on {device}")
-        self.print(f"training text  {format_loss(epoch.loss, epoch.perplexity)}")
+        self.print(f"training loss  {format_loss(epoch.loss, epoch.perplexity)}")
         if epoch.valid_loss is None or best is None or best.valid_loss is None:
             return
         mark = " (best)" if best.epoch == epoch.epoch else ""
-        self.print(f"held-out text  {format_loss(epoch.valid_loss, epoch.valid_perplexity)}{mark}")
+        self.print(f"held-out loss  {format_loss(epoch.valid_loss, epoch.valid_perplexity)}{mark}")
         if not mark:
             lowest_loss = format_loss(best.valid_loss, best.valid_perplexity)
             self.print(f"best: epoch {best.epoch:<2} {lowest_loss}")

@@ -27,7 +27,7 @@ class Epoch(Record, tag=True, kw_only=True):
     tokens: Count  #: number of characters trained on
     seconds: Annotated[float, Meta(ge=0)]  #: training time, excluding evaluation
     backend: str  #: name of the backend
-    sample: str | None = None  #: text generated after every tenth epoch; None after other epochs
+    sample: str | None = None  #: text generated after epochs 1 to 5 and every tenth, or None
 
 
 class PartialEpoch(NamedTuple):

@@ -17,7 +17,8 @@ from . import decoding, schedule
 from .events import EMPTY_EPOCH, Epoch, PartialEpoch, Progress, perplexity
 from .setup import RunContext
 
-SAMPLE_EVERY = 10  # interval between samples, in epochs
+# After each of the first epochs, and then after every tenth, a sample shows what is learned.
+NUM_FIRST_SAMPLES, SAMPLE_EVERY = 5, 10
 SAMPLE_LENGTH = 50  # length of a sample, in characters
 REPORT_SECONDS = 1.0  # interval between progress reports in a long epoch
 # Interval at which the loop waits for computations: some frameworks return before they finish, and
@@ -168,7 +169,7 @@ def _end_epoch(run: RunContext, epoch: int, partial: PartialEpoch, arrays: Array
         tokens=len(losses) * settings.batch_size * settings.num_steps,
         seconds=partial.seconds,
         backend=run.runtime.backend,
-        sample=sample(run) if epoch % SAMPLE_EVERY == 0 else None,
+        sample=sample(run) if epoch <= NUM_FIRST_SAMPLES or epoch % SAMPLE_EVERY == 0 else None,
     )
 
 
