@@ -17,7 +17,7 @@ from ..settings import Settings, annotations, declaration, option_name, validate
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 ALIASES = {"num_epochs": ["--epochs"], "num_layers": ["--layers"]}
-METAVARS = {"text": "FILE", "run": "FOLDER", "prefix": "TEXT"}  # other strings use NAME
+METAVARS = {"text": "FILE", "output": "FOLDER", "prefix": "TEXT"}  # other strings use NAME
 # Arguments that messages and descriptions show as command-line options.
 ARGUMENTS = set(annotations(Settings)).union(
     *map(annotations, (api.train, api.predict, api.evaluate))

@@ -54,11 +54,12 @@ CHAPTER_NOTICE = (
     "Training with the book's settings: 500 epochs, which take about 5 to 20 minutes. For readable "
     "text in a minute or two, use `--preset minute`."
 )
+# What to do after training; a run with a cosine schedule has ended and cannot be resumed.
 NEXT_STEPS = """What next:
-rnn-scratch predict last         generate more text
-rnn-scratch play last            watch the network in the browser
-rnn-scratch train --resume last  train more epochs (add --epochs N)
-rnn-scratch check                verify each function, or your own: check mine.py"""
+rnn-scratch predict last  generate more text
+rnn-scratch play last     watch the network in the browser
+rnn-scratch check         verify each function, or your own: check mine.py"""
+RESUME_STEP = "rnn-scratch train --resume last --epochs {}"
 MAX_BARS = 12  # height of the curve that ends a run on a terminal
 
 
