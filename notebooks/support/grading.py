@@ -1,9 +1,9 @@
 """Grade the functions that students write in notebooks.
 
-Functions are extracted from the notebook's cells and graded in another process, on inputs that the
-notebook does not show, so that the notebook cannot change the project or the grade. Contract
+Functions are extracted from the notebook's cells and graded in another process, so that the
+notebook cannot change the grade. They may use only the names that `allowed` lists. Contract
 functions are checked like functions in a user's file, by `rnn_scratch.check.user_file`; functions
-that no backend has are tested on made-up inputs.
+that no backend has are tested on made-up inputs, which are drawn anew for each test.
 
 To grade a notebook from its file, run `python grading.py NOTEBOOK.ipynb`.
 """
@@ -19,11 +19,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import allowed
 import solutions
 
+from rnn_scratch import parameters, registry
 from rnn_scratch.check import user_file
 from rnn_scratch.check.results import describe_error
-from rnn_scratch.contract import MODULES
+from rnn_scratch.contract import MODULES, ModelConfig, UpdateRule
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.system import processes
 
@@ -34,17 +36,23 @@ GRADED = (
     *("encode", "rnn", "rnn_backward", "step", "loss", "loss_backward", "bptt", "predict"),
     *("clip", "sgd", "lstm", "adam"),
 )
+MADE_UP = solutions.TESTS  # tests on made-up inputs, keyed by function name
+REMARKED = ("predict", "sgd")  # functions that may get a remark although they are correct
+# What functions return, as a hint if their result cannot be used.
+RESULTS = {
+    **dict.fromkeys(("rnn", "lstm"), "a tuple: the next state"),
+    **dict.fromkeys(("sgd", "adam"), "two results: the parameters and the slots"),
+    "step": "two results: the logits and the next state",
+    "clip": "two results: the clipped gradients and the norm",
+    "rnn_backward": "three results: the gradients of x, the state (a tuple) and the parameters",
+    "bptt": "three results: the loss, the gradients and the state",
+}
 PROJECT = {function.__name__ for functions in MODULES.values() for function in functions}
 PROJECT |= {*GRADED, "CELLS", "CELL_BACKWARD", "OPTIMIZERS"}  # names that the project defines
-# Names that a graded function may not use, because they give access to the project's functions.
-FORBIDDEN = re.compile(
-    "rnn_scratch|installed|grading|solutions|deep_.*|importlib|sys|modules|inspect|gc|builtins|exec"
-    "|eval|compile|globals|vars|[gs]etattr|__.*__"
-)
-BACKEND = re.compile(r'lesson\.start\("(\w+)"\)')
+
+BACKEND = re.compile(rf'lesson\.start\("({"|".join(registry.BUILTIN_BACKENDS)})"\)')
 POINTS_CELL = re.compile(r"^grading\.points\('(\w+)'\)$", re.MULTILINE)
-TIMEOUT = 60.0  # time limit in seconds for running a MADE_UP function
-CLOCK = [0.0]  # times in seconds that a simulated clock in a child process has shown
+TIMEOUT = 60.0  # time limit in seconds for running a function in `_try` or `_find_remarks`
 PATH = {"PYTHONPATH": str(Path(__file__).parent)}  # child processes import this module
 Grade = tuple[bool, str]  # whether a function is correct, and a message for the student
 
@@ -92,8 +100,13 @@ def points(name: str) -> Points:
     return POINTS[name]
 
 
-def verdict(installed: Any, **functions: Callable) -> str:
-    """Return the message from grading a function against the reference named by its keyword."""
+def verdict(installed: Any, answer: str | None = None, **functions: Callable) -> str:
+    """Return the message from grading a function against the reference named by its keyword.
+
+    In a student notebook, first ask for the student's answer if it is an empty string.
+    """
+    if POINTS and answer is not None and not answer.strip():
+        return "Write your answer between the quotes, and run this cell again to see the verdict."
     ((name, function),) = functions.items()
     return grade(installed.name, _namespace(function).get("In", []), name, function.__name__)[1]
 
@@ -105,24 +118,25 @@ def grade(backend: str, cells: Sequence[str], name: str, written: str = "") -> G
         return False, f"{name} is not defined. Define it with `def`, and run its cell."
     if f'NotImplementedError("{TO_WRITE}")' in source:
         return False, f"{name} is not written yet."
-    for node in ast.walk(ast.parse(source)):
-        words = [getattr(node, field, None) for field in ("id", "attr", "module", "name")]
-        for word in filter(None, words):
-            if isinstance(word, str) and any(map(FORBIDDEN.fullmatch, word.split("."))):
-                return False, f"{name} may not use {word}. Write the function yourself."
+    refused = "" if written else allowed.find_refused(source, backend, name)
+    if refused:
+        return False, f"{name} may not use `{refused}`. {allowed.ADVICE}"
     source += f"\n{name} = {written}\n" if written else ""
+    options: dict[str, Any] = {"timeout": TIMEOUT, "environment": PATH}
     try:
         if name in MADE_UP:
-            (message,) = processes.ask(_try, source, name, timeout=TIMEOUT, environment=PATH)
+            (message,) = processes.ask(_try, source, name, **options)
             return not message, f"{name}: {message or 'right'}."
         (result,) = user_file.check_source(source, FILE, backend, [name])
         if not result.exit_code:
-            return True, f"{name}: equal to the reference, in {result.num_comparisons} comparisons."
+            message = f"{name}: equal to the reference, in {result.num_comparisons} comparisons."
+            remarks = processes.ask(_find_remarks, source, name, backend, **options)
+            return True, "\n".join([message, *(remarks if name in REMARKED else ())])
         message = "\n".join(result.explain(FILE))
+        if "cannot be used" in message and name in RESULTS:
+            message += f"\nReturn {RESULTS[name]}."
     except RNNScratchError as error:
-        message = f"{name} cannot be graded: {error.problem}"
-    if re.search("NameError|No module named 'lesson'", message):
-        message += "\nUse the arguments: functions cannot use values that the notebook computes."
+        message = f"{name} cannot be graded: {error}"
     return False, re.sub(r"(?<=your cell), line \d+| \(line \d+\)", "", message)
 
 
@@ -137,7 +151,7 @@ def extract(cells: Sequence[str], name: str) -> str:
         text = re.sub(r"^[%!].*$", "", cell, flags=re.MULTILINE)  # IPython commands
         try:
             statements = ast.parse(text).body
-        except SyntaxError:
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
         for node in statements:
             for defined_name in _find_defined(node):
@@ -182,7 +196,7 @@ def grade_notebook(notebook: Mapping[str, Any]) -> dict[str, Grade]:
 
 def _try(source: str, name: str) -> Iterator[str]:
     """Yield the first mistake in a MADE_UP function, or ""; call this only in a child process."""
-    time.perf_counter = lambda: CLOCK[-1]
+    time.perf_counter = lambda: solutions.CLOCK[-1]
     namespace: dict[str, Any] = {"time": time}
     try:
         exec(source, namespace)
@@ -191,55 +205,41 @@ def _try(source: str, name: str) -> Iterator[str]:
         yield f"raises {describe_error(error)}"
 
 
-# For each run: training and held-out losses by epoch, and a property unique to this run.
-RUNS = {
-    "c": ((4.0, 3.5, 3.0), (4.2, 3.8, 3.9), "highest held-out losses"),
-    "e": ((3.0, 1.5, 0.5), (3.2, 2.4, 2.9), "lowest loss of the training text"),
-    "b": ((3.0, 1.9, 1.5), (3.2, 2.1, 3.4), "lowest held-out loss of any epoch"),
-    "f": ((2.3, 2.0, 1.8), (2.5, 2.4, 2.5), "lowest mean of the held-out losses"),
-    "a": ((3.0, 2.5, 2.0), (3.3, 2.9, 2.3), "lowest held-out loss of the last epoch"),
-    "g": ((3.0, 2.9, 2.8), (3.1, 2.9, 2.8), "smallest difference between the losses"),
-    "d": ((3.0, 2.8, 2.7), (3.6, 3.1, 3.2), "last place in `histories`"),
-}
+def _find_remarks(source: str, name: str, backend: str) -> Iterator[str]:
+    """Yield remarks on the cost of a correct function; call this only in a child process."""
+    installed, _ = registry.start(backend, threads=1)
+    function = user_file._execute(source, FILE, installed)[name]
+    options = ModelConfig(vocab_size=3, num_hiddens=2)
+    model = installed.scratch.build(parameters.initial(options, 0.1, 0), options)
+    if name == "predict":
+        num_read, num_tokens, has_graph, forward = 0, 20, False, model.forward
 
+        def count(tokens: Any, *arguments: Any) -> Any:
+            nonlocal num_read, has_graph
+            logits, state = forward(tokens, *arguments)
+            num_read += tokens.shape[1]
+            has_graph |= getattr(logits, "requires_grad", False)
+            return logits, state
 
-def _best_run(best_run: Callable[..., Any]) -> Iterator[str]:
-    histories = {
-        name: [types.SimpleNamespace(loss=a, valid_loss=b) for a, b in zip(losses, valid_losses)]
-        for name, (losses, valid_losses, _) in RUNS.items()
-    }
-    selected = best_run(histories)
-    if selected != "b":
-        reason = f", the run with the {RUNS[selected][2]}" if selected in [*RUNS] else ""
-        yield f"it returns {selected!r}{reason}. Return 'b', the run with the {RUNS['b'][2]}"
-
-
-def _seconds(seconds: Callable[..., Any]) -> Iterator[str]:
-    durations = (1, 5, 3, 4, 9)  # seconds
-
-    def simulate_call() -> None:
-        CLOCK.append(CLOCK[-1] + durations[min(len(CLOCK), 5) - 1])
-
-    result, num_calls = seconds(simulate_call, 4), len(CLOCK) - 1
-    if num_calls != 5:
-        yield f"{num_calls} calls instead of 5: one before the clock is read, and 4 with it"
-    reasons: dict[float, str] = {1: "the first call, which should not be measured", 21: "their sum"}
-    reasons |= {5.25: "their mean", 4.5: "their median", 9: "the longest", 3000: "milliseconds"}
-    reasons |= {5: "the first: read the clock before each call", -9: "the start minus the end"}
-    if result != 3:
-        problem = f"{result!r} instead of 3, for a call of 1 s and then calls of 5, 3, 4 and 9 s"
-        yield f"{problem}: {reasons.get(result, 'use `time.perf_counter`')}"
-
-
-# Tests on made-up inputs, keyed by function name in `solutions`.
-MADE_UP = {"best_run": _best_run, "seconds": _seconds}
+        model.forward = count
+        function(model, [0, 1], num_tokens, lambda logits: 0)
+        if num_read > 2 * num_tokens:
+            yield f"Remark: it reads {num_read} tokens to write {num_tokens}. Keep the state."
+        if has_graph:
+            yield "Remark: without `torch.no_grad()`, the graph grows with every token."
+    elif backend != "jax":  # JAX's arrays cannot be changed
+        before = dict(model.params)
+        after, _ = function(model.params, dict(before), {}, UpdateRule())
+        if any(after[parameter] is not before[parameter] for parameter in before):
+            yield "Remark: it makes new tensors. In place, the update needs less memory."
 
 
 def main(paths: Sequence[str]) -> None:
     """Print each notebook's points and the messages for the student."""
     for path in paths:
         grades = grade_notebook(json.loads(Path(path).read_text(encoding="utf-8")))
-        print(f"{path}: {sum(is_right for is_right, _ in grades.values())} of {len(grades)} points")
+        right = [name for name, (is_right, _) in grades.items() if is_right]
+        print(f"{path}: {len(right)} points: {', '.join(right) or 'none'}")
         for _, message in grades.values():
             print(message)
 

@@ -9,11 +9,11 @@ from nbformat import v4
 from nbgrader.preprocessors import NbGraderPreprocessor
 
 
-class Regrade(NbGraderPreprocessor):
-    """Replace the points that a notebook displays with grades that it cannot forge."""
+class Grade(NbGraderPreprocessor):
+    """Write the grades of the functions' source code into a notebook, which is not executed."""
 
     def preprocess(self, nb, resources):
-        """Grade the functions from their source code."""
+        """Replace the outputs of the cells that nbgrader grades."""
         grades = grading.grade_notebook(nb)
         for cell in nb.cells:
             if match := grading.POINTS_CELL.search(cell.source):
@@ -32,11 +32,9 @@ c.GenerateAssignment.preprocessors = [
     f"{PREFIX}.{name}"
     for name in ("LockCells", "ComputeChecksums", "SaveCells", "CheckCellMetadata")
 ]
+# nbgrader's default executes the notebook, which could change the grader for later submissions.
 c.Autograde.autograde_preprocessors = [
-    f"{PREFIX}.Execute",
-    f"{PREFIX}.LimitOutput",
-    Regrade,
+    Grade,
     f"{PREFIX}.SaveAutoGrades",
     f"{PREFIX}.CheckCellMetadata",
 ]
-c.Execute.timeout = 600  # seconds per cell; some cells train a network

@@ -2,16 +2,20 @@
 
 import contextlib
 import functools
+import importlib
 import io
 import itertools
 import json
 import linecache
 import os
+import re
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
+import allowed
 import grading
 import pytest
 from helpers import CLONE, python_path
@@ -24,6 +28,7 @@ from rnn_scratch.check import mistakes
 
 pytestmark = pytest.mark.student(by_default=("numpy", "torch"))
 
+EMPTY = f'raise NotImplementedError("{grading.TO_WRITE}")'  # body of a function to write
 NUMBERS = itertools.count()
 # Code that trains for three updates with the notebook's functions.
 TRAIN = """\
@@ -176,30 +181,77 @@ def test_wrong_functions_get_no_point_and_are_named(builtin_name, name):
     assert num_wrong
 
 
+SGD, LSTM = "def sgd(params, grads, slots, update):\n    ", "def lstm(x, state, params):\n    "
+CALL = "(params, grads, slots, update)"
+# Sources that get a point if they can use the project's functions, or change the check.
 FORGERIES = {
     "points": "import grading\ngrading.points = lambda name: 1\ngrading.graded = lambda _, f: f",
     "installed": "import rnn_scratch.backends.numpy.scratch as project\n"
-    "def sgd(*arguments):\n    return project.sgd(*arguments)",
-    "imported": "def sgd(params, grads, slots, update):\n"
-    "    from rnn_scratch.backends.numpy import scratch\n"
-    "    return scratch.sgd(params, grads, slots, update)",
+    f"{SGD}return project.sgd{CALL}",
+    "imported": f"{SGD}from rnn_scratch.backends.numpy import scratch\n"
+    f"    return scratch.sgd{CALL}",
     "assigned": "sgd = installed.scratch.sgd",
-    "table": "def sgd(params, grads, slots, update):\n"
-    "    return OPTIMIZERS['sgd'](params, grads, slots, update)",
+    "table": f"{SGD}return OPTIMIZERS['sgd']{CALL}",
     "checks": "from rnn_scratch.check import results\n"
     "results.find_worst_mismatch = lambda *_: results.WorstMismatch(0, '')\n"
-    "def sgd(params, grads, slots, update):\n    return params, slots",
+    f"{SGD}return params, slots",
+    "alias": f"mine = sgd\n{SGD}return mine{CALL}",
+    "alias in a class": f"class Mine:\n    get = sgd\n{SGD}return Mine.get{CALL}",
+    "alias from a helper": f"def get():\n    return sgd\nmine = get()\n{SGD}return mine{CALL}",
+    "default": f"def sgd(params, grads, slots, update, get=sgd):\n    return get{CALL}",
+    "folder": f"from backends.torch.cells import lstm as mine\n{LSTM}return mine(x, state, params)",
+    "default table": "def lstm(x, state, params, get=CELLS['lstm']):\n"
+    "    return get(x, state, params)",
+    "attrgetter": f"from operator import attrgetter\n{LSTM}return attrgetter('lib.npyio.os')(x)",
+    "run_module": "import runpy\nnames = runpy.run_module('rnn_scratch.backends.numpy.cells')\n"
+    f"{LSTM}return names['lstm'](x, state, params)",
+    "resolve_name": "from pkgutil import resolve_name\n"
+    f"{LSTM}return resolve_name('rnn_scratch.backends.numpy.cells:lstm')(x, state, params)",
+    "module of a module": "import numpy as np\n"
+    f"{LSTM}return np.lib.npyio.sys.modules['backend'].lstm(x, state, params)",
+    "module alias": f"import numpy as np\n{LSTM}return [np][0].lib.npyio.os",
+    "patch": f"import numpy as np\nnp.abs = np.zeros_like\n{LSTM}return state",
+    "patch in a function": f"import numpy as np\n{LSTM}np.abs = np.zeros_like\n    return state",
+    "frame": f"{LSTM}return (y for y in x).gi_frame.f_back.f_globals['CELLS']['lstm']",
+    "pattern": f"{LSTM}match lstm:\n        case object(__globals__=names):\n"
+    "            return names['CELLS']['lstm'](x, state, params)",
+    "pickle": f"import numpy as np\n{LSTM}return np.load('cells.npy', allow_pickle=True)",
+    "write": "import numpy as np\n"
+    f"{LSTM}np.array([1], 'uint8').tofile('/dev/null')\n    return state",
+    "getattr": f"get = getattr\n{LSTM}return get(x, 'base')",
+    "shadowed": f"def other(getattr):\n    return 1\n{LSTM}return other(getattr(x, 'base'))",
+    "equal to everything": "class Same:\n    def __eq__(self, other):\n        return True\n"
+    f"{LSTM}return Same(), Same()",
+    "several layers": "def step(x, state, params, options):\n"
+    "    return deep_step(x, state, params, options)",
+    "constant": "def best_run(histories):\n    return 'b'",
+    "constant time": "def seconds(function, repeats=5):\n    for _ in range(repeats + 1):\n"
+    "        function()\n    return 3",
+    "clock": "import solutions\ndef seconds(function, repeats=5):\n    return min(solutions.CLOCK)",
 }
 
 
 @pytest.mark.parametrize("forgery", FORGERIES)
 def test_forged_notebook_gets_no_point(forgery):
-    sources = ['installed = lesson.start("numpy")', solutions("numpy")["sgd"][0]]
-    sources += [FORGERIES[forgery], "sgd = grading.graded(installed, sgd)\ngrading.points('sgd')"]
+    source = FORGERIES[forgery]
+    (*_, name) = re.findall(r"^def (sgd|lstm|step|best_run|seconds)\b", source, re.M) or ["sgd"]
+    sources = ['installed = lesson.start("numpy")', f"def {name}():\n    {EMPTY}"]
+    sources += [source, f"{name} = grading.graded(installed, {name})\ngrading.points({name!r})"]
     notebook = {"cells": [{"cell_type": "code", "source": source} for source in sources]}
     ((is_right, message),) = grading.grade_notebook(notebook).values()
     assert not is_right, message
-    assert message.startswith(("sgd", "`sgd`"))
+    assert message.startswith((name, f"`{name}`"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_allowed_names_lead_to_no_other_module(builtin_name):
+    modules = {*allowed.IMPORTS[builtin_name].split(), *allowed.STANDARD_LIBRARY.split()}
+    seen, found = set(), [*map(importlib.import_module, modules)]
+    for value in found:  # the list grows as modules contain other modules
+        if isinstance(value, types.ModuleType) and value.__name__ not in seen:
+            seen.add(value.__name__)
+            found += [getattr(value, name, None) for name in allowed.ATTRIBUTES.split()]
+    assert {name.partition(".")[0] for name in seen} == {name.partition(".")[0] for name in modules}
 
 
 def test_functions_to_write_have_hint_and_points():
@@ -282,14 +334,13 @@ def test_submissions_are_graded(builtin_name, lesson, tmp_path):
                     old, new = next(pair[:2] for pair in FREQUENT[function] if pair[0] in solution)
                     text = text.replace(solution, solution.replace(old, new))
             if student == "forged" and "import grading" in text:
-                text += "\ngrading.points = lambda name: 1"
+                text += "\ngrading.points = lambda name: 1\nopen('executed', 'w')"
             cell["source"] = text
         submitted.write_text(json.dumps(notebook), encoding="utf-8")
     nbgrader(tmp_path, "autograde", lesson, "--create")
     with Gradebook(f"sqlite:///{tmp_path}/gradebook.db") as gradebook:
         scores = {student: gradebook.find_submission(lesson, student).score for student in students}
-    graded = tmp_path / "autograded" / "right" / lesson / released.name
-    assert '"output_type": "error"' not in graded.read_text(encoding="utf-8")
+    assert not [*tmp_path.rglob("executed")]
     num_functions = len(functions)
     expected = (num_functions, num_functions - len(mistaken_functions), 0, 0)
     assert scores == dict(zip(students, expected))
