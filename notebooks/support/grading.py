@@ -115,7 +115,9 @@ def grade(backend: str, cells: Sequence[str], name: str, written: str = "") -> G
     """Grade the function `name` from a notebook's cells, which may call it `written` instead."""
     source = extract(cells, written or name)
     if not source:
-        return False, f"{name} is not defined. Define it with `def`, and run its cell."
+        other = name.capitalize()
+        advice = f"Rename `{other}`" if extract(cells, other) else "Define it with `def`"
+        return False, f"{name} is not defined. {advice}, and run its cell."
     if f'NotImplementedError("{TO_WRITE}")' in source:
         return False, f"{name} is not written yet."
     refused = "" if written else allowed.find_refused(source, backend, name)

@@ -18,7 +18,7 @@ from pathlib import Path
 import allowed
 import grading
 import pytest
-from helpers import CLONE, python_path
+from helpers import CLONE, python_path, require_tested
 from make import lessons, notebooks
 from matplotlib import pyplot as plt
 from student import GRADING, TRAINING, imports, solutions, written
@@ -252,6 +252,69 @@ def test_allowed_names_lead_to_no_other_module(builtin_name):
             seen.add(value.__name__)
             found += [getattr(value, name, None) for name in allowed.ATTRIBUTES.split()]
     assert {name.partition(".")[0] for name in seen} == {name.partition(".")[0] for name in modules}
+
+
+def test_capitalized_name_concerns_one_function():
+    right = [imports("numpy"), *(solutions("numpy")[name][1] for name in ("loss", "sgd"))]
+    cells = [source.replace("def loss", "def Loss") for source in right]
+    assert grading.grade("numpy", cells, "sgd")[0]
+    is_right, message = grading.grade("numpy", cells, "loss")
+    assert not is_right
+    assert "Rename `Loss`" in message
+
+
+READS_ALL = """
+def predict(model, prefix, num_preds, choose_token):
+    tokens = list(prefix)
+    for _ in range(num_preds):
+        start = init_state(1, model.options)
+        logits, _ = model.forward({tensor}([tokens]), start, model.params, model.options)
+        tokens.append(choose_token(logits[-1]{array}))
+    return tokens
+"""
+NEW_ARRAYS = """
+def sgd(params, grads, slots, update):
+    return {name: params[name] - update.lr * grads[name] for name in params}, slots
+"""
+# Functions that are correct, but costly.
+COSTLY = {
+    "all tokens": ("numpy", READS_ALL.format(tensor="np.array", array=""), "reads 230 tokens"),
+    "graph": (
+        "torch", READS_ALL.format(tensor="torch.tensor", array=".detach().numpy()"), "no_grad"
+    ),
+    "new arrays": ("numpy", NEW_ARRAYS, "makes new tensors"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_costly_functions_get_the_point_and_a_remark(backend_names, name):
+    backend, source, remark = COSTLY[name]
+    require_tested(backend_names, backend)
+    function = re.search(r"def (\w+)", source)[1]
+    is_right, message = grading.grade(backend, [imports(backend), source], function)
+    assert is_right, message
+    assert remark in message
+    solution = solutions(backend)[function][1]
+    assert "Remark" not in grading.grade(backend, [imports(backend), solution], function)[1]
+
+
+def test_verdict_waits_for_an_answer(monkeypatch):
+    names = {"In": [imports("numpy"), solutions("numpy")["sgd"][1].replace("sgd", "suspect")]}
+    exec("\n".join(names["In"]), names)
+    verdict = functools.partial(grading.verdict, registry.load("numpy"), sgd=names["suspect"])
+    monkeypatch.setattr(grading, "POINTS", {"sgd": 1})
+    assert verdict("").startswith("Write your answer")
+    assert verdict("line 3").startswith("sgd: equal to the reference")
+    monkeypatch.setattr(grading, "POINTS", {})  # a notebook with solutions grades nothing
+    assert verdict("").startswith("sgd: equal to the reference")
+
+
+def test_bugs_are_not_in_functions_to_write():
+    for lesson in ("build", "gates"):
+        text = (lessons.prose.LESSONS / f"{lesson}.md").read_text(encoding="utf-8")
+        shown = {lessons.BUGS[name]["function"] for name in re.findall(r"::: bug (.*)", text)}
+        assert shown
+        assert not shown & {*solutions("numpy", lesson)}
 
 
 def test_functions_to_write_have_hint_and_points():
