@@ -118,9 +118,10 @@ def train(resume: str | None, quiet: bool, **options: Any) -> None:
         screen.print_line(sample)
         if not quiet:
             _show_curve(run.history, screen)
-            screen.print_line(
-                f"\nThe learning curve: {run.folder / 'perplexity.png'}\n{NEXT_STEPS}"
-            )
+            screen.print_line(f"\nThe learning curve: {run.folder / 'perplexity.png'}")
+            screen.print_line(NEXT_STEPS)
+            if run.record.settings.schedule == "constant":
+                screen.print_line(RESUME_STEP.format(2 * len(run.history)))
     except BaseException as error:
         # A run that diverged would diverge again if resumed.
         if report.folder is not None and not isinstance(error, DivergenceError):
