@@ -78,6 +78,7 @@ class Verdict(Record):
     problem: str = ""  # why the function cannot be checked
     failure: CheckResult | None = None  # first failed comparison
     mistake: str = ""  # name of a known mistake that produces the same values
+    form: str = ""  # how its form differs from the contract's
     example: str = ""  # Python code that reproduces the failing call's arguments
 
     @property

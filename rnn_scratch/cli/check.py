@@ -13,7 +13,7 @@ from msgspec import to_builtins
 from msgspec.structs import asdict
 
 from .. import api, registry
-from ..check import answers, exact_mode, runner, user_file
+from ..check import answers, exact_mode, runner, source_file, user_file
 from ..check.draws import NUM_DRAWS
 from ..check.exact_mode import ExactResult
 from ..check.results import BACKEND, CheckResult, Verdict
@@ -68,8 +68,10 @@ def check(
     without them, all are compared. NumPy is compared with finite differences and recorded values.
 
     A FILE, such as mine.py, is executed; its output is hidden. Its functions are compared if they
-    have the name of one of the project's (rnn, step, loss, clip, adam, predict, ...), or of a cell
-    that the file adds to rnn_scratch.contract.CELLS. Use only --backend and --json with a FILE.
+    have a name like one of the project's (rnn, step, loss, clip, adam, ...), or of a cell that the
+    file adds to rnn_scratch.contract.CELLS; so are its PyTorch modules. Their arguments and results
+    may have other forms, such as those of the book; a line says which form was recognized. Use
+    only --backend and --json with a FILE.
 
     ANSWERS, such as answers.json, is a file with the outputs that a program in any language
     computed for the inputs that `rnn-scratch vectors` writes. Use only --json with it.
@@ -180,15 +182,18 @@ def _print_diagnosis(rows: Sequence[Row], cells: Sequence[str], screen: Screen) 
 
 def _check_file(path: str, backend: str | None, screen: Screen) -> Iterator[Verdict]:
     """Compare the functions in a file, printing a line for each and then the differences."""
-    source, framework = user_file.read_source(Path(path))
+    source, framework = source_file.read_source(Path(path))
     name, explanations = backend or framework, list[str]()
     screen.print_line(f"{Path(path).resolve()}, compared in the {name} backend")
     try:
         for verdict in user_file.check_source(source, path, name):
-            term = "right" if source_code.find(name, verdict.function, "scratch") else "consistent"
+            is_known = verdict.form or source_code.find(name, verdict.function, "scratch")
+            term = "right" if is_known else "consistent"
             right = f"{term}, in {verdict.num_comparisons:,} comparisons"
             outcome = (right, "DIFFERS", "cannot be checked")[verdict.exit_code]
             screen.print_line(f"{verdict.function:<16} {outcome}")
+            if verdict.form:
+                screen.print_line(f"  recognized as {verdict.form}")
             explanations += ["", *verdict.explain(path)] if verdict.exit_code else []
             yield verdict
     finally:  # also after Ctrl-C, for instance in a function that never returns

@@ -41,7 +41,7 @@ def lstm(x, state, params):
 WRONG = {
     "epsilon": ("numpy", "theta / max(norm, 1e-300)", "theta / (norm + 1e-6)", 1, "norm + 1e-6"),
     "in place": ("numpy", "return {", "grads['b_q'] *= 2\n    return {", 2, "`grads` in place."),
-    "list": ("torch", "return o * torch.tanh(c), c", "return [h, c]", 2, "a list instead of"),
+    "list": ("torch", "return o * torch.tanh(c), c", "return [h, c]", 1, "state as a tuple"),
     "called by a right function": (
         "numpy", "}, norm", "}, 1.0\n\n\ndef sgd(params, grads, slots, update):\n    for n, g in "
         "clip(grads, np.inf)[0].items():\n        params[n] -= update.lr * g\n"
@@ -51,7 +51,7 @@ WRONG = {
     "signature": ("numpy", "clip(grads, theta)", "clip(grads)", 2, "(grads) instead of (grads, t"),
     "exception": ("numpy", "min(1, theta", "min(1, thet", 2, "'thet' is not defined in `return"),
     "no result": ("numpy", "return {", "result = {", 2, "It returns None: a `return` is"),
-    "no norm": ("numpy", "}, norm", "}", 2, "Its result cannot be used: ValueError"),
+    "two norms": ("numpy", "}, norm", "}, norm, norm", 2, "result cannot be used: ValueError"),
     "three states": ("torch", "(c), c", "(c), c, c", 1, "a tuple of 3 instead of a tuple of 2"),
     "state": ("torch", "h, c = state", "c, h = state", 1, "h and c swapped in the argument"),
     "memory": ("torch", "f * c + i * new", "i * new", 1, "the old cell state left out"),
@@ -59,7 +59,7 @@ WRONG = {
     "no gradient": ("torch", "i * new", "i.detach() * new", 1, "W_xi[9, 5] is 0 instead of"),
     "syntax": ("numpy", "def clip", "def", 2, "invalid syntax (mine.py, line 5)"),
     "import": ("numpy", "numpy as np", "nonexistent", 2, "mine.py raises ModuleNotFoundError"),
-    "capital": ("numpy", "def clip", "def Clip", 2, "mine.py defines `Clip`. Name it `clip`."),
+    "capital": ("numpy", "grads.items()}, n", "grads.items()}, 2 * n", 1, "norm"),
     "name": ("numpy", "def clip", "def clipped", 2, "like the project's: tensor, init_params, "),
 }  # fmt: skip
 
@@ -169,7 +169,7 @@ ENDS = {
 def test_function_that_does_not_return_is_named(name):
     call, message = ENDS[name]
     source = RIGHT["numpy"].replace("norm = ", f"print('last'); {call}; norm = ")
-    source = f"import rnn_scratch.check.user_file as u; u.CALL_SECONDS = 0.5{source}"
+    source = f"import rnn_scratch.check.source_file as u; u.CALL_SECONDS = 0.5{source}"
     out = check(source).assert_exit(2).out
     assert "`clip` (mine.py, line 5) cannot be checked. " + message in out
 

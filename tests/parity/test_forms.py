@@ -1,0 +1,240 @@
+"""`rnn-scratch check FILE` judges code in the forms of the book and of PyTorch users."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+from helpers import require_tested, run_in_process, run_subprocess
+
+SOURCES = {
+    "book": """import torch
+from torch.nn import functional as F
+
+def rnn(inputs, state, params):
+    W_xh, W_hh, b_h, W_hq, b_q = params
+    H, = state
+    out = []
+    for X in inputs:
+        H = torch.tanh(X @ W_xh + H @ W_hh + b_h)
+        out.append(H @ W_hq + b_q)
+    return torch.cat(out, dim=0), (H,)
+
+def grad_clipping(net, theta):
+    ps = net.params
+    norm = torch.sqrt(sum((p.grad ** 2).sum() for p in ps))
+    if norm > theta:
+        for p in ps:
+            p.grad[:] *= theta / norm
+
+def sgd(params, lr, batch_size):
+    with torch.no_grad():
+        for p in params:
+            p -= lr * p.grad / batch_size
+            p.grad.zero_()
+
+def init_rnn_state(batch_size, num_hiddens, device):
+    return (torch.zeros((batch_size, num_hiddens), device=device),)
+""",
+    "book_lstm": """import torch
+def lstm(inputs, state, params):
+    [W_xi, W_hi, b_i, W_xf, W_hf, b_f, W_xo, W_ho, b_o, W_xc, W_hc, b_c, W_hq, b_q] = params
+    (H, C) = state
+    outs = []
+    for X in inputs:
+        I = torch.sigmoid(X @ W_xi + H @ W_hi + b_i)
+        Fg = torch.sigmoid(X @ W_xf + H @ W_hf + b_f)
+        O = torch.sigmoid(X @ W_xo + H @ W_ho + b_o)
+        G = torch.tanh(X @ W_xc + H @ W_hc + b_c)
+        C = Fg * C + I * G
+        H = O * torch.tanh(C)
+        outs.append(H @ W_hq + b_q)
+    return torch.cat(outs), (H, C)
+""",
+    "camel_case": """import numpy as np
+def lstmCell(xt, hPrev, cPrev, params):
+    s = lambda g: 1/(1+np.exp(-(xt @ params["W_x"+g] + hPrev @ params["W_h"+g] + params["b_"+g])))
+    g = np.tanh(xt @ params["W_xc"] + hPrev @ params["W_hc"] + params["b_c"])
+    c = s("f")*cPrev + s("i")*g
+    return s("o")*np.tanh(c), c
+""",
+    "columns": """import numpy as np
+def rnn_cell_forward(xt, a_prev, parameters):
+    Wax, Waa, ba = parameters["Wax"], parameters["Waa"], parameters["ba"]
+    return np.tanh(Waa @ a_prev + Wax @ xt + ba)
+""",
+    "lists": """import numpy as np
+def clip_gradients(grads, max_norm):
+    total = np.sqrt(sum(np.sum(g**2) for g in grads))
+    if total > max_norm:
+        for g in grads:
+            g *= max_norm / total
+    return total
+def sgd(params, grads, lr):
+    for p, g in zip(params, grads):
+        p -= lr * g
+""",
+    "step": """import torch
+def step(inp, hidden, params):
+    h = torch.tanh(inp @ params["W_xh"] + hidden @ params["W_hh"] + params["b_h"])
+    return h @ params["W_hq"] + params["b_q"], h
+def Loss(y_hat, y):
+    return torch.nn.functional.cross_entropy(y_hat, y)
+""",
+    "tensorflow": """import tensorflow as tf
+def rnn(inputs, state, params):
+    W_xh, W_hh, b_h, W_hq, b_q = params
+    H, = state
+    outputs = []
+    for X in inputs:
+        H = tf.tanh(tf.matmul(X, W_xh) + tf.matmul(H, W_hh) + b_h)
+        outputs.append(tf.matmul(H, W_hq) + b_q)
+    return tf.concat(outputs, axis=0), (H,)
+def grad_clipping(grads, theta):
+    theta = tf.constant(theta, dtype=tf.float32)
+    norm = tf.sqrt(sum(tf.reduce_sum(g ** 2).numpy() for g in grads))
+    norm = tf.cast(norm, tf.float32)
+    if norm > theta:
+        return [g * theta / norm for g in grads]
+    return list(grads)
+""",
+    "jax": """import jax, jax.numpy as jnp
+def gru_step(params, h, x):
+    z = jax.nn.sigmoid(x @ params["W_xz"] + h @ params["W_hz"] + params["b_z"])
+    r = jax.nn.sigmoid(x @ params["W_xr"] + h @ params["W_hr"] + params["b_r"])
+    n = jnp.tanh(x @ params["W_xh"] + (r * h) @ params["W_hh"] + params["b_h"])
+    return z * h + (1 - z) * n
+def sgd(params, grads, lr):
+    return jax.tree_util.tree_map(lambda p, g: p - lr * g, params, grads)
+""",
+    "module": """import torch
+from torch import nn
+class CharRNN(nn.Module):
+    def __init__(self, vocab_size, hidden_size):
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.rnn = nn.LSTM(vocab_size, hidden_size, batch_first=True)
+        self.fc = nn.Linear(hidden_size, vocab_size)
+    def forward(self, x, hidden=None):
+        x = nn.functional.one_hot(x, self.vocab_size).to(self.fc.weight.dtype)
+        out, hidden = self.rnn(x, hidden)
+        return self.fc(out), hidden
+""",
+    "cell_module": """import torch
+from torch import nn
+class RNNCell(nn.Module):
+    def __init__(self, input_size, hidden_size):
+        super().__init__()
+        self.i2h = nn.Linear(input_size, hidden_size)
+        self.h2h = nn.Linear(hidden_size, hidden_size, bias=False)
+    def forward(self, x, h):
+        return torch.tanh(self.i2h(x) + self.h2h(h))
+""",
+    "scratch_class": """import torch
+from torch import nn
+class RNNScratch(nn.Module):
+    def __init__(self, num_inputs, num_hiddens, sigma=0.01):
+        super().__init__()
+        self.W_xh = nn.Parameter(torch.randn(num_inputs, num_hiddens) * sigma)
+        self.W_hh = nn.Parameter(torch.randn(num_hiddens, num_hiddens) * sigma)
+        self.b_h = nn.Parameter(torch.zeros(num_hiddens))
+    def forward(self, inputs, state=None):
+        state, = state
+        outs = []
+        for X in inputs:
+            state = torch.tanh(X @ self.W_xh + state @ self.W_hh + self.b_h)
+            outs.append(state)
+        return outs, state
+""",
+    "optimizers": """import numpy as np
+
+
+def adam(w, dw, m, v, t, lr=0.002, beta1=0.9, beta2=0.999, eps=1e-8):
+    m = beta1 * m + (1 - beta1) * dw
+    v = beta2 * v + (1 - beta2) * dw**2
+    w = w - lr * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + eps)
+    return w, m, v
+
+
+def momentum(params, grads, velocity, lr, beta):
+    for i, (p, g) in enumerate(zip(params, grads)):
+        velocity[i] = beta * velocity[i] + g
+        p -= lr * velocity[i]
+""",
+}
+# The source, a change (None: the source is right), the exit code and part of the output.
+CASES = {
+    "book": ("book", None, 0, "`forward` with one-hot inputs (T, B, V), the state as"),
+    "book, no bias": ("book", (" + b_h)", ")"), 1, "the hidden layer without its bias"),
+    "book, sign": ("book", ("p -= lr", "p += lr"), 1, "a step up the gradient"),
+    "order of a list": (
+        "book_lstm", ("[W_xi, W_hi, b_i, W_xf, W_hf, b_f", "[W_xf, W_hf, b_f, W_xi, W_hi, b_i"),
+        0, "a list of parameters (W_xf, W_hf, b_f, W_xi",
+    ),
+    "book, gates": (
+        "book_lstm", ("Fg * C + I * G", "I * C + Fg * G"), 1, "input gate and forget gate swapped"
+    ),
+    "forget bias": ("book_lstm", (" + b_f)", " + b_f + 1)"), 1, "a forget bias of +1"),
+    "camel case": ("camel_case", None, 0, "`lstm` with one-hot inputs, the state as two tensors"),
+    "columns": ("columns", None, 0, "column vectors"),
+    "lists in place": ("lists", None, 0, "`clip` with a list of gradients"),
+    "each element": (
+        "lists",
+        ("        for g in grads:\n            g *= max_norm / total",
+         "        for g in grads:\n            np.clip(g, -max_norm, max_norm, out=g)"),
+        1, "clip of each element",
+    ),
+    "fixed theta": (
+        "lists", ("max_norm / total\n", "1.0 / total\n"), 1, "differs from the reference"
+    ),
+    "capital": ("step", None, 0, "Loss             right"),
+    "softmax twice": (
+        "step", ("cross_entropy(y_hat, y)", "cross_entropy(y_hat.softmax(1), y)"), 1,
+        "softmax before the cross-entropy",
+    ),
+    "float32": ("tensorflow", None, 0, "`clip` with a list of gradients, float32"),
+    "other order": ("jax", None, 0, "`gru` with one-hot inputs, the state as a tensor"),
+    "update gate": (
+        "jax", ("z * h + (1 - z) * n", "(1 - z) * h + z * n"), 1, "z and 1 - z swapped"
+    ),
+    "module": ("module", None, 0, "torch.nn.Module (lstm): tokens (B, T)"),
+    "module without state": (
+        "module", ("self.rnn(x, hidden)", "self.rnn(x)"), 1, "zeros instead of the initial state"
+    ),
+    "detached": ("module", ("self.fc(out)", "self.fc(out.detach())"), 1, "in `gradients`"),
+    "cell module": ("cell_module", None, 0, "`rnn` of a torch.nn.Module (rnn)"),
+    "cell with relu": ("cell_module", ("torch.tanh", "torch.relu"), 1, "ReLU instead of tanh"),
+    "class": ("scratch_class", None, 0, "one-hot inputs (T, B, V), the state as a tuple"),
+    "class, transposed": ("scratch_class", ("self.W_hh +", "self.W_hh.T +"), 1, "W_hh transposed"),
+    "optimizers": ("optimizers", None, 0, "params, grads, m, lr, beta1: lists"),
+    "dampened": ("optimizers", ("] + g", "] + (1 - beta) * g"), 1, "dampened momentum"),
+    "no t": ("optimizers", ("(1 - beta2**t)", "1"), 1, "no bias correction of v"),
+    "crash": ("book", ("X @ W_xh", "X @ W_x"), 2, "NameError: name 'W_x' is not defined"),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("_without_children")
+@pytest.mark.parametrize("name", CASES)
+def test_form_is_recognized_and_judged(backend_names, name, capsys):
+    source, change, code, message = CASES[name]
+    text = SOURCES[source]
+    frameworks = ("torch", "tensorflow", "jax")
+    require_tested(backend_names, *(f for f in frameworks if f"import {f}" in text))
+    if change:
+        assert change[0] in text
+        text = text.replace(*change)
+    Path("mine.py").write_text(text, encoding="utf-8")
+    result = run_in_process(capsys, "check", "mine.py").assert_exit(code)
+    assert message in " ".join(result.out.split(" ")), result.out
+
+
+def test_file_that_trains_is_stopped():
+    loop = "import rnn_scratch.check.source_file as u; u.CALL_SECONDS = 0.5\nwhile True: pass"
+    Path("mine.py").write_text(loop)
+    message = "mine.py does not return within 30 s.", 'below `if __name__ == "__main__":`'
+    run_subprocess("check", "mine.py").assert_error(*message)
+
+
+def test_long_expression_is_explained(capsys):
+    Path("mine.py").write_text(f"x = {'+'.join(['1'] * 3000)}")
+    run = partial(run_in_process, capsys, "check", "mine.py")
+    run().assert_error("an expression with too many parts for Python.\nSplit it")
