@@ -33,6 +33,18 @@ def is_module(value: Any) -> bool:
     return issubclass(value, base) if isinstance(value, type) else isinstance(value, base)
 
 
+def is_layer(value: Any) -> bool:
+    """Return whether a value is a layer of any framework, or a class of layers."""
+    return is_module(value) or bool(name_other_framework(value))
+
+
+def name_other_framework(value: Any) -> str:
+    """Return "Keras" or "Flax" if a value is a layer of theirs, or a class of layers, or ""."""
+    classes = (value if isinstance(value, type) else type(value)).__mro__
+    bases = [c.__module__.partition(".")[0] for c in classes if c.__name__ in ("Layer", "Module")]
+    return next((name for name in ("Keras", "Flax") if name.lower() in bases), "")
+
+
 def find_form(case: Case, value: Any) -> Form | str:
     """Return the first form of a module whose results have the right shapes, or why it has none."""
     problem = ""

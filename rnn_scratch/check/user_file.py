@@ -75,13 +75,13 @@ def _check(source: str, path: str, name: str, names: Sequence[str]) -> Iterator[
             n
             for n, v in namespace.items()
             if getattr(v, "__module__", "") == "user_file"
-            or (layers.is_module(v) and not isinstance(v, type))
+            or (layers.is_layer(v) and not isinstance(v, type))
         ]
         is_known = partial(find_function, backend)
         defined = [
             n
             for n in names or defined
-            if layers.is_module(namespace[n]) or forms.list_roles(n, is_known) or is_known(n)
+            if layers.is_layer(namespace[n]) or forms.list_roles(n, is_known) or is_known(n)
         ]
         num_checked = 0
         for name in defined:
@@ -92,7 +92,10 @@ def _check(source: str, path: str, name: str, names: Sequence[str]) -> Iterator[
             verdict = Verdict(name, getattr(code, "co_firstlineno", line))
             yield verdict
             with source_file.limit_time():
-                if layers.is_module(function):
+                form: Any
+                if other := layers.name_other_framework(function):
+                    form = f"Layers of {other} are not compared. Write the step as a function."
+                elif layers.is_module(function):
                     form = layers.find_form(forms.make_small_case(backend), function)
                 else:
                     form = forms.find_form(backend, is_known, name, function)
@@ -100,7 +103,7 @@ def _check(source: str, path: str, name: str, names: Sequence[str]) -> Iterator[
             if isinstance(form, forms.Form):
                 copied = copy_backend(backend, folder)
                 candidate = _Candidate(copied, namespace, verdict, form, path)
-            if candidate is None and form and (original or layers.is_module(function)):
+            if candidate is None and form and (original or layers.is_layer(function)):
                 verdict.problem = str(form)
             if candidate is None or not candidate.cases:
                 num_checked += bool(verdict.problem)

@@ -227,6 +227,14 @@ def test_form_is_recognized_and_judged(backend_names, name, capsys):
     assert message in " ".join(result.out.split(" ")), result.out
 
 
+@pytest.mark.usefixtures("_without_children")
+def test_keras_layer_is_explained(backend_names, capsys):
+    require_tested(backend_names, "tensorflow")
+    Path("mine.py").write_text("import tensorflow, keras\nlstm = keras.layers.LSTM(8)")
+    result = run_in_process(capsys, "check", "mine.py").assert_exit(2)
+    assert "Layers of Keras are not compared. Write the step as a function." in result.out
+
+
 def test_file_that_trains_is_stopped():
     loop = "import rnn_scratch.check.source_file as u; u.CALL_SECONDS = 0.5\nwhile True: pass"
     Path("mine.py").write_text(loop)
