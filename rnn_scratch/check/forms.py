@@ -39,6 +39,9 @@ OTHER_NAMES = {
     "predict": "predict_ch8 generate",
     "forward": "rnn_forward forward_pass lstm_forward gru_forward run_rnn",
 }
+# Words in the names of functions that use a cell but do not compute its step.
+OTHER_TASKS = {"train", "init", "make", "build", "plot", "test", "sample", "predict"}
+OTHER_TASKS |= {"evaluate", "backward"}
 # Words that name an argument, without capitals and underscores.
 WORDS = {
     "x": "x xt xs input inputs token tokens ids idx indices seq sequence embs emb",
@@ -110,6 +113,8 @@ def list_roles(name: str, known: Callable[[str], Any]) -> list[tuple[str, str]]:
     cells = cells or [cell for cell in ("lstm", "gru", "rnn") if cell in words]
     if known(name):
         named = [name]
+    if not named and OTHER_TASKS & {*words}:
+        return []
     if cells and not (named and named[0] != cells[0].replace("-", "_")):
         roles = [(cell.replace("-", "_"), cell) for cell in cells]
         return [*roles, *((role, cells[0]) for role in NETWORK)]
@@ -163,7 +168,7 @@ def find_form(backend: Backend, original: Callable[[str], Any], name: str, value
     has_signature = function and not runner.find_signature_problem(function, value)
     roles = list_roles(name, original)
     for role, cell in roles:
-        make = _FORMS.get("cell" if cell and role not in NETWORK else role)
+        make = _FORMS.get("cell" if role.replace("_", "-") in CELLS else role)
         if make is None:
             continue
         for dtype in ("float64", "float32"):
@@ -391,6 +396,8 @@ def _network_forms(role: str, function: Any, case: Case) -> Iterator[Form]:
         bound = ["x", "state", *names] if len(parameters) == 2 + len(names) else None
     if bound is None:
         return
+    if not {"params", *names} & {*bound}:
+        return  # without parameters, it is another function
     order = _find_order(function, words) or names
     keys = _find_keys(function, words)
     containers = {

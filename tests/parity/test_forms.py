@@ -227,6 +227,40 @@ def test_form_is_recognized_and_judged(backend_names, name, capsys):
     assert message in " ".join(result.out.split(" ")), result.out
 
 
+HELPERS = """
+import numpy as np
+
+
+def rnn_backward(d_next_state, next_state, x, state, params):
+    (d,), (new,), (h,) = d_next_state, next_state, state
+    dz = d * (1 - new**2)
+    grads = {"W_xh": x.T @ dz, "W_hh": h.T @ dz, "b_h": dz.sum(0)}
+    return dz @ params["W_xh"].T, (dz @ params["W_hh"].T,), grads
+
+
+def init_lstm_state(batch_size, num_hiddens):
+    return np.zeros((batch_size, num_hiddens)), np.zeros((batch_size, num_hiddens))
+
+
+def train_rnn(a, b):
+    return a, b
+
+
+def stop(x):
+    return x
+"""
+
+
+@pytest.mark.usefixtures("_without_children")
+def test_other_functions_are_not_mistaken(capsys):
+    Path("mine.py").write_text(HELPERS)
+    out = run_in_process(capsys, "check", "mine.py").assert_exit().out
+    assert [line.split()[0] for line in out.splitlines() if " right, in" in line] == [
+        "rnn_backward",
+        "init_lstm_state",
+    ]
+
+
 @pytest.mark.usefixtures("_without_children")
 def test_keras_layer_is_explained(backend_names, capsys):
     require_tested(backend_names, "tensorflow")
