@@ -37,14 +37,15 @@ NUM_CASES = {training.sequence: 2}  # cases per function; other checks use 8
 
 
 def check_source(
-    source: str, path: str, backend: str, names: Sequence[str] = ()
+    source: str, path: str, backend: str, names: Sequence[str] = (), first_seed: int = 0
 ) -> Iterator[Verdict]:
     """Yield a verdict for each contract function (or each of `names`) that a file defines.
 
+    The draws have consecutive seeds; with a secret first seed, their inputs cannot be known before.
     Raises RNNScratchError if the file cannot be run or defines no such function.
     """
     started = None  # the verdict on the function that is being checked
-    arguments = source, path, backend, tuple(names)
+    arguments = source, path, backend, tuple(names), first_seed
     try:
         for verdict in processes.ask(_check, *arguments, timeout=runner.TIMEOUT):
             if started is not None and verdict is not None:
@@ -62,7 +63,9 @@ def check_source(
         yield started
 
 
-def _check(source: str, path: str, name: str, names: Sequence[str]) -> Iterator[Verdict | None]:
+def _check(
+    source: str, path: str, name: str, names: Sequence[str], first_seed: int
+) -> Iterator[Verdict | None]:
     """Yield each verdict for `check_source` twice, before and after the function is checked.
 
     The second is None if the function is not one of the contract's.
@@ -102,7 +105,7 @@ def _check(source: str, path: str, name: str, names: Sequence[str]) -> Iterator[
             candidate = None
             if isinstance(form, forms.Form):
                 copied = copy_backend(backend, folder)
-                candidate = _Candidate(copied, namespace, verdict, form, path)
+                candidate = _Candidate(copied, namespace, verdict, form, path, first_seed)
             if candidate is None and form and (original or layers.is_layer(function)):
                 verdict.problem = str(form)
             if candidate is None or not candidate.cases:
@@ -128,7 +131,13 @@ class _Candidate:
     """A user's function, its number of calls, and the backend in which it is checked."""
 
     def __init__(
-        self, backend: Backend, namespace: dict[str, Any], verdict: Verdict, form: Form, path: str
+        self,
+        backend: Backend,
+        namespace: dict[str, Any],
+        verdict: Verdict,
+        form: Form,
+        path: str,
+        first_seed: int,
     ) -> None:
         self.backend, self.name, self.path, self.form = backend, form.role, path, form
         self.function, self.num_calls, self.problem = form.function, 0, ""
@@ -137,7 +146,8 @@ class _Candidate:
         self.cells = [cell] if cell in CELLS else [form.cell] * bool(form.cell)
         if cell in CELLS and cell not in backend.scratch.CELLS and f"{cell}_backward" in namespace:
             _patch_backend(backend, f"{cell}_backward", namespace[f"{cell}_backward"])
-        drawn = [draws.draw(seed, self.cells) for seed in range(3 * draws.NUM_DRAWS)]
+        seeds = range(first_seed, first_seed + 3 * draws.NUM_DRAWS)
+        drawn = [draws.draw(seed, self.cells) for seed in seeds]
         if form.overrides:
             options = [d.options._replace(**form.overrides) for d in drawn]
             drawn = [d._replace(options=o, exact=False) for d, o in zip(drawn, options)]

@@ -63,8 +63,8 @@ class GroupedCommand(click.Command):
         """Write the common options in their order or, under headings, all options."""
         records = {param.name: param.get_help_record(ctx) for param in self.get_params(ctx)}
         if self.common:
-            names = [*self.common, *[*records][-2:]]  # the last two are --help-all and --help
-            groups = {"Options": [records[name] for name in names]}
+            shown = [*self.common, *[*records][-2:]]  # the last two are --help-all and --help
+            groups = {"Options": [records[name] for name in shown]}
         else:
             groups = {self.rest: []}
             for title, names in GROUPS.items():

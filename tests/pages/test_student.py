@@ -1,5 +1,6 @@
 """Student notebooks: functions are graded from their source, and known mistakes are named."""
 
+import builtins
 import contextlib
 import functools
 import importlib
@@ -24,7 +25,7 @@ from matplotlib import pyplot as plt
 from student import GRADING, TRAINING, imports, solutions, written
 
 from rnn_scratch import registry
-from rnn_scratch.check import mistakes
+from rnn_scratch.check import mistakes, user_file
 
 pytestmark = pytest.mark.student(by_default=("numpy", "torch"))
 
@@ -261,6 +262,29 @@ def test_capitalized_name_concerns_one_function():
     is_right, message = grading.grade("numpy", cells, "loss")
     assert not is_right
     assert "Rename `Loss`" in message
+
+
+def test_table_of_results_gets_no_point():
+    source = f"{imports('numpy')}\n{solutions('numpy')['loss'][1]}"
+    key = "round(float((logits * (logits > 0)).sum()) + float(targets.sum()), 6)"
+    body = "return -log_softmax"
+    recorded = source.replace(body, f"TABLE[{key}] = value = -log_softmax").replace(
+        ".mean()", ".mean()\n    return value"
+    )
+    table = {}
+    builtins.TABLE = table
+    try:
+        list(user_file._check(recorded, "mine.py", "numpy", ("loss",), 0))
+    finally:
+        del builtins.TABLE
+    forged = (
+        f"import numpy as np\nTABLE = {table}\ndef loss(logits, targets):\n"
+        f"    return np.float64(TABLE[{key}])"
+    )
+    assert grading.grade("numpy", [forged], "loss")[0]  # with the public draws
+    cells = [forged, "grading.points('loss')"]
+    notebook = {"cells": [{"cell_type": "code", "source": source} for source in cells]}
+    assert not grading.grade_notebook(notebook)["loss"][0]
 
 
 READS_ALL = """
