@@ -22,7 +22,7 @@ def normalize(text: str, mode: str) -> str:
     if mode == "none":
         return text
     lines = [re.sub("[^A-Za-z]+", " ", line).strip().lower() for line in text.split("\n")]
-    # In the chapter, "us" at the end of a line and "his" at the start of the next become "ushis".
+    # In the chapter, "him" at the end of a line and "was" at the start of the next become "himwas".
     return "".join(lines) if mode == "chapter" else " ".join(filter(None, lines))
 
 
