@@ -219,9 +219,8 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session
 def pages(session: nox.Session) -> None:
-    """Generate the programs, pages and README results from code, templates and records."""
+    """Generate the pages and README results from code, templates and records."""
     session.install("-e", ".")
-    session.run("python", "-m", "make.programs", env=TOOLS)
     session.run("python", "-m", "make.pages", env=TOOLS)
 
 

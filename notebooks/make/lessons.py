@@ -8,7 +8,7 @@ A master text is Markdown with directives:
                                  ``solutions`` or ``experiments``
 ``::: piece step without CELLS`` the function, but not ``CELLS`` and its helpers
 ``::: source build concise``     the source of a function from another variant, not executed
-``::: core parameters.initial``  the source of a function from ``rnn_scratch``, not executed
+``::: core parameters.draw_parameters``  the source of a function from ``rnn_scratch``, not executed
 ``::: imports``                  the imports of ``scratch``
 ``::: imports deep``             the imports of another file, here ``deep``
 ``::: imports framework``        only the imports from the framework and ``machine``

@@ -1,177 +1,99 @@
-"""A recurrent language model in MXNet, from scratch: `python mxnet_rnn.py book.txt`.
+"""A character-level recurrent network in MXNet, in one file: `python mxnet_rnn.py book.txt`.
 
-It trains on a UTF-8 text file and prints generated text. Start with `step`.
-B: batch size, T: time steps, V: vocabulary size, H: hidden units.
+It learns to predict the next character of a text (by default, a short story), and then writes.
+Shapes: B rows of text, T time steps, V characters in the vocabulary, H hidden units.
 """
 
 import sys
-from collections import namedtuple
 from pathlib import Path
 
 import numpy
 
-numpy.bool = bool  # NumPy 1.24 removed this name, which MXNet 1.9.1 uses
-
-import mxnet  # noqa: E402
+numpy.bool = bool  # MXNet 1.9.1 uses a name that NumPy 1.24 removed
 from mxnet import autograd, np, npx  # noqa: E402
 
 npx.set_np()
 
-B, T, num_epochs, max_tokens = 32, 35, 500, 10000  # max_tokens: number of characters to train on
-sigma, seed = 0.01, 0  # standard deviation of the initial weights, random seed
-ModelConfig = namedtuple("ModelConfig", "cell num_hiddens num_states dtype device")
-options = ModelConfig(cell="rnn", num_hiddens=512, num_states=1, dtype="float32", device="cpu")
-Model = namedtuple("Model", "params options forward")
-Batch = namedtuple("Batch", "X Y")
-UpdateRule = namedtuple("UpdateRule", "lr optimizer theta")
-rule = UpdateRule(1.0, "sgd", 1.0)  # theta: clip gradients to this norm
+B, T, H = 32, 35, 256
+num_epochs, lr, theta, sigma = 10, 1.0, 1.0, 0.05
+dtype, seed = "float32", 0
 
-
-def context(device):
-    """Return the MXNet context for `device`."""
-    return mxnet.gpu(0) if device == "cuda" else mxnet.cpu()
-
-
-def tensor(array, device):
-    """Convert a NumPy array to a tensor of the same dtype on `device`."""
-    return np.array(array, dtype=array.dtype, ctx=context(device))
-
-
-def init_params(arrays, options):
-    """Create the parameters W_xh (V, H), W_hh (H, H), b_h (H,), W_hq (H, V) and b_q (V,)."""
-    dtype, device = options.dtype, options.device
-    tensors = {name: tensor(values.astype(dtype), device) for name, values in arrays.items()}
-    for param in tensors.values():
-        param.attach_grad()
-    return tensors
-
-
-def init_state(batch_size, options):
-    """Return the initial state: a tuple of zero tensors (B, H)."""
-    shape, ctx = (batch_size, options.num_hiddens), context(options.device)
-    return tuple(np.zeros(shape, options.dtype, ctx=ctx) for _ in range(options.num_states))
-
-
-def encode(tokens, params):
-    """Encode tokens (...) as one-hot vectors (..., V)."""
-    return npx.one_hot(tokens, len(params["b_q"]), dtype=params["b_q"].dtype)
-
-
-def rnn(x, state, params):
-    """Compute the next state from x (B, V) and the current state."""
-    (h,) = state
-    h = np.tanh(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"])  # (B, H)
-    return (h,)
-
-
-CELLS = {"rnn": rnn}
-
-
-def step(x, state, params, options):
-    """Compute logits (B, V) and the next state from x (B, V) and the current state."""
-    state = CELLS[options.cell](x, state, params)
-    return state[0] @ params["W_hq"] + params["b_q"], state
-
-
-def forward(tokens, state, params, options):
-    """Run the model over tokens (B, T); return time-major logits (T*B, V) and the last state."""
-    outputs = []
-    for x in encode(tokens.T, params):  # x: (B, V)
-        logits, state = step(x, state, params, options)
-        outputs.append(logits)
-    return np.concatenate(outputs), state
-
-
-def loss(logits, targets):
-    """Return the mean cross-entropy between time-major logits (T*B, V) and targets (B, T)."""
-    labels = targets.T.reshape(-1)  # (T*B,), in the same order as the logits
-    return -npx.pick(npx.log_softmax(logits), labels).mean()
-
-
-def detach(state):
-    """Detach the state from the graph so that no gradient flows back through it."""
-    return tuple(s.detach() for s in state)  # optional: backward() frees each minibatch's graph
-
-
-def gradients(params, batch, state, options, forward=forward):
-    """Return a minibatch's loss, the gradient w.r.t. each parameter, and the detached state."""
-    with autograd.record():  # autograd records only operations in this block
-        logits, state = forward(batch.X, state, params, options)
-        mean_loss = loss(logits, batch.Y)
-    mean_loss.backward()  # overwrites param.grad, so copy the gradients below
-    return mean_loss.detach(), {n: p.grad.copy() for n, p in params.items()}, detach(state)
-
-
-def clip(grads, theta):
-    """Clip gradients to global norm theta; return the clipped gradients and the original norm."""
-    # Don't use gluon.utils.clip_global_norm, which divides by norm + 1e-8.
-    norm = np.sqrt(sum((grad * grad).sum() for _, grad in sorted(grads.items())))
-    scale = np.minimum(theta / norm, 1)
-    return {name: grad * scale for name, grad in grads.items()}, norm
-
-
-def sgd(params, grads, slots, update):
-    """Apply one gradient-descent step; return the parameters and slots."""
-    for name, param in params.items():
-        param -= update.lr * grads[name]
-    return params, slots
-
-
-OPTIMIZERS = {"sgd": sgd}
-
-
-def train_minibatch(params, slots, batch, state, update, options, gradients=gradients):
-    """Train on one minibatch; return its loss, the parameters, the slots and the detached state."""
-    mean_loss, grads, state = gradients(params, batch, state, options)
-    grads, _ = clip(grads, update.theta)
-    params, slots = OPTIMIZERS[update.optimizer](params, grads, slots, update)
-    return mean_loss, params, slots, state
-
-
-def predict(model, prefix, num_preds, choose_token):
-    """Return `prefix` plus `num_preds` tokens, each chosen by `choose_token` from logits (V,)."""
-    state, outputs = init_state(1, model.options), [prefix[0]]
-    for t in range(1, len(prefix) + num_preds):
-        token = np.array([outputs[-1:]], "int64", ctx=context(model.options.device))  # B = T = 1
-        logits, state = model.forward(token, state, model.params, model.options)
-        # Warm-up: take the next token from the prefix until it is exhausted.
-        outputs.append(prefix[t] if t < len(prefix) else choose_token(logits.asnumpy()[0]))
-    return outputs
-
-
-def sample(logits, temperature=0.5):
-    """Draw a token from softmax(logits / temperature), excluding token 0, <unk>."""
-    sums = numpy.exp((logits[1:].astype("float64") - logits.max()) / temperature).cumsum()
-    return 1 + int(numpy.searchsorted(sums, rng.random_sample() * sums[-1]))
-
-
-try:
-    text = Path(sys.argv[1]).read_text(encoding="utf-8-sig")
-except (IndexError, OSError, UnicodeDecodeError) as error:
-    sys.exit(f"Usage: python mxnet_rnn.py book.txt ({error})")
+# Read the text. Each character becomes a token, its index in `vocab`; token 0 is unused.
+story = Path(__file__).parents[2] / "rnn_scratch/text/books/the_tide_clock.txt"
+text = Path(sys.argv[1] if sys.argv[1:] else story).read_text(encoding="utf-8")
 vocab = ["<unk>", *sorted(sorted(set(text)), key=text.count, reverse=True)]
-tokens = numpy.array([vocab.index(character) for character in text[:max_tokens]], "int64")
-if len(tokens) < (B + 1) * T:
-    sys.exit(f"The text has {len(tokens)} characters; {(B + 1) * T} are needed.")
+tokens, V = numpy.array([vocab.index(character) for character in text]), len(vocab)
+print(f"{len(text):,} characters, {V - 1} different")
 
-# Initial parameters: normally distributed weights W, and zero biases.
-V, H, rng = len(vocab), options.num_hiddens, numpy.random.RandomState([seed, 1, 0])
+# Draw the parameters: weights W near zero, and zero biases b.
 shapes = {"W_xh": (V, H), "W_hh": (H, H), "b_h": (H,), "W_hq": (H, V), "b_q": (V,)}
-zeros = {name: numpy.zeros(shape) for name, shape in shapes.items()}
-weights = {n: rng.normal(0, sigma, shapes[n]).astype("float32") for n in shapes if "W" in n}
-params, losses = init_params(zeros | weights, options), []
+rng, params = numpy.random.RandomState([seed, 1, 0]), {}
+for name, shape in shapes.items():
+    array = rng.normal(0, sigma, shape) if name.startswith("W") else numpy.zeros(shape)
+    params[name] = np.array(array.astype("float32"), dtype=dtype)
+    params[name].attach_grad()
+
+
+def step(x, h, params):
+    """Return the logits (B, V) and the next hidden state (B, H) from x (B, V) and h (B, H)."""
+    h = np.tanh(np.dot(x, params["W_xh"]) + np.dot(h, params["W_hh"]) + params["b_h"])
+    return np.dot(h, params["W_hq"]) + params["b_q"], h
+
+
+def forward(X, h, params):
+    """Read tokens (B, T); return the logits (T*B, V), step by step, and the last hidden state."""
+    outputs = []
+    for x in one_hot(X.T):  # the tokens of one time step, (B, V)
+        logits, h = step(x, h, params)
+        outputs.append(logits)
+    return np.concatenate(outputs), h
+
+
+def one_hot(tokens):
+    """Return tokens (...) as one-hot vectors (..., V)."""
+    return npx.one_hot(np.array(tokens, dtype="int32"), V).astype(dtype)
+
+
+def gradients(X, Y, h, params):
+    """Return the mean loss of targets Y, its gradients, and the last hidden state."""
+    with autograd.record():
+        logits, h = forward(X, h, params)
+        log_p = npx.log_softmax(logits)
+        mean_loss = -(log_p * one_hot(Y.T.reshape(-1))).sum() / len(log_p)
+    mean_loss.backward()
+    return mean_loss, {name: param.grad for name, param in params.items()}, h.detach()
+
+
+def update(params, grads):
+    """Take a step of gradient descent, after scaling the gradients to a norm of at most theta."""
+    norm = np.sqrt(sum((grad * grad).sum() for grad in grads.values()))
+    for name, grad in grads.items():
+        params[name] -= lr * np.minimum(1, theta / norm) * grad
+
+
+def generate(prefix, length, temperature=0.5):
+    """Return a text of `length` characters that starts with the prefix; draw the other ones."""
+    h, written = np.zeros((1, H), dtype=dtype), [vocab.index(character) for character in prefix]
+    for t in range(length - 1):
+        logits, h = step(one_hot(written[t : t + 1]), h, params)
+        if t + 1 == len(written):
+            scores = logits[0].asnumpy().astype("float64")
+            p = numpy.exp((scores - scores.max()) / temperature)
+            p[0] = 0  # the unused token
+            written.append(rng.choice(V, p=p / p.sum()))
+    return "".join(vocab[token] for token in written)
+
+
 for epoch in range(1, num_epochs + 1):
-    # Row i of a minibatch continues row i of the previous minibatch.
+    # Cut the text into B rows, from another offset in each epoch. A minibatch has T characters of
+    # each row and continues where the previous minibatch ended, so the state is carried over.
     offset = numpy.random.RandomState([seed, 2, epoch]).randint(T)
     width = (len(tokens) - offset - 1) // B
     X, Y = (tokens[s : s + B * width].reshape(B, width) for s in (offset, offset + 1))
-    state, epoch_losses = init_state(B, options), []
-    for s in range(0, width - T + 1, T):
-        x, y = (tensor(array[:, s : s + T], options.device) for array in (X, Y))
-        mean_loss, params, _, state = train_minibatch(params, {}, Batch(x, y), state, rule, options)
-        epoch_losses.append(mean_loss)
-    losses.append(sum(map(float, epoch_losses)) / len(epoch_losses))
-    if epoch % max(1, num_epochs // 20) == 0:
-        print(f"epoch {epoch}  perplexity {numpy.exp(losses[-1]):.2f}")
-model = Model(params, options, forward)
-print("".join(vocab[token] for token in predict(model, tokens[:20].tolist(), 300, sample)))
+    h, losses = np.zeros((B, H), dtype=dtype), []
+    for t in range(0, width - T + 1, T):
+        mean_loss, grads, h = gradients(X[:, t : t + T], Y[:, t : t + T], h, params)
+        update(params, grads)
+        losses.append(float(mean_loss))
+    print(f"epoch {epoch:2}: loss {sum(losses) / len(losses):.3f}  {generate(text[:20], 50)!r}")
+print(generate(text[:20], 400))
