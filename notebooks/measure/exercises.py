@@ -60,8 +60,8 @@ for (cell, units), seed in itertools.product({"rnn": 128, "gru": 64, "lstm": 64}
 # For an LSTM, vary each optimizer's learning rate and the initial weights' standard deviation.
 LEARNING_RATES = {
     "sgd": (1, 4, 16, 64),
-    "momentum": (0.1, 0.5, 2, 8),
-    "adam": (0.003, 0.01, 0.03, 0.1),
+    "momentum": (0.1, 0.5, 2, 8, 32),
+    "adam": (0.003, 0.01, 0.03, 0.1, 0.2, 0.4),
 }
 for optimizer, sigma, seed in itertools.product(LEARNING_RATES, (0.01, 0.125), range(2)):
     for lr in LEARNING_RATES[optimizer]:

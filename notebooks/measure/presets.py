@@ -4,8 +4,8 @@ Each text is split into three parts; the first 95% is for training and validatio
 testing. Epochs and presets were chosen by validation loss; pages quote test losses. Each preset
 trains on its own text, on one thread: `shakespeare` with every backend, `minute` with PyTorch. If
 NANOGPT, a clone of github.com/karpathy/nanoGPT, is given, it trains with its CPU recipe on the same
-split as `shakespeare`. PyTorch and nanoGPT train with three seeds. All runs take 45 minutes in
-total.
+split as `shakespeare`. PyTorch and nanoGPT train with three seeds. An n-gram model is counted on
+each text, and compared with one of PyTorch's networks. All runs take 50 minutes in total.
 """
 
 import os
@@ -16,18 +16,28 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from experiments import (
+    choose_ngrams,
+    copied_share,
+    count_ngrams,
+    ngram_probabilities,
+    perplexity,
+    sample_ngrams,
+)
 
 import rnn_scratch
 from measure.measuring import round_digits, spawn, write
 from rnn_scratch import registry
+from rnn_scratch.runs import inference
 from rnn_scratch.runs.presets import PRESETS, SAMPLE, override
 from rnn_scratch.system import host
-from rnn_scratch.text import books
+from rnn_scratch.text import books, vocabulary
 
 BOOK = "time-machine"  # the README also shows a sample from `minute` trained on this text
 SHAKESPEARE = PRESETS["shakespeare"]["corpus"]
@@ -40,6 +50,8 @@ ALTERNATIVES = (
 )
 SEEDS = (0, 1, 2)
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+NGRAM_SIZES = range(3, 10)  # the validation text decides between them
+COPIED_LENGTH, SAMPLED_LENGTH = 20, 20_000  # characters
 CONTEXT = 64  # block_size in the recipe
 # The recipe from nanoGPT's README for a computer without a GPU.
 RECIPE = (
@@ -80,6 +92,89 @@ def measure(arguments: dict[str, Any], backend: str, seed: int) -> Iterator[dict
             "validation": [round_digits(epoch.valid_loss) for epoch in run.history],
             "test": round_digits(rnn_scratch.evaluate(run, text=files[1], best=True).loss),
         }
+
+
+def count(preset: str) -> Iterator[dict[str, Any]]:
+    """Count an n-gram model on a preset's text; yield its results next to a network's.
+
+    The network trains on the same text. Both models generate text, of which the share that copies
+    the training text is measured.
+    """
+    arguments = PRESETS[preset]
+    known, test = split(arguments["corpus"])
+    end = round(len(known) * (1 - VALIDATION_SHARE / (1 - TEST_SHARE)))
+    train, validation = known[:end], known[end:]
+    characters = sorted(set(known))
+    size = len(characters) + 1  # <unk>, as in the networks
+    begin = time.process_time()
+    n, found = choose_ngrams(train, validation, NGRAM_SIZES, size)
+    chosen = time.process_time()
+    tables = count_ngrams(train, n)
+    table_probabilities = ngram_probabilities(tables, test, size)
+    counted = time.process_time()
+    tracemalloc.start()
+    repeated = count_ngrams(train, n)  # again, because tracing takes time
+    memory, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    del repeated
+    network_probabilities, network_sample, parameters = read_and_write(arguments, known, test)
+    samples = {
+        "n-grams": sample_ngrams(tables, train[:100], SAMPLED_LENGTH, characters)[100:],
+        "network": network_sample,
+        "test text": test,
+    }
+    mixed = (table_probabilities + network_probabilities) / 2
+    losses = {
+        "n-grams": table_probabilities,
+        "network": network_probabilities,
+        "mean of both": mixed,
+    }
+    yield {
+        "n": n,
+        "validation": {str(n): round_digits(float(np.log(value))) for n, value in found.items()},
+        "cpu_seconds_to_choose_n": round_digits(chosen - begin),
+        "cpu_seconds": round_digits(counted - chosen),
+        "processor": host.processor(),
+        "numbers": sum(len(kept) + 1 for table in tables for kept, _ in table.values()),
+        "megabytes": round_digits(memory / 1e6),
+        "parameters of the network": parameters,
+        "test": {
+            name: round_digits(float(np.log(perplexity(values)))) for name, values in losses.items()
+        },
+        "copied": {
+            name: round_digits(copied_share(text, train, COPIED_LENGTH))
+            for name, text in samples.items()
+        },
+    }
+
+
+def read_and_write(arguments: dict[str, Any], known: str, test: str) -> tuple[np.ndarray, str, int]:
+    """Train with PyTorch; return the test characters' probabilities, a sample, and the size."""
+    with tempfile.TemporaryDirectory() as parent:
+        file = Path(parent, "train.txt")
+        file.write_text(known, encoding="utf-8")
+        options = {name: value for name, value in arguments.items() if name != "corpus"}
+        options |= {"text": file, "valid_share": VALIDATION_SHARE / (1 - TEST_SHARE)}
+        run = rnn_scratch.train("torch", **options, threads=1, output=Path(parent, "run"))
+        prefix = known[:100]
+        sampling = {"length": SAMPLED_LENGTH, "temperature": 1.0, "seed": 0}
+        sample = rnn_scratch.predict(run, prefix=prefix, best=True, **sampling)
+        loaded, checkpoint = inference.load(Path(parent, "run"), best=True)
+    model, scratch, machine = loaded.model, loaded.backend.scratch, loaded.backend.machine
+    state, probabilities = scratch.init_state(1, model.options), []
+    tokens = vocabulary.encode(test, checkpoint.vocab).astype("int64")
+    # The first character has no prediction; give it the probability of a character at random.
+    probabilities = [np.array([1 / len(checkpoint.vocab)])]
+    for start in range(0, len(tokens) - 1, 1000):
+        read, labels = tokens[start : start + 1000], tokens[start + 1 : start + 1001]
+        inputs = machine.tensor(read[None], "cpu")
+        logits, state = model.forward(inputs, state, model.params, model.options)
+        state = scratch.detach(state)
+        powers = np.exp(machine.array(logits).astype("float64"))
+        shares = powers / powers.sum(1, keepdims=True)
+        probabilities.append(shares[np.arange(len(labels)), labels])
+    size = sum(values.size for values in model.to_arrays(model.params).values())
+    return np.concatenate(probabilities), sample[len(prefix) :], size
 
 
 def run_command(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -172,6 +267,7 @@ def main(file, *folders):
             for seed in seeds[backend]
         ]
         record["presets"][name] = {"arguments": PRESETS[name], "trainings": results}
+    record["n-grams"] = {name: spawn(count, name, **ONE_THREAD) for name in record["presets"]}
     alternatives = [override("minute", changes) for changes in ALTERNATIVES]
     record["tried"] = [
         {"arguments": arguments, **spawn(measure, arguments, "torch", 0, **ONE_THREAD)}

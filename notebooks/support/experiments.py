@@ -1,6 +1,5 @@
 """Functions shown in the lessons and used by the measurement tools."""
 
-import math
 from collections import Counter, defaultdict
 from itertools import islice
 
@@ -13,22 +12,83 @@ from rnn_scratch.settings import Settings
 from rnn_scratch.training import schedule
 
 
-def perplexity_by_counting(train, held_out, n, vocab_size):
-    """Return the held-out perplexity of an n-gram model with Witten-Bell smoothing."""
-    followers = defaultdict(Counter)  # counts of the next characters, by context
-    for length in range(n):
-        for i in range(length, len(train)):
-            followers[train[i - length : i]][train[i]] += 1
-    total = 0.0
-    for i in range(n - 1, len(held_out)):
-        probability = 1 / vocab_size
-        for length in range(n):  # start with an empty context
-            counts = followers.get(held_out[i - length : i], {})
-            count, kinds = sum(counts.values()), len(counts)
-            if count:
-                probability = (counts[held_out[i]] + kinds * probability) / (count + kinds)
-        total -= math.log(probability)
-    return math.exp(total / (len(held_out) - n + 1))
+def count_ngrams(train, n):
+    """Count an n-gram model with modified Kneser-Ney smoothing; return a table per context length.
+
+    A table maps each context to its next characters' discounted probabilities, and to the rest of
+    the probability, which the table of the next shorter context distributes.
+    """
+    tables, counts = [], Counter(train[i : i + n] for i in range(len(train) - n + 1))
+    for _ in range(n):
+        kinds, discounts = Counter(counts.values()), (0.5, 1.0, 1.5)
+        if all(kinds[count] for count in (1, 2, 3, 4)):
+            scale = kinds[1] / (kinds[1] + 2 * kinds[2])
+            discounts = [c - (c + 1) * scale * kinds[c + 1] / kinds[c] for c in (1, 2, 3)]
+        followers = defaultdict(dict)
+        for gram, count in counts.items():
+            followers[gram[:-1]][gram[-1]] = count
+        table = {}
+        for context, found in followers.items():
+            total = sum(found.values())
+            kept = {c: (k - discounts[min(k, 3) - 1]) / total for c, k in found.items()}
+            table[context] = kept, 1 - sum(kept.values())
+        tables.insert(0, table)
+        counts = Counter(gram[1:] for gram in counts)  # how many characters precede the rest
+    return tables
+
+
+def ngram_probability(tables, context, character, vocab_size):
+    """Return the probability of a character after a context."""
+    probability = 1 / vocab_size
+    for length, table in enumerate(tables[: len(context) + 1]):
+        kept, rest = table.get(context[len(context) - length :], ({}, 1.0))
+        probability = kept.get(character, 0.0) + rest * probability
+    return probability
+
+
+def ngram_probabilities(tables, text, vocab_size):
+    """Return the probability of each character of a text, given the characters before it."""
+    longest = len(tables) - 1
+    return numpy.array(
+        [
+            ngram_probability(tables, text[max(0, i - longest) : i], character, vocab_size)
+            for i, character in enumerate(text)
+        ]
+    )
+
+
+def perplexity(probabilities):
+    """Return the perplexity of a text whose characters have these probabilities."""
+    return float(numpy.exp(-numpy.log(probabilities).mean()))
+
+
+def choose_ngrams(train, validation, sizes, vocab_size):
+    """Return the n whose model predicts the validation text best, and all n's perplexities."""
+    found = {
+        n: perplexity(ngram_probabilities(count_ngrams(train, n), validation, vocab_size))
+        for n in sizes
+    }
+    return min(found, key=found.get), found
+
+
+def sample_ngrams(tables, prefix, length, characters, seed=0):
+    """Return a prefix and `length` characters, drawn from the model's probabilities."""
+    rng, text, longest = numpy.random.RandomState(seed), prefix, len(tables) - 1
+    for _ in range(length):
+        context = text[len(text) - longest :]
+        weights = [ngram_probability(tables, context, c, len(characters)) for c in characters]
+        text += characters[rng.choice(len(characters), p=numpy.divide(weights, sum(weights)))]
+    return text
+
+
+def copied_share(text, train, length=20):
+    """Return the share of a text in passages of at least `length` characters that `train` has."""
+    known = {train[i : i + length] for i in range(len(train) - length + 1)}
+    copied = numpy.zeros(len(text), bool)
+    for i in range(len(text) - length + 1):
+        if text[i : i + length] in known:
+            copied[i : i + length] = True
+    return float(copied.mean())
 
 
 def recall_minibatches(num_fillers, count, seed, batch_size=32):

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 from experiments import (
-    perplexity_by_counting,
+    choose_ngrams,
+    copied_share,
+    count_ngrams,
+    ngram_probability,
     recall_accuracy,
     recall_minibatches,
     recall_training,
@@ -12,16 +15,44 @@ from measure.exercises import train_epoch_not_detached
 
 from rnn_scratch import parameters, registry
 from rnn_scratch.contract import Batch, ModelConfig, UpdateRule
+from rnn_scratch.text import books
 
 
-def test_witten_bell_smoothing_follows_its_formula():
-    # In "abaab", 2 b's and 1 a follow an "a"; overall, it has 3 a's, 2 b's and 2 distinct letters.
-    unigram = {"a": (3 + 2 / 4) / 7, "b": (2 + 2 / 4) / 7}
-    assert perplexity_by_counting("abaab", "ab", 1, vocab_size=4) == pytest.approx(
-        (unigram["a"] * unigram["b"]) ** -0.5
-    )
-    bigram = (2 + 2 * unigram["b"]) / (3 + 2)
-    assert perplexity_by_counting("abaab", "ab", 2, vocab_size=4) == pytest.approx(1 / bigram)
+def test_kneser_ney_smoothing_follows_its_formula():
+    # In "abaab", "ab" occurs twice, "aa" and "ba" once. The discounts are 1 and 0.5, as the text is
+    # too short to compute them. One character precedes "b", two precede "a", each with 1/4 below.
+    tables = count_ngrams("abaab", 2)
+    unigram = (1 - 0.5) / 3 + (1 + 0.5) / 3 / 4
+    assert ngram_probability(tables, "", "b", vocab_size=4) == pytest.approx(unigram)
+    assert ngram_probability(tables, "a", "b", vocab_size=4) == pytest.approx(1 / 3 + unigram / 2)
+    assert ngram_probability(tables, "a", "b", vocab_size=4) == pytest.approx(1 / 3 + 7 / 48)
+
+
+def test_kneser_ney_discounts_follow_the_counts_of_counts():
+    # Two characters occur once, and one each occurs twice, three and four times, so Y = 2 / 4 and
+    # the discounts are 0.5, 0.5 and 1; the rest of the probability is 3.5 / 11.
+    tables = count_ngrams("abccdddeeee", 1)
+    for character, kept in zip("abcdez", (0.5, 0.5, 1.5, 2, 3, 0)):
+        probability = ngram_probability(tables, "", character, vocab_size=7)
+        assert probability == pytest.approx((kept + 3.5 / 7) / 11), character
+
+
+def test_ngram_probabilities_add_up_to_one():
+    text = books.load(books.BUILT_IN).content[:20_000]
+    tables, characters = count_ngrams(text, 4), {*text}
+    for context in ("", "e", "the", "zqx"):
+        total = sum(ngram_probability(tables, context, c, len(characters)) for c in characters)
+        assert total == pytest.approx(1), context
+
+
+def test_longer_contexts_are_chosen_if_they_help():
+    n, found = choose_ngrams("abcacb" * 50, "abcacb" * 5, (1, 2, 3), vocab_size=3)
+    assert n == 3
+    assert found[1] > found[2] > found[3] >= 1
+
+
+def test_only_long_copied_passages_count():
+    assert copied_share("xxabcdyybcx", "abcde", length=3) == pytest.approx(4 / 11)
 
 
 def test_memory_task_asks_for_its_symbol():

@@ -166,7 +166,7 @@ def headings_of(cells):
     [
         ("build", 5, 11, "numpy.add.at"),
         ("gates", 3, 4, "The candidate is added in full, not in the proportion"),
-        ("learn", 3, 3, "Two numbers per character"),
+        ("learn", 4, 4, "Two numbers per character"),
         ("fast", 1, 1, "map(seconds, products"),
     ],
 )
