@@ -63,7 +63,7 @@ COMPARISONS = {  # ordered to spread out the speed measurements
 }
 # Measurements, each with a module and a record of the same name.
 MEASUREMENTS = (
-    *("compilers", "exercises", "gates", "memory", "optimizations", "optimizers", "presets"),
+    *("compilers", "exercises", "gates", "optimizations", "optimizers", "presets", "recall"),
     "workers",
 )
 

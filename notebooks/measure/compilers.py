@@ -29,7 +29,7 @@ def measure(name: str, num_hiddens: int, threads: int) -> Iterator[dict[str, Any
     """Yield milliseconds per minibatch and compilation seconds, keyed by variant."""
     backend, _ = registry.start(name, threads)
     options = ModelConfig(VOCABULARY, num_hiddens)
-    arrays = parameters.initial(options, 0.01, 0)
+    arrays = parameters.draw_parameters(options, 0.01, 0)
     B, T = optimizations.B, optimizations.T
     tokens = np.random.RandomState(0).randint(0, VOCABULARY, (B, T + 1), "int64")
     batch = Batch(tokens[:, :-1], tokens[:, 1:]).map(np.ascontiguousarray)

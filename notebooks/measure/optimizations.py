@@ -71,7 +71,7 @@ def gain(backend, case, num_hiddens):
     """Return the time without the optimization divided by the time with it."""
     random = np.random.RandomState(0)
     options = ModelConfig(case.vocabulary, num_hiddens, case.cell)
-    arrays = parameters.initial(options, 0.01, 0)
+    arrays = parameters.draw_parameters(options, 0.01, 0)
     tokens = random.randint(0, case.vocabulary, (B, T + 1), "int64")
     batch = Batch(tokens[:, :-1], tokens[:, 1:]).map(np.ascontiguousarray)
     batches = [batch] * max(1, 512 // num_hiddens)  # short turns, because other processes also run

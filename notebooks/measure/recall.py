@@ -1,4 +1,4 @@
-"""Measure how quickly cells learn to store a symbol: `python -m measure memory FILE`.
+"""Measure how quickly cells learn to store a symbol: `python -m measure recall FILE`.
 
 The lesson *Gates* quotes the record. Networks train with PyTorch on one thread, for about half an
 hour in total.
