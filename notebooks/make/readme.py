@@ -97,9 +97,8 @@ def readme(text: str) -> str:
     presets = msgspec.json.decode((RECORDS / "presets.json").read_bytes())
     for mark, values in {
         "sample": presets,
-        "step": step(),
         "speed": speed(),
-        "presets": presets,
+        "presets": presets | {"counting": presets["n-grams"]["shakespeare"]},
         "exact": exact(RECORDS),
     }.items():
         content = TEMPLATES.get_template(f"{mark}.md").render(values).strip()
