@@ -86,8 +86,8 @@ def anchors(path):
 def test_python_example_of_the_usage_page_runs(capsys):
     exec(compile(EXAMPLE, "usage.md", "exec"), {})
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("runs/")
-    assert lines[1].startswith("the clock ")
+    assert any(line.startswith("runs/") for line in lines)
+    assert any(line.startswith("the clock ") for line in lines)
 
 
 def test_tensorboard_example_writes_all_losses(backend_names):

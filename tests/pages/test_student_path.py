@@ -1,4 +1,4 @@
-"""The README's "Change a line" section: editing `scratch.py` changes the next training run."""
+"""The section "Change a line" of *Build it*: editing `scratch.py` changes the next training run."""
 
 import itertools
 import math
@@ -16,9 +16,10 @@ from rnn_scratch.check import runner
 pytestmark = pytest.mark.student(by_default=("numpy", "torch"))
 
 README = (CLONE / "README.md").read_text(encoding="utf-8")
-PATH = README.split("## Change a line")[1].split("\n## ")[0]
+LESSON = (CLONE / "notebooks/make/lessons/build.md").read_text(encoding="utf-8")
+PATH = LESSON.split("## Change a line")[1].split("\n## ")[0].replace("{backend}", "torch")
 COMMANDS = [line.strip() for line in PATH.splitlines() if line.startswith("    ")]
-CHANGE = re.search(r"replace `(.*?)` with `(.*?)`", PATH).groups()  # old, new
+CHANGE = re.search(r"replace `(.*?)` with `(.*?)`", README).groups()  # old, new
 
 
 def test_check_names_the_edited_function(backend, builtin_name, tmp_path):
@@ -40,7 +41,7 @@ def test_readme_commands_reach_the_quoted_perplexities(backend_names, copy):
         result = run_subprocess(
             "train", *arguments, "--device", "cpu", program=program, cwd=copy, env=env
         )
-        (perplexity,) = re.findall(r"^training text .* perplexity (\S+)$", result.out, re.MULTILINE)
+        (perplexity,) = re.findall(r"^training loss .* perplexity (\S+)$", result.out, re.MULTILINE)
         measured.append(float(perplexity))
     # The README rounds the perplexities, because their last bits depend on the processor.
     assert [float(perplexity) for perplexity in ends] == pytest.approx(measured, abs=0.11)
