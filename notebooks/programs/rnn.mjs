@@ -20,7 +20,10 @@ const all = (prefix, arrays) => Object.fromEntries(NAMES.map((name) => [prefix +
 function product(A, B) {
   return A.map((row) => {
     const sums = new Array(B[0].length).fill(0);
-    row.forEach((x, p) => x && B[p].forEach((y, j) => (sums[j] += x * y)));
+    row.forEach((x, p) => {
+      const others = B[p];
+      for (let j = 0; j < sums.length; j++) sums[j] += x * others[j];
+    });
     return sums;
   });
 }
@@ -57,20 +60,20 @@ function loss(logits, targets) {
   return [total / labels.length, d_logits];
 }
 
+// Return the mean loss, the gradients and the last state.
 function gradients(tokens, targets, h, params) {
   const [logits, states] = forward(tokens, h, params), [mean_loss, d_logits] = loss(logits, targets);
   const grads = by_name((name) => zeros_like(params[name])), B = h.length;
-  const accumulate = (name, grad) => (grads[name] = map((x, y) => x + y, grads[name], grad));
-  const W_qh = transpose(params.W_hq), W_hh_t = transpose(params.W_hh), columns = transpose(tokens);
+  const W_hq_t = transpose(params.W_hq), W_hh_t = transpose(params.W_hh), columns = transpose(tokens);
   let d_next = zeros_like(h); // the next step's gradient with respect to its first state
   for (let t = columns.length - 1; t >= 0; t--) {
     const d_y = d_logits.slice(t * B, (t + 1) * B), next = states[t + 1];
-    const d_h = map((x, y) => x + y, product(d_y, W_qh), d_next);
-    const d_z = map((d, x) => d * (1 - x * x), d_h, next);
-    accumulate("W_hq", product(transpose(next), d_y));
-    accumulate("b_q", d_y.reduce(add));
-    accumulate("W_hh", product(transpose(states[t]), d_z));
-    accumulate("b_h", d_z.reduce(add));
+    const d_h = product(d_y, W_hq_t).map((row, b) => add(row, d_next[b]));
+    const d_z = d_h.map((row, b) => row.map((d, j) => d * (1 - next[b][j] ** 2)));
+    grads.W_hq = product(transpose(next), d_y).map((row, i) => add(row, grads.W_hq[i]));
+    grads.b_q = d_y.reduce(add, grads.b_q);
+    grads.W_hh = product(transpose(states[t]), d_z).map((row, i) => add(row, grads.W_hh[i]));
+    grads.b_h = d_z.reduce(add, grads.b_h);
     columns[t].forEach((token, b) => (grads.W_xh[token] = add(grads.W_xh[token], d_z[b])));
     d_next = product(d_z, W_hh_t);
   }

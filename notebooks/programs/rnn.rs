@@ -29,8 +29,14 @@ impl Array {
         Array { shape: shape.to_vec(), values: vec![0.0; shape.iter().product()] }
     }
 
-    fn rows(&self) -> std::slice::Chunks<'_, f64> {
-        self.values.chunks(*self.shape.last().unwrap())
+    fn row(&self, i: usize) -> &[f64] {
+        let n = self.shape[1];
+        &self.values[i * n..(i + 1) * n]
+    }
+
+    fn row_mut(&mut self, i: usize) -> &mut [f64] {
+        let n = self.shape[1];
+        &mut self.values[i * n..(i + 1) * n]
     }
 
     fn map(&self, f: impl Fn(f64) -> f64) -> Array {
@@ -49,41 +55,37 @@ impl Array {
     }
 
     fn times(&self, other: &Array) -> Array {
-        let n = other.shape[1];
-        let mut product = Array::zeros(&[self.shape[0], n]);
-        for (row, sums) in self.rows().zip(product.values.chunks_mut(n)) {
-            for (x, others) in row.iter().zip(other.rows()) {
-                sums.iter_mut().zip(others).for_each(|(sum, y)| *sum += x * y);
+        let mut product = Array::zeros(&[self.shape[0], other.shape[1]]);
+        for i in 0..self.shape[0] {
+            let sums = product.row_mut(i);
+            for (p, x) in self.row(i).iter().enumerate() {
+                sums.iter_mut().zip(other.row(p)).for_each(|(sum, y)| *sum += x * y);
             }
         }
         product
     }
+}
 
-    fn add_rows(mut self, row: &Array) -> Array {
-        let n = row.values.len();
-        self.values.iter_mut().enumerate().for_each(|(i, x)| *x += row.values[i % n]);
-        self
-    }
-
-    fn sum_rows(&self) -> Array {
-        let mut sums = Array::zeros(&self.shape[1..]);
-        self.rows().for_each(|row| sums.values.iter_mut().zip(row).for_each(|(sum, x)| *sum += x));
-        sums
-    }
+// Add each value to the sum at the same position.
+fn add(sums: &mut [f64], values: &[f64]) {
+    sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
 }
 
 fn cell(tokens: &[usize], h: &Array, params: &Arrays) -> Array {
-    let mut z = h.times(&params["W_hh"]).add_rows(&params["b_h"]);
-    let hiddens = h.shape[1];
-    for (row, &token) in z.values.chunks_mut(hiddens).zip(tokens) {
-        let weights = &params["W_xh"].values[token * hiddens..]; // a one-hot vector times W_xh
-        row.iter_mut().zip(weights).for_each(|(x, w)| *x += w);
+    let mut z = h.times(&params["W_hh"]);
+    for (b, &token) in tokens.iter().enumerate() {
+        add(z.row_mut(b), params["W_xh"].row(token)); // a one-hot vector times W_xh
+        add(z.row_mut(b), &params["b_h"].values);
     }
     z.map(f64::tanh)
 }
 
 fn output(h: &Array, params: &Arrays) -> Array {
-    h.times(&params["W_hq"]).add_rows(&params["b_q"])
+    let mut logits = h.times(&params["W_hq"]);
+    for b in 0..h.shape[0] {
+        add(logits.row_mut(b), &params["b_q"].values);
+    }
+    logits
 }
 
 // `steps` has the tokens of each time step. Return T logits (B, V) and T + 1 states (B, H).
@@ -98,8 +100,8 @@ fn forward(steps: &[Vec<usize>], h: &Array, params: &Arrays) -> (Vec<Array>, Vec
 // Return the sum of the rows' losses and its gradient with respect to the logits.
 fn loss(logits: &Array, targets: &[usize]) -> (f64, Array) {
     let (mut total, mut d_logits) = (0.0, Array::zeros(&logits.shape));
-    let n = logits.shape[1];
-    for ((row, grad), &target) in logits.rows().zip(d_logits.values.chunks_mut(n)).zip(targets) {
+    for (i, &target) in targets.iter().enumerate() {
+        let (row, grad) = (logits.row(i), d_logits.row_mut(i));
         let largest = row.iter().cloned().fold(f64::MIN, f64::max);
         let sum: f64 = row.iter().map(|y| (y - largest).exp()).sum();
         total += sum.ln() - (row[target] - largest);
@@ -109,34 +111,33 @@ fn loss(logits: &Array, targets: &[usize]) -> (f64, Array) {
     (total, d_logits)
 }
 
+fn get<'a>(arrays: &'a mut Arrays, name: &str) -> &'a mut Array {
+    arrays.get_mut(name).unwrap()
+}
+
+// Return the mean loss, the gradients and the last state.
 fn gradients(
     steps: &[Vec<usize>], targets: &[Vec<usize>], h: &Array, params: &Arrays,
 ) -> (f64, Arrays, Array) {
     let (logits, states) = forward(steps, h, params);
+    let (w_hh_t, w_hq_t) = (params["W_hh"].transposed(), params["W_hq"].transposed());
     let count = (steps.len() * steps[0].len()) as f64;
-    let mut total = 0.0;
-    let mut grads: Arrays =
-        params.iter().map(|(name, array)| (name.clone(), Array::zeros(&array.shape))).collect();
-    let mut accumulate = |name: &str, grad: Array| {
-        let sum = grads.get_mut(name).unwrap();
-        *sum = sum.zip(&grad, |x, y| x + y);
-    };
+    let (mut total, mut grads) = (0.0, map(params, |_| 0.0));
     let mut d_next = Array::zeros(&h.shape); // the next step's gradient of its first state
     for t in (0..steps.len()).rev() {
-        let (sum, d_y) = loss(&logits[t], &targets[t]);
-        let d_y = d_y.map(|x| x / count);
+        let (sum, d_logits) = loss(&logits[t], &targets[t]);
         total += sum;
-        let d_h = d_y.times(&params["W_hq"].transposed()).zip(&d_next, |x, y| x + y);
+        let d_y = d_logits.map(|x| x / count);
+        let d_h = d_y.times(&w_hq_t).zip(&d_next, |x, y| x + y);
         let d_z = d_h.zip(&states[t + 1], |d, h| d * (1.0 - h * h));
-        let mut x = Array::zeros(&[h.shape[0], params["W_xh"].shape[0]]);
-        let vocab = x.shape[1];
-        steps[t].iter().enumerate().for_each(|(b, token)| x.values[b * vocab + token] = 1.0);
-        accumulate("W_hq", states[t + 1].transposed().times(&d_y));
-        accumulate("b_q", d_y.sum_rows());
-        accumulate("W_hh", states[t].transposed().times(&d_z));
-        accumulate("W_xh", x.transposed().times(&d_z));
-        accumulate("b_h", d_z.sum_rows());
-        d_next = d_z.times(&params["W_hh"].transposed());
+        add(&mut get(&mut grads, "W_hq").values, &states[t + 1].transposed().times(&d_y).values);
+        add(&mut get(&mut grads, "W_hh").values, &states[t].transposed().times(&d_z).values);
+        for (b, &token) in steps[t].iter().enumerate() {
+            add(&mut get(&mut grads, "b_q").values, d_y.row(b));
+            add(&mut get(&mut grads, "b_h").values, d_z.row(b));
+            add(get(&mut grads, "W_xh").row_mut(token), d_z.row(b));
+        }
+        d_next = d_z.times(&w_hh_t);
     }
     (total / count, grads, states.last().unwrap().clone())
 }
@@ -197,7 +198,8 @@ impl Vectors {
     // Return each column of an array of tokens.
     fn steps(&self, id: &str, name: &str) -> Vec<Vec<usize>> {
         let columns = self.get(id, name).transposed();
-        columns.rows().map(|row| row.iter().map(|&x| x as usize).collect()).collect()
+        let tokens = |t| columns.row(t).iter().map(|&x| x as usize).collect();
+        (0..columns.shape[0]).map(tokens).collect()
     }
 }
 
@@ -245,8 +247,9 @@ fn answer(vectors: &Vectors, id: &str, answers: &mut String) {
     match function.split('-').next().unwrap() {
         "cell" | "step" => {
             let one_hot = vectors.get(id, "x");
-            let tokens = one_hot.rows().map(|row| row.iter().position(|&x| x == 1.0).unwrap());
-            let next = cell(&tokens.collect::<Vec<usize>>(), h, &params);
+            let token = |b| one_hot.row(b).iter().position(|&x| x == 1.0).unwrap();
+            let tokens: Vec<usize> = (0..h.shape[0]).map(token).collect();
+            let next = cell(&tokens, h, &params);
             if function == "step" {
                 let logits = output(&next, &params);
                 write(answers, id, "logits", &logits.shape, &logits.values);

@@ -81,7 +81,7 @@ function gru_backward(d_next_state, next_state, x, state, params, options) {
 function gru_after(x, state, params, options) {
   const [h] = state;
   const [z, r] = [..."zr"].map((name) => gate(x, h, name, params));
-  const product = times(r, dot(h, params.W_hh));
+  const product = times(r, add(dot(h, params.W_hh), params.b_hh));
   const next = activation(add(dot(x, params.W_xh), product, params.b_h), options);
   return [map((z, h, next) => z * h + (1 - z) * next, z, h, next)];
 }
@@ -90,7 +90,7 @@ function gru_after(x, state, params, options) {
 function gru_after_backward(d_next_state, next_state, x, state, params, options) {
   const [[d_h], [h]] = [d_next_state, state];
   const [z, r] = [..."zr"].map((name) => gate(x, h, name, params));
-  const product = dot(h, params.W_hh);
+  const product = add(dot(h, params.W_hh), params.b_hh);
   const next = activation(add(dot(x, params.W_xh), times(r, product), params.b_h), options);
   const d_next = map((d_h, z, s) => d_h * (1 - z) * s, d_h, z, slope(next, options));
   const d_z = map((d_h, h, next, z) => d_h * (h - next) * z * (1 - z), d_h, h, next, z);

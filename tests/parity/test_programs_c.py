@@ -1,4 +1,4 @@
-"""The programs in C, JavaScript and Rust answer the test vectors, and train to the same digest."""
+"""Programs in C, JavaScript and Rust, and the playground's scripts, answer the test vectors."""
 
 import shutil
 import subprocess
@@ -8,12 +8,13 @@ import pytest
 from helpers import CLONE, run_in_process
 
 from rnn_scratch.check import vector_files, vectors
+from rnn_scratch.play import page
 
 PROGRAMS = CLONE / "notebooks" / "programs"
 # Commands that compile a program and run it, and the form of the vectors that it reads.
 COMMANDS = {
     "rnn.c": (
-        ["cc", "-O2", "-Wall", "-Werror", "-std=c99", "-o", "rnn", "rnn.c", "-lm"],
+        ["cc", "-O3", "-Wall", "-Wextra", "-Werror", "-std=c99", "-o", "rnn", "rnn.c", "-lm"],
         [],
         "txt",
     ),
@@ -39,16 +40,16 @@ def groups():
     return vectors.make()
 
 
-def answer(name, groups, source):
-    """Compile and run a program; return the path of its answers."""
+def answer(name, groups, source, options=(), dtype="float64"):
+    """Compile a program with more options and run it; return the path of its answers."""
     compiler, command, form = COMMANDS[name]
     if shutil.which([*compiler, *command][0]) is None:
         pytest.skip(f"{[*compiler, *command][0]} is not installed")
     write = vector_files.write_json if form == "json" else vector_files.write_text
-    Path(f"vectors.{form}").write_text(write(groups, 0, "float64"), encoding="utf-8")
+    Path(f"vectors.{form}").write_text(write(groups, 0, dtype), encoding="utf-8")
     Path(name).write_text(source, encoding="utf-8")
     if compiler:
-        subprocess.run(compiler, check=True)
+        subprocess.run([*compiler, *options], check=True)
     program = command or [str(Path("rnn").absolute())]
     subprocess.run([*program, f"vectors.{form}", f"answers.{form}"], check=True)
     return f"answers.{form}"
@@ -63,6 +64,15 @@ def test_program_is_right_and_ends_at_the_digest(name, groups, capsys):
     assert "26 right, 0 different, 88 not implemented." in out
 
 
+def test_c_program_is_right_in_float32(capsys):
+    source = (PROGRAMS / "rnn.c").read_text(encoding="utf-8")
+    groups = vectors.make(dtype="float32")
+    path = answer("rnn.c", groups, source, ["-DREAL=float"], "float32")
+    assert "dtype float32\n" in Path(path).read_text(encoding="utf-8")
+    out = run_in_process(capsys, "check", path).assert_exit().out
+    assert "16 right, 0 different, 88 not implemented." in out
+
+
 @pytest.mark.parametrize("change", WRONG, ids=lambda change: change[1])
 def test_mistake_in_a_program_is_explained(change, groups, capsys):
     name, old, new = change
@@ -71,3 +81,24 @@ def test_mistake_in_a_program_is_explained(change, groups, capsys):
     tested = groups[:-1] if name == "rnn.mjs" else groups  # training takes seconds in JavaScript
     path = answer(name, tested, source.replace(old, new))
     assert WRONG[change] in run_in_process(capsys, "check", path).assert_exit(1).out
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
+def test_playground_computes_every_cell(groups, tmp_path, capsys):
+    def check(folder):
+        script = Path(__file__).with_name("play.mjs")
+        subprocess.run(["node", script, folder, "vectors.json", "answers.json"], check=True)
+        return run_in_process(capsys, "check", "answers.json")
+
+    text = vector_files.write_json(groups[:-1], 0, "float64")
+    Path("vectors.json").write_text(text, encoding="utf-8")
+    out = check(page.FOLDER).assert_exit().out
+    counts = {"encode": 2, "cell": 10, "step": 10, "forward": 10, "predict": 15}
+    for function, count in counts.items():
+        assert f"{function:<16} right, in {count} tests" in out
+    copy = shutil.copytree(page.FOLDER, tmp_path / "play")
+    source = (copy / "scratch.js").read_text(encoding="utf-8")
+    changed = source.replace('[..."ifo"]', '[..."fio"]', 1)
+    assert changed != source
+    (copy / "scratch.js").write_text(changed, encoding="utf-8")
+    assert "input gate and forget gate swapped" in check(copy).assert_exit(1).out
