@@ -1,7 +1,7 @@
-"""A character-level recurrent network in JAX, in one file: `python jax_rnn.py book.txt`.
+"""A character-level recurrent network in JAX: `python jax_rnn.py book.txt`.
 
-It learns to predict the next character of a text (by default, a short story), and then writes.
-Shapes: B rows of text, T time steps, V characters in the vocabulary, H hidden units.
+It learns to predict the next character of a text, by default a story, and writes new text.
+Sizes: B rows of a minibatch, T time steps, V characters in the vocabulary, H hidden units.
 """
 
 import sys
@@ -11,95 +11,94 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-jax.config.update("jax_enable_x64", True)  # otherwise, float64 would silently be float32
+B, T, H, num_epochs = 32, 35, 256, 20
+lr, theta, sigma = 1.0, 1.0, 0.05  # learning rate, largest gradient norm, size of initial weights
+dtype, rng = jnp.float32, np.random.RandomState(0)
 
-B, T, H = 32, 35, 256
-num_epochs, lr, theta, sigma = 10, 1.0, 1.0, 0.05
-dtype, seed = "float32", 0
-
-# Read the text. Each character becomes a token, its index in `vocab`; token 0 is unused.
-story = Path(__file__).parents[2] / "rnn_scratch/text/books/the_tide_clock.txt"
-text = Path(sys.argv[1] if sys.argv[1:] else story).read_text(encoding="utf-8")
-vocab = ["<unk>", *sorted(sorted(set(text)), key=text.count, reverse=True)]
+# Read the text. Each character becomes a token: its index in the vocabulary.
+path = sys.argv[1] if len(sys.argv) > 1 else "rnn_scratch/text/books/the_tide_clock.txt"
+text = Path(path).read_text(encoding="utf-8-sig")
+vocab = sorted(set(text))
 tokens, V = np.array([vocab.index(character) for character in text]), len(vocab)
-print(f"{len(text):,} characters, {V - 1} different")
+if len(tokens) < (B + 1) * T:
+    sys.exit(f"The text has {len(tokens)} characters; {(B + 1) * T} are needed.")
 
-# Draw the parameters: weights W near zero, and zero biases b.
+# Initialize the parameters: weights W are random and small, and biases b are zero.
 shapes = {"W_xh": (V, H), "W_hh": (H, H), "b_h": (H,), "W_hq": (H, V), "b_q": (V,)}
-rng, params = np.random.RandomState([seed, 1, 0]), {}
-for name, shape in shapes.items():
-    array = rng.normal(0, sigma, shape) if name.startswith("W") else np.zeros(shape)
-    params[name] = jnp.array(array.astype("float32"), dtype)
+values = {n: rng.normal(0, sigma, s) if "W" in n else np.zeros(s) for n, s in shapes.items()}
+params = {name: jnp.array(array, dtype) for name, array in values.items()}
+
+
+def encode(tokens):
+    """Return tokens (...) as one-hot vectors (..., V)."""
+    return jax.nn.one_hot(tokens, V, dtype=dtype)
 
 
 def step(x, h, params):
-    """Return the logits (B, V) and the next hidden state (B, H) from x (B, V) and h (B, H)."""
+    """Return the logits (B, V) and the next hidden state, given x (B, V) and h (B, H)."""
     h = jnp.tanh(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"])
     return h @ params["W_hq"] + params["b_q"], h
 
 
 def forward(X, h, params):
-    """Read tokens (B, T); return the logits (T*B, V), step by step, and the last hidden state."""
+    """Read tokens (B, T); return the logits (T*B, V) and the last hidden state."""
     outputs = []
-    for x in one_hot(X.T):  # the tokens of one time step, (B, V)
+    for x in encode(X.T):  # one time step of all rows, (B, V)
         logits, h = step(x, h, params)
         outputs.append(logits)
     return jnp.concatenate(outputs), h
 
 
-def one_hot(tokens):
-    """Return tokens (...) as one-hot vectors (..., V)."""
-    return jax.nn.one_hot(jnp.asarray(tokens), V, dtype=dtype)
+def loss(logits, Y):
+    """Return the mean cross-entropy for targets (B, T)."""
+    labels = Y.T.reshape(-1)  # in the order of the logits
+    return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1).mean()
 
 
-def loss(params, X, Y, h):
-    """Return the mean cross-entropy of targets Y, and the last hidden state."""
-    logits, h = forward(X, h, params)
-    log_p = jax.nn.log_softmax(logits)
-    return -(log_p * one_hot(Y.T.reshape(-1))).sum() / len(log_p), h
-
-
-@jax.jit  # compile: without it, each operation is started by Python
+@jax.jit  # compile the function, which is much faster
 def gradients(X, Y, h, params):
-    """Return the mean loss of targets Y, its gradients, and the last hidden state."""
-    (mean_loss, h), grads = jax.value_and_grad(loss, has_aux=True)(params, X, Y, h)
-    return mean_loss, grads, h
+    """Return the loss, its gradient w.r.t. each parameter, and the last hidden state."""
+
+    def objective(params):
+        logits, last_state = forward(X, h, params)
+        return loss(logits, Y), last_state
+
+    (mean_loss, h_T), grads = jax.value_and_grad(objective, has_aux=True)(params)
+    return mean_loss, grads, h_T
 
 
 @jax.jit
 def update(params, grads):
-    """Return the parameters after a step of gradient descent, with gradients clipped to theta."""
+    """Clip the gradients to norm theta, and take one step of gradient descent."""
     norm = jnp.sqrt(sum((grad * grad).sum() for grad in grads.values()))
-    scale = jnp.minimum(1, theta / norm)
+    scale = jnp.minimum(theta / norm, 1)
     return {name: param - lr * scale * grads[name] for name, param in params.items()}
 
 
-compiled_step = jax.jit(step)
-
-
 def generate(prefix, length, temperature=0.5):
-    """Return a text of `length` characters that starts with the prefix; draw the other ones."""
+    """Return `length` characters that begin with the prefix; draw the others one by one."""
+    rng = np.random.RandomState(0)  # so that samples differ only by what was learned
     h, written = jnp.zeros((1, H), dtype), [vocab.index(character) for character in prefix]
     for t in range(length - 1):
-        logits, h = compiled_step(one_hot(written[t : t + 1]), h, params)
-        if t + 1 == len(written):
-            scores = np.array(logits[0], "float64")
-            p = np.exp((scores - scores.max()) / temperature)
-            p[0] = 0  # the unused token
+        logits, h = step(encode(jnp.array(written[t : t + 1])), h, params)
+        if t + 1 == len(written):  # the prefix has been read
+            scores = np.asarray(logits[0], "float64") / temperature
+            p = np.exp(scores - scores.max())
             written.append(rng.choice(V, p=p / p.sum()))
     return "".join(vocab[token] for token in written)
 
 
+# Train. In each epoch, cut the text into B long rows, from another offset. A minibatch has T tokens
+# of each row. It continues the previous minibatch and starts with its last hidden state.
 for epoch in range(1, num_epochs + 1):
-    # Cut the text into B rows, from another offset in each epoch. A minibatch has T characters of
-    # each row and continues where the previous minibatch ended, so the state is carried over.
-    offset = np.random.RandomState([seed, 2, epoch]).randint(T)
+    offset = rng.randint(T)
     width = (len(tokens) - offset - 1) // B
-    X, Y = (tokens[s : s + B * width].reshape(B, width) for s in (offset, offset + 1))
+    rows = jnp.array(tokens[offset : offset + B * width + 1])
+    X, Y = rows[:-1].reshape(B, width), rows[1:].reshape(B, width)
     h, losses = jnp.zeros((B, H), dtype), []
     for t in range(0, width - T + 1, T):
         mean_loss, grads, h = gradients(X[:, t : t + T], Y[:, t : t + T], h, params)
         params = update(params, grads)
         losses.append(float(mean_loss))
-    print(f"epoch {epoch:2}: loss {sum(losses) / len(losses):.3f}  {generate(text[:20], 50)!r}")
+    print(f"epoch {epoch:2}  loss {np.mean(losses):.3f}  {generate(text[:20], 60)!r}")
 print(generate(text[:20], 400))

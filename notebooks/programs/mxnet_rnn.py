@@ -1,99 +1,109 @@
-"""A character-level recurrent network in MXNet, in one file: `python mxnet_rnn.py book.txt`.
+"""A character-level recurrent network in MXNet: `python mxnet_rnn.py book.txt`.
 
-It learns to predict the next character of a text (by default, a short story), and then writes.
-Shapes: B rows of text, T time steps, V characters in the vocabulary, H hidden units.
+It learns to predict the next character of a text, by default a story, and writes new text.
+Sizes: B rows of a minibatch, T time steps, V characters in the vocabulary, H hidden units.
 """
 
 import sys
 from pathlib import Path
 
-import numpy
+import numpy as np
 
-numpy.bool = bool  # MXNet 1.9.1 uses a name that NumPy 1.24 removed
-from mxnet import autograd, np, npx  # noqa: E402
+np.bool = bool  # MXNet 1.9.1 uses this name, which NumPy 1.24 removed
+
+from mxnet import autograd, npx  # noqa: E402
+from mxnet import np as mnp  # noqa: E402
 
 npx.set_np()
 
-B, T, H = 32, 35, 256
-num_epochs, lr, theta, sigma = 10, 1.0, 1.0, 0.05
-dtype, seed = "float32", 0
+B, T, H, num_epochs = 32, 35, 256, 20
+lr, theta, sigma = 1.0, 1.0, 0.05  # learning rate, largest gradient norm, size of initial weights
+dtype, rng = "float32", np.random.RandomState(0)
 
-# Read the text. Each character becomes a token, its index in `vocab`; token 0 is unused.
-story = Path(__file__).parents[2] / "rnn_scratch/text/books/the_tide_clock.txt"
-text = Path(sys.argv[1] if sys.argv[1:] else story).read_text(encoding="utf-8")
-vocab = ["<unk>", *sorted(sorted(set(text)), key=text.count, reverse=True)]
-tokens, V = numpy.array([vocab.index(character) for character in text]), len(vocab)
-print(f"{len(text):,} characters, {V - 1} different")
+# Read the text. Each character becomes a token: its index in the vocabulary.
+path = sys.argv[1] if len(sys.argv) > 1 else "rnn_scratch/text/books/the_tide_clock.txt"
+text = Path(path).read_text(encoding="utf-8-sig")
+vocab = sorted(set(text))
+tokens, V = np.array([vocab.index(character) for character in text]), len(vocab)
+if len(tokens) < (B + 1) * T:
+    sys.exit(f"The text has {len(tokens)} characters; {(B + 1) * T} are needed.")
 
-# Draw the parameters: weights W near zero, and zero biases b.
+# Initialize the parameters: weights W are random and small, and biases b are zero.
 shapes = {"W_xh": (V, H), "W_hh": (H, H), "b_h": (H,), "W_hq": (H, V), "b_q": (V,)}
-rng, params = numpy.random.RandomState([seed, 1, 0]), {}
-for name, shape in shapes.items():
-    array = rng.normal(0, sigma, shape) if name.startswith("W") else numpy.zeros(shape)
-    params[name] = np.array(array.astype("float32"), dtype=dtype)
-    params[name].attach_grad()
+values = {n: rng.normal(0, sigma, s) if "W" in n else np.zeros(s) for n, s in shapes.items()}
+params = {name: mnp.array(array, dtype=dtype) for name, array in values.items()}
+for param in params.values():
+    param.attach_grad()
+
+
+def encode(tokens):
+    """Return tokens (...) as one-hot vectors (..., V)."""
+    return npx.one_hot(tokens, V, dtype=dtype)
 
 
 def step(x, h, params):
-    """Return the logits (B, V) and the next hidden state (B, H) from x (B, V) and h (B, H)."""
-    h = np.tanh(np.dot(x, params["W_xh"]) + np.dot(h, params["W_hh"]) + params["b_h"])
-    return np.dot(h, params["W_hq"]) + params["b_q"], h
+    """Return the logits (B, V) and the next hidden state, given x (B, V) and h (B, H)."""
+    h = mnp.tanh(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"])
+    return h @ params["W_hq"] + params["b_q"], h
 
 
 def forward(X, h, params):
-    """Read tokens (B, T); return the logits (T*B, V), step by step, and the last hidden state."""
+    """Read tokens (B, T); return the logits (T*B, V) and the last hidden state."""
     outputs = []
-    for x in one_hot(X.T):  # the tokens of one time step, (B, V)
+    for x in encode(X.T):  # one time step of all rows, (B, V)
         logits, h = step(x, h, params)
         outputs.append(logits)
-    return np.concatenate(outputs), h
+    return mnp.concatenate(outputs), h
 
 
-def one_hot(tokens):
-    """Return tokens (...) as one-hot vectors (..., V)."""
-    return npx.one_hot(np.array(tokens, dtype="int32"), V).astype(dtype)
+def loss(logits, Y):
+    """Return the mean cross-entropy for targets (B, T)."""
+    labels = Y.T.reshape(-1)  # in the order of the logits
+    return -npx.pick(npx.log_softmax(logits), labels).mean()
 
 
 def gradients(X, Y, h, params):
-    """Return the mean loss of targets Y, its gradients, and the last hidden state."""
+    """Return the loss, its gradient w.r.t. each parameter, and the last hidden state."""
     with autograd.record():
         logits, h = forward(X, h, params)
-        log_p = npx.log_softmax(logits)
-        mean_loss = -(log_p * one_hot(Y.T.reshape(-1))).sum() / len(log_p)
+        mean_loss = loss(logits, Y)
     mean_loss.backward()
     return mean_loss, {name: param.grad for name, param in params.items()}, h.detach()
 
 
 def update(params, grads):
-    """Take a step of gradient descent, after scaling the gradients to a norm of at most theta."""
-    norm = np.sqrt(sum((grad * grad).sum() for grad in grads.values()))
-    for name, grad in grads.items():
-        params[name] -= lr * np.minimum(1, theta / norm) * grad
+    """Clip the gradients to norm theta, and take one step of gradient descent."""
+    norm = mnp.sqrt(sum((grad * grad).sum() for grad in grads.values()))
+    scale = mnp.minimum(theta / norm, 1)
+    for name, param in params.items():
+        param -= lr * scale * grads[name]
+    return params
 
 
 def generate(prefix, length, temperature=0.5):
-    """Return a text of `length` characters that starts with the prefix; draw the other ones."""
-    h, written = np.zeros((1, H), dtype=dtype), [vocab.index(character) for character in prefix]
+    """Return `length` characters that begin with the prefix; draw the others one by one."""
+    rng = np.random.RandomState(0)  # so that samples differ only by what was learned
+    h, written = mnp.zeros((1, H), dtype), [vocab.index(character) for character in prefix]
     for t in range(length - 1):
-        logits, h = step(one_hot(written[t : t + 1]), h, params)
-        if t + 1 == len(written):
-            scores = logits[0].asnumpy().astype("float64")
-            p = numpy.exp((scores - scores.max()) / temperature)
-            p[0] = 0  # the unused token
+        logits, h = step(encode(mnp.array(written[t : t + 1])), h, params)
+        if t + 1 == len(written):  # the prefix has been read
+            scores = logits[0].asnumpy().astype("float64") / temperature
+            p = np.exp(scores - scores.max())
             written.append(rng.choice(V, p=p / p.sum()))
     return "".join(vocab[token] for token in written)
 
 
+# Train. In each epoch, cut the text into B long rows, from another offset. A minibatch has T tokens
+# of each row. It continues the previous minibatch and starts with its last hidden state.
 for epoch in range(1, num_epochs + 1):
-    # Cut the text into B rows, from another offset in each epoch. A minibatch has T characters of
-    # each row and continues where the previous minibatch ended, so the state is carried over.
-    offset = numpy.random.RandomState([seed, 2, epoch]).randint(T)
+    offset = rng.randint(T)
     width = (len(tokens) - offset - 1) // B
-    X, Y = (tokens[s : s + B * width].reshape(B, width) for s in (offset, offset + 1))
-    h, losses = np.zeros((B, H), dtype=dtype), []
+    rows = mnp.array(tokens[offset : offset + B * width + 1], dtype="int64")
+    X, Y = rows[:-1].reshape(B, width), rows[1:].reshape(B, width)
+    h, losses = mnp.zeros((B, H), dtype), []
     for t in range(0, width - T + 1, T):
         mean_loss, grads, h = gradients(X[:, t : t + T], Y[:, t : t + T], h, params)
-        update(params, grads)
+        params = update(params, grads)
         losses.append(float(mean_loss))
-    print(f"epoch {epoch:2}: loss {sum(losses) / len(losses):.3f}  {generate(text[:20], 50)!r}")
+    print(f"epoch {epoch:2}  loss {np.mean(losses):.3f}  {generate(text[:20], 60)!r}")
 print(generate(text[:20], 400))

@@ -76,7 +76,7 @@ def test_site_replaces_pictures_and_notebook_links(pages):
     assert all(f'id="{name}"' in play for name in ("play-text", "play-difference"))
     assert "](build.md#training)" in pages["teaching.md"].decode()
     assert "](security.md)" in pages["contributing.md"].decode() + pages["index.md"].decode()
-    assert b"def gradients(" in pages["files/notebooks/programs/torch_rnn.py"]
+    assert b"def step(" in pages["files/notebooks/programs/torch_rnn.py"]
 
 
 def test_link_to_a_missing_heading_raises():
