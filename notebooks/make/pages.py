@@ -8,6 +8,7 @@ the records. The other pages are edited by hand.
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import grading
 
@@ -49,6 +50,7 @@ def pages() -> dict[str, bytes]:
             row for row in run_folder.read_history(RUN) if row.epoch in EPOCHS and row.sample
         ],
         "networks": play.read(),
+        "programs": programs(json.loads((RECORDS / "programs.json").read_bytes())),
         "arrays": play.arrays,
     }
     for path in sorted(prose.PAGES.glob("*.md")):
@@ -56,6 +58,32 @@ def pages() -> dict[str, bytes]:
             texts[path.name] = prose.page(path.name, values)
     files = {name: prose.linked(text).encode() for name, text in texts.items()}
     return files | pictures
+
+
+def programs(record: dict[str, Any]) -> dict[str, Any]:
+    """Return tables of the trainings and speeds of the programs in other languages."""
+    trained = [["", "compiled with", "compiler", "epochs", "CPU seconds", "digest"]]
+    for row in record["trainings"]:
+        command, numbers = f"`{row['command']}`", (str(row["epochs"]), str(row["cpu_seconds"]))
+        trained.append([row["program"], command, row["compiler"], *numbers, f"`{row['digest']}`"])
+    names = [*record["builds"], "numpy", "torch"]
+    speeds = [["hidden units", "dtype", *map(prose.framework, names)]]
+    for row in record["milliseconds"]:
+        times = [f"{row[name]:.3g}" for name in names]
+        speeds.append([str(row["num_hiddens"]), row["dtype"], *times])
+    ratios = {
+        row["num_hiddens"]: row["C, optimized"] / row["numpy"]
+        for row in record["milliseconds"]
+        if row["dtype"] == "float32"
+    }
+    machine = record["machine"]["processor"]
+    return {
+        "trainings": trained,
+        "builds": record["builds"],
+        "speeds": speeds,
+        "ratios": ratios,
+        "processor": machine,
+    }
 
 
 def write() -> None:

@@ -1,5 +1,6 @@
 """Programs in C, JavaScript and Rust, and the playground's scripts, answer the test vectors."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -102,3 +103,16 @@ def test_playground_computes_every_cell(groups, tmp_path, capsys):
     assert changed != source
     (copy / "scratch.js").write_text(changed, encoding="utf-8")
     assert "input gate and forget gate swapped" in check(copy).assert_exit(1).out
+
+
+def test_recorded_trainings_end_at_the_digest_of_exact_mode():
+    records = CLONE / "notebooks" / "records"
+    programs, exact = (
+        json.loads((records / f"{name}.json").read_bytes()) for name in ("programs", "exact")
+    )
+    ends = {
+        (m["digests"][-1]["epoch"], m["digests"][-1]["digest"])
+        for m in exact["models"]
+        if m["digests"]
+    }
+    assert {(row["epochs"], row["digest"]) for row in programs["trainings"]} == ends
