@@ -26,7 +26,8 @@ from .site_code import STATIC
 BUILD = Path("build/pages")
 FILES = "files"  # folder of linked files that are not pages
 ROOT_FILES = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
-WIDE = ("index.md", "play.md")  # pages without a table of contents in the sidebar
+WIDE = ("index.md", "play.md", "program.md")  # pages without a table of contents in the sidebar
+PROGRAM = Path("notebooks/programs/torch_rnn.py")
 NO_CONTENTS = "---\nhtml_theme.sidebar_secondary.remove: true\n---\n\n"
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
 PART = re.compile(r"<!-- site: (\w+) -->\n.*?<!-- end of \1 -->", re.DOTALL)
@@ -101,7 +102,9 @@ def _parts(backends: Sequence[str]) -> dict[str, str]:
     step = site_code.group(site_code.find_code(pair, "rnn", "step"), pair, kind="pair")
     names = ("writer", "networks", "difference", "contents")
     templates = {name: prose.TEMPLATES.get_template(f"{name}.html") for name in names}
-    return {"step": step} | {name: item.render(values) for name, item in templates.items()}
+    program = site_code.annotated(PROGRAM.read_text(encoding="utf-8"))
+    parts = {"step": step, "program": program}
+    return parts | {name: item.render(values) for name, item in templates.items()}
 
 
 def write(folder: Path = BUILD) -> None:

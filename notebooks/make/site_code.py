@@ -22,6 +22,8 @@ from .prose import framework
 
 BREAK = "&#10;"
 FIGURE = re.compile(r"^# Figure ([\w-]+): (.*(?:\n# .*)*)", re.MULTILINE)  # groups: name, alt text
+DOCSTRING = re.compile(r'^ *"""(.*?)"""\n', re.MULTILINE | re.DOTALL)
+COMMENT = re.compile(r"((?:# .*\n)+)")
 STATIC = "_static"  # folder of styles, scripts and pictures
 
 
@@ -79,6 +81,27 @@ def block(code: Code, line_rows: Sequence[int] | None = None) -> str:
         row = "" if line_rows is None else f' style="--row:{line_rows[number] + 1}"'
         spans.append(f'<span class="line"{row}>{line}{BREAK}</span>')
     return f'<div class="highlight"><pre tabindex="0"><code>{"".join(spans)}</code></pre></div>'
+
+
+def annotated(source: str) -> str:
+    """Return a program as HTML, each section's docstring or first comment next to its code."""
+    rows = []
+    for prose, code in sections(source):
+        note = f'<div class="note">\n\n{prose}\n\n</div>'
+        rows.append(f'<div class="section">\n{note}\n{block(Code(code))}\n</div>')
+    return '<div class="annotated">\n' + "\n".join(rows) + "\n</div>"
+
+
+def sections(source: str) -> list[tuple[str, str]]:
+    """Divide a program into pairs of prose and code; each function or comment starts a section."""
+    pairs = []
+    for text in re.split(r"\n\n+(?=# |@|def )", source.rstrip()):
+        match = COMMENT.match(text) or DOCSTRING.search(text)
+        if match is None:
+            raise ValueError(f"a section has neither a comment nor a docstring: {text}")
+        prose = re.sub(r"(?m)^(?:# |    )", "", match[1])
+        pairs.append((prose, (text[: match.start()] + text[match.end() :]).strip("\n")))
+    return pairs
 
 
 def group(codes: Mapping[str, Code], backends: Sequence[str], kind: str = "pieces") -> str:

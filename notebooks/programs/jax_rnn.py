@@ -30,7 +30,7 @@ params = {name: jnp.array(array, dtype) for name, array in values.items()}
 
 
 def encode(tokens):
-    """Return tokens (...) as one-hot vectors (..., V)."""
+    """Return tokens (...) as one-hot vectors (..., V): 1 at the token, and 0 elsewhere."""
     return jax.nn.one_hot(tokens, V, dtype=dtype)
 
 
@@ -41,7 +41,7 @@ def step(x, h, params):
 
 
 def forward(X, h, params):
-    """Read tokens (B, T); return the logits (T*B, V) and the last hidden state."""
+    """Read tokens (B, T) step by step; return the logits (T*B, V) and the last hidden state."""
     outputs = []
     for x in encode(X.T):  # one time step of all rows, (B, V)
         logits, h = step(x, h, params)
@@ -50,7 +50,7 @@ def forward(X, h, params):
 
 
 def loss(logits, Y):
-    """Return the mean cross-entropy for targets (B, T)."""
+    """Return the mean cross-entropy for targets (B, T): the mean of -log p(next character)."""
     labels = Y.T.reshape(-1)  # in the order of the logits
     return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1).mean()
 
@@ -69,14 +69,14 @@ def gradients(X, Y, h, params):
 
 @jax.jit
 def update(params, grads):
-    """Clip the gradients to norm theta, and take one step of gradient descent."""
+    """Take one step of gradient descent, after clipping the gradients to norm theta."""
     norm = jnp.sqrt(sum((grad * grad).sum() for grad in grads.values()))
     scale = jnp.minimum(theta / norm, 1)
     return {name: param - lr * scale * grads[name] for name, param in params.items()}
 
 
 def generate(prefix, length, temperature=0.5):
-    """Return `length` characters that begin with the prefix; draw the others one by one."""
+    """Continue the prefix to `length` characters; a lower temperature is more cautious."""
     rng = np.random.RandomState(0)  # so that samples differ only by what was learned
     h, written = jnp.zeros((1, H), dtype), [vocab.index(character) for character in prefix]
     for t in range(length - 1):

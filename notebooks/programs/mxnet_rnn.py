@@ -37,7 +37,7 @@ for param in params.values():
 
 
 def encode(tokens):
-    """Return tokens (...) as one-hot vectors (..., V)."""
+    """Return tokens (...) as one-hot vectors (..., V): 1 at the token, and 0 elsewhere."""
     return npx.one_hot(tokens, V, dtype=dtype)
 
 
@@ -48,7 +48,7 @@ def step(x, h, params):
 
 
 def forward(X, h, params):
-    """Read tokens (B, T); return the logits (T*B, V) and the last hidden state."""
+    """Read tokens (B, T) step by step; return the logits (T*B, V) and the last hidden state."""
     outputs = []
     for x in encode(X.T):  # one time step of all rows, (B, V)
         logits, h = step(x, h, params)
@@ -57,7 +57,7 @@ def forward(X, h, params):
 
 
 def loss(logits, Y):
-    """Return the mean cross-entropy for targets (B, T)."""
+    """Return the mean cross-entropy for targets (B, T): the mean of -log p(next character)."""
     labels = Y.T.reshape(-1)  # in the order of the logits
     return -npx.pick(npx.log_softmax(logits), labels).mean()
 
@@ -72,7 +72,7 @@ def gradients(X, Y, h, params):
 
 
 def update(params, grads):
-    """Clip the gradients to norm theta, and take one step of gradient descent."""
+    """Take one step of gradient descent, after clipping the gradients to norm theta."""
     norm = mnp.sqrt(sum((grad * grad).sum() for grad in grads.values()))
     scale = mnp.minimum(theta / norm, 1)
     for name, param in params.items():
@@ -81,7 +81,7 @@ def update(params, grads):
 
 
 def generate(prefix, length, temperature=0.5):
-    """Return `length` characters that begin with the prefix; draw the others one by one."""
+    """Continue the prefix to `length` characters; a lower temperature is more cautious."""
     rng = np.random.RandomState(0)  # so that samples differ only by what was learned
     h, written = mnp.zeros((1, H), dtype), [vocab.index(character) for character in prefix]
     for t in range(length - 1):

@@ -28,7 +28,7 @@ params = {name: array.astype(dtype) for name, array in values.items()}
 
 
 def encode(tokens):
-    """Return tokens (...) as one-hot vectors (..., V)."""
+    """Return tokens (...) as one-hot vectors (..., V): 1 at the token, and 0 elsewhere."""
     return np.eye(V, dtype=dtype)[tokens]
 
 
@@ -39,7 +39,7 @@ def step(x, h, params):
 
 
 def forward(X, h, params):
-    """Read tokens (B, T); return the logits (T*B, V) and the first and all later states."""
+    """Read tokens (B, T) step by step; return the logits (T*B, V) and T + 1 states."""
     outputs, states = [], [h]
     for x in encode(X.T):  # one time step of all rows, (B, V)
         logits, h = step(x, h, params)
@@ -49,7 +49,7 @@ def forward(X, h, params):
 
 
 def loss(logits, Y):
-    """Return the mean cross-entropy for targets (B, T), and its gradient w.r.t. the logits."""
+    """Return the mean of -log p(next character), and its gradient w.r.t. the logits."""
     targets = encode(Y.T.reshape(-1))  # in the order of the logits
     shifted = logits - logits.max(1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
@@ -75,14 +75,14 @@ def gradients(X, Y, h, params):
 
 
 def update(params, grads):
-    """Clip the gradients to norm theta, and take one step of gradient descent."""
+    """Take one step of gradient descent, after clipping the gradients to norm theta."""
     norm = np.sqrt(sum((grad * grad).sum() for grad in grads.values()))
     scale = np.minimum(theta / norm, 1)
     return {name: param - lr * scale * grads[name] for name, param in params.items()}
 
 
 def generate(prefix, length, temperature=0.5):
-    """Return `length` characters that begin with the prefix; draw the others one by one."""
+    """Continue the prefix to `length` characters; a lower temperature is more cautious."""
     rng = np.random.RandomState(0)  # so that samples differ only by what was learned
     h, written = np.zeros((1, H), dtype), [vocab.index(character) for character in prefix]
     for t in range(length - 1):

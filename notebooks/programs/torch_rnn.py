@@ -32,7 +32,7 @@ for param in params.values():
 
 
 def encode(tokens):
-    """Return tokens (...) as one-hot vectors (..., V)."""
+    """Return tokens (...) as one-hot vectors (..., V): 1 at the token, and 0 elsewhere."""
     return F.one_hot(tokens, V).to(dtype)
 
 
@@ -43,7 +43,7 @@ def step(x, h, params):
 
 
 def forward(X, h, params):
-    """Read tokens (B, T); return the logits (T*B, V) and the last hidden state."""
+    """Read tokens (B, T) step by step; return the logits (T*B, V) and the last hidden state."""
     outputs = []
     for x in encode(X.T):  # one time step of all rows, (B, V)
         logits, h = step(x, h, params)
@@ -52,7 +52,7 @@ def forward(X, h, params):
 
 
 def loss(logits, Y):
-    """Return the mean cross-entropy for targets (B, T)."""
+    """Return the mean cross-entropy for targets (B, T): the mean of -log p(next character)."""
     labels = Y.T.reshape(-1)  # in the order of the logits
     return F.cross_entropy(logits, labels)
 
@@ -67,7 +67,7 @@ def gradients(X, Y, h, params):
 
 @torch.no_grad()  # otherwise, autograd would record the update
 def update(params, grads):
-    """Clip the gradients to norm theta, and take one step of gradient descent."""
+    """Take one step of gradient descent, after clipping the gradients to norm theta."""
     norm = torch.sqrt(sum((grad * grad).sum() for grad in grads.values()))
     scale = torch.clamp(theta / norm, max=1)
     for name, param in params.items():
@@ -77,7 +77,7 @@ def update(params, grads):
 
 @torch.no_grad()
 def generate(prefix, length, temperature=0.5):
-    """Return `length` characters that begin with the prefix; draw the others one by one."""
+    """Continue the prefix to `length` characters; a lower temperature is more cautious."""
     rng = np.random.RandomState(0)  # so that samples differ only by what was learned
     h, written = torch.zeros(1, H, dtype=dtype), [vocab.index(character) for character in prefix]
     for t in range(length - 1):

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from helpers import CLONE
-from make import lessons, prose, site
+from make import lessons, prose, site, site_code
 from msgspec.structs import asdict
 
 import rnn_scratch
@@ -77,6 +77,19 @@ def test_site_replaces_pictures_and_notebook_links(pages):
     assert "](build.md#training)" in pages["teaching.md"].decode()
     assert "](security.md)" in pages["contributing.md"].decode() + pages["index.md"].decode()
     assert b"def step(" in pages["files/notebooks/programs/torch_rnn.py"]
+
+
+def test_annotated_program_has_all_code_and_comments(pages):
+    program = (CLONE / site.PROGRAM).read_text(encoding="utf-8")
+    page = html.unescape(re.sub(r"<[^>]*>", "", pages["program.md"].decode()))
+    for prose_text, code in site_code.sections(program):
+        assert prose_text in page
+        assert code in page
+    written = " ".join(sum(site_code.sections(program), ()))
+    unmarked = re.sub(r'^# |"""', "", program, flags=re.MULTILINE)
+    assert sorted(written.split()) == sorted(unmarked.split())  # nothing is lost or repeated
+    with pytest.raises(ValueError, match="neither a comment nor a docstring"):
+        site_code.sections('"""A program."""\n\n\ndef step(x):\n    return x\n')
 
 
 def test_link_to_a_missing_heading_raises():
