@@ -170,7 +170,7 @@ def test_a_framework_that_is_missing_is_not_installed(copy):
         (("--exact", "--cases", "3"), ("`--cases` has no effect with `--exact`",)),
         (("--backend", "numpy"), ("`--backend` requires a file.",)),
         (("missing.py",), ("missing.py could not be read: No such file or directory.",)),
-        (("mine.py", "--cases", "1"), ("A FILE is checked alone.", "Pass only `--backend`")),
+        (("mine.py", "--cases", "1"), ("A FILE is checked alone.", "use only `--backend`")),
     ],
 )
 def test_wrong_options_are_explained(arguments, messages):
