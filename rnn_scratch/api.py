@@ -195,8 +195,13 @@ def _make_report(report: Report | Callable[[str], object] | None) -> Report:
         return report
     if report is None:
         return Report()
-    if report is print and notebook_shell() is not None:
-        return LivePlot(print)
+    if report is print:
+        return LineReport(_print) if notebook_shell() is None else LivePlot(_print)
     if not callable(report):
         raise RNNScratchError(f"`report` must be a function or a Report (got {report!r}).")
     return LineReport(report)
+
+
+def _print(line: str) -> None:
+    """Print a line; escape the bytes of a file name that are not UTF-8."""
+    print(line.encode(errors="backslashreplace").decode())

@@ -2,9 +2,10 @@
 
 import sys
 import webbrowser
-from typing import Any
+from typing import Annotated, Any
 
 import click
+from msgspec import Meta
 
 from .. import api
 from ..errors import RNNScratchError
@@ -16,12 +17,13 @@ from ..runs.run import resolve_run
 from ..settings import option_name
 from ..system import files
 from ..system.terminal import printable
-from .options import GroupedCommand, derived_options, specified
+from .options import GroupedCommand, Number, derived_options, specified
 from .screen import Screen
 
 last_epoch_option = click.option(
     "--last-epoch", is_flag=True, help="Use the last epoch's parameters, not the best epoch's."
 )
+Temperature = Annotated[float, Meta(ge=0)]
 COMMON = "prefix length temperature greedy seed last_epoch"
 
 
@@ -31,7 +33,7 @@ COMMON = "prefix length temperature greedy seed last_epoch"
 @click.option("--greedy", is_flag=True, help="Always choose the most likely character.")
 @click.option(
     "--temperature",
-    type=click.FloatRange(0),
+    type=Number(Temperature),
     default=SAMPLE["temperature"],
     show_default=True,
     metavar="X",

@@ -115,18 +115,19 @@ def no_books(monkeypatch):
 def test_report_function_receives_lines(no_books):
     lines, small = [], {**SMALL, "threads": 1}
     run = rnn_scratch.train("numpy", num_epochs=12, output="r", report=lines.append, **small)
-    start, tenth, end, results = lines
+    start, *epochs, end, results = lines
     assert start == "numpy (scratch) on cpu, threads: 1, epochs 1 to 12, run folder: r"
-    assert re.fullmatch(r"epoch 10  perplexity .*'", tenth)
-    assert tenth.endswith(repr(run.history[9].sample))
+    assert len(epochs) == 12 + 6  # a line for each epoch, and six samples
+    assert re.fullmatch(r"epoch 10/12  training loss \d\.\d{3}  \d+\.\d s", epochs[14])
+    assert epochs[15] == f"  {run.history[9].sample!r}"
     assert end.startswith("epoch 12, speed ")
     assert results.endswith(f", perplexity {run.perplexity:.2f}")
     rnn_scratch.resume(run, 13, report=lines.append)
-    assert "epochs 13 to 13" in lines[4]
-    assert lines[5].startswith("epoch 13, speed ")
+    assert "epochs 13 to 13" in lines[21]
+    assert lines[23].startswith("epoch 13, speed ")
     settings = {name: value for name, value in small.items() if name != "corpus"}
     rnn_scratch.train("numpy", num_epochs=1, report=lines.append, **settings)
-    assert lines[7] == "No network. Using the built-in text tide-clock instead."
+    assert lines[25] == "No network. Using the built-in text tide-clock instead."
 
 
 def test_error_in_a_report_ends_the_session():
@@ -136,12 +137,14 @@ def test_error_in_a_report_ends_the_session():
     assert run_folder.read(Path("r")).sessions[0].outcome == "failed"
 
 
-def test_interactive_session_prints_progress(monkeypatch, capsys, no_books):
-    rnn_scratch.train("numpy", num_epochs=1, **SMALL)
+def test_train_prints_progress_unless_report_is_none(capsys, no_books):
+    rnn_scratch.train("numpy", num_epochs=1, report=None, **SMALL)
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
     run = rnn_scratch.train("numpy", num_epochs=1, **SMALL)
-    assert f"epochs 1 to 1, run folder: {run.folder}\nepoch 1, speed " in capsys.readouterr().out
+    assert (
+        f"epochs 1 to 1, run folder: {run.folder}\nepoch 1/1  training loss "
+        in capsys.readouterr().out
+    )
     rnn_scratch.evaluate(run)
     assert capsys.readouterr().out == ""
 

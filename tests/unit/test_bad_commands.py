@@ -64,7 +64,7 @@ COMMANDS = [
     ((*RESUME, "--epochs", "2", "--output", "r"), "`--output` cannot be used with `--resume`"),
     ((*RESUME, "--preset", "minute"), "`--preset` cannot be used with `--resume`"),
     ((*RESUME, "--num-updates", "100"), "`--num-updates` cannot be used with `--resume`"),
-    ((*PREDICT, "--seed", "3"), "`--seed` 3 has no effect"),
+    ((*PREDICT, "--greedy", "--seed", "3"), "With `--greedy`, --seed has no effect"),
     (("check", "numpy", "--corpus", "tide-clock"), "--exact"),
     ((*CHECK, "--cell", "gru", "--cell", "lstm"), "trains one cell (got gru, lstm)"),
     (("show", "step", "--backends", "numpy", "--diff", "numpy", "torch"), "cannot be used"),

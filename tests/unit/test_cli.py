@@ -30,20 +30,27 @@ def test_train_prints_epochs_results_and_a_sample(command, backend_name):
     settings = {"backend": backend_name, "num_epochs": 11, "valid_tokens": 50, **SMALL}
     result = command("train", *options(output="r", **settings)).assert_exit(err="")
     assert not {"\x1b", "\r"} & set(result.out)
-    first, tenth, end, *results, sample = result.out.splitlines()
+    lines = result.out.splitlines()
+    assert lines[-5:-4] == ["What next:"]
+    assert lines[-1] == "rnn-scratch train --resume last --epochs 22"
+    (middle,) = (n for n, line in enumerate(lines) if line.startswith("epoch 11, speed"))
+    first, *epochs = lines[:middle]
+    end, training, held_out, *_, sample = lines[middle : lines.index("")]
     assert re.fullmatch(
         rf"{backend_name} \(scratch\) on \w+, threads: \d+, epochs 1 to 11, run folder: r", first
     )
-    metrics = r"perplexity \d+\.\d\d \(held out \d+\.\d\d\)"
-    assert re.fullmatch(rf"epoch 10  {metrics}  'there were forty one .{{50}}'", tenth)
+    metrics = r"training loss \d\.\d{3}  held-out loss \d\.\d{3}  \d+\.\d s"
+    assert [line for line in epochs if not re.fullmatch(rf"epoch [ \d]\d/11  {metrics}", line)] == [
+        f"  {row['sample']!r}" for row in history("r") if row.get("sample")
+    ]
     assert re.fullmatch(r"epoch 11, speed [\d,]+ characters/s on \w+", end)
     last = history("r")[-1]
     for text, loss, line in (
-        ("training", last["loss"], results[0]),
-        ("held-out", last["valid_loss"], results[1].removesuffix(" (best)")),
+        ("training", last["loss"], training),
+        ("held-out", last["valid_loss"], held_out.removesuffix(" (best)")),
     ):
         figures = f"{loss:.3f} nats, {loss / math.log(2):.3f} bits per character"
-        assert line == f"{text} text  {figures}, perplexity {math.exp(loss):.2f}"
+        assert line == f"{text} loss  {figures}, perplexity {math.exp(loss):.2f}"
     # The sample is drawn at random, because greedy decoding would soon repeat itself.
     assert sample == command("predict", "r", "--best", *options(**SAMPLE)).out.rstrip("\n")
 
@@ -127,10 +134,10 @@ def test_errors_name_options_of_the_command(command, small_run):
 
 
 def test_settings_are_options_with_short_aliases(command):
-    help_text = command("train", "--help").assert_exit().out
+    help_text = command("train", "--help-all").assert_exit().out
     for name in Settings.__struct_fields__:
         assert f"--{name.replace('_', '-')}" in help_text
-    headings = ["Text:", "Network:", "Training:", "Run:"]
+    headings = ["Run:", "Text:", "Network:", "Training:"]
     assert [line for line in help_text.splitlines() if re.match(r"\w+.*:$", line)] == headings
     assert max(map(len, help_text.splitlines())) <= 80
     small = {name: value for name, value in SMALL.items() if name != "num_hiddens"}

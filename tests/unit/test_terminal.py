@@ -102,7 +102,7 @@ def test_text_is_printed_unchanged_or_escaped(capsys):
     env = {"PYTHONIOENCODING": "cp1252"}
     result = run_subprocess("train", "--resume", "r", "--epochs", 41, env=env).assert_exit(err="")
     assert "\\u03b2\\u03b3 :key: [red]x[/red] \\u732b \\U0001f550" in result.out
-    result = run_subprocess("train", "--help", env=env).assert_exit(err="")
+    result = run_subprocess("train", "--help-all", env=env).assert_exit(err="")
     assert "standard deviation" in result.out.lower()
 
 
