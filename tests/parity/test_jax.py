@@ -18,7 +18,7 @@ X64 = f"""if True:
     import jax
     print("imported", jax.config.jax_enable_x64)
     for dtype in ("float32", "float64"):
-        rnn_scratch.train("jax", dtype=dtype, output=dtype, num_epochs=1, **{SMALL!r})
+        rnn_scratch.train("jax", dtype=dtype, output=dtype, num_epochs=1, report=None, **{SMALL!r})
         print(dtype, jax.config.jax_enable_x64)
 """
 

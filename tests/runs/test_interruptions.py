@@ -157,7 +157,7 @@ def test_closed_pipe_ends_training_with_a_checkpoint():
         process.wait(60)
     assert error == ""
     assert process.returncode == 1
-    assert checkpoint.load("r").epoch == len(history_lines("r")) >= 10
+    assert checkpoint.load("r").epoch == len(history_lines("r")) >= 1
 
 
 def training(run, **kwargs):

@@ -20,7 +20,7 @@ settings = {SMALL!r}
 def train(run, threads=1, variant="scratch"):
     try:
         result = rnn_scratch.train(
-            name, output=run, variant=variant, threads=threads, **settings, num_epochs=1
+            name, output=run, variant=variant, threads=threads, report=None, num_epochs=1, **settings
         )
         print(run, result.perplexity, flush=True)
     except rnn_scratch.RNNScratchError as error:
