@@ -15,12 +15,12 @@ import os, signal, sys, threading
 import rnn_scratch
 
 name, mode = sys.argv[1:]
-settings = {SMALL!r}
+settings = {{**{SMALL!r}, "report": None}}
 
 def train(run, threads=1, variant="scratch"):
     try:
         result = rnn_scratch.train(
-            name, output=run, variant=variant, threads=threads, report=None, num_epochs=1, **settings
+            name, output=run, variant=variant, threads=threads, num_epochs=1, **settings
         )
         print(run, result.perplexity, flush=True)
     except rnn_scratch.RNNScratchError as error:
