@@ -20,7 +20,7 @@ import numpy as np
 
 from measure.measuring import round_digits, spawn, take_turns, write
 from rnn_scratch import registry
-from rnn_scratch.check import vector_files, vectors
+from rnn_scratch.check import vector_calls, vector_files, vectors
 from rnn_scratch.contract import Arrays, ModelConfig, UpdateRule
 from rnn_scratch.exact import digest
 from rnn_scratch.parameters import initial
@@ -46,7 +46,7 @@ def build(name: str, folder: Path, options: Sequence[str] = ()) -> None:
     subprocess.run([*COMPILERS[name], *options], check=True, cwd=folder)
 
 
-def run(folder: Path, groups: list[vectors.Group], dtype: str) -> float:
+def run(folder: Path, groups: list[vector_calls.Group], dtype: str) -> float:
     """Let a program answer these groups; return its CPU seconds."""
     path = folder / "vectors.txt"
     path.write_text(vector_files.write_text(groups, 0, dtype), encoding="utf-8")
@@ -63,7 +63,7 @@ def answer(folder: Path, path: Path) -> float:
 
 def training_group(
     arrays: Arrays, tokens: np.ndarray, offsets: Sequence[int], settings: Settings
-) -> vectors.Group:
+) -> vector_calls.Group:
     """Return the vectors' training group for epochs that start at these offsets."""
     H, V = arrays["W_hq"].shape
     B, T = settings.batch_size, settings.num_steps
@@ -71,7 +71,7 @@ def training_group(
     inputs = {**arrays, "scale": np.array(1.0), "tokens": tokens, "offsets": np.array(offsets)}
     inputs |= {name: np.array(number) for name, number in numbers.items()}
     options = ModelConfig(V, H, dtype=settings.dtype)
-    return vectors.Group(vectors.TRAINING, options, B, T, inputs, [])
+    return vector_calls.Group(vectors.TRAINING, options, B, T, inputs, [])
 
 
 def read_last(path: Path, place: str) -> Arrays:

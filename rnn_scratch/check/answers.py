@@ -15,8 +15,9 @@ from ..errors import RNNScratchError, truncate
 from ..system.records import Record
 from .mistakes import copy_backend
 from .results import CheckResult, WorstMismatch, find_worst_mismatch, read_data
+from .vector_calls import FUNCTIONS, Group, Test, run
 from .vector_files import Answers, read_answers
-from .vectors import FUNCTIONS, TRAINING, Group, Test, make, run
+from .vectors import TRAINING, make
 
 CLOSE = {"float64": 1e-9, "float32": 1e-3}  # mistakes may magnify rounding errors
 

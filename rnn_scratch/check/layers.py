@@ -12,9 +12,11 @@ from typing import Any
 
 from ..contract import CELLS
 from ..parameters import draw_parameters
-from . import forms
+from . import forms, naming
 from .case import Case, make_case
-from .forms import Converter, Form, normalize
+from .forms import Form
+from .naming import normalize
+from .network_forms import Converter
 from .results import describe_error
 
 GATES = {1: ("rnn", "h"), 3: ("gru-after", "rzh"), 4: ("lstm", "ifco")}  # PyTorch's orders
@@ -113,14 +115,14 @@ def _find_cell(module: Any, value: Any) -> str:
     for cell, word in (("lstm", "wxf"), ("gru", "wxz")):
         if word in names:
             return cell
-    return forms.guess_cell(value if isinstance(value, type) else type(value))
+    return naming.guess_cell(value if isinstance(value, type) else type(value))
 
 
 def _map_parameters(module: Any, case: Case, names: list[str]) -> dict[str, Callable]:
     """Return, for each of a module's parameters, a function of the contract's parameters."""
     torch, cell = sys.modules["torch"], case.options.cell
     V, H = case.options.vocab_size, case.options.num_hiddens
-    words, gates = forms.parameter_words(cell, names), GATES[len(CELLS[cell].gates)][1]
+    words, gates = naming.parameter_words(cell, names), GATES[len(CELLS[cell].gates)][1]
     mapping: dict[str, Callable] = {}
     first_bias = True
 

@@ -12,7 +12,8 @@ from ..system.records import Record
 from .answers import compare
 from .mistakes import copy_backend
 from .results import read_data
-from .vectors import TRAINING, Group, run
+from .vector_calls import Group, run
+from .vectors import TRAINING
 
 
 class FunctionScore(Record):

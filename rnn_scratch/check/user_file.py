@@ -22,7 +22,7 @@ from ..contract import CELLS, OPTIMIZERS, Backend
 from ..errors import RNNScratchError
 from ..system import processes
 from ..system.processes import ChildError
-from . import draws, forms, functions, layers, runner, source_file, training
+from . import adapt, draws, forms, functions, layers, naming, runner, source_file, training
 from .case import Case, FunctionCheck, make_case
 from .forms import Form
 from .mistakes import copy_backend, identify_mistake
@@ -84,7 +84,7 @@ def _check(
         defined = [
             n
             for n in names or defined
-            if layers.is_layer(namespace[n]) or forms.list_roles(n, is_known) or is_known(n)
+            if layers.is_layer(namespace[n]) or naming.list_roles(n, is_known) or is_known(n)
         ]
         num_checked = 0
         for name in defined:
@@ -101,7 +101,7 @@ def _check(
                 elif layers.is_module(function):
                     form = layers.find_form(forms.make_small_case(backend), function)
                 else:
-                    form = forms.find_form(backend, is_known, name, function)
+                    form = adapt.find_form(backend, is_known, name, function)
             candidate = None
             if isinstance(form, forms.Form):
                 copied = copy_backend(backend, folder)

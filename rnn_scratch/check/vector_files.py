@@ -16,7 +16,8 @@ import numpy as np
 from ..contract import Arrays
 from ..errors import RNNScratchError, format_value
 from ..system import files
-from .vectors import VERSION, Group
+from .vector_calls import Group
+from .vectors import VERSION
 
 FORMAT = "rnn-scratch vectors"
 SUFFIXES = (".json", ".txt")

@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from ..check import score, vector_files
-from ..check.vectors import FUNCTIONS, make
+from ..check.vector_calls import FUNCTIONS
+from ..check.vectors import make
 from ..contract import CELLS
 from ..errors import RNNScratchError
 from ..system import files

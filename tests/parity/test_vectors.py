@@ -14,7 +14,7 @@ import pytest
 from helpers import CLONE, run_in_process
 
 from rnn_scratch import registry
-from rnn_scratch.check import answers, results, score, vector_files, vectors
+from rnn_scratch.check import answers, results, score, vector_calls, vector_files, vectors
 from rnn_scratch.check.mistakes import copy_backend
 from rnn_scratch.exact import digest
 
@@ -112,7 +112,7 @@ def test_every_backend_answers_the_vectors(builtin_name, small_groups):
     backend = registry.load(builtin_name)
     for group in small_groups:
         for test in group.tests:
-            problem = answers.compare(group, test, vectors.run(backend, group, test))
+            problem = answers.compare(group, test, vector_calls.run(backend, group, test))
             assert problem is None, problem
 
 
@@ -274,7 +274,7 @@ def test_known_mistakes_are_named(small_groups, monkeypatch, tmp_path):
                 for group in small_groups:
                     for test in group.tests:
                         try:
-                            outputs[test.id] = vectors.run(backend, group, test)
+                            outputs[test.id] = vector_calls.run(backend, group, test)
                         except Exception:
                             continue
                 path = Path(write_answers(to_json(small_groups, outputs)))

@@ -1,0 +1,188 @@
+"""The forms of losses, clipping, optimizers, one-hot encoding and initial states."""
+
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from ..contract import ModelConfig
+from . import naming
+from .case import Case
+from .forms import PROBE_THETA, Form, find_array_module, get_shape
+
+
+def list_loss_forms(role: str, function: Any, case: Case) -> Iterator[Form]:
+    """Yield the forms of `loss`."""
+    bound = naming.bind_arguments(function, ["logits", "targets"], {})
+    module = find_array_module(case.backend)
+    layouts = {
+        "targets (B, T)": lambda logits, targets: (logits, targets),
+        "time-major targets (T*B,)": lambda logits, targets: (
+            logits,
+            module.reshape(module.swapaxes(targets, 0, 1), (-1,)),
+        ),
+        "logits (B, T, V)": lambda logits, targets: (
+            module.swapaxes(module.reshape(logits, (*targets.shape[::-1], -1)), 0, 1),
+            targets,
+        ),
+    }
+    for what, prepare in layouts.items():
+
+        def adapted(logits: Any, targets: Any, prepare: Callable = prepare) -> Any:
+            values = dict(zip(("logits", "targets"), prepare(logits, targets)))
+            result = function(*(values[kind] for kind in bound or ()))
+            return module.mean(result) if get_shape(result)[:1] == get_shape(logits)[:1] else result
+
+        adapted.__name__ = role
+        yield Form(role, adapted, f"`loss` with {', '.join(bound or [])}: {what}")
+
+
+def list_clip_forms(role: str, function: Any, case: Case) -> Iterator[Form]:
+    """Yield the forms of `clip`: gradients in a dict or list, or in `.grad` of parameters."""
+    bound = naming.bind_arguments(function, ["grads", "theta", "params"], {})
+    bound = ["grads" if kind == "params" else kind for kind in bound or []]
+    containers = {"a dict of gradients": False, "a list of gradients": False}
+    if case.backend.name in ("torch", "mxnet"):
+        containers |= {"a list of parameters with `.grad`": True, "a model's `params`": True}
+    for container, has_grad in containers.items():
+
+        def adapted(
+            grads: Any, theta: Any, container: str = container, has_grad: bool = has_grad
+        ) -> Any:
+            copies = {n: _copy(case, grad) for n, grad in grads.items()}
+            holders = {n: _with_grad(case, g) for n, g in copies.items()} if has_grad else copies
+            values = [*holders.values()]
+            model = SimpleNamespace(params=values, parameters=lambda: iter(values))
+            given: Any = holders if container[2:6] == "dict" else values
+            arguments = {"grads": model if "model" in container else given, "theta": theta}
+            result = function(*(arguments[kind] for kind in bound))
+            norm = case.scratch.clip(grads, theta)[1]
+            if isinstance(result, tuple) and len(result) == 2 and get_shape(result[1]) == ():
+                result, norm = result
+            elif isinstance(result, tuple) and len(result) == 2 and get_shape(result[0]) == ():
+                norm, result = result
+            elif result is not None and get_shape(result) == ():
+                norm, result = result, None
+            unchanged = all(
+                np.array_equal(case.to_arrays(copies[n]), case.to_arrays(g), equal_nan=True)
+                for n, g in grads.items()
+            )
+            if result is None and not has_grad and unchanged and theta == PROBE_THETA:
+                return None  # neither in place nor returned
+            if result is None:  # in place
+                result = [h.grad if has_grad else h for h in holders.values()]
+            named = result if isinstance(result, dict) else dict(zip(grads, result))
+            return named, norm
+
+        adapted.__name__ = role
+        yield Form(role, adapted, f"`clip` with {container}")
+
+
+def list_optimizer_forms(role: str, function: Any, case: Case) -> Iterator[Form]:
+    """Yield the forms of an optimizer: separate hyperparameters, one array or all at a time."""
+    kinds = ["params", "grads", "lr", "batch_size", "slots", "update", "m", "v", "beta1", "beta2"]
+    kinds += ["epsilon", "weight_decay", "t"]
+    bound = naming.bind_arguments(function, kinds, {})
+    if not bound:
+        return
+    has_grad = "grads" not in bound
+    if has_grad and case.backend.name not in ("torch", "mxnet"):
+        return
+    for container in ("list", "dict", "array"):
+
+        def adapted(
+            params: Any, grads: Any, slots: Any, update: Any, container: str = container
+        ) -> Any:
+            names = [*params]
+            arrays = case.to_arrays(params)
+            options = case.options._replace(dtype=str(arrays["b_q"].dtype))
+            holders = case.scratch.init_params(arrays, options)
+            if has_grad:
+                holders = {n: _with_grad(case, grads[n], p) for n, p in holders.items()}
+            count = np.log(max(1 - float(update.c_m), 1e-300)) / np.log(update.beta1)
+            values = update._asdict() | {"batch_size": 1, "t": max(round(float(count)), 1)}
+            values |= {"update": update, "slots": slots}
+            copies = {s: {n: _copy(case, a) for n, a in d.items()} for s, d in slots.items()}
+            tensors = {"params": holders, "grads": grads, **copies}
+            new: dict[str, Any] = {}
+            new_slots: dict[str, dict[str, Any]] = {slot: {} for slot in slots}
+            groups = [[name] for name in names] if container == "array" else [names]
+            for group in groups:
+                given = {
+                    kind: tensor[group[0]]
+                    if container == "array"
+                    else tensor
+                    if container == "dict"
+                    else [tensor[n] for n in group]
+                    for kind, tensor in tensors.items()
+                }
+                result = function(*(given[k] if k in given else values[k] for k in bound))
+                parts = result if isinstance(result, tuple) and len(result) in (2, 3) else None
+                is_many = container != "array" and parts and get_shape(parts[0]) != (-1,)
+                first = result if parts is None or is_many else parts[0]
+                first = given["params"] if first is None else first
+                first = [first] if container == "array" else first
+                new |= first if isinstance(first, dict) else dict(zip(group, first))
+                returned = [] if parts is None or is_many else parts[1:]
+                for index, slot in enumerate(k for k in bound if k in slots):
+                    part = returned[index] if index < len(returned) else given[slot]
+                    part = [part] if container == "array" else part
+                    named = part if isinstance(part, dict) else dict(zip(group, part))
+                    new_slots[slot] |= named
+            decay = 0.0
+            if not {"weight_decay", "update"} & {*bound}:
+                decay = update.lr * update.weight_decay
+            new = {n: new[n] - decay * params[n] if decay else new[n] for n in names}
+            # Slots that are not the function's arguments are the project's.
+            own = case.scratch.init_params(arrays, options)
+            _, slots = case.scratch.OPTIMIZERS[role](own, grads, slots, update)
+            return new, slots | {slot: named for slot, named in new_slots.items() if named}
+
+        what = {"list": "lists", "dict": "dicts", "array": "one array at a time"}[container]
+        adapted.__name__ = role
+        yield Form(role, adapted, f"`{role}` with {', '.join(bound)}: {what}")
+
+
+def list_encode_forms(role: str, function: Any, case: Case) -> Iterator[Form]:
+    """Yield the form of `encode` with the number of tokens instead of the parameters."""
+    bound = naming.bind_arguments(function, ["x", "vocab_size"], {})
+
+    def adapted(tokens: Any, params: Any) -> Any:
+        values = {"x": tokens, "vocab_size": params["b_q"].shape[0]}
+        vectors = case.to_arrays(function(*(values[kind] for kind in bound or ())))
+        return case.tensor(vectors.astype(case.to_arrays(params["b_q"]).dtype))
+
+    adapted.__name__ = role
+    yield Form(role, adapted, "`encode` with tokens and the number of tokens")
+
+
+def list_state_forms(role: str, function: Any, case: Case) -> Iterator[Form]:
+    """Yield the form of `init_state` with sizes instead of options."""
+    bound = naming.bind_arguments(function, ["batch_size", "num_hiddens", "device"], {})
+
+    def adapted(batch_size: int, options: ModelConfig) -> Any:
+        values = {"batch_size": batch_size, "num_hiddens": options.num_hiddens, "device": "cpu"}
+        state = function(*(values[kind] for kind in bound or ()))
+        state = state if isinstance(state, tuple | list) else (state,)
+        return tuple(case.tensor(case.to_arrays(s).astype(options.dtype)) for s in state)
+
+    cell = case.options.cell
+    adapted.__name__ = role
+    yield Form(role, adapted, "`init_state` with the numbers of rows and hidden units", cell)
+
+
+def _copy(case: Case, tensor: Any) -> Any:
+    return case.tensor(np.array(case.to_arrays(tensor)))
+
+
+def _with_grad(case: Case, grad: Any, param: Any = None) -> Any:
+    """Return a parameter whose `.grad` is set."""
+    param = _copy(case, grad) if param is None else param
+    if hasattr(param, "attach_grad"):  # MXNet
+        param.attach_grad()
+        param.grad[:] = grad
+    else:
+        param = param.detach().requires_grad_()
+        param.grad = _copy(case, grad)
+    return param
