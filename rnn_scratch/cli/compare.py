@@ -58,12 +58,12 @@ def compare(
     names = split_list(backends) if backends else registry.list_loadable(screen.print_line)
     for name in names:
         registry.find(name)
-    names_of_variants = [validate("--variants", v, Variant) for v in split_list(variants)]
+    chosen = [validate("--variants", v, Variant) for v in split_list(variants)]
     if not names:
         raise RNNScratchError("No backend could be loaded.", "For details: rnn-scratch backends")
     content = books.find(corpus, text, screen.print_line)
     command = printable(shlex.join(["rnn-scratch", *sys.argv[1:]]))
-    candidates = [(name, variant) for name in names for variant in names_of_variants]
+    candidates = [(name, variant) for name in names for variant in chosen]
     record = turns.new_record(candidates, Plan(**plan), settings, content, command)
     folder = files.user_path(output) if output else run_folder.create_dated("comparison")
     folder.mkdir(parents=True, exist_ok=True)

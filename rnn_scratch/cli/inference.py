@@ -2,6 +2,7 @@
 
 import sys
 import webbrowser
+from pathlib import Path
 from typing import Annotated, Any
 
 import click
@@ -63,9 +64,14 @@ def predict(
     else:
         arguments["temperature"] = temperature
     path = resolve_run(run)
-    arguments["best"] = not last_epoch and checkpoint.load(path).best_epoch > 0
+    arguments["best"] = not last_epoch and _has_best_epoch(path)
     text = api.predict(path, stream=stream, **arguments)
     print("" if stream else text)
+
+
+def _has_best_epoch(path: Path) -> bool:
+    """Return whether a run's checkpoint has the parameters of a best epoch on held-out text."""
+    return checkpoint.load(path).best_epoch > 0
 
 
 @click.command()
@@ -109,8 +115,8 @@ def play(run: str, best: bool, last_epoch: bool, no_browser: bool) -> None:
     code, so it works offline. For the forms of RUN, see `predict --help`.
     """
     path = resolve_run(run)
-    is_best = not last_epoch and checkpoint.load(path).best_epoch > 0
-    _, saved = inference.load(path, is_best, backend="numpy", variant="scratch")
+    use_best = not last_epoch and _has_best_epoch(path)
+    _, saved = inference.load(path, use_best, backend="numpy", variant="scratch")
     file = (path if path.is_dir() else path.parent).absolute() / "play.html"
     files.replace(file, page.render(saved, path.absolute().name).encode())
     screen = Screen()

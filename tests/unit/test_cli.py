@@ -12,7 +12,9 @@ import pytest
 from helpers import SMALL, history, options, raised_message, run_in_process
 
 import rnn_scratch
+from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.play import page
+from rnn_scratch.runs import run_folder
 from rnn_scratch.runs.presets import PRESETS, SAMPLE
 from rnn_scratch.settings import Settings
 
@@ -210,3 +212,31 @@ def test_play_escapes_names_and_vocabularies(command):
 def test_play_reports_an_unwritable_file(command, small_run):
     Path(small_run, "play.html").mkdir()
     command("play", small_run, "--no-browser").assert_error("play.html could not be written")
+
+
+def test_old_option_names_work_and_say_the_new_ones(command):
+    result = command(*TRAIN, "--model", "fast", "--run=r", *options(**SMALL)).assert_exit()
+    assert result.err.splitlines() == [
+        "`--model` is now `--variant`.",
+        "`--run` is now `--output`.",
+    ]
+    assert run_folder.read(Path("r")).sessions[0].runtime.variant == "fast"
+    with pytest.raises(RNNScratchError, match=r"Unknown argument `model`\.\nIt is now `variant`\."):
+        rnn_scratch.train("numpy", model="fast")
+
+
+def test_quiet_training_prints_only_the_text(command):
+    result = command(*TRAIN, "--quiet", "--output", "r", *options(**SMALL)).assert_exit(err="")
+    (text,) = result.out.splitlines()
+    assert text == command("predict", "r", *options(**SAMPLE)).out.rstrip("\n")
+
+
+def test_predict_uses_the_best_epoch_and_is_greedy_on_request(command):
+    settings = {**SMALL, "num_epochs": 30, "valid_tokens": 60, "lr": 3.0}
+    run = rnn_scratch.train("numpy", output="r", report=None, **settings)
+    assert run.best.epoch < 30
+    for is_best, arguments in ((True, ("r",)), (False, ("r", "--last-epoch"))):
+        expected = rnn_scratch.predict("r", length=300, best=is_best)
+        for greedy in (("--greedy",), ("--temperature", "0")):
+            assert command("predict", *arguments, *greedy).out == expected + "\n"
+    assert rnn_scratch.predict("r", best=True) != rnn_scratch.predict("r")
