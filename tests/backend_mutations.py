@@ -62,7 +62,7 @@ def known_mistakes() -> list[Mutation]:
     mutations = []
     for function, changes in results.read_data("mistakes.json").items():
         is_backward = function.endswith("backward") or function == "bptt"
-        cell = {"step": "gru"}.get(function, function.removesuffix("_backward").replace("_", "-"))
+        cell = {"step": "lstm"}.get(function, function.removesuffix("_backward").replace("_", "-"))
         options = PLAIN._replace(cell=cell) if cell in CELLS else PLAIN
         paths = [BACKENDS / "numpy" / f"{name}.py" for name in ("scratch", "cells", "deep")]
         file = next(p.name for p in paths if f"def {function}(" in p.read_text(encoding="utf-8"))

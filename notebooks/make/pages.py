@@ -6,18 +6,16 @@ the records. The other pages are edited by hand.
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
-import grading
-
-from rnn_scratch.check import results
 from rnn_scratch.runs import run_folder
 from rnn_scratch.runs.presets import PRESETS
 from rnn_scratch.settings import Settings, annotations, declaration
 
-from . import figures, play, prose, readme, reference, site_comparison, site_parity
+from . import figures, play, prose, readme, reference, site_code, site_comparison, site_parity
 from .readme import COMPARISONS, RECORDS
 
 FOLDER = Path("notebooks/site")
@@ -42,9 +40,8 @@ def pages() -> dict[str, bytes]:
         "presets": json.loads((RECORDS / "presets.json").read_bytes())["presets"],
         "workers": json.loads((RECORDS / "workers.json").read_bytes()),
         "arguments_of_presets": PRESETS,
-        "mistakes": {name: [*results.read_data("mistakes.json")[name]] for name in grading.GRADED},
         "reference": reference,
-        **readme.step(),
+        **step(),
         "characters": run_folder.read(RUN).text.train_tokens,
         "samples": [
             row for row in run_folder.read_history(RUN) if row.epoch in EPOCHS and row.sample
@@ -58,6 +55,13 @@ def pages() -> dict[str, bytes]:
             texts[path.name] = prose.page(path.name, values)
     files = {name: prose.linked(text).encode() for name, text in texts.items()}
     return files | pictures
+
+
+def step() -> dict[str, Any]:
+    """Return code for one time step in two frameworks, without docstrings or comments."""
+    codes = site_code.find_code(("numpy", "torch"), "rnn", "step")
+    omitted = re.compile(r'^    """.*"""\n|  # .*$', re.MULTILINE)
+    return {"codes": {name: omitted.sub("", code.source) for name, code in codes.items()}}
 
 
 def programs(record: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from rnn_scratch.compare.record import Comparison, read
 from rnn_scratch.compare.tables import Estimate
 from rnn_scratch.registry import BUILTIN_BACKENDS as BACKENDS
 
-from . import site_code
 from .prose import TEMPLATES, framework
 
 RECORDS = Path("notebooks/records")
@@ -83,13 +82,6 @@ def exact(folder: Path) -> dict[str, Any]:
     digests = sorted({end["digest"] for end in ends})
     exact = {**record, "models": trained}
     return {"exact": exact, "models": variants, "end": ends[0], "digests": digests}
-
-
-def step() -> dict[str, Any]:
-    """Return code for one time step in two frameworks, without docstrings or comments."""
-    codes = site_code.find_code(("numpy", "torch"), "rnn", "step")
-    omitted = re.compile(r'^    """.*"""\n|  # .*$', re.MULTILINE)
-    return {"codes": {name: omitted.sub("", code.source) for name, code in codes.items()}}
 
 
 def readme(text: str) -> str:
