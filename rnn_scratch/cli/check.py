@@ -37,7 +37,6 @@ Row = tuple[Runtime, CheckResult]
     common="variants cells cases seed exact backend as_json",
     rest="Functions",
     prefix="With --exact: ",
-    short_help="Verify backends, or your functions, against the reference.",
 )
 @click.argument("targets", nargs=-1, metavar="[BACKEND | FILE | ANSWERS]...")
 @click.option("--backend", help="Backend for the functions in FILE.  [default: what it imports]")

@@ -10,7 +10,6 @@ from msgspec import Meta
 
 from .. import api
 from ..errors import RNNScratchError
-from ..play import page
 from ..runs import checkpoint, inference
 from ..runs.presets import SAMPLE
 from ..runs.progress import format_nats, format_perplexity
@@ -102,7 +101,7 @@ uniform    {uniform:.2f}  all characters of the vocabulary equally likely
 unigram    {unigram:.2f}  each character as likely as its frequency in this text"""
 
 
-@click.command(short_help="Open RUN's network in the browser.")
+@click.command()
 @click.argument("run")
 @click.option("--best", is_flag=True, hidden=True)  # the default since version 0.3.0
 @last_epoch_option
@@ -114,6 +113,8 @@ def play(run: str, best: bool, last_epoch: bool, no_browser: bool) -> None:
     earlier characters on which these probabilities depend. The file contains the weights and all
     code, so it works offline. For the forms of RUN, see `predict --help`.
     """
+    from ..play import page  # the other commands in this module need no templates
+
     path = resolve_run(run)
     use_best = not last_epoch and _has_best_epoch(path)
     _, saved = inference.load(path, use_best, backend="numpy", variant="scratch")

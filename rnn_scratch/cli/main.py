@@ -6,22 +6,28 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import NoReturn
 
 import click
 
-from .. import workers
 from ..errors import RNNScratchError
-from ..settings import START_WORKERS
-from .check import check
-from .compare import compare, report
-from .inference import evaluate, play, predict
-from .listings import backends, runs
-from .options import name_flags
-from .screen import Screen
-from .show import show
-from .train import train
-from .vectors import vectors
+
+# Each command's module, and its description in the list of commands. Only the module of the command
+# that runs is imported, and the list imports none: importing all takes several times as long.
+COMMANDS = {
+    "train": ("train", "Train a model on a text and print text that it generates."),
+    "predict": ("inference", "Generate text with RUN's model."),
+    "evaluate": ("inference", "Compute the loss and the perplexity of RUN's model on a text."),
+    "play": ("inference", "Open RUN's network in the browser."),
+    "runs": ("listings", "List the runs in FOLDER, newest first."),
+    "backends": ("listings", "List the backends with their devices and versions."),
+    "show": ("show", "Show the source of FUNCTION in several backends, in columns."),
+    "check": ("check", "Verify backends, or your functions, against the reference."),
+    "vectors": ("vectors", "Write test vectors for programs in any language."),
+    "compare": ("compare", "Benchmark several backends: compare their speeds and results."),
+    "report": ("compare", "Regenerate the report of a comparison from its record in FOLDER."),
+}
 
 # Options that were renamed; the old names still work in this version.
 RENAMED = {"--model": "--variant", "--models": "--variants", "--draws": "--cases"}
@@ -41,35 +47,32 @@ class Commands(click.Group):
             option, equals, value = argument.partition("=")
             if option not in options and RENAMED.get(option) in options:
                 arguments[index] = RENAMED[option] + equals + value
-                Screen(stderr=True).print_line(f"`{option}` is now `{RENAMED[option]}`.")
+                _print(f"`{option}` is now `{RENAMED[option]}`.")
         return name, command, arguments
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command with this name, or suggest another command."""
-        matches = difflib.get_close_matches(cmd_name, self.commands, 1)
+        matches = difflib.get_close_matches(cmd_name, COMMANDS, 1)
         matches = ["train --resume RUN"] if cmd_name == "resume" else matches
-        if cmd_name not in self.commands and matches:
-            ctx.fail(f"No such command {cmd_name!r}. Did you mean `{matches[0]}`?")
-        return self.commands.get(cmd_name)
+        if cmd_name not in COMMANDS:
+            if matches:
+                ctx.fail(f"No such command {cmd_name!r}. Did you mean `{matches[0]}`?")
+            return None
+        module, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(f".{module}", __package__), cmd_name)
+        return command
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        return [*COMMANDS]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing their modules."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-@click.group(
-    cls=Commands,
-    commands=[
-        train,
-        predict,
-        evaluate,
-        play,
-        runs,
-        backends,
-        show,
-        check,
-        vectors,
-        compare,
-        report,
-    ],
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="rnn-scratch", prog_name="rnn-scratch")
 def cli() -> None:
     """Train and use recurrent language models implemented from scratch.
@@ -92,11 +95,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error.show(text)
         message = text.getvalue().removesuffix("\n")
         if getattr(error, "option_name", "") == "--workers":
+            from ..settings import START_WORKERS
+
             message += f" {START_WORKERS}"
         if "rnn-scratch train" in message and "unexpected extra argument" in message:
             message += "\nTo train on a text file, use `--text FILE`."
         _fail(message, error.exit_code)
     except RNNScratchError as error:
+        from .options import name_flags
+
         _fail(f"Error: {name_flags(str(error))}", error.exit_code)
     except (KeyboardInterrupt, click.Abort) as error:  # click raises Abort from KeyboardInterrupt
         number = getattr(error.__cause__ or error, "number", signal.SIGINT)
@@ -115,6 +122,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _fail(message: str, code: int = 2) -> NoReturn:
     """Print the message (in worker 0 only, if all workers fail together) and exit with the code."""
+    from .. import workers
+
     if not workers.is_silent():
-        Screen(stderr=True).print_line(message)
+        _print(message)
     sys.exit(code)
+
+
+def _print(message: str) -> None:
+    """Print a message to stderr."""
+    from .screen import Screen
+
+    Screen(stderr=True).print_line(message)

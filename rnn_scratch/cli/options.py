@@ -4,24 +4,19 @@ import contextlib
 import inspect
 import re
 from collections.abc import Callable, Container
-from functools import partial, reduce
+from functools import cache, partial, reduce
 from types import NoneType
 from typing import Any, get_args
 
 import click
 from click.core import ParameterSource
 
-from .. import api
 from ..errors import RNNScratchError
 from ..settings import Settings, annotations, declaration, option_name, validate
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 ALIASES = {"num_epochs": ["--epochs"], "num_layers": ["--layers"]}
 METAVARS = {"text": "FILE", "output": "FOLDER", "prefix": "TEXT"}  # other strings use NAME
-# Arguments that messages and descriptions show as command-line options.
-ARGUMENTS = set(annotations(Settings)).union(
-    *map(annotations, (api.train, api.predict, api.evaluate))
-)
 # Help headings of a `GroupedCommand`; all other options are listed under "Run".
 GROUPS = {
     "Text": "corpus text normalize max_tokens valid_tokens valid_share",
@@ -150,9 +145,18 @@ def name_flags(message: str) -> str:
 
     def replace(match: re.Match[str]) -> str:
         value = f" {match[2]}" if match[2] else ""
-        return f"`{option_name(match[1])}{value}`" if match[1] in ARGUMENTS else match[0]
+        return f"`{option_name(match[1])}{value}`" if match[1] in _arguments() else match[0]
 
     return re.sub(r"`(\w+)(?:=\"?([\w.-]+)\"?)?`", replace, message)
+
+
+@cache
+def _arguments() -> set[str]:
+    """Return the arguments that messages and descriptions show as command-line options."""
+    from .. import api  # only here, because some commands do not train
+
+    functions = api.train, api.predict, api.evaluate
+    return set(annotations(Settings)).union(*map(annotations, functions))
 
 
 def split_list(text: str) -> list[str]:

@@ -15,7 +15,7 @@ from .options import settings_options
 from .screen import Screen
 
 
-@click.command(short_help="Write test vectors for programs in any language.")
+@click.command()
 @click.argument("path", metavar="FILE", type=files.user_path)
 @click.option("--cell", "cells", type=click.Choice([*CELLS]), multiple=True, help="Recurrent cell.")
 @click.option(

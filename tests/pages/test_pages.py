@@ -13,7 +13,7 @@ from make import pages, prose, readme
 
 import rnn_scratch
 from rnn_scratch.cli.compare import compare
-from rnn_scratch.cli.main import cli
+from rnn_scratch.cli.main import COMMANDS
 from rnn_scratch.cli.train import train
 from rnn_scratch.runs import run_folder
 
@@ -115,7 +115,7 @@ def test_shell_completion_works_as_documented():
 
 
 def test_usage_page_names_existing_commands_and_options():
-    for command in cli.commands:
+    for command in COMMANDS:
         assert f"`rnn-scratch {command}" in USAGE, command
     lines = re.findall(r"`rnn-scratch compare (--.*?)`", USAGE)
     assert lines

@@ -3,6 +3,9 @@
 import ast
 from pathlib import Path
 
+import pytest
+from helpers import run_subprocess
+
 import rnn_scratch
 
 CORE = Path(rnn_scratch.__file__).parent
@@ -90,3 +93,35 @@ def test_no_importable_folder_is_named_like_a_framework():
     notebooks = REPOSITORY / "notebooks"
     for folder in (REPOSITORY, REPOSITORY / "tests", notebooks, notebooks / "support"):
         assert not {path.name for path in folder.iterdir() if path.is_dir()} & FRAMEWORKS, folder
+
+
+# Modules that a command must not import: it does not use them, and importing them takes time.
+UNUSED = {
+    "--help": ("numpy", "msgspec", "rich", "rnn_scratch.api", "rnn_scratch.settings"),
+    "--version": ("numpy", "msgspec", "rich", "rnn_scratch.api", "rnn_scratch.settings"),
+    "runs": ("jinja2", "pygments", "rnn_scratch.api", "rnn_scratch.check", "rnn_scratch.compare"),
+    "show step": ("jinja2", "safetensors", "rnn_scratch.api", "rnn_scratch.training"),
+    "train --help": ("jinja2", "pygments", "rnn_scratch.check", "rnn_scratch.compare"),
+    "predict --help": ("jinja2", "pygments", "rnn_scratch.check", "rnn_scratch.compare"),
+    "check --help": ("jinja2", "rnn_scratch.compare", "rnn_scratch.play"),
+    "report --help": ("pygments", "rnn_scratch.play", "rnn_scratch.show"),
+}
+LIST_MODULES = """
+import sys
+from rnn_scratch.cli.main import main
+try:
+    main()
+except SystemExit as error:
+    assert not error.code
+print("", *sys.modules, sep="\\f")
+"""
+
+
+@pytest.mark.parametrize("command", UNUSED)
+def test_commands_do_not_import_what_they_do_not_use(command, tmp_path):
+    program = ("-c", LIST_MODULES)
+    result = run_subprocess(*command.split(), program=program, cwd=tmp_path).assert_exit()
+    output, *modules = result.out.strip().split("\f")
+    assert output
+    assert "rnn_scratch.cli.main" in modules
+    assert {*modules} & {*UNUSED[command], *FRAMEWORKS} == set()
