@@ -94,6 +94,8 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", ".")
     support = (f"notebooks/support/{name}.py" for name in ("drawings", "grading", "lesson"))
     session.run("mypy", "rnn_scratch", "notebooks/make", *support)
+    # The backends have no annotations of their own, so report errors in this file alone.
+    session.run("mypy", "--follow-imports=silent", "tests/protocols.py")
     # Check the workflow's schema and security. Actionlint would also check expressions, but pip
     # cannot install it when only package indexes are reachable.
     workflow = ".github/workflows/ci.yml"
