@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 import time
@@ -142,6 +143,13 @@ def mxnet(session: nox.Session) -> None:
 def jax(session: nox.Session) -> None:
     """Test the JAX backend alone, with the latest versions of JAX, Python and NumPy."""
     run_tests(session, "jax", "--backends", "numpy,jax", *session.posargs)
+
+
+@nox.session
+def mlx(session: nox.Session) -> None:
+    """Follow the guide to writing a backend, with MLX, on Linux or a Mac."""
+    session.install("mlx" if sys.platform == "darwin" else "mlx[cpu]")
+    run_tests(session, "test", "--backends", "numpy", "tests/parity/test_backend_guide.py")
 
 
 @nox.session(python="3.11")
@@ -333,7 +341,7 @@ def run_all(session: nox.Session) -> None:
     """Run all release checks one after another, which also executes the notebooks."""
     for name in (
         *("lint", "all", "lowest", "frameworks", "mutations", "draws", "faults"),
-        *("site", "browser", "wheel"),
+        *("site", "browser", "wheel", "mlx"),
         *(f"student({backend})" for backend in BACKENDS),
     ):
         session.notify(name)

@@ -1,6 +1,6 @@
 """Follow the backend-writing guide step by step, and verify its claims.
 
-The backend that the guide builds is a separate package.
+The backend that the guide builds is a separate package. It needs MLX, which `nox -s mlx` installs.
 """
 
 import re
@@ -17,15 +17,15 @@ from helpers import (
     install_packages,
     options,
     parameters,
-    require_tested,
     run_subprocess,
 )
 from measure.measuring import copy, load
 
 from rnn_scratch.check import draws, runner
 
+pytest.importorskip("mlx.core", reason="MLX is not installed")
+
 TEXT = (CLONE / "notebooks" / "site" / "backend.md").read_text(encoding="utf-8")
-CASES = [draws.draw(seed, ["rnn"])._replace(optimizer="sgd") for seed in range(draws.NUM_DRAWS)]
 # Rows of the guide's table: source text, its replacement, and the failure that `check` reports.
 MISTAKES = re.findall(r"^\| `(.*?)` \| `(.*?)` \| (.*?) \|$", TEXT, re.MULTILINE)
 
@@ -57,9 +57,8 @@ def commands(block):
 
 
 def install(site):
-    """Install a package that contains only the toy framework; return environment variables."""
-    variables = install_packages(site, {"toy": ""})
-    (site / "toy_rnn" / "toy.py").write_text((CLONE / "tests" / "toy.py").read_text())
+    """Install a package without modules; return environment variables."""
+    variables = install_packages(site, {"mlx": ""})
     return {**variables, "OMP_NUM_THREADS": "1", "COLUMNS": "1000"}
 
 
@@ -76,7 +75,7 @@ def follow(site, env, only_files=False):
     For each command that runs, yield its arguments, the lines that the guide shows, and the result.
     """
     for block in BLOCKS:
-        if block.language == "python" and block.title.startswith("toy_rnn/"):
+        if block.language == "python" and block.title.startswith("mlx_rnn/"):
             write(site, block.title, block.text)
         elif block.language == "console":
             for arguments, file, shown in commands(block):
@@ -105,17 +104,15 @@ def package(tmp_path_factory):
     return folder, env
 
 
-@pytest.mark.student
-def test_guide_shows_the_actual_output(backend_names, tmp_path):
-    require_tested(backend_names, "numpy")  # so that only one of the five sessions runs this
+def test_guide_shows_the_actual_output(tmp_path):
     site = tmp_path / "site"
     env = install(site)
     (project,) = (block for block in BLOCKS if block.language == "toml")
-    assert '[project.entry-points."rnn_scratch.backends"]\ntoy = "toy_rnn"' in project.text
+    assert '[project.entry-points."rnn_scratch.backends"]\nmlx = "mlx_rnn"' in project.text
     steps = list(follow(site, env))
     for arguments, shown, result in steps:
         assert shows(result.assert_exit().out, shown), (arguments, result.out)
-    assert {arguments[0] for arguments, *_ in steps} == {"check", "train", "show"}
+    assert {arguments[0] for arguments, *_ in steps} == {"check", "train"}
 
 
 @pytest.mark.parametrize(
@@ -124,25 +121,16 @@ def test_guide_shows_the_actual_output(backend_names, tmp_path):
     ids=lambda text: text[:30],
 )
 def test_check_names_the_mistakes_in_the_guide(package, tmp_path, line, changed_line, place):
-    changed = copy(load(package[0] / "toy_rnn"), tmp_path)
+    changed = copy(load(package[0] / "mlx_rnn"), tmp_path)
     if place:
-        sources = [changed / f"{name}.py" for name in ("machine", "scratch")]
-        (path,) = (path for path in sources if line in path.read_text(encoding="utf-8"))
-        make((line, changed_line), path)
-    rows = runner.check(load(changed), cases=CASES)
+        make((line, changed_line), changed / "primitives.py")
+    rows = runner.check(load(changed), cases=map(draws.draw, range(draws.NUM_DRAWS)))
     first = next((f"{row.function} {row.output}" for row in rows if not row.passed), None)
     assert first == place
 
 
-def test_guide_quotes_current_code():
-    quoted = [block for block in BLOCKS if block.title.startswith("backends/")]
-    assert quoted
-    for block in quoted:
-        assert block.text in (CLONE / block.title).read_text(encoding="utf-8")
-
-
 def test_guide_backend_trains_resumes_and_predicts(package):
-    settings = options(**SMALL, backend="toy", dtype="float64")
+    settings = options(**SMALL, backend="mlx", dtype="float64")
     predict = ("predict", "r", "--prefix", "the ")
     first, _, _, prediction, reference = in_one_process(
         ("train", *settings, "--output", "uninterrupted", "--epochs", 3),
@@ -152,6 +140,6 @@ def test_guide_backend_trains_resumes_and_predicts(package):
         (*predict, "--backend", "numpy"),
         env=package[1],
     )
-    assert "toy (scratch) on cpu" in first
+    assert "mlx (scratch) on cpu" in first
     assert_same(parameters("r"), parameters("uninterrupted"))
     assert prediction == reference != ""
