@@ -1,7 +1,8 @@
 """A character-level recurrent language model, implemented from scratch in several frameworks.
 
-`train` trains a model, and `resume` continues training it; both return a `Run`. `predict` generates
-text with a run's model, and `evaluate` returns an `Evaluation` of the model on a text.
+`train` trains a network, and `resume` continues training it; both return a `Run`. `load` returns a
+run's `Network`, which predicts text and returns an `Evaluation` on a text; `predict` and `evaluate`
+load a network for a single call.
 `Settings` declares the hyperparameters, which `train` takes as keyword arguments; `PRESETS`
 contains named sets of arguments. A `Report` receives the events `Started`, `Progress`, `Epoch`,
 `Message` and `Ended`. An `RNNScratchError` describes a problem and offers a hint.
@@ -21,25 +22,25 @@ if TYPE_CHECKING:
 
     from .api import evaluate, predict, resume, train
     from .errors import RNNScratchError
-    from .runs.inference import Evaluation
+    from .runs.inference import Evaluation, Network, load
     from .runs.presets import PRESETS
     from .runs.run import Run
     from .runs.run_folder import Epoch
     from .settings import Settings
     from .training.events import Ended, Message, Progress, Report, Started
 
-__all__ = ["evaluate", "predict", "resume", "train"]
-__all__ += ["PRESETS", "Evaluation", "RNNScratchError", "Run", "Settings"]
+__all__ = ["evaluate", "load", "predict", "resume", "train"]
+__all__ += ["PRESETS", "Evaluation", "Network", "RNNScratchError", "Run", "Settings"]
 __all__ += ["Ended", "Epoch", "Message", "Progress", "Report", "Started"]
 
 
 def __getattr__(name: str) -> "Any":
     if name in __all__:
         from . import api
-        from .runs import presets
+        from .runs import inference, presets
         from .training import events
 
-        return {**vars(events), **vars(presets), **vars(api)}[name]
+        return {**vars(events), **vars(inference), **vars(presets), **vars(api)}[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -5,18 +5,28 @@ options, records and the reference page are derived from the fields of `Settings
 """
 
 import difflib
+import inspect
 import math
 from collections.abc import Callable
 from functools import cache, partial
 from types import NoneType
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
 import numpy as np
 from msgspec import Meta, structs
 
 from . import exact
-from .contract import CELLS, OPTIMIZERS, VARIANTS, ModelConfig, UpdateRule
+from .contract import CELLS, OPTIMIZERS, ModelConfig, UpdateRule
 from .errors import RNNScratchError, format_value
 
 # Limits far above a character model's needs, but below the sizes at which frameworks crash or
@@ -27,7 +37,7 @@ MAX_SEED = 2**32 - 1  # NumPy's seed limit, also the default limit for other int
 LIMITS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}  # symbols in error messages
 LEARNING_RATES = ", ".join(f"{rule.lr:g} with {name}" for name, rule in OPTIMIZERS.items())
 
-Variant = Annotated[Literal[VARIANTS], Meta()]  # type: ignore[valid-type]
+Variant = Annotated[Literal["scratch", "fast", "concise"], Meta()]
 Flag = Annotated[bool, Meta()]
 Prefix = Annotated[str, Meta()]
 Unknown = Annotated[Literal["error", "skip"], Meta()]
@@ -36,6 +46,7 @@ Probability = Annotated[float, Meta(gt=0, le=1)]
 PositiveInt = Annotated[int, Meta(ge=1, le=MAX_SEED)]
 NonNegativeInt = Annotated[int, Meta(ge=0, le=MAX_SEED)]
 Threads = Annotated[int, Meta(ge=1, le=MAX_THREADS)]
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -173,6 +184,16 @@ def validate_call(function: Callable[..., Any], values: dict[str, Any]) -> dict[
         raise RNNScratchError(f"Unknown argument `{name}`.", hint)
     types = {name: kind for name, kind in annotations(function).items() if "Annotated" in str(kind)}
     return values | {name: validate(name, values[name], kind) for name, kind in types.items()}
+
+
+def show_plain_types(function: Function) -> Function:
+    """Make `help` show the types of a function's arguments without their bounds."""
+    types, signature = get_type_hints(function), inspect.signature(function)
+    types["self"] = inspect.Parameter.empty
+    parameters = [p.replace(annotation=types[p.name]) for p in signature.parameters.values()]
+    plain_signature = signature.replace(parameters=parameters, return_annotation=types["return"])
+    vars(function)["__signature__"] = plain_signature
+    return function
 
 
 RENAMED = {"model": "variant", "run": "output"}  # arguments with a new name since version 0.2.0

@@ -37,7 +37,7 @@ Networks = dict[str, dict[str, Any]]  # networks, keyed by cell
 
 def describe_network(folder: Path) -> dict[str, Any]:
     """Return the data that the pages need for a run's network, with weights in half precision."""
-    _, saved = inference.load(folder, backend="numpy", variant="scratch")
+    saved = inference.load(folder, backend="numpy", variant="scratch").checkpoint
     settings, vocab = saved.settings, saved.vocab
     arrays = {name: array.astype("<f2") for name, array in saved.arrays.items()}
     saved = replace(saved, arrays=arrays)

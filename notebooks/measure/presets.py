@@ -159,12 +159,12 @@ def read_and_write(arguments: dict[str, Any], known: str, test: str) -> tuple[np
         prefix = known[:100]
         sampling = {"length": SAMPLED_LENGTH, "temperature": 1.0, "seed": 0}
         sample = rnn_scratch.predict(run, prefix=prefix, best=True, **sampling)
-        loaded, checkpoint = inference.load(Path(parent, "run"), best=True)
-    model, scratch, machine = loaded.model, loaded.backend.scratch, loaded.backend.machine
+        net = inference.load(run, best=True)
+    model, scratch, machine = net.model, net.backend.scratch, net.backend.machine
     state, probabilities = scratch.init_state(1, model.options), []
-    tokens = vocabulary.encode(test, checkpoint.vocab).astype("int64")
+    tokens = vocabulary.encode(test, net.checkpoint.vocab).astype("int64")
     # The first character has no prediction; give it the probability of a character at random.
-    probabilities = [np.array([1 / len(checkpoint.vocab)])]
+    probabilities = [np.array([1 / len(net.checkpoint.vocab)])]
     for start in range(0, len(tokens) - 1, 1000):
         read, labels = tokens[start : start + 1000], tokens[start + 1 : start + 1001]
         inputs = machine.tensor(read[None], "cpu")
@@ -173,7 +173,7 @@ def read_and_write(arguments: dict[str, Any], known: str, test: str) -> tuple[np
         powers = np.exp(machine.array(logits).astype("float64"))
         shares = powers / powers.sum(1, keepdims=True)
         probabilities.append(shares[np.arange(len(labels)), labels])
-    size = sum(values.size for values in model.to_arrays(model.params).values())
+    size = sum(values.size for values in net.params.values())
     return np.concatenate(probabilities), sample[len(prefix) :], size
 
 

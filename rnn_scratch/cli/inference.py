@@ -10,9 +10,9 @@ from msgspec import Meta
 
 from .. import api
 from ..errors import RNNScratchError
-from ..runs import checkpoint, inference
+from ..runs import checkpoint
+from ..runs.inference import Network, load
 from ..runs.presets import SAMPLE
-from ..runs.progress import format_nats, format_perplexity
 from ..runs.run import resolve_run
 from ..settings import option_name
 from ..system import files
@@ -39,7 +39,8 @@ COMMON = "prefix length temperature greedy seed last_epoch"
     metavar="X",
     help="Below 1, likely characters become likelier; 0 means --greedy.",
 )
-@derived_options(api.predict, omit=("best", "temperature"), length=SAMPLE["length"])
+@derived_options(Network.predict, omit=("temperature",), length=SAMPLE["length"])
+@derived_options(load, omit=("best",))
 @last_epoch_option
 def predict(
     run: str, best: bool, greedy: bool, temperature: float, last_epoch: bool, **options: Any
@@ -75,7 +76,8 @@ def _has_best_epoch(path: Path) -> bool:
 
 @click.command()
 @click.argument("run")
-@derived_options(api.evaluate)
+@derived_options(Network.evaluate)
+@derived_options(load)
 def evaluate(run: str, **options: Any) -> None:
     """Compute the loss and the perplexity of RUN's model on a text.
 
@@ -83,22 +85,7 @@ def evaluate(run: str, **options: Any) -> None:
     in nats), the number of equally likely characters that would be as hard to predict. The command
     also prints the perplexities of two baselines. For the forms of RUN, see `predict --help`.
     """
-    result = api.evaluate(run, **specified(options))
-    parts = [result] if result.held_out is None else [result, result.held_out]
-    descriptions = "\n\n".join(map(_describe, parts))
-    Screen().print_line(f"model      {result.trained}\n{descriptions}")
-
-
-def _describe(result: api.Evaluation) -> str:
-    perplexity = format_perplexity(result.perplexity)
-    uniform, unigram = result.uniform_perplexity, result.unigram_perplexity
-    skipped = f" (unknown characters skipped: {result.num_skipped:,})" if result.num_skipped else ""
-    return f"""\
-text       {result.source}
-perplexity {perplexity} on {result.num_tokens:,} characters{skipped}
-loss       {format_nats(result.loss)}
-uniform    {uniform:.2f}  all characters of the vocabulary equally likely
-unigram    {unigram:.2f}  each character as likely as its frequency in this text"""
+    Screen().print_line(str(api.evaluate(run, **specified(options))))
 
 
 @click.command()
@@ -117,7 +104,7 @@ def play(run: str, best: bool, last_epoch: bool, no_browser: bool) -> None:
 
     path = resolve_run(run)
     use_best = not last_epoch and _has_best_epoch(path)
-    _, saved = inference.load(path, use_best, backend="numpy", variant="scratch")
+    saved = load(path, best=use_best, backend="numpy", variant="scratch").checkpoint
     file = (path if path.is_dir() else path.parent).absolute() / "play.html"
     files.replace(file, page.render(saved, path.absolute().name).encode())
     screen = Screen()

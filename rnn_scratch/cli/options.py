@@ -154,8 +154,9 @@ def name_flags(message: str) -> str:
 def _arguments() -> set[str]:
     """Return the arguments that messages and descriptions show as command-line options."""
     from .. import api  # only here, because some commands do not train
+    from ..runs.inference import Network, load
 
-    functions = api.train, api.predict, api.evaluate
+    functions = api.train, load, Network.predict, Network.evaluate
     return set(annotations(Settings)).union(*map(annotations, functions))
 
 

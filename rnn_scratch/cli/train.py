@@ -10,10 +10,10 @@ import click
 from rich.bar import Bar
 from rich.table import Table
 
-from .. import api, exact
+from .. import api, exact, workers
 from ..errors import DivergenceError, RNNScratchError
 from ..runs import checkpoint, run_folder
-from ..runs.presets import PRESETS, SAMPLE, override
+from ..runs.presets import SAMPLE
 from ..runs.progress import LineReport, format_progress
 from ..settings import option_name
 from ..training.events import Ended, Epoch, Progress
@@ -70,13 +70,6 @@ MAX_BARS = 12  # height of the curve that ends a run on a terminal
     metavar="RUN",
     help="Resume a run, up to --num-epochs epochs in total. [default: the run's --num-epochs]",
 )
-@click.option(
-    "--preset",
-    type=click.Choice([*PRESETS]),
-    help="Named set of options, which other options override. chapter: the defaults; minute: "
-    "readable text in a minute or two, from the built-in text; shakespeare: a good network for "
-    "tiny-shakespeare in a few minutes.",
-)
 @click.option("--quiet", is_flag=True, help="Print only the generated text.")
 @settings_options()
 def train(resume: str | None, quiet: bool, **options: Any) -> None:
@@ -96,11 +89,7 @@ def train(resume: str | None, quiet: bool, **options: Any) -> None:
     arguments = specified(options)
     try:
         if resume is None:
-            if preset := arguments.pop("preset", None):
-                overrides, arguments = arguments, override(preset, arguments)
-                values = (f"{key}={arguments[key]}" for key in arguments if key not in overrides)
-                report.log(f"preset {preset}: {', '.join(values) or 'the defaults'}")
-            elif not arguments.keys() - {"backend", "threads"}:
+            if not arguments.keys() - {"backend", "threads"}:
                 report.log(CHAPTER_NOTICE)
             run = api.train(report=report, **arguments)
         else:
@@ -108,7 +97,7 @@ def train(resume: str | None, quiet: bool, **options: Any) -> None:
                 if name in arguments:
                     raise RNNScratchError(f"`{option_name(name)}` cannot be used with `--resume`.")
             run = api.resume(resume, report=report, **arguments)
-        if run is None:  # only worker 0 reports the results
+        if workers.is_silent():  # only worker 0 reports the results
             return
         runtime = run.record.sessions[-1].runtime
         sample_options = {**SAMPLE, "device": runtime.device, "eager": runtime.eager}

@@ -1,8 +1,12 @@
 """Named sets of arguments for `train`, based on notebooks/records/presets.json."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from ..text import books
+
+Preset = Annotated[Literal["chapter", "minute", "shakespeare"], Meta()]
 
 # Arguments shared by the presets that train on a whole text. On short texts, the held-out loss soon
 # rises, so `patience` ends training early.

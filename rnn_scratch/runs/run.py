@@ -17,7 +17,7 @@ from .run_folder import PARENT, RUN_FILE, RunRecord
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """A finished run: its folder and results. Runs are equal if all but their arrays is equal."""
+    """A finished run: its folder and results. Runs with equal records and histories are equal."""
 
     folder: Path
     history: list[Epoch]

@@ -109,19 +109,24 @@ def train(spec: SessionSpec, group: WorkerGroup | None) -> Generator[Event, None
             writer.close("finished", reason, texts)
         finally:
             yield Ended(writer.session, writer.best)
+        arrays = writer.latest.arrays
+        finished = Run(writer.folder, writer.history, writer.record, start.vocab, arrays)
         if group is not None:
+            group.broadcast(finished)
             group.is_running = False
-        return Run(writer.folder, writer.history, writer.record, start.vocab, writer.latest.arrays)
+        return finished
 
 
-def follow(group: WorkerGroup) -> None:
-    """Train as a worker other than worker 0; worker 0 reports and stores the results."""
+def follow(group: WorkerGroup) -> Run:
+    """Train as a worker other than worker 0, which reports, stores and shares the results."""
     spec, start = group.broadcast(None)
     run = prepare_run(spec.settings, spec.runtime, spec.text, start.arrays, group)
     with signals.deferred() as request:
         for _ in train_epochs(run, start.epoch, start.incomplete, request):
             pass
+        finished: Run = group.broadcast(None)
     group.is_running = False
+    return finished
 
 
 def _runtime(spec: SessionSpec, group: WorkerGroup | None) -> Runtime:

@@ -48,10 +48,10 @@ def network(request, tmp_path_factory):
 
 def computed(path, text):
     """Return the NumPy backend's logits (T, V) for a text, and the state after each character."""
-    setup, saved = inference.load(path, backend="numpy")
-    model, logits, states = setup.model, [], []
-    state = setup.backend.scratch.init_state(1, model.options)
-    for token in vocabulary.encode(text, saved.vocab):
+    net = inference.load(path, backend="numpy")
+    model, logits, states = net.model, [], []
+    state = net.backend.scratch.init_state(1, model.options)
+    for token in vocabulary.encode(text, net.checkpoint.vocab):
         outputs, state = model.forward(np.array([[token]]), state, model.params, model.options)
         logits.append(outputs[0])
         states.append([tensor[0] for tensor in state])

@@ -8,6 +8,7 @@ from helpers import SETTINGS, SMALL, raised_message, run_in_process
 from msgspec.structs import replace
 
 import rnn_scratch
+from rnn_scratch import registry
 from rnn_scratch.contract import ModelConfig
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import checkpoint
@@ -98,6 +99,39 @@ def test_checkpoint_file_suffices_for_inference(small_run):
     checkpoint.save(Path(checkpoint.FILE), saved)
     assert rnn_scratch.predict(checkpoint.FILE, "the ", 8, backend="numpy") == text
     assert "absent" in raised_message(rnn_scratch.predict, checkpoint.FILE)
+
+
+def test_network_predicts_and_evaluates_with_one_backend(backend_name, monkeypatch):
+    settings = {**SMALL, "valid_tokens": 100, "cell": "gru-after"}
+    run = rnn_scratch.train(backend_name, num_epochs=3, **settings)
+    calls, start = [], registry.start
+    monkeypatch.setattr(registry, "start", lambda *args: calls.append(args) or start(*args))
+    net = rnn_scratch.load("last", best=True)
+    text, result = net.predict("the ", 20, temperature=0.5), net.evaluate()
+    assert [name for name, _ in calls] == [backend_name]
+    assert text == rnn_scratch.predict(run, "the ", 20, temperature=0.5, best=True)
+    assert result == rnn_scratch.evaluate(run, best=True)
+    assert result.held_out.loss == pytest.approx(run.best.valid_loss, rel=1e-6)
+    assert str(result).count("\ntext  ") == 2
+    saved = checkpoint.load(run.folder)
+    assert list(net.params) == list(saved.best)
+    assert all(np.array_equal(net.params[name], saved.best[name]) for name in saved.best)
+    network = "gru-after, 12 hidden units"
+    assert (
+        repr(net)
+        == f"<Network {run.folder}: {network}, {result.trained}, {backend_name} (scratch)>"
+    )
+
+
+def test_run_of_a_missing_backend_can_use_another(small_run, capsys):
+    saved = checkpoint.load(small_run)
+    saved.runtime = replace(saved.runtime, backend="absent")
+    checkpoint.save(small_run / checkpoint.FILE, saved)
+    message = raised_message(rnn_scratch.load, small_run)
+    assert message.startswith("Unknown backend 'absent'.\nTo use the network with another backend,")
+    result = run_in_process(capsys, "predict", small_run)
+    result.assert_error("another backend, pass `--backend numpy`. The backends are: numpy, ")
+    assert rnn_scratch.load(small_run, backend="numpy").predict()
 
 
 @pytest.mark.parametrize(("prefix", "unknown"), [("", "error"), ("", "skip"), ("XYZ", "skip")])

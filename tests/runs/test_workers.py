@@ -60,6 +60,21 @@ def test_digest_equals_one_workers_digest(backend_name, workers):
     assert digest(parameters("r")) == digest(parameters(expected))
 
 
+def test_every_worker_returns_the_same_run():
+    program = f"import rnn_scratch; SMALL = {SOME!r}\n"
+    program += "run = rnn_scratch.train('numpy', num_epochs=2, output='r', report=None, **SMALL)\n"
+    program += "run = rnn_scratch.resume(run, 3, report=None)\n"
+    program += (
+        "from rnn_scratch.exact import digest; print(f'{run!r} {digest(run.arrays)}\\n', end='')"
+    )
+    result = finish(start(program=("-c", program), **mpiexec(2))).assert_exit()
+    line = f" {digest(parameters('r'))}\n"
+    first, second = result.out.splitlines(keepends=True)
+    assert first == second
+    assert first.startswith("<Run r: 3 epochs, ")
+    assert first.endswith(line)
+
+
 def test_early_stopping_ends_all_workers_together():
     settings = {"lr": 3.0, "valid_tokens": 0, "valid_share": 0.2, "patience": 3}
     alone = rnn_scratch.train(

@@ -1,10 +1,12 @@
 """The Python interface: argument types, errors that name the argument, and reports."""
 
 import copy
+import inspect
 import re
 import sys
 import types
 from pathlib import Path, PurePath
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,8 +14,11 @@ from helpers import SMALL, raised_message, run_in_process
 
 import rnn_scratch
 from rnn_scratch import registry
+from rnn_scratch.contract import VARIANTS
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.runs import run_folder
+from rnn_scratch.runs.presets import PRESETS
+from rnn_scratch.runs.run import Run
 from rnn_scratch.text import books
 from rnn_scratch.training.events import Report
 
@@ -48,11 +53,11 @@ def test_functions_accept_numpy_scalars_and_paths():
 RUNTIME = {"variant": ["slow"], "threads": [0, "2", 1025]}
 TRAINING = {**RUNTIME, "patience": [-1, 0.5], "eager": [1, "yes"]}
 WRONG_ARGUMENTS = {
-    "train": {**TRAINING, "report": [3, "print"], "num_layers": [0], "lr": [0]},
+    "train": {**TRAINING, "preset": [1], "report": [3, "print"], "num_layers": [0], "lr": [0]},
     "resume": {**TRAINING, "num_epochs": [0, 2.5], "report": [3]},
-    "evaluate": {**RUNTIME, "unknown": ["ignore", None]},
+    "load": {**RUNTIME, "best": [1], "eager": [1, "yes"]},
+    "evaluate": {"unknown": ["ignore", None]},
     "predict": {
-        **RUNTIME,
         **dict.fromkeys(("length", "top_k"), (0, -1, 1.5, "3")),
         **dict.fromkeys(("temperature", "top_p", "min_p"), (0, float("nan"), "3")),
         "seed": [-1, 2**32],
@@ -62,15 +67,30 @@ WRONG_ARGUMENTS = {
 
 
 @pytest.mark.parametrize("name", WRONG_ARGUMENTS)
-def test_wrong_argument_is_named(name, monkeypatch):
+def test_wrong_argument_is_named(name, monkeypatch, small_run):
+    net = rnn_scratch.load(small_run)
     monkeypatch.setattr(registry, "load", lambda name: pytest.fail("loads a backend"))
-    required = {"train": {"backend": "numpy"}, "resume": {"run": "r", "num_epochs": 2}}
+    function = getattr(net, name, None) or getattr(rnn_scratch, name)
+    required = {"train": {"backend": "numpy"}, "resume": {"run": "a", "num_epochs": 2}}
+    required["load"] = {"run": "a"}  # arguments are validated before the run is read
     for argument, values in WRONG_ARGUMENTS[name].items():
         for value in values:
-            arguments = {**required.get(name, {"run": "r"}), argument: value}
-            message = raised_message(getattr(rnn_scratch, name), **arguments)
+            message = raised_message(function, **{**required.get(name, {}), argument: value})
             assert message.startswith(f"`{argument}` must be ")
     assert not Path("runs").exists()
+
+
+def test_help_shows_types_without_bounds():
+    signature = inspect.signature(rnn_scratch.train)
+    assert "Annotated" not in str(signature)
+    types = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+    assert types["threads"] == types["patience"] == int | None
+    assert types["variant"] == Literal[VARIANTS] | None
+    assert types["preset"] == Literal[tuple(PRESETS)] | None
+    assert signature.return_annotation is Run
+    assert inspect.signature(rnn_scratch.Network.predict).parameters["top_k"].annotation == (
+        int | None
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,6 +150,32 @@ def test_report_function_receives_lines(no_books):
     assert lines[25] == "No network. Using the built-in text tide-clock instead."
 
 
+def test_arguments_override_a_preset():
+    Path("mine.txt").write_text(STORY)
+    lines, small = [], {"num_hiddens": 4, "num_epochs": 1, "text": "mine.txt"}
+    run = rnn_scratch.train("numpy", preset="minute", report=lines.append, **small)
+    expected = {**PRESETS["minute"], **small}
+    names = {*expected} & {*run.record.settings.__struct_fields__}
+    assert {name: getattr(run.record.settings, name) for name in names} == {
+        name: expected[name] for name in names
+    }
+    assert run.record.text.corpus == "file"
+    session = run.record.sessions[0]
+    assert (session.runtime.variant, session.patience) == ("fast", 5)
+    assert lines[0].startswith("preset minute: variant=fast, cell=lstm, ")
+    assert "num_hiddens" not in lines[0]
+    options = {"variant": "scratch", "patience": 0, "optimizer": "sgd", "valid_tokens": 200}
+    run = rnn_scratch.train("numpy", preset="minute", **small, **options)
+    session, settings = run.record.sessions[0], run.record.settings
+    assert (session.runtime.variant, session.patience) == ("scratch", 0)
+    assert (settings.lr, settings.valid_share) == (1, 0)
+
+
+def test_unknown_preset_gets_a_list():
+    message = raised_message(rnn_scratch.train, preset="tiny")
+    assert message == "`preset` must be one of chapter, minute, shakespeare, or None (got 'tiny')."
+
+
 def test_error_in_a_report_ends_the_session():
     arguments = {**SMALL, "output": "r", "num_layers": 2}
     with pytest.raises(ValueError, match="substring"):  # the first line names the backend
@@ -174,7 +220,8 @@ def test_runs_are_compared_by_their_records(small_run):
     run = rnn_scratch.resume(small_run, 3)
     assert run == copy.deepcopy(run)
     assert run != rnn_scratch.resume(run, 4)
-    assert repr(run).startswith("<Run r: ")
+    assert run != (run.folder, run.history)
+    assert repr(run) == f"<Run r: 3 epochs, perplexity {run.perplexity:.2f}>"
 
 
 def test_resume_trains_the_planned_epochs(capsys):
