@@ -24,7 +24,7 @@ from .contract import (
     ModelConfig,
 )
 from .errors import NotSupportedError, RNNScratchError, format_value
-from .system import processes
+from .system import memory, processes
 from .system.terminal import LogLine
 
 GROUP = "rnn_scratch.backends"
@@ -110,6 +110,7 @@ def choose_default(log: LogLine) -> str:
 def start(name: str, threads: int | None) -> tuple[Backend, int]:
     """Load a backend and set its thread count; return the backend and the actual thread count."""
     backend = load(name)
+    memory.keep_freed_memory()
     # Do this before listing devices, which fixes TensorFlow's number of threads.
     return backend, backend.machine.set_threads(threads)
 
