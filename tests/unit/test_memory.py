@@ -1,9 +1,13 @@
 """Memory that a started backend keeps for the next minibatch."""
 
+import ctypes
 import platform
+import sys
 
 import pytest
 from helpers import run_subprocess
+
+from rnn_scratch.system import memory
 
 # Program that allocates and frees arrays repeatedly, and prints, in MiB, how much memory the system
 # provided after the first repetition, and how much the process keeps at the end.
@@ -50,3 +54,16 @@ def test_started_backend_keeps_a_limited_amount_of_memory():
     assert 100 < kept < 200
     assert run("started", 200, 2)[1] < 270  # the limit is 256 MiB
     assert run("started", 3, 40)[1] < 50  # large arrays are returned at once
+
+
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+def test_other_systems_keep_their_allocator(monkeypatch, system):
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("loaded a C library"))
+    memory.keep_freed_memory()
+
+
+def test_c_library_without_mallopt_is_accepted(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())  # such as musl
+    memory.keep_freed_memory()
