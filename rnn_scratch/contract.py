@@ -41,7 +41,7 @@ is "cpu", "cuda", "mps" or, for any other kind of device, the framework's name f
 no index and refers to the first device of its kind.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -60,12 +60,23 @@ VARIANTS = ("scratch", "fast", "concise")  # model variants, default first
 VERBOSE = "RNN_SCRATCH_VERBOSE"  # environment variable; if set, framework messages are shown
 
 
+Functions = Mapping[str, Callable[[], Any]]  # see `Cell.functions`
+
+
 class Cell(NamedTuple):
-    """A cell declaration; the equations are in ``scratch`` or ``cells``."""
+    """A cell declaration; the equations are in ``scratch`` or ``cells``.
+
+    Another package declares a cell in the entry-point group ``rnn_scratch.cells``.
+    """
 
     gates: tuple[str, ...]  #: gate names; gate g has the parameters W_xg, W_hg and b_g
     num_states: int = 1  #: number of state tensors (B, H); the first tensor is the output
     recurrent_biases: tuple[str, ...] = ()  #: gates g that also have b_hg, added to h W_hg
+    biases: Mapping[str, float] = {}  #: initial b_g by gate; 0 for all other gates
+    #: In another package: for each backend, a function without arguments that imports the
+    #: framework and returns the cell or, for a backend with a table CELL_BACKWARD, the cell and its
+    #: backward pass.
+    functions: Functions = {}
 
 
 CELLS = {
@@ -124,18 +135,34 @@ class ModelConfig(NamedTuple):
 
 
 class Optimizer(NamedTuple):
-    """An optimizer declaration; the equations are in ``scratch`` or ``deep``."""
+    """An optimizer declaration; the equations are in ``scratch`` or ``deep``.
+
+    Another package declares an optimizer in the entry-point group ``rnn_scratch.optimizers``.
+    """
 
     lr: float  #: default learning rate
     slots: tuple[str, ...] = ()  #: slot names; each slot has one tensor per parameter
     bias_correction: bool = False  #: whether the optimizer uses `c_m` and `c_v` from `UpdateRule`
     weight_decay: bool = True  #: whether the optimizer supports weight decay
+    hyperparameters: Mapping[str, float] = {}  #: default values by name, one of HYPERPARAMETERS
+    functions: Functions = {}  #: in another package: the optimizer for each backend, as in `Cell`
+
+    @property
+    def settings(self) -> set[str]:
+        """The settings that apply only to some optimizers, including this one."""
+        return {*self.hyperparameters, *["weight_decay"] * self.weight_decay}
 
 
+HYPERPARAMETERS = ("beta1", "beta2", "epsilon")  # names in `UpdateRule` and in a run's settings
 OPTIMIZERS = {  # the first optimizer is the default
     "sgd": Optimizer(lr=1.0, weight_decay=False),
-    "momentum": Optimizer(lr=0.1, slots=("m",)),
-    "adam": Optimizer(lr=0.002, slots=("m", "v"), bias_correction=True),
+    "momentum": Optimizer(lr=0.1, slots=("m",), hyperparameters={"beta1": 0.9}),
+    "adam": Optimizer(
+        lr=0.002,
+        slots=("m", "v"),
+        bias_correction=True,
+        hyperparameters={"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
+    ),
 }
 
 
@@ -148,7 +175,7 @@ class UpdateRule(NamedTuple):
     weight_decay: float = 0.0  #: each update also subtracts lr * weight_decay * p from parameter p
     beta1: float = 0.9  #: decay rate of slot m
     beta2: float = 0.999  #: decay rate of slot v
-    epsilon: float = 1e-8  #: Adam's ε, added outside the square root
+    epsilon: float = 1e-8  #: small number ε in a denominator; Adam's is outside the square root
     c_m: float = 1.0  #: bias correction for m: 1 - beta1**t at update t = 1, 2, ...
     c_v: float = 1.0  #: bias correction for v: 1 - beta2**t
 

@@ -4,24 +4,29 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .contract import OPTIMIZERS, Arrays, Model, ModelConfig, Params, State
+from .contract import CELLS, OPTIMIZERS, Arrays, Model, ModelConfig, Params, State
 from .randomness import generator
 
 
 def draw_parameters(
     options: ModelConfig, sigma: float, seed: int, optimizer: str = "sgd"
 ) -> Arrays:
-    """Draw initial float64 values: weights from N(0, sigma^2); biases and slots are zero.
+    """Draw initial float64 values: weights from N(0, sigma^2), and the cell's initial biases.
 
-    Values are rounded to float32 to hide last-bit differences between C libraries' logarithms.
+    All other biases and the slots are zero. Values are rounded to float32 to hide last-bit
+    differences between C libraries' logarithms.
     """
-    rng = generator(seed, "initial")
-    return {
-        name: rng.normal(0, sigma, shape).astype(np.float32).astype(np.float64)
+    rng, biases = generator(seed, "initial"), dict[str, float]()
+    for layer in range(options.num_layers):
+        layer_biases = {f"b_{gate}": b for gate, b in CELLS[options.cell].biases.items()}
+        biases |= add_layer_suffix(layer_biases, layer)
+    arrays = {
+        name: rng.normal(0, sigma, shape)
         if name.startswith("W")
-        else np.zeros(shape)
+        else np.full(shape, biases.get(name, 0.0))
         for name, shape in shapes(options, optimizer).items()
     }
+    return {name: a.astype(np.float32).astype(np.float64) for name, a in arrays.items()}
 
 
 def shapes(options: ModelConfig, optimizer: str) -> dict[str, tuple[int, ...]]:

@@ -4,15 +4,14 @@ import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import cache, partial
-from importlib.metadata import EntryPoint, entry_points
+from functools import partial
 from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import steps
+from . import extensions, steps
 from .contract import (
     MACHINE_DEFAULTS,
     MODULES,
@@ -35,7 +34,7 @@ FRAMEWORKS = {"torch": "PyTorch", "tensorflow": "TensorFlow", "mxnet": "MXNet", 
 
 def names() -> list[str]:
     """Return the names of all backends, built-in backends first."""
-    registered_names = _find_entry_points().keys()
+    registered_names = extensions.find_entry_points(GROUP).keys()
     builtin_names = [name for name in BUILTIN_BACKENDS if name in registered_names]
     return builtin_names + sorted(registered_names - set(builtin_names))
 
@@ -45,7 +44,7 @@ def find(name: str) -> str:
     if name not in names():
         hint = f"The backends are: {', '.join(names())}."
         raise RNNScratchError(f"Unknown backend {name!r}.", hint)
-    return _find_entry_points()[name].module
+    return extensions.find_entry_points(GROUP)[name].module
 
 
 def require_framework(name: str) -> None:
@@ -91,6 +90,7 @@ def assemble(name: str, package: Any) -> Backend:
         problem = f"The {name} backend ({package.__name__}) lacks {', '.join(missing_names)}."
         hint = "rnn_scratch.contract specifies the functions of a backend."
         raise RNNScratchError(problem, hint)
+    extensions.define(name, modules["scratch"])
     return Backend(name, package.__name__, **modules)
 
 
@@ -212,9 +212,3 @@ def _describe(name: str) -> Iterator[BackendReport]:
     machine = load(name).machine
     machine.set_threads(None)  # TensorFlow requires this call before `devices`
     yield BackendReport(environment=machine.versions(), devices=machine.devices("float32"))
-
-
-@cache
-def _find_entry_points() -> dict[str, EntryPoint]:
-    """Return entry points by name, cached because the search reads every package's metadata."""
-    return {entry.name: entry for entry in entry_points(group=GROUP)}

@@ -25,8 +25,14 @@ import msgspec
 import numpy as np
 from msgspec import Meta, structs
 
-from . import exact
-from .contract import CELLS, OPTIMIZERS, ModelConfig, UpdateRule
+from . import exact, extensions
+from .contract import (
+    CELLS,
+    HYPERPARAMETERS,
+    OPTIMIZERS,
+    ModelConfig,
+    UpdateRule,
+)
 from .errors import RNNScratchError, format_value
 
 # Limits far above a character model's needs, but below the sizes at which frameworks crash or
@@ -35,7 +41,16 @@ from .errors import RNNScratchError, format_value
 MAX_UNITS, MAX_LAYERS, MAX_STEPS, MAX_THREADS = 2**15, 64, 2**12, 1024
 MAX_SEED = 2**32 - 1  # NumPy's seed limit, also the default limit for other integers
 LIMITS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}  # symbols in error messages
+extensions.load()  # because the choices below are the tables' keys
 LEARNING_RATES = ", ".join(f"{rule.lr:g} with {name}" for name, rule in OPTIMIZERS.items())
+
+
+def _list_defaults(hyperparameter: str) -> str:
+    """Return a hyperparameter's default for each optimizer that has it."""
+    rules = {name: rule.hyperparameters for name, rule in OPTIMIZERS.items()}
+    pairs = [(rule[hyperparameter], n) for n, rule in rules.items() if hyperparameter in rule]
+    return ", ".join(f"{value:g} with {name}" for value, name in pairs)
+
 
 Variant = Annotated[Literal["scratch", "fast", "concise"], Meta()]
 Flag = Annotated[bool, Meta()]
@@ -43,6 +58,7 @@ Prefix = Annotated[str, Meta()]
 Unknown = Annotated[Literal["error", "skip"], Meta()]
 Positive = Annotated[float, Meta(gt=0)]
 Probability = Annotated[float, Meta(gt=0, le=1)]
+DecayRate = Annotated[float, Meta(ge=0, lt=1)]
 PositiveInt = Annotated[int, Meta(ge=1, le=MAX_SEED)]
 NonNegativeInt = Annotated[int, Meta(ge=0, le=MAX_SEED)]
 Threads = Annotated[int, Meta(ge=1, le=MAX_THREADS)]
@@ -65,6 +81,18 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     num_epochs: Annotated[PositiveInt, "Number of epochs."] = 500
     optimizer: Annotated[Literal[tuple(OPTIMIZERS)], "Optimizer."] = "sgd"  # type: ignore[valid-type]
     lr: Annotated[Positive, f"Learning rate. Default: {LEARNING_RATES}."] = None  # type: ignore[assignment]
+    beta1: Annotated[
+        DecayRate | None,
+        f"Decay rate β1 of the gradients' moving average. Default: {_list_defaults('beta1')}.",
+    ] = None
+    beta2: Annotated[
+        DecayRate | None,
+        "Decay rate β2 of the second moving average, usually of the squared gradients. "
+        f"Default: {_list_defaults('beta2')}.",
+    ] = None
+    epsilon: Annotated[
+        Positive | None, f"Small number ε in a denominator. Default: {_list_defaults('epsilon')}."
+    ] = None
     schedule: Annotated[
         Literal["constant", "cosine"],
         "Learning-rate schedule: constant, or cosine decay to almost zero.",
@@ -110,10 +138,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             structs.force_setattr(self, "dtype", "float64" if self.exact else "float32")
         if self.exact and self.dtype != "float64":
             raise RNNScratchError(f"`dtype` must be float64 in exact mode (got {self.dtype}).")
-        if self.weight_decay and not OPTIMIZERS[self.optimizer].weight_decay:
-            problem = f"`weight_decay` does not apply to the optimizer {self.optimizer}."
-            names = " or ".join(name for name, rule in OPTIMIZERS.items() if rule.weight_decay)
-            raise RNNScratchError(problem, f"Use the optimizer {names}.")
+        rule = OPTIMIZERS[self.optimizer]
+        for name in ("weight_decay", *HYPERPARAMETERS):
+            if getattr(self, name) and name not in rule.settings:
+                problem = f"`{name}` does not apply to the optimizer {self.optimizer}."
+                names = " or ".join(n for n, r in OPTIMIZERS.items() if name in r.settings)
+                raise RNNScratchError(problem, f"Use the optimizer {names}.")
+            if getattr(self, name) is None:
+                structs.force_setattr(self, name, rule.hyperparameters.get(name))
         if self.valid_tokens and self.valid_share:
             problem = "`valid_tokens` and `valid_share` cannot be used together."
             raise RNNScratchError(problem, "Choose one.")
@@ -215,7 +247,8 @@ def model_options(settings: Settings, vocab_size: int, device: str = "cpu") -> M
 
 def update_rule(settings: Settings, lr: float | None = None) -> UpdateRule:
     """Return the hyperparameters for an update, optionally with a different learning rate."""
-    shared_values = {n: getattr(settings, n) for n in UpdateRule._fields if hasattr(settings, n)}
+    values = {n: getattr(settings, n, None) for n in UpdateRule._fields}
+    shared_values = {n: value for n, value in values.items() if value is not None}
     theta = math.inf if settings.theta is None else settings.theta
     update = UpdateRule(**shared_values | {"theta": theta, "lr": settings.lr if lr is None else lr})
     return exact.exact_update(update) if settings.exact else update

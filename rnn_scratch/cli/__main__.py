@@ -2,17 +2,22 @@
 
 import os
 import signal
+import sys
 
 
 def start() -> None:
     """Run the command line; Ctrl-C exits without a traceback, even during imports."""
     try:
+        from ..errors import RNNScratchError
         from ..system import signals
 
         signals.install()
         from .main import main
     except KeyboardInterrupt:
         os._exit(128 + signal.SIGINT)
+    except RNNScratchError as error:  # another package's cell or optimizer is invalid
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
     main()
 
 

@@ -21,8 +21,8 @@ METAVARS = {"text": "FILE", "output": "FOLDER", "prefix": "TEXT"}  # other strin
 GROUPS = {
     "Text": "corpus text normalize max_tokens valid_tokens valid_share",
     "Network": "cell num_hiddens num_layers embedding dropout sigma dtype exact",
-    "Training": "batch_size num_steps sampling num_epochs num_updates optimizer lr schedule warmup "
-    "weight_decay theta patience seed",
+    "Training": "batch_size num_steps sampling num_epochs num_updates optimizer lr beta1 beta2 "
+    "epsilon schedule warmup weight_decay theta patience seed",
 }
 
 

@@ -18,6 +18,7 @@ ORDER = (
     ("randomness",),
     ("system",),
     ("contract",),
+    ("extensions",),
     ("exact",),
     ("settings",),
     ("parameters",),

@@ -63,7 +63,7 @@ def test_integer_setting_has_inclusive_bounds(name):
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_number_setting_becomes_a_float(name):
-    optimizer = "adam" if name == "weight_decay" else "sgd"
+    optimizer = "adam" if name in OPTIMIZERS["adam"].settings else "sgd"
     for value in (1e-300, np.float32(0.5), 0.25):
         converted = getattr(Settings(optimizer=optimizer, **{name: value}), name)
         assert (converted, type(converted)) == (value, float)
