@@ -17,6 +17,7 @@ from ..contract import OPTIMIZERS, Arrays, ModelConfig, Params, State, Tensor, U
 from ..exact import GRID, STATE_GRID
 from ..parameters import split_by_layer, trained_arrays
 from ..training import schedule
+from . import new_optimizer
 from .case import Case, FunctionCheck, collect_devices
 from .results import Result, flatten
 
@@ -175,7 +176,10 @@ def optimizer(case: Case) -> Iterator[Result]:
     names = [*OPTIMIZERS] if case.draw.seed is None else [case.draw.optimizer]
     for name, lr in itertools.product(names, (LR, 10 * LR)):
         try:
-            yield from _update(case, name, lr)
+            if not case.has_reference:
+                yield from new_optimizer.check(case, name, lr)
+            if name in case.reference.scratch.OPTIMIZERS:
+                yield from _update(case, name, lr)
         except Exception as error:
             yield Result("raised", error, "", function=name)
 

@@ -74,6 +74,8 @@ def _check(
     with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
         backend = copy_backend(registry.start(name, 1)[0], folder)
         namespace = source_file.execute(source, path, backend)
+        for new in OPTIMIZERS.keys() - backend.scratch.OPTIMIZERS.keys():  # declared by the file
+            backend.scratch.OPTIMIZERS[new] = _new_optimizer
         defined = [
             n
             for n, v in namespace.items()
@@ -147,11 +149,14 @@ class _Candidate:
         if cell in CELLS and cell not in backend.scratch.CELLS and f"{cell}_backward" in namespace:
             _patch_backend(backend, f"{cell}_backward", namespace[f"{cell}_backward"])
         seeds = range(first_seed, first_seed + 3 * draws.NUM_DRAWS)
-        drawn = [draws.draw(seed, self.cells) for seed in seeds]
+        known = [cell for cell in CELLS if cell in backend.scratch.CELLS]
+        drawn = [draws.draw(seed, self.cells or known) for seed in seeds]
         if form.overrides:
             options = [d.options._replace(**form.overrides) for d in drawn]
             drawn = [d._replace(options=o, exact=False) for d, o in zip(drawn, options)]
         cases = [make_case(backend, "scratch", draw) for draw in drawn]
+        is_new = bool(self.cells) or self.name in OPTIMIZERS  # then, it may have no reference
+        cases = [case for case in cases if is_new or case.has_reference]
         if form.description and form.is_plain:
             cases = [case for case in cases if not case.options.needs_deep]
         # A function in another form need not be compilable, so it is compared without training.
@@ -267,10 +272,23 @@ def find_arguments(backend: str, function: str, seed: int, call: int = 0, cell: 
 
 
 def find_function(backend: Backend, name: str) -> Any:
-    """Return the backend's function `name`, its `rnn` if `name` is a new cell, or None."""
+    """Return the backend's function `name`, a stand-in for a cell or optimizer, or None."""
     found = [vars(module)[name] for module in list_modules(backend) if name in vars(module)]
-    is_cell = name.replace("_", "-") in CELLS
-    return found[0] if found else backend.scratch.rnn if is_cell else None
+    if found:
+        return found[0]
+    if (cell := name.replace("_", "-")) in CELLS:
+        return backend.scratch.CELLS.get(cell, _new_cell)
+    return backend.scratch.OPTIMIZERS.get(name, _new_optimizer) if name in OPTIMIZERS else None
+
+
+def _new_cell(x: Any, state: Any, params: Any) -> Any:
+    """Stand in for a cell that a user's file declares; its results have the same shapes."""
+    return state
+
+
+def _new_optimizer(params: Any, grads: Any, slots: Any, update: Any) -> Any:
+    """Stand in for an optimizer that a user's file declares; its results have the same shapes."""
+    return params, slots
 
 
 def _list_checked(backend: Backend) -> list[str]:
@@ -298,6 +316,8 @@ def _patch_backend(backend: Backend, name: str, function: Callable[..., Any]) ->
     if (cell := name.removesuffix("_backward").replace("_", "-")) in CELLS:
         table = "CELL_BACKWARD" if name.endswith("_backward") else "CELLS"
         scratch[table][cell] = function
+    if name in OPTIMIZERS:
+        scratch["OPTIMIZERS"][name] = function
 
 
 def _calls_function(name: str, check: FunctionCheck, case: Case) -> bool:
