@@ -22,7 +22,7 @@ ORDER = (
     ("exact",),
     ("settings",),
     ("parameters",),
-    ("steps",),
+    ("steps", "kit"),
     ("registry",),
     ("workers",),
     ("text",),
