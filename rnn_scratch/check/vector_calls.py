@@ -74,9 +74,6 @@ def run(backend: Backend, group: Group, test: Test) -> Arrays:
     return {name: np.array(call.array(value)) for name, value in function(call).items()}
 
 
-# Drawing inputs.
-
-
 class Call:
     """A backend, a configuration and a call's inputs, as tensors."""
 
