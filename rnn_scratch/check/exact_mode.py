@@ -61,6 +61,21 @@ class ExactResult(Record):
     models: list[ExactModel]
     equal: bool  # whether at least one model trained, none failed, and all digests matched
 
+    @property
+    def summary(self) -> str:
+        """What was compared, and what was not."""
+        trained = [model for model in self.models if model.digests]
+        titles, end = ", ".join(model.title for model in trained), trained[0].digests[-1]
+        names = " ".join(dict.fromkeys(model.backend for model in trained))
+        if not trained[1:]:
+            end_digest = f"after {end.updates:,} updates, digest {end.digest}"
+            return f"{titles}: nothing to compare with {end_digest}."
+        return (
+            f"{titles}: equal after each of {end.updates:,} updates, digest {end.digest}.\n"
+            "A small error may appear only in later updates. To compare each function, run:\n"
+            f"rnn-scratch check {names}"
+        )
+
 
 def compare(
     runtimes: Sequence[Runtime], settings: Settings, text: books.Text, log: LogLine, update: Any
@@ -194,7 +209,10 @@ def measure_growth(
 
 def describe(factor: float) -> str:
     """Describe how rounding errors grow and whether digests may differ between frameworks."""
-    sentence = f"Within a minibatch, rounding errors in the state grow by a factor of {factor:.0e}."
+    if factor < 1:
+        return "Within a minibatch, rounding errors in the state shrink, so they are not the cause."
+    size = f"{factor:.0f}" if factor < MAX_GROWTH else f"{factor:.0e}"
+    sentence = f"Within a minibatch, rounding errors in the state grow by a factor of {size}."
     if factor < MAX_GROWTH:
         return sentence
     return (

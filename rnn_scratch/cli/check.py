@@ -221,12 +221,9 @@ def _train(runtimes: Sequence[Runtime], options: dict[str, Any], screen: Screen)
     with screen.progress_bar() as bar:
         update = partial(bar.update, bar.add_task("", total=1))
         result = exact_mode.compare(runtimes, settings, text, screen.print_line, update)
-    trained = [model for model in result.models if model.digests]
     for model in result.models:
         if model.reason:
             screen.print_line(f"{model.title}: {model.outcome}: {model.reason}")
     if result.equal:
-        names, end = ", ".join(model.title for model in trained), trained[0].digests[-1]
-        outcome = "equal" if trained[1:] else "nothing to compare with"
-        screen.print(f"{names}: {outcome} after {end.updates:,} updates, digest {end.digest}.")
+        screen.print_line(result.summary)
     return result

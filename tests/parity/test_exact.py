@@ -256,8 +256,10 @@ def check_tiny(*arguments, **kwargs):
 
 def test_check_exact_prints_the_common_digest():
     result = check_tiny("numpy", "--variant", "scratch", "--variant", "fast").assert_exit()
-    last = r"numpy, numpy \(fast\): equal after 15 updates, digest [0-9a-f]{16}\."
-    assert re.fullmatch(last, result.out.splitlines()[-1])
+    summary = r"numpy, numpy \(fast\): equal after each of 15 updates, digest [0-9a-f]{16}\."
+    *_, line, _, command = result.out.splitlines()
+    assert re.fullmatch(summary, line)
+    assert command == "rnn-scratch check numpy"
 
 
 # The NumPy backend, with one function changed to corrupt its first argument.

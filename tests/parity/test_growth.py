@@ -73,6 +73,10 @@ def test_large_states_of_relu_raise_a_doubt(scale):
 def test_erased_differences_raise_no_doubt():
     # Zero weights erase differences.
     assert measure_growth(small("numpy", arrays=zero_arrays())) == 0
+    for factor in (0, 9e-18, 0.9):
+        assert "shrink" in describe(factor)
+        assert "factor" not in describe(factor)
+    assert "by a factor of 25." in describe(25.3)
     assert measure_growth(small("numpy", "rnn-relu", num_hiddens=1)) < MAX_GROWTH
 
 
