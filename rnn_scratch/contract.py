@@ -444,6 +444,15 @@ class Machine(Protocol):
         return function
 
 
+# The settings that every backend knows. To add a field to `ModelConfig` or `UpdateRule`, implement
+# it in a variant, and name it in the tuple SETTINGS of the variant's module; all other variants
+# then refuse values other than the default.
+SETTINGS = (
+    *("vocab_size", "num_hiddens", "cell", "embedding", "num_layers", "dropout", "dtype", "device"),
+    *("lr", "theta", "optimizer", "weight_decay", *HYPERPARAMETERS, "c_m", "c_v"),
+)
+
+
 def list_functions(protocol: type) -> list[Callable[..., Any]]:
     """Return a protocol's functions in source order."""
     return [f for name, f in vars(protocol).items() if callable(f) and not name.startswith("_")]

@@ -16,11 +16,13 @@ from .contract import (
     MACHINE_DEFAULTS,
     MODULES,
     OPTIMIZERS,
+    SETTINGS,
     Arrays,
     Backend,
     Machine,
     Model,
     ModelConfig,
+    UpdateRule,
 )
 from .errors import NotSupportedError, RNNScratchError, format_value
 from .system import memory, processes
@@ -141,6 +143,7 @@ def build(
     backend does not support the variant, options, optimizer or exact mode.
     """
     _require_support(backend, variant, options, optimizer, exact)
+    require_settings(backend, variant, options)
     module = getattr(backend, variant)
     needs_deep = variant == "scratch" and options.needs_deep
     build = backend.deep.build_deep if needs_deep else module.build
@@ -176,6 +179,19 @@ def _require_support(
     for feature, is_supported in features.items():
         if not is_supported:
             raise NotSupportedError(f"The {backend.name} backend does not support {feature}.")
+
+
+def require_settings(backend: Backend, variant: str, values: ModelConfig | UpdateRule) -> None:
+    """Raise NotSupportedError if a variant does not know a setting that differs from its default.
+
+    A variant knows the contract's SETTINGS, and those in its module's tuple SETTINGS, if any.
+    """
+    module = getattr(backend, variant)
+    for name in set(values._fields) - {*SETTINGS, *getattr(module, "SETTINGS", ())}:
+        if (value := getattr(values, name)) != values._field_defaults[name]:
+            problem = f"The {variant} variant of the {backend.name} backend does not know `{name}`"
+            hint = f'Implement it and add "{name}" to SETTINGS in {module.__name__}, or omit it.'
+            raise NotSupportedError(f"{problem} ({format_value(value)}).", hint)
 
 
 class BackendReport(NamedTuple):

@@ -8,7 +8,7 @@ import msgspec
 from .. import registry, steps
 from ..contract import CELLS, Arrays, Backend, Model
 from ..parameters import draw_parameters
-from ..settings import Settings, model_options
+from ..settings import Settings, model_options, update_rule
 from ..text import dataset
 from ..text.books import Text
 from ..text.dataset import Dataset
@@ -60,6 +60,7 @@ def start_model(
     options = model_options(settings, vocab_size, device)
     arrays = arrays or draw_parameters(options, settings.sigma, settings.seed, optimizer)
     model = registry.build(backend, runtime.variant, arrays, options, optimizer, settings.exact)
+    registry.require_settings(backend, runtime.variant, update_rule(settings))
     runtime = msgspec.structs.replace(runtime, device=device, threads=threads)
     return LoadedModel(runtime, backend, model)
 
