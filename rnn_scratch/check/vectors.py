@@ -256,6 +256,3 @@ def complete_training(group: Group) -> Group:
         name = f"{TRAINING}/{epoch}"
         tests.append(Test(name, "train", note, {}, 0.0, arrays, digest(arrays)))
     return group._replace(tests=tests)
-
-
-# Calling functions. These calls are the only ones that depend on the contract's signatures.

@@ -13,12 +13,15 @@ def start() -> None:
 
         signals.install()
         from .main import main
+
+        main()
     except KeyboardInterrupt:
         os._exit(128 + signal.SIGINT)
-    except RNNScratchError as error:  # another package's cell or optimizer is invalid
+    except RNNScratchError as error:
+        # `main` could not import the settings, because another package's cell or optimizer is
+        # invalid; it reports all other errors itself.
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    main()
 
 
 if __name__ == "__main__":
