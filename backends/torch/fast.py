@@ -16,11 +16,15 @@ from . import machine, scratch
 from .gated import LSTM, GRUAfter, single_step, tanh, tanh_slope
 from .products import make_matmul, weight_grad
 
+# Gate order of cells that do not use the contract's order. In an LSTM, d_c then scales neighboring
+# columns (candidate, i, f) in one operation, and the sigmoid's gates are neighbors as well.
+GATES = {"lstm": "cifo"}
+
 
 def init_params(arrays, options):
     """Create the parameters of ``scratch`` with the gates concatenated."""
     # Fused gates: the weights of all G gates form one matrix (H, G*H).
-    return scratch.init_params(join_gates(arrays, options), options)
+    return scratch.init_params(join_gates(arrays, options, GATES.get(options.cell, "")), options)
 
 
 def forward(tokens, state, params, options, masks=None):
@@ -64,12 +68,12 @@ def lookup_inputs(tokens, params):
     """Look up gate inputs (..., G*H) for tokens (...): rows of W_x (or W_e W_x) plus b."""
     # Embedding lookup: multiplying by one-hot vectors only selects rows of a matrix.
     # F.embedding accumulates the gradient of each row faster than indexing does.
-    table = params["W_x"]
-    if "W_e" in params:
-        if tokens.numel() < len(params["b_q"]):  # text generation: fewer tokens than table rows
-            return F.embedding(tokens, params["W_e"]) @ table + params["b"]
-        table = params["W_e"] @ table
-    return F.embedding(tokens, table) + params["b"]
+    W_x, b = params["W_x"], params["b"]
+    if tokens.numel() < len(params["b_q"]):  # text generation: fewer tokens than table rows
+        rows = F.embedding(tokens, params.get("W_e", W_x))
+        return (rows @ W_x if "W_e" in params else rows) + b
+    # Bias folded into the table: add b to V table rows instead of T*B input rows.
+    return F.embedding(tokens, (params["W_e"] @ W_x if "W_e" in params else W_x) + b)
 
 
 class Recurrence(torch.autograd.Function):
@@ -85,7 +89,7 @@ class Recurrence(torch.autograd.Function):
         product = make_matmul(W_h, len(inputs))  # product(h, z) = z + h @ W_h
         activation = partial(torch.clamp, min=0) if relu else tanh
         for z in hiddens.unbind():
-            h = activation(product(h, z), out=z)  # (B, H)
+            h = activation(product(h, z, out=z), out=z)  # (B, H)
         ctx.mark_dirty(hiddens)
         ctx.save_for_backward(hiddens, h_0, W_h)
         ctx.relu = relu
@@ -125,7 +129,8 @@ def build(arrays, options):
         )
 
     def to_arrays(params):
-        return split_gates(machine.to_arrays(params), options)
+        gates = GATES.get(options.cell, "")
+        return split_gates(machine.to_arrays(params), options, gates)
 
     params, train_minibatch = init_params(arrays, options), scratch.train_minibatch
     return Model(params, options, forward, gradients, to_arrays, train_minibatch)

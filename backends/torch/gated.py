@@ -32,6 +32,11 @@ def gate_backward(d_gate, gate, out):
     return torch.ops.aten.sigmoid_backward.grad_input(d_gate, gate, grad_input=out)
 
 
+def tanh_backward(d_h, h, out):
+    """Backpropagate through a hyperbolic tangent; write the pre-activation gradient to `out`."""
+    return torch.ops.aten.tanh_backward.grad_input(d_h, h, grad_input=out)
+
+
 def unbind_time(*tensors):
     """Unbind tensors (T, ...) along the time axis; this is faster than indexing at every step."""
     return list(zip(*(tensor.unbind() for tensor in tensors)))
@@ -94,18 +99,18 @@ class LSTM(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, inputs, h_0, c_0, W_h):
-        """Overwrite the inputs with the gates and candidate; compute the hidden and cell states."""
+        """Overwrite the inputs with the candidate and gates; compute the hidden and cell states."""
         size, gates, product = h_0.shape[1], inputs, make_matmul(W_h, len(inputs))
         hiddens, h = allocate_states(h_0, len(inputs))
         cells, c = allocate_states(c_0, len(inputs))
         outputs = torch.empty_like(hiddens[1:])
-        for t, x in enumerate(inputs):
-            i, f, o, c_tilde = x.chunk(4, 1)  # (B, H)
-            z = product(h, x)
-            torch.sigmoid(z[:, : 3 * size], out=x[:, : 3 * size])
-            tanh(z[:, 3 * size :], out=c_tilde)
-            c = torch.addcmul(f * c, i, c_tilde, out=cells[t + 1])
-            h = torch.mul(o, tanh(c, out=outputs[t]), out=hiddens[t + 1])
+        parts = gates, gates[:, :, size:], *gates.chunk(4, 2), cells[1:], outputs, hiddens[1:]
+        for x, ifo, c_tilde, i, f, o, next_c, output, next_h in unbind_time(*parts):
+            z_c, z_ifo = product(h, x, out=x).split([size, 3 * size], 1)  # (B, H), (B, 3H)
+            torch.sigmoid(z_ifo, out=ifo)
+            tanh(z_c, out=c_tilde)
+            c = torch.mul(f, c, out=next_c).addcmul_(i, c_tilde)
+            h = torch.mul(o, tanh(c, out=output), out=next_h)
         ctx.save_for_backward(gates, hiddens, cells, outputs, W_h)
         return hiddens[1:], c.clone()
 
@@ -114,28 +119,28 @@ class LSTM(torch.autograd.Function):
     def backward(ctx, d_hiddens, d_c):
         """Backpropagate through the loop; return gradients w.r.t. inputs, h_0, c_0 and W_h."""
         gates, hiddens, cells, outputs, W_h = ctx.saved_tensors
-        i, f, o, c_tilde = gates.chunk(4, 2)  # (T, B, H)
+        c_tilde, i, f, o = gates.chunk(4, 2)  # (T, B, H)
         # Precomputed coefficients: a few large operations over all time steps are faster than many
         # small operations.
-        coef_c, coef_candidate = o * tanh_slope(outputs), i * tanh_slope(c_tilde)
-        forget_gates = f.clone()
-        gate_backward(c_tilde, i, out=i)  # reuses the memory of the gates
-        gate_backward(cells[:-1], f, out=f)
-        gate_backward(outputs, o, out=o)
-        c_tilde.copy_(coef_candidate)
-        dz = gates.unflatten(2, (4, -1))  # (T, B, 4, H)
-        d_h, product = torch.zeros_like(d_c), make_matmul(W_h.T, len(dz))
-        parts = d_hiddens, dz, i, f, o, c_tilde, forget_gates, coef_c
-        for d_hidden, d_z, d_i, d_f, d_o, d_c_tilde, f_t, coef_c_t in reversed(unbind_time(*parts)):
-            d_h = d_h.add_(d_hidden)
+        dz, coef_c = torch.empty_like(gates), torch.empty_like(outputs)
+        d_c_tilde, d_i, d_f, d_o = dz.chunk(4, 2)
+        tanh_backward(o, outputs, out=coef_c)
+        tanh_backward(i, c_tilde, out=d_c_tilde)
+        gate_backward(c_tilde, i, out=d_i)
+        gate_backward(cells[:-1], f, out=d_f)
+        gate_backward(outputs, o, out=d_o)
+        d_c_i_f = dz.unflatten(2, (4, -1))[:, :, :3]  # (T, B, 3, H)
+        product, memory = make_matmul(W_h.T, len(dz)), torch.empty_like(d_c)
+        steps, d_hiddens = unbind_time(dz, d_c_i_f, d_o, f, coef_c), d_hiddens.unbind()
+        d_h = d_hiddens[-1]
+        for t, (d_z, d_c_i_f_t, d_o_t, f_t, coef_c_t) in reversed(list(enumerate(steps))):
             d_c = torch.addcmul(d_c, d_h, coef_c_t)
-            d_i.mul_(d_c)
-            d_f.mul_(d_c)
-            d_o.mul_(d_h)
-            d_c_tilde.mul_(d_c)
-            d_c = d_c * f_t
-            d_h = product(d_z.flatten(1))
-        dz = dz.flatten(2)  # (T, B, 4H)
+            d_c_i_f_t.mul_(d_c[:, None])
+            d_o_t.mul_(d_h)
+            d_c = d_c.mul_(f_t)
+            if t > 0:
+                d_h = product(d_z, d_hiddens[t - 1], out=memory)
+        d_h = dz[0] @ W_h.T if ctx.needs_input_grad[1] else None
         return dz, d_h, d_c, weight_grad(hiddens[:-1], dz)
 
 
@@ -149,7 +154,7 @@ def single_step(inputs, state, params, cell):
         return (torch.lerp(h_tilde, h, z)[None],)
     z = torch.addmm(x, h, W_h)
     if cell == "lstm":
-        i, f, o = torch.sigmoid(z[:, : 3 * size]).chunk(3, 1)  # (B, H)
-        c = f * state[1] + i * torch.tanh(z[:, 3 * size :])
+        i, f, o = torch.sigmoid(z[:, size:]).chunk(3, 1)  # (B, H)
+        c = f * state[1] + i * torch.tanh(z[:, :size])
         return (o * torch.tanh(c))[None], c
     return ((torch.tanh(z) if cell == "rnn" else torch.relu(z))[None],)

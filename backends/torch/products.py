@@ -8,21 +8,28 @@ from rnn_scratch.system import host
 
 
 def make_matmul(W, num_calls):
-    """Return a function (h, z=None) that computes z + h @ W, optimized for `num_calls` calls."""
+    """Return a function that computes z + h @ W, optimized for `num_calls` calls.
+
+    The function takes h, z=None and out=None; it may write the result to `out`, which may be z.
+    """
     # Packed weights: arrange large weights once in the order in which the library reads them. On
     # AMD processors, oneDNN is faster than MKL. Elsewhere, a contiguous copy of W.T is faster.
     if num_calls > 1 and should_use_onednn(W, W.numel()):
         weights = torch.ops.mkldnn._reorder_linear_weight(W.T.contiguous(), None)
         linear = torch.ops.mkldnn._linear_pointwise
 
-        def product(h, z=None):
+        def product(h, z=None, out=None):  # noqa: ARG001 (oneDNN allocates its result)
             if z is None:
                 return linear(h, weights, None, "none", [], "")
             return linear.binary(h, z, weights, None, "add")
 
         return product
     W = W.contiguous() if num_calls > 1 else W
-    return lambda h, z=None: h @ W if z is None else torch.addmm(z, h, W)
+
+    def product(h, z=None, out=None):
+        return torch.mm(h, W, out=out) if z is None else torch.addmm(z, h, W, out=out)
+
+    return product
 
 
 def weight_grad(h, dz):
