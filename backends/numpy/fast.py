@@ -88,8 +88,9 @@ def lookup_inputs_backward(d_rows, tokens, size):
 def recurrence(inputs, h_0, W_h, relu=False):
     """Run the RNN over inputs (T, B, H) from h_0 (B, H); return the hidden states and a cache."""
     hiddens, h = inputs, h_0
+    product = np.empty_like(h_0)
     for z in hiddens:  # overwrite inputs, because allocation takes longer than addition
-        z += h @ W_h
+        z += np.matmul(h, W_h, out=product)
         h = np.maximum(z, 0, out=z) if relu else np.tanh(z, out=z)  # (B, H)
     return (hiddens,), (hiddens, h_0)
 
@@ -99,8 +100,11 @@ def recurrence_backward(d_hiddens, cache, W_h, relu=False):
     hiddens, h_0 = cache
     dz = (hiddens > 0).astype(hiddens.dtype) if relu else 1 - hiddens * hiddens  # slope (T, B, H)
     dz[-1] *= d_hiddens[-1]
+    d_h = np.empty_like(h_0)
     for t in reversed(range(len(dz) - 1)):
-        dz[t] *= d_hiddens[t] + dz[t + 1] @ W_h.T  # (B, H)
+        np.matmul(dz[t + 1], W_h.T, out=d_h)  # (B, H)
+        d_h += d_hiddens[t]
+        dz[t] *= d_h
     # Batched weight gradient: a single matrix product also sums over time.
     d_W_h = flatten(hiddens[:-1]).T @ flatten(dz[1:])  # all steps except the first
     d_W_h += h_0.T @ dz[0]
@@ -115,12 +119,22 @@ CELLS = {
 }
 
 
+def loss_and_backward(logits, targets):
+    """Return the results of ``scratch.loss`` and ``scratch.loss_backward``."""
+    # One softmax: the loss and its gradient share the log-probabilities and the labels.
+    log_probs = scratch.log_softmax(logits)
+    rows, labels = np.arange(len(logits)), targets.T.reshape(-1)  # (T*B,)
+    mean_loss, d_logits = -log_probs[rows, labels].mean(), np.exp(log_probs)
+    d_logits[rows, labels] -= 1
+    return mean_loss, d_logits / len(labels)
+
+
 def gradients(params, batch, state, options):
     """Backpropagate through time; return the results of ``scratch.gradients``."""
     tokens, (_, loop_backward) = batch.X.T, CELLS[options.cell]
     outputs, state, caches = run_layers(tokens, state, params, options, batch.masks)
     logits = flatten(outputs[-1]) @ params["W_hq"] + params["b_q"]  # (T*B, V)
-    d_logits = scratch.loss_backward(logits, batch.Y)
+    mean_loss, d_logits = loss_and_backward(logits, batch.Y)
     grads = {"W_hq": flatten(outputs[-1]).T @ d_logits, "b_q": d_logits.sum(0)}
     d_outputs = (d_logits @ params["W_hq"].T).reshape(outputs[-1].shape)
     for layer in reversed(range(options.num_layers)):
@@ -140,7 +154,7 @@ def gradients(params, batch, state, options):
         grads |= {"W_e": d_table @ params["W_x"].T, "W_x": params["W_e"].T @ d_table}
     else:
         grads["W_x"] = d_table
-    return scratch.loss(logits, batch.Y), {name: grads[name] for name in params}, state
+    return mean_loss, {name: grads[name] for name in params}, state
 
 
 def build(arrays, options):

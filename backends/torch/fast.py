@@ -13,7 +13,7 @@ from rnn_scratch.contract import Model, RNNScratchError
 from rnn_scratch.parameters import join_gates, select_layer, split_by_layer, split_gates
 
 from . import machine, scratch
-from .gated import LSTM, GRUAfter, single_step, tanh, tanh_slope
+from .gated import LSTM, GRUAfter, single_step, tanh_slope
 from .products import make_matmul, weight_grad
 
 # Gate order of cells that do not use the contract's order. In an LSTM, d_c then scales neighboring
@@ -87,7 +87,7 @@ class Recurrence(torch.autograd.Function):
         # In place: hidden states overwrite inputs, because allocation takes longer than addition.
         hiddens, h = inputs, h_0
         product = make_matmul(W_h, len(inputs))  # product(h, z) = z + h @ W_h
-        activation = partial(torch.clamp, min=0) if relu else tanh
+        activation = partial(torch.clamp, min=0) if relu else torch.tanh
         for z in hiddens.unbind():
             h = activation(product(h, z, out=z), out=z)  # (B, H)
         ctx.mark_dirty(hiddens)

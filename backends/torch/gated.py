@@ -11,16 +11,6 @@ from torch.autograd.function import once_differentiable
 
 from .products import make_matmul, weight_grad
 
-MINUS_ONE = torch.tensor(-1.0)
-
-
-def tanh(z, out):
-    """Compute the hyperbolic tangent of z and write the result to `out`."""
-    if z.numel() < 2**13:
-        return torch.tanh(z, out=out)
-    # Tanh by the sigmoid: tanh z = 2 sigmoid(2z) - 1, and PyTorch's sigmoid is faster.
-    return torch.add(MINUS_ONE, torch.add(z, z, out=out).sigmoid_(), alpha=2, out=out)
-
 
 def tanh_slope(h):
     """Return the derivative of the hyperbolic tangent, given its value h."""
@@ -62,7 +52,7 @@ class GRUAfter(torch.autograd.Function):
             z_h = product(h)  # (B, 3H)
             x[:, : 2 * size].add_(z_h[:, : 2 * size]).sigmoid_()
             h_tilde.addcmul_(r, torch.add(z_h[:, 2 * size :], b_hh, out=products[t]))
-            h = torch.lerp(tanh(h_tilde, out=h_tilde), h, z, out=hiddens[t + 1])
+            h = torch.lerp(torch.tanh(h_tilde, out=h_tilde), h, z, out=hiddens[t + 1])
         ctx.save_for_backward(gates, hiddens, products, W_h)
         return (hiddens[1:],)
 
@@ -108,9 +98,9 @@ class LSTM(torch.autograd.Function):
         for x, ifo, c_tilde, i, f, o, next_c, output, next_h in unbind_time(*parts):
             z_c, z_ifo = product(h, x, out=x).split([size, 3 * size], 1)  # (B, H), (B, 3H)
             torch.sigmoid(z_ifo, out=ifo)
-            tanh(z_c, out=c_tilde)
+            torch.tanh(z_c, out=c_tilde)
             c = torch.mul(f, c, out=next_c).addcmul_(i, c_tilde)
-            h = torch.mul(o, tanh(c, out=output), out=next_h)
+            h = torch.mul(o, torch.tanh(c, out=output), out=next_h)
         ctx.save_for_backward(gates, hiddens, cells, outputs, W_h)
         return hiddens[1:], c.clone()
 
