@@ -261,7 +261,7 @@ def browser(session: nox.Session) -> None:
     """Test pages in an installed Chromium or in Playwright's (`playwright install chromium`)."""
     session.install("-e", ".[site,test]", "nbconvert", "playwright", "axe-playwright-python")
     build_site(session)
-    names = ("site", "play", "run", "notebooks")
+    names = ("site", "play", "lab", "run", "notebooks")
     pages = [f"tests/pages/browser_{name}.py" for name in names]
     session.run("python", "-m", "pytest", *pages, *session.posargs, env=ENVIRONMENT)
 
@@ -317,9 +317,10 @@ def notebooks(session: nox.Session, name: str) -> None:
 
 @nox.session
 def play(session: nox.Session) -> None:
-    """Train the networks for the play page."""
+    """Train the networks for the play page and the memory lab."""
     session.install("-e", ".[torch]")
-    session.run("python", "-m", "make.play", env={**ENVIRONMENT, **TOOLS})
+    for module in ("make.play", "make.lab"):
+        session.run("python", "-m", module, env={**ENVIRONMENT, **TOOLS})
 
 
 @nox.session

@@ -23,16 +23,18 @@ function sample(logits, temperature) {
 
 // Load weights and read text.
 
-function decode({ shape, data }) {
+// Decode an array; its numbers are multiples of a scale.
+function decode({ shape, data, scale = 1 }) {
   const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
-  const view = new DataView(bytes.buffer); // little-endian floating-point numbers
+  const view = new DataView(bytes.buffer); // integers or little-endian floating-point numbers
   const array = zeros(...shape), size = bytes.length / array.values.length;
   const read = {
+    1: (offset) => view.getInt8(offset),
     2: (offset) => half(view.getUint16(offset, true)),
     4: (offset) => view.getFloat32(offset, true),
     8: (offset) => view.getFloat64(offset, true),
   }[size];
-  array.values.forEach((_, n, values) => (values[n] = read(size * n)));
+  array.values.forEach((_, n, values) => (values[n] = scale * read(size * n)));
   return array;
 }
 
