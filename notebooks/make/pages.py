@@ -15,7 +15,7 @@ from rnn_scratch.runs import run_folder
 from rnn_scratch.runs.presets import PRESETS
 from rnn_scratch.settings import Settings, annotations, declaration
 
-from . import figures, play, prose, readme, reference, site_code, site_comparison, site_parity
+from . import figures, lab, play, prose, readme, reference, site_code, site_comparison, site_parity
 from .readme import COMPARISONS, RECORDS
 
 FOLDER = Path("notebooks/site")
@@ -46,6 +46,7 @@ def pages() -> dict[str, bytes]:
         "samples": [
             row for row in run_folder.read_history(RUN) if row.epoch in EPOCHS and row.sample
         ],
+        "lab": lab,
         "networks": play.read(),
         "programs": programs(json.loads((RECORDS / "programs.json").read_bytes())),
         "arrays": play.arrays,

@@ -18,7 +18,7 @@ from pathlib import Path
 from rnn_scratch import registry
 from rnn_scratch.play import page
 
-from . import figures, play, prose, site_code, site_lessons
+from . import figures, lab, play, prose, site_code, site_lessons
 from .lessons import LESSONS
 from .pages import FOLDER
 from .site_code import STATIC
@@ -26,7 +26,8 @@ from .site_code import STATIC
 BUILD = Path("build/pages")
 FILES = "files"  # folder of linked files that are not pages
 ROOT_FILES = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
-WIDE = ("index.md", "play.md", "program.md")  # pages without a table of contents in the sidebar
+# Pages without a table of contents in the sidebar.
+WIDE = ("index.md", "play.md", "lab.md", "program.md")
 PROGRAM = Path("notebooks/programs/torch_rnn.py")
 NO_CONTENTS = "---\nhtml_theme.sidebar_secondary.remove: true\n---\n\n"
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
@@ -35,6 +36,7 @@ PICTURE = re.compile(
     r'^<img alt="([^"]*)" src="(figures/[^"]*)">(?:\n\n\*([^\n]*)\*)?', re.MULTILINE
 )
 SCRIPTS = (play.SCRIPT, play.SCRIPT.with_name("start.js"))  # scripts for the site only
+LAB = tuple(lab.SCRIPT.with_name(name) for name in ("networks.js", "trace.js", "lab.js", "lab.css"))
 
 
 def pages(backends: Sequence[str] = registry.BUILTIN_BACKENDS) -> dict[str, bytes]:
@@ -42,6 +44,7 @@ def pages(backends: Sequence[str] = registry.BUILTIN_BACKENDS) -> dict[str, byte
     texts = {f"{name}.md": text for name, text in site_lessons.render(backends).items()}
     scripts = (page.FOLDER / name for name in (*page.SCRIPTS, page.STYLE))
     files = {f"{STATIC}/play/{path.name}": path.read_bytes() for path in (*scripts, *SCRIPTS)}
+    files |= {f"{STATIC}/lab/{path.name}": path.read_bytes() for path in LAB}
     parts = _parts(backends)
     for path in (*sorted(FOLDER.glob("*.md")), *map(Path, ROOT_FILES)):
         text = prose.render(path.read_text(encoding="utf-8"), backends)
@@ -96,11 +99,15 @@ def _parts(backends: Sequence[str]) -> dict[str, str]:
         "written": networks["lstm"]["expected"]["greedy"],
         "start_scripts": (play.SCRIPT.name, *page.SCRIPTS[:-1], SCRIPTS[1].name),
         "scripts": (play.SCRIPT.name, *page.SCRIPTS),
+        "lab_scripts": (
+            *(f"play/{name}" for name in page.SCRIPTS[:-1]),
+            *(f"lab/{path.name}" for path in LAB[:-1]),
+        ),
         "controls": (page.FOLDER / page.CONTROLS).read_text(encoding="utf-8"),
         "networks": networks,
     }
     step = site_code.group(site_code.find_code(pair, "rnn", "step"), pair, kind="pair")
-    names = ("writer", "networks", "difference", "contents")
+    names = ("writer", "networks", "difference", "lab", "contents")
     templates = {name: prose.TEMPLATES.get_template(f"{name}.html") for name in names}
     program = site_code.annotated(PROGRAM.read_text(encoding="utf-8"))
     parts = {"step": step, "program": program}
