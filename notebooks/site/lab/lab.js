@@ -161,7 +161,7 @@
     const kind = token < 4 ? "symbol " : token < QUERY ? "filler " : "query ";
     const place = `${step_number} of ${tokens.length}: ${kind}${LETTERS[token]}`;
     find("where").textContent = place;
-    find("which").textContent = `${unit} of 0 to ${num_hiddens - 1}`;
+    find("which").textContent = `${unit} (0 to ${num_hiddens - 1})`;
     Object.assign(find("step"), { max: tokens.length, value: step_number });
     find("step").setAttribute("aria-valuetext", place);
     Object.assign(find("unit"), { max: num_hiddens - 1, value: unit });
