@@ -64,8 +64,8 @@ COMPARISONS = {  # ordered to spread out the speed measurements
 }
 # Measurements, each with a module and a record of the same name.
 MEASUREMENTS = (
-    *("compilers", "exercises", "gates", "memory", "optimizations", "optimizers", "presets"),
-    *("programs", "workers"),
+    *("compilers", "exercises", "gates", "optimizations", "optimizers", "presets"),
+    *("programs", "recall", "workers"),
 )
 
 
