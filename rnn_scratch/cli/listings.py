@@ -62,7 +62,7 @@ def _make_row(folder: Path, record: RunRecord, history: list[Epoch]) -> list[str
         str(folder),
         f"{session.runtime.backend} {session.runtime.variant}",
         f"{settings.cell} {layers}{settings.num_hiddens}",
-        Path(record.text.origin).name if record.text.corpus == "file" else record.text.corpus,
+        record.text.name,
         f"{last.epoch if last else 0}/{settings.num_epochs}",
         format_perplexity(last.perplexity) if last else "",
         format_perplexity(last.valid_perplexity) if last and last.valid_loss is not None else "",

@@ -45,10 +45,12 @@ def script(networks: dict[str, dict[str, Any]]) -> str:
     return f'"use strict";\nconst NETWORKS = {content};\n'
 
 
-def render(saved: Checkpoint, title: str) -> str:
-    """Return the HTML page that runs a checkpoint's network."""
+def render(saved: Checkpoint, run: str) -> str:
+    """Return the HTML page that runs the network of the checkpoint of this run."""
     parts = {path.name: path.read_text("utf-8") for path in FOLDER.iterdir() if path.is_file()}
     scripts = [script({saved.settings.cell: network(saved)}), *(parts[name] for name in SCRIPTS)]
+    title = f"{saved.settings.cell.upper()} trained on {saved.text.name}"
+    names = {"title": printable(title), "run": printable(run)}
     values = {"style": parts[STYLE], "controls": parts[CONTROLS], "scripts": scripts}
     template = Environment(autoescape=True).from_string(parts["page.html"])
-    return template.render(title=printable(title), saved=saved, **values)
+    return template.render(saved=saved, **names, **values)

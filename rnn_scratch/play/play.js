@@ -11,6 +11,7 @@
     return Math.max(10, Math.min(100, Math.floor(2e7 / size)));
   };
   const MAX_LENGTH = 2000; // maximum length in characters of automatically generated text
+  const FIRST_LENGTH = 200; // length at which the text that the page writes once by itself ends
   const find = (name) => document.getElementById(`play-${name}`);
   const { prefix, temperature } = find("controls").elements;
   const passages = {}; // steps of the story's passage, by network
@@ -112,11 +113,10 @@
     find("run").textContent = "Run";
   }
 
-  function run() {
-    if (timer) return stop();
+  function run(length = MAX_LENGTH) {
     find("run").textContent = "Stop";
     find("status").textContent = "";
-    timer = setInterval(() => (steps.length < MAX_LENGTH ? go() : stop()), 100);
+    timer = setInterval(() => (steps.length < length ? go() : stop()), 100);
   }
 
   function show() {
@@ -257,7 +257,7 @@
   find("controls").onsubmit = (event) => event.preventDefault();
   find("controls").oninput = (event) => (event.target === temperature ? show() : start());
   find("step").onclick = () => advance();
-  find("run").onclick = run;
+  find("run").onclick = () => (timer ? stop() : run());
   find("back").onclick = () => {
     start();
     find("status").textContent = "Back to the prefix";
@@ -266,4 +266,6 @@
   find("play").hidden = false;
   start();
   compare();
+  const is_still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  if (steps.length && !is_still) run(FIRST_LENGTH);
 })();

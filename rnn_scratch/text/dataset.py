@@ -1,6 +1,7 @@
 """Prepare a run's text: normalize, tokenize, split and describe it."""
 
 import re
+from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -37,6 +38,11 @@ class TextRecord(Record):
     valid_tokens: Annotated[int, Meta(ge=0, le=2**53)]  #: number of held-out tokens
     #: The text's first words, the default prefix for generated text.
     beginning: Annotated[str, Meta(max_length=MAX_PREFIX_LENGTH)] = ""
+
+    @property
+    def name(self) -> str:
+        """The text's name in `books.NAMES`, or its file's name."""
+        return Path(self.origin).name if self.corpus == "file" else self.corpus
 
 
 def log_removed_characters(text: books.Text, mode: str, log: LogLine) -> None:

@@ -152,8 +152,21 @@ def test_colors_show_the_values_of_the_units(open_page, network):
         assert list(shown.values()) == sorted(shown.values(), reverse=True)
 
 
-def test_run_writes_until_it_is_stopped(open_page):
+def test_page_writes_once_by_itself(open_page):
     page = open_page()
+    page.clock.install()
+    page.reload()
+    assert page.locator("#play-play").get_by_role("button", name="Stop").is_visible()
+    page.clock.run_for(60_000)
+    assert len(text_of(page)) == 200
+    assert page.get_by_role("button", name="Run").is_visible()
+    page = open_page(reduced_motion="reduce")
+    page.wait_for_timeout(300)
+    assert text_of(page) == NETWORKS["lstm"]["expected"]["prefix"]
+
+
+def test_run_writes_until_it_is_stopped(open_page):
+    page = open_page(reduced_motion="reduce")
     page.get_by_role("button", name="Run").click()
     page.wait_for_function("document.querySelector('#play-text').children.length > 20")
     page.locator("#play-play").get_by_role("button", name="Stop").click()

@@ -184,7 +184,8 @@ def test_play_writes_one_self_contained_file(command):
     file = Path("runs/<b>/play.html")
     assert result.out == f"Wrote the network of runs/<b> to {file.absolute()}\n"
     content = file.read_text(encoding="utf-8")
-    assert "<h1>&lt;b&gt;</h1>" in content
+    assert "<h1>RNN trained on tide-clock</h1>" in content
+    assert "<p>Run &lt;b&gt;: rnn, " in content
     assert re.findall(r'(?:src|href|action)="([^"]*)"|@import|url\(', content) == ["data:,"]
     assert "content=\"default-src 'none'; script-src 'unsafe-inline'" in content
     for name in page.SCRIPTS:
@@ -194,15 +195,16 @@ def test_play_writes_one_self_contained_file(command):
 @pytest.mark.skipif(sys.platform != "linux", reason="folder names are Unicode on other platforms")
 def test_play_escapes_names_and_vocabularies(command):
     story = "</script><script>alert(1)</script><!-- " * 40
-    Path("story.txt").write_text(story, encoding="utf-8")
+    Path("<i>.txt").write_text(story, encoding="utf-8")
     folder = os.fsdecode(b"\xff<img src=x>")
-    text = {"text": "story.txt", "normalize": "none", "max_tokens": 0}
+    text = {"text": "<i>.txt", "normalize": "none", "max_tokens": 0}
     run = rnn_scratch.train(
         "numpy", output=folder, num_epochs=1, **{**SMALL, "corpus": None, **text}
     )
     command("play", folder, "--no-browser").assert_exit(err="")
     content = Path(folder, "play.html").read_text(encoding="utf-8")
-    assert "<h1>\\udcff&lt;img src=x&gt;</h1>" in content
+    assert "<h1>RNN trained on &lt;i&gt;.txt</h1>" in content
+    assert "<p>Run \\udcff&lt;img src=x&gt;: rnn, " in content
     (data,) = re.findall("const NETWORKS = (.*);\n", content)
     assert "<" not in data
     assert json.loads(data)["rnn"]["vocab"] == run.vocab
