@@ -30,11 +30,16 @@ ENVIRONMENT = {
     "NPROC": "1",
     "XLA_FLAGS": "--xla_backend_optimization_level=0",
 }
-# Make the `make` and `measure` packages and the notebooks' support modules importable.
-TOOLS = {"PYTHONPATH": os.pathsep.join(("notebooks", "notebooks/support"))}
+TOOLS = {"PYTHONPATH": "notebooks"}  # makes the `make` and `measure` packages importable
 
 BACKENDS = ("numpy", "torch", "tensorflow", "mxnet", "jax")
 VARIANTS = ("scratch", "fast", "concise")
+# Code of the lessons that must work without a clone.
+LESSONS = """
+from rnn_scratch.support import grading, lesson
+lesson.text(), lesson.record("exercises"), lesson.run("learn/cosine")
+assert not grading.grade("numpy", ["def loss(logits, targets): return 0"], "loss")[0]
+"""
 # Training runs that use the settings from the book's chapter.
 RECORDS = {
     "chapter/sequential": "--backend numpy",
@@ -206,10 +211,10 @@ def wheel(session: nox.Session) -> None:
     with tempfile.TemporaryDirectory() as folder:
         session.run("python", "-m", "build", "--outdir", folder)
         (sdist,), (wheel,) = Path(folder).glob("*.tar.gz"), Path(folder).glob("*.whl")
-        tracked = session.run(
-            "git", "ls-files", "rnn_scratch", "backends", external=True, silent=True
-        )
-        expected = {re.sub("^backends", "rnn_scratch/backends", line) for line in tracked.split()}
+        folders = ("rnn_scratch", "backends", "notebooks/support")
+        tracked = session.run("git", "ls-files", *folders, external=True, silent=True)
+        lines = tracked.replace("notebooks/support", "rnn_scratch/support").split()
+        expected = {re.sub("^backends", "rnn_scratch/backends", line) for line in lines}
         with zipfile.ZipFile(wheel) as packed, tarfile.open(sdist) as source:
             if missing := expected - set(packed.namelist()):
                 session.error(f"The wheel lacks {', '.join(sorted(missing))}.")
@@ -225,6 +230,7 @@ def wheel(session: nox.Session) -> None:
                 *("compare --epochs 1 --seconds 10", "show step"),
             ):
                 session.run(str(scripts / "rnn-scratch"), *command.split(), external=True)
+            session.run(str(scripts / "python"), "-c", LESSONS, external=True)
 
 
 @nox.session

@@ -11,8 +11,10 @@ contains named sets of arguments. A `Report` receives the events `Started`, `Pro
 import os
 import sys
 
-# In a clone, the backends are next to this package. Don't use the backends of an installed clone.
-__path__ = [*__path__, os.path.dirname(__path__[0])]
+# In a clone, the backends are next to this package, and the modules of the lessons (`support`) and
+# their `records` in the folder `notebooks`. Do not use those of an installed clone.
+_clone = os.path.dirname(__path__[0])
+__path__ = [*__path__, _clone, os.path.join(_clone, "notebooks")]
 # In the folder of the backends, `import numpy` would import the backend.
 sys.path[:] = [p for p in sys.path if not os.path.exists(os.path.join(p, "numpy", "machine.py"))]
 

@@ -12,13 +12,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from experiments import recall_minibatches
 
 from rnn_scratch import registry
 from rnn_scratch.contract import Arrays, Batch, Gradients, Model, ModelConfig, State
 from rnn_scratch.parameters import draw_parameters
 from rnn_scratch.play import page
 from rnn_scratch.settings import Settings
+from rnn_scratch.support.experiments import recall_minibatches
 from rnn_scratch.training import schedule
 
 from .lessons import NOTEBOOKS

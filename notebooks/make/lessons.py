@@ -42,15 +42,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import experiments
-import grading
-import solutions
-
 from rnn_scratch import registry
 from rnn_scratch.check import mistakes
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.show import source_code
 from rnn_scratch.show.source_code import Definition
+from rnn_scratch.support import experiments, grading, solutions
 
 from . import optimizations, prose
 

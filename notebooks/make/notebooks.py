@@ -17,14 +17,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import grading
-
 from rnn_scratch import registry
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.show import source_code
+from rnn_scratch.support import grading
 
 from . import lessons, site_code
-from .lessons import LESSONS, NOTEBOOKS, STUDENT, Cell, Part, notebook_path
+from .lessons import LESSONS, STUDENT, Cell, Part, notebook_path
 from .readme import RECORDS
 
 # Notebooks that use several backends and have their own master texts.
@@ -45,16 +44,9 @@ STUB = re.compile(  # matches a function, up to the placeholder for its body
 )
 GRADED = re.compile(r"^(\w+) = grading\.graded\(")
 FOLDED = {"jupyter": {"source_hidden": True, "outputs_hidden": True}}  # metadata of solutions
-# Source of the first code cell; a notebook that was moved needs `support` on PYTHONPATH instead.
-SUPPORT = """\
-import sys
-
-sys.path.append("{}support")  # the folder of lesson.py, drawings.py and grading.py
-"""
 # Use one thread, so that every machine adds numbers in the same order.
 VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC")
 ENVIRONMENT = dict.fromkeys(VARIABLES, "1")
-ENVIRONMENT["PYTHONPATH"] = str((NOTEBOOKS / "support").absolute())
 
 
 def used_backends(name: str) -> tuple[str, ...]:
@@ -71,10 +63,8 @@ def read_notebook_parts(name: str) -> list[Part]:
 
 def cells(name: str) -> list[Cell]:
     """Return a notebook's cells, without outputs."""
-    backend = used_backends(name)[0]
-    first, *rest = lessons.cells(read_notebook_parts(name), backend, name.endswith(STUDENT))
-    rest.insert(0, Cell("code", SUPPORT.format("" if name in MULTI_BACKEND else "../../").strip()))
-    return [first, *rest]
+    parts, backend = read_notebook_parts(name), used_backends(name)[0]
+    return lessons.cells(parts, backend, student=name.endswith(STUDENT))
 
 
 def fingerprint(name: str) -> str:

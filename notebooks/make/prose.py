@@ -1,8 +1,9 @@
 """Tools for prose: templates, lesson links, formulas and framework names.
 
 ``pages`` has Jinja2 templates for pages; ``templates`` has templates for parts of pages,
-README results, and interactive parts of the site. In lessons, ``{backend}``, ``{framework}`` and
-``{install}`` stand for a backend, its framework, and its pip requirement.
+README results, and interactive parts of the site. In lessons, ``{backend}``, ``{framework}``,
+``{install}`` and ``{git}`` stand for a backend, its framework, and its pip requirements in a
+clone and elsewhere.
 """
 
 import html
@@ -20,7 +21,8 @@ from rnn_scratch.errors import RNNScratchError
 
 PAGES = Path(__file__).with_name("pages")
 LESSONS = Path(__file__).with_name("lessons")
-PLACEHOLDER = re.compile(r"\{(backend|framework|install)\}")
+PLACEHOLDER = re.compile(r"\{(backend|framework|install|git)\}")
+REPOSITORY = "OWNER/NAME"  # name on GitHub; change it in a fork
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`]+)`")
 # Code points of the glyphs in formulas: Latin, accents, Greek and punctuation; letterlike symbols,
@@ -37,7 +39,12 @@ def framework(backend: str) -> str:
 def fill(text: str, backend: str) -> str:
     """Return `text` with its placeholders replaced by the values for `backend`."""
     extras = "notebooks" if backend == "numpy" else f"{backend},notebooks"
-    values = {"backend": backend, "framework": framework(backend), "install": f".[{extras}]"}
+    values = {
+        "backend": backend,
+        "framework": framework(backend),
+        "install": f".[{extras}]",
+        "git": f"rnn-scratch[{extras}] @ git+https://github.com/{REPOSITORY}",
+    }
     return PLACEHOLDER.sub(lambda match: values[match.group(1)], text)
 
 
@@ -67,7 +74,7 @@ TEMPLATES = Environment(
 )
 TEMPLATES.filters |= {"framework": framework, "listed": listed, "table": table}
 TEMPLATES.filters["in_words"] = in_words
-TEMPLATES.globals["repository"] = "OWNER/NAME"  # name on GitHub; change it in a fork
+TEMPLATES.globals["repository"] = REPOSITORY
 
 
 def formula_font() -> bytes:

@@ -22,7 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from experiments import (
+
+import rnn_scratch
+from measure.measuring import round_digits, spawn, write
+from rnn_scratch import registry
+from rnn_scratch.runs import inference
+from rnn_scratch.runs.presets import PRESETS, SAMPLE, override
+from rnn_scratch.support.experiments import (
     choose_ngrams,
     copied_share,
     count_ngrams,
@@ -30,12 +36,6 @@ from experiments import (
     perplexity,
     sample_ngrams,
 )
-
-import rnn_scratch
-from measure.measuring import round_digits, spawn, write
-from rnn_scratch import registry
-from rnn_scratch.runs import inference
-from rnn_scratch.runs.presets import PRESETS, SAMPLE, override
 from rnn_scratch.system import host
 from rnn_scratch.text import books, vocabulary
 

@@ -6,10 +6,13 @@ hour in total.
 
 import itertools
 
-from experiments import recall_accuracy, recall_minibatches, recall_training
-
 from measure.measuring import round_digits, write
 from rnn_scratch import registry
+from rnn_scratch.support.experiments import (
+    recall_accuracy,
+    recall_minibatches,
+    recall_training,
+)
 
 BACKEND = "torch"
 HALVED = "gru, candidate times 1/2"  # see `halve_candidate`

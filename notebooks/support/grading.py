@@ -5,7 +5,7 @@ notebook cannot change the grade. They may use only the names that `allowed` lis
 functions are checked like functions in a user's file, by `rnn_scratch.check.user_file`; functions
 that no backend has are tested on made-up inputs, which are drawn anew for each test.
 
-To grade a notebook from its file, run `python grading.py NOTEBOOK.ipynb`.
+To grade a notebook from its file, run `python -m rnn_scratch.support.grading NOTEBOOK.ipynb`.
 """
 
 import ast
@@ -20,15 +20,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import allowed
-import solutions
-
 from rnn_scratch import parameters, registry
 from rnn_scratch.check import draws, source_file, user_file
 from rnn_scratch.check.results import describe_error
 from rnn_scratch.contract import MODULES, ModelConfig, UpdateRule
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.system import processes
+
+from . import allowed, solutions
 
 TO_WRITE = "your code"  # message of the NotImplementedError that replaces a function's body
 FILE = "your cell"  # file name displayed for the student's source
@@ -54,7 +53,6 @@ PROJECT |= {*GRADED, "CELLS", "CELL_BACKWARD", "OPTIMIZERS"}  # names that the p
 BACKEND = re.compile(rf'lesson\.start\("({"|".join(registry.BUILTIN_BACKENDS)})"\)')
 POINTS_CELL = re.compile(r"^grading\.points\('(\w+)'\)$", re.MULTILINE)
 TIMEOUT = 60.0  # time limit in seconds for running a function in `_try` or `_find_remarks`
-PATH = {"PYTHONPATH": str(Path(__file__).parent)}  # child processes import this module
 Grade = tuple[bool, str]  # whether a function is correct, and a message for the student
 
 
@@ -130,10 +128,9 @@ def grade(
     if refused:
         return False, f"{name} may not use `{refused}`. {allowed.ADVICE}"
     source += f"\n{name} = {written}\n" if written else ""
-    options: dict[str, Any] = {"timeout": TIMEOUT, "environment": PATH}
     try:
         if name in MADE_UP:
-            (message,) = processes.ask(_try, source, name, **options)
+            (message,) = processes.ask(_try, source, name, timeout=TIMEOUT)
             return not message, f"{name}: {message or 'right'}."
         for seed in seeds:
             (result,) = user_file.check_source(source, FILE, backend, [name], seed)
@@ -141,7 +138,7 @@ def grade(
                 break
         else:
             message = f"{name}: equal to the reference, in {result.num_comparisons} comparisons."
-            remarks = processes.ask(_find_remarks, source, name, backend, **options)
+            remarks = processes.ask(_find_remarks, source, name, backend, timeout=TIMEOUT)
             return True, "\n".join([message, *(remarks if name in REMARKED else ())])
         message = "\n".join(result.explain(FILE))
         if "cannot be used" in message and name in RESULTS:
@@ -259,6 +256,7 @@ def main(paths: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    import grading  # a child process cannot find functions in `__main__`
+    # A child process cannot find functions in `__main__`.
+    from rnn_scratch.support import grading
 
     grading.main(sys.argv[1:])

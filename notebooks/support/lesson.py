@@ -1,28 +1,23 @@
-"""Functions that notebooks call to load the backend, story and records.
+"""Functions that notebooks call to load the backend, story and records."""
 
-The functions import modules locally, so that `start` can first check that they are installed.
-"""
-
-import importlib.util
 import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
-NOTEBOOKS = Path(__file__).parents[1]
+import rnn_scratch
+from rnn_scratch import registry
+from rnn_scratch.runs import run_folder
+from rnn_scratch.text import books, vocabulary
+from rnn_scratch.training.events import Report
+
+RECORDS = Path(__file__).parents[1] / "records"  # also where the package is installed
 NUM_TRAIN_TOKENS = 10_000  # training characters of the story; the next 5,000 are held out
 
 
 def start(backend: str) -> Any:
-    """Load the backend on one thread and set the plot style; exit if a module is missing."""
-    extras = "notebooks" if backend == "numpy" else f"{backend},notebooks"
-    for module in ("rnn_scratch", "matplotlib", backend):
-        if importlib.util.find_spec(module) is None:
-            command = f"pip install -e '.[{extras}]'"
-            raise SystemExit(f"{module} is missing. Run this in the clone's root folder: {command}")
-    import drawings
-
-    from rnn_scratch import registry
+    """Load the backend on one thread and set the plot style; return the backend."""
+    from . import drawings  # it needs IPython, which only notebooks have
 
     drawings.style()
     installed, _ = registry.start(backend, threads=1)
@@ -32,15 +27,11 @@ def start(backend: str) -> Any:
 
 def story(normalize: str = "spaced") -> str:
     """Return the built-in story, reduced to lowercase letters and spaces."""
-    from rnn_scratch.text import books, vocabulary
-
     return vocabulary.normalize(books.load(books.BUILT_IN).content, normalize)
 
 
 def text(normalize: str = "spaced") -> tuple[list[str], Any, Any]:
     """Return the story's vocabulary, 10,000 training tokens, and 5,000 held-out tokens."""
-    from rnn_scratch.text import vocabulary
-
     content = story(normalize)
     vocab = vocabulary.build(content)
     tokens = vocabulary.encode(content, vocab)
@@ -49,9 +40,6 @@ def text(normalize: str = "spaced") -> tuple[list[str], Any, Any]:
 
 def train(backend: str, **arguments: Any) -> Any:
     """Train on the story with `rnn_scratch.train`, using a temporary folder; return the run."""
-    import rnn_scratch
-    from rnn_scratch.training.events import Report
-
     with tempfile.TemporaryDirectory() as folder:
         return rnn_scratch.train(
             backend,
@@ -66,12 +54,9 @@ def train(backend: str, **arguments: Any) -> Any:
 
 def record(name: str) -> Any:
     """Read the measurement record that `nox -s records -- NAME` writes."""
-    return json.loads((NOTEBOOKS / "records" / f"{name}.json").read_text(encoding="utf-8"))
+    return json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def run(name: str) -> tuple[Any, Any]:
     """Return the history and record of a run created by `nox -s records`."""
-    from rnn_scratch.runs import run_folder
-
-    path = NOTEBOOKS / "records" / name
-    return run_folder.read_history(path), run_folder.read(path)
+    return run_folder.read_history(RECORDS / name), run_folder.read(RECORDS / name)

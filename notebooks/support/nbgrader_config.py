@@ -4,9 +4,10 @@ Student notebooks already omit the bodies of the functions to write, so nbgrader
 solutions when it generates an assignment.
 """
 
-import grading
 from nbformat import v4
 from nbgrader.preprocessors import NbGraderPreprocessor
+
+from rnn_scratch.support import grading
 
 
 class Grade(NbGraderPreprocessor):

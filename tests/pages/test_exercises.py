@@ -2,7 +2,11 @@
 
 import numpy as np
 import pytest
-from experiments import (
+from measure.exercises import train_epoch_not_detached
+
+from rnn_scratch import parameters, registry
+from rnn_scratch.contract import Batch, ModelConfig, UpdateRule
+from rnn_scratch.support.experiments import (
     choose_ngrams,
     copied_share,
     count_ngrams,
@@ -11,10 +15,6 @@ from experiments import (
     recall_minibatches,
     recall_training,
 )
-from measure.exercises import train_epoch_not_detached
-
-from rnn_scratch import parameters, registry
-from rnn_scratch.contract import Batch, ModelConfig, UpdateRule
 from rnn_scratch.text import books
 
 

@@ -16,16 +16,15 @@ import sys
 import types
 from pathlib import Path
 
-import allowed
-import grading
 import pytest
-from helpers import CLONE, python_path, require_tested
+from helpers import CLONE, require_tested
 from make import lessons, notebooks
 from matplotlib import pyplot as plt
 from student import GRADING, TRAINING, imports, solutions, written
 
 from rnn_scratch import registry
 from rnn_scratch.check import mistakes, user_file
+from rnn_scratch.support import allowed, grading
 
 pytestmark = pytest.mark.student(by_default=("numpy", "torch"))
 
@@ -186,7 +185,8 @@ SGD, LSTM = "def sgd(params, grads, slots, update):\n    ", "def lstm(x, state, 
 CALL = "(params, grads, slots, update)"
 # Sources that get a point if they can use the project's functions, or change the check.
 FORGERIES = {
-    "points": "import grading\ngrading.points = lambda name: 1\ngrading.graded = lambda _, f: f",
+    "points": "from rnn_scratch.support import grading\n"
+    "grading.points = lambda name: 1\ngrading.graded = lambda _, f: f",
     "installed": "import rnn_scratch.backends.numpy.scratch as project\n"
     f"{SGD}return project.sgd{CALL}",
     "imported": f"{SGD}from rnn_scratch.backends.numpy import scratch\n"
@@ -228,7 +228,8 @@ FORGERIES = {
     "constant": "def best_run(histories):\n    return 'b'",
     "constant time": "def seconds(function, repeats=5):\n    for _ in range(repeats + 1):\n"
     "        function()\n    return 3",
-    "clock": "import solutions\ndef seconds(function, repeats=5):\n    return min(solutions.CLOCK)",
+    "clock": "from rnn_scratch.support import solutions\n"
+    "def seconds(function, repeats=5):\n    return min(solutions.CLOCK)",
 }
 
 
@@ -380,7 +381,7 @@ WRONG = ("encode", "rnn", "loss", "lstm", "adam", "seconds")  # incorrect in the
 
 def nbgrader(course, *arguments):
     """Run nbgrader in the folder `course`; check that it succeeds."""
-    env = {**os.environ, **notebooks.ENVIRONMENT, **python_path(CLONE / "notebooks" / "support")}
+    env = {**os.environ, **notebooks.ENVIRONMENT}
     # nbgrader must be able to find the `alembic` program, which is installed next to Python.
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])
     program = ("-c", "from nbgrader.apps.nbgraderapp import main; main()")
@@ -420,7 +421,7 @@ def test_submissions_are_graded(builtin_name, lesson, tmp_path):
                     solution = functions[function][1]
                     old, new = next(pair[:2] for pair in FREQUENT[function] if pair[0] in solution)
                     text = text.replace(solution, solution.replace(old, new))
-            if student == "forged" and "import grading" in text:
+            if student == "forged" and "from rnn_scratch.support import" in text:
                 text += "\ngrading.points = lambda name: 1\nopen('executed', 'w')"
             cell["source"] = text
         submitted.write_text(json.dumps(notebook), encoding="utf-8")

@@ -5,13 +5,13 @@ import math
 import re
 from collections import Counter
 
-import lesson
 import pytest
 from backend_mutations import mutate_file, mutated_copy
 from helpers import CLONE, require_tested, run_subprocess
 from measure.measuring import load
 
 from rnn_scratch.check import runner
+from rnn_scratch.support import lesson
 
 pytestmark = pytest.mark.student(by_default=("numpy", "torch"))
 

@@ -62,6 +62,7 @@ def test_fast_refuses_cells_without_a_loop(builtin_name):
 def test_products_are_right_on_all_processors(backend_names, monkeypatch, is_amd):
     require_tested(backend_names, "torch")
     import torch
+
     from rnn_scratch.backends.torch import products
 
     if is_amd and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):

@@ -1,0 +1,1 @@
+"""Modules that the lessons import as `rnn_scratch.support`."""
