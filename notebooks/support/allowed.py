@@ -21,7 +21,6 @@ CALLED = {
     "step": "CELLS rnn",
     "bptt": "encode loss loss_backward",
     "predict": "encode",
-    "seconds": "time",
 }
 BUILTINS = """
     AssertionError Exception False IndexError KeyError None NotImplementedError RuntimeError True

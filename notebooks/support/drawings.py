@@ -3,7 +3,6 @@
 Backgrounds are transparent and lines are gray, so that drawings suit light and dark pages.
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,8 +17,9 @@ from rnn_scratch.contract import Batch
 from rnn_scratch.runs.curve import INK, STYLE
 
 ROWS = "C0", "C1"  # alternating colors of minibatch rows
-LENGTHS = {"1": 0.3, "B": 0.6, "V": 1.2, "H": 1.6, "T B": 2.6}  # drawn lengths of matrix sides
+LENGTHS = {"1": 0.4, "B": 0.8, "V": 1.2, "H": 1.6, "T B": 2.6}  # drawn lengths of matrix sides
 Point = tuple[float, float]
+_STATE_PATH = (0.0, 3.0), (1.6, 3.0), (4.6, 3.0), (6.4, 3.0)  # old state, product, sum, new state
 
 
 def style() -> None:
@@ -160,39 +160,35 @@ def clipping(gradients: Sequence[Point], theta: float) -> None:
 
 
 def gru() -> None:
-    """Draw one step of the GRU: the path of its state, and its gates."""
-    nodes = {
-        "$h_{t-1}$": (0, 2),
-        r"$\odot\ z_t$": (3.2, 2),
-        "+": (4.8, 2),
-        "$h_t$": (6.4, 2),
-        r"$\odot\ r_t$": (1.6, 1),
-        r"$\tilde{h}_t$": (3.2, 1),
-        r"$\odot\ (1 - z_t)$": (4.8, 1),
-        "$x_t$": (3.2, 0),
-    }
-    paths = (0, 1, 2, 3), (0, 4, 5, 6, 2), (7, 5)
-    _cell(nodes, paths, "the gates $r_t$ and $z_t$ are computed from $x_t$ and $h_{t-1}$")
+    """Draw one step of the GRU: the path of its state, and its gates with their inputs."""
+    (old, keep, add, new), new_part = _STATE_PATH, (4.6, 2.0)
+    reset, update, candidate = (3.1, 1.0), (1.6, 1.0), (4.6, 1.0)
+    nodes = {old: "$h_{t-1}$", keep: r"$\odot$", add: "+", new: "$h_t$", new_part: r"$\odot$"}
+    nodes |= {update: r"$\sigma$", reset: r"$\sigma$", candidate: "tanh"}
+    arrows = [
+        *((old, keep, ""), (keep, add, ""), (add, new, "")),
+        *((update, keep, "$z_t$"), (update, new_part, "$1 - z_t$")),
+        (reset, candidate, r"$r_t \odot h_{t-1}$"),
+        *((candidate, new_part, r"$\tilde{h}_t$"), (new_part, add, "")),
+    ]
+    _draw_step(nodes, arrows, {"$x_t, h_{t-1}$": (update, reset), "$x_t$": (candidate,)})
 
 
 def lstm() -> None:
     """Draw one step of the LSTM: the path of its cell state, and its gates with their inputs."""
-    nodes = {
-        "$c_{t-1}$": (0, 3),
-        r"$\odot$": (1.6, 3),
-        "+": (3.4, 3),
-        "$c_t$": (5.2, 3),
-        r"$\odot$ ": (3.4, 2),
-        r"tanh, $\odot$": (5.2, 2),
-        "$h_t$": (6.8, 2),
-        "$f_t$": (1.6, 1),
-        "$i_t$": (2.8, 1),
-        r"$\tilde{c}_t$": (4.0, 1),
-        "$o_t$": (5.2, 1),
-        "$x_t, h_{t-1}$": (3.4, 0),
-    }
-    paths = (0, 1, 2, 3, 5, 6), (11, 7, 1), (11, 8, 4), (11, 9, 4, 2), (11, 10, 5)
-    _cell(nodes, paths, "the gates $i_t$, $f_t$, $o_t$ and the candidate have the same inputs")
+    (old, keep, add, new), new_part = _STATE_PATH, (4.6, 2.0)
+    forget, input_gate, candidate, output_gate = (1.6, 1.0), (3.1, 1.0), (4.6, 1.0), (6.4, 1.0)
+    visible, output = (6.4, 2.0), (8.0, 2.0)
+    nodes = {old: "$c_{t-1}$", keep: r"$\odot$", add: "+", new: "$c_t$", new_part: r"$\odot$"}
+    nodes |= dict.fromkeys((forget, input_gate, output_gate), r"$\sigma$")
+    nodes |= {candidate: "tanh", visible: r"tanh, $\odot$", output: "$h_t$"}
+    arrows = [
+        *((old, keep, ""), (keep, add, ""), (add, new, "")),
+        *((forget, keep, "$f_t$"), (input_gate, new_part, "$i_t$")),
+        *((candidate, new_part, r"$\tilde{c}_t$"), (new_part, add, "")),
+        *((new, visible, ""), (output_gate, visible, "$o_t$"), (visible, output, "")),
+    ]
+    _draw_step(nodes, arrows, {"$x_t, h_{t-1}$": (forget, input_gate, candidate, output_gate)})
 
 
 def partitions(ways: Mapping[str, Sequence[Batch]], length: int) -> None:
@@ -226,18 +222,18 @@ def products(*equations: Sequence) -> None:
     _, axes = plt.subplots(figsize=(8.5, 2.8), layout="constrained")
     x = 0.0
     for title, *items in equations:
-        axes.text(x, 1.6, title)
+        axes.text(x, 1.6, title, size=11)
         for item in items:
             if isinstance(item, str):
                 width = 0.5 + 0.14 * len(item)
-                axes.text(x + width / 2, 0, item, ha="center", va="center")
+                axes.text(x + width / 2, 0, item, ha="center", va="center", size=12)
             else:
                 name, rows, columns = item
                 width, height = LENGTHS[columns], LENGTHS[rows]
                 axes.barh(0, width, height, left=x, color="C0", alpha=0.3)
-                axes.text(x + width / 2, 0, name and f"${name}$", ha="center", va="center")
-                shape = f"$({rows}, {columns})$"
-                axes.text(x + width / 2, -height / 2 - 0.1, shape, ha="center", va="top")
+                middle, bottom, label = x + width / 2, -height / 2 - 0.1, name and f"${name}$"
+                axes.text(middle, 0, label, ha="center", va="center", size=12)
+                axes.text(middle, bottom, f"$({rows}, {columns})$", ha="center", va="top", size=11)
             x += width
         x += 1.2  # space between equations
     axes.set(xlim=(-0.1, x), ylim=(-1.8, 1.9), aspect="equal")
@@ -298,21 +294,41 @@ def _arrow(axes: Axes, start: Point, end: Point, is_backward: bool = False) -> N
     axes.annotate("", end, start, arrowprops=style)
 
 
-def _cell(nodes: Mapping[str, Point], paths: Sequence[Sequence[int]], title: str) -> None:
-    """Draw one step of a cell: nodes at their positions, and arrows along paths of node indices."""
-    height = 1 + max(y for _, y in nodes.values())
-    _, axes = plt.subplots(figsize=(8.5, 0.85 * height), layout="constrained")
-    boxes = []
-    for name, (x, y) in nodes.items():
-        color = "C3" if "odot" in name else INK if name == "+" else "C1"
-        boxes.append(_box(axes, x, y, name, color, size=14))
-    for path in paths:
-        for start, end in itertools.pairwise(path):
-            style = {"arrowstyle": "->", "color": INK, "shrinkA": 3, "shrinkB": 3}
-            for side, box in (("patchA", boxes[start]), ("patchB", boxes[end])):
-                style[side] = box.get_bbox_patch()  # clip the arrow at the box frames
-            places = boxes[end].get_position(), boxes[start].get_position()
-            axes.annotate("", *places, arrowprops=style)
-    axes.set(xlim=(-0.9, 7.3), ylim=(-0.4, height - 0.6), title=title)
+def _draw_step(
+    nodes: Mapping[Point, str],
+    arrows: Sequence[tuple[Point, Point, str]],
+    inputs: Mapping[str, Sequence[Point]],
+) -> None:
+    """Draw one step of a cell: labeled nodes, labeled arrows between them, and the inputs below.
+
+    `inputs` maps labels to the nodes that read these inputs.
+    """
+    _, axes = plt.subplots(figsize=(8.5, 3.4), layout="constrained")
+    boxes = {}
+    for (x, y), name in nodes.items():
+        is_function = name == "+" or ("$h" not in name and "$c" not in name)
+        boxes[x, y] = _box(axes, x, y, name, INK if is_function else "C1", size=13)
+
+    def draw(start: Point, end: Point, label: str) -> None:
+        style = {"arrowstyle": "->", "color": INK, "shrinkA": 3, "shrinkB": 3}
+        for side, place in (("patchA", start), ("patchB", end)):
+            if place in boxes:
+                style[side] = boxes[place].get_bbox_patch()  # clip the arrow at the box frames
+        axes.annotate("", end, start, arrowprops=style)
+        x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
+        if start[1] == end[1]:
+            axes.text(x, y + 0.08, label, ha="center", va="bottom", color="C3", size=12)
+        elif start[0] == end[0]:
+            axes.text(x + 0.1, y, label, va="center", color="C3", size=12)
+        else:
+            axes.text(x - 0.1, y + 0.06, label, ha="right", va="bottom", color="C3", size=12)
+
+    for arrow in arrows:
+        draw(*arrow)
+    for label, readers in inputs.items():
+        for x, y in readers:
+            draw((x, y - 0.9), (x, y), "")
+            axes.text(x, y - 0.95, label, ha="center", va="top", color="C0", size=12)
+    axes.set(xlim=(-0.6, 8.6), ylim=(-0.35, 3.4))
     axes.axis("off")
     plt.show()

@@ -1,5 +1,6 @@
 """Functions shown in the lessons and used by the measurement tools."""
 
+import time
 from collections import Counter, defaultdict
 from itertools import islice
 
@@ -130,3 +131,23 @@ def recall_accuracy(backend, model, num_fillers, seed=1000):
     logits, _ = model.forward(inputs, state, model.params, model.options)
     last = installed.machine.array(logits)[-1000:]  # (B, V) of the last time step
     return float((last.argmax(1) == test.Y[:, -1]).mean())
+
+
+def plain_logits(tokens, h, params):
+    """Return the logits (T B, V) of tokens (B, T), step by step; h (B, H) is the first state."""
+    outputs = []
+    for x in numpy.eye(len(params["W_xh"]))[tokens.T]:  # one-hot vectors (B, V) of each step
+        h = numpy.tanh(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"])
+        outputs.append(h @ params["W_hq"] + params["b_q"])
+    return numpy.concatenate(outputs)
+
+
+def seconds(function, repeats=5):
+    """Return the shortest of `repeats` call times in seconds, after one untimed call."""
+    function()  # warm-up: compiles, and fills caches
+    durations = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        durations.append(time.perf_counter() - start)
+    return min(durations)

@@ -1,18 +1,26 @@
 """Solutions to exercises on functions that no backend has, and tests on made-up inputs.
 
-`grading` passes a student's function to its test, which draws new inputs and yields the mistakes.
+`grading` passes a student's function and the backend to the function's test, which draws new inputs
+and yields the mistakes. The files `attend_*.py` have one solution per backend, because it uses the
+framework's operations.
 """
 
+import importlib
 import random
-import statistics
-import time
 import types
-from collections.abc import Callable, Iterator, Mapping
-from itertools import chain, repeat
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy
+
 NUM_TESTS = 20  # drawn inputs for each function
-CLOCK = [0.0]  # times in seconds that the simulated clock of `try_seconds` has shown
+
+
+def find(name: str, backend: str) -> Callable[..., Any]:
+    """Return the solution of the exercise `name`."""
+    module = f".attend_{backend}" if name == "attend" else ".solutions"
+    return getattr(importlib.import_module(module, __package__), name)
 
 
 def best_run(histories):
@@ -23,18 +31,27 @@ def best_run(histories):
     return min(histories, key=lambda name: min(epoch.valid_loss for epoch in histories[name]))
 
 
-def seconds(function, repeats=5):
-    """Return the shortest of `repeats` call times in seconds, after one untimed call."""
-    function()  # warm-up: compiles, and fills caches
-    durations = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        durations.append(time.perf_counter() - start)
-    return min(durations)
+def next_probabilities(logits, temperature, top_p):
+    """Return the probabilities (V,) from which the next character is drawn."""
+    powers = numpy.exp((logits - logits.max()) / temperature)
+    order = powers.argsort()[::-1]
+    sums = powers[order].cumsum() / powers.sum()
+    num_kept = (sums < top_p).sum() + 1
+    powers[order[num_kept:]] = 0
+    return powers / powers.sum()
 
 
-def try_best_run(function: Callable[..., Any]) -> Iterator[str]:
+def faster_logits(tokens, h, params):
+    """Return the result of `plain_logits`, with a product only where the recurrence needs one."""
+    inputs = params["W_xh"][tokens.T] + params["b_h"]  # (T, B, H)
+    states = []
+    for x in inputs:
+        h = numpy.tanh(x + h @ params["W_hh"])
+        states.append(h)
+    return numpy.concatenate(states) @ params["W_hq"] + params["b_q"]
+
+
+def try_best_run(function: Callable[..., Any], backend: Any) -> Iterator[str]:
     """Yield the mistake in a student's `best_run`, if any."""
     draw, tests = random.SystemRandom(), list[Mapping[str, Any]]()
     for _ in range(NUM_TESTS):
@@ -73,39 +90,226 @@ WRONG_RULES: dict[str, Callable[[Mapping[str, Any]], str]] = {
 }
 
 
-def try_seconds(function: Callable[..., Any]) -> Iterator[str]:
-    """Yield the mistakes in a student's `seconds`; `time.perf_counter` must return `CLOCK[-1]`."""
-    draw = random.SystemRandom()
+def try_next_probabilities(function: Callable[..., Any], backend: Any) -> Iterator[str]:
+    """Yield the mistake in a student's `next_probabilities`, if any."""
+    rng, tests = _generator(), list[tuple[Any, ...]]()
+    for shift in numpy.linspace(0, 2000, NUM_TESTS):  # the larger ones overflow
+        tests.append((rng.normal(shift, 2, 12), rng.uniform(0.3, 2), rng.uniform(0.2, 0.95)))
+    tests = [(logits, t, 1.0 if n < 3 else p) for n, (logits, t, p) in enumerate(tests)]
+    results = [_array(function(logits.copy(), *rest)) for logits, *rest in tests]
+    finite = [bool(numpy.isfinite(result).all()) for result in results]
+    if all(finite[:2]) and not any(finite[-5:]):  # logits of about 0 to 105, and 1579 to 2000
+        yield "an exponential overflows: first subtract the largest logit"
+    yield from _explain(results, tests, next_probabilities, _probabilities, WRONG_PROBABILITIES)
+    logits, *rest = tests[-1]
+    before = logits.copy()
+    function(logits, *rest)
+    if (logits != before).any():
+        yield "it changes its argument `logits`. Make a new array"
+
+
+def _probabilities(logits: Any, temperature: float, top_p: float, change: str) -> Any:
+    """Compute the probabilities with one change."""
+    temperature = {"none": 1.0, "times": 1 / temperature}.get(change, temperature)
+    powers = numpy.exp((logits - logits.max()) / temperature)
+    ranked = numpy.exp(logits - logits.max()) if change == "order" else powers
+    order = ranked.argsort()[:: 1 if change == "least" else -1]
+    sums = ranked[order].cumsum() / ranked.sum()
+    num_kept = len(order) if change == "all" else (sums < top_p).sum() + (change != "reached")
+    kept = powers * numpy.isin(numpy.arange(len(order)), order[:num_kept])
+    return kept / (powers.sum() if change == "sum" else kept.sum())
+
+
+WRONG_PROBABILITIES = {
+    "the temperature is left out": "none",
+    "the logits are multiplied by the temperature": "times",
+    "top-p is left out": "all",
+    "top-p is applied before the temperature": "order",
+    "the character that reaches p is excluded": "reached",
+    "the least likely characters are kept": "least",
+    "the probabilities that are left do not add up to 1": "sum",
+}
+
+
+class _CountedArray(numpy.ndarray):
+    """An array that counts the matrix products in which it takes part."""
+
+    name = ""
+    counts: Counter[str] = Counter()
+
+    def __array_finalize__(self, source: Any) -> None:
+        self.name, self.counts = (getattr(source, field, None) for field in ("name", "counts"))
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        self._count(ufunc is numpy.matmul, inputs)
+        if "out" in options:
+            options["out"] = tuple(map(_plain, options["out"]))
+        return getattr(ufunc, method)(*map(_plain, inputs), **options)
+
+    def __array_function__(self, function: Any, kinds: Any, inputs: Any, options: Any) -> Any:
+        self._count(function in (numpy.dot, numpy.inner, numpy.einsum), inputs)
+        return super().__array_function__(function, kinds, inputs, options)
+
+    def _count(self, is_product: bool, inputs: Iterable[Any]) -> None:
+        if is_product:
+            self.counts.update(x.name for x in inputs if isinstance(x, _CountedArray))
+
+
+def _plain(value: Any) -> Any:
+    return value.view(numpy.ndarray) if isinstance(value, _CountedArray) else value
+
+
+def try_faster_logits(function: Callable[..., Any], backend: Any) -> Iterator[str]:
+    """Yield the mistake in a student's `faster_logits`, if any."""
+    rng, counts, tests, results = _generator(), list[Counter[str]](), list[Any](), list[Any]()
     for _ in range(NUM_TESTS):
-        warmup, shortest, *longer = sorted(draw.sample(range(1, 100), draw.randint(5, 8)))
-        draw.shuffle(longer)
-        measured = [longer[0], shortest, *longer[1:]]
-        durations, start = chain([warmup, *measured], repeat(warmup)), len(CLOCK)
+        B, T, V, H = rng.permutation([2, 3, 5, 6])
+        shapes = {"W_xh": (V, H), "W_hh": (H, H), "b_h": (H,), "W_hq": (H, V), "b_q": (V,)}
+        params = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+        tests.append((rng.integers(V, size=(B, T)), rng.normal(size=(B, H)), params))
+        counted = {name: values.view(_CountedArray) for name, values in params.items()}
+        counts.append(Counter())
+        for name, values in counted.items():
+            values.name, values.counts = name, counts[-1]
+        results.append(_array(function(tests[-1][0].copy(), tests[-1][1].copy(), counted)))
+    yield from _explain(results, tests, faster_logits, _logits, WRONG_LOGITS)
+    for count, (tokens, _, _) in zip(counts, tests):
+        steps = f"{tokens.shape[1]} steps"
+        if count["W_xh"]:
+            problem = f"the numbers are right, but W_xh is in {count['W_xh']} products for {steps}"
+            yield f"{problem}. Select its rows by the tokens instead"
+        if count["W_hq"] > 1:
+            problem = f"the numbers are right, but W_hq is in {count['W_hq']} products for {steps}"
+            yield f"{problem}. Collect the states, and multiply all of them at once"
+        if not count["W_hq"] or not count["W_hh"]:
+            yield "its products cannot be counted. Multiply the arrays in `params` with @"
 
-        def simulate_call(durations: Iterator[int] = durations) -> None:
-            CLOCK.append(CLOCK[-1] + next(durations))
 
-        result = function(simulate_call, len(measured))
-        num_calls, expected = len(CLOCK) - start, len(measured) + 1
-        if num_calls != expected:
-            problem = f"{num_calls} calls instead of {expected}"
-            yield f"{problem}: one before the clock is read, and {expected - 1} with it"
-        reasons: dict[float, str] = {
-            warmup: "the first call, which should not be measured",
-            sum(measured): "their sum",
-            statistics.fmean(measured): "their mean",
-            statistics.median(measured): "their median",
-            max(measured): "the longest",
-            1000 * shortest: "milliseconds",
-            measured[0]: "the first: read the clock before each call",
-            -max(measured): "the start minus the end",
-        }
-        if result != shortest:
-            *others, last = map(str, measured)
-            calls = f"a call of {warmup} s and then calls of {', '.join(others)} and {last} s"
-            reason = reasons.get(result, "use `time.perf_counter`")
-            yield f"{result!r} instead of {shortest}, for {calls}: {reason}"
+def _logits(tokens: Any, h: Any, params: Any, change: str) -> Any:
+    """Compute the logits with one change."""
+    params = {name: (name != change) * values for name, values in params.items()}
+    states, first = [], h
+    for t in range(tokens.shape[1]):
+        h = first if change == "state" else h
+        h = params["W_xh"][tokens[:, t]] + h @ params["W_hh"] + params["b_h"]
+        h = h if change == "tanh" else numpy.tanh(h)
+        states.append(h)
+    hiddens = numpy.stack(states, 1 if change == "order" else 0).reshape(-1, h.shape[1])
+    return hiddens @ params["W_hq"] + params["b_q"]
+
+
+WRONG_LOGITS = {
+    "the rows are batch-major: all rows of a step belong together": "order",
+    "every step starts from the first state": "state",
+    "tanh is left out": "tanh",
+    "b_h is left out": "b_h",
+    "b_q is left out": "b_q",
+}
+
+
+def try_attend(function: Callable[..., Any], backend: Any) -> Iterator[str]:
+    """Yield the mistake in a student's `attend`, if any."""
+    rng, tests, results = _generator(), list[Any](), list[Any]()
+    solution, machine = find("attend", "numpy"), backend.machine
+    for _ in range(NUM_TESTS):
+        T, B, H = rng.permutation([3, 4, 5])
+        hiddens, W_a = rng.normal(size=(T, B, H)), rng.normal(size=(H, H))
+        params = {"W_a": machine.tensor(W_a, "cpu")}
+        result = function(machine.tensor(hiddens, "cpu"), params)
+        if not isinstance(result, tuple | list) or len(result) != 2:
+            yield "it does not return two results: the context and the weights"
+        tests.append((hiddens, {"W_a": W_a}))
+        results.append([_array(machine.array(part)) for part in result])
+    names = "context", "weights"
+    for n, name in enumerate(names):
+        shape, right = results[0][n].shape, solution(*tests[0])[n].shape
+        if shape != right:
+            is_swapped = results[0][1 - n].shape == right
+            hint = ". Return the context first" if is_swapped else ""
+            yield f"the shape of the {name} is {shape} instead of {right}{hint}"
+    for n in (1, 0):  # the context depends on the weights
+        yield from _explain(
+            [result[n] for result in results],
+            tests,
+            lambda *inputs, n=n: solution(*inputs)[n],
+            lambda *inputs, n=n: _attend(*inputs)[n],
+            WRONG_ATTENTION,
+            f"{names[n]}: ",
+        )
+
+
+def _attend(hiddens: Any, params: Any, change: str) -> Any:
+    """Compute attention with one change."""
+    h, earlier = hiddens[-1], hiddens if change == "last" else hiddens[:-1]
+    query = h @ (params["W_a"].T if change == "transposed" else params["W_a"])
+    scores = (earlier * query).sum(-1) / (1 if change == "scale" else h.shape[1] ** 0.5)
+    axis = 1 if change == "axis" else 0
+    powers = scores if change == "softmax" else numpy.exp(scores - scores.max(axis, keepdims=True))
+    weights = powers / powers.sum(axis, keepdims=True)
+    context = (weights[..., None] * earlier).sum(0)
+    return (earlier.mean(0) if change == "mean" else context), weights
+
+
+WRONG_ATTENTION = {
+    "the scores are not divided by the square root of H": "scale",
+    "W_a is transposed": "transposed",
+    "the last output is compared with itself, too": "last",
+    "the softmax is over the rows of the minibatch, not over the steps": "axis",
+    "the scores are divided by their sum, without exponentials": "softmax",
+    "the context is the mean without the weights": "mean",
+}
+
+
+def _generator() -> numpy.random.Generator:
+    """Return a generator whose numbers nobody knows in advance."""
+    return numpy.random.default_rng()
+
+
+def _array(value: Any) -> numpy.ndarray:
+    return numpy.asarray(_plain(value), dtype="float64")
+
+
+def _explain(
+    results: list[numpy.ndarray],
+    tests: list[Any],
+    solution: Callable[..., Any],
+    mistaken: Callable[..., Any],
+    mistakes: Mapping[str, str],
+    title: str = "",
+) -> Iterator[str]:
+    """Yield a description of the first difference from the solution, if any.
+
+    If the results agree with those of `mistaken` for one of the mistakes, name it: `mistakes` maps
+    descriptions to the last argument of `mistaken`.
+    """
+    expected = [solution(*test) for test in tests]
+    if _agree(results, expected):
+        return
+    found, right = next(pair for pair in zip(results, expected) if not _agree(*zip(pair)))
+    if found.shape != right.shape:
+        yield f"{title}the shape is {found.shape} instead of {right.shape}"
+    with numpy.errstate(all="ignore"):
+        for reason, change in mistakes.items():
+            if _agree(results, [mistaken(*test, change) for test in tests]):
+                yield f"{title}{reason}"
+    place = numpy.unravel_index(numpy.argmax(~numpy.isclose(found, right)), right.shape)
+    index = ", ".join(map(str, place))
+    yield f"{title}element [{index}] is {found[place]:.4g} instead of {right[place]:.4g}"
+
+
+def _agree(results: Iterable[Any], expected: Iterable[Any]) -> bool:
+    """Return whether all arrays have the expected shapes and, up to rounding, values."""
+    return all(
+        result.shape == right.shape
+        and numpy.allclose(result, right, rtol=1e-5, atol=1e-9, equal_nan=True)
+        for result, right in zip(results, expected)
+    )
 
 
 # Tests, keyed by the function's name.
-TESTS = {"best_run": try_best_run, "seconds": try_seconds}
+TESTS = {
+    "best_run": try_best_run,
+    "next_probabilities": try_next_probabilities,
+    "faster_logits": try_faster_logits,
+    "attend": try_attend,
+}

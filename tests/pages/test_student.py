@@ -157,7 +157,25 @@ FREQUENT = {
         ("(m[name] / update.c_m)", "m[name]", ""),
     ],
     "best_run": [(".valid_loss", ".loss", "lowest loss of the training text")],
-    "seconds": [("perf_counter", "time", "use `time.perf_counter`")],
+    "next_probabilities": [
+        (" / temperature", "", "the temperature is left out"),
+        (" - logits.max()", "", "an exponential overflows"),
+        (".sum() + 1", ".sum()", "the character that reaches p is excluded"),
+    ],
+    "faster_logits": [
+        ("concatenate(states)", "stack(states, 1).reshape(-1, h.shape[1])", "batch-major"),
+        (
+            'concatenate(states) @ params["W_hq"]',
+            'concatenate([h @ params["W_hq"] for h in states])',
+            "W_hq is in",
+        ),
+        (' + params["b_h"]', "", "b_h is left out"),
+    ],
+    "attend": [
+        (" / h.shape[1] ** 0.5", "", "square root of H"),
+        ("hiddens[-1], hiddens[:-1]", "hiddens[-1], hiddens", "shape of the weights"),
+        ('params["W_a"]', 'params["W_a"].T', ""),
+    ],
 }  # fmt: skip
 
 
@@ -173,7 +191,9 @@ def test_wrong_functions_get_no_point_and_are_named(builtin_name, name):
         if old not in solution:
             continue
         is_right, message = grading.grade(
-            builtin_name, [imports(builtin_name), solution.replace(old, new)], name
+            builtin_name,
+            [imports(builtin_name), "import numpy", solution.replace(old, new)],
+            name,
         )
         assert not is_right, new
         assert mistake in message
@@ -226,17 +246,19 @@ FORGERIES = {
     "several layers": "def step(x, state, params, options):\n"
     "    return deep_step(x, state, params, options)",
     "constant": "def best_run(histories):\n    return 'b'",
-    "constant time": "def seconds(function, repeats=5):\n    for _ in range(repeats + 1):\n"
-    "        function()\n    return 3",
-    "clock": "from rnn_scratch.support import solutions\n"
-    "def seconds(function, repeats=5):\n    return min(solutions.CLOCK)",
+    "zeros": "import numpy\ndef faster_logits(tokens, h, params):\n"
+    "    return numpy.zeros((tokens.size, len(params['b_q'])))",
+    "solution": "from rnn_scratch.support import solutions\n"
+    "def faster_logits(*arguments):\n    return solutions.faster_logits(*arguments)",
 }
 
 
 @pytest.mark.parametrize("forgery", FORGERIES)
 def test_forged_notebook_gets_no_point(forgery):
     source = FORGERIES[forgery]
-    (*_, name) = re.findall(r"^def (sgd|lstm|step|best_run|seconds)\b", source, re.M) or ["sgd"]
+    (*_, name) = re.findall(r"^def (sgd|lstm|step|best_run|faster_logits)\b", source, re.M) or [
+        "sgd"
+    ]
     sources = ['installed = lesson.start("numpy")', f"def {name}():\n    {EMPTY}"]
     sources += [source, f"{name} = grading.graded(installed, {name})\ngrading.points({name!r})"]
     notebook = {"cells": [{"cell_type": "code", "source": source} for source in sources]}
@@ -376,7 +398,14 @@ def test_bugs_in_lessons_match_the_backend_sources():
 
 # nbgrader grades four submissions: correct, wrong, empty and forged.
 
-WRONG = ("encode", "rnn", "loss", "lstm", "adam", "seconds")  # incorrect in the "wrong" submission
+WRONG = (
+    "encode",
+    "rnn",
+    "loss",
+    "lstm",
+    "adam",
+    "faster_logits",
+)  # incorrect in the "wrong" submission
 
 
 def nbgrader(course, *arguments):
