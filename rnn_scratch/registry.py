@@ -3,11 +3,11 @@
 import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -194,7 +194,8 @@ def require_settings(backend: Backend, variant: str, values: ModelConfig | Updat
             raise NotSupportedError(f"{problem} ({format_value(value)}).", hint)
 
 
-class BackendReport(NamedTuple):
+@dataclass(frozen=True)
+class BackendReport:
     """A report on a working backend: its library versions and devices (best first)."""
 
     environment: dict[str, str]

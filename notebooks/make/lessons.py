@@ -39,6 +39,7 @@ import pkgutil
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,7 +66,8 @@ CODE, ANSWER = "# Your code.", "*Your answer:*"  # cells that replace a solution
 STUDENT = "-student"  # suffix of student notebook names
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True)
+class Part:
     """A section of a master text: prose, code, or a directive with its content."""
 
     kind: str  # "text", "code", or a directive's name
@@ -74,7 +76,8 @@ class Part(NamedTuple):
     content: list[Any]  # lines of code or prose, or nested parts
 
 
-class Code(NamedTuple):
+@dataclass(frozen=True)
+class Code:
     """A section of code that notebooks either execute or just display."""
 
     source: str
@@ -233,7 +236,7 @@ def make_code(
         if not pieces:
             return None
         sources = [
-            piece._replace(source=stub(piece, stubs[piece.name])) if piece.name in stubs else piece
+            replace(piece, source=stub(piece, stubs[piece.name])) if piece.name in stubs else piece
             for piece in pieces
         ]
         code = source_code.join(sources)

@@ -9,8 +9,9 @@ contains the measured speedups.
 import itertools
 import re
 import textwrap
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
@@ -27,7 +28,8 @@ RECORD = Path("notebooks/records/optimizations.json")
 NAME = re.compile(r"( *)# ([A-Za-z][A-Za-z-]+(?: [a-z-]+){0,4})(?:[,(][^:]*)?: ")
 
 
-class Optimization(NamedTuple):
+@dataclass(frozen=True)
+class Optimization:
     """A comment that names an optimization, and the code below it."""
 
     name: str

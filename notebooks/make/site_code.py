@@ -9,7 +9,7 @@ import hashlib
 import html
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
@@ -27,7 +27,8 @@ COMMENT = re.compile(r"((?:# .*\n)+)")
 STATIC = "_static"  # folder of styles, scripts and pictures
 
 
-class Output(NamedTuple):
+@dataclass(frozen=True)
+class Output:
     """A cell output: text or a PNG picture."""
 
     text: str = ""

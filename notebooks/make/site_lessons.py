@@ -8,7 +8,8 @@ import base64
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from . import lessons, optimizations, prose, site_code
 from .lessons import Code, Part
@@ -17,7 +18,8 @@ from .site_code import Output
 Results = Mapping[str, Mapping[str, Sequence[Output]]]  # keyed by backend and `lessons.syntax`
 
 
-class Item(NamedTuple):
+@dataclass(frozen=True)
+class Item:
     """A page section: prose, code by backend, or notes by group of backends."""
 
     prose: str = ""
@@ -25,7 +27,8 @@ class Item(NamedTuple):
     notes: Mapping[tuple[str, ...], str] = {}
 
 
-class Context(NamedTuple):
+@dataclass(frozen=True)
+class Context:
     """Data for rendering all parts of a lesson."""
 
     results: Results

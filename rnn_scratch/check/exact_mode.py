@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -152,7 +153,7 @@ def _train(
             options = context.model.options
             previous_model = registry.build(context.backend, runtime.variant, arrays, options)
             X, *start = map(array, (batch.X, *state))
-            factor = measure_growth(context._replace(model=previous_model), X, np.stack(start))
+            factor = measure_growth(replace(context, model=previous_model), X, np.stack(start))
             place = f"after update {len(digests) - 1:,}, in {names}. {describe(factor)}"
             hint = advice if factor < MAX_GROWTH else ""
             raise RNNScratchError(f"It differs from {first_title} {place}", hint)

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from io import StringIO
 from math import inf
 from typing import Any, NamedTuple
@@ -38,7 +39,8 @@ class Estimate(NamedTuple):
         return f"{self.median:{spec}}{interval}"
 
 
-class Table(NamedTuple):
+@dataclass(frozen=True)
+class Table:
     """A table with one row per candidate; the first `keys` columns identify the candidate."""
 
     title: str

@@ -12,11 +12,12 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from math import inf
 from pathlib import Path
 from subprocess import Popen
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -39,7 +40,8 @@ MAX_SILENCE_SECONDS = 900.0  # time without a result after which a child process
 UpdateRule = Callable[..., object]  # keyword arguments: `description` and `completed` (a fraction)
 
 
-class BenchmarkProcess(NamedTuple):
+@dataclass(frozen=True)
+class BenchmarkProcess:
     """A candidate and its child process."""
 
     candidate: Candidate

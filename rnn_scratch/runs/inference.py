@@ -1,12 +1,11 @@
 """Inference with a trained network: text generation and evaluation."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
+import msgspec
 import numpy as np
-from msgspec.structs import replace
 
 from .. import registry
 from ..contract import Arrays, Backend, Model
@@ -37,7 +36,8 @@ from .run import Run, resolve_run
 RUNTIME = ("backend", "variant", "device", "threads", "eager")  # arguments stored in `Runtime`
 
 
-class Evaluation(NamedTuple):
+@dataclass(frozen=True)
+class Evaluation:
     """A model's loss on a text, and two baseline perplexities."""
 
     num_tokens: int  #: number of evaluated tokens
@@ -202,7 +202,7 @@ class Network:
             if not record.valid_tokens:
                 return result
             name = f"the next {record.valid_tokens:,} characters (held-out text)"
-            return result._replace(held_out=self._evaluation(data.valid, name))
+            return replace(result, held_out=self._evaluation(data.valid, name))
         new_text = books.find(corpus, text, lambda line: None)
         normalized_text = vocabulary.normalize(new_text.content, saved.settings.normalize)
         tokens = vocabulary.encode(normalized_text, saved.vocab, unknown)
@@ -266,7 +266,9 @@ def load(
         if not saved.best:
             problem = f"{path} has no best epoch, because no text was held out (`valid_share`)."
             raise RNNScratchError(problem, "Omit `best` to use the latest state of the training.")
-        saved = replace(saved, epoch=saved.best_epoch, arrays=saved.best, incomplete=EMPTY_EPOCH)
+        saved = msgspec.structs.replace(
+            saved, epoch=saved.best_epoch, arrays=saved.best, incomplete=EMPTY_EPOCH
+        )
     default = Runtime(saved.runtime.backend)
     if backend in (None, default.backend):
         # Keep the number of threads, because TensorFlow cannot change it within a process.

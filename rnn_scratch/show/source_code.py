@@ -8,8 +8,8 @@ import ast
 import functools
 import importlib.util
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from .. import registry
 from ..contract import MODULES, VARIANTS
@@ -19,7 +19,8 @@ CONTRACT = tuple(dict.fromkeys(f.__name__ for functions in MODULES.values() for 
 SHARED = tuple(module for module in MODULES if module not in VARIANTS)
 
 
-class Definition(NamedTuple):
+@dataclass(frozen=True)
+class Definition:
     """A backend function's source, including its decorators and the comments above it."""
 
     name: str

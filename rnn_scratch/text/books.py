@@ -4,15 +4,16 @@ import hashlib
 import os
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from ..errors import RNNScratchError
 from ..system import files
 from ..system.terminal import LogLine
 
 
-class Book(NamedTuple):
+@dataclass(frozen=True)
+class Book:
     """A downloadable book; books without a digest come from Project Gutenberg."""
 
     url: str
@@ -20,7 +21,8 @@ class Book(NamedTuple):
     sha256: str | None  # digest of the file; None if the file changes between editions
 
 
-class Text(NamedTuple):
+@dataclass(frozen=True)
+class Text:
     """A text and its origin."""
 
     corpus: str  # a name in NAMES, or "file"

@@ -1,8 +1,9 @@
 """Prepare a run's text: normalize, tokenize, split and describe it."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import numpy as np
 from msgspec import Meta
@@ -17,7 +18,8 @@ MIN_LINE_LENGTH = 40  # shorter lines are often titles
 MAX_PREFIX_LENGTH = 21
 
 
-class Dataset(NamedTuple):
+@dataclass(frozen=True)
+class Dataset:
     """A tokenized text: its vocabulary, training tokens, held-out tokens and first words."""
 
     vocab: list[str]

@@ -2,7 +2,8 @@
 
 import datetime
 import math
-from typing import Annotated, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 from msgspec import Meta
@@ -30,7 +31,8 @@ class Epoch(Record, tag=True, kw_only=True):
     sample: str | None = None  #: text generated after epochs 1 to 5 and every tenth, or None
 
 
-class PartialEpoch(NamedTuple):
+@dataclass(frozen=True)
+class PartialEpoch:
     """An incomplete epoch's results so far."""
 
     losses: tuple[float, ...] = ()  # mean loss of each minibatch, in nats

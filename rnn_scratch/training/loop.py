@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,7 +26,8 @@ REPORT_SECONDS = 1.0  # interval between progress reports in a long epoch
 SYNC_SECONDS = 0.1
 
 
-class Snapshot(NamedTuple):
+@dataclass(frozen=True)
+class Snapshot:
     """The training state after some of an epoch's minibatches."""
 
     partial: PartialEpoch  # the epoch's results so far

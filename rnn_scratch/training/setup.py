@@ -1,6 +1,6 @@
 """Prepare a run: tokenize the text, start the backend, draw the parameters and build the model."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import msgspec
@@ -29,7 +29,8 @@ class LoadedModel(NamedTuple):
     model: Model
 
 
-class RunContext(NamedTuple):
+@dataclass(frozen=True)
+class RunContext:
     """A run's model and data, and the backend that runs the model."""
 
     settings: Settings

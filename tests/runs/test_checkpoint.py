@@ -1,6 +1,7 @@
 """Checkpoints restore every bit, and corrupted checkpoints are rejected."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,8 +116,8 @@ def test_parameters_must_fit_the_settings(saved):
         ("W_hh", {"arrays": arrays | {"W_hh": arrays["W_hh"][:1]}}),
         ("b_h", {"arrays": arrays | {"b_h": arrays["b_h"].astype("int8")}}),
         ("best.b_q", {"best_epoch": 2, "best": arrays | {"b_q": np.zeros((3, 4), "float32")}}),
-        ("state.0", {"incomplete": partial._replace(state=(np.zeros((1, 5), "float32"),))}),
-        ("float", {"incomplete": partial._replace(losses=((1.0,),))}),
+        ("state.0", {"incomplete": replace(partial, state=(np.zeros((1, 5), "float32"),))}),
+        ("float", {"incomplete": replace(partial, losses=((1.0,),))}),
         ("vocabulary", {"vocab": ["<unk>", "ab", "c", "d"]}),
     ):
         checkpoint.save(saved, make(**changes))

@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import socket
 import threading
+from dataclasses import replace
 
 import pytest
 from helpers import raised_message
@@ -80,7 +81,7 @@ def server(file, monkeypatch):
 
 
 def move(url, monkeypatch, sha256=SHA256):
-    book = books.BOOKS["time-machine"]._replace(url=url, sha256=sha256)
+    book = replace(books.BOOKS["time-machine"], url=url, sha256=sha256)
     monkeypatch.setitem(books.BOOKS, "time-machine", book)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -144,7 +145,7 @@ def test_held_out_tokens_follow_the_training_tokens(settings, train, end):
 
 
 def test_text_in_another_script_is_encoded():
-    russian = FOX_TEXT._replace(content="привет 123\n" * 20)
+    russian = replace(FOX_TEXT, content="привет 123\n" * 20)
     with pytest.raises(RNNScratchError, match=r"no letters from a to z.*\n.*`normalize=\"none\"`"):
         prepare(russian)
     assert len(prepare(russian, normalize="none").train) == 220
