@@ -92,10 +92,9 @@ def run(
         with contextlib.ExitStack() as stack:
             competitors = []
             for candidate in record.candidates:
-                log(f"{record.label(candidate)}: starting, checking and training")
                 candidate.failure = find_memory_shortage(record)
                 if candidate.failure is None:
-                    competitors.append(_prepare(record, text, candidate, stack, update))
+                    competitors.append(_prepare(record, text, candidate, stack, log, update))
                 if candidate.failure is not None:
                     log(f"{record.label(candidate)}: {candidate.failure}")
                 save()
@@ -126,6 +125,7 @@ def _prepare(
     text: books.Text,
     candidate: Candidate,
     stack: contextlib.ExitStack,
+    log: LogLine,
     update: UpdateRule,
 ) -> BenchmarkProcess:
     """Start a candidate's child process and record its results until it is ready for turns."""
@@ -136,6 +136,10 @@ def _prepare(
     started = stack.enter_context(call(tasks.run_benchmark, runtime, settings, text))
     competitor = BenchmarkProcess(candidate, *started)
     position = record.candidates.index(candidate) / len(record.candidates)
+    update(description=f"{record.label(candidate)}: start", completed=position)
+    _receive(competitor)  # after the backend has started and built the model, or refused to
+    if candidate.failure is None:
+        log(f"{record.label(candidate)}: checking and training")
     while candidate.failure is None and candidate.sample is None:
         epochs = f"epoch {len(candidate.epochs)}/{settings.num_epochs}"
         stage = epochs if candidate.epochs else "start"
