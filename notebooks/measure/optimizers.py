@@ -28,18 +28,25 @@ def torch(arrays, grads, update, lr=LR):
     import torch
 
     params = {name: torch.tensor(array) for name, array in arrays.items()}
-    if update.optimizer == "adam":
-        betas = update.beta1, update.beta2
-        optimizer = torch.optim.AdamW(
-            params.values(), lr, betas, update.epsilon, update.weight_decay
-        )
-    else:
-        optimizer = torch.optim.SGD(params.values(), lr, momentum=update.beta1)
-    for step_grads in grads:
+    optimizer = make_torch(params.values(), update)
+    for step_grads, rate in zip(grads, list_rates(lr, grads)):
+        optimizer.param_groups[0]["lr"] = rate
         for name, param in params.items():
             param.grad = torch.tensor(step_grads[name])
         optimizer.step()
     return {name: param.numpy() for name, param in params.items()}
+
+
+def make_torch(params, update, lr=LR):
+    """Return the PyTorch optimizer for an update rule."""
+    import torch
+
+    if update.optimizer == "adam":
+        betas = update.beta1, update.beta2
+        return torch.optim.AdamW(params, lr, betas, update.epsilon, update.weight_decay)
+    if update.optimizer == "momentum":
+        return torch.optim.SGD(params, lr, update.beta1, weight_decay=update.weight_decay)
+    return torch.optim.SGD(params, lr)
 
 
 def tensorflow(arrays, grads, update, lr=LR):
@@ -47,15 +54,26 @@ def tensorflow(arrays, grads, update, lr=LR):
     import keras
 
     params = {name: keras.Variable(array, dtype="float64") for name, array in arrays.items()}
-    if update.optimizer == "adam":
-        betas = update.beta1, update.beta2
-        optimizer = keras.optimizers.AdamW(lr, update.weight_decay, *betas, update.epsilon)
-    else:
-        optimizer = keras.optimizers.SGD(lr, momentum=update.beta1)
-    for step_grads in grads:
+    optimizer = make_keras(update)
+    for step_grads, rate in zip(grads, list_rates(lr, grads)):
+        optimizer.learning_rate = rate
         tensors = [keras.ops.convert_to_tensor(step_grads[name]) for name in params]
         optimizer.apply(tensors, [*params.values()])
     return {name: keras.ops.convert_to_numpy(param) for name, param in params.items()}
+
+
+def make_keras(update, lr=LR):
+    """Return the Keras optimizer for an update rule; RMSprop uses β₂."""
+    from keras import optimizers
+
+    if update.optimizer == "adam":
+        betas = update.beta1, update.beta2
+        return optimizers.AdamW(lr, update.weight_decay, *betas, update.epsilon)
+    if update.optimizer == "rmsprop":
+        return optimizers.RMSprop(lr, update.beta2, epsilon=update.epsilon)
+    if update.optimizer == "momentum":
+        return optimizers.SGD(lr, update.beta1, weight_decay=update.weight_decay or None)
+    return optimizers.SGD(lr)
 
 
 def mxnet(arrays, grads, update, lr=LR):
@@ -68,11 +86,9 @@ def mxnet(arrays, grads, update, lr=LR):
     for name, param in params.items():
         param.initialize("zeros")
         param.set_data(np.array(arrays[name], dtype="float64"))
-    adam = {"beta1": update.beta1, "beta2": update.beta2, "epsilon": update.epsilon}
-    adam["wd"] = update.weight_decay
-    name, args = {"adam": ("adam", adam)}.get(update.optimizer, ("sgd", {"momentum": update.beta1}))
-    optimizer = gluon.Trainer(params, name, {"learning_rate": lr, **args})
-    for step_grads in grads:
+    optimizer = make_mxnet(params, update)
+    for step_grads, rate in zip(grads, list_rates(lr, grads)):
+        optimizer.set_learning_rate(rate)
         with autograd.record():  # a sum whose gradients are `tensors`
             tensors = {n: np.array(grad, dtype="float64") for n, grad in step_grads.items()}
             total = sum((param.data() * tensors[n]).sum() for n, param in params.items())
@@ -81,23 +97,74 @@ def mxnet(arrays, grads, update, lr=LR):
     return {name: param.data().asnumpy() for name, param in params.items()}
 
 
+def make_mxnet(params, update, lr=LR):
+    """Return the Gluon trainer for an update rule."""
+    from mxnet import gluon
+
+    args = {"learning_rate": lr, "wd": update.weight_decay}
+    if update.optimizer == "adam":
+        args |= {"beta1": update.beta1, "beta2": update.beta2, "epsilon": update.epsilon}
+        return gluon.Trainer(params, "adam", args)
+    momentum = update.beta1 if update.optimizer == "momentum" else 0.0
+    return gluon.Trainer(params, "sgd", {**args, "momentum": momentum})
+
+
 def jax(arrays, grads, update, lr=LR):
     """Return the parameters after updates with Optax, which Flax recommends."""
+    import jax.numpy as jnp
     import optax
 
     tensor = partial(registry.load("jax").machine.tensor, device="cpu")
     params = {name: tensor(array) for name, array in arrays.items()}
-    if update.optimizer == "adam":
-        betas = update.beta1, update.beta2
-        optimizer = optax.adamw(lr, *betas, update.epsilon, weight_decay=update.weight_decay)
-    else:
-        optimizer = optax.sgd(lr, momentum=update.beta1)
+    rates = list_rates(lr, grads)
+    optimizer = make_optax(update, lambda count: jnp.array(rates)[count])
     opt_state = optimizer.init(params)
     for step_grads in grads:
         tensors = {name: tensor(grad) for name, grad in step_grads.items()}
         changes, opt_state = optimizer.update(tensors, opt_state, params)
         params = optax.apply_updates(params, changes)
     return {name: np.asarray(param) for name, param in params.items()}
+
+
+def make_optax(update, lr=LR):
+    """Return the Optax transformation for an update rule, without weight decay in the momentum."""
+    import optax
+
+    if update.optimizer == "adam":
+        betas = update.beta1, update.beta2
+        return optax.adamw(lr, *betas, update.epsilon, weight_decay=update.weight_decay)
+    return optax.sgd(lr, update.beta1 if update.optimizer == "momentum" else None)
+
+
+def mlx(arrays, grads, update, lr=LR):
+    """Return the parameters after updates with an MLX optimizer."""
+    import mlx.core as mx
+
+    with mx.stream(mx.cpu):  # the only device with float64
+        params = {name: mx.array(array, mx.float64) for name, array in arrays.items()}
+        optimizer = make_mlx(update)
+        for step_grads, rate in zip(grads, list_rates(lr, grads)):
+            optimizer.learning_rate = rate
+            tensors = {name: mx.array(grad, mx.float64) for name, grad in step_grads.items()}
+            params = optimizer.apply_gradients(tensors, params)
+        return {name: np.array(param) for name, param in params.items()}
+
+
+def make_mlx(update, lr=LR):
+    """Return the MLX optimizer for an update rule, with its defaults otherwise."""
+    from mlx import optimizers
+
+    if update.optimizer == "adam":
+        betas = [update.beta1, update.beta2]
+        return optimizers.AdamW(lr, betas, update.epsilon, update.weight_decay)
+    if update.optimizer == "momentum":
+        return optimizers.SGD(lr, update.beta1, update.weight_decay)
+    return optimizers.SGD(lr)
+
+
+def list_rates(lr, grads):
+    """Return the learning rate of each update; `lr` contains one, or one for each update."""
+    return np.broadcast_to(lr, len(grads)).tolist()
 
 
 def train_adam():
