@@ -33,6 +33,7 @@ ENVIRONMENT = {
 TOOLS = {"PYTHONPATH": "notebooks"}  # makes the `make` and `measure` packages importable
 
 BACKENDS = ("numpy", "torch", "tensorflow", "mxnet", "jax")
+MLX = "mlx" if sys.platform == "darwin" else "mlx[cpu]"
 VARIANTS = ("scratch", "fast", "concise")
 # Code of the lessons that must work without a clone.
 LESSONS = """
@@ -69,7 +70,7 @@ COMPARISONS = {  # ordered to spread out the speed measurements
 }
 # Measurements, each with a module and a record of the same name.
 MEASUREMENTS = (
-    *("compilers", "exercises", "gates", "optimizations", "optimizers", "presets"),
+    *("compilers", "exercises", "frameworks", "gates", "optimizations", "presets"),
     *("programs", "recall", "workers"),
 )
 
@@ -153,7 +154,7 @@ def jax(session: nox.Session) -> None:
 @nox.session
 def mlx(session: nox.Session) -> None:
     """Follow the guide to writing a backend, with MLX, on Linux or a Mac."""
-    session.install("mlx" if sys.platform == "darwin" else "mlx[cpu]")
+    session.install(MLX)
     run_tests(session, "test", "--backends", "numpy", "tests/parity/test_backend_guide.py")
 
 
@@ -280,6 +281,8 @@ def records(session: nox.Session) -> None:
     def is_selected(name: str) -> bool:
         return not session.posargs or name in session.posargs
 
+    if is_selected("frameworks"):
+        session.install(MLX, "onnx", "onnxruntime", "optax")
     for name, options in filter(lambda item: is_selected(item[0]), RECORDS.items()):
         folder = f"notebooks/records/{name}"
         shutil.rmtree(folder, ignore_errors=True)

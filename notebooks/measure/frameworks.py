@@ -4,30 +4,29 @@ The record has a row for each recurrent layer, optimizer, embedding and clipping
 installed frameworks: the largest difference from the reference and, if it exceeds the tolerance,
 the smallest set of changes to the reference that explains it. It also says which mistakes ONNX's
 own test vectors detect. A framework that is not installed has no rows. The measurement takes
-about two minutes.
+about a minute.
 """
 
+import copy
 import datetime
+import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from measure import optimizers
-from measure.gradients import CLIPS, EMBEDDINGS
-from measure.layers import LAYERS, ONNX, join, split
+from measure import layers, onnx_vectors, updates
 from measure.measuring import round_digits, spawn, write
 from rnn_scratch import registry
 from rnn_scratch.check import vectors
-from rnn_scratch.check.vector_calls import FACTORS, GRAD, Group, Test, state_names
-from rnn_scratch.contract import OPTIMIZERS, Arrays, UpdateRule
+from rnn_scratch.check.vector_calls import FACTORS, GRAD, state_names
+from rnn_scratch.contract import OPTIMIZERS, UpdateRule
 
 FLOAT32 = 2e-6  # differences of float32 values of about 1; larger ones are not due to rounding
 # Changes to the reference that explain differences.
-NO_B_HH = "the GRU has no `b_hh`"
+NO_B_HH = "the candidate has no recurrent bias"
 NORM = "the norm is increased by 0.000001"
 NO_CORRECTION = "there is no bias correction by default"
 EPSILON = "ε is added before the bias correction"
@@ -35,44 +34,46 @@ DECAY = "weight decay is added to the gradient"
 VELOCITY = "the velocity contains the learning rate"
 SQUARES = "v averages the sum of a token's squared gradients, not the square of their sum"
 LAZY = "rows of absent tokens are not updated"
-RULES = (NO_CORRECTION, EPSILON, DECAY, VELOCITY)
+RATE = "the learning rate is rounded to float32"
+CONSTANTS = "the optimizer's constants are rounded to float32"
+RULES = (NO_CORRECTION, EPSILON, DECAY, VELOCITY, RATE, CONSTANTS)
 
 
 class Subject(NamedTuple):
-    """A framework, with keys of LAYERS, CLIPS and EMBEDDINGS."""
+    """A framework: the packages that determine its results, its layers and its updates."""
 
     title: str
-    packages: Sequence[str]  # packages that determine the results
-    layers: str = ""
-    update: Any = None  # trains with the framework's optimizers
-    clip: str = ""
-    embeddings: str = ""
+    packages: tuple[str, ...]
+    layers: Any = None
+    updates: Any = None
     environment: dict[str, str] = {}
 
 
-def _keras(backend: str, title: str) -> Subject:
-    packages, environment = ("keras", backend), {"KERAS_BACKEND": backend}
-    functions = optimizers.tensorflow, "keras", "keras"
-    return Subject(f"Keras with {title}", packages, "keras", *functions, environment)
-
-
 SUBJECTS = {
-    "torch": Subject("PyTorch", ("torch",), "torch", optimizers.torch, "torch", "torch"),
-    "keras-tensorflow": _keras("tensorflow", "TensorFlow"),
-    "keras-torch": _keras("torch", "PyTorch"),
-    "keras-jax": _keras("jax", "JAX"),
-    "tensorflow": Subject("TensorFlow", ("tensorflow",), clip="tensorflow"),
-    "linen": Subject("Flax Linen", ("flax", "jax"), "linen"),
-    "nnx": Subject("Flax NNX", ("flax", "jax"), "nnx"),
-    "optax": Subject("Optax", ("optax", "flax", "jax"), "", optimizers.jax, "optax", "optax"),
-    "mxnet": Subject("MXNet", ("mxnet",), "mxnet", optimizers.mxnet, "mxnet", "mxnet"),
-    "mlx": Subject("MLX", ("mlx",), "mlx", optimizers.mlx, "mlx", "mlx"),
-    "onnx": Subject("ONNX reference", ("onnx",), "onnx"),
-    "onnxruntime": Subject("ONNX Runtime", ("onnxruntime", "onnx"), "onnxruntime"),
+    "torch": Subject("PyTorch", ("torch",), layers.Torch(), updates.Torch()),
+    **{
+        f"keras-{backend}": Subject(
+            f"Keras with {title}",
+            ("keras", backend),
+            layers.Keras(),
+            updates.Keras(),
+            {"KERAS_BACKEND": backend},
+        )
+        for backend, title in registry.FRAMEWORKS.items()
+        if backend != "mxnet"
+    },
+    "tensorflow": Subject("TensorFlow", ("tensorflow",), None, updates.TensorFlow()),
+    "linen": Subject("Flax Linen", ("flax", "jax"), layers.Linen()),
+    "nnx": Subject("Flax NNX", ("flax", "jax"), layers.NNX()),
+    "optax": Subject("Optax", ("optax", "flax", "jax"), None, updates.Optax()),
+    "mxnet": Subject("MXNet", ("mxnet",), layers.MXNet(), updates.MXNet()),
+    "mlx": Subject("MLX", ("mlx",), layers.MLX(), updates.MLX()),
+    "onnx": Subject("ONNX reference", ("onnx",), layers.ONNX()),
+    "onnxruntime": Subject("ONNX Runtime", ("onnxruntime", "onnx"), layers.ONNXRuntime()),
 }
 
 
-def find_versions(name: str) -> dict[str, str] | None:
+def find_versions(name):
     """Return the versions of a subject's packages, or None if one is not installed."""
     try:
         return {package: version(package) for package in SUBJECTS[name].packages}
@@ -80,146 +81,154 @@ def find_versions(name: str) -> dict[str, str] | None:
         return None
 
 
-def explain(
-    compare: Callable[[Sequence[str]], float], tolerance: float, changes: Sequence[str]
-) -> dict[str, Any]:
+def explain(compare, tolerance, changes=()):
     """Find the smallest set of changes with which a framework equals the reference.
 
     `compare` returns the largest difference from the reference with these changes. If no set
     suffices, the result is sought with the rounding errors of float32 as a tolerance; `is_precise`
-    is then False. If that fails as well, `changes` is None.
+    is then False. If that fails as well, `explanation` is None.
     """
-    sets = [s for size in range(4) for s in itertools.combinations(changes, size)]
-    differences = {}
-    for limit in (tolerance, FLOAT32):
-        for chosen in sets:
-            if chosen not in differences:
-                differences[chosen] = compare(chosen)
-            if differences[chosen] <= limit:
-                return {
-                    "difference": round_digits(differences[()]),
-                    "changes": list(chosen),
-                    "remaining": round_digits(differences[chosen]),
-                    "is_precise": limit == tolerance,
-                }
-    return {"difference": round_digits(differences[()]), "changes": None, "remaining": None}
+    sets = [s for size in range(5) for s in itertools.combinations(changes, size)]
+    compare = functools.cache(compare)
+    found = {"difference": round_digits(compare(())), "explanation": None}
+    for limit, chosen in itertools.product((tolerance, FLOAT32), sets):
+        if compare(chosen) <= limit:
+            remaining = round_digits(compare(chosen))
+            about = {"remaining": remaining, "is_precise": limit == tolerance}
+            return found | {"explanation": "; ".join(chosen), **about}
+    return found
 
 
-def find_difference(expected: Arrays, actual: Arrays) -> float:
+def find_difference(expected, actual):
     """Return the largest absolute difference between arrays with the same names."""
     assert expected.keys() == actual.keys()
     return max(float(np.abs(expected[name] - actual[name]).max()) for name in expected)
 
 
-def find_test(name: str, dtype: str = "float64") -> tuple[Group, Test]:
+def find_test(name, dtype="float64"):
     """Return a test vector by its ID, with its group."""
-    for group in vectors.make(training=False, dtype=dtype):
+    function = name.split("/")[1].split("-")[0]
+    for group in vectors.make(functions=[function], training=False, dtype=dtype):
         for test in group.tests:
             if test.id == name:
                 return group, test
     raise KeyError(name)
 
 
-def answer_forward(layer: Any, group: Group, test: Test, weights: Arrays) -> Arrays:
-    """Return the outputs of a test of `forward`, computed by a framework's layer."""
-    inputs, names = group.inputs | test.inputs, state_names(group.options)
-    x = np.eye(group.options.vocab_size, dtype=group.options.dtype)[inputs["tokens"]]
-    outputs, state = layer.run(group.options.cell, weights, x, [inputs[name] for name in names])
+def list_inputs(group):
+    """Return a group's one-hot vectors (B, T, V) and its initial state, as a layer's inputs."""
+    x = np.eye(group.options.vocab_size, dtype=group.options.dtype)[group.inputs["tokens"]]
+    return x, [group.inputs[name] for name in state_names(group.options)]
+
+
+def answer_forward(layer, group, weights):
+    """Return the outputs of a group's test of `forward`, computed by a framework's layer."""
+    outputs, state = layer.run(group.options.cell, weights, *list_inputs(group))
     assert outputs.dtype == group.options.dtype, f"the outputs are {outputs.dtype}"
-    logits = outputs.swapaxes(0, 1).reshape(-1, outputs.shape[2]) @ inputs["W_hq"] + inputs["b_q"]
-    return {"logits": logits, **dict(zip(names, state))}
+    flat = outputs.swapaxes(0, 1).reshape(-1, outputs.shape[2])
+    logits = flat @ group.inputs["W_hq"] + group.inputs["b_q"]
+    return {"logits": logits, **dict(zip(state_names(group.options), state))}
 
 
-def compare_layer(layer: Any, cell: str, dtype: str, changes: Sequence[str]) -> float:
+def compare_layer(layer, cell, dtype, changes):
     """Convert weights to a layer and back; return the largest difference in `forward`.
 
     The layer first gets the weights of the test vector, and then weights that are drawn in its own
     format and converted to the reference, so that each direction is tested without the other.
     """
-    reference, gates = registry.load("numpy"), layer.gates[cell]
+    reference, (_, gates) = registry.load("numpy"), layer.cells[cell]
     group, test = find_test(f"{cell}/forward", dtype)
-    options = group.options
-    inputs = {name: group.inputs[name] for name in options.shapes()}
+    inputs = {name: group.inputs[name] for name in group.options.shapes()}
     if NO_B_HH in changes:
         inputs["b_hh"] = np.zeros_like(inputs["b_hh"])
-    placed = layer.place(cell, join(inputs, options, gates))
+    placed = layer.place(cell, layers.join(inputs, group.options, gates))
     rng = np.random.RandomState(0)
     drawn = {name: rng.normal(size=a.shape).astype(dtype) for name, a in placed.items()}
-    restored = split(layer.read(cell, drawn), options, gates)
+    restored = layers.split(layer.read(cell, drawn), group.options, gates)
     differences = []
     for weights, arrays in ((placed, inputs), (drawn, restored)):
         expected = vectors.add_outputs(reference, group, test._replace(inputs=arrays)).outputs
-        differences.append(find_difference(expected, answer_forward(layer, group, test, weights)))
+        differences.append(find_difference(expected, answer_forward(layer, group, weights)))
     return max(differences)
 
 
-def measure_layers(key: str) -> Iterator[dict[str, Any]]:
-    """Yield a row for each cell that a framework has as a layer."""
-    layer = LAYERS[key]
-    for cell in layer.gates:
+def measure_layers(layer):
+    """Yield a row for each cell; if the layer fails in float64, compare float32."""
+    for cell, (name, _) in layer.cells.items():
         changes = [NO_B_HH] if cell == "gru-after" else []
-        row = {"kind": "layer", "item": layer.names[cell], "error": ""}
-        for dtype in ("float64", "float32"):
-            _, test = find_test(f"{cell}/forward", dtype)
-            tolerance = test.tolerance if dtype == "float64" else FLOAT32
-            try:
-                found = explain(partial(compare_layer, layer, cell, dtype), tolerance, changes)
-            except Exception as error:
-                if dtype == "float32":
-                    raise
-                row["error"] = type(error).__name__
-                continue
-            yield row | {"dtype": dtype} | found
-            break
+        row = {"kind": "layer", "layer": name, "item": ""}
+        try:
+            tolerance = find_test(f"{cell}/forward")[1].tolerance
+            found = explain(partial(compare_layer, layer, cell, "float64"), tolerance, changes)
+        except Exception as error:
+            row["error"] = type(error).__name__
+            found = explain(partial(compare_layer, layer, cell, "float32"), FLOAT32, changes)
+        yield row | found
 
 
-def train(
-    start: Arrays,
-    grads: Sequence[Arrays],
-    rules: Sequence[UpdateRule],
-    changes: Sequence[str] = (),
-    slices: Sequence[tuple[np.ndarray, np.ndarray]] = (),
-) -> Arrays:
+def measure_functions(framework):
+    """Yield a row for each function in float64, compared with NumPy's."""
+    x = np.random.RandomState(0).normal(size=(6, 6))
+    expected = {"exp": np.exp(x), "sigmoid": 1 / (1 + np.exp(-x)), "tanh": np.tanh(x)}
+    for name, array in {**expected, "matmul": x @ x}.items():
+        result = framework.compute(name, *([x, x] if name == "matmul" else [x]))
+        found = explain(lambda _, pair=(array, result): np.abs(pair[0] - pair[1]).max(), 1e-14)
+        yield {"kind": "function", "layer": "", "item": name, **found}
+
+
+def train(start, grads, rules, changes=(), slices=()):
     """Return the parameters after updates with the reference's optimizer and these changes.
 
     `slices` contains for each update the tokens and gradients from which an embedding's `grads`
     are added up.
     """
-    params = {name: array.copy() for name, array in start.items()}
-    name = rules[0].optimizer
+    optimizer = registry.load("numpy").scratch.OPTIMIZERS[rules[0].optimizer]
+    params = copy.deepcopy(start)
     slots = {
-        slot: {key: np.zeros_like(array) for key, array in params.items()}
-        for slot in OPTIMIZERS[name].slots
+        slot: {name: np.zeros_like(array) for name, array in params.items()}
+        for slot in OPTIMIZERS[rules[0].optimizer].slots
     }
-    optimizer = registry.load("numpy").scratch.OPTIMIZERS[name]
     for index, (step_grads, rule) in enumerate(zip(grads, rules)):
-        if NO_CORRECTION in changes:
-            rule = rule._replace(c_m=1.0, c_v=1.0)
-        if EPSILON in changes:
-            rule = rule._replace(epsilon=rule.epsilon / rule.c_v**0.5)
+        rule = change_rule(rule, index + 1, changes)
         if DECAY in changes:
             step_grads = {n: g + rule.weight_decay * params[n] for n, g in step_grads.items()}
             rule = rule._replace(weight_decay=0.0)
         if VELOCITY in changes:
             step_grads = {name: rule.lr * grad for name, grad in step_grads.items()}
             rule = rule._replace(lr=1.0, weight_decay=rule.lr * rule.weight_decay)
-        before = {key: params["w"].copy() for key in ("w",)} if slices else {}
-        if slices:
-            tokens, parts = slices[index]
-            absent = np.setdiff1d(np.arange(len(params["w"])), tokens)
-            before |= {slot: values["w"].copy() for slot, values in slots.items()}
         if SQUARES in changes and "v" in slots:
             squares = np.zeros_like(params["w"])
-            np.add.at(squares, tokens, parts * parts)
+            np.add.at(squares, slices[index][0], slices[index][1] ** 2)
             # The optimizer multiplies v by beta2 and adds (1 - beta2) times the dense square.
             difference = squares - step_grads["w"] ** 2
             slots["v"]["w"] += (1 - rule.beta2) / rule.beta2 * difference
+        before = copy.deepcopy({"params": params, **slots})  # the optimizer changes the arrays
         params, slots = optimizer(params, step_grads, slots, rule)
         if LAZY in changes:
-            params["w"][absent] = before["w"][absent]
-            for slot, values in slots.items():
-                values["w"][absent] = before[slot][absent]
+            absent = np.setdiff1d(np.arange(len(params["w"])), slices[index][0])
+            for name, arrays in {"params": params, **slots}.items():
+                arrays["w"][absent] = before[name]["w"][absent]
     return params
+
+
+def change_rule(rule, t, changes):
+    """Return the rule of update t = 1, 2, ... with these changes."""
+    rounded = ["lr"] * (RATE in changes)
+    if CONSTANTS in changes:
+        rounded += ["weight_decay", "beta1", "beta2", "epsilon"]
+    rule = rule._replace(**{name: float(np.float32(getattr(rule, name))) for name in rounded})
+    if CONSTANTS in changes and rule.c_v < 1:
+        rule = rule._replace(c_m=1 - rule.beta1**t, c_v=1 - rule.beta2**t)
+    if NO_CORRECTION in changes:
+        rule = rule._replace(c_m=1.0, c_v=1.0)
+    if EPSILON in changes:
+        rule = rule._replace(epsilon=rule.epsilon / rule.c_v**0.5)
+    return rule
+
+
+def compare_updates(result, start, grads, rules, slices, changes):
+    """Return the largest difference from the reference with these changes."""
+    return find_difference(train(start, grads, rules, changes, slices), result)
 
 
 OPTIMIZER_ITEMS = {  # for each item, the test vector and its weight decay
@@ -231,39 +240,35 @@ OPTIMIZER_ITEMS = {  # for each item, the test vector and its weight decay
 }
 
 
-def list_rules(test: Test, optimizer: str, weight_decay: float) -> list[UpdateRule]:
-    """Return the rule of each update in a test of an optimizer."""
-    inputs = test.inputs
-    values = {"optimizer": optimizer, "weight_decay": weight_decay}
-    for name in ("beta1", "beta2", "epsilon"):
-        if name in inputs:
-            values[name] = float(inputs[name])
-    rules = []
-    for index, lr in enumerate(inputs["lr"].tolist()):
-        corrections = {key: float(inputs[key][index]) for key in ("c_m", "c_v") if key in inputs}
-        rules.append(UpdateRule(lr=lr, **values, **corrections))
-    return rules
-
-
-def measure_optimizers(update: Any) -> Iterator[dict[str, Any]]:
+def measure_optimizers(framework):
     """Yield a row for each optimizer."""
-    for item, (optimizer, weight_decay) in OPTIMIZER_ITEMS.items():
-        if weight_decay and optimizer == "momentum" and update is optimizers.jax:
+    for item, (name, weight_decay) in OPTIMIZER_ITEMS.items():
+        if isinstance(framework, updates.Optax) and name == "momentum" and weight_decay:
             continue  # Optax composes it from parts in any order
-        group, test = find_test(f"common/{optimizer}")
+        group, test = find_test(f"common/{name}")
         start = {name: group.inputs[name] for name in group.options.shapes()}
         grads = [{name: test.inputs[GRAD + name] * factor for name in start} for factor in FACTORS]
-        rules = list_rules(test, optimizer, weight_decay)
-        result = update(start, grads, rules[0], [rule.lr for rule in rules])
-
-        def compare(changes, start=start, grads=grads, rules=rules, result=result):
-            return find_difference(train(start, grads, rules, changes), result)
-
+        values = {key: float(test.inputs.get(key, 0)) for key in ("beta1", "beta2", "epsilon")}
+        rule, ones = UpdateRule(1.0, 1.0, name, weight_decay, **values), np.ones(len(grads))
+        steps = (test.inputs.get(key, ones).tolist() for key in ("lr", "c_m", "c_v"))
+        rules = [rule._replace(lr=lr, c_m=c_m, c_v=c_v) for lr, c_m, c_v in zip(*steps)]
+        result = framework.train(start, grads, rules)
+        compare = partial(compare_updates, result, start, grads, rules, ())
         found = explain(compare, test.tolerance, RULES)
-        yield {"kind": "optimizer", "item": item, "dtype": "float64", "error": "", **found}
+        yield {"kind": "optimizer", "layer": "", "item": item, **found}
 
 
-def draw_updates(is_repeated: bool) -> tuple[list[np.ndarray], list[np.ndarray]]:
+EMBEDDING_RULES = {
+    "SGD": UpdateRule(lr=2.0**-3, beta1=0.0),
+    "SGD with momentum": UpdateRule(lr=2.0**-3, optimizer="momentum"),
+    "Adam": UpdateRule(lr=0.01, optimizer="adam", epsilon=2.0**-20),
+    # RMSprop is Adam without momentum and bias corrections. Its ε is so small that its place does
+    # not matter.
+    "RMSprop": UpdateRule(lr=0.01, optimizer="rmsprop", beta1=0.0, beta2=0.9, epsilon=2.0**-100),
+}
+
+
+def draw_updates(is_repeated):
     """Draw the tokens and gradients of three updates of an embedding (7, 6).
 
     Each update has all tokens, some of them repeatedly, or, except for the first update, only some
@@ -277,217 +282,111 @@ def draw_updates(is_repeated: bool) -> tuple[list[np.ndarray], list[np.ndarray]]
     return tokens, [rng.randn(*array.shape, 6) / 40 for array in tokens]
 
 
-EMBEDDING_RULES = {
-    "SGD": UpdateRule(lr=2.0**-3),
-    "SGD with momentum": UpdateRule(lr=2.0**-3, optimizer="momentum"),
-    "Adam": UpdateRule(lr=0.01, optimizer="adam", epsilon=2.0**-20),
-    # RMSprop is Adam without momentum and bias corrections. Its ε is so small that its place does
-    # not matter.
-    "RMSprop": UpdateRule(lr=0.01, optimizer="rmsprop", beta1=0.0, beta2=0.9, epsilon=2.0**-100),
-}
-
-
-def measure_embeddings(key: str) -> Iterator[dict[str, Any]]:
-    """Yield a row for each optimizer and each kind of tokens."""
-    W = np.random.RandomState(1).randn(7, 6) * 0.1
-    pairs = itertools.product(EMBEDDINGS[key].items(), (True, False), EMBEDDING_RULES.items())
-    for (layer, function), is_repeated, (optimizer, rule) in pairs:
-        if optimizer == "RMSprop" and key != "keras":
+def measure_embeddings(framework):
+    """Yield a row for each layer, optimizer and kind of tokens."""
+    start = {"w": np.random.RandomState(1).randn(7, 6) * 0.1}
+    cases = itertools.product(framework.embeddings.items(), EMBEDDING_RULES.items(), (True, False))
+    for (layer, options), (optimizer, rule), is_repeated in cases:
+        if optimizer == "RMSprop" and not isinstance(framework, updates.Keras):
             continue
-        tokens, slices = draw_updates(is_repeated)
-        grads = []
-        for step_tokens, parts in zip(tokens, slices):
-            grads.append({"w": np.zeros_like(W)})
-            np.add.at(grads[-1]["w"], step_tokens, parts)
-        rules = [
-            rule._replace(
-                optimizer="adam" if optimizer == "RMSprop" else rule.optimizer,
-                c_m=1 - rule.beta1**t if optimizer == "Adam" else 1.0,
-                c_v=1 - rule.beta2**t if optimizer == "Adam" else 1.0,
-            )
-            for t in (1, 2, 3)
-        ]
-        result = {"w": function(W, tokens, slices, rule)}
-        pairs_of_updates = list(zip(tokens, slices))
-
-        def compare(changes, grads=grads, rules=rules, slices=pairs_of_updates, result=result):
-            return find_difference(train({"w": W}, grads, rules, changes, slices), result)
-
+        tokens, parts = draw_updates(is_repeated)
+        grads = [{"w": np.zeros_like(start["w"])} for _ in tokens]
+        for step_grads, *pair in zip(grads, tokens, parts):
+            np.add.at(step_grads["w"], *pair)
+        rules = [rule._replace(optimizer=rule.optimizer.replace("rmsprop", "adam"))] * len(tokens)
+        if optimizer == "Adam":
+            rules = [
+                rule._replace(c_m=1 - rule.beta1**t, c_v=1 - rule.beta2**t)
+                for t, rule in enumerate(rules, 1)
+            ]
+        result = {"w": framework.embed(start["w"], tokens, parts, rule, **options)}
+        compare = partial(compare_updates, result, start, grads, rules, [*zip(tokens, parts)])
         found = explain(compare, vectors.TOLERANCE, (*RULES, SQUARES, LAZY))
         item = f"{optimizer}, {'repeated' if is_repeated else 'absent'} tokens"
-        row = {"kind": "embedding", "layer": layer, "item": item, "dtype": "float64", "error": ""}
-        yield row | found
+        yield {"kind": "embedding", "layer": layer, "item": item, **found}
 
 
-def measure_clip(key: str) -> Iterator[dict[str, Any]]:
+def measure_clip(framework):
     """Yield a row for a clipping function, which all tests of `clip` use."""
-    item, clip = CLIPS[key]
     cases = []
     for name in ("above", "below", "zero"):
         group, test = find_test(f"common/clip-{name}")
-        grads = {n: test.inputs[GRAD + n] for n in group.options.shapes()}
-        theta = float(test.inputs["theta"])
-        result = clip({n: grad.copy() for n, grad in grads.items()}, theta)
-        cases.append((grads, theta, float(test.outputs["norm"]), test.outputs, result))
-    tolerance = test.tolerance
+        grads = {name: test.inputs[GRAD + name] for name in group.options.shapes()}
+        theta, norm = float(test.inputs["theta"]), float(test.outputs["norm"])
+        cases.append((grads, theta, norm, framework.clip(copy.deepcopy(grads), theta)))
 
     def compare(changes):
         differences = []
-        for grads, theta, norm, outputs, result in cases:
-            expected = {n: outputs[GRAD + n] for n in grads}
-            if changes and norm:
-                expected = {n: g * min(1, theta / (norm + 1e-6)) for n, g in grads.items()}
+        for grads, theta, norm, result in cases:
+            scale = min(1, theta / (norm + 1e-6 * (NORM in changes))) if norm else 1
+            expected = {name: scale * grad for name, grad in grads.items()}
             differences.append(find_difference(expected, result))
         return max(differences)
 
-    found = explain(compare, tolerance, [NORM])
-    yield {"kind": "clip", "item": item, "dtype": "float64", "error": "", **found}
+    found = explain(compare, test.tolerance, [NORM])
+    yield {"kind": "clip", "layer": framework.clipping, "item": "", **found}
 
 
-def measure(name: str) -> Iterator[list[dict[str, Any]]]:
+def measure(name):
     """Yield the rows of a subject, which must be installed."""
-    subject = SUBJECTS[name]
+    subject, rows = SUBJECTS[name], []
     if "mxnet" in subject.packages:
         registry.load("mxnet")  # makes MXNet compatible with recent versions of NumPy
-    rows = []
     if subject.layers:
         rows += measure_layers(subject.layers)
-    if subject.update:
-        rows += measure_optimizers(subject.update)
-    if subject.embeddings:
-        rows += measure_embeddings(subject.embeddings)
-    if subject.clip:
-        rows += measure_clip(subject.clip)
+    if "keras" in subject.packages:
+        import keras
+
+        keras.config.set_floatx("float64")  # also the dtype of learning rates
+    if hasattr(subject.updates, "compute"):
+        rows += measure_functions(subject.updates)
+    if hasattr(subject.updates, "train"):
+        rows += measure_optimizers(subject.updates)
+        rows += measure_embeddings(subject.updates)
+    if subject.updates:
+        rows += measure_clip(subject.updates)
     yield rows
 
 
-# Mistakes in an ONNX operator, as changes to its inputs. Each function gets the W (D, G, H, V),
-# R (D, G, H, H), B (D, 2, G, H) and the initial states, and changes them in place.
-def list_mistakes(gates: str) -> dict[str, Callable[[Arrays], None]]:
-    """Return mistakes by name for an operator with these gates."""
-
-    def swap(arrays: Arrays, i: int, j: int) -> None:
-        for name, axis in (("W", 1), ("R", 1), ("B", 2)):
-            order = [*range(len(gates))]
-            order[i], order[j] = j, i
-            arrays[name][...] = arrays[name].take(order, axis)
-
-    def clear(arrays: Arrays, *names: str) -> None:
-        for name in names:
-            if name in arrays:
-                arrays[name][...] = 0
-
-    def transpose(arrays: Arrays) -> None:
-        arrays["R"][...] = arrays["R"].swapaxes(2, 3).copy()
-
-    def add_forget_bias(arrays: Arrays) -> None:
-        arrays["B"][:, 0, gates.index("f")] += 1
-
-    mistakes: dict[str, Callable[[Arrays], None]] = {}
-    for i, j in itertools.combinations(range(len(gates)), 2):
-        mistakes[f"gates {gates[i]} and {gates[j]} swapped"] = partial(swap, i=i, j=j)
-    mistakes["R transposed"] = transpose
-    mistakes["R left out"] = lambda arrays: clear(arrays, "R")
-    mistakes["the biases left out"] = lambda arrays: clear(arrays, "B")
-    mistakes["the initial state left out"] = lambda arrays: clear(arrays, "initial_h", "initial_c")
-    if "f" in gates:
-        mistakes["a forget bias of +1"] = add_forget_bias
-    return mistakes
+def measure_alone(name):
+    """Return the rows of a subject, which is imported in another process."""
+    environment = {"OMP_NUM_THREADS": "1", "JAX_ENABLE_X64": "1"}
+    return spawn(measure, name, **environment, **SUBJECTS[name].environment)
 
 
-def list_undetected(
-    cases: Sequence[tuple[Any, Arrays, Sequence[np.ndarray]]], gates: str
-) -> list[str]:
-    """Return the mistakes that no case (model, inputs, outputs) detects."""
-    from onnx.reference import ReferenceEvaluator
-
-    def is_right(model: Any, inputs: Arrays, expected: Sequence[np.ndarray]) -> bool:
-        results = ReferenceEvaluator(model).run(None, inputs)
-        return all(np.allclose(a, b, 1e-5, 1e-7) for a, b in zip(results, expected))
-
-    assert cases
-    assert all(is_right(*case) for case in cases)
-    undetected = []
-    for name, change in list_mistakes(gates).items():
-        is_detected = False
-        for model, inputs, expected in cases:
-            G, (D, _, H) = len(gates), inputs["R"].shape
-            biases = inputs.get("B", np.zeros((D, 2 * G * H), inputs["R"].dtype))
-            changed = {key: array.copy() for key, array in inputs.items()} | {"B": biases.copy()}
-            views = {
-                "W": changed["W"].reshape(D, G, H, -1),
-                "R": changed["R"].reshape(D, G, H, H),
-                "B": changed["B"].reshape(D, 2, G, H),
-            }
-            change({**changed, **views})
-            given = {key: changed[key] for key in inputs}  # some models have no input B
-            is_detected = is_detected or not is_right(model, given, expected)
-        if not is_detected:
-            undetected.append(name)
-    return undetected
-
-
-def measure_onnx_vectors(operator: str) -> Iterator[dict[str, Any]]:
-    """Yield a row that says which mistakes ONNX's vectors and this project's do not detect.
-
-    The function must be called in a new process, because ONNX can collect its vectors only once.
-    """
-    from onnx.backend.test.case.node import collect_testcases
-
-    layer = ONNX()
-    cells = [cell for cell, name in layer.names.items() if name.split("(")[0] == operator]
-    theirs = {}
-    for case in collect_testcases(operator):
-        if case.model.graph.node[0].op_type == operator:  # not the operator's definition
-            names = [info.name for info in case.model.graph.input]
-            inputs, outputs = case.data_sets[0]
-            theirs[case.name] = case.model, dict(zip(names, inputs)), outputs
-    ours = [find_case(layer, cell) for cell in cells]
-    gates = layer.gates[cells[0]]
+def measure_onnx_vectors(operator):
+    """Yield which mistakes in an operator ONNX's vectors and this project's do not detect."""
+    layer = layers.ONNX()
+    cells = [cell for cell, (name, _) in layer.cells.items() if name.split("(")[0] == operator]
+    ours, gates = [], layer.cells[cells[0]][1]
+    for cell in cells:
+        group, _ = find_test(f"{cell}/forward")
+        weights = layer.place(cell, layers.join(group.inputs, group.options, gates))
+        case = layer.make(cell, weights, *list_inputs(group))
+        ours.append((*case, layer.call(*case)))
+    theirs = onnx_vectors.collect(operator)
     yield {
         "operator": operator,
         "cases": len(theirs),
-        "mistakes": len(list_mistakes(gates)),
-        "undetected": list_undetected([*theirs.values()], gates),
-        "undetected_here": list_undetected(ours, gates),
+        "mistakes": len(onnx_vectors.list_mistakes(ours[0][1], gates)),
+        "undetected": onnx_vectors.list_undetected(theirs, gates),
+        "undetected_here": onnx_vectors.list_undetected(ours, gates),
     }
 
 
-def find_case(layer: ONNX, cell: str) -> tuple[Any, Arrays, Sequence[np.ndarray]]:
-    """Return this project's vector for a cell as a case for an ONNX operator."""
-    from onnx.reference import ReferenceEvaluator
-
-    calls = []
-
-    class Recorder(ONNX):
-        def call(self, model, inputs):
-            outputs = ReferenceEvaluator(model).run(None, inputs)
-            calls.append((model, inputs, outputs))
-            return outputs
-
-    group, test = find_test(f"{cell}/forward")
-    weights = layer.place(cell, join(group.inputs, group.options, layer.gates[cell]))
-    assert find_difference(test.outputs, answer_forward(Recorder(), group, test, weights)) < 1e-12
-    return calls[0]
-
-
-def main(file: str) -> None:
+def main(file):
     """Measure the installed frameworks, each in its own process, and write the record to `file`."""
-    record: dict[str, Any] = {"rows": [], "vectors": []}
-    today = datetime.date.today().isoformat()
+    record = {"date": datetime.date.today().isoformat(), "frameworks": [], "onnx_vectors": []}
     for name, subject in SUBJECTS.items():
         versions = find_versions(name)
         if versions is None:
             print(f"{name} is not installed", flush=True)
             continue
-        about = {"subject": subject.title, "versions": versions, "date": today}
-        environment = {"JAX_ENABLE_X64": "1", "OMP_NUM_THREADS": "1", **subject.environment}
-        rows = spawn(measure, name, **environment)
-        record["rows"] += [about | row for row in rows]
-        for row in rows:
-            print(name, row, flush=True)
-        if name == "onnx":
-            for operator in ("RNN", "GRU", "LSTM"):
-                record["vectors"].append(about | spawn(measure_onnx_vectors, operator))
-                print(name, record["vectors"][-1], flush=True)
+        rows = measure_alone(name)
+        record["frameworks"].append({"name": subject.title, "versions": versions, "rows": rows})
+        print(name, *rows, sep="\n", flush=True)
+    if find_versions("onnx"):
+        for operator in ("RNN", "GRU", "LSTM"):
+            record["onnx_vectors"].append(spawn(measure_onnx_vectors, operator))
+            print(record["onnx_vectors"][-1], flush=True)
     write(file, record)
