@@ -8,6 +8,7 @@ the records. The other pages are edited by hand.
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ FOLDER = Path("notebooks/site")
 README = Path("README.md")
 RUN = RECORDS / "chapter/sequential"  # the run whose samples the start page shows
 EPOCHS = (10, 150, 400, 500)
+# Results of a comparison with the reference that needs no change to it.
+EQUAL, FLOAT32 = "equal", "equal in float32 precision"
+ONLY_FLOAT32, UNEXPLAINED = "equal in float32; fails in float64", "not explained"
 
 
 def pages() -> dict[str, bytes]:
@@ -48,6 +52,7 @@ def pages() -> dict[str, bytes]:
         ],
         "lab": lab,
         "networks": play.read(),
+        "measured": frameworks(json.loads((RECORDS / "frameworks.json").read_bytes())),
         "programs": programs(json.loads((RECORDS / "programs.json").read_bytes())),
         "arrays": play.arrays,
     }
@@ -89,6 +94,70 @@ def programs(record: dict[str, Any]) -> dict[str, Any]:
         "ratios": ratios,
         "processor": machine,
     }
+
+
+def frameworks(record: dict[str, Any]) -> dict[str, Any]:
+    """Return tables of how the frameworks' functions differ from the reference, and counts."""
+    grouped: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for framework in record["frameworks"]:
+        alike: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+        for row in framework["rows"]:
+            layer = f"`{short_name(row['layer'])}`: " if row["layer"] and row["item"] else ""
+            rows = alike.setdefault((row["kind"], layer, describe(row)), [])
+            rows.append(row | {"framework": framework["name"]})
+        for (kind, layer, explanation), rows in alike.items():
+            what = layer + prose.listed(list_items(rows))
+            grouped.setdefault((kind, what, explanation), []).extend(rows)
+    tables: dict[str, list[list[str]]] = {}
+    for (kind, what, explanation), rows in grouped.items():
+        names = prose.listed(dict.fromkeys(row["framework"] for row in rows))
+        keys = ["difference", "remaining"] if rows[0]["explanation"] else ["difference"]
+        numbers = [f"{max(row[key] for row in rows):.2g}" for key in keys]
+        header = ["Framework", "Function", "Difference", "Explanation", "Remaining"]
+        cells = [names, what, numbers[0], explanation, *numbers[1:], ""]
+        tables.setdefault(kind, [header]).append(cells[: len(header)])
+    onnx = [["Operator", "Vectors", "Mistakes", "Not detected", "Not detected by this project's"]]
+    for row in record["onnx_vectors"]:
+        missed = (", ".join(row[key]) or "none" for key in ("undetected", "undetected_here"))
+        onnx.append([row["operator"], str(row["cases"]), str(row["mistakes"]), *missed])
+    texts = [describe(row) for framework in record["frameworks"] for row in framework["rows"]]
+    versions = {p for framework in record["frameworks"] for p in framework["versions"].items()}
+    return {
+        "tables": tables,
+        "total": len(texts),
+        "counts": {text: texts.count(text) for text in (EQUAL, FLOAT32, ONLY_FLOAT32, UNEXPLAINED)},
+        "versions": [f"{name} {version}" for name, version in sorted(versions)],
+        "date": record["date"],
+        "onnx": onnx,
+    }
+
+
+def list_items(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the names of layers or, if there are any, of items, such as "Adam (absent tokens)"."""
+    items: dict[str, list[str]] = {}
+    for row in rows:
+        name, _, tokens = (row["item"] or f"`{short_name(row['layer'])}`").partition(", ")
+        items.setdefault(name, []).append(tokens)
+    return [
+        f"{name} ({tokens[0]})" if tokens[0] and len(tokens) == 1 else name
+        for name, tokens in items.items()
+    ]
+
+
+def short_name(layer: str) -> str:
+    """Return the name of a layer or function without its module."""
+    return layer.split(".")[-1]
+
+
+def describe(row: dict[str, Any]) -> str:
+    """Return what a row says about the difference."""
+    if row["explanation"] is None:
+        return UNEXPLAINED
+    if "error" in row and not row["explanation"]:
+        return ONLY_FLOAT32
+    if row["explanation"]:
+        return row["explanation"] + ("" if row["is_precise"] else "; in float32 precision")
+    return EQUAL if row["is_precise"] else FLOAT32
 
 
 def write() -> None:

@@ -1,6 +1,5 @@
 """The page on numerical parity, generated from records."""
 
-import json
 from pathlib import Path
 
 import msgspec
@@ -29,7 +28,6 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     differences = _differences(float64)
     curves = read(readme.COMPARISONS / "curves")
     size = msgspec.convert(exact["settings"], Settings)
-    values["optimizers"] = json.loads((folder / "optimizers.json").read_bytes())
     values |= {
         "backends": backends,
         "updates": 100 * ((size.max_tokens - 1) // size.batch_size // size.num_steps),

@@ -34,8 +34,8 @@ DECAY = "weight decay is added to the gradient"
 VELOCITY = "the velocity contains the learning rate"
 SQUARES = "v averages the sum of a token's squared gradients, not the square of their sum"
 LAZY = "rows of absent tokens are not updated"
-RATE = "the learning rate is rounded to float32"
-CONSTANTS = "the optimizer's constants are rounded to float32"
+RATE = "the learning rate is float32"
+CONSTANTS = "constants are float32"
 RULES = (NO_CORRECTION, EPSILON, DECAY, VELOCITY, RATE, CONSTANTS)
 
 
