@@ -106,11 +106,11 @@ def frameworks(record: dict[str, Any]) -> dict[str, Any]:
             rows = alike.setdefault((row["kind"], layer, describe(row)), [])
             rows.append(row | {"framework": framework["name"]})
         for (kind, layer, explanation), rows in alike.items():
-            what = layer + prose.listed(list_items(rows))
+            what = layer + ", ".join(list_items(rows))
             grouped.setdefault((kind, what, explanation), []).extend(rows)
     tables: dict[str, list[list[str]]] = {}
     for (kind, what, explanation), rows in grouped.items():
-        names = prose.listed(dict.fromkeys(row["framework"] for row in rows))
+        names = ", ".join(dict.fromkeys(row["framework"] for row in rows))
         keys = ["difference", "remaining"] if rows[0]["explanation"] else ["difference"]
         numbers = [f"{max(row[key] for row in rows):.2g}" for key in keys]
         header = ["Framework", "Function", "Difference", "Explanation", "Remaining"]

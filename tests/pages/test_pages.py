@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 
 import matplotlib
 import pytest
-from helpers import CLONE, require_tested, run_subprocess
+from helpers import CLONE, RECORDS, require_tested, run_subprocess
 from make import pages, prose, readme
+from measure import frameworks
 
 import rnn_scratch
 from rnn_scratch.cli.compare import compare
@@ -125,3 +126,63 @@ def test_usage_page_names_existing_commands_and_options():
     assert lines
     for line in lines:
         train.make_context("train", shlex.split(line))
+
+
+def is_named(row, cell):
+    """Return whether a cell of the page on frameworks names the function of a record's row."""
+    layer, _, names = cell.rpartition(": ")
+    short = row["layer"] and f"`{row['layer'].split('.')[-1]}`"
+    if not row["item"]:
+        return short in names.split(", ")
+    name, _, tokens = row["item"].partition(", ")
+    return layer == short and not {name, f"{name} ({tokens})"}.isdisjoint(names.split(", "))
+
+
+def test_figures_of_the_frameworks_page_come_from_the_record():
+    record = json.loads((RECORDS / "frameworks.json").read_bytes())
+    text = (CLONE / "notebooks" / "site" / "frameworks.md").read_text(encoding="utf-8")
+    tables = re.findall(r"^\| Framework .*\n\|[-|]+\n((?:\|.*\n)+)", text, re.MULTILINE)
+    total = 0
+    for kind, table in zip(("layer", "function", "optimizer", "embedding", "clip"), tables):
+        for line in table.splitlines():
+            names, functions, difference, explanation, remaining = line[2:-2].split(" | ")
+            rows = [
+                row
+                for framework in record["frameworks"]
+                if framework["name"] in names.split(", ")
+                for row in framework["rows"]
+                if row["kind"] == kind and is_named(row, functions)
+                if explanation == pages.describe(row)
+            ]
+            assert difference == f"{max(row['difference'] for row in rows):.2g}", line
+            if remaining:
+                assert remaining == f"{max(row['remaining'] for row in rows):.2g}", line
+            total += len(rows)
+    assert total == sum(len(framework["rows"]) for framework in record["frameworks"])
+    assert f"Of {total} comparisons" in text
+    for framework in record["frameworks"]:
+        for name, version in framework["versions"].items():
+            assert f"{name} {version}" in text
+
+
+def test_summary_of_the_frameworks_page_agrees_with_the_record():
+    record = json.loads((RECORDS / "frameworks.json").read_bytes())
+    found = {}
+    for framework in record["frameworks"]:
+        for row in framework["rows"]:
+            for change in filter(None, row["explanation"].split("; ")):
+                if row["kind"] != "embedding" or change not in frameworks.RULES:
+                    found.setdefault(change, set()).add(framework["name"])
+    keras = {"Keras with PyTorch", "Keras with TensorFlow", "Keras with JAX"}
+    assert found == {
+        frameworks.NO_B_HH: {"Flax NNX"},
+        frameworks.RATE: {"MXNet", "MLX"},
+        frameworks.CONSTANTS: {"MXNet", "Keras with TensorFlow"},
+        frameworks.VELOCITY: {"MXNet", *keras},
+        frameworks.DECAY: {"PyTorch", "MXNet", "MLX"},
+        frameworks.EPSILON: {"MXNet", *keras},
+        frameworks.NO_CORRECTION: {"MLX"},
+        frameworks.SQUARES: {"Keras with TensorFlow"},
+        frameworks.LAZY: {"PyTorch"},
+        frameworks.NORM: {"PyTorch", "MLX"},
+    }
