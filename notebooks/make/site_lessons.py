@@ -8,7 +8,7 @@ import base64
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from . import lessons, optimizations, prose, site_code
@@ -23,8 +23,8 @@ class Item:
     """A page section: prose, code by backend, or notes by group of backends."""
 
     prose: str = ""
-    codes: Mapping[str, Code] = {}
-    notes: Mapping[tuple[str, ...], str] = {}
+    codes: Mapping[str, Code] = field(default_factory=dict)
+    notes: Mapping[tuple[str, ...], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
