@@ -442,7 +442,7 @@ MUTATIONS = [
         "jax": ("else W_x[tokens]) + b", "else W_x[tokens]) + 0"),
     }, "fast.py", "fast", None),
     Mutation("W_hh not transposed in the backward pass", "gradients", "W_xh", {
-        "numpy": ("dz[t + 1] @ W_h.T", "dz[t + 1] @ W_h"),
+        "numpy": ("dz[t + 1], W_h.T, out", "dz[t + 1], W_h, out"),
         "torch": ("make_matmul(W_h.T, len(hiddens))", "make_matmul(W_h, len(hiddens))"),
         "tensorflow": ('tf.einsum("ij->ji", W_h)', "W_h"),
         "mxnet": ("product(dz[-1], W_h)", "product(dz[-1], W_h.T)"),
