@@ -370,11 +370,10 @@ MUTATIONS = [
                   'nn.init.constant_('
                   'getattr(stack, f"bias_hh_l{index_in_stack}"), index_in_stack)'),
     }, "concise.py", "concise", STACKED),
-    Mutation("tanh that is wrong for many numbers", "forward", "logits", {"torch": (
-        "torch.add(MINUS_ONE, torch", "torch.add(-MINUS_ONE, torch")}, "gated.py", "fast", LARGE),
     Mutation("a product of many rows that forgets z", "forward", "logits", {"torch": (
         "if z is None", "if z is None or len(h) > 3",  # with oneDNN
-        "h @ W if z is None", "h @ W if z is None or len(h) > 3")}, "products.py", "fast", LARGE),
+        "out=out) if z is None", "out=out) if z is None or len(h) > 3")},
+        "products.py", "fast", LARGE),
     Mutation("a weight gradient that omits the last row", "gradients", "W_", {"torch": (
         "h, dz = h.flatten(0, 1), dz.flatten(0, 1)",
         "h, dz = h.flatten(0, 1)[:-1], dz.flatten(0, 1)[:-1]")},
@@ -431,14 +430,12 @@ MUTATIONS = [
     Mutation("input bias left out", "forward", "logits", {
         **in_all_backends('else W_x) + b', 'else W_x) + 0'),
         "numpy": ("table[tokens] + params", "table[tokens] + 0 * params"),
-        "torch": ("table) + params", "table) + 0 * params"),
         "tensorflow": ("(table, tokens) + params", "(table, tokens) + 0 * params"),
     }, "fast.py", "fast"),
     Mutation("input bias left out if there are few tokens", "forward", "", {
         "numpy": ("@ table + params", "@ table + 0 * params"),
-        "torch": ("@ table + params", "@ table + 0 * params"),
         "tensorflow": ("table, 1) + params", "table, 1) + 0 * params"),
-        "mxnet": ("else rows) + b", "else rows) + 0"),
+        **dict.fromkeys(("torch", "mxnet"), ("else rows) + b", "else rows) + 0")),
         "jax": ("else W_x[tokens]) + b", "else W_x[tokens]) + 0"),
     }, "fast.py", "fast", None),
     Mutation("W_hh not transposed in the backward pass", "gradients", "W_xh", {
@@ -462,8 +459,8 @@ MUTATIONS = [
         "mxnet": ("np.sign(hiddens)", "(hiddens >= 0)"),
     }, "fast.py", "fast", RELU),
     Mutation("weights assigned to the wrong gate", "init_params", "values", in_all_backends(
-        "join_gates(arrays, options)",
-        'join_gates({**arrays, "W_xi": arrays["W_xf"]}, options)'), "fast.py", "fast", LSTM),
+        "join_gates(arrays,", 'join_gates({**arrays, "W_xi": arrays["W_xf"]},'),
+        "fast.py", "fast", LSTM),
     Mutation("gradient of the forget gate missing in the optimized model", "gradients", "W_x", {
         "torch": ("gate_backward(cells[:-1], f", "gate_backward(cells[:-1] * 0, f"),
         **dict.fromkeys(("tensorflow", "mxnet"),
