@@ -63,9 +63,9 @@ def install(site):
 
 
 def write(site, title, text):
-    """Append `text` to the package file `title`, or replace the file if it is `__init__.py`."""
+    """Append `text` to the package file `title`."""
     file = site / title
-    previous = file.read_text() if file.name != "__init__.py" and file.exists() else ""
+    previous = file.read_text() if file.exists() else ""
     file.write_text(previous + text + "\n\n", encoding="utf-8")
 
 
