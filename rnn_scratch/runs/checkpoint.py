@@ -17,7 +17,7 @@ from ..contract import Arrays
 from ..errors import RNNScratchError, format_value
 from ..parameters import shapes
 from ..settings import NonNegativeInt, Settings, model_options
-from ..system import files
+from ..system import files, records
 from ..system.files import CorruptedFileError
 from ..system.records import Record
 from ..text import minibatches
@@ -97,6 +97,7 @@ def load(run: str | Path, arrays: bool = True) -> Checkpoint:
         except (CorruptedFileError, OSError):
             raise
         except Exception as error:  # the file may contain anything
+            records.require_extension(path, error)
             raise CorruptedFileError(
                 f"{path} is damaged, or not a checkpoint of rnn-scratch "
                 f"({format_value(str(error), 600)}).",

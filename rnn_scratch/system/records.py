@@ -1,5 +1,6 @@
 """Records: types that describe file contents and validate them when files are read."""
 
+import re
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -30,12 +31,21 @@ def read(path: Path, kind: type[Stored], missing_error: RNNScratchError) -> Stor
         return msgspec.json.decode(data, type=kind)
     # msgspec raises ValueError; invalid settings raise RNNScratchError.
     except (ValueError, RecursionError, RNNScratchError) as error:
+        require_extension(path, error)
         problem = f"{path} is damaged: {format_value(str(error), 300)}."
         hint = "Restore it from a backup."
         if str(error).endswith("`$.format`"):
             problem = f"{path} was written by another version of rnn-scratch."
             hint = "Use the version that wrote it."
         raise CorruptedFileError(problem, hint) from error
+
+
+def require_extension(path: Path, error: Exception) -> None:
+    """Raise RNNScratchError if a file names a cell or an optimizer that no package adds."""
+    unknown = re.search(r"Invalid enum value '(.+?)' - at `\$.*\.(cell|optimizer)`", str(error))
+    if unknown:
+        problem = f"{path} uses the {unknown[2]} {unknown[1]}, which is not installed."
+        raise RNNScratchError(problem, "Install the package that adds it.") from error
 
 
 def write(path: Path, record: Record) -> None:

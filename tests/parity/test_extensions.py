@@ -63,6 +63,16 @@ def test_package_trains_and_resumes_in_another_process(run, backend, backend_nam
     assert settings | {"beta1": 0.8, "beta2": 0.999, "epsilon": 1e-8} == settings
 
 
+def test_a_run_of_a_package_that_is_gone_names_what_it_needs(run, backend_names):
+    require_tested(backend_names, "numpy")
+    for name, value in (("cell", "janet"), ("optimizer", "adabelief")):
+        settings = options(corpus="tide-clock", epochs=1, **SETTINGS, **{name: value})
+        run("train", "--backend", "numpy", *settings, "--output", name).assert_exit()
+        for command in (("predict", name), ("train", "--resume", name)):
+            result = run_subprocess(*command)  # without the package
+            result.assert_error(f"uses the {name} {value}, which is not installed", "Install the")
+
+
 def test_check_compares_the_package(run, backend_names):
     require_tested(backend_names, "numpy", "torch")
     check = ("check", "numpy", "torch", "--json")
