@@ -23,7 +23,7 @@ from rnn_scratch import registry
 from rnn_scratch.check import vector_calls, vector_files, vectors
 from rnn_scratch.contract import Arrays, ModelConfig, UpdateRule
 from rnn_scratch.exact import digest
-from rnn_scratch.parameters import initial
+from rnn_scratch.parameters import draw_parameters
 from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, dataset, minibatches
 
@@ -90,7 +90,7 @@ def train(name: str, settings: Settings) -> dict[str, Any]:
     """Train in exact mode with a program; return its CPU seconds and the last digest."""
     text = dataset.prepare(books.load("time-machine"), settings)
     options = ModelConfig(len(text.vocab), settings.num_hiddens)
-    arrays = initial(options, settings.sigma, settings.seed)
+    arrays = draw_parameters(options, settings.sigma, settings.seed)
     groups, seconds = vectors.make(["rnn"], training=False), 0.0
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -125,7 +125,7 @@ def measure(num_hiddens: int, dtype: str) -> Iterator[dict[str, Any]]:
     B, T = settings.batch_size, settings.num_steps
     count = 4096 // num_hiddens  # minibatches per call
     options = ModelConfig(VOCABULARY, num_hiddens, dtype=dtype)
-    arrays = initial(options, settings.sigma, settings.seed)
+    arrays = draw_parameters(options, settings.sigma, settings.seed)
     tokens = np.random.RandomState(0).randint(0, VOCABULARY, B * T * (count + 1) + 1)
     few = vectors.make(["rnn"], dtype=dtype, training=False)
 

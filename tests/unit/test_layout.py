@@ -1,6 +1,7 @@
 """The package layout: modules import only from earlier levels."""
 
 import ast
+import importlib
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,11 @@ def test_commands_do_not_import_what_they_do_not_use(command, tmp_path):
     assert output
     assert "rnn_scratch.cli.main" in modules
     assert {*modules} & {*UNUSED[command], *FRAMEWORKS} == set()
+
+
+MEASUREMENTS = sorted(path.stem for path in (REPOSITORY / "notebooks/measure").glob("[!_]*.py"))
+
+
+@pytest.mark.parametrize("name", MEASUREMENTS)
+def test_every_measurement_can_be_imported(name):
+    importlib.import_module(f"measure.{name}")
