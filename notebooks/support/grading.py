@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rnn_scratch import parameters, registry
-from rnn_scratch.check import draws, source_file, user_file
+from rnn_scratch.check import candidate, draws, source_file, user_file
 from rnn_scratch.check.results import describe_error
 from rnn_scratch.contract import MODULES, ModelConfig, UpdateRule
 from rnn_scratch.errors import RNNScratchError
@@ -82,7 +82,7 @@ def graded(installed: Any, function: Callable) -> Callable:
     if name in MADE_UP:
         project_function = solutions.find(name, installed.name)
     else:
-        project_function = user_file.find_function(installed, name)
+        project_function = candidate.find_function(installed, name)
     if hasattr(project_function, "__wrapped__"):  # a decorated function cannot be rebound
         return project_function
     # Rebind the project's function so that it calls the notebook's functions.
