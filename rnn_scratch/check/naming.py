@@ -128,7 +128,7 @@ def parameter_words(cell: str, names: Sequence[str]) -> dict[str, str]:
 
 def guess_cell(function: Any) -> str:
     """Return the cell whose parameters a function's source mentions; by default, rnn."""
-    words = {normalize(word) for word in re.findall(r"\w+", _get_source(function))}
+    words = {*map(normalize, list_words(function))}
     for cell, word in (("lstm", "wxf"), ("gru-after", "bhh"), ("gru", "wxz")):
         if word in words:
             return cell
@@ -171,6 +171,11 @@ def find_keys(function: Any, words: dict[str, str]) -> dict[str, str]:
     """Return the strings in a function that mean parameters, with the contract's names."""
     strings = re.findall(r"[\"']([A-Za-z_]\w*)[\"']", _get_source(function))
     return {s: words[normalize(s)] for s in strings if normalize(s) in words}
+
+
+def list_words(function: Any) -> list[str]:
+    """Return the words in the source of a function or class."""
+    return re.findall(r"\w+", _get_source(function))
 
 
 def _get_source(function: Any) -> str:

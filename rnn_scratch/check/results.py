@@ -80,6 +80,7 @@ class Verdict(Record):
     mistake: str = ""  # name of a known mistake that produces the same values
     form: str = ""  # how its form differs from the contract's
     example: str = ""  # Python code that reproduces the failing call's arguments
+    callees: list[str] = []  # functions of the file that it calls and that are not right
 
     @property
     def exit_code(self) -> int:
@@ -96,6 +97,8 @@ class Verdict(Record):
             if self.failure.function != self.function:
                 lines[0] = f"{place} gives wrong results in `{self.failure.function}`:"
         lines += [f"These are the values of a known mistake: {self.mistake}."] * bool(self.mistake)
+        for name in self.callees:
+            lines.append(f"It calls `{name}`, which is not right. Correct `{name}` first.")
         if self.example:
             lines += ["To reproduce the arguments:", *self.example.split("\n")]
         return lines

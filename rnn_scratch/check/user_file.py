@@ -80,7 +80,7 @@ def _check(
             for n in names or defined
             if layers.is_layer(namespace[n]) or naming.list_roles(n, is_known) or is_known(n)
         ]
-        num_checked = 0
+        num_checked, left = 0, list[str]()  # `left`: wrong functions that remain in use
         for name in defined:
             function, original = namespace[name], find_function(backend, name)
             found = re.search(rf"(?m)^(async def|def|class)? *{name}\b", source)
@@ -104,16 +104,22 @@ def _check(
                 verdict.problem = str(form)
             if candidate is None or not candidate.cases:
                 num_checked += bool(verdict.problem)
+                left += [name] * bool(verdict.problem)
                 yield verdict if verdict.problem else None
                 continue
             num_checked += 1
             if is_own := not candidate.form.description:
                 patch_backend(backend, name, function)  # user code may use it via tables
-            yield (verdict := candidate.judge(folder))
-            if verdict.exit_code:  # the functions below call the project's instead
-                del namespace[name]
-                if is_own:
-                    patch_backend(backend, name, original)
+            verdict = candidate.judge(folder)
+            if verdict.exit_code:
+                verdict.callees = [n for n in left if n in naming.list_words(function)]
+            yield verdict
+            if verdict.exit_code and is_own:
+                patch_backend(backend, name, original)
+            if verdict.exit_code and is_own and name in namespace["__builtins__"]:
+                del namespace[name]  # the functions below call the project's instead
+            elif verdict.exit_code:  # the project's has other arguments, or there is none
+                left.append(name)
         if not num_checked:
             raise RNNScratchError(
                 f"{path} defines no function that can be checked.",

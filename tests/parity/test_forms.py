@@ -251,6 +251,36 @@ def stop(x):
 """
 
 
+CALLERS = """
+import numpy as np
+
+
+def grad_clipping(grads, theta):
+    norm = np.sqrt(sum((g**2).sum() for g in grads))
+    return [g * min(1, theta / (norm + 1e-6)) for g in grads]
+
+
+def sgd(params, grads, lr):
+    for p, g in zip(params, grad_clipping(grads, 1e300)):
+        p -= lr * g
+
+
+def momentum(params, grads, velocity, lr, beta):
+    for i, (p, g) in enumerate(zip(params, grad_clipping(grads, 5.0))):
+        velocity[i] = beta * velocity[i] + g
+        p -= lr * velocity[i]
+"""
+
+
+@pytest.mark.usefixtures("_without_children")
+def test_wrong_function_of_another_form_remains_defined(capsys):
+    Path("mine.py").write_text(CALLERS)
+    out = run_in_process(capsys, "check", "mine.py").assert_exit(1).out
+    assert "NameError" not in out
+    assert "sgd              right" in out
+    assert "Correct `grad_clipping` first." in out.partition("`momentum` (mine.py")[2]
+
+
 @pytest.mark.usefixtures("_without_children")
 def test_other_functions_are_not_mistaken(capsys):
     Path("mine.py").write_text(HELPERS)
