@@ -1,21 +1,27 @@
 """Adapt a user's function to the contract's signature.
 
-`find_form` calls the function on a small drawn case, in the contract's form first and then in each
-other form that its parameters allow. The first form whose results have the right shapes is taken.
+`find_forms` calls the function on a small drawn case, in the contract's form first and then in each
+other form that its parameters allow. A form whose results are right is taken or, if none is, those
+whose results have the right shapes.
 """
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..contract import CELLS, OPTIMIZERS, Backend
 from . import function_forms, runner
 from .case import Case
-from .forms import Form, find_shapes, make_arguments, make_small_case
+from .forms import (
+    Form,
+    choose_forms,
+    find_shapes,
+    make_arguments,
+    make_small_case,
+)
 from .naming import guess_cell, list_roles
 from .network_forms import list_network_forms
-from .results import describe_error
 
 FORMS: dict[str, Callable[[str, Any, Case], Iterator[Form]]] = {
     "cell": list_network_forms,
@@ -29,44 +35,34 @@ FORMS: dict[str, Callable[[str, Any, Case], Iterator[Form]]] = {
 }
 
 
-def find_form(backend: Backend, original: Callable[[str], Any], name: str, value: Any) -> Any:
-    """Return the Form of a user's function, or a sentence that says why it has none.
+def find_forms(
+    backend: Backend, original: Callable[[str], Any], name: str, value: Any
+) -> list[Form] | str:
+    """Return the forms that a user's function may have, or a sentence that says why it has none.
 
     `original` returns the backend's function of a name. The sentence is empty if the name does not
-    mean a contract function.
+    mean a contract function. If there are several forms, the function is wrong in each.
     """
-    problem, function = "", original(name)
+    function, roles = original(name), list_roles(name, original)
     has_signature = function and not runner.find_signature_problem(function, value)
-    roles = list_roles(name, original)
-    for role, cell in roles:
-        make = FORMS.get("cell" if role.replace("_", "-") in CELLS else role)
-        if make is None:
-            continue
-        for dtype in ("float64", "float32"):
-            case = make_small_case(backend, cell or guess_cell(value), dtype)
-            expected = find_shapes(case.to_arrays(original(role)(*make_arguments(role, case))))
-            if role == name and has_signature:
-                with contextlib.suppress(Exception, SystemExit):
-                    result = value(*make_arguments(role, case))
-                    is_list = isinstance(result, list) and role != "predict"
-                    if find_shapes(case.to_arrays(result)) == expected and not is_list:
-                        return Form(role, value)
-            for form in make(role, value, case):
-                try:
-                    result = case.to_arrays(form.function(*make_arguments(role, case)))
-                except (Exception, SystemExit) as error:
-                    problem = problem or f"It raises {describe_error(error)}"  # type: ignore[arg-type]
-                    continue
-                if find_shapes(result) != expected:
-                    problem = problem or f"Its results have the shapes {find_shapes(result)}"
-                    continue
-                if dtype == "float32":
-                    form = form._replace(
-                        overrides={"dtype": dtype}, description=f"{form.description}, float32"
-                    )
-                return form
+    case = make_small_case(backend, dict(roles).get(name) or guess_cell(value))
+    if has_signature and _fits(value, function, name, case):
+        return [Form(name, value)]
+    problem = ""
+    for dtype in ("float64", "float32"):
+        fitting, reason = choose_forms(original, _list_forms(backend, roles, value, dtype))
+        if dtype == "float32":
+            fitting = [
+                form._replace(
+                    description=f"{form.description}, float32", overrides={"dtype": "float32"}
+                )
+                for form in fitting
+            ]
+        if fitting:
+            return fitting
+        problem = problem or reason
     if has_signature or (roles and not FORMS.keys() & {role for role, _ in roles}):
-        return Form(name, value) if has_signature or function else ""
+        return [Form(name, value)] if has_signature or function else ""
     if not function or not roles:
         return ""
     parameters = ", ".join(inspect.signature(function).parameters)
@@ -74,5 +70,25 @@ def find_form(backend: Backend, original: Callable[[str], Any], name: str, value
         found = ", ".join(inspect.signature(value).parameters)
     except (TypeError, ValueError):
         return f"It is not a function with a Python signature, like {name}({parameters})."
-    ending = f" {problem}, in the most likely form." if problem else ""
+    ending = f" In the most likely form, {problem}." if problem else ""
     return f"It has parameters ({found}) instead of ({parameters}).{ending}"
+
+
+def _list_forms(
+    backend: Backend, roles: Sequence[tuple[str, str]], value: Any, dtype: str
+) -> Iterator[tuple[Case, Form]]:
+    """Yield the forms of all functions that a name could mean, with their cases."""
+    for role, cell in roles:
+        if make := FORMS.get("cell" if role.replace("_", "-") in CELLS else role):
+            case = make_small_case(backend, cell or guess_cell(value), dtype)
+            yield from ((case, form) for form in make(role, value, case))
+
+
+def _fits(function: Any, original: Any, role: str, case: Case) -> bool:
+    """Return whether a function's results have the contract's shapes, called in its form."""
+    with contextlib.suppress(Exception, SystemExit):
+        result = function(*make_arguments(role, case))
+        expected = case.to_arrays(original(*make_arguments(role, case)))
+        is_list = isinstance(result, list) and role != "predict"
+        return not is_list and find_shapes(case.to_arrays(result)) == find_shapes(expected)
+    return False

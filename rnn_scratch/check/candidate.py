@@ -40,7 +40,7 @@ class Candidate:
         """Draw the cases for a function in a file's namespace, in `form`."""
         self.backend, self.name, self.path, self.form = backend, form.role, path, form
         self.function, self.num_calls, self.problem = form.function, 0, ""
-        self.verdict, verdict.form = verdict, form.description
+        self.verdict = structs.replace(verdict, form=form.description)
         cell = self.name.removesuffix("_backward").replace("_", "-")
         self.cells = [cell] if cell in CELLS else [form.cell] * bool(form.cell)
         if cell in CELLS and cell not in backend.scratch.CELLS and f"{cell}_backward" in namespace:

@@ -5,7 +5,7 @@ The sizes of the small case are all different, so that a wrong layout has a wron
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from ..contract import OPTIMIZERS, Backend, ModelConfig, UpdateRule
 from .case import Case, make_case
 from .draws import CaseSpec
+from .results import describe_error
 
 PROBE_THETA = 0.5  # smaller than the norm of the small case's gradients
 ARRAY_MODULES = {
@@ -62,6 +63,51 @@ def make_arguments(role: str, case: Case) -> tuple[Any, ...]:
         return batch.X, state, params, case.options
     x = case.tensor(case.first_inputs)
     return (x, state, params, case.options) if role == "step" else (x, state, params)
+
+
+def choose_forms(
+    original: Callable[[str], Any], candidates: Iterable[tuple[Case, Form]]
+) -> tuple[list[Form], str]:
+    """Return the forms that fit the small cases that they come with, or why none does.
+
+    `original` returns the backend's function of a name. A form whose results are right is the only
+    one returned; otherwise, one is returned for each different result that has the right shapes.
+    """
+    fitting, problem = list[tuple[Form, Any]](), ""
+    for case, form in candidates:
+        try:
+            result = case.to_arrays(form.function(*make_arguments(form.role, case)))
+        except (Exception, SystemExit) as error:
+            problem = problem or f"it raises {describe_error(error)}"  # type: ignore[arg-type]
+            continue
+        expected = case.to_arrays(original(form.role)(*make_arguments(form.role, case)))
+        dtypes = {str(getattr(leaf, "dtype", "")) for leaf in _list_leaves(result)}
+        if find_shapes(result) != find_shapes(expected):
+            problem = problem or f"its results have the shapes {find_shapes(result)}"
+        elif case.options.dtype == "float64" and "float32" in dtypes:
+            problem = problem or "its results are float32"
+        elif _is_close(result, expected):
+            return [form], ""
+        elif not any(_is_close(result, other) for _, other in fitting):
+            fitting.append((form, result))
+    return [form for form, _ in fitting], problem
+
+
+def _is_close(result: Any, expected: Any) -> bool:
+    """Return whether results are equal up to errors of float32."""
+    if find_shapes(result) != find_shapes(expected):
+        return False
+    pairs = zip(_list_leaves(result), _list_leaves(expected))
+    return all(np.allclose(r, e, 1e-4, 1e-4, equal_nan=True) for r, e in pairs)
+
+
+def _list_leaves(value: Any) -> list[Any]:
+    """Return the arrays in nested dicts, lists and tuples."""
+    if isinstance(value, dict):
+        value = [array for _, array in sorted(value.items())]
+    if isinstance(value, tuple | list):
+        return [leaf for element in value for leaf in _list_leaves(element)]
+    return [value]
 
 
 def find_shapes(value: Any) -> Any:

@@ -89,7 +89,10 @@ def list_optimizer_forms(role: str, function: Any, case: Case) -> Iterator[Form]
     has_grad = "grads" not in bound
     if has_grad and case.backend.name not in ("torch", "mxnet"):
         return
+    worked = list[str]()
     for container in ("list", "dict", "array"):
+        if worked:
+            return  # code that reads several arrays may also read the rows of one
 
         def adapted(
             params: Any, grads: Any, slots: Any, update: Any, container: str = container
@@ -137,6 +140,7 @@ def list_optimizer_forms(role: str, function: Any, case: Case) -> Iterator[Form]
             # Slots that are not the function's arguments are the project's.
             own = case.scratch.init_params(arrays, options)
             _, slots = case.scratch.OPTIMIZERS[role](own, grads, slots, update)
+            worked.append(container)
             return new, slots | {slot: named for slot, named in new_slots.items() if named}
 
         what = {"list": "lists", "dict": "dicts", "array": "one array at a time"}[container]

@@ -47,9 +47,8 @@ def name_other_framework(value: Any) -> str:
     return next((name for name in ("Keras", "Flax") if name.lower() in bases), "")
 
 
-def find_form(case: Case, value: Any) -> Form | str:
-    """Return the first form of a module whose results have the right shapes, or why it has none."""
-    problem = ""
+def find_forms(case: Case, value: Any) -> list[Form] | str:
+    """Return the forms that a module may have, or why it has none."""
     try:
         make, overrides = _find_constructor(value)
         cell = _find_cell(make(7, 5) if not overrides else value, value)
@@ -59,21 +58,15 @@ def find_form(case: Case, value: Any) -> Form | str:
     arrays = draw_parameters(options, 0.2, 0)
     if cell != case.options.cell or overrides:
         case = make_case(case.backend, "scratch", case.draw._replace(options=options))
-    for role in (cell.replace("-", "_"), "forward"):
-        module = case.scratch if role == "forward" else None
-        original = module.forward if module else case.scratch.CELLS[cell]
-        arguments = forms.make_arguments("forward" if module else "cell", case)
-        expected = forms.find_shapes(case.to_arrays(original(*arguments)))
-        for form in _list_forms(role, make, value, case, [*arrays]):
-            try:
-                arguments = forms.make_arguments("forward" if module else "cell", case)
-                result = case.to_arrays(form.function(*arguments))
-            except Exception as error:
-                problem = problem or describe_error(error)
-                continue
-            if forms.find_shapes(result) == expected:
-                return form._replace(overrides=overrides)
-            problem = problem or f"its results have the shapes {forms.find_shapes(result)}"
+
+    def original(role: str) -> Any:
+        return case.scratch.forward if role == "forward" else case.scratch.CELLS[cell]
+
+    roles = cell.replace("-", "_"), "forward"
+    found = (form for role in roles for form in _list_forms(role, make, value, case, [*arrays]))
+    fitting, problem = forms.choose_forms(original, ((case, form) for form in found))
+    if fitting:
+        return [form._replace(overrides=overrides) for form in fitting]
     return f"It does not map inputs and a state to outputs and a state: {problem}."
 
 

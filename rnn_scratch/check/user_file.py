@@ -9,11 +9,12 @@ import inspect
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from .. import registry
 from ..contract import OPTIMIZERS, Backend
@@ -23,6 +24,7 @@ from ..system.processes import ChildError
 from . import adapt, draws, forms, layers, naming, runner, source_file
 from .candidate import CHECKS, Candidate, calls_function, find_function, patch_backend
 from .case import make_case
+from .forms import Form
 from .mistakes import copy_backend
 from .results import Verdict
 from .source_file import list_modules
@@ -83,34 +85,36 @@ def _check(
         num_checked, left = 0, list[str]()  # `left`: wrong functions that remain in use
         for name in defined:
             function, original = namespace[name], find_function(backend, name)
-            found = re.search(rf"(?m)^(async def|def|class)? *{name}\b", source)
-            code = getattr(inspect.unwrap(function), "__code__", None)
-            line = source[: found.start()].count("\n") + 1 if found else 0
-            verdict = Verdict(name, getattr(code, "co_firstlineno", line))
+            verdict = Verdict(name, _find_line(source, name, function))
             yield verdict
             with source_file.limit_time():
-                form: Any
+                found: list[Form] | str
                 if other := layers.name_other_framework(function):
-                    form = f"Layers of {other} are not compared. Write the step as a function."
+                    found = f"Layers of {other} are not compared. Write the step as a function."
                 elif layers.is_module(function):
-                    form = layers.find_form(forms.make_small_case(backend), function)
+                    found = layers.find_forms(forms.make_small_case(backend), function)
                 else:
-                    form = adapt.find_form(backend, is_known, name, function)
-            candidate = None
-            if isinstance(form, forms.Form):
-                copied = copy_backend(backend, folder)
-                candidate = Candidate(copied, namespace, verdict, form, path, first_seed)
-            if candidate is None and form and (original or layers.is_layer(function)):
-                verdict.problem = str(form)
-            if candidate is None or not candidate.cases:
+                    found = adapt.find_forms(backend, is_known, name, function)
+            if isinstance(found, str) and (original or layers.is_layer(function)):
+                verdict.problem = found
+            found = [] if isinstance(found, str) else found
+            candidates = [
+                Candidate(copy_backend(backend, folder), namespace, verdict, form, path, first_seed)
+                for form in found
+            ]
+            if not candidates or not candidates[0].cases:
                 num_checked += bool(verdict.problem)
                 left += [name] * bool(verdict.problem)
                 yield verdict if verdict.problem else None
                 continue
             num_checked += 1
-            if is_own := not candidate.form.description:
+            if is_own := not found[0].description:
                 patch_backend(backend, name, function)  # user code may use it via tables
-            verdict = candidate.judge(folder)
+            verdicts = [candidate.judge(folder) for candidate in candidates]
+            # A form with a known mistake's values is the one that is meant.
+            verdict = next((v for v in verdicts if v.mistake), verdicts[0])
+            if verdicts[1:] and not verdict.mistake:
+                verdict = _refuse(verdicts, find_function(backend, found[0].role))
             if verdict.exit_code:
                 verdict.callees = [n for n in left if n in naming.list_words(function)]
             yield verdict
@@ -125,6 +129,22 @@ def _check(
                 f"{path} defines no function that can be checked.",
                 f"Name functions like the project's: {', '.join(_list_checked(backend))}.",
             )
+
+
+def _refuse(verdicts: Sequence[Verdict], original: Callable[..., Any]) -> Verdict:
+    """Return a verdict that names two forms, in both of which a function is wrong."""
+    first, second = (verdict.form for verdict in verdicts[:2])
+    parameters = ", ".join(inspect.signature(original).parameters)
+    problem = f"It could be {first}, or {second}, and it is wrong in both. "
+    problem += f"Name its parameters ({parameters}), and give them the project's layouts."
+    return structs.replace(verdicts[0], form="", failure=None, problem=problem)
+
+
+def _find_line(source: str, name: str, value: Any) -> int:
+    """Return the number of the line that defines a name."""
+    found = re.search(rf"(?m)^(async def|def|class)? *{name}\b", source)
+    line = source[: found.start()].count("\n") + 1 if found else 0
+    return int(getattr(getattr(inspect.unwrap(value), "__code__", None), "co_firstlineno", line))
 
 
 def find_arguments(backend: str, function: str, seed: int, call: int = 0, cell: str = "") -> Any:

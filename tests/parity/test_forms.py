@@ -145,6 +145,13 @@ class RNNScratch(nn.Module):
             outs.append(state)
         return outs, state
 """,
+    "flat": """import numpy as np
+def cross_entropy(y_hat, y):
+    y = np.asarray(y).reshape(-1)
+    y_hat = y_hat - y_hat.max(1, keepdims=True)
+    logs = y_hat - np.log(np.exp(y_hat).sum(1, keepdims=True))
+    return -logs[np.arange(len(y)), y].mean()
+""",
     "optimizers": """import numpy as np
 
 
@@ -190,6 +197,13 @@ CASES = {
     "softmax twice": (
         "step", ("cross_entropy(y_hat, y)", "cross_entropy(y_hat.softmax(1), y)"), 1,
         "softmax before the cross-entropy",
+    ),
+    "flat targets": ("flat", None, 0, "time-major targets (T*B,)"),
+    "one of two forms": ("flat", (".mean()", ".sum()"), 1, "sum instead of mean"),
+    "two forms": (
+        "flat", (".mean()", ".mean() * 1.7"), 2,
+        "It could be `loss` with logits, targets: targets (B, T), or `loss` with logits, targets: "
+        "time-major targets (T*B,), and it is wrong in both. Name its parameters (logits, targets)",
     ),
     "float32": ("tensorflow", None, 0, "`clip` with a list of gradients, float32"),
     "other order": ("jax", None, 0, "`gru` with one-hot inputs, the state as a tensor"),
