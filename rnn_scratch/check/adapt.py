@@ -8,10 +8,11 @@ whose results have the right shapes.
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from ..contract import CELLS, OPTIMIZERS, Backend
-from . import function_forms, runner
+from . import chapter, function_forms, layers, runner
 from .case import Case
 from .forms import (
     Form,
@@ -20,7 +21,7 @@ from .forms import (
     make_arguments,
     make_small_case,
 )
-from .naming import guess_cell, list_roles
+from .naming import OTHER_NAMES, guess_cell, list_roles
 from .network_forms import list_network_forms
 
 FORMS: dict[str, Callable[[str, Any, Case], Iterator[Form]]] = {
@@ -30,6 +31,9 @@ FORMS: dict[str, Callable[[str, Any, Case], Iterator[Form]]] = {
     "loss": function_forms.list_loss_forms,
     "clip": function_forms.list_clip_forms,
     "encode": function_forms.list_encode_forms,
+    "init_params": chapter.list_params_forms,
+    "predict": chapter.list_predict_forms,
+    "train_epoch": chapter.list_epoch_forms,
     "init_state": function_forms.list_state_forms,
     **dict.fromkeys(OPTIMIZERS, function_forms.list_optimizer_forms),
 }
@@ -43,35 +47,53 @@ def find_forms(
     `original` returns the backend's function of a name. The sentence is empty if the name does not
     mean a contract function. If there are several forms, the function is wrong in each.
     """
+    if layers.is_module(value):
+        found = _choose(original, partial(layers.list_forms, backend, value))
+        maps = "It does not map inputs and a state to outputs and a state"
+        return f"{maps}: {found}." if isinstance(found, str) else found
     function, roles = original(name), list_roles(name, original)
     has_signature = function and not runner.find_signature_problem(function, value)
     case = make_small_case(backend, dict(roles).get(name) or guess_cell(value))
     if has_signature and _fits(value, function, name, case):
         return [Form(name, value)]
+    found = _choose(original, partial(_list_forms, backend, roles, value))
+    if not isinstance(found, str):
+        return found
+    if has_signature or (roles and not FORMS.keys() & {role for role, _ in roles}):
+        return [Form(name, value)] if has_signature or function else ""
+    if not function or not roles:  # another name
+        is_named = name in " ".join(OTHER_NAMES.values()).split()
+        if roles and isinstance(value, type) and {"forward", "__call__"} & {*vars(value)}:
+            is_named, found = True, found or "it is not a layer of PyTorch, Keras or Flax"
+        taken = f"By its name, it is a form of `{roles[0][0]}`, but {found}. " if is_named else ""
+        return f"{taken}Correct or rename it." if taken and found else ""
+    parameters = ", ".join(inspect.signature(function).parameters)
+    try:
+        names = ", ".join(inspect.signature(value).parameters)
+    except (TypeError, ValueError):
+        return f"It is not a function with a Python signature, like {name}({parameters})."
+    ending = f" In the most likely form, {found}." if found else ""
+    return f"It has parameters ({names}) instead of ({parameters}).{ending}"
+
+
+def _choose(
+    original: Callable[[str], Any], list_pairs: Callable[[str], Iterator[tuple[Case, Form]]]
+) -> list[Form] | str:
+    """Return the forms that fit in float64 or, if none does, in float32, or why none does."""
     problem = ""
     for dtype in ("float64", "float32"):
-        fitting, reason = choose_forms(original, _list_forms(backend, roles, value, dtype))
-        if dtype == "float32":
-            fitting = [
+        fitting, reason = choose_forms(original, list_pairs(dtype))
+        problem = problem or reason
+        if fitting:
+            suffix = ", float32" if dtype == "float32" else ""
+            changes = {"dtype": dtype} if suffix else {}
+            return [
                 form._replace(
-                    description=f"{form.description}, float32", overrides={"dtype": "float32"}
+                    description=form.description + suffix, overrides=form.overrides | changes
                 )
                 for form in fitting
             ]
-        if fitting:
-            return fitting
-        problem = problem or reason
-    if has_signature or (roles and not FORMS.keys() & {role for role, _ in roles}):
-        return [Form(name, value)] if has_signature or function else ""
-    if not function or not roles:
-        return ""
-    parameters = ", ".join(inspect.signature(function).parameters)
-    try:
-        found = ", ".join(inspect.signature(value).parameters)
-    except (TypeError, ValueError):
-        return f"It is not a function with a Python signature, like {name}({parameters})."
-    ending = f" In the most likely form, {problem}." if problem else ""
-    return f"It has parameters ({found}) instead of ({parameters}).{ending}"
+    return problem
 
 
 def _list_forms(
@@ -79,7 +101,10 @@ def _list_forms(
 ) -> Iterator[tuple[Case, Form]]:
     """Yield the forms of all functions that a name could mean, with their cases."""
     for role, cell in roles:
-        if make := FORMS.get("cell" if role.replace("_", "-") in CELLS else role):
+        make = FORMS.get("cell" if role.replace("_", "-") in CELLS else role)
+        if isinstance(value, type):
+            make = chapter.list_model_forms if role == "forward" else None
+        if make:
             case = make_small_case(backend, cell or guess_cell(value), dtype)
             yield from ((case, form) for form in make(role, value, case))
 

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from ..contract import CELLS, OPTIMIZERS, Backend
 from ..errors import RNNScratchError
-from . import draws, functions, runner, source_file, training
+from . import chapter, draws, functions, runner, source_file, training
 from .case import Case, FunctionCheck, make_case
 from .forms import Form
 from .mistakes import identify_mistake
@@ -40,7 +40,8 @@ class Candidate:
         """Draw the cases for a function in a file's namespace, in `form`."""
         self.backend, self.name, self.path, self.form = backend, form.role, path, form
         self.function, self.num_calls, self.problem = form.function, 0, ""
-        self.verdict = structs.replace(verdict, form=form.description)
+        errata = [*form.errata, *chapter.list_errata(namespace[verdict.function], backend.name)]
+        self.verdict = structs.replace(verdict, form=form.description, errata=errata)
         cell = self.name.removesuffix("_backward").replace("_", "-")
         self.cells = [cell] if cell in CELLS else [form.cell] * bool(form.cell)
         if cell in CELLS and cell not in backend.scratch.CELLS and f"{cell}_backward" in namespace:
@@ -60,8 +61,8 @@ class Candidate:
         checks = CHECKS[:-1] if form.description else CHECKS
         self.cases = [
             (check, case)
-            for check in checks
-            for case in [c for c in cases if calls_function(self.name, check, c)][
+            for check in ((form.check,) if form.check else checks)
+            for case in [c for c in cases if form.check or calls_function(self.name, check, c)][
                 : NUM_CASES.get(check, 8)
             ]
         ]
@@ -92,6 +93,8 @@ class Candidate:
                         # A network computes a cell and the output layer, too.
                         names = [self.name, self.form.cell.replace("-", "_"), "step"]
                         names = names if self.form.cell else names[:1]
+                        if self.name == "train_epoch":
+                            names += ["train_minibatch", "loss", "clip", "sgd"]
                         found = (
                             identify_mistake(name, check, [case, *others], folder)
                             for name in dict.fromkeys(names)

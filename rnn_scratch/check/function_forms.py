@@ -9,7 +9,7 @@ import numpy as np
 from ..contract import ModelConfig
 from . import naming
 from .case import Case
-from .forms import PROBE_THETA, Form, find_array_module, get_shape
+from .forms import PROBE_THETA, Form, find_array_module, find_device, get_shape
 
 
 def list_loss_forms(role: str, function: Any, case: Case) -> Iterator[Form]:
@@ -166,7 +166,8 @@ def list_state_forms(role: str, function: Any, case: Case) -> Iterator[Form]:
     bound = naming.bind_arguments(function, ["batch_size", "num_hiddens", "device"], {})
 
     def adapted(batch_size: int, options: ModelConfig) -> Any:
-        values = {"batch_size": batch_size, "num_hiddens": options.num_hiddens, "device": "cpu"}
+        values = {"batch_size": batch_size, "num_hiddens": options.num_hiddens}
+        values["device"] = find_device(case)
         state = function(*(values[kind] for kind in bound or ()))
         state = state if isinstance(state, tuple | list) else (state,)
         return tuple(case.tensor(case.to_arrays(s).astype(options.dtype)) for s in state)

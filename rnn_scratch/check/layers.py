@@ -10,14 +10,12 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..contract import CELLS
-from ..parameters import draw_parameters
+from ..contract import CELLS, Backend
 from . import forms, naming
 from .case import Case, make_case
 from .forms import Form
 from .naming import normalize
 from .network_forms import Converter
-from .results import describe_error
 
 GATES = {1: ("rnn", "h"), 3: ("gru-after", "rzh"), 4: ("lstm", "ifco")}  # PyTorch's orders
 SIZES = {  # words that name an argument of a constructor
@@ -47,27 +45,16 @@ def name_other_framework(value: Any) -> str:
     return next((name for name in ("Keras", "Flax") if name.lower() in bases), "")
 
 
-def find_forms(case: Case, value: Any) -> list[Form] | str:
-    """Return the forms that a module may have, or why it has none."""
-    try:
-        make, overrides = _find_constructor(value)
-        cell = _find_cell(make(7, 5) if not overrides else value, value)
-    except Exception as error:
-        return f"The module cannot be built: {describe_error(error)}."
-    options = case.options._replace(cell=cell, **overrides)
-    arrays = draw_parameters(options, 0.2, 0)
-    if cell != case.options.cell or overrides:
-        case = make_case(case.backend, "scratch", case.draw._replace(options=options))
-
-    def original(role: str) -> Any:
-        return case.scratch.forward if role == "forward" else case.scratch.CELLS[cell]
-
-    roles = cell.replace("-", "_"), "forward"
-    found = (form for role in roles for form in _list_forms(role, make, value, case, [*arrays]))
-    fitting, problem = forms.choose_forms(original, ((case, form) for form in found))
-    if fitting:
-        return [form._replace(overrides=overrides) for form in fitting]
-    return f"It does not map inputs and a state to outputs and a state: {problem}."
+def list_forms(backend: Backend, value: Any, dtype: str) -> Iterator[tuple[Case, Form]]:
+    """Yield the forms of a module, with the small case; errors say that it cannot be built."""
+    make, overrides = _find_constructor(value)
+    cell = _find_cell(make(7, 5) if not overrides else value, value)
+    case = forms.make_small_case(backend, cell, dtype)
+    options = case.options._replace(**overrides)
+    case = make_case(backend, "scratch", case.draw._replace(options=options))
+    for role in (cell.replace("-", "_"), "forward"):
+        for form in _list_forms(role, make, case):
+            yield case, form._replace(overrides=overrides)
 
 
 def _find_constructor(value: Any) -> tuple[Callable[[int, int], Any], dict[str, Any]]:
@@ -88,6 +75,10 @@ def _find_constructor(value: Any) -> tuple[Callable[[int, int], Any], dict[str, 
         for name, parameter in inspect.signature(value).parameters.items():
             if normalize(name) in kinds:
                 arguments[name] = numbers[kinds[normalize(name)]]
+            elif normalize(name) == "rnn":  # the book's RNNLMScratch
+                others = vars(value)["__init__"].__globals__.values()
+                inner = next(c for c in others if is_module(c) and c is not value)
+                arguments[name] = _find_constructor(inner)[0](V, H)
             elif parameter.default is parameter.empty and parameter.kind == 1:
                 raise TypeError(f"the argument `{name}` of {value.__name__} is not known")
         return value(**arguments)
@@ -163,9 +154,7 @@ def _map_parameters(module: Any, case: Case, names: list[str]) -> dict[str, Call
     return mapping
 
 
-def _list_forms(
-    role: str, make: Callable, value: Any, case: Case, names: list[str]
-) -> Iterator[Form]:
+def _list_forms(role: str, make: Callable, case: Case) -> Iterator[Form]:
     """Yield the forms of a module: kinds of inputs and of the state."""
     torch, count = sys.modules["torch"], CELLS[case.options.cell].num_states
     inputs: dict[str, Callable] = {"one-hot inputs (B, V)": lambda x, _: x}
@@ -183,7 +172,8 @@ def _list_forms(
     states["separate tensors"] = lambda s: s
     modules: dict[Any, Any] = {}  # by V and H
     # The small case's sizes differ, so that the shapes say which parameter is which.
-    mapping = _map_parameters(make(case.options.vocab_size, case.options.num_hiddens), case, names)
+    module = make(case.options.vocab_size, case.options.num_hiddens)
+    mapping = _map_parameters(module, case, [*case.arrays])
     for read in inputs:
         for kind in states:
             convert = Converter(case, role)

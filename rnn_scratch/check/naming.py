@@ -21,7 +21,9 @@ OTHER_NAMES = {
     "momentum": "sgd_momentum momentum_sgd",
     "sgd": "sgd_update sgd_step update_params gradient_descent",
     "adam": "adam_update adam_step",
+    "init_params": "get_params init_params",
     "predict": "predict_ch8 generate",
+    "train_epoch": "train_epoch_ch8",
     "forward": "rnn_forward forward_pass lstm_forward gru_forward run_rnn",
 }
 # Words in the names of functions that use a cell but do not compute its step.
@@ -72,7 +74,7 @@ def list_roles(name: str, known: Callable[[str], Any]) -> list[tuple[str, str]]:
     `known` returns a value for the name of a contract function.
     """
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-    snake = re.sub(r"(?<![a-z])(lstm|gru|rnn)(?=(cell|model|net)\b)", r"\1_", snake)
+    snake = re.sub(r"(?<![a-z])(lstm|gru|rnn)(?=(cell|model|net|lm)(?![a-z]))", r"\1_", snake)
     words = [word for word in snake.split("_") if word]
     extra = {"cell", "scratch", "my", "layer", "model", "net", "lm", "ch8", "simple", "vanilla"}
     base = "_".join(word for word in words if word not in extra)
@@ -158,7 +160,7 @@ def bind_arguments(function: Any, kinds: Sequence[str], words: dict[str, str]) -
 def find_order(function: Any, words: dict[str, str]) -> list[str]:
     """Return the parameters' names in the order in which the function unpacks a list of them."""
     with contextlib.suppress(SyntaxError):
-        for node in ast.walk(ast.parse(_get_source(function))):
+        for node in ast.walk(ast.parse(get_source(function))):
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple | ast.List):
                 names = [getattr(target, "id", "") for target in node.targets[0].elts]
                 found = [words.get(normalize(name), "") for name in names]
@@ -169,16 +171,17 @@ def find_order(function: Any, words: dict[str, str]) -> list[str]:
 
 def find_keys(function: Any, words: dict[str, str]) -> dict[str, str]:
     """Return the strings in a function that mean parameters, with the contract's names."""
-    strings = re.findall(r"[\"']([A-Za-z_]\w*)[\"']", _get_source(function))
+    strings = re.findall(r"[\"']([A-Za-z_]\w*)[\"']", get_source(function))
     return {s: words[normalize(s)] for s in strings if normalize(s) in words}
 
 
 def list_words(function: Any) -> list[str]:
     """Return the words in the source of a function or class."""
-    return re.findall(r"\w+", _get_source(function))
+    return re.findall(r"\w+", get_source(function))
 
 
-def _get_source(function: Any) -> str:
+def get_source(function: Any) -> str:
+    """Return the source of a function or class without indentation, or ""."""
     try:
         return textwrap.dedent(inspect.getsource(inspect.unwrap(function)))
     except (OSError, TypeError):

@@ -79,6 +79,7 @@ class Verdict(Record):
     failure: CheckResult | None = None  # first failed comparison
     mistake: str = ""  # name of a known mistake that produces the same values
     form: str = ""  # how its form differs from the contract's
+    errata: list[str] = []  # errata of the book that it contains
     example: str = ""  # Python code that reproduces the failing call's arguments
     callees: list[str] = []  # functions of the file that it calls and that are not right
 

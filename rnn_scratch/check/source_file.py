@@ -17,6 +17,7 @@ from typing import Any
 from .. import registry
 from ..contract import Backend
 from ..errors import RNNScratchError
+from . import d2l
 from .mistakes import MODULES
 from .results import describe_error
 
@@ -51,15 +52,26 @@ def execute(source: str, path: str, backend: Backend) -> dict[str, Any]:
     namespace["__builtins__"] = {**project, **vars(builtins)}
     sys.path.append(str(Path(path).resolve().parent))  # last: packages precede the user's modules
     linecache.cache[path] = (len(source), None, source.splitlines(True), path)
+    tree = ast.parse(source, path)
+    if re.search(r"(?m)^ *(from|import) +d2l\b", source):
+        d2l.install(backend)
+        # The chapter's other statements train, or show results.
+        tree.body = [node for node in tree.body if _is_definition(node)]
     try:
         with limit_time():
-            exec(compile(source, path, "exec"), namespace)
+            exec(compile(tree, path, "exec"), namespace)
     except (Exception, SystemExit) as error:
-        needs_d2l = isinstance(error, ModuleNotFoundError) and str(error.name).startswith("d2l")
-        hint = "Install the book's package d2l, or call the framework's own functions instead."
-        problem = f"{path} raises {describe_place(error, path)}."
-        raise RNNScratchError(problem, hint * needs_d2l) from error
+        raise RNNScratchError(f"{path} raises {describe_place(error, path)}.") from error
     return namespace
+
+
+def _is_definition(node: ast.stmt) -> bool:
+    """Return whether a statement imports, or defines a function, a class or constants."""
+    is_constant = isinstance(node, ast.Assign) and not any(
+        isinstance(part, ast.Call | ast.Name) for part in ast.walk(node.value)
+    )
+    kinds = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef
+    return is_constant or isinstance(node, kinds)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from ..contract import OPTIMIZERS, Backend
 from ..errors import RNNScratchError
 from ..system import processes
 from ..system.processes import ChildError
-from . import adapt, draws, forms, layers, naming, runner, source_file
+from . import adapt, draws, layers, naming, runner, source_file
 from .candidate import CHECKS, Candidate, calls_function, find_function, patch_backend
 from .case import make_case
 from .forms import Form
@@ -91,13 +91,10 @@ def _check(
                 found: list[Form] | str
                 if other := layers.name_other_framework(function):
                     found = f"Layers of {other} are not compared. Write the step as a function."
-                elif layers.is_module(function):
-                    found = layers.find_forms(forms.make_small_case(backend), function)
                 else:
                     found = adapt.find_forms(backend, is_known, name, function)
-            if isinstance(found, str) and (original or layers.is_layer(function)):
-                verdict.problem = found
-            found = [] if isinstance(found, str) else found
+            if isinstance(found, str):
+                verdict.problem, found = found, []
             candidates = [
                 Candidate(copy_backend(backend, folder), namespace, verdict, form, path, first_seed)
                 for form in found

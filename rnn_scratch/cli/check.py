@@ -69,8 +69,9 @@ def check(
     A FILE, such as mine.py, is executed; its output is hidden. Its functions are compared if they
     have a name like one of the project's (rnn, step, loss, clip, adam, ...), or of a cell that the
     file adds to rnn_scratch.contract.CELLS; so are its PyTorch modules. Their arguments and results
-    may have other forms, such as those of the book; a line says which form was recognized. Use
-    only --backend and --json with a FILE.
+    may have other forms, such as those of the book; a line says which form was recognized. Of a
+    FILE that imports d2l, the book's package, only the definitions are executed, and known errata
+    are named; d2l need not be installed. Use only --backend and --json with a FILE.
 
     ANSWERS, such as answers.json, is a file with the outputs that a program in any language
     computed for the inputs that `rnn-scratch vectors` writes. Use only --json with it.
@@ -193,6 +194,8 @@ def _check_file(path: str, backend: str | None, screen: Screen) -> Iterator[Verd
             screen.print_line(f"{verdict.function:<16} {outcome}")
             if verdict.form:
                 screen.print_line(f"  recognized as {verdict.form}")
+            for erratum in verdict.errata:
+                screen.print_line(f"  contains the book's {erratum}")
             explanations += ["", *verdict.explain(path)] if verdict.exit_code else []
             yield verdict
     finally:  # also after Ctrl-C, for instance in a function that never returns
