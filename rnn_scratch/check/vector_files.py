@@ -156,7 +156,7 @@ def _parse_text(path: Path, text: str) -> dict[str, Any]:
                 content[words[0]] = words[1] if words[0] == "dtype" else int(words[1])
                 continue
             if words[1] != "output" or len(words) < 4:
-                raise ValueError("write ID output NAME AXES SIZES... VALUES...")
+                raise ValueError("write ID output NAME AXES SIZES VALUES")
             place, _, name, *rest = words
             count = int(rest[0])
             shape, values = [int(size) for size in rest[1 : count + 1]], rest[count + 1 :]

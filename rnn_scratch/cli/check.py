@@ -39,12 +39,18 @@ Row = tuple[Runtime, CheckResult]
     prefix="With --exact: ",
 )
 @click.argument("targets", nargs=-1, metavar="[BACKEND | FILE | ANSWERS]...")
-@click.option("--backend", help="Backend for the functions in FILE.  [default: what it imports]")
+@click.option(
+    "--backend",
+    metavar="NAME",
+    help="Backend for the functions in FILE.  [default: what it imports]",
+)
 @click.option("--variant", "variants", type=click.Choice(VARIANTS), multiple=True, help="Variant.")
 @click.option("--device", default="cpu", show_default=True, help="Device: cpu, cuda, mps or auto.")
 @click.option("--cell", "cells", type=click.Choice([*CELLS]), multiple=True, help="Recurrent cell.")
 @settings_options(only=("seed",))
-@click.option("--cases", type=click.IntRange(1), help=f"Number of cases.  [default: {NUM_DRAWS}]")
+@click.option(
+    "--cases", type=click.IntRange(1), metavar="N", help=f"Number of cases.  [default: {NUM_DRAWS}]"
+)
 @click.option("--exact", is_flag=True, help="Train in exact mode, and compare all parameters.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @derived_options(api.train, only=("corpus", "text"))

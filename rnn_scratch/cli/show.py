@@ -29,7 +29,7 @@ from .screen import Screen
 def show(
     function: str, backends: str | None, default_variant: str, diff: tuple[str, str] | None
 ) -> None:
-    """Show the source of FUNCTION in several backends, in columns.
+    """Show the source of FUNCTION in several backends, in columns if the terminal is wide.
 
     FUNCTION is step, forward, clip, predict, or any other function of a backend. Names may include
     the variant: `show forward --diff torch torch:fast` compares optimized with plain code.

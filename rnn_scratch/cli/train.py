@@ -56,10 +56,10 @@ CHAPTER_NOTICE = (
 )
 # What to do after training; a run with a cosine schedule has ended and cannot be resumed.
 NEXT_STEPS = """What next:
-rnn-scratch predict last  generate more text
-rnn-scratch play last     watch the network in the browser
-rnn-scratch check         verify each function, or your own: check mine.py"""
-RESUME_STEP = "rnn-scratch train --resume last --epochs {}"
+rnn-scratch predict {run}  generate more text
+rnn-scratch play {run}     watch the network in the browser
+rnn-scratch check{space}     verify each function, or your own: check mine.py"""
+RESUME_STEP = "rnn-scratch train --resume {run} --num-epochs {num_epochs}"
 MAX_BARS = 12  # height of the curve that ends a run on a terminal
 
 
@@ -108,9 +108,13 @@ def train(resume: str | None, quiet: bool, **options: Any) -> None:
         if not quiet:
             _show_curve(run.history, screen)
             screen.print_line(f"\nThe learning curve: {run.folder / 'perplexity.png'}")
-            screen.print_line(NEXT_STEPS)
+            # `last` is only found in the folder `runs`.
+            is_listed = run.folder.resolve().parent == run_folder.PARENT.resolve()
+            name = "last" if is_listed else shlex.quote(str(run.folder))
+            screen.print_line(NEXT_STEPS.format(run=name, space=" " * len(name)))
             if run.record.settings.schedule == "constant":
-                screen.print_line(RESUME_STEP.format(2 * len(run.history)))
+                num_epochs = 2 * len(run.history)
+                screen.print_line(RESUME_STEP.format(run=name, num_epochs=num_epochs))
     except BaseException as error:
         # A run that diverged would diverge again if resumed.
         if report.folder is not None and not isinstance(error, DivergenceError):

@@ -187,7 +187,9 @@ def _resume(
     if num_epochs <= last_epoch:
         raise RNNScratchError(
             f"Nothing left to train: the run in {folder} is already at epoch {last_epoch}.",
-            "Pass a larger `num_epochs`; after a schedule has ended, train a new run.",
+            "Pass a larger `num_epochs`."
+            if settings.schedule == "constant"
+            else "Its schedule has ended: train a new run.",
         )
     run = prepare_run(settings, spec.runtime, spec.text, arrays, group)
     text = dataset.describe(spec.text, run.dataset)

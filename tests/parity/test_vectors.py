@@ -217,9 +217,9 @@ BROKEN = {
 BROKEN_TEXT = {
     "half a line": ("common/loss output loss 2 2 2 1 2 3", "line 1: 3 values for 2x2"),
     "no number": ("common/loss output loss 0 one", "could not convert string to float: 'one'"),
-    "no kind": ("common/loss loss 0 1.5", "write ID output NAME AXES SIZES... VALUES..."),
+    "no kind": ("common/loss loss 0 1.5", "write ID output NAME AXES SIZES VALUES"),
     "no size": ("common/loss output loss 1", "1 sizes must follow the number of axes"),
-    "no axes": ("common/loss output loss", "write ID output NAME AXES SIZES... VALUES..."),
+    "no axes": ("common/loss output loss", "write ID output NAME AXES SIZES VALUES"),
     "twice": ("common/loss output loss 0 1\n" * 2, "line 2: common/loss loss occurs twice"),
     "only comments": ("# nothing", "contains no answers"),
 }

@@ -34,7 +34,7 @@ def test_train_prints_epochs_results_and_a_sample(command, backend_name):
     assert not {"\x1b", "\r"} & set(result.out)
     lines = result.out.splitlines()
     assert lines[-5:-4] == ["What next:"]
-    assert lines[-1] == "rnn-scratch train --resume last --epochs 22"
+    assert lines[-1] == "rnn-scratch train --resume r --num-epochs 22"  # `last` is for runs/
     (middle,) = (n for n, line in enumerate(lines) if line.startswith("epoch 11, speed"))
     first, *epochs = lines[:middle]
     end, training, held_out, *_, sample = lines[middle : lines.index("")]
