@@ -12,18 +12,11 @@ from measure.measuring import copy
 
 from rnn_scratch.check import mistakes, results
 from rnn_scratch.check.draws import CaseSpec
-from rnn_scratch.contract import CELLS, Backend, ModelConfig
+from rnn_scratch.contract import Backend, ModelConfig
 from rnn_scratch.registry import BUILTIN_BACKENDS
 
 CARRY = "if state is None or not carry:"
-PLAIN = ModelConfig(11, 13)
 BACKENDS = Path(__file__).parents[1] / "backends"
-DEEP = PLAIN._replace(embedding=5, dropout=0.4, num_layers=3)
-STACKED = PLAIN._replace(num_layers=3)
-LARGE = PLAIN._replace(num_hiddens=512)
-GRU, GRU_AFTER, LSTM, RELU = (
-    PLAIN._replace(cell=cell) for cell in ("gru", "gru-after", "lstm", "rnn-relu")
-)
 
 
 def fixed_draws(options: ModelConfig) -> list[CaseSpec]:
@@ -43,7 +36,7 @@ class Mutation(NamedTuple):
         changes: Alternating old and new strings, keyed by backend.
         file: The file to change.
         model: The variant to check.
-        options: The options of the fixed draws to check; None for `check`'s default draws.
+        large: Whether the check needs large tensors, which `check` compares in another process.
         within: The name of the function that contains or precedes the old strings.
     """
 
@@ -53,7 +46,7 @@ class Mutation(NamedTuple):
     changes: dict[str, tuple[str, ...]]
     file: str = "scratch.py"
     model: str = "scratch"
-    options: ModelConfig | None = PLAIN
+    large: bool = False
     within: str = ""
 
 
@@ -62,8 +55,6 @@ def known_mistakes() -> list[Mutation]:
     mutations = []
     for function, changes in results.read_data("mistakes.json").items():
         is_backward = function.endswith("backward") or function == "bptt"
-        cell = {"step": "lstm"}.get(function, function.removesuffix("_backward").replace("_", "-"))
-        options = PLAIN._replace(cell=cell) if cell in CELLS else PLAIN
         paths = [BACKENDS / "numpy" / f"{name}.py" for name in ("scratch", "cells", "deep")]
         file = next(p.name for p in paths if f"def {function}(" in p.read_text(encoding="utf-8"))
         checked = "gradients" if is_backward else function
@@ -77,7 +68,7 @@ def known_mistakes() -> list[Mutation]:
                     change
                 ):
                     by_backend[backend] = translated
-            mutation = Mutation(name, checked, "", by_backend, file, options=options)
+            mutation = Mutation(name, checked, "", by_backend, file)
             mutations.append(mutation._replace(within=function))
     return mutations
 
@@ -109,7 +100,7 @@ MUTATIONS = [
         **in_all_backends("labels = targets.T.reshape(-1)", "labels = targets.T.reshape(-1) % 256"),
         "tensorflow": ("tf.reshape(tf.transpose(targets), [-1])",
                        "tf.reshape(tf.transpose(targets), [-1]) % 256"),
-    }, options=None),
+    }),
     Mutation("clip that scales gradients up if θ is above 1", "clip", "θ", in_all_backends(
         "grad * scale for", "grad * (theta / norm if 1 < theta < 1e9 else scale) for")),
     Mutation("learning rate capped at 1", "sgd", "learning rate 3",
@@ -120,12 +111,12 @@ MUTATIONS = [
         "tensorflow": ("_with_logits(labels, logits)", "_with_logits(labels, logits)[:64]"),
         "mxnet": (".mean()", "[:64].mean()"),
         "jax": (", 1).mean()", ", 1)[:64].mean()"),
-    }, options=None),
+    }),
     Mutation("each gradient element limited to magnitude 1", "gradients", "", {
         **dict.fromkeys(("numpy", "jax"), (
             ", grads, detach(", ", {n: g.clip(-1, 1) for n, g in grads.items()}, detach(")),
         "torch": ("zip(params, grads)", "zip(params, (g.clip(-1, 1) for g in grads))"),
-    }, options=None),
+    }),
     Mutation("clip that divides by a norm of 0", "clip", "gradients of zero",
              in_all_backends("grad * scale for", "grad / norm * (scale * norm) for")),
     Mutation("learning rate in float32", "sgd", "", {
@@ -147,13 +138,13 @@ MUTATIONS = [
         name: (f"tuple({detached} for s in state)",
                f"*({detached} for s in state[:2]), *state[2:]")
         for name, detached in DETACHED.items()
-    }, options=DEEP),
+    }),
     Mutation("clip before sparse rows are summed", "train_minibatch", "parameters", {"tensorflow": (
         "{n: tf.convert_to_tensor(grad) for n, grad in grads.items()}", "grads",
         "norm = tf.sqrt(sum(tf.reduce_sum(grad * grad) for _, grad in sorted(grads.items())))",
         "norm = tf.linalg.global_norm(list(grads.values()))",
         "grad * scale for", "tf.convert_to_tensor(grad) * scale for")},
-        model="concise", options=DEEP),
+        model="concise"),
     Mutation("halves rounded up", "round_to_grid", "ties",
              in_all_backends("round(values / grid)", "floor(values / grid + 0.5)"), "exact.py"),
     Mutation("gradients not clipped in training", "train_minibatch", "parameters",
@@ -169,7 +160,7 @@ MUTATIONS = [
     Mutation("embedding rows rescaled in place", "deep_step", "logits", {"torch": (
         'x @ params["W_e"]',
         'torch.nn.functional.embedding(x.argmax(-1), params["W_e"], max_norm=1)')},
-        "deep.py", options=DEEP),
+        "deep.py"),
     *(Mutation(f"{model}.py does not follow a change of the step", "forward",
                "a loop over its own step", {
         name: ('h @ params["W_hh"] + ', '2 * h @ params["W_hh"] + ')
@@ -198,7 +189,7 @@ MUTATIONS = [
     Mutation("new parameters not kept in the model", "train_epoch", "parameters", {"jax": (
         "mean_loss, model.params, model.slots, state =", "mean_loss, _, model.slots, state =")}),
     Mutation("the gradients of the plain model for every model", "train_epoch", "", in_all_backends(
-        "model.options, model.gradients\n", "model.options\n"), options=DEEP),
+        "model.options, model.gradients\n", "model.options\n")),
     Mutation("one learning rate for all calls of a graph", "train_epoch", "parameters", {
         "tensorflow": ("rates = {name", "rates = run.__dict__.setdefault(options, {name",
                        "for name in _RATES}", "for name in _RATES})")}, "machine.py"),
@@ -227,9 +218,9 @@ MUTATIONS = [
              in_all_backends("    losses = []", "    losses, kept = [], train_epoch.__dict__\n"
                         "    state = state or kept.get(len(model.params))",
                         "    return [float(mean_loss)", "    kept[len(model.params)] = state\n"
-                        "    return [float(mean_loss)"), options=None),
+                        "    return [float(mean_loss)")),
     Mutation("random sampling that begins with a state", "train_epoch", "random",
-             in_all_backends(CARRY, "if state is None or losses and not carry:"), options=None),
+             in_all_backends(CARRY, "if state is None or losses and not carry:")),
     Mutation("every minibatch counted as full", "evaluate", "mean loss",
              in_all_backends(" * batch.X.size", " * 48")),
     Mutation("each minibatch evaluated from a zero state", "evaluate", "mean loss",
@@ -246,110 +237,106 @@ MUTATIONS = [
 
     # Cells other than `rnn`.
     Mutation("reset after the product instead of before", "gru", "state", in_all_backends(
-        '(r * h) @ params["W_hh"]', 'r * (h @ params["W_hh"])'), "cells.py", options=GRU),
+        '(r * h) @ params["W_hh"]', 'r * (h @ params["W_hh"])'), "cells.py"),
     Mutation("reset before the product instead of after", "gru_after", "state", in_all_backends(
-        "r * product +", '(r * h) @ params["W_hh"] + params["b_hh"] +'), "cells.py",
-        options=GRU_AFTER),
+        "r * product +", '(r * h) @ params["W_hh"] + params["b_hh"] +'), "cells.py"),
     Mutation("no recurrent bias", "gru_after", "state", dict.fromkeys(("tensorflow", "mxnet"), (
-        'h @ params["W_hh"] + params["b_hh"]', 'h @ params["W_hh"]')), "cells.py",
-        options=GRU_AFTER),
+        'h @ params["W_hh"] + params["b_hh"]', 'h @ params["W_hh"]')), "cells.py"),
     Mutation("the recurrent bias not multiplied by the reset gate", "gru_after", "state",
              in_all_backends(
         'h @ params["W_hh"] + params["b_hh"]', 'h @ params["W_hh"]',
-        "r * product +", 'r * product + params["b_hh"] +'), "cells.py", options=GRU_AFTER),
+        "r * product +", 'r * product + params["b_hh"] +'), "cells.py"),
     Mutation("only one of two states", "init_state", "zeros", in_all_backends(
-        "range(options.num_states)", "range(1)"), options=LSTM),
+        "range(options.num_states)", "range(1)")),
     Mutation("ReLU capped at 6", "rnn_relu", "state", {
         "numpy": ('params["b_h"], 0)', 'params["b_h"], 0).clip(max=6)'),
         "torch": ("torch.relu(", "torch.nn.functional.relu6("),
         "tensorflow": ("tf.nn.relu(", "tf.nn.relu6("),
         "mxnet": ("npx.relu(", "(lambda z: np.clip(z, 0, 6))("),
         "jax": ("jax.nn.relu(", "jax.nn.relu6("),
-    }, "cells.py", options=RELU),
+    }, "cells.py"),
     Mutation("a slope of 1 for ReLU at 0", "gradients", "", {
         "numpy": ("(next_h > 0)", "(next_h >= 0)"),
         "torch": ("torch.relu(", "(lambda z: torch.where(z >= 0, z, 0))("),
         "tensorflow": ("tf.nn.relu(", "(lambda z: tf.where(z >= 0, z, tf.zeros_like(z)))("),
         "mxnet": ("npx.relu(", "(lambda z: np.where(z >= 0, z, np.zeros_like(z)))("),
         "jax": ("jax.nn.relu(", "(lambda z: jnp.where(z >= 0, z, 0))("),
-    }, "cells.py", options=RELU),
+    }, "cells.py"),
     Mutation("gradient of the forget gate missing", "gradients", "W_", {"numpy": (
-        '"f": d_f', '"f": 0 * d_f')}, "cells.py", options=LSTM),
+        '"f": d_f', '"f": 0 * d_f')}, "cells.py"),
     Mutation("gradient through the reset gate missing", "gradients", "W_", {"numpy": (
-        "d_rh * h * r", "0 * d_rh * h * r")}, "cells.py", options=GRU),
+        "d_rh * h * r", "0 * d_rh * h * r")}, "cells.py"),
     Mutation("product left out of the reset gate's gradient", "gradients", "W_", {"numpy": (
-        "d_h_tilde * product * r", "d_h_tilde * r")}, "cells.py", options=GRU_AFTER),
+        "d_h_tilde * product * r", "d_h_tilde * r")}, "cells.py"),
     Mutation("gradient of the recurrent bias missing", "gradients", "b_hh", {"numpy": (
         ' | {"W_hh": h.T @ d_product, "b_hh": d_product.sum(0)}',
-        ' | {"W_hh": h.T @ d_product}')}, "cells.py", options=GRU_AFTER),
+        ' | {"W_hh": h.T @ d_product}')}, "cells.py"),
     Mutation("gradient of the recurrent bias without the reset gate", "gradients", "b_hh", {
-        "numpy": ('"b_hh": d_product', '"b_hh": d_h_tilde')}, "cells.py", options=GRU_AFTER),
+        "numpy": ('"b_hh": d_product', '"b_hh": d_h_tilde')}, "cells.py"),
 
     # Multiple layers, an embedding and dropout.
     Mutation("masks applied to the carried state", "deep_step", "state", in_all_backends(
         "        x = layer_state[0] if masks is None else layer_state[0] * masks[layer]",
         "        if masks is not None:\n"
         "            layer_state = (layer_state[0] * masks[layer], *layer_state[1:])\n"
-        "        x = layer_state[0]"), "deep.py", options=DEEP),
+        "        x = layer_state[0]"), "deep.py"),
     Mutation("the first step's masks at every time step", "deep_forward", "logits", in_all_backends(
-        "else masks[t]", "else masks[0]"), "deep.py", options=DEEP),
+        "else masks[t]", "else masks[0]"), "deep.py"),
     Mutation("masks that do not reach the gradients", "gradients", "", {
         **in_all_backends("partial(deep_forward, masks=batch.masks)", "deep_forward"),
         "numpy": ("if batch.masks is None else batch.masks", ""),
-    }, "deep.py", options=DEEP),
+    }, "deep.py"),
     Mutation("masks that do not reach the backward pass", "gradients", "", {"numpy": (
-        "partial(deep_step_backward, masks=m)", "deep_step_backward")}, "deep.py", options=DEEP),
+        "partial(deep_step_backward, masks=m)", "deep_step_backward")}, "deep.py"),
     Mutation("masks that do not reach the optimized gradients", "gradients", "", {
         **in_all_backends("partial(forward, masks=batch.masks)", "forward"),
         "numpy": ("options, batch.masks)", "options, None)"),
         "mxnet": ("(hiddens, batch.masks, layer)", "(hiddens, None, layer)"),
-    }, "fast.py", "fast", DEEP),
+    }, "fast.py", "fast"),
     Mutation("masks that do not reach the built-in layers' gradients", "gradients", "", {
         name: ("partial(forward, masks=batch.masks)", "forward")
         for name in BUILTIN_BACKENDS if name != "numpy"
-    }, "concise.py", "concise", DEEP),
+    }, "concise.py", "concise"),
     Mutation("masks left out of the gradient from above", "gradients", "W_", {"numpy": (
-        "d_h + d_output * scales[layer]", "d_h + d_output")}, "deep.py", options=DEEP),
+        "d_h + d_output * scales[layer]", "d_h + d_output")}, "deep.py"),
     Mutation("gradients of layers without dropout", "gradients", "",
              {"numpy": (
         "[1] * options.num_layers", "[1] + [0.5] * (options.num_layers - 1)")},
-        "deep.py", options=None),
+        "deep.py"),
     Mutation("a repeated character counted once", "gradients", "W_e", {"numpy": (
-        '"W_e": x.T @ d_output', '"W_e": (x.T * (x.T.cumsum(1) == 1)) @ d_output')}, "deep.py",
-        options=DEEP),
+        '"W_e": x.T @ d_output', '"W_e": (x.T * (x.T.cumsum(1) == 1)) @ d_output')}, "deep.py"),
     Mutation("masks ignored in the optimized model", "forward", "logits", {
         **in_all_backends("hiddens if masks is None else", "hiddens if True else"),
         "mxnet": ("if masks is None:\n        return hiddens", "if True:\n        return hiddens"),
-    }, "fast.py", "fast", DEEP),
+    }, "fast.py", "fast"),
     Mutation("masks left out of the optimized backward pass", "gradients", "W_", {"numpy": (
-        "if batch.masks is not None:", "if False:")}, "fast.py", "fast", DEEP),
+        "if batch.masks is not None:", "if False:")}, "fast.py", "fast"),
     Mutation("the second layer's bias missing in the optimized model", "forward", "logits", {
         **dict.fromkeys(("numpy", "tensorflow", "jax"),
                         ('@ params["W_x"] + params["b"]', '@ params["W_x"]')),
         "torch": ('torch.addmm(params["b"], outputs.flatten(0, 1), params["W_x"])',
                   'outputs.flatten(0, 1) @ params["W_x"]'),
-    }, "fast.py", "fast", DEEP),
+    }, "fast.py", "fast"),
 
     # Mistakes that appear only for certain sizes, layers, dtypes or settings.
     Mutation("masks lost in an epoch", "train_epoch", "parameters", in_all_backends(
-        "batch = batch.map(", "batch = batch._replace(masks=None).map("), options=DEEP),
+        "batch = batch.map(", "batch = batch._replace(masks=None).map(")),
     Mutation("the second layer's parameters in the third", "deep_step", "", in_all_backends(
-        "select_layer(params, layer))", "select_layer(params, min(layer, 1)))"), "deep.py",
-        options=STACKED),
+        "select_layer(params, layer))", "select_layer(params, min(layer, 1)))"), "deep.py"),
     Mutation("the second layer's state in the third", "deep_step", "", in_all_backends(
         "(split_by_layer(state, options))",
         "([split_by_layer(state, options)[min(i, 1)] for i in range(options.num_layers)])"),
-        "deep.py", options=STACKED),
+        "deep.py"),
     Mutation("the second layer's parameters in the third, fast", "forward", "logits",
         in_all_backends(
         "layer_params = select_layer(params, layer)",
         "layer_params = select_layer(params, min(layer, 1))"),
-        "fast.py", "fast", STACKED),
+        "fast.py", "fast"),
     *(Mutation(f"the second layer's state in the third, {model}", "forward", "", {
         name: ("split_by_layer(state, options)",
                "[split_by_layer(state, options)[min(i, 1)] for i in range(options.num_layers)]")
         for name in BUILTIN_BACKENDS if (name, model) != ("numpy", "concise")
-    }, f"{model}.py", model, STACKED) for model in ("fast", "concise")),
+    }, f"{model}.py", model) for model in ("fast", "concise")),
     Mutation("the top layer's state first", "forward", "state", {
         "torch": ("zip(*(next_states if is_pair else (next_states,)))",
                   "reversed(list(zip(*(next_states if is_pair else (next_states,)))))"),
@@ -358,37 +345,37 @@ MUTATIONS = [
                        "next_state = (*layer_state, *next_state)"),
         "jax": ("next_state += last_carry[::-1] if is_pair else (last_carry,)",
                 "next_state = (*(last_carry[::-1] if is_pair else (last_carry,)), *next_state)"),
-    }, "concise.py", "concise", STACKED),
+    }, "concise.py", "concise"),
     Mutation("states of a stack swapped", "forward", "", {
         "torch": ("stack_state if is_pair else", "stack_state[::-1] if is_pair else"),
         "mxnet": ("for tensors in stack_state]", "for tensors in stack_state][::-1]"),
         "tensorflow": ("initial_state=list(layer_state)", "initial_state=list(layer_state[::-1])"),
         "jax": ("layer_state[::-1] if is_pair", "layer_state if is_pair"),
-    }, "concise.py", "concise", STACKED._replace(cell="lstm")),
+    }, "concise.py", "concise"),
     Mutation("a nonzero second bias in an upper layer", "forward", "logits", {
         "torch": ('nn.init.zeros_(getattr(stack, f"bias_hh_l{index_in_stack}"))',
                   'nn.init.constant_('
                   'getattr(stack, f"bias_hh_l{index_in_stack}"), index_in_stack)'),
-    }, "concise.py", "concise", STACKED),
+    }, "concise.py", "concise"),
     Mutation("a product of many rows that forgets z", "forward", "logits", {"torch": (
         "if z is None", "if z is None or len(h) > 3",  # with oneDNN
         "out=out) if z is None", "out=out) if z is None or len(h) > 3")},
-        "products.py", "fast", LARGE),
+        "products.py", "fast", large=True),
     Mutation("a weight gradient that omits the last row", "gradients", "W_", {"torch": (
         "h, dz = h.flatten(0, 1), dz.flatten(0, 1)",
         "h, dz = h.flatten(0, 1)[:-1], dz.flatten(0, 1)[:-1]")},
-        "products.py", "fast", LARGE),
+        "products.py", "fast", large=True),
     Mutation("one-hot vectors in float64", "encode", "vectors", {
         "numpy": (', dtype=params["b_q"].dtype)', ")"),
         "torch": ('.to(params["b_q"].dtype)', ".to(torch.float64)"),
         "tensorflow": ('dtype=params["b_q"].dtype', 'dtype="float64"'),
         "mxnet": ('dtype=params["b_q"].dtype', 'dtype="float64"'),
-    }, options=DEEP),
+    }),
     Mutation("masks in float64", "deep_step", "", {
         "numpy": ("masks[layer]  #", 'masks[layer].astype("float64")  #'),
         "torch": ("masks[layer]  #", "masks[layer].double()  #"),
         "jax": ("masks[layer]  #", 'masks[layer].astype("float64")  #'),
-    }, "deep.py", options=DEEP),
+    }, "deep.py"),
     Mutation("a prefix of one character read twice", "predict", "tokens", in_all_backends(
         "model.options), [prefix[0]]",
         "model.options), [*prefix[:1]] * (3 - len(prefix[:2]))")),
@@ -397,14 +384,14 @@ MUTATIONS = [
                      "len(targets) == len(targets.T) else targets.T).reshape(-1)"),
         "tensorflow": ("tf.reshape(tf.transpose(targets), [-1])", "tf.reshape(targets if "
                        "targets.shape[0] == targets.shape[1] else tf.transpose(targets), [-1])"),
-    }, options=None),
+    }),
     Mutation("tokens not transposed if there are as many rows as steps", "forward", "",
              {
         **in_all_backends("encode(tokens.T, params)", "encode(tokens if "
                      "len(tokens) == len(tokens.T) else tokens.T, params)"),
         "tensorflow": ("encode(tf.transpose(tokens), params)", "encode(tokens if "
                        "tokens.shape[0] == tokens.shape[1] else tf.transpose(tokens), params)"),
-    }, options=None),
+    }),
 
     # The optimizers.
     Mutation("weight decay that enters the gradient", "momentum", "", in_all_backends(
@@ -422,9 +409,9 @@ MUTATIONS = [
     }, "deep.py"),
     Mutation("gradients not rounded in exact mode", "train_minibatch", "", in_all_backends(
         "{name: round_to_grid(grad, grid) for name, grad in grads.items()}", "dict(grads)"),
-        "exact.py", options=None),
+        "exact.py"),
     Mutation("new slots that do not leave the training step", "train_minibatch", "m.", {
-        "jax": ("params, slots = OPTIMIZERS", "params, _ = OPTIMIZERS")}, options=None),
+        "jax": ("params, slots = OPTIMIZERS", "params, _ = OPTIMIZERS")}),
 
     # The optimized model.
     Mutation("input bias left out", "forward", "logits", {
@@ -437,7 +424,7 @@ MUTATIONS = [
         "tensorflow": ("table, 1) + params", "table, 1) + 0 * params"),
         **dict.fromkeys(("torch", "mxnet"), ("else rows) + b", "else rows) + 0")),
         "jax": ("else W_x[tokens]) + b", "else W_x[tokens]) + 0"),
-    }, "fast.py", "fast", None),
+    }, "fast.py", "fast"),
     Mutation("W_hh not transposed in the backward pass", "gradients", "W_xh", {
         "numpy": ("dz[t + 1], W_h.T, out", "dz[t + 1], W_h, out"),
         "torch": ("make_matmul(W_h.T, len(hiddens))", "make_matmul(W_h, len(hiddens))"),
@@ -457,16 +444,17 @@ MUTATIONS = [
         **in_all_backends("(hiddens > 0)", "(hiddens >= 0)"),
         "tensorflow": ("tf.cast(h > 0,", "tf.cast(h >= 0,"),
         "mxnet": ("np.sign(hiddens)", "(hiddens >= 0)"),
-    }, "fast.py", "fast", RELU),
+    }, "fast.py", "fast"),
     Mutation("weights assigned to the wrong gate", "init_params", "values", in_all_backends(
-        "join_gates(arrays,", 'join_gates({**arrays, "W_xi": arrays["W_xf"]},'),
-        "fast.py", "fast", LSTM),
+        "join_gates(arrays,",
+        'join_gates(arrays | {"W_hi": arrays["W_hf"]} if "W_hf" in arrays else arrays,'),
+        "fast.py", "fast"),
     Mutation("gradient of the forget gate missing in the optimized model", "gradients", "W_x", {
         "torch": ("gate_backward(cells[:-1], f", "gate_backward(cells[:-1] * 0, f"),
         **dict.fromkeys(("tensorflow", "mxnet"),
                         ("cells * f * (1 - f)", "cells * 0 * f * (1 - f)")),
         **dict.fromkeys(("numpy", "jax"), ("d_c * c * f * (1 - f)", "d_c * 0 * f * (1 - f)")),
-    }, "gated.py", "fast", LSTM),
+    }, "gated.py", "fast"),
     Mutation("product left out of the reset gate's gradient in the optimized model", "gradients",
              "W_x", {
         "torch": ("coef_candidate * products, r", "coef_candidate, r"),
@@ -474,13 +462,13 @@ MUTATIONS = [
         "coef_candidate * r")),
         **dict.fromkeys(("numpy", "jax"),
                         ("d_h_tilde * product * r * (1 - r)", "d_h_tilde * r * (1 - r)")),
-    }, "gated.py", "fast", GRU_AFTER),
+    }, "gated.py", "fast"),
     Mutation("no recurrent bias in the optimized model", "forward", "logits", {
         "numpy": ("product[:, 2 * size :] += b_hh", "pass"),
         "torch": ("size :], b_hh, out", "size :], 0, out"),
         **dict.fromkeys(("tensorflow", "jax"), ("product += b_hh", "product += 0")),
         "mxnet": ("3 * size) + b_hh", "3 * size)"),
-    }, "gated.py", "fast", GRU_AFTER),
+    }, "gated.py", "fast"),
     Mutation("the recurrent bias not multiplied by the reset gate in the optimized model",
              "forward", "logits", {
         "numpy": ("product[:, 2 * size :] += b_hh", "pass",
@@ -492,7 +480,7 @@ MUTATIONS = [
                        "r * reset_product", "r * reset_product + b_hh"),
         "mxnet": ("3 * size) + b_hh", "3 * size)", "+ r * y)", "+ r * y + b_hh)"),
         "jax": ("product += b_hh", "product += 0", "r * product)", "r * product + b_hh)"),
-    }, "gated.py", "fast", GRU_AFTER),
+    }, "gated.py", "fast"),
     *(Mutation(f"gradient of the recurrent bias {name} in the optimized model", "gradients",
                "b_hh", {
         "numpy": ("dz[:, -len(b_hh) :]", sums[0]),
@@ -500,26 +488,25 @@ MUTATIONS = [
         "tensorflow": ("dz[:, :, parts[0] :], (0", f"{sums[2]}, (0"),
         "mxnet": ("sum_rows(columns(dy, 2 * size, 3 * size))", f"sum_rows({sums[3]})"),
         "jax": ("d_products.sum", f"{sums[4]}.sum"),
-    }, "gated.py", "fast", GRU_AFTER) for name, sums in {
+    }, "gated.py", "fast") for name, sums in {
         "missing": ("0 * dz[:, -len(b_hh) :]", "(0 * coef_candidate)", "0 * products",
                     "0 * products", "(0 * d_products)"),
         "without the reset gate": ("flatten(d_inputs)[:, -len(b_hh) :]", "coef_candidate",
                                    "dx[:, :, parts[0] :]", "dz_candidate", "d_h_tilde"),
     }.items()),
     Mutation("no recurrent bias in text generation", "predict", "logits", {"torch": (
-        '(y[:, 2 * size :] + params["b_hh"])', "y[:, 2 * size :]")}, "gated.py", "fast", GRU_AFTER),
+        '(y[:, 2 * size :] + params["b_hh"])', "y[:, 2 * size :]")}, "gated.py", "fast"),
     Mutation("the recurrent bias of another gate", "forward", "logits", {
         "tensorflow": ('[zeros, zeros, params["b_hh"]]', '[zeros, params["b_hh"], zeros]'),
         "jax": ("(2 * options.num_hiddens, 0)", "(options.num_hiddens, options.num_hiddens)"),
-    }, "concise.py", "concise", GRU_AFTER),
+    }, "concise.py", "concise"),
     Mutation("recurrent biases trained that the cell lacks", "train_minibatch", "", {
         "torch": ("second_bias.register_hook(is_trained.mul)", "pass"),
         "mxnet": ("grads[name] * is_trained", "grads[name]"),
-    }, "concise.py", "concise", GRU_AFTER),
+    }, "concise.py", "concise"),
     Mutation("gradient rows of a large vocabulary not summed", "gradients", "",
              {"numpy": (
-        "np.add.reduceat(d_rows[order], starts)", "d_rows[order][starts]")}, "fast.py", "fast",
-        options=None),
+        "np.add.reduceat(d_rows[order], starts)", "d_rows[order][starts]")}, "fast.py", "fast"),
 
     # The `machine` module.
     Mutation("tensors in float32 only", "tensor", "", {
@@ -537,7 +524,7 @@ MUTATIONS = [
         "def synchronize(tensors, device):", "def synchronize(device):"), "machine.py"),
 
     # Mistakes that only random draws reveal.
-    *(Mutation(*fields, options=None) for fields in (
+    *(Mutation(*fields) for fields in (
         ("dropout ignored with a single layer", "deep_step", "", in_all_backends(
             "if masks is None else", "if masks is None or options.num_layers == 1 else"),
             "deep.py"),

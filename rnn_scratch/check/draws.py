@@ -1,10 +1,11 @@
 """Random cases for comparing a backend with the reference.
 
-Each seed determines a draw. The first NUM_DRAWS seeds select TABLE's rows; later seeds vary them.
+Each seed determines a draw, with one case for each cell. The first NUM_DRAWS seeds select TABLE's
+rows; later seeds vary them.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,36 +14,35 @@ from ..contract import CELLS, OPTIMIZERS, VARIANTS, ModelConfig
 from ..settings import MAX_SEED
 
 # Pairwise testing: every pair of properties from different columns (for example, one step and
-# resuming), including the cell and optimizer, occurs in some draw. "variant" is compared in
-# addition to scratch. The first row is the plain model so that the first failure is easy to read.
-# With V=300, some tokens exceed 8 bits. With T=70 or sigma=12, rounding errors rule out training.
+# resuming) occurs in some row. Rows come in groups of three that differ in what is random about
+# them: plain models, deep models with dropout, stacked layers without, and small sizes. In each
+# group, a cell meets every variant once (see `draw`). "cell" is the cell if only one is drawn.
+# The last three rows take longer, so they have one cell, but "all" variants. Rounding errors rule
+# out training with T=70 or sigma=12. The first row is the plain model so that the first failure is
+# easy to read. With V=300, some tokens exceed 8 bits.
 TABLE = """
-mode    L T  B V   N dropout theta carry resumes evaluates predicts variant updates sigma
-float64 1 2  3 10  0 0       100   True  False   True      True     fast    3       0.2
-float64 3 1  3 2   6 0       100   False False   False     True     concise 3       0.2
-float32 1 2  3 300 0 0       0.3   False True    False     True     fast    3       0.2
-exact   3 1  1 10  6 0.4     100   True  False   False     False    fast    3       0.2
-exact   3 2  3 2   0 0       0.3   True  False   False     False    -       3       0.2
-float32 3 3  1 2   6 0       100   True  True    True      False    -       3       0.2
-exact   1 2  1 10  0 0       0.3   True  True    True      True     -       132     0.2
-float64 1 1  3 2   6 0       0.3   True  False   True      False    concise 3       0.2
-float64 2 2  3 2   6 0.4     100   False False   True      False    -       3       0.2
-float64 1 2  3 2   0 0       100   False False   False     False    fast    3       0.2
-exact   2 1  3 10  0 0.4     0.3   False False   False     False    concise 3       0.2
-float32 2 2  1 10  0 0.4     0.3   True  False   False     True     fast    3       0.2
-exact   3 3  3 2   0 0       0.3   False False   False     False    -       3       0.2
-float64 1 2  3 2   0 0       100   True  False   False     False    concise 3       0.2
-float64 1 1  3 2   6 0.4     100   True  True    True      False    -       3       0.2
-float64 1 70 3 10  0 0       100   False False   True      True     -       0       0.2
-float64 1 2  2 9   0 0       100   False False   True      True     -       0       12
-float64 2 3  1 10  6 0.4     100   False False   False     False    -       3       0.2
-float32 1 1  1 10  6 0       0.3   False True    False     True     -       3       0.2
-float32 2 2  1 10  6 0       100   False True    False     True     concise 3       0.2
-"""
+mode    L T  B V   N dropout optimizer theta carry resumes evaluates predicts updates sigma cell      variant
+float64 1 2  3 5   0 0       sgd       100   True  False   True      True     3       0.2   rnn       -
+float32 1 2  3 300 0 0       sgd       0.3   True  False   False     True     3       0.2   gru       -
+exact   1 2  2 9   0 0       adam      0.3   True  False   False     True     3       0.2   gru-after -
+float64 2 2  3 5   6 0.4     adam      0.3   False True    False     False    3       0.2   lstm      -
+float32 2 2  3 5   6 0.4     momentum  0.3   True  False   True      False    3       0.2   rnn-relu  -
+exact   2 3  2 5   6 0.4     sgd       100   False False   True      True     3       0.2   rnn       -
+float64 3 2  3 10  0 0       momentum  100   False False   False     False    3       0.2   gru       -
+float64 2 1  1 10  0 0       sgd       0.3   True  True    False     True     3       0.2   gru-after -
+exact   3 3  1 2   0 0       sgd       0.3   True  False   False     True     3       0.2   lstm      -
+exact   1 1  1 10  6 0       momentum  100   False True    True      True     3       0.2   rnn-relu  -
+float32 1 2  1 10  0 0.4     adam      0.3   False True    False     False    3       0.2   lstm      -
+float32 3 1  3 2   6 0.4     adam      100   True  True    True      False    3       0.2   gru       -
+float64 1 70 3 10  0 0       sgd       100   False False   True      True     0       0.2   gru-after all
+float64 1 2  2 9   0 0       sgd       100   False False   True      True     0       12    lstm      all
+exact   1 2  1 10  0 0       momentum  0.3   True  True    True      True     132     0.2   rnn       all
+"""  # noqa: E501
 ROWS = np.genfromtxt(io.StringIO(TABLE), dtype=None, names=True, encoding="utf-8")
 NUM_DRAWS = len(ROWS)  # default number of draws
 NUM_UPDATES = 3  # number of updates per epoch in most draws
-RELATED = ("L", "T", "B", "V", "updates", "sigma")  # columns not varied independently
+# Columns that are not varied independently.
+RELATED = ("L", "T", "B", "V", "updates", "sigma", "cell", "variant")
 
 
 class CaseSpec(NamedTuple):
@@ -78,13 +78,14 @@ class CaseSpec(NamedTuple):
 
 
 def draw(seed: int, cells: Sequence[str] = (), device: str = "cpu") -> CaseSpec:
-    """Draw the case for this seed, with one of `cells` (by default, any cell).
+    """Draw the case for this seed, with one of `cells` (by default, the cell in the seed's row).
 
-    After the largest seed, the seeds start again at 0.
+    A cell added to CELLS leaves the cases of other cells unchanged. After the largest seed, the
+    seeds start again at 0.
     """
     seed %= MAX_SEED + 1
     group, index = divmod(seed, NUM_DRAWS)
-    rng, cells, optimizers = np.random.RandomState([1000, seed]), cells or [*CELLS], [*OPTIMIZERS]
+    rng = np.random.RandomState([1000, seed])
 
     def pick(*values: Any) -> Any:
         """Return a random value or, in the first group, the first value."""
@@ -93,22 +94,39 @@ def draw(seed: int, cells: Sequence[str] = (), device: str = "cpu") -> CaseSpec:
     row = dict(zip(ROWS.dtype.names or (), ROWS[index].item()))
     if row["updates"] == NUM_UPDATES:
         row |= {name: pick(row[name], *ROWS[name].tolist()) for name in row if name not in RELATED}
-    names = "mode", "L", "T", "B", "V", "N", "dropout", "updates", "variant"
-    mode, L, T, B, V, N, dropout, num_updates, variant = map(row.pop, names)
+    others = [name for name in OPTIMIZERS if name not in ROWS["optimizer"]]  # of other packages
+    if others and index % len(VARIANTS) == 1:
+        row["optimizer"] = others[(index // len(VARIANTS) + group) % len(others)]
+    names = "mode", "L", "T", "B", "V", "N", "dropout", "updates", "cell", "variant"
+    mode, L, T, B, V, N, dropout, num_updates, cell, variant = map(row.pop, names)
     has_fewer_tokens = B * T < V
     # Preserve which sizes are 1, whether T equals L, and whether B * T < V.
     H, B, T = pick(9, 1, 13), B * pick(1, 4) if B > 1 else 1, T + pick(0, 2) * (T not in (1, L))
     V = max(V, B * T + 1) + pick(0, 18) if has_fewer_tokens else V
-    cell, dtype = cells[(index + group) % len(cells)], "float64" if mode == "exact" else mode
+    cell = cells[(index + group) % len(cells)] if cells else pick(cell, *CELLS)
+    # Take turns within three rows, from three rows to the next, and between groups of seeds.
+    turn = index + index // len(VARIANTS) + group + [*CELLS].index(cell)
     return CaseSpec(
-        ModelConfig(V, H, cell, N, L, dropout, dtype, device),
+        ModelConfig(V, H, cell, N, L, dropout, "float64" if mode == "exact" else mode, device),
         *(B, T, num_updates),
-        variants=(VARIANTS[0], variant) if num_updates else VARIANTS,
-        optimizer=optimizers[(index // len(cells) + group) % len(optimizers)],
+        variants=VARIANTS if variant == "all" else (VARIANTS[turn % len(VARIANTS)],),
         exact=mode == "exact",
         seed=seed,
         **row,
     )
+
+
+def draw_all(
+    seeds: Iterable[int], cells: Sequence[str] = (), device: str = "cpu"
+) -> list[CaseSpec]:
+    """Draw one case for each seed and cell (by default, all cells)."""
+    drawn = []
+    for seed in seeds:
+        default = draw(seed, (), device)
+        # Rows with "all" variants have one cell.
+        row_cells = cells or ([*CELLS] if len(default.variants) == 1 else [default.options.cell])
+        drawn += [draw(seed, [cell], device) for cell in row_cells]
+    return drawn
 
 
 def draw_large(seed: int = 0, cells: Sequence[str] = (), device: str = "cpu") -> CaseSpec:

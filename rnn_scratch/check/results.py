@@ -11,6 +11,7 @@ import numpy as np
 from ..system.records import Record
 
 BACKEND = "backend"  # function name in the result if the backend itself fails
+TRAINING = "training"  # function name in results of the reference's trainings
 
 # Rounding tolerance for float64 on any device. Float32 has 29 fewer bits of precision, so its
 # tolerance on the CPU is 2**29 times as large, but at most 0.0005. On a GPU, the factor is larger
@@ -195,17 +196,22 @@ def find_worst_mismatch(expected: Any, actual: Any) -> WorstMismatch:
 
 def flatten(output: Any) -> np.ndarray:
     """Concatenate the elements of an array, or of a dict or tuple of arrays, as float64."""
-    if isinstance(output, dict):
-        output = tuple(output[name] for name in sorted(output))
-    arrays = output if isinstance(output, tuple) else (output,)
-    return np.concatenate([np.ravel(array).astype(np.float64) for array in arrays])
+    return np.concatenate([array.ravel().astype(np.float64) for array in _list_arrays(output)])
 
 
 def weighted_sum(output: Any) -> float:
-    """Return a weighted sum of an output's elements."""
-    values = flatten(output)
+    """Return a weighted sum of an output's elements, shapes and floating-point precisions."""
+    arrays = _list_arrays(output)
+    sizes = [(*array.shape, array.itemsize * (array.dtype.kind == "f")) for array in arrays]
+    values = flatten((*arrays, *sizes))
     # The weights differ, so a wrong order or sign changes the sum; adding 1 makes zeros count.
     return float((values + 1) @ np.cos(np.arange(1, len(values) + 1)))
+
+
+def _list_arrays(output: Any) -> list[np.ndarray]:
+    if isinstance(output, dict):
+        output = tuple(output[name] for name in sorted(output))
+    return [np.asarray(array) for array in (output if isinstance(output, tuple) else (output,))]
 
 
 @functools.cache

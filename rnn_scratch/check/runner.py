@@ -15,7 +15,15 @@ from ..training.runtime import Runtime
 from . import draws, functions, training
 from .case import FunctionCheck, make_case
 from .draws import NUM_DRAWS, CaseSpec
-from .results import BACKEND, CheckResult, Result, pass_fail_result
+from .results import (
+    BACKEND,
+    TRAINING,
+    CheckResult,
+    Result,
+    find_worst_mismatch,
+    pass_fail_result,
+    read_data,
+)
 
 TIMEOUT = 600.0  # seconds to wait for each result, or for each verdict on a user's function
 # Environment variables by number of threads. Without optimizations, JAX compiles much faster.
@@ -29,16 +37,18 @@ def run(
 ) -> Iterator[tuple[Runtime, CheckResult]]:
     """Yield every comparison of a backend's variants; if the backend fails, yield a failed result.
 
-    All variants are compared with one thread, and large tensors also with two.
+    The reference is compared with recorded values first, and yields only failures. All variants are
+    compared with one thread, and large tensors also with two.
     """
     runtime = runtimes[0]
-    # Use separate processes so that frameworks cannot interfere with each other.
-    streams = [
-        processes.ask(
-            _run, threads, runtimes, cells, seeds, timeout=TIMEOUT, environment=environment
-        )
-        for threads, environment in ENVIRONMENTS.items()
-    ]
+    # Use separate processes so that frameworks cannot interfere with each other. Two processes
+    # compare the variants, because compiling takes long in some frameworks.
+    groups = [(1, runtimes[:1]), (1, runtimes[1:]), (2, runtimes)]
+    streams = [processes.ask(_run_reference, runtime.backend, timeout=TIMEOUT)]
+    for threads, group in groups:
+        if group:
+            task, environment = (threads, group, cells, seeds), ENVIRONMENTS[threads]
+            streams.append(processes.ask(_run, *task, timeout=TIMEOUT, environment=environment))
     try:
         for stream in streams:
             next(stream)  # starts the process; all processes then run concurrently
@@ -53,17 +63,24 @@ def run(
             stream.close()  # ends the processes
 
 
+def _run_reference(backend: str) -> Iterator[Any]:
+    """Yield "started", then the failed comparisons of the reference with recorded values."""
+    yield "started"
+    registry.start("numpy", 1)
+    # The reference's own check compares its functions.
+    for row in compare_trainings() if backend == "numpy" else check_reference():
+        if not row.passed:
+            yield Runtime("numpy"), row
+
+
 def _run(
     threads: int, runtimes: Sequence[Runtime], cells: Sequence[str], seeds: Sequence[int]
 ) -> Iterator[Any]:
-    """Yield "started", then check all variants in the same process, because imports are slow."""
+    """Yield "started", then the comparisons of these runtimes' variants."""
     yield "started"
     backend, _ = registry.start(runtimes[0].backend, threads)
     device = registry.choose_device(backend, runtimes[0].device, "float32")
-    drawn = [draws.draw(seed, cells, device) for seed in seeds]
-    offered = [cell for cell in CELLS if cell in backend.scratch.CELLS]
-    if not cells and len(offered) < len(CELLS):  # also draw only supported cells
-        drawn += [draws.draw(seed, offered, device)._replace(optimizer="sgd") for seed in seeds]
+    drawn = draws.draw_all(seeds, cells, device)
     for runtime in runtimes:
         variant = runtime.variant
         if threads == 1:
@@ -76,6 +93,8 @@ def _run(
             checks = (functions.gradients, training.train_minibatch)
             rows = compare(backend, variant, large[: 1 + (variant == "fast")], checks)
             runtime = runtime.override(threads=threads)
+        if variant != VARIANTS[0]:  # while the parent reads another process, do not wait for it
+            rows = iter([*rows])
         for row in rows:
             yield runtime, row
 
@@ -83,15 +102,47 @@ def _run(
 def check(
     backend: Backend, variant: str = "scratch", cases: Sequence[CaseSpec] | None = None
 ) -> Iterator[CheckResult]:
-    """Compare a backend variant with the reference, by default on the first 20 draws.
+    """Compare a backend variant with the reference, by default on the default draws.
 
-    Yields comparisons by function; a function that raises an error produces a failed result.
+    Yields comparisons by function; a function that raises an error produces a failed result. If the
+    backend lacks a draw's optimizer, layers or exact mode, the draw is compared without them.
     """
     if variant in backend.variants:
         yield from signatures(backend, variant)
-    drawn = map(draws.draw, range(NUM_DRAWS)) if cases is None else cases
-    cases = [draw._replace(exact=draw.exact and backend.exact is not None) for draw in drawn]
+    drawn = draws.draw_all(range(NUM_DRAWS)) if cases is None else cases
+    cases = [simplify(draw, backend, variant) for draw in drawn]
     yield from compare(backend, variant, cases, CHECKS[variant])
+
+
+def simplify(draw: CaseSpec, backend: Backend, variant: str) -> CaseSpec:
+    """Return a draw without optional features that the backend lacks, in as many variants."""
+    scratch, options = backend.scratch, draw.options
+    if variant == "scratch" and backend.deep is None:
+        options = options._replace(embedding=0, num_layers=1, dropout=0.0)
+    is_small = sum(cell in scratch.CELLS for cell in CELLS) < len(VARIANTS)
+    return draw._replace(
+        options=options,
+        exact=draw.exact and backend.exact is not None,
+        optimizer=draw.optimizer if draw.optimizer in scratch.OPTIMIZERS else "sgd",
+        variants=VARIANTS if is_small else draw.variants,  # few cells have few cases in turn
+    )
+
+
+def check_reference() -> Iterator[CheckResult]:
+    """Compare the reference, and training that all backends share, with recorded values."""
+    cases = draws.draw_all(range(NUM_DRAWS))
+    yield from compare(registry.load("numpy"), "scratch", cases, CHECKS["scratch"])
+    yield from compare_trainings()
+
+
+def compare_trainings() -> Iterator[CheckResult]:
+    """Compare the reference's trainings with recorded values."""
+    recorded = read_data("pinned.json")["training"]
+    for case, outputs in training.train_reference().items():
+        for output, value in outputs.items():
+            worst = find_worst_mismatch(recorded[case][output], value)
+            tolerance = training.TOLERANCE * max(1, abs(recorded[case][output]))
+            yield CheckResult(TRAINING, output, case, tolerance=tolerance, **worst._asdict())
 
 
 def compare(

@@ -11,13 +11,58 @@ import numpy as np
 
 from ..contract import Batch, Model
 from ..parameters import trained_arrays
-from .case import Case
-from .results import Result
+from ..settings import Settings
+from ..text import books
+from ..training import loop
+from ..training.runtime import Runtime
+from ..training.setup import prepare_run
+from .case import LEARNING_RATES, Case
+from .results import Result, weighted_sum
 
 TOLERANCE = 1e-9  # updates amplify rounding errors in losses, states and logits
 PARAMS_TOLERANCE = 1e-12  # for parameters after a few updates; scaled for float32
 FIRST_PART = 2  # number of updates in an epoch's first part
+MANY_UPDATES = 100  # a draw with more updates also has more tokens and models
 PREFIX_LENGTH, NUM_TOKENS, MANY_TOKENS = 7, 12, 300
+NUM_MODELS = 40  # number of models that are freed and rebuilt
+# Trainings of the reference whose results are recorded, because all backends share the order of
+# minibatches, the masks, the learning rates and the measures.
+TRAININGS = {
+    "sequential": Settings(
+        cell="lstm",
+        num_layers=2,
+        embedding=4,
+        dropout=0.3,
+        num_hiddens=8,
+        num_steps=9,
+        batch_size=4,
+        max_tokens=400,
+        valid_share=0.2,
+        num_epochs=2,
+        optimizer="momentum",
+        weight_decay=0.1,
+        schedule="cosine",
+        warmup=3,
+        sigma=0.3,
+        theta=0.1,
+        dtype="float64",
+    ),
+    "random, exact": Settings(
+        num_hiddens=8,
+        num_steps=7,
+        batch_size=3,
+        max_tokens=300,
+        valid_tokens=50,
+        num_epochs=2,
+        sampling="random",
+        optimizer="adam",
+        lr=0.05,
+        sigma=0.3,
+        theta=0.1,
+        seed=1,
+        exact=True,
+    ),
+}
 
 
 def train_minibatch(case: Case, model: Model | None = None) -> Iterator[Result]:
@@ -30,13 +75,22 @@ def train_minibatch(case: Case, model: Model | None = None) -> Iterator[Result]:
     yield Result("state", state, tolerance=TOLERANCE)
     logits, _ = case.forward(model, batch._replace(masks=None), start)
     yield Result("logits afterwards", logits, tolerance=TOLERANCE)
+    if case.draw.optimizer not in LEARNING_RATES:  # NaN has a sign of 0 in some frameworks
+        return
+    # Infinite logits must make the parameters infinite or NaN, so that divergence is noticed.
+    model = case.model({**case.arrays, "b_q": case.arrays["b_q"] * np.inf})
+    with np.errstate(all="ignore"):
+        case.train(model, batch, start, next(updates))
+    finite = {name: np.isfinite(array) for name, array in trained_arrays(model).items()}
+    yield Result("finite parameters after divergence", finite, tolerance=0)
 
 
 def train_epoch(case: Case, model: Model, epoch: int = 0) -> Iterator[Result]:
-    """Train an epoch in two calls; in epoch 0, the second continues from the first's state."""
+    """Train an epoch; in epoch 0, a second call continues from the state of the first."""
     carry = case.draw.carry == (epoch == 0)  # the second epoch uses the other sampling method
     state = case.minibatch()[1] if epoch == 0 else None
-    for index, (num_skipped, end) in enumerate(((0, FIRST_PART), (FIRST_PART, None)), 1):
+    parts = ((0, None),) if epoch else ((0, FIRST_PART), (FIRST_PART, None))
+    for index, (num_skipped, end) in enumerate(parts, 1):
         batches, updates = case.epoch(epoch, num_skipped)
         part = iter(batches[:end])
         losses, last = case.scratch.train_epoch(model, part, updates, carry, state)
@@ -72,13 +126,21 @@ def evaluate(case: Case, model: Model | None = None) -> Iterator[Result]:
         yield Result(f"mean loss{name}", total / count, tolerance=TOLERANCE)
         yield Result(f"tokens{name}", count, tolerance=0)
     yield Result("parameters afterwards", trained_arrays(model), expected, 0)
+    if draw.num_updates > MANY_UPDATES:
+        losses = []
+        for index in range(NUM_MODELS):  # each has the identity of an earlier one, which was freed
+            arrays = {name: array * (1 + index / 100) for name, array in case.arrays.items()}
+            model = case.model(arrays)
+            losses.append(case.scratch.evaluate(model, batches[:1])[0])
+            del model
+        yield Result("losses of models that are freed", np.array(losses), tolerance=TOLERANCE)
 
 
 def predict(case: Case, model: Model | None = None) -> Iterator[Result]:
     """Compare the logits that `predict` computes for tokens chosen in advance."""
     model, draw = model or case.model(), case.draw
     rng, expected = np.random.RandomState(draw.seed or 0), trained_arrays(model)
-    is_long = draw.seed is None or draw.num_updates > 100
+    is_long = draw.seed is None or draw.num_updates > MANY_UPDATES
     num_tokens = MANY_TOKENS if is_long else NUM_TOKENS
     tokens = rng.randint(0, draw.options.vocab_size, 3 * MANY_TOKENS).tolist()
     remaining, logits = iter(tokens), list[np.ndarray]()
@@ -128,6 +190,20 @@ def sequence(case: Case) -> Iterator[Result]:
                 yield result._replace(function=part.__name__)
         except Exception as error:
             yield Result("raised", error, "", function=part.__name__)
+
+
+def train_reference() -> dict[str, dict[str, float | None]]:
+    """Return perplexities and a sum of the parameters after each epoch of each training."""
+    sums = {}
+    for name, settings in TRAININGS.items():
+        context = prepare_run(settings, Runtime("numpy"), books.load(books.BUILT_IN))
+        for epoch in loop.epochs(context):
+            sums[f"{name}, epoch {epoch.epoch}"] = {
+                "perplexity": epoch.perplexity,
+                "held-out perplexity": epoch.valid_perplexity,
+                "sum of parameters": weighted_sum(trained_arrays(context.model)),
+            }
+    return sums
 
 
 def trained_result(case: Case, model: Model, name: str) -> Result:

@@ -49,7 +49,7 @@ Row = tuple[Runtime, CheckResult]
 @click.option("--cell", "cells", type=click.Choice([*CELLS]), multiple=True, help="Recurrent cell.")
 @settings_options(only=("seed",))
 @click.option(
-    "--cases", type=click.IntRange(1), metavar="N", help=f"Number of cases.  [default: {NUM_DRAWS}]"
+    "--cases", type=click.IntRange(1), metavar="N", help=f"Number of seeds.  [default: {NUM_DRAWS}]"
 )
 @click.option("--exact", is_flag=True, help="Train in exact mode, and compare all parameters.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -69,8 +69,9 @@ def check(
     """Verify backends, or the functions in a FILE, against the NumPy reference.
 
     A line for each function says ok, or DIFFERS and where; the last lines name the function to fix.
-    Cases are drawn: --seed N --cases 1 repeats case N. --variant and --cell may be repeated;
-    without them, all are compared. NumPy is compared with finite differences and recorded values.
+    Cases are drawn, for each seed one with each cell: --seed N --cases 1 repeats those of seed N.
+    --variant and --cell may be repeated; without them, all are compared. NumPy is compared with
+    finite differences and recorded values.
 
     A FILE, such as mine.py, is executed; its output is hidden. Its functions are compared if they
     have a name like one of the project's (rnn, step, loss, clip, adam, ...), or of a cell that the
@@ -133,9 +134,13 @@ def check(
         else:
             seeds = range(seed, seed + (cases or NUM_DRAWS))
             rows = [row for group in groups for row in _compare(group, cells, seeds, screen)]
-            _print_diagnosis(rows, cells, screen)
+            _print_diagnosis(rows, screen)
             answer = [asdict(runtime) | asdict(r) | {"passed": r.passed} for runtime, r in rows]
             codes = [2 if row.function == BACKEND else 1 for _, row in rows if not row.passed]
+            # By default, a backend may lack a variant, and a variant the chosen cells.
+            for name in _find_uncompared(rows, [*chain(*groups)], by_variant=bool(variants)):
+                screen.print_line(f"{name}: nothing was compared. Choose another variant or cell.")
+                codes.append(2)
             exit_code = min(codes, default=0)
     if as_json:
         print(json.dumps(answer, indent=2))
@@ -146,9 +151,9 @@ def _compare(
     runtimes: Sequence[Runtime], cells: Sequence[str], seeds: Sequence[int], screen: Screen
 ) -> Iterator[Row]:
     """Compare one function at a time, printing a line for each up to the first difference."""
-    folder = source_code.files(runtimes[0].backend)[0].parent
     for runtime, pairs in groupby(runner.run(runtimes, cells, seeds), lambda pair: pair[0]):
         threads = f", {runtime.threads} threads" if runtime.threads else ""
+        folder = source_code.files(runtime.backend)[0].parent
         screen.print_line(f"{runtime.backend}, {runtime.variant}{threads} ({folder})")
         lines, has_failed = set[str](), False
         for function, group in groupby(pairs, lambda pair: pair[1].function):
@@ -163,8 +168,20 @@ def _compare(
         screen.print_line()
 
 
-def _print_diagnosis(rows: Sequence[Row], cells: Sequence[str], screen: Screen) -> None:
-    """Print the number of comparisons and each backend's first function that differs."""
+def _find_uncompared(
+    rows: Sequence[Row], runtimes: Sequence[Runtime], by_variant: bool
+) -> list[str]:
+    """Return the backends or, with `by_variant`, the variants of which nothing was compared."""
+
+    def name(runtime: Runtime) -> str:
+        return runtime.backend + f", {runtime.variant}" * by_variant
+
+    compared = {name(r) for r, row in rows if row.supported and row.function != "signature"}
+    return [name for name in dict.fromkeys(map(name, runtimes)) if name not in compared]
+
+
+def _print_diagnosis(rows: Sequence[Row], screen: Screen) -> None:
+    """Print the numbers compared and each backend's first function that differs."""
     failures = [(runtime, row) for runtime, row in rows if not row.passed]
     if count := sum(row.supported and row.function != BACKEND for _, row in rows):
         end = f": {len(failures):,} failed; later failures may be consequences."
@@ -182,7 +199,7 @@ def _print_diagnosis(rows: Sequence[Row], cells: Sequence[str], screen: Screen) 
             f"rnn-scratch check {runtime.backend} --variant {runtime.variant} --seed {row.seed}"
         )
         command += " --cases 1" + f" --device {runtime.device}" * (runtime.device != "cpu")
-        command += "".join(f" --cell {cell}" for cell in cells)
+        command += f" --cell {row.case.split()[1]}"
         screen.print_line(f"To repeat this case:\n{command}")
 
 

@@ -1,8 +1,10 @@
 """Test the `rnn-scratch check` command and its random draws."""
 
+import ast
 import itertools
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from helpers import run_subprocess
 from make import pinned
 
 from rnn_scratch import registry
-from rnn_scratch.check import draws, functions, results, training
+from rnn_scratch.check import draws, functions, results, runner, training
 from rnn_scratch.check.case import make_case
 from rnn_scratch.contract import CELLS, OPTIMIZERS, VARIANTS, ModelConfig
 
@@ -62,9 +64,8 @@ def test_draws_cover_all_pairs_of_properties():
             "resumes": draw.resumes or None,
             "evaluates": draw.evaluates or None,
             "predicts": draw.predicts or None,
-            **{variant: variant in draw.variants or None for variant in VARIANTS[1:]},
         }
-        for draw in map(draws.draw, range(draws.NUM_DRAWS))
+        for draw in draws.draw_all(range(draws.NUM_DRAWS))
         if draw.num_updates
         for o in [draw.options]
     ]
@@ -78,10 +79,74 @@ def test_draws_cover_all_pairs_of_properties():
         for x, y in itertools.product(values[a], values[b])
     }
     impossible = {("one step", True), ("one row", True), ("fewer tokens than V", False)}
-    missing = {pair for pair in wanted - seen if not {*pair} <= impossible}
-    assert not {
-        pair for pair in missing if pair[1][0] not in VARIANTS or pair[0][0] not in VARIANTS
-    }
+    assert not {pair for pair in wanted - seen if not {*pair} <= impossible}
+
+
+def test_each_variant_meets_each_cell_in_several_layers_and_steps_and_with_dropout():
+    drawn = draws.draw_all(range(draws.NUM_DRAWS))
+    met = [
+        {
+            (variant, draw.options.cell)
+            for draw in drawn
+            for variant in draw.variants
+            if condition(draw, draw.options)
+        }
+        for condition in (
+            lambda d, o: o.num_layers > 1 and d.num_steps > 1 and o.embedding and o.dropout,
+            lambda _, o: o.num_layers > 1 and not o.dropout,
+            lambda d, o: d.num_steps > 1 and not o.needs_deep,
+        )
+    ]
+    assert met == 3 * [{*itertools.product(VARIANTS, CELLS)}]
+
+
+# Modules of the variants, and code in them that no case executes, with the reason.
+VARIANT_MODULES = ("scratch", "cells", "deep", "exact", "fast", "gated", "products", "concise")
+NOT_EXECUTED = {
+    "raise RNNScratchError(": "refuses options that the variant does not support",
+    "torch.ops.mkldnn": "oneDNN multiplies only large matrices on AMD processors",
+    "linear": "oneDNN, as above",
+    "return product": "oneDNN, as above",
+}
+
+
+def list_statements(path):
+    """Yield the statements in all functions of a module, without definitions and docstrings."""
+    for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(function, ast.FunctionDef):
+            for node in itertools.chain.from_iterable(map(ast.walk, function.body)):
+                is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+                is_definition = isinstance(node, ast.FunctionDef | ast.ClassDef)
+                if isinstance(node, ast.stmt) and not is_docstring and not is_definition:
+                    yield node
+        elif isinstance(function, ast.Lambda):
+            yield function.body
+
+
+@pytest.mark.frameworks(by_default=("numpy", "torch"))
+def test_every_line_that_computes_is_executed(backend, backend_name):
+    folder = Path(sys.modules[backend.package].__file__).resolve().parent
+    executed, tracer = set(), sys.gettrace()
+
+    def trace(frame, _event, _argument):
+        path = Path(frame.f_code.co_filename)
+        executed.add((path, frame.f_lineno))
+        return trace if path.parent == folder else None
+
+    sys.settrace(trace)
+    try:
+        failed = [r for v in backend.variants for r in runner.check(backend, v) if not r.passed]
+    finally:
+        sys.settrace(tracer)
+    assert not failed
+    missing = [
+        f"{name}.py, line {node.lineno}: {ast.unparse(node)}"
+        for name in VARIANT_MODULES
+        if (path := folder / f"{name}.py").exists()
+        for node in list_statements(path)
+        if (path, node.lineno) not in executed
+    ]
+    assert not [line for line in missing if not any(text in line for text in NOT_EXECUTED)]
 
 
 def test_a_draw_is_repeated_by_its_seed():
@@ -180,3 +245,38 @@ def test_wrong_options_are_explained(arguments, messages):
 def test_seeds_start_again_after_the_largest():
     assert draws.draw(2**32) == draws.draw(0)
     assert draws.draw_large(2**32) == draws.draw_large(0)
+
+
+@pytest.mark.parametrize("arguments", [("--variant", "concise"), ("--variant", "fast")])
+def test_a_check_without_comparisons_fails(arguments):
+    result = run_subprocess("check", "numpy", *arguments, "--cell", "gru").assert_exit(2)
+    assert f"numpy, {arguments[1]}: nothing was compared." in result.out
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "output"),
+    [
+        ("training/events.py", ("math.exp(loss)", "2.0**loss"), "perplexity"),
+        (
+            "training/loop.py",
+            ("else perplexity(valid_loss)", "else perplexity(loss)"),
+            "held-out perplexity",
+        ),
+        ("steps.py", ("grads, _ = scratch.clip(grads, update.theta)", ""), "sum of parameters"),
+        ("training/schedule.py", ("math.cos(", "math.sin("), "sum of parameters"),
+    ],
+)
+def test_a_mistake_that_all_backends_share_is_detected(copy, file, change, output):
+    mutate_file(change, copy / "rnn_scratch" / file)
+    program = "from rnn_scratch.check.runner import compare_trainings as compare"
+    program += "\nprint({row.output for row in compare() if not row.passed})"
+    result = run_subprocess(program=("-c", program), cwd=copy).assert_exit()
+    assert f"'{output}'" in result.out
+
+
+def test_other_backends_also_report_a_mistake_in_the_reference(copy):
+    mutate_file(("d_h * (1 - next_h", "d_h * (2 - next_h"), copy / "backends/numpy/scratch.py")
+    command = ("check", "torch", "--variant", "scratch", "--cell", "lstm", "--cases", "1")
+    result = run_subprocess(*command, cwd=copy).assert_exit(1)
+    assert "numpy, scratch" in result.out
+    assert "Look first at `gradients`" in result.out

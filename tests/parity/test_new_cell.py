@@ -72,13 +72,12 @@ def read_parameters(run):
 
 def test_new_cell_and_optimizer_train_and_check(run, copy, backend_name):
     train = ("train", "--backend", backend_name, *SMALL)
-    models = ("--variant", "scratch", "--variant", "fast")
     *_, predicted, checked, exact = run(
         (*train, "--output", "uninterrupted", "--epochs", 4),
         (*train, "--output", "resumed", "--epochs", 2),
         ("train", "--resume", "resumed", "--epochs", 4),
         ("predict", "uninterrupted", "--prefix", "it was ", "--length", 9),
-        ("check", backend_name, *models, "--cell", "mgu", "--json"),
+        ("check", backend_name, "--cell", "mgu", "--json"),
         ("check", "numpy", backend_name, "--exact", "--epochs", 2, "--json", *SMALL),
     )
     arrays = read_parameters(copy / "uninterrupted")
