@@ -85,9 +85,10 @@ def compare(
 
     `log` receives a line for each model, and `update` receives the progress after each epoch.
     """
+    is_warned = False
     with contextlib.suppress(NotSupportedError):  # the reference may lack the cell
         reference = prepare_run(settings, Runtime("numpy"), text)
-        if (factor := measure_growth(reference)) >= MAX_GROWTH:
+        if is_warned := (factor := measure_growth(reference)) >= MAX_GROWTH:
             log(describe(factor))
     # Put the reference first if `runtimes` contains it.
     runtimes = sorted(runtimes, key=lambda r: r != Runtime("numpy", device=r.device))
@@ -100,8 +101,11 @@ def compare(
         digests, task = list[dict[str, str]](), (runtime, settings, text, first_title, expected)
         reports = processes.ask(_train, *task, timeout=EPOCH_TIMEOUT)
         try:
-            for epoch_digest, new_digests in reports:
+            for epoch_digest, new_digests, factor in reports:
                 digests += new_digests
+                if factor >= MAX_GROWTH and not is_warned:  # training has increased the growth
+                    log(f"After epoch {epoch_digest.epoch:,}: {describe(factor)}")
+                    is_warned = True
                 line = f"{model.title}: epoch {epoch_digest.epoch:,} of {settings.num_epochs:,}"
                 update(completed=epoch_digest.epoch / settings.num_epochs, description=line)
                 if epoch_digest.epoch % interval == 0 or epoch_digest.epoch == settings.num_epochs:
@@ -122,11 +126,12 @@ def _train(
     text: books.Text,
     first_title: str,
     expected: list[dict[str, str]],
-) -> Iterator[tuple[EpochDigest, list[dict[str, str]]]]:
+) -> Iterator[tuple[EpochDigest, list[dict[str, str]], float]]:
     """Train a model in a child process, yielding digests at the start and after each epoch.
 
-    Each item contains the model's digest and the new digests of its tensors, one dict per update.
-    Raises RNNScratchError on the first digest that differs from `expected`.
+    Each item contains the model's digest, the new digests of its tensors, one dict per update, and,
+    for the first model, the factor by which rounding errors now grow (0 for the others). Raises
+    RNNScratchError on the first digest that differs from `expected`.
     """
     context = prepare_run(settings, runtime, text)
     digests, num_sent, array = list[dict[str, str]](), 0, context.backend.machine.array
@@ -165,7 +170,8 @@ def _train(
     epochs = ((epoch.epoch, epoch.perplexity) for epoch in loop.epochs(context))
     for epoch, perplexity in itertools.chain([(0, None)], epochs):
         digest = exact.digest(trained_arrays(context.model))
-        yield EpochDigest(epoch, perplexity, len(digests) - 1, digest), digests[num_sent:]
+        factor = 0.0 if expected else measure_growth(context)
+        yield EpochDigest(epoch, perplexity, len(digests) - 1, digest), digests[num_sent:], factor
         num_sent = len(digests)
 
 
