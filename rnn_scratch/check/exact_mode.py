@@ -103,7 +103,8 @@ def compare(
         try:
             for epoch_digest, new_digests, factor in reports:
                 digests += new_digests
-                if factor >= MAX_GROWTH and not is_warned:  # training has increased the growth
+                is_last = epoch_digest.epoch == settings.num_epochs
+                if factor >= MAX_GROWTH and not is_warned and not is_last:
                     log(f"After epoch {epoch_digest.epoch:,}: {describe(factor)}")
                     is_warned = True
                 line = f"{model.title}: epoch {epoch_digest.epoch:,} of {settings.num_epochs:,}"

@@ -60,6 +60,17 @@ def test_check_warns_once_if_exact_mode_may_fail(changes, warned):
     assert output.count(DOUBT) == output.count("smaller `sigma` or `num_steps`") == warned, output
 
 
+@pytest.mark.parametrize(("epochs", "warned"), [(1, False), (2, True)])
+def test_check_warns_before_the_next_epoch_if_training_increases_the_growth(epochs, warned):
+    changes = {"cell": "gru", "optimizer": "adam", "lr": 0.5, "theta": 1e6, "num_steps": 40}
+    arguments = options(**{**SMALL, **changes}, corpus="tide-clock", num_epochs=epochs)
+    result = run_subprocess("check", "numpy", "--exact", *arguments).assert_exit()
+    output = " ".join(result.out.split())
+    assert output.count(DOUBT) == output.count("After epoch 1: Within a minibatch") == warned, (
+        output
+    )
+
+
 @pytest.mark.parametrize("scale", [1e3, 1e9, 1e15])
 def test_large_states_of_relu_raise_a_doubt(scale):
     # Rounding errors scale with the state: if it is large, they swamp a fixed difference.
