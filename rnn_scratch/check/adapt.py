@@ -47,7 +47,7 @@ def find_forms(
     `original` returns the backend's function of a name. The sentence is empty if the name does not
     mean a contract function. If there are several forms, the function is wrong in each.
     """
-    if layers.is_module(value):
+    if layers.find_base(value):
         found = _choose(original, partial(layers.list_forms, backend, value))
         maps = "It does not map inputs and a state to outputs and a state"
         return f"{maps}: {found}." if isinstance(found, str) else found

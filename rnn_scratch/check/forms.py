@@ -79,7 +79,8 @@ def choose_forms(
     """Return the forms that fit the small cases that they come with, or why none does.
 
     `original` returns the backend's function of a name. A form whose results are right is the only
-    one returned; otherwise, one is returned for each different result that has the right shapes.
+    one returned; otherwise, one is returned for each different result that has the right shapes,
+    all with the same role.
     """
     fitting, problem, remaining = list[tuple[Form, Any]](), "", iter(candidates)
     while True:
@@ -101,7 +102,7 @@ def choose_forms(
             problem = problem or "its results are float32"
         elif _is_close(result, expected):
             return [form], ""
-        elif not any(_is_close(result, other) for _, other in fitting):
+        elif not any(f.role != form.role or _is_close(result, other) for f, other in fitting):
             fitting.append((form, result))
 
 

@@ -1,11 +1,13 @@
-"""Adapt modules of PyTorch that map inputs and a state to outputs and a state.
+"""Turn layers of PyTorch, Keras and Flax into functions of inputs, a state and parameters.
 
-The parameters of a module are replaced by tensors computed from the contract's parameters, so that
-gradients reach them. The layouts of `torch.nn.RNN`, `GRU` and `LSTM`, of linear layers, and of
-parameters with the contract's names are known.
+The parameters of a layer are replaced by tensors computed from the contract's parameters, so that
+gradients reach them. The layouts of the frameworks' recurrent and linear layers are known, and
+parameters with the contract's names.
 """
 
+import functools
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,196 +17,312 @@ from . import forms, naming
 from .case import Case, make_case
 from .forms import Form
 from .naming import normalize
-from .network_forms import Converter
+from .network_forms import list_network_forms
 
-GATES = {1: ("rnn", "h"), 3: ("gru-after", "rzh"), 4: ("lstm", "ifco")}  # PyTorch's orders
+BASES = {  # names of layers, by the module and name of their base class
+    "torch.nn.modules.module.Module": "torch.nn.Module",
+    "keras.src.layers.layer.Layer": "keras.Layer",
+    "flax.linen.module.Module": "flax.linen.Module",
+    "flax.nnx.module.Module": "flax.nnx.Module",
+}
+# Orders of the gates in PyTorch and Flax, and in Keras.
+GATES = {"rnn": "h", "rnn-relu": "h", "gru": "rzh", "gru-after": "rzh", "lstm": "ifco"}
+KERAS_GATES = GATES | {"gru": "zrh", "gru-after": "zrh"}
+FLAX_LETTERS = {"": "h", "g": "c", "n": "h"}  # other gates have the contract's letters
 SIZES = {  # words that name an argument of a constructor
-    "V": "vocabsize inputsize numinputs inputdim numtokens outputsize numoutputs outputdim",
-    "H": "hiddensize numhiddens hiddendim numhidden nhid units hidden nhidden",
+    "V": "vocabsize inputsize numinputs inputdim numtokens outputsize numoutputs outputdim "
+    "infeatures",
+    "H": "hiddensize numhiddens hiddendim numhidden nhid units hidden nhidden features "
+    "hiddenfeatures",
     "1": "numlayers nlayers layers",
 }
+KINDS = {word: kind for kind, words in SIZES.items() for word in words.split()}
+FLAGS = {"return_sequences": True, "return_state": True, "return_carry": True}  # of Keras and Flax
+FLAGS |= {"training": False, "train": False, "deterministic": True}
+
+# The shapes of a layer's parameters, and a function of parameters, args and kwargs that calls it.
+Opened = tuple[dict[str, tuple[int, ...]], Callable[[Any, Any, Any], Any]]
 
 
-def is_module(value: Any) -> bool:
-    """Return whether a value is a PyTorch module or a class of modules."""
-    base = getattr(getattr(sys.modules.get("torch"), "nn", None), "Module", None)
-    if base is None:
-        return False
-    return issubclass(value, base) if isinstance(value, type) else isinstance(value, base)
-
-
-def is_layer(value: Any) -> bool:
-    """Return whether a value is a layer of any framework, or a class of layers."""
-    return is_module(value) or bool(name_other_framework(value))
-
-
-def name_other_framework(value: Any) -> str:
-    """Return "Keras" or "Flax" if a value is a layer of theirs, or a class of layers, or ""."""
+def find_base(value: Any) -> str:
+    """Return the name of the framework's base class if a value is a layer or a class, or ""."""
     classes = (value if isinstance(value, type) else type(value)).__mro__
-    bases = [c.__module__.partition(".")[0] for c in classes if c.__name__ in ("Layer", "Module")]
-    return next((name for name in ("Keras", "Flax") if name.lower() in bases), "")
+    found = (BASES.get(f"{c.__module__}.{c.__qualname__}", "") for c in classes)
+    return next(filter(None, found), "")
 
 
 def list_forms(backend: Backend, value: Any, dtype: str) -> Iterator[tuple[Case, Form]]:
-    """Yield the forms of a module, with the small case; errors say that it cannot be built."""
-    make, overrides = _find_constructor(value)
-    cell = _find_cell(make(7, 5) if not overrides else value, value)
+    """Yield the forms of a layer, with the small case; errors say that it cannot be built."""
+    base, overrides = find_base(value), _find_sizes(value)
+    make = functools.partial(_make, value)
+    cell = _find_cell(make(7, 5), value)
     case = forms.make_small_case(backend, cell, dtype)
     options = case.options._replace(**overrides)
     case = make_case(backend, "scratch", case.draw._replace(options=options))
-    for role in (cell.replace("-", "_"), "forward"):
-        for form in _list_forms(role, make, case):
-            yield case, form._replace(overrides=overrides)
+    for role in ("step", cell.replace("-", "_"), "forward"):
+        for form in list_network_forms(role, _wrap(make, base, case), case):
+            # Its code need not work in both dtypes.
+            yield case, form._replace(overrides=overrides | {"dtype": dtype})
 
 
-def _find_constructor(value: Any) -> tuple[Callable[[int, int], Any], dict[str, Any]]:
-    """Return a function of V and H that returns a module, and the sizes of an existing module."""
-    if not isinstance(value, type):
-        sizes: dict[str, int] = {}
+def _find_sizes(value: Any) -> dict[str, Any]:
+    """Return the sizes of an existing layer, as values of `ModelConfig`."""
+    sizes: dict[str, Any] = {}
+    names = {"V": "vocab_size", "H": "num_hiddens", "": ""}
+    for owner in () if isinstance(value, type) else (value, getattr(value, "cell", None)):
+        for name in dir(owner):
+            kind = names.get(KINDS.get(normalize(name), ""), "")
+            is_size = kind and not name.startswith("output")  # Keras: the number of units
+            if is_size and type(size := getattr(owner, name, None)) is int:
+                sizes[kind] = size
+    if not isinstance(value, type) and hasattr(value, "named_parameters"):  # PyTorch
         for name, param in value.named_parameters():
             if "weight_hh" in name or normalize(name).endswith("whh"):
                 sizes["num_hiddens"] = param.shape[-1]
             if "weight_ih" in name:
                 sizes["vocab_size"] = param.shape[-1]
-        return (lambda _V, _H: value), sizes
-
-    def make(V: int, H: int) -> Any:
-        kinds = {word: kind for kind, words in SIZES.items() for word in words.split()}
-        numbers = {"V": V, "H": H, "1": 1}
-        arguments = {}
-        for name, parameter in inspect.signature(value).parameters.items():
-            if normalize(name) in kinds:
-                arguments[name] = numbers[kinds[normalize(name)]]
-            elif normalize(name) == "rnn":  # the book's RNNLMScratch
-                others = vars(value)["__init__"].__globals__.values()
-                inner = next(c for c in others if is_module(c) and c is not value)
-                arguments[name] = _find_constructor(inner)[0](V, H)
-            elif parameter.default is parameter.empty and parameter.kind == 1:
-                raise TypeError(f"the argument `{name}` of {value.__name__} is not known")
-        return value(**arguments)
-
-    return make, {}
+    if sizes.get("num_hiddens") == 7:  # the small case's V
+        sizes = {"vocab_size": 11} | sizes
+    return sizes
 
 
-def _find_cell(module: Any, value: Any) -> str:
-    """Return the cell that a module computes, by its parameters."""
-    for name, param in module.named_parameters():
-        if "weight_ih" in name:
-            ratio = param.shape[0] // next(
-                p.shape[-1] for n, p in module.named_parameters() if "weight_hh" in n
-            )
-            relu = any(getattr(m, "nonlinearity", "") == "relu" for m in module.modules())
-            return "rnn-relu" if relu and ratio == 1 else GATES[ratio][0]
-    names = " ".join(normalize(n.removesuffix(".weight")) for n, _ in module.named_parameters())
-    for cell, word in (("lstm", "wxf"), ("gru", "wxz")):
-        if word in names:
-            return cell
-    return naming.guess_cell(value if isinstance(value, type) else type(value))
+def _make(value: Any, V: int, H: int) -> Any:
+    """Return a layer with the sizes, or an existing layer, which in Keras is not built yet."""
+    if not isinstance(value, type):
+        if find_base(value) != "keras.Layer":
+            return value
+        config = value.get_config()
+        config.pop("dtype", None)
+        return type(value).from_config(config | {n: v for n, v in FLAGS.items() if n in config})
+    arguments: dict[str, Any] = {}
+    is_nnx = find_base(value) == "flax.nnx.Module"  # whose metaclass hides the signature
+    signature = inspect.signature(vars(value)["__init__"] if is_nnx else value)
+    for name, parameter in signature.parameters.items():
+        if normalize(name) in KINDS:
+            arguments[name] = {"V": V, "H": H, "1": 1}[KINDS[normalize(name)]]
+        elif name in FLAGS:
+            arguments[name] = FLAGS[name]
+        elif name == "rngs":
+            arguments[name] = sys.modules["flax.nnx"].Rngs(0)
+        elif name == "rnn":  # the book's RNNLMScratch
+            others = vars(value)["__init__"].__globals__.values()
+            inner = next(c for c in others if isinstance(c, type) and find_base(c) and c != value)
+            arguments[name] = _make(inner, V, H)
+        elif parameter.default is parameter.empty and parameter.kind in (1, 3) and name != "self":
+            raise TypeError(f"the argument `{name}` of {value.__name__} is not known")
+    return value(**arguments)
 
 
-def _map_parameters(module: Any, case: Case, names: list[str]) -> dict[str, Callable]:
-    """Return, for each of a module's parameters, a function of the contract's parameters."""
-    torch, cell = sys.modules["torch"], case.options.cell
-    V, H = case.options.vocab_size, case.options.num_hiddens
-    words, gates = naming.parameter_words(cell, names), GATES[len(CELLS[cell].gates)][1]
-    mapping: dict[str, Callable] = {}
-    first_bias = True
-
-    def stack(prefix: str) -> Callable:
-        return lambda p: torch.cat([p[prefix + g].T for g in gates])
-
-    def recurrent_bias(p: Any) -> Any:
-        zeros = [torch.zeros_like(p[f"b_{gates[0]}"])] * len(gates)
-        return torch.cat([*zeros[:-1], p.get("b_hh", zeros[-1])])
-
-    for name, param in module.named_parameters():
-        owner, _, last = name.rpartition(".")
-        word = normalize(owner.rpartition(".")[2] if last in ("weight", "bias") else last)
-        known, shape = words.get(word, ""), tuple(param.shape)
-        if last.startswith("weight_ih"):
-            mapping[name] = stack("W_x")
-        elif last.startswith("weight_hh"):
-            mapping[name] = stack("W_h")
-        elif last.startswith("bias_ih"):
-            mapping[name] = stack("b_")
-        elif last.startswith("bias_hh"):
-            mapping[name] = recurrent_bias
-        elif known and last == "bias":
-            bias = "b_" + known[-1]
-            is_input = known.startswith(("W_x", "W_hq"))
-            mapping[name] = lambda p, b=bias, i=is_input: p[b] if i else torch.zeros_like(p[b])
-        elif known:
-            is_plain = last != "weight" and (shape != (H, V) or known[:3] != "W_x")
-            mapping[name] = lambda p, n=known, plain=is_plain: p[n] if plain else p[n].T
-        elif shape == (V, H):
-            mapping[name] = lambda p: p["W_hq"].T
-        elif shape == (V,):
-            mapping[name] = lambda p: p["b_q"]
-        elif shape == (H, V) and len(gates) == 1:
-            mapping[name] = lambda p: p["W_xh"].T
-        elif shape == (H, H) and len(gates) == 1:
-            mapping[name] = lambda p: p["W_hh"].T
-        elif shape == (H, V + H) and len(gates) == 1:
-            mapping[name] = lambda p: torch.cat([p["W_xh"], p["W_hh"]]).T
-        elif shape == (H,) and len(gates) == 1:
-            is_bias, first_bias = first_bias, False
-            mapping[name] = lambda p, b=is_bias: p["b_h"] if b else torch.zeros_like(p["b_h"])
-        else:
-            raise TypeError(f"the parameter `{name}` {shape} is not known")
-    return mapping
+def _find_cell(layer: Any, value: Any) -> str:
+    """Return the cell that a layer computes, by its parameters or the names of its classes."""
+    owner = value if isinstance(value, type) else type(value)
+    parts = [getattr(layer, "cell", None), layer, *getattr(layer, "modules", list)()]
+    classes = [c for part in parts for c in type(part).__mro__]
+    own = [c.__name__.lower() for c in classes if c.__module__ not in ("user_file", "builtins")]
+    words = naming.list_words(owner) if owner.__module__ == "user_file" else []
+    found = re.search("lstm|gru|rnn|simplecell", " ".join(own))
+    cell = naming.guess_cell(owner) if words else "rnn"
+    if found or cell == "rnn":
+        text = found[0] if found else " ".join(words).lower()
+        cell = "lstm" if "lstm" in text else "gru-after" if "gru" in text else "rnn"
+    has_reset_before = not all(getattr(part, "reset_after", True) for part in parts)
+    if cell == "gru-after" and (has_reset_before or "reset_after" in words):
+        cell = "gru"
+    functions = [getattr(p, n, "") for p in parts for n in ("nonlinearity", "activation")]
+    names = [getattr(function, "__name__", function) for function in functions]
+    return "rnn-relu" if cell == "rnn" and "relu" in names else cell
 
 
-def _list_forms(role: str, make: Callable, case: Case) -> Iterator[Form]:
-    """Yield the forms of a module: kinds of inputs and of the state."""
-    torch, count = sys.modules["torch"], CELLS[case.options.cell].num_states
-    inputs: dict[str, Callable] = {"one-hot inputs (B, V)": lambda x, _: x}
-    if role == "forward":
-        one_hot = case.scratch.encode
-        inputs = {
-            "tokens (B, T)": lambda x, _: x,
-            "one-hot inputs (T, B, V)": lambda x, p: one_hot(x, p).swapaxes(0, 1),
-            "one-hot inputs (B, T, V)": one_hot,
-            "tokens (T, B)": lambda x, _: x.T,
-        }
-    states: dict[str, Callable] = {"a tuple": tuple, "tensors (1, B, H)": _add_layer}
-    if count == 1:
-        states |= {"a tensor": lambda s: s[0], "a tensor (1, B, H)": lambda s: s[0][None]}
-    states["separate tensors"] = lambda s: s
-    modules: dict[Any, Any] = {}  # by V and H
-    # The small case's sizes differ, so that the shapes say which parameter is which.
-    module = make(case.options.vocab_size, case.options.num_hiddens)
-    mapping = _map_parameters(module, case, [*case.arrays])
-    for read in inputs:
-        for kind in states:
-            convert = Converter(case, role)
+def _wrap(make: Callable[[int, int], Any], base: str, case: Case) -> Callable[..., Any]:
+    """Return a function of inputs, a state (or two tensors) and named parameters."""
+    opened: dict[Any, Opened] = {}
+    mapping: dict[str, Callable[[Any], Any]] = {}
+    options = case.options
+    small = make(options.vocab_size, options.num_hiddens)
+    method = {"torch.nn.Module": "forward", "keras.Layer": "call"}.get(base, "__call__")
+    names, flags = _bind(getattr(small, method), CELLS[options.cell].num_states)
 
-            def adapted(
-                x: Any,
-                state: Any,
-                params: Any,
-                options: Any = None,
-                read: Callable = inputs[read],
-                kind: str = kind,
-                convert: Converter = convert,
-            ) -> Any:
-                sizes = params[f"W_x{CELLS[case.options.cell].gates[0]}"].shape
-                if sizes not in modules:
-                    modules[sizes] = make(*sizes).eval()
-                module = modules[sizes]
-                tensors = {name: compute(params) for name, compute in mapping.items()}
-                given = states[kind](state)
-                given = given if kind == "separate tensors" else (given,)
-                result = torch.func.functional_call(module, tensors, (read(x, params), *given))
-                converted = convert(result, state, params, x.shape[-1])
-                if role == "forward" and converted[1] is None:
-                    return converted[0], case.scratch.forward(x, state, params, options)[1]
-                return converted
+    def call(*arguments: Any) -> Any:
+        *given, params = arguments
+        values = dict(zip(kinds, given))
+        kwargs = {name: values[kind] for name, kind in names.items()} | flags
+        args = (kwargs.pop(next(iter(names))),)
+        W_x = params[f"W_x{CELLS[options.cell].gates[0]}"]
+        (V, H), key = W_x.shape, (*W_x.shape, str(W_x.dtype))
+        if key not in opened:
+            if "keras" in base:
+                dtype = "float64" if "float64" in key[2] else "float32"
+                sys.modules["keras"].config.set_dtype_policy(dtype)
+            opened[key] = OPEN[base](lambda: make(V, H), args, kwargs)
+        shapes, run = opened[key]
+        # The small case's sizes differ, so that the shapes say which parameter is which.
+        if not mapping:
+            mapping.update(_map_parameters(shapes, case))
+        return run({path: compute(params) for path, compute in mapping.items()}, args, kwargs)
 
-            adapted.__name__ = role
-            what = f"`{role}` of a torch.nn.Module ({case.options.cell}): {read}, "
-            what += f"the state as {kind}"
-            yield Form(role, adapted, what, case.options.cell)
+    kinds = [kind for kind in ("x", "state", "c") if kind in names.values()]
+    order = [
+        inspect.Parameter(kind, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        for kind in (*kinds, "params")
+    ]
+    call.__signature__ = inspect.Signature(order)  # type: ignore[attr-defined]
+    call.layer = f"{base} ({options.cell})"  # type: ignore[attr-defined]
+    return call
 
 
-def _add_layer(state: Any) -> Any:
-    return tuple(tensor[None] for tensor in state)
+def _bind(method: Any, num_states: int) -> tuple[dict[str, str], dict[str, bool]]:
+    """Return the kind of each argument of a layer's call, by name, and the flags to pass."""
+    remaining = ["x", "state", "c"][: 1 + num_states]
+    words = {w: kind for kind in reversed(remaining) for w in naming.WORDS[kind].split()}
+    bound, flags = dict[str, str](), dict[str, bool]()
+    for name, parameter in inspect.signature(method).parameters.items():
+        kind = words.get(normalize(name), "")
+        is_required = parameter.default is parameter.empty and parameter.kind in (0, 1)
+        if name in FLAGS:
+            flags[name] = FLAGS[name]
+        elif kind not in remaining and is_required and remaining:
+            kind = remaining[0]
+        if kind in remaining:
+            bound[name] = kind
+            remaining.remove(kind)
+    if not {"x", "state"} <= {*bound.values()}:
+        raise TypeError("its call has no argument for the state")
+    return bound, flags
+
+
+def _map_parameters(shapes: dict[str, Any], case: Case) -> dict[str, Callable[[Any], Any]]:
+    """Return, for each of a layer's parameters, a function of the contract's parameters."""
+    np, cell = forms.find_array_module(case.backend), case.options.cell
+    found = {path: _classify(path, shapes, case) for path in shapes}
+    kinds = {kind for kind, _, _ in found.values()}
+    if cell == "gru-after" and not {"bh", "bxh"} & kinds:
+        raise TypeError("it has no bias inside the reset gate")
+
+    def bias(p: Any, kind: str, gates: str) -> Any:
+        """Return the biases of the input or of the state; their sums are the contract's."""
+        if kind == "bx" or not {"bx", "bxh"} & kinds:
+            return np.concatenate([p[f"b_{g}"] for g in gates])
+        zeros = [0 * p[f"b_{g}"] for g in gates]
+        return np.concatenate([p.get(f"b_h{g}", zero) for g, zero in zip(gates, zeros)])
+
+    def compute(p: Any, path: str) -> Any:
+        kind, gates, is_transposed = found[path]
+        if not gates:
+            tensor = p[kind]
+        elif kind == "bxh":
+            tensor = np.stack([bias(p, "bx", gates), bias(p, "bh", gates)])
+        elif kind[0] == "b":
+            tensor = bias(p, kind, gates)
+        else:  # W_x, W_h or both
+            columns = [np.concatenate([p[f"W_{letter}{g}"] for letter in kind]) for g in gates]
+            tensor = np.concatenate(columns, 1)
+        return np.swapaxes(tensor, 0, 1) if is_transposed else tensor
+
+    return {path: functools.partial(compute, path=path) for path in shapes}
+
+
+def _classify(path: str, shapes: dict[str, Any], case: Case) -> tuple[str, str, bool]:
+    """Return a parameter's kind and gates, and whether it is transposed.
+
+    The kinds: x, h or xh for matrices, bx, bh or bxh for biases, or W_hq or b_q without gates.
+    """
+    cell, shape = case.options.cell, shapes[path]
+    prefix, last = re.fullmatch(r"(.*[./])?(.*?)", path).groups("")  # type: ignore[union-attr]
+    owner, is_weight = re.split(r"[./]", f"/{prefix}")[-2], last.startswith("weight")
+    if found := re.fullmatch(r"(weight|bias)_([ih]).*", last):
+        kind, gates = found[2], GATES[cell]
+    elif f"{prefix}recurrent_kernel" in shapes:
+        kind, gates = {"recurrent_kernel": "h"}.get(last, "i"), KERAS_GATES[cell]
+        if len(shape) == 2 and last == "bias":
+            return "bxh", gates, False
+    elif found := re.fullmatch(r"(?:dense_)?([ih])([ifgorzn]?)_?", owner):
+        gates = GATES[cell] if "dense" in owner else FLAX_LETTERS.get(found[2], found[2])
+        kind = found[1]
+    else:
+        return _classify_by_name(path, owner, last, shapes, case)
+    kind = kind.replace("i", "x")
+    return ("b" + kind, gates, False) if "bias" in last else (kind, gates, is_weight)
+
+
+def _classify_by_name(
+    path: str, owner: str, last: str, shapes: dict[str, Any], case: Case
+) -> tuple[str, str, bool]:
+    """Return what `_classify` returns, for a layer that is not one of the frameworks'."""
+    shape, (V, H), cell = shapes[path], case.options[:2], case.options.cell
+    is_linear, is_weight = last in ("weight", "bias", "kernel"), last == "weight"
+    words = naming.parameter_words(cell, [*case.arrays])
+    name = words.get(normalize(owner if is_linear else last), "")
+    size = shape[::-1] if is_weight else shape
+    expected = {"W_x": (V, H), "W_h": (H, V if name == "W_hq" else H)}.get(name[:3], shape)
+    if not name or (len(shape) == 2 and {*expected} != {*shape}):
+        sizes = {(H, V): "W_hq", (V,): "b_q"}
+        if CELLS[cell].gates == ("h",):
+            first = next(p for p in shapes if shapes[p] == shape)
+            sizes |= {(V, H): "W_xh", (H, H): "W_hh", (V + H, H): "xh"}
+            sizes |= {(H,): "b_h" if path == first else "b_hh"}
+        name = sizes.get(size, "")
+    if not name:
+        raise TypeError(f"the parameter `{path}` {shape} is not known")
+    if name == "xh":
+        return name, "h", is_weight
+    if len(shape) == 1:
+        if name in ("b_q", "W_hq"):
+            return "b_q", "", False
+        is_state = (name[:3] == "W_h" and name != "W_hq") or name == "b_hh"
+        return (
+            ("b_q", "", False) if name[-1] == "q" else ("bh" if is_state else "bx", name[-1], False)
+        )
+    expected = {"W_x": (V, H), "W_h": (H, V if name == "W_hq" else H)}[name[:3]]
+    is_transposed = is_weight if expected == expected[::-1] else shape != expected
+    return (name, "", is_transposed) if name == "W_hq" else (name[2], name[3], is_transposed)
+
+
+def _open_torch(make: Callable[[], Any], _args: Any, _kwargs: Any) -> Opened:
+    module = make().eval()
+    call = functools.partial(sys.modules["torch"].func.functional_call, module)
+    return {name: tuple(param.shape) for name, param in module.named_parameters()}, call
+
+
+def _open_keras(make: Callable[[], Any], args: Any, kwargs: Any) -> Opened:
+    layer = make()
+    layer(*args, **kwargs)
+    variables = layer.trainable_variables
+
+    def call(params: Any, args: Any, kwargs: Any) -> Any:
+        others = [variable.value for variable in layer.non_trainable_variables]
+        # Each layer's names have other numbers, but the order is the same.
+        return layer.stateless_call([*params.values()], others, *args, **kwargs)[0]
+
+    return {variable.path: tuple(variable.shape) for variable in variables}, call
+
+
+def _open_linen(make: Callable[[], Any], args: Any, kwargs: Any) -> Opened:
+    tools, module = sys.modules["flax.traverse_util"], make()
+    tree = module.init(sys.modules["jax"].random.key(0), *args, **kwargs)["params"]
+
+    def call(params: Any, args: Any, kwargs: Any) -> Any:
+        return module.apply({"params": tools.unflatten_dict(params, sep="/")}, *args, **kwargs)
+
+    return {path: array.shape for path, array in tools.flatten_dict(tree, sep="/").items()}, call
+
+
+def _open_nnx(make: Callable[[], Any], _args: Any, _kwargs: Any) -> Opened:
+    nnx = sys.modules["flax.nnx"]
+    graph, state, others = nnx.split(make(), nnx.Param, ...)
+    flat = {"/".join(map(str, path)): (path, leaf) for path, leaf in nnx.to_flat_state(state)}
+
+    def call(params: Any, args: Any, kwargs: Any) -> Any:
+        leaves = [(flat[name][0], nnx.Param(tensor)) for name, tensor in params.items()]
+        return nnx.merge(graph, nnx.from_flat_state(leaves), others)(*args, **kwargs)
+
+    return {
+        "/".join(map(str, path)): leaf.value.shape for path, leaf in nnx.to_flat_state(state)
+    }, call
+
+
+OPEN = {
+    "torch.nn.Module": _open_torch,
+    "keras.Layer": _open_keras,
+    "flax.linen.Module": _open_linen,
+    "flax.nnx.Module": _open_nnx,
+}

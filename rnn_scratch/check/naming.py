@@ -33,7 +33,7 @@ OTHER_TASKS |= {"evaluate", "backward"}
 WORDS = {
     "x": "x xt xs input inputs token tokens ids idx indices seq sequence embs emb",
     "state": "state states hidden hiddens carry hx h h0 ht hprev prevh hiddenstate initstate "
-    "prevstate hstate initialstate",
+    "prevstate hstate initialstate initialcarry carry",
     "c": "c c0 ct cprev prevc cell cellstate memory",
     "params": "params parameters weights param p w net model theta",
     "options": "options config cfg",
@@ -182,6 +182,8 @@ def list_words(function: Any) -> list[str]:
 
 def get_source(function: Any) -> str:
     """Return the source of a function or class without indentation, or ""."""
+    if isinstance(function, type):  # of which `inspect` finds no source, unlike of its methods
+        return "".join(map(get_source, filter(inspect.isfunction, vars(function).values())))
     try:
         return textwrap.dedent(inspect.getsource(inspect.unwrap(function)))
     except (OSError, TypeError):

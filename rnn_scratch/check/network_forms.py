@@ -44,16 +44,22 @@ def list_network_forms(role: str, function: Any, case: Case) -> Iterator[Form]:
         containers = dict(sorted(containers.items(), key=lambda item: item[0]))
     if "params" not in bound:
         containers = {"separate parameters": lambda p: p}
+    conventions = {"": False, "column vectors": True}
+    if layer := getattr(function, "layer", ""):
+        containers, conventions = {"": lambda p: p}, {"": False}
     states: dict[str, Callable] = {"a tuple": tuple, "a list": list}
+    states["tensors (1, B, H)"] = lambda state: tuple(s[None] for s in state)
     if "c" in bound:
         states = {"two tensors": lambda state: state[0]}
     elif CELLS[cell].num_states == 1:
         states["a tensor"] = lambda state: state[0]
+        states["a tensor (1, B, H)"] = lambda state: state[0][None]
+    elif layer.startswith("flax"):
+        states["a tuple (c, h)"] = lambda state: state[::-1]
     module = find_array_module(case.backend)
     sequence = {"tokens (B, T)": "BT", "one-hot inputs (T, B, V)": "TBV"}
     sequence |= {"one-hot inputs (B, T, V)": "BTV", "tokens (T, B)": "TB"}
     inputs = sequence if role == "forward" else {"one-hot inputs": "x", "tokens": "ids"}
-    conventions = {"": False, "column vectors": True}
     choices = itertools.product(conventions, inputs, containers, states)
     for convention, read, container, kind in choices:
         is_transposed = conventions[convention]
@@ -68,6 +74,7 @@ def list_network_forms(role: str, function: Any, case: Case) -> Iterator[Form]:
             read: str = inputs[read],
             container: Callable = containers[container],
             make_state: Callable = states[kind],
+            step: int = -1 if "(c, h)" in kind else 1,
             is_transposed: bool = is_transposed,
             convert: Converter = convert,
         ) -> Any:
@@ -90,18 +97,20 @@ def list_network_forms(role: str, function: Any, case: Case) -> Iterator[Form]:
                 values["params"] = container(shown)
             result = function(*(values[name] for name in bound))
             converted = convert(result, state, params, num_steps)
-            if role in NETWORK and converted[1] is None:  # the function returns only outputs
+            if role not in NETWORK:
+                return converted[::step]
+            if converted[1] is None:  # the function returns only outputs
                 return converted[0], getattr(case.scratch, role)(*given)[1]
-            return converted
+            return converted[0], converted[1][::step]
 
         order_text = f" ({', '.join(order)})" if container == "a list of parameters" else ""
-        what = f"{read}, the state as {kind}, {container}{order_text}"
+        what = f"{read}, the state as {kind}{', ' if container else ''}{container}{order_text}"
         what += f", {convention}" if convention else ""
         adapted.__name__ = role
         yield Form(
             role,
             adapted,
-            f"`{role}` with {what}",
+            f"`{role}` of a {layer}: {what}" if layer else f"`{role}` with {what}",
             cell,
             is_plain=role in NETWORK or inputs[read] == "ids",
         )
@@ -148,7 +157,8 @@ class Converter:
                     continue
                 others = value[:-1]
                 tensors = value[part]
-                if part != -1 and any(get_shape(v) == shape for v in value[self.count :]):
+                leaves = [v[0] if isinstance(v, tuple | list) else v for v in value[self.count :]]
+                if part != -1 and any(get_shape(leaf)[-2:] == shape for leaf in leaves):
                     continue
                 if part == -1 and [get_shape(v) for v in others] != [shape]:
                     continue  # only (h, state)

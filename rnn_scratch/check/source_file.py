@@ -41,6 +41,7 @@ def read_source(path: Path) -> tuple[str, str]:
         reason = error.strerror if isinstance(error, OSError) else error
         raise RNNScratchError(f"{path} could not be read: {reason}.") from error
     imports = re.findall(r"\w+", " ".join(re.findall(r"(?m)^ *(?:import|from)\b[^#\n]*", source)))
+    imports += ["tensorflow"] * ("keras" in imports) + ["jax"] * ("flax" in imports)
     return source, next((name for name in registry.FRAMEWORKS if name in imports), "numpy")
 
 

@@ -24,7 +24,6 @@ from ..system.processes import ChildError
 from . import adapt, draws, layers, naming, runner, source_file
 from .candidate import CHECKS, Candidate, calls_function, find_function, patch_backend
 from .case import make_case
-from .forms import Form
 from .mistakes import copy_backend
 from .results import Verdict
 from .source_file import list_modules
@@ -74,13 +73,13 @@ def _check(
             n
             for n, v in namespace.items()
             if getattr(v, "__module__", "") == "user_file"
-            or (layers.is_layer(v) and not isinstance(v, type))
+            or (layers.find_base(v) and not isinstance(v, type))
         ]
         is_known = partial(find_function, backend)
         defined = [
             n
             for n in names or defined
-            if layers.is_layer(namespace[n]) or naming.list_roles(n, is_known) or is_known(n)
+            if layers.find_base(namespace[n]) or naming.list_roles(n, is_known) or is_known(n)
         ]
         num_checked, left = 0, list[str]()  # `left`: wrong functions that remain in use
         for name in defined:
@@ -88,11 +87,7 @@ def _check(
             verdict = Verdict(name, _find_line(source, name, function))
             yield verdict
             with source_file.limit_time():
-                found: list[Form] | str
-                if other := layers.name_other_framework(function):
-                    found = f"Layers of {other} are not compared. Write the step as a function."
-                else:
-                    found = adapt.find_forms(backend, is_known, name, function)
+                found = adapt.find_forms(backend, is_known, name, function)
             if isinstance(found, str):
                 verdict.problem, found = found, []
             candidates = [

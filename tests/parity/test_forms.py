@@ -152,6 +152,42 @@ def cross_entropy(y_hat, y):
     logs = y_hat - np.log(np.exp(y_hat).sum(1, keepdims=True))
     return -logs[np.arange(len(y)), y].mean()
 """,
+    "keras": """import keras
+lstm = keras.layers.LSTM(8)
+gru = keras.layers.GRU(7, reset_after=False)
+class Net(keras.Model):
+    def __init__(self, vocab_size, units):
+        super().__init__()
+        self.size = vocab_size
+        self.gru = keras.layers.GRU(units, return_sequences=True, return_state=True)
+        self.dense = keras.layers.Dense(vocab_size)
+    def call(self, tokens, states=None, training=False):
+        y, states = self.gru(keras.ops.one_hot(tokens, self.size), initial_state=states)
+        return self.dense(y), states
+""",
+    "linen": """import jax
+from flax import linen as nn
+gru = nn.RNN(nn.GRUCell(8))
+class CharLSTM(nn.Module):
+    vocab_size: int
+    hidden_size: int
+    @nn.compact
+    def __call__(self, tokens, carry):
+        x = jax.nn.one_hot(tokens, self.vocab_size)
+        carry, y = nn.RNN(nn.LSTMCell(self.hidden_size), return_carry=True)(x, initial_carry=carry)
+        return nn.Dense(self.vocab_size)(y), carry
+""",
+    "nnx": """import jax.numpy as jnp
+from flax import nnx
+lstm = nnx.OptimizedLSTMCell(9, 6, rngs=nnx.Rngs(0))
+class Cell(nnx.Module):
+    def __init__(self, in_features, hidden_features, *, rngs):
+        self.wx = nnx.Linear(in_features, hidden_features, rngs=rngs)
+        self.wh = nnx.Linear(hidden_features, hidden_features, use_bias=False, rngs=rngs)
+    def __call__(self, h, x):
+        h = jnp.tanh(self.wx(x) + self.wh(h))
+        return h, h
+""",
     "optimizers": """import numpy as np
 
 
@@ -219,6 +255,24 @@ CASES = {
     "cell with relu": ("cell_module", ("torch.tanh", "torch.relu"), 1, "ReLU instead of tanh"),
     "class": ("scratch_class", None, 0, "one-hot inputs (T, B, V), the state as a tuple"),
     "class, transposed": ("scratch_class", ("self.W_hh +", "self.W_hh.T +"), 1, "W_hh transposed"),
+    "Keras": ("keras", None, 0, "`forward` of a keras.Layer (gru-after): tokens (B, T), the state"),
+    "Keras layer": ("keras", None, 0, "keras.Layer (gru): one-hot inputs (B, T, V), the state"),
+    "Keras, state": (
+        "keras", ("initial_state=states", "initial_state=None"), 1, "instead of the initial state"
+    ),
+    "Keras, gradient": (
+        "keras", ("dense(y)", "dense(keras.ops.stop_gradient(y))"), 1, "in `gradients`"
+    ),
+    "linen": ("linen", None, 0, "flax.linen.Module (lstm): tokens (B, T), the state as a tuple (c"),
+    "linen, state": (
+        "linen", ("initial_carry=carry", "initial_carry=jax.tree.map(lambda s: 0 * s, carry)"), 1,
+        "zeros instead of the initial state",
+    ),
+    "nnx": ("nnx", None, 0, "`lstm` of a flax.nnx.Module (lstm): one-hot inputs, the state as a"),
+    "nnx, ReLU": ("nnx", ("jnp.tanh(", "jnp.maximum(0, "), 1, "ReLU instead of tanh"),
+    "nnx, bias": (
+        "nnx", ("OptimizedLSTMCell", "GRUCell"), 2, "it has no bias inside the reset gate"
+    ),
     "optimizers": ("optimizers", None, 0, "params, grads, m, lr, beta1: lists"),
     "dampened": ("optimizers", ("] + g", "] + (1 - beta) * g"), 1, "dampened momentum"),
     "no t": ("optimizers", ("(1 - beta2**t)", "1"), 1, "no bias correction of v"),
@@ -231,8 +285,8 @@ CASES = {
 def test_form_is_recognized_and_judged(backend_names, name, capsys):
     source, change, code, message = CASES[name]
     text = SOURCES[source]
-    frameworks = ("torch", "tensorflow", "jax")
-    require_tested(backend_names, *(f for f in frameworks if f"import {f}" in text))
+    frameworks = {"torch": "torch", "tensorflow": "tensorflow", "keras": "tensorflow", "jax": "jax"}
+    require_tested(backend_names, *(b for f, b in frameworks.items() if f"import {f}" in text))
     if change:
         assert change[0] in text
         text = text.replace(*change)
@@ -306,11 +360,11 @@ def test_other_functions_are_not_mistaken(capsys):
 
 
 @pytest.mark.usefixtures("_without_children")
-def test_keras_layer_is_explained(backend_names, capsys):
+def test_layer_without_a_state_is_refused(backend_names, capsys):
     require_tested(backend_names, "tensorflow")
-    Path("mine.py").write_text("import tensorflow, keras\nlstm = keras.layers.LSTM(8)")
+    Path("mine.py").write_text("import keras\ndense = keras.layers.Dense(8)")
     result = run_in_process(capsys, "check", "mine.py").assert_exit(2)
-    assert "Layers of Keras are not compared. Write the step as a function." in result.out
+    assert "to outputs and a state: it raises TypeError: its call has no argument" in result.out
 
 
 def test_file_that_trains_is_stopped():
