@@ -75,10 +75,11 @@ def check(
 
     A FILE, such as mine.py, is executed; its output is hidden. Its functions are compared if they
     have a name like one of the project's (rnn, step, loss, clip, adam, ...), or of a cell that the
-    file adds to rnn_scratch.contract.CELLS; so are its PyTorch modules. Their arguments and results
-    may have other forms, such as those of the book; a line says which form was recognized. Of a
-    FILE that imports d2l, the book's package, only the definitions are executed, and known errata
-    are named; d2l need not be installed. Use only --backend and --json with a FILE.
+    file adds to rnn_scratch.contract.CELLS; so are its layers of PyTorch, Keras and Flax. Their
+    arguments and results may have other forms, such as those of the book; a line says which form
+    was recognized. Of a FILE that imports d2l, the book's package, only the definitions are
+    executed, and known errata are named; d2l need not be installed. Use only --backend and --json
+    with a FILE.
 
     ANSWERS, such as answers.json, is a file with the outputs that a program in any language
     computed for the inputs that `rnn-scratch vectors` writes. Use only --json with it.
