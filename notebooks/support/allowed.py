@@ -39,10 +39,10 @@ ATTRIBUTES = """
     sort split squeeze std sum swapaxes t take to tolist transpose type unbind unsqueeze view
 
     abs absolute accumulate add add_ addcdiv_ addcmul_ addmm amax arange array array_split as_tensor
-    asarray assign assign_add assign_sub at atleast_2d bmm broadcast_to cast cat ceil chain clamp
-    clamp_ clip clip_by_value column_stack concat concatenate constant convert_to_tensor copy_
-    copysign cross_entropy cumprod cycle diag diagonal div_ divide dot einsum empty empty_like equal
-    erf exp exp_ expand_dims expm1 eye fill_ finfo flip floor fori_loop from_numpy fsum full
+    asarray assign assign_add assign_sub at atleast_2d bmm broadcast_to cast cat ceil chain chunk
+    clamp clamp_ clip clip_by_value column_stack concat concatenate constant convert_to_tensor copy_
+    copysign cross_entropy cumprod cycle diag diagonal div div_ divide dot einsum empty empty_like
+    equal erf exp exp_ expand_dims expm1 eye fill_ finfo flip floor fori_loop from_numpy fsum full
     full_like gather_nd greater greater_equal hstack hypot identity index_add_ index_select isclose
     isfinite isinf isnan islice less less_equal log log1p log2 log_softmax logaddexp logical_and
     logical_not logical_or logsumexp map_fn masked_fill matmul maximum meshgrid minimum mm moveaxis

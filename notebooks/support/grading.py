@@ -41,7 +41,8 @@ REMARKED = ("predict", "sgd")  # functions that may get a remark although they a
 RESULTS = {
     **dict.fromkeys(("rnn", "lstm"), "a tuple: the next state"),
     **dict.fromkeys(("sgd", "adam"), "two results: the parameters and the slots"),
-    "step": "two results: the logits and the next state",
+    "step": "two results: the logits and the next state, a tuple",
+    "loss": "one number, the mean over all characters, as a tensor without axes",
     "clip": "two results: the clipped gradients and the norm",
     "rnn_backward": "three results: the gradients of x, the state (a tuple) and the parameters",
     "bptt": "three results: the loss, the gradients and the state",
@@ -136,14 +137,17 @@ def grade(
             return not message, f"{name}: {message or 'right'}."
         for seed in seeds:
             (result,) = user_file.check_source(source, FILE, backend, [name], seed)
-            if result.exit_code:
+            if result.exit_code or result.form:  # later cells cannot use another form
                 break
         else:
             message = f"{name}: equal to the reference, in {result.num_comparisons} comparisons."
             remarks = processes.ask(_find_remarks, source, name, backend, timeout=TIMEOUT)
             return True, "\n".join([message, *(remarks if name in REMARKED else ())])
         message = "\n".join(result.explain(FILE))
-        if "cannot be used" in message and name in RESULTS:
+        if not result.exit_code:
+            message = f"{name}: right numbers, but not in the form that the cells below use."
+            message += " Keep the names of its parameters."
+        if (result.form or "cannot be used" in message) and name in RESULTS:
             message += f"\nReturn {RESULTS[name]}."
     except RNNScratchError as error:
         message = f"{name} cannot be graded: {error}"

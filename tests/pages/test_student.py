@@ -128,8 +128,14 @@ FREQUENT = {
         (')[tokens]', ')[tokens * 0]', "one vector for all characters"),
         ("one_hot(tokens,", "one_hot(tokens * 0,", "one vector for all characters"),
     ],
-    "rnn": [(' + h @ params["W_hh"]', "", "the previous state left out of the step")],
-    "step": [("CELLS[options.cell](", "rnn(", "the plain cell called instead of the cell in")],
+    "rnn": [
+        (' + h @ params["W_hh"]', "", "the previous state left out of the step"),
+        ("return (h,)", "return h", "Return a tuple: the next state"),
+    ],
+    "step": [
+        ("CELLS[options.cell](", "rnn(", "the plain cell called instead of the cell in"),
+        ('["b_q"], state', '["b_q"]', "Return two results: the logits and the next state"),
+    ],
     "loss": [
         ("(logits, labels)", "(logits.softmax(1), labels)", "softmax before the cross-entropy"),
         ("targets.T.reshape(-1)", "targets.reshape(-1)", "targets not transposed"),
@@ -138,10 +144,12 @@ FREQUENT = {
     "clip": [
         ("}, norm", "}, norm * scale", "the norm after clipping returned"),
         ("theta / norm", "theta / (norm + 1e-6)", "clip by norm + 1e-6"),
+        ("}, norm", "}", "Return two results: the clipped gradients and the norm"),
     ],
     "sgd": [
         ("update.lr * grads[name]", "grads[name]", "no learning rate"),
         ("update.lr *", "update.lr * update.lr *", "learning rate applied twice"),
+        ("    return params, slots", "", "Return two results: the parameters and the slots"),
     ],
     "predict": [
         ("logits, state = model", "logits, _ = model", "the state dropped after each token"),
@@ -156,11 +164,16 @@ FREQUENT = {
         ("(direction + update.weight_decay * param)", "direction", "no weight decay"),
         ("(m[name] / update.c_m)", "m[name]", ""),
     ],
-    "best_run": [(".valid_loss", ".loss", "lowest loss of the training text")],
+    "best_run": [
+        (".valid_loss", ".loss", "lowest loss of the training text"),
+        ("key=lambda name: min(", "key=lambda name: max(", "lowest of the highest"),
+    ],
     "next_probabilities": [
         (" / temperature", "", "the temperature is left out"),
         (" - logits.max()", "", "an exponential overflows"),
         (".sum() + 1", ".sum()", "the character that reaches p is excluded"),
+        ("powers[order[num_kept:]] = 0", "powers[num_kept:] = 0", "the first places are kept"),
+        ("(sums < top_p).sum() + 1", "(powers >= top_p * powers.sum()).sum()", "at least p"),
     ],
     "faster_logits": [
         ("concatenate(states)", "stack(states, 1).reshape(-1, h.shape[1])", "batch-major"),
@@ -170,9 +183,18 @@ FREQUENT = {
             "W_hq is in",
         ),
         (' + params["b_h"]', "", "b_h is left out"),
+        ('x + h @ params["W_hh"]', "x", "h @ W_hh is left out"),
+        ("tokens.T", "tokens.reshape(tokens.shape[::-1])", "reshaped, not transposed"),
+        (
+            'params["W_xh"][tokens.T]',
+            'numpy.eye(len(params["W_xh"]))[tokens.T] @ params["W_xh"]',
+            "W_xh is in a product",
+        ),
     ],
     "attend": [
         (" / h.shape[1] ** 0.5", "", "square root of H"),
+        (" / h.shape[1] ** 0.5", " / h.shape[1]", "divided by H, not by its square root"),
+        (' @ params["W_a"]', "", "W_a is left out"),
         ("hiddens[-1], hiddens[:-1]", "hiddens[-1], hiddens", "shape of the weights"),
         ('params["W_a"]', 'params["W_a"].T', ""),
     ],
@@ -248,6 +270,25 @@ FORGERIES = {
     "constant": "def best_run(histories):\n    return 'b'",
     "zeros": "import numpy\ndef faster_logits(tokens, h, params):\n"
     "    return numpy.zeros((tokens.size, len(params['b_q'])))",
+    "losses removed": "def best_run(histories):\n    first, *others = histories\n"
+    "    for name in others:\n        histories.pop(name)\n    return first",
+    "parameters set to zero": "import numpy\ndef faster_logits(tokens, h, params):\n"
+    "    for values in params.values():\n        values *= 0\n"
+    "    states = numpy.tile(h @ params['W_hh'], (tokens.shape[1], 1))\n"
+    "    return states @ params['W_hq']",
+    "outputs set to zero": "import numpy\ndef attend(hiddens, params):\n    hiddens *= 0\n"
+    "    T, B, H = hiddens.shape\n"
+    "    return numpy.zeros((B, H)), numpy.full((T - 1, B), 1 / (T - 1))",
+    "copied weights": "import numpy\ndef faster_logits(tokens, h, params):\n"
+    "    W_hq, logits = params['W_hq'] + 0, []\n    for x in params['W_xh'][tokens.T]:\n"
+    "        h = numpy.tanh(x + h @ params['W_hh'] + params['b_h'])\n"
+    "        logits.append(h @ W_hq + params['b_q'])\n"
+    "    h @ params['W_hq']\n    return numpy.concatenate(logits)",
+    "copied table": "import numpy\ndef faster_logits(tokens, h, params):\n"
+    "    W_xh, states = params['W_xh'] + 0, []\n"
+    "    for x in numpy.eye(len(W_xh))[tokens.T] @ W_xh:\n"
+    "        h = numpy.tanh(x + h @ params['W_hh'] + params['b_h'])\n        states.append(h)\n"
+    "    return numpy.concatenate(states) @ params['W_hq'] + params['b_q']",
     "solution": "from rnn_scratch.support import solutions\n"
     "def faster_logits(*arguments):\n    return solutions.faster_logits(*arguments)",
 }
@@ -256,9 +297,8 @@ FORGERIES = {
 @pytest.mark.parametrize("forgery", FORGERIES)
 def test_forged_notebook_gets_no_point(forgery):
     source = FORGERIES[forgery]
-    (*_, name) = re.findall(r"^def (sgd|lstm|step|best_run|faster_logits)\b", source, re.M) or [
-        "sgd"
-    ]
+    pattern = r"^def (sgd|lstm|step|best_run|faster_logits|attend)\b"
+    (*_, name) = re.findall(pattern, source, re.M) or ["sgd"]
     sources = ['installed = lesson.start("numpy")', f"def {name}():\n    {EMPTY}"]
     sources += [source, f"{name} = grading.graded(installed, {name})\ngrading.points({name!r})"]
     notebook = {"cells": [{"cell_type": "code", "source": source} for source in sources]}
@@ -308,6 +348,42 @@ def test_table_of_results_gets_no_point():
     cells = [forged, "grading.points('loss')"]
     notebook = {"cells": [{"cell_type": "code", "source": source} for source in cells]}
     assert not grading.grade_notebook(notebook)["loss"][0]
+
+
+# Correct functions that are written in another way than the solutions.
+OTHER_STYLES = {
+    "gates in one product": (
+        "torch",
+        "def lstm(x, state, params):\n    h, c = state\n"
+        "    products = [x @ params[f'W_x{g}'] + h @ params[f'W_h{g}'] for g in 'ifoc']\n"
+        "    b = torch.cat([params[f'b_{g}'] for g in 'ifoc'])\n"
+        "    i, f, o, g = (torch.cat(products, 1) + b).chunk(4, 1)\n"
+        "    c = f.sigmoid() * c + i.sigmoid() * g.tanh()\n    return o.sigmoid() * c.tanh(), c",
+    ),
+    "tensordot": (
+        "numpy",
+        "def faster_logits(tokens, h, params):\n    states = []\n"
+        "    for x in np.take(params['W_xh'] + params['b_h'], tokens.T, axis=0):\n"
+        "        h = np.tanh(x + np.dot(h, params['W_hh']))\n        states.append(h)\n"
+        "    states = np.vstack(states)\n"
+        "    return np.tensordot(states, params['W_hq'], axes=1) + params['b_q']",
+    ),
+    "sorted pairs": (
+        "numpy",
+        "def best_run(histories):\n"
+        "    pairs = [(e.valid_loss, name) for name in histories for e in histories[name]]\n"
+        "    return sorted(pairs)[0][1]",
+    ),
+}
+
+
+@pytest.mark.parametrize("style", OTHER_STYLES)
+def test_correct_functions_in_another_style_get_the_point(backend_names, style):
+    backend, source = OTHER_STYLES[style]
+    require_tested(backend_names, backend)
+    name = re.search(r"def (\w+)", source)[1]
+    is_right, message = grading.grade(backend, [imports(backend), source], name)
+    assert is_right, message
 
 
 READS_ALL = """
