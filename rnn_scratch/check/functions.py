@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..contract import OPTIMIZERS, Arrays, ModelConfig, Params, State, Tensor, UpdateRule
-from ..exact import GRID, STATE_GRID
+from ..exact import GRID, MIN_VALUE, STATE_GRID
 from ..parameters import split_by_layer, trained_arrays
 from ..training import schedule
 from . import new_optimizer
@@ -166,7 +166,9 @@ def round_to_grid(case: Case) -> Iterator[Result]:
         for name, values in (("values", case.states[0]), ("ties", ties)):
             rounded = case.backend.exact.round_to_grid(case.tensor(values), grid)
             yield Result(f"{name}, to multiples of {grid:.0e}", rounded, tolerance=0)
-    values = np.concatenate([case.states[0].ravel(), [1e-310, 1e-30, 2.0**-100, 2.0**-101, 0]])
+    # The last but one rounds up to MIN_VALUE.
+    limits = [1e-310, 1e-30, MIN_VALUE, MIN_VALUE / 2, MIN_VALUE * (1 - 2**-30), 0]
+    values = np.concatenate([case.states[0].ravel(), limits])
     rounded = case.backend.exact.round_to_float32(case.tensor(values))
     yield Result("values", rounded, tolerance=0, function="round_to_float32")
 

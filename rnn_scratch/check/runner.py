@@ -37,18 +37,21 @@ def run(
 ) -> Iterator[tuple[Runtime, CheckResult]]:
     """Yield every comparison of a backend's variants; if the backend fails, yield a failed result.
 
-    The reference is compared with recorded values first, and yields only failures. All variants are
+    The reference is also compared with recorded values, and yields only failures. All variants are
     compared with one thread, and large tensors also with two.
     """
     runtime = runtimes[0]
     # Use separate processes so that frameworks cannot interfere with each other. Two processes
     # compare the variants, because compiling takes long in some frameworks.
     groups = [(1, runtimes[:1]), (1, runtimes[1:]), (2, runtimes)]
-    streams = [processes.ask(_run_reference, runtime.backend, timeout=TIMEOUT)]
+    streams = []
     for threads, group in groups:
         if group:
             task, environment = (threads, group, cells, seeds), ENVIRONMENTS[threads]
             streams.append(processes.ask(_run, *task, timeout=TIMEOUT, environment=environment))
+    # The reference's own check compares its functions, and names them before complete trainings.
+    place = len(streams) if runtime.backend == "numpy" else 0
+    streams.insert(place, processes.ask(_run_reference, runtime.backend, timeout=TIMEOUT))
     try:
         for stream in streams:
             next(stream)  # starts the process; all processes then run concurrently
@@ -67,7 +70,6 @@ def _run_reference(backend: str) -> Iterator[Any]:
     """Yield "started", then the failed comparisons of the reference with recorded values."""
     yield "started"
     registry.start("numpy", 1)
-    # The reference's own check compares its functions.
     for row in compare_trainings() if backend == "numpy" else check_reference():
         if not row.passed:
             yield Runtime("numpy"), row

@@ -190,10 +190,11 @@ def _print_diagnosis(rows: Sequence[Row], screen: Screen) -> None:
     first = {runtime.backend: (runtime, row) for runtime, row in reversed(failures)}
     for runtime, row in reversed(first.values()):
         found = source_code.find(runtime.backend, row.function, runtime.variant)
-        if not found:
+        if not found and row.seed is None:  # not a comparison of a case
             screen.print_line(f"{runtime.backend}: {row.sentence}")
             continue
-        place = f"`{row.function}` ({found[0].file}, line {found[0].line})"
+        line = f" ({found[0].file}, line {found[0].line})" if found else f" in {runtime.variant}"
+        place = f"`{row.function}`{line}"
         title = f"Look first at {place}, which differs from the reference:"
         screen.print_line(f"{title}\n  {row.problem}\n  in {row.case}")
         command = (

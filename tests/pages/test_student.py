@@ -340,8 +340,9 @@ def test_table_of_results_gets_no_point():
         list(user_file._check(recorded, "mine.py", "numpy", ("loss",), 0))
     finally:
         del builtins.TABLE
+    written = str(table).replace("nan", "np.nan").replace("inf", "np.inf")
     forged = (
-        f"import numpy as np\nTABLE = {table}\ndef loss(logits, targets):\n"
+        f"import numpy as np\nTABLE = {written}\ndef loss(logits, targets):\n"
         f"    return np.float64(TABLE[{key}])"
     )
     assert grading.grade("numpy", [forged], "loss")[0]  # with the public draws
