@@ -154,15 +154,19 @@ FREQUENT = {
     "predict": [
         ("logits, state = model", "logits, _ = model", "the state dropped after each token"),
         ("prefix[t] if t < len(prefix) else choose_token(", "choose_token(", "warm-up left out"),
+        ("if t < len(prefix) else", "if t < len(prefix) - 1 else", "chosen, not read"),
     ],
     "lstm": [
         ("return o * ", "return c, o * ", ""),
         ("c = f * c + i * c_tilde", "c = i * c_tilde", "the old cell state left out"),
         ("h, c = state", "c, h = state", "h and c swapped in the argument"),
+        ("c = f * c", "c = (1 - f) * c", "1 - f instead of the forget gate"),
     ],
     "adam": [
         ("(direction + update.weight_decay * param)", "direction", "no weight decay"),
         ("(m[name] / update.c_m)", "m[name]", ""),
+        ("(1 - update.beta1) * grad", "grad", "no factor 1 - β1 in m"),
+        ("(v[name] / update.c_v)", "(v[name]) / update.c_v", "outside the square root"),
     ],
     "best_run": [
         (".valid_loss", ".loss", "lowest loss of the training text"),
