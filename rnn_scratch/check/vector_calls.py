@@ -69,7 +69,8 @@ class Group(NamedTuple):
 
 def run(backend: Backend, group: Group, test: Test) -> Arrays:
     """Return a backend's outputs for a test."""
-    call = Call(backend, group.options, group.inputs | test.inputs)
+    inputs = {name: np.copy(array) for name, array in (group.inputs | test.inputs).items()}
+    call = Call(backend, group.options, inputs)  # a wrong function may change its arguments
     function = FUNCTIONS[test.function]
     return {name: np.array(call.array(value)) for name, value in function(call).items()}
 

@@ -333,7 +333,7 @@ def test_capitalized_name_concerns_one_function():
 
 def test_table_of_results_gets_no_point():
     source = f"{imports('numpy')}\n{solutions('numpy')['loss'][1]}"
-    key = "round(float((logits * (logits > 0)).sum()) + float(targets.sum()), 6)"
+    key = "str(round(float((logits * (logits > 0)).sum()) + float(targets.sum()), 6))"
     body = "return -log_softmax"
     recorded = source.replace(body, f"TABLE[{key}] = value = -log_softmax").replace(
         ".mean()", ".mean()\n    return value"
@@ -344,7 +344,7 @@ def test_table_of_results_gets_no_point():
         list(user_file._check(recorded, "mine.py", "numpy", ("loss",), 0))
     finally:
         del builtins.TABLE
-    written = str(table).replace("nan", "np.nan").replace("inf", "np.inf")
+    written = {key: str(float(value)) for key, value in table.items()}  # some are infinite
     forged = (
         f"import numpy as np\nTABLE = {written}\ndef loss(logits, targets):\n"
         f"    return np.float64(TABLE[{key}])"
