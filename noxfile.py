@@ -70,7 +70,7 @@ COMPARISONS = {  # ordered to spread out the speed measurements
 }
 # Measurements, each with a module and a record of the same name.
 MEASUREMENTS = (
-    *("compilers", "exercises", "frameworks", "gates", "optimizations", "presets"),
+    *("compilers", "exercises", "frameworks", "gates", "growth", "optimizations", "presets"),
     *("programs", "recall", "workers"),
 )
 

@@ -13,14 +13,24 @@ FOLDER = "figures"  # figures folder, relative to the pages folder
 @contextmanager
 def chart(pictures: dict[str, bytes], place: str) -> Iterator[Any]:
     """Yield axes to draw on; on exit, store the figure as SVG in `pictures[place]`."""
+    with charts(pictures, place, (1, 1), (6, 3.6)) as grid:
+        yield grid[0, 0]
+        grid[0, 0].legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1))
+
+
+@contextmanager
+def charts(
+    pictures: dict[str, bytes], place: str, shape: tuple[int, int], size: tuple[float, float]
+) -> Iterator[Any]:
+    """Yield a grid of axes with this shape (rows, columns), like `chart`; `size` is in inches."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context({**PICTURE_STYLE, "text.parse_math": True}):
-        figure, image = Figure(figsize=(6, 3.6), layout="constrained"), BytesIO()
-        axes = figure.add_subplot()
-        yield axes
-        axes.grid(alpha=0.3)
-        axes.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1))
+        figure, image = Figure(figsize=size, layout="constrained"), BytesIO()
+        grid = figure.subplots(*shape, squeeze=False)
+        yield grid
+        for axes in grid.flat:
+            axes.grid(alpha=0.3)
         figure.savefig(image, format="svg", metadata={"Date": None})
     pictures[place] = image.getvalue()

@@ -1,6 +1,8 @@
 """The page that compares the frameworks, generated from comparison records."""
 
+import itertools
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from . import figures, prose, readme
 
 CHART = f"{figures.FOLDER}/speed-ratios.svg"
 CURVES = f"{figures.FOLDER}/curves-perplexity.svg"  # also used on the parity page
+GROWTH = f"{figures.FOLDER}/growth.svg"
+MEASURES = {"milliseconds": "CPU milliseconds", "mebibytes": "MiB"}
 BARS = {"scratch": -0.15, "fast": 0.15}  # the chart's variants, with their offsets from the row
 LAYER = "vs_builtin_layer"
 
@@ -28,7 +32,13 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     images = {CURVES: pictures.draw(curves)["perplexity"]}
     with figures.chart(images, CHART) as axes:
         _chart(axes, ratios)
+    growth = json.loads((readme.RECORDS / "growth.json").read_bytes())
+    with figures.charts(images, GROWTH, (2, 5), (10, 4.6)) as grid:
+        _draw_growth(grid, growth["growth"])
     values = {
+        "growth": growth,
+        "slopes": _slopes(growth["growth"]),
+        "growth_chart": GROWTH,
         "measured": measured,
         "verdicts": {threads: _verdict(ratios, threads) for threads in plan.values},
         "fastest": max(
@@ -111,3 +121,43 @@ def _presets() -> prose.Cells:
         name = f"{prose.framework(training['backend'])}, seed {training['seed']}"
         rows.append([name, str(training["cpu_seconds"]), f"{training['test']:.3f}"])
     return rows
+
+
+def _draw_growth(grid: Any, growth: dict[str, Any]) -> None:
+    """Draw time and memory against each size, a column per size, on logarithmic axes."""
+    limits = {"milliseconds": (0.5, 500), "mebibytes": (1, 500)}  # the same for all frameworks
+    for column, (size, subjects) in enumerate(growth.items()):
+        for axes, (measure, label) in zip(grid[:, column], MEASURES.items()):
+            for name, points in subjects.items():
+                color = pictures.COLORS.get(name, INK)
+                values = [point[measure] for point in points.values()]
+                framework = prose.framework(name) if name in pictures.COLORS else None
+                axes.loglog([*map(int, points)], values, "o-", color=color, label=framework)
+            if size != "characters":
+                sizes = [int(value) for value in points][::2]
+                axes.set_xticks(sizes, [f"{value:,}" for value in sizes])
+                axes.set_ylim(*limits[measure])
+            axes.minorticks_off()
+            axes.set_ylabel(label if column == 0 or size == "characters" else "")
+        grid[1, column].set_xlabel(size)
+    lines = grid[0, 0].get_legend_handles_labels()
+    grid[0, 0].figure.legend(*lines, ncols=5, loc="outside upper center")
+
+
+def _slopes(growth: dict[str, Any]) -> prose.Cells:
+    """Return the factors by which time and memory grow when the largest size doubles."""
+    names = list(next(iter(growth.values())))
+    rows = [["", "", *map(prose.framework, names)]]
+    for (size, subjects), measure in itertools.product(growth.items(), MEASURES):
+        if set(subjects) == set(names):
+            factors = (_doubling_factor(subjects[name], measure) for name in names)
+            kind = "time" if measure == "milliseconds" else "memory"
+            rows.append([size, kind, *(f"{factor:.2f}" for factor in factors)])
+    return rows
+
+
+def _doubling_factor(points: dict[str, dict[str, float]], measure: str) -> float:
+    """Return the growth between the last two points, as a factor for twice the size."""
+    (size, before), (larger_size, after) = [*points.items()][-2:]
+    doublings = math.log2(int(larger_size) / int(size))
+    return float((after[measure] / before[measure]) ** (1 / doublings))
