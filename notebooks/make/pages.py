@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rnn_scratch.check.draws import NUM_DRAWS
 from rnn_scratch.runs import run_folder
 from rnn_scratch.runs.presets import PRESETS
 from rnn_scratch.settings import Settings, annotations, declaration
@@ -44,6 +45,7 @@ def pages() -> dict[str, bytes]:
         "presets": json.loads((RECORDS / "presets.json").read_bytes())["presets"],
         "workers": json.loads((RECORDS / "workers.json").read_bytes()),
         "arguments_of_presets": PRESETS,
+        "num_seeds": NUM_DRAWS,
         "reference": reference,
         **step(),
         "characters": run_folder.read(RUN).text.train_tokens,

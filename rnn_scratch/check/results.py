@@ -53,7 +53,7 @@ class CheckResult(Record):
             return f"not supported  {self.location}"
         if self.function == BACKEND:
             return "not installed" if "not installed" in self.location else "failed"
-        return "ok" if self.passed else f"DIFFERS     {self.sentence}"
+        return "right" if self.passed else f"DIFFERS     {self.sentence}"
 
     @property
     def problem(self) -> str:

@@ -68,7 +68,7 @@ def check(
 ) -> None:
     """Verify backends, or the functions in a FILE, against the NumPy reference.
 
-    A line for each function says ok, or DIFFERS and where; the last lines name the function to fix.
+    A line for each function says right, or DIFFERS and where; the last lines name what to fix.
     Cases are drawn, for each seed one with each cell: --seed N --cases 1 repeats those of seed N.
     --variant and --cell may be repeated; without them, all are compared. NumPy is compared with
     finite differences and recorded values.
