@@ -132,7 +132,7 @@ def _draw_growth(grid: Any, growth: dict[str, Any]) -> None:
                 color = pictures.COLORS.get(name, INK)
                 values = [point[measure] for point in points.values()]
                 framework = prose.framework(name) if name in pictures.COLORS else None
-                axes.loglog([*map(int, points)], values, "o-", color=color, label=framework)
+                axes.loglog([*map(int, points)], values, "o-", ms=4, color=color, label=framework)
             if size != "characters":
                 sizes = [int(value) for value in points][::2]
                 axes.set_xticks(sizes, [f"{value:,}" for value in sizes])
