@@ -19,8 +19,8 @@ def start(backend: str) -> Any:
     """Load the backend on one thread and set the plot style; return the backend."""
     from . import drawings  # it needs IPython, which only notebooks have
 
-    drawings.style()
     installed, _ = registry.start(backend, threads=1)
+    drawings.style()
     print("backend:", backend, installed.machine.versions()[backend])
     return installed
 
