@@ -1,8 +1,7 @@
 """Turn layers of PyTorch, Keras and Flax into functions of inputs, a state and parameters.
 
 The parameters of a layer are replaced by tensors computed from the contract's parameters, so that
-gradients reach them. The layouts of the frameworks' recurrent and linear layers are known, and
-parameters with the contract's names.
+gradients reach them.
 """
 
 import functools
@@ -16,6 +15,7 @@ from ..contract import CELLS, Backend
 from . import forms, naming
 from .case import Case, make_case
 from .forms import Form
+from .layer_weights import map_parameters
 from .naming import normalize
 from .network_forms import list_network_forms
 
@@ -25,10 +25,6 @@ BASES = {  # names of layers, by the module and name of their base class
     "flax.linen.module.Module": "flax.linen.Module",
     "flax.nnx.module.Module": "flax.nnx.Module",
 }
-# Orders of the gates in PyTorch and Flax, and in Keras.
-GATES = {"rnn": "h", "rnn-relu": "h", "gru": "rzh", "gru-after": "rzh", "lstm": "ifco"}
-KERAS_GATES = GATES | {"gru": "zrh", "gru-after": "zrh"}
-FLAX_LETTERS = {"": "h", "g": "c", "n": "h"}  # other gates have the contract's letters
 SIZES = {  # words that name an argument of a constructor
     "V": "vocabsize inputsize numinputs inputdim numtokens outputsize numoutputs outputdim "
     "infeatures",
@@ -157,7 +153,7 @@ def _wrap(make: Callable[[int, int], Any], base: str, case: Case) -> Callable[..
         shapes, run = opened[key]
         # The small case's sizes differ, so that the shapes say which parameter is which.
         if not mapping:
-            mapping.update(_map_parameters(shapes, case))
+            mapping.update(map_parameters(shapes, case))
         return run({path: compute(params) for path, compute in mapping.items()}, args, kwargs)
 
     kinds = [kind for kind in ("x", "state", "c") if kind in names.values()]
@@ -188,93 +184,6 @@ def _bind(method: Any, num_states: int) -> tuple[dict[str, str], dict[str, bool]
     if not {"x", "state"} <= {*bound.values()}:
         raise TypeError("its call has no argument for the state")
     return bound, flags
-
-
-def _map_parameters(shapes: dict[str, Any], case: Case) -> dict[str, Callable[[Any], Any]]:
-    """Return, for each of a layer's parameters, a function of the contract's parameters."""
-    np, cell = forms.find_array_module(case.backend), case.options.cell
-    found = {path: _classify(path, shapes, case) for path in shapes}
-    kinds = {kind for kind, _, _ in found.values()}
-    if cell == "gru-after" and not {"bh", "bxh"} & kinds:
-        raise TypeError("it has no bias inside the reset gate")
-
-    def bias(p: Any, kind: str, gates: str) -> Any:
-        """Return the biases of the input or of the state; their sums are the contract's."""
-        if kind == "bx" or not {"bx", "bxh"} & kinds:
-            return np.concatenate([p[f"b_{g}"] for g in gates])
-        zeros = [0 * p[f"b_{g}"] for g in gates]
-        return np.concatenate([p.get(f"b_h{g}", zero) for g, zero in zip(gates, zeros)])
-
-    def compute(p: Any, path: str) -> Any:
-        kind, gates, is_transposed = found[path]
-        if not gates:
-            tensor = p[kind]
-        elif kind == "bxh":
-            tensor = np.stack([bias(p, "bx", gates), bias(p, "bh", gates)])
-        elif kind[0] == "b":
-            tensor = bias(p, kind, gates)
-        else:  # W_x, W_h or both
-            columns = [np.concatenate([p[f"W_{letter}{g}"] for letter in kind]) for g in gates]
-            tensor = np.concatenate(columns, 1)
-        return np.swapaxes(tensor, 0, 1) if is_transposed else tensor
-
-    return {path: functools.partial(compute, path=path) for path in shapes}
-
-
-def _classify(path: str, shapes: dict[str, Any], case: Case) -> tuple[str, str, bool]:
-    """Return a parameter's kind and gates, and whether it is transposed.
-
-    The kinds: x, h or xh for matrices, bx, bh or bxh for biases, or W_hq or b_q without gates.
-    """
-    cell, shape = case.options.cell, shapes[path]
-    prefix, last = re.fullmatch(r"(.*[./])?(.*?)", path).groups("")  # type: ignore[union-attr]
-    owner, is_weight = re.split(r"[./]", f"/{prefix}")[-2], last.startswith("weight")
-    if found := re.fullmatch(r"(weight|bias)_([ih]).*", last):
-        kind, gates = found[2], GATES[cell]
-    elif f"{prefix}recurrent_kernel" in shapes:
-        kind, gates = {"recurrent_kernel": "h"}.get(last, "i"), KERAS_GATES[cell]
-        if len(shape) == 2 and last == "bias":
-            return "bxh", gates, False
-    elif found := re.fullmatch(r"(?:dense_)?([ih])([ifgorzn]?)_?", owner):
-        gates = GATES[cell] if "dense" in owner else FLAX_LETTERS.get(found[2], found[2])
-        kind = found[1]
-    else:
-        return _classify_by_name(path, owner, last, shapes, case)
-    kind = kind.replace("i", "x")
-    return ("b" + kind, gates, False) if "bias" in last else (kind, gates, is_weight)
-
-
-def _classify_by_name(
-    path: str, owner: str, last: str, shapes: dict[str, Any], case: Case
-) -> tuple[str, str, bool]:
-    """Return what `_classify` returns, for a layer that is not one of the frameworks'."""
-    shape, (V, H), cell = shapes[path], case.options[:2], case.options.cell
-    is_linear, is_weight = last in ("weight", "bias", "kernel"), last == "weight"
-    words = naming.parameter_words(cell, [*case.arrays])
-    name = words.get(normalize(owner if is_linear else last), "")
-    size = shape[::-1] if is_weight else shape
-    expected = {"W_x": (V, H), "W_h": (H, V if name == "W_hq" else H)}.get(name[:3], shape)
-    if not name or (len(shape) == 2 and {*expected} != {*shape}):
-        sizes = {(H, V): "W_hq", (V,): "b_q"}
-        if CELLS[cell].gates == ("h",):
-            first = next(p for p in shapes if shapes[p] == shape)
-            sizes |= {(V, H): "W_xh", (H, H): "W_hh", (V + H, H): "xh"}
-            sizes |= {(H,): "b_h" if path == first else "b_hh"}
-        name = sizes.get(size, "")
-    if not name:
-        raise TypeError(f"the parameter `{path}` {shape} is not known")
-    if name == "xh":
-        return name, "h", is_weight
-    if len(shape) == 1:
-        if name in ("b_q", "W_hq"):
-            return "b_q", "", False
-        is_state = (name[:3] == "W_h" and name != "W_hq") or name == "b_hh"
-        return (
-            ("b_q", "", False) if name[-1] == "q" else ("bh" if is_state else "bx", name[-1], False)
-        )
-    expected = {"W_x": (V, H), "W_h": (H, V if name == "W_hq" else H)}[name[:3]]
-    is_transposed = is_weight if expected == expected[::-1] else shape != expected
-    return (name, "", is_transposed) if name == "W_hq" else (name[2], name[3], is_transposed)
 
 
 def _open_torch(make: Callable[[], Any], _args: Any, _kwargs: Any) -> Opened:
@@ -315,9 +224,7 @@ def _open_nnx(make: Callable[[], Any], _args: Any, _kwargs: Any) -> Opened:
         leaves = [(flat[name][0], nnx.Param(tensor)) for name, tensor in params.items()]
         return nnx.merge(graph, nnx.from_flat_state(leaves), others)(*args, **kwargs)
 
-    return {
-        "/".join(map(str, path)): leaf.value.shape for path, leaf in nnx.to_flat_state(state)
-    }, call
+    return {name: leaf.value.shape for name, (_, leaf) in flat.items()}, call
 
 
 OPEN = {
