@@ -26,7 +26,7 @@ from rnn_scratch.contract import MODULES, ModelConfig, UpdateRule
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.system import processes
 
-from . import allowed, solutions
+from . import allowed, solutions, trials
 
 TO_WRITE = "your code"  # message of the NotImplementedError that replaces a function's body
 FILE = "your cell"  # file name displayed for the student's source
@@ -35,7 +35,7 @@ GRADED = (
     *("encode", "rnn", "rnn_backward", "step", "loss", "loss_backward", "bptt", "predict"),
     *("clip", "sgd", "lstm", "adam"),
 )
-MADE_UP = solutions.TESTS  # tests on made-up inputs, keyed by function name
+MADE_UP = trials.TESTS  # tests on made-up inputs, keyed by function name
 REMARKED = ("predict", "sgd")  # functions that may get a remark although they are correct
 # What functions return, as a hint if their result cannot be used.
 RESULTS = {
