@@ -1,6 +1,5 @@
 """The commands that use a trained model: `predict`, `evaluate` and `play`."""
 
-import sys
 import webbrowser
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +15,6 @@ from ..runs.presets import SAMPLE
 from ..runs.run import resolve_run
 from ..settings import option_name
 from ..system import files
-from ..system.terminal import printable
 from .options import GroupedCommand, Number, derived_options, specified
 from .screen import Screen
 
@@ -51,10 +49,8 @@ def predict(
     run whose session started last), or a checkpoint file.
     """
 
-    def print_characters(text: str) -> None:
-        print(printable(text), end="", flush=True)
-
-    stream = print_characters if sys.stdout.isatty() else None
+    screen = Screen()
+    stream = screen.print_words if screen.is_terminal else None
     arguments: dict[str, Any] = {"length": SAMPLE["length"], **specified(options)}
     if greedy or not temperature:
         used = [option_name(n) for n in ("top_k", "top_p", "min_p", "seed") if n in arguments]
@@ -66,7 +62,10 @@ def predict(
     path = resolve_run(run)
     arguments["best"] = not last_epoch and _has_best_epoch(path)
     text = api.predict(path, stream=stream, **arguments)
-    print("" if stream else text)
+    if stream:
+        screen.print_words("\n")
+    else:
+        print(text)
 
 
 def _has_best_epoch(path: Path) -> bool:

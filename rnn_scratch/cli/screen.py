@@ -1,7 +1,9 @@
 """A Rich console that escapes control characters on a terminal."""
 
+import re
 from collections.abc import Iterable, Sequence
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress
 from rich.segment import Segment
@@ -19,6 +21,7 @@ class Screen(Console):
         """Create a console that prints to stderr if `stderr` is true, otherwise to stdout."""
         # Disable emoji codes: ":key:" in a text must not become an emoji.
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+        self._word, self._column = "", 0  # printed by `print_words`
         if not self.is_terminal:
             self.width = 10_000
         elif self.width < MIN_WIDTH:  # some programs set COLUMNS to 0
@@ -31,6 +34,19 @@ class Screen(Console):
             return
         for line in printable(text).split("\n"):
             self.print(line, soft_wrap=line.startswith(("rnn-scratch ", "python ")))
+
+    def print_words(self, text: str) -> None:
+        """Print text that arrives in pieces, with line breaks between words; end with a newline."""
+        *words, self._word = re.split(r"(?<=\s)", self._word + printable(text))
+        for word in words:
+            size = cell_len(word.rstrip())
+            if self._column and self._column + size > self.width:
+                print(file=self.file)
+                self._column = 0
+            # Omit the space after a word that fills the line.
+            word = word if self._column + size < self.width else word.rstrip(" ")
+            print(word, end="", file=self.file, flush=True)
+            self._column = 0 if word.endswith("\n") else self._column + cell_len(word)
 
     def progress_bar(self) -> Progress:
         """Return a progress bar with a description, disabled unless the screen is a terminal."""

@@ -145,3 +145,12 @@ def test_output_fits_a_narrow_terminal(on_terminal, arguments, words):
     assert "…" not in output
     assert max(map(len, output.splitlines())) <= 60
     assert "".join(words.split()) in "".join(output.split())
+
+
+def test_predict_breaks_lines_between_words_on_a_terminal(on_terminal, small_run, capfd):
+    arguments = "predict", str(small_run), "--length", "150", "--seed", "1"
+    lines = on_terminal(*arguments, columns=30).assert_exit().out.rstrip("\n").split("\n")
+    assert max(map(len, lines)) <= 30
+    text = run_in_process(capfd, *arguments).assert_exit().out
+    assert " ".join(lines).split() == text.split()
+    assert len(lines) > text.count("\n") + 2, "lines were not broken"
