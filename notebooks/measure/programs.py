@@ -1,11 +1,13 @@
-"""Train and time the programs in C and Rust: `python -m measure programs FILE [EPOCHS]`.
+"""Train and time programs in C, Rust and JavaScript: `python -m measure programs FILE [EPOCHS]`.
 
 Each program trains in exact mode with the chapter's settings for EPOCHS epochs (default: 500), at
 the end of which its digest must be the one in ``records/exact.json``. Then builds of `rnn.c` take
 turns with the `scratch` variants of NumPy and PyTorch, each with one thread. All times are CPU
-seconds. The measurement needs `cc` and `rustc`, and takes about half an hour.
+seconds. The measurement needs `cc`, `rustc` and `node`, and takes about half an hour, and two hours
+more for JavaScript.
 """
 
+import json
 import resource
 import statistics
 import subprocess
@@ -28,9 +30,11 @@ from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, dataset, minibatches
 
 FOLDER = Path("notebooks/programs")
-COMPILERS = {
-    "rnn.c": ("cc", "-O3", "-o", "rnn", "rnn.c", "-lm"),
-    "rnn.rs": ("rustc", "-O", "rnn.rs"),
+# Commands that compile a program, if needed, and run it.
+COMMANDS = {
+    "rnn.c": (("cc", "-O3", "-o", "rnn", "rnn.c", "-lm"), ("./rnn",)),
+    "rnn.rs": (("rustc", "-O", "rnn.rs"), ("./rnn",)),
+    "rnn.mjs": ((), ("node", "rnn.mjs")),
 }
 # Options for the builds of rnn.c whose speed is measured.
 BUILDS = {"C": (), "C, optimized": ("-march=native", "-ffast-math")}
@@ -41,22 +45,31 @@ CHUNK = 10  # epochs per call, because a program writes the parameters after eac
 
 
 def build(name: str, folder: Path, options: Sequence[str] = ()) -> None:
-    """Compile a program in a folder; the result is called ``rnn``."""
+    """Copy a program to a folder and compile it; the result is called ``rnn``."""
     (folder / name).write_bytes((FOLDER / name).read_bytes())
-    subprocess.run([*COMPILERS[name], *options], check=True, cwd=folder)
+    if compiler := COMMANDS[name][0]:
+        subprocess.run([*compiler, *options], check=True, cwd=folder)
 
 
-def run(folder: Path, groups: list[vector_calls.Group], dtype: str) -> float:
-    """Let a program answer these groups; return its CPU seconds."""
+def run(name: str, folder: Path, groups: list[vector_calls.Group]) -> tuple[float, Arrays]:
+    """Let a program answer these groups; return its CPU seconds and the last trained arrays."""
+    place = f"{vectors.TRAINING}/{len(groups[-1].inputs['offsets'])}"
+    if name == "rnn.mjs":
+        path = folder / "vectors.json"
+        path.write_text(vector_files.write_json(groups, 0, "float64"), encoding="utf-8")
+        seconds = answer(name, folder, path)
+        answers = json.loads((folder / "answers.json").read_bytes())["answers"]
+        return seconds, {key: np.array(value) for key, value in answers[place].items()}
     path = folder / "vectors.txt"
-    path.write_text(vector_files.write_text(groups, 0, dtype), encoding="utf-8")
-    return answer(folder, path)
+    path.write_text(vector_files.write_text(groups, 0, "float64"), encoding="utf-8")
+    return answer(name, folder, path), read_last(folder / "answers.txt", place)
 
 
-def answer(folder: Path, path: Path) -> float:
+def answer(name: str, folder: Path, path: Path) -> float:
     """Let a program answer the vectors in a file; return its CPU seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(["./rnn", path.name, "answers.txt"], check=True, cwd=folder)
+    command = [*COMMANDS[name][1], path.name, f"answers{path.suffix}"]
+    subprocess.run(command, check=True, cwd=folder)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
@@ -101,8 +114,8 @@ def train(name: str, settings: Settings) -> dict[str, Any]:
                 minibatches.draw_offset(settings.num_steps, settings.seed, e) for e in epochs
             ]
             group = training_group(arrays, text.train, offsets, settings)
-            seconds += run(folder, [*groups, group], "float64")
-            arrays = read_last(folder / "answers.txt", f"{vectors.TRAINING}/{len(epochs)}")
+            duration, arrays = run(name, folder, [*groups, group])
+            seconds += duration
             print(f"{name}, epoch {epochs[-1]}: {digest(arrays)}, {seconds:.0f} s", flush=True)
     return describe(name) | {
         "epochs": settings.num_epochs,
@@ -112,8 +125,8 @@ def train(name: str, settings: Settings) -> dict[str, Any]:
 
 
 def describe(name: str) -> dict[str, str]:
-    """Return a program's name, its compiler's version and the command that compiles it."""
-    command = COMPILERS[name]
+    """Return a program's name, and the version and command of its compiler or interpreter."""
+    command = COMMANDS[name][0] or COMMANDS[name][1]
     version = subprocess.run([command[0], "--version"], check=True, capture_output=True, text=True)
     compiler = version.stdout.splitlines()[0]
     return {"program": name, "compiler": compiler, "command": " ".join(command)}
@@ -131,7 +144,8 @@ def measure(num_hiddens: int, dtype: str) -> Iterator[dict[str, Any]]:
 
     def seconds_of_build(folder: Path) -> float:
         # Subtract the time for one minibatch, which includes reading and writing.
-        return (answer(folder, folder / "long.txt") - answer(folder, folder / "short.txt")) / count
+        long, short = (answer("rnn.c", folder, folder / f"{x}.txt") for x in ("long", "short"))
+        return (long - short) / count
 
     def seconds_of_backend(backend: Any, model: Any) -> float:
         batches = [*minibatches.sequential(tokens, B, T, 0)][:count]
@@ -164,7 +178,7 @@ def measure(num_hiddens: int, dtype: str) -> Iterator[dict[str, Any]]:
 def main(file: str, epochs: str = "500") -> None:
     """Train, measure the speed, and write the record to `file`."""
     settings = Settings(num_epochs=int(epochs), exact=True)
-    record: dict[str, Any] = {"trainings": [train(name, settings) for name in COMPILERS]}
+    record: dict[str, Any] = {"trainings": [train(name, settings) for name in COMMANDS]}
     record["builds"] = {name: " ".join(("-O3", *options)) for name, options in BUILDS.items()}
     record["milliseconds"] = []
     for size in SIZES:

@@ -12,7 +12,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 const NAMES = ["W_xh", "W_hh", "b_h", "W_hq", "b_q"];
 const transpose = (A) => A[0].map((_, j) => A.map((row) => row[j]));
 const add = (u, v) => u.map((x, i) => x + v[i]);
-const map = (f, ...As) => (Array.isArray(As[0]) ? As[0].map((_, i) => map(f, ...As.map((A) => A[i]))) : f(...As));
+const map = (f, A, B = A) => A.map((x, i) => (Array.isArray(x) ? map(f, x, B[i]) : f(x, B[i])));
 const zeros_like = (A) => map(() => 0, A);
 const by_name = (f) => Object.fromEntries(NAMES.map((name) => [name, f(name)]));
 const all = (prefix, arrays) => Object.fromEntries(NAMES.map((name) => [prefix + name, arrays[name]]));
