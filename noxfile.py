@@ -112,13 +112,13 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(name="all")
 def all_backends(session: nox.Session) -> None:
-    """Test all backends available on this platform in one environment, and report coverage.
+    """Test all backends available on this platform in one environment.
 
-    Coverage excludes code that runs only in child processes, such as the candidates of `compare`.
+    For the coverage, add `-- --cov rnn_scratch --cov backends`. It excludes code that runs only in
+    child processes, such as the candidates of `compare`.
     """
     session.install("pytest-cov")
-    measured = ("--cov", "rnn_scratch", "--cov", "backends", "--cov-report", "term:skip-covered")
-    run_tests(session, "all", *measured, *session.posargs)
+    run_tests(session, "all", *session.posargs)
 
 
 @nox.session(python=newest_python())

@@ -67,7 +67,7 @@ class Candidate:
             ]
         ]
 
-    def judge(self, folder: str) -> Verdict:
+    def judge(self) -> Verdict:
         """Compare the function up to the first difference, then search for a matching mistake."""
         verdict = self.verdict
         original = find_function(self.backend, self.name)
@@ -96,7 +96,7 @@ class Candidate:
                         if self.name == "train_epoch":
                             names += ["train_minibatch", "loss", "clip", "sgd"]
                         found = (
-                            identify_mistake(name, check, [case, *others], folder)
+                            identify_mistake(name, check, [case, *others])
                             for name in dict.fromkeys(names)
                         )
                         verdict.mistake = next(filter(None, found), "")

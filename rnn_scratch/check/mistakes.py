@@ -5,6 +5,7 @@ and new strings; the first occurrence of each old string, in the function or bel
 """
 
 import contextlib
+import functools
 import importlib
 import shutil
 import sys
@@ -55,9 +56,14 @@ def copy_backend(
         sys.path.remove(folder)
 
 
-def identify_mistake(
-    function: str, check: FunctionCheck, cases: Sequence[Case], folder: str
-) -> str:
+@functools.cache
+def reference_with(function: str, change: tuple[str, ...]) -> Backend:
+    """Return a copy of the reference with a known mistake."""
+    with tempfile.TemporaryDirectory() as folder:
+        return copy_backend(registry.load("numpy"), folder, function, change)
+
+
+def identify_mistake(function: str, check: FunctionCheck, cases: Sequence[Case]) -> str:
     """Return the name of the mistake that reproduces a function's outputs in all cases, or ""."""
     if function == "detach":  # the reference has no graph
         return "the state is not detached from the graph"
@@ -68,7 +74,7 @@ def identify_mistake(
                 if values := case.outputs(check):  # the check skips some cases
                     outputs.append((case, values))
     for mistake, change in read_data("mistakes.json").get(function, {}).items():
-        reference = copy_backend(registry.load("numpy"), folder, function, change)
+        reference = reference_with(function, tuple(change))
         with contextlib.suppress(Exception):  # the mistake may make the reference fail
             expected = [case._replace(backend=reference).outputs(check) for case, _ in outputs]
             if outputs and all(map(_is_close, expected, (values for _, values in outputs))):

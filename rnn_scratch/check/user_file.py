@@ -102,7 +102,7 @@ def _check(
             num_checked += 1
             if is_own := not found[0].description:
                 patch_backend(backend, name, function)  # user code may use it via tables
-            verdicts = [candidate.judge(folder) for candidate in candidates]
+            verdicts = [candidate.judge() for candidate in candidates]
             # A form with a known mistake's values is the one that is meant.
             verdict = next((v for v in verdicts if v.mistake), verdicts[0])
             if verdicts[1:] and not verdict.mistake:

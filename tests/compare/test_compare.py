@@ -132,7 +132,7 @@ def test_failure_is_a_row_and_other_candidates_continue(tmp_path):
 
 def test_candidate_that_dies_between_turns_is_a_row(tmp_path):
     text, models = books.load("tide-clock"), [("numpy", "scratch"), ("numpy", "fast")]
-    plan = Plan(seconds=20, sweep="num_hiddens", values=[8, 16])
+    plan = Plan(seconds=8, sweep="num_hiddens", values=[8, 16])
     record = turns.new_record(models, plan, Settings(**SETTINGS, num_epochs=1), text, "")
     states = []
 

@@ -205,6 +205,7 @@ FREQUENT = {
 }  # fmt: skip
 
 
+@pytest.mark.student(by_default=("numpy",))
 @pytest.mark.usefixtures("_without_children")
 @pytest.mark.parametrize("name", FREQUENT)
 def test_wrong_functions_get_no_point_and_are_named(builtin_name, name):

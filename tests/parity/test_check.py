@@ -123,7 +123,7 @@ def list_statements(path):
             yield function.body
 
 
-@pytest.mark.frameworks(by_default=("numpy", "torch"))
+@pytest.mark.frameworks(by_default=("numpy",))
 def test_every_line_that_computes_is_executed(backend, backend_name):
     folder = Path(sys.modules[backend.package].__file__).resolve().parent
     executed, tracer = set(), sys.gettrace()

@@ -280,8 +280,14 @@ CASES = {
 }  # fmt: skip
 
 
+# Frameworks compile many functions for these.
+SLOW = {"Keras", "Keras layer", "Keras, gradient", "linen", "linen, state", "nnx", "nnx, ReLU"}
+
+
 @pytest.mark.usefixtures("_without_children")
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.frameworks] * (name in SLOW)) for name in CASES]
+)
 def test_form_is_recognized_and_judged(backend_names, name, capsys):
     source, change, code, message = CASES[name]
     text = SOURCES[source]
@@ -367,6 +373,7 @@ def test_layer_without_a_state_is_refused(backend_names, capsys):
     assert "to outputs and a state: it raises TypeError: its call has no argument" in result.out
 
 
+@pytest.mark.frameworks  # takes half a minute
 def test_file_that_trains_is_stopped():
     loop = "import rnn_scratch.check.source_file as u; u.CALL_SECONDS = 0.5\nwhile True: pass"
     Path("mine.py").write_text(loop)

@@ -1,6 +1,5 @@
 """The test vectors: their file, their score, and the comparison of a program's answers."""
 
-import functools
 import json
 import re
 import shutil
@@ -14,8 +13,7 @@ import pytest
 from helpers import CLONE, run_in_process
 
 from rnn_scratch import registry
-from rnn_scratch.check import answers, results, score, vector_calls, vector_files, vectors
-from rnn_scratch.check.mistakes import copy_backend
+from rnn_scratch.check import answers, mistakes, results, score, vector_calls, vector_files, vectors
 from rnn_scratch.exact import digest
 
 FOLDER = CLONE / "notebooks" / "vectors"
@@ -103,7 +101,7 @@ def test_known_mistakes_are_detected(small_groups):
 
 
 def test_unchanged_copy_of_the_reference_has_no_difference(small_groups, tmp_path):
-    backend = copy_backend(registry.load("numpy"), str(tmp_path))
+    backend = mistakes.copy_backend(registry.load("numpy"), str(tmp_path))
     assert not any(score._differs(backend, group) for group in small_groups)
 
 
@@ -257,20 +255,15 @@ def test_answers_are_checked_alone(capsys):
     assert "does not exist" in run_in_process(capsys, "check", "no.json").assert_exit(2).err
 
 
-def test_known_mistakes_are_named(small_groups, monkeypatch, tmp_path):
-    copies = functools.cache(
-        lambda function, change: copy_backend(
-            registry.load("numpy"), str(tmp_path), function, change
-        )
-    )
-    monkeypatch.setattr(answers, "copy_backend", lambda _, __, f, change: copies(f, tuple(change)))
+@pytest.mark.mutations
+def test_known_mistakes_are_named(small_groups, monkeypatch):
     monkeypatch.setattr(answers, "make", lambda **_: small_groups)
     named, equal = 0, 0
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for function, mistakes in results.read_data("mistakes.json").items():
-            for name, source in mistakes.items():
-                backend, outputs = copies(function, tuple(source)), {}
+        for function, known in results.read_data("mistakes.json").items():
+            for name, source in known.items():
+                backend, outputs = mistakes.reference_with(function, tuple(source)), {}
                 for group in small_groups:
                     for test in group.tests:
                         try:
