@@ -61,12 +61,14 @@ for name, options in {
     RECORDS[f"learn/{name}"] = f"{SMALL} {options}"
 
 SPEED = ("--variants", ",".join(VARIANTS), "--sweep", "threads=1,2", "--seconds", "400")
-COMPARISONS = {  # ordered to spread out the speed measurements
+# The text and network of the preset `minute`.
+PRESET = "--corpus tide-clock --normalize none --cell lstm --num-hiddens 256 --batch-size 16"
+PRESET += " --num-steps 20 --optimizer adam --lr 0.005 --dropout 0.3"
+COMPARISONS = {
     "speed": SPEED,
-    "curves": ("--variants", "fast", "--seconds", "0", "--epochs", "500"),
-    "speed-2": SPEED,
+    "preset": (*SPEED, *PRESET.split()),
     "sizes": ("--variants", "fast", "--sweep", "num_hiddens=128,512,1024"),
-    "speed-3": SPEED,
+    "curves": ("--variants", "fast", "--seconds", "0", "--epochs", "500"),
 }
 # Measurements, each with a module and a record of the same name.
 MEASUREMENTS = (

@@ -3,9 +3,9 @@
 ``notebooks/records`` holds training records; ``notebooks/comparisons`` holds comparison records.
 """
 
+import itertools
 import re
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,33 +20,19 @@ from .prose import TEMPLATES, framework
 
 RECORDS = Path("notebooks/records")
 COMPARISONS = Path("notebooks/comparisons")
+NETWORKS = {"RNN": "speed", "LSTM": "preset"}  # folders of their comparisons
+PAIRS = "`fast` / `scratch`", "`fast` / built-in layer"  # of which the tables show speed ratios
 Key = tuple[str, str, int]  # backend, variant and number of threads
 
 
-def read_speeds(folder: Path) -> list[Comparison]:
-    """Return the records of the speed comparison, which was repeated at different times."""
-    return [read(path) for path in sorted(folder.glob("speed*"))]
-
-
-def combine(measured: Sequence[Comparison]) -> dict[Key, dict[str, Estimate]]:
-    """Combine several measurements: take the median estimate and the outermost interval bounds.
-
-    The result is keyed by backend, variant and number of threads, and then by metric.
-    """
-    values: dict[Key, dict[str, list[Estimate]]] = {}
-    for record in measured:
-        for candidate in record.supported:
-            key = candidate.backend, candidate.variant, candidate.value or record.plan.threads
-            for name, metric in tables.metrics(record, candidate).items():
-                if isinstance(metric, Estimate):
-                    values.setdefault(key, {}).setdefault(name, []).append(metric)
-    return {
-        key: {
-            name: Estimate(statistics.median(medians), min(lows), max(highs))
-            for name, (medians, lows, highs) in ((n, zip(*e)) for n, e in metrics.items())
-        }
-        for key, metrics in sorted(values.items(), key=lambda item: BACKENDS.index(item[0][0]))
-    }
+def estimates(record: Comparison) -> dict[Key, dict[str, Estimate]]:
+    """Return estimates by backend, variant and number of threads, and then by metric."""
+    values = {}
+    for candidate in record.supported:
+        key = candidate.backend, candidate.variant, candidate.value or record.plan.threads
+        metrics = tables.metrics(record, candidate)
+        values[key] = {n: value for n, value in metrics.items() if isinstance(value, Estimate)}
+    return dict(sorted(values.items(), key=lambda item: BACKENDS.index(item[0][0])))
 
 
 def ratios_of_fast(
@@ -59,16 +45,14 @@ def ratios_of_fast(
 
 
 def speed() -> dict[str, Any]:
-    """Return the single-threaded speed table and its records."""
-    measured = read_speeds(COMPARISONS)
-    speeds = combine(measured)
-    heads = ["`scratch`, characters/s", "`fast` / `scratch`", "`fast` / built-in layer"]
-    cells = [["", *heads]]
-    for (backend, variant, threads), scratch in speeds.items():
-        if (variant, threads) == ("scratch", 1):
-            ratios = ratios_of_fast(speeds, backend, threads)
-            cells.append([framework(backend), tables.format_speed(scratch["training"]), *ratios])
-    return {"cells": cells, "records": measured}
+    """Return the single-threaded speed table, and the records of its RNN and its LSTM."""
+    records = {name: read(COMPARISONS / folder) for name, folder in NETWORKS.items()}
+    speeds = {name: estimates(record) for name, record in records.items()}
+    cells = [["", *(f"{name}, {pair}" for name in NETWORKS for pair in PAIRS)]]
+    for backend in BACKENDS:
+        ratios = (ratios_of_fast(speeds[name], backend, 1) for name in NETWORKS)
+        cells.append([framework(backend), *itertools.chain(*ratios)])
+    return {"cells": cells, "rnn": records["RNN"], "lstm": records["LSTM"]}
 
 
 def exact(folder: Path) -> dict[str, Any]:

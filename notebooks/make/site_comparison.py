@@ -24,10 +24,9 @@ LAYER = "vs_builtin_layer"
 
 def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     """Return the page and its pictures, keyed by path."""
-    measured = readme.read_speeds(folder)
-    curves, sizes = (record.read(folder / name) for name in ("curves", "sizes"))
-    last = measured[-1]  # earlier runs may have read the frameworks' files from the disk
-    speeds, plan = readme.combine(measured), last.plan
+    names = "speed", "preset", "curves", "sizes"
+    speed, preset, curves, sizes = (record.read(folder / name) for name in names)
+    speeds, plan = readme.estimates(speed), speed.plan
     ratios = {key: values[LAYER] for key, values in speeds.items() if LAYER in values}
     images = {CURVES: pictures.draw(curves)["perplexity"]}
     with figures.chart(images, CHART) as axes:
@@ -39,21 +38,23 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
         "growth": growth,
         "slopes": _slopes(growth["growth"]),
         "growth_chart": GROWTH,
-        "measured": measured,
+        "speed": speed,
+        "preset": preset,
+        "preset_table": _table(readme.estimates(preset), preset.plan.values),
         "verdicts": {threads: _verdict(ratios, threads) for threads in plan.values},
         "fastest": max(
             (key for key in speeds if key[2] == plan.values[0]),
             key=lambda key: speeds[key]["training"].median,
         ),
         "table": _table(speeds, plan.values),
-        "start": _table_of(last, "Start and memory"),
+        "start": _table_of(speed, "Start and memory"),
         "sizes": _ratios_of_sizes(sizes),
         "quality": _table_of(curves, "Quality"),
         "presets": _presets(),
         "ends": [candidate.epochs[-1].perplexity for candidate in curves.supported],
         "epochs": curves.settings.num_epochs,
-        "method": report.lines("method", last),
-        "setting": report.lines("setting", last),
+        "method": report.lines("method", speed),
+        "setting": report.lines("setting", speed),
         "chart": CHART,
         "curves": CURVES,
     }
@@ -89,7 +90,7 @@ def _chart(axes: Any, ratios: dict[readme.Key, Estimate]) -> None:
 
 
 def _table(speeds: dict[readme.Key, dict[str, Estimate]], threads: list[int]) -> prose.Cells:
-    heads = ("threads", "`scratch`, characters/s", "`fast` / `scratch`", "`fast` / built-in layer")
+    heads = ("threads", "`scratch`, characters/s", *readme.PAIRS)
     rows = [["", *heads, "`scratch`, generated characters/s"]]
     for (backend, model, value), scratch in speeds.items():
         if model == "scratch":

@@ -41,7 +41,14 @@ def cores() -> int:
 
 
 def processor() -> str:
-    """Return the processor's name, or its architecture if the system does not report the name."""
+    """Return the processor's name with its family and model, or its architecture if unknown.
+
+    Cloud providers shorten names, such as "AMD EPYC", which several generations have.
+    """
     path = Path("/proc/cpuinfo")
-    name = re.search(r"model name\s*: *(.+)", path.read_text("utf-8") if path.exists() else "")
-    return name[1].strip() if name else platform.processor() or platform.machine()
+    text = path.read_text("utf-8") if path.exists() else ""
+    found = dict(re.findall(r"^(model name|cpu family|model)\s*: *(.+?) *$", text, re.MULTILINE))
+    if "model name" not in found:
+        return platform.processor() or platform.machine()
+    family, model = found.get("cpu family"), found.get("model")
+    return found["model name"] + (f", family {family}, model {model}" if family and model else "")
