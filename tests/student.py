@@ -5,7 +5,7 @@ import functools
 from make import lessons
 
 GRADING = "grading.graded("
-TRAINING = "model, curve = train()"  # line that starts the first training run
+TRAINING = "model, curve = train()"  # line that starts the long training run
 
 
 @functools.cache

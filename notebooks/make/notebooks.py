@@ -83,7 +83,8 @@ def fingerprint(name: str) -> str:
     texts = texts if name == "side_by_side" else [lessons.syntax(text) for text in texts]
     content = hashlib.sha256(json.dumps([*map(lessons.syntax, sources), *texts]).encode())
     text = json.dumps(parts)
-    records = [RECORDS / f"{record}.json" for record in sorted({*RECORD.findall(text)})]
+    names = {*RECORD.findall(text)} | ({"presets"} if "lesson.sample(" in text else set())
+    records = [RECORDS / f"{record}.json" for record in sorted(names)]
     if "lesson.run(" in text:
         for folder in ("chapter", "learn"):
             records += sorted(RECORDS.glob(f"{folder}/*/*.json*"))

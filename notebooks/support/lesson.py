@@ -2,13 +2,18 @@
 
 import json
 import tempfile
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import rnn_scratch
 from rnn_scratch import registry
+from rnn_scratch.contract import Batch
 from rnn_scratch.runs import run_folder
+from rnn_scratch.settings import Settings
 from rnn_scratch.text import books, vocabulary
+from rnn_scratch.text import minibatches as batching
 from rnn_scratch.training.events import Report
 
 RECORDS = Path(__file__).parents[1] / "records"  # also where the package is installed
@@ -36,6 +41,18 @@ def text(normalize: str = "spaced") -> tuple[list[str], Any, Any]:
     vocab = vocabulary.build(content)
     tokens = vocabulary.encode(content, vocab)
     return vocab, tokens[:NUM_TRAIN_TOKENS], tokens[NUM_TRAIN_TOKENS : NUM_TRAIN_TOKENS * 3 // 2]
+
+
+def minibatches(
+    tokens: Any, epoch: int, sampling: Literal["sequential", "random"] = "sequential"
+) -> Iterator[Batch]:
+    """Return the minibatches of an epoch, each with 32 rows of 35 tokens."""
+    return batching.epoch_batches(tokens, Settings(sampling=sampling), epoch)
+
+
+def sample() -> str:
+    """Return text that a trained network wrote, in lines of 76 characters."""
+    return textwrap.fill(record("presets")["command"]["sample"], 76)
 
 
 def train(backend: str, **arguments: Any) -> Any:

@@ -22,7 +22,7 @@ TAUGHT += [name.replace("-", "_") for name in contract.CELLS]
 # For each notebook, alternating code fragments and replacements. The replacements shorten the tests
 # by training on less text, for fewer epochs, or with fewer repetitions.
 SMALLER = {
-    "build": ("[:10_000]", "[:3_000]"),
+    "build": ("[:10_000]", "[:3_000]", "num_epochs=4", "num_epochs=1"),
     "gates": ("num_epochs=40", "num_epochs=1", "(100, 300, 1000)", "(1, 2)", "(50, 100)", "(1, 2)"),
     "learn": sum(((f"num_epochs={n}", "num_epochs=1") for n in (40, 30, 15)), ()),
     "fast": ('"num_epochs": 20', '"num_epochs": 1'),
