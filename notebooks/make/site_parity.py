@@ -5,16 +5,21 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from rnn_scratch.check.exact_mode import measure_growth
 from rnn_scratch.compare import pictures
 from rnn_scratch.compare.record import read
 from rnn_scratch.exact import FINE_GRID, GRID, STATE_GRID
 from rnn_scratch.runs import run_folder
 from rnn_scratch.settings import Settings
+from rnn_scratch.text import books
+from rnn_scratch.training.runtime import Runtime
+from rnn_scratch.training.setup import prepare_run
 
 from . import figures, prose, readme
 from .prose import framework
 from .site_comparison import CURVES
 
+SCALES = (0.5, 1, 2, 4, 5.7)  # σ√H of the initial weights, for the table of growing differences
 FLOAT64 = f"{figures.FOLDER}/float64.svg"
 Histories = dict[str, list[run_folder.Epoch]]  # histories, keyed by backend
 
@@ -42,6 +47,7 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
         "grid": _power(GRID),
         "state_grid": _power(STATE_GRID),
         "fine_grid": _power(FINE_GRID),
+        "growth": _growth(),
         "ends": list(zip(*(model["digests"] for model in exact["models"]))),
     }
     images: dict[str, bytes] = {}
@@ -53,9 +59,27 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     return prose.page("parity.md", values), images
 
 
+def _growth(num_hiddens: int = 128) -> prose.Cells:
+    """Return a table of the growth of a difference, by cell and size of the weights."""
+    text, rows = books.load(books.BUILT_IN), [["$\\sigma\\sqrt H$", *map(str, SCALES)]]
+    for cell in ("rnn", "gru", "lstm"):
+        rows.append([f"`{cell}`"])
+        for scale in SCALES:
+            sigma = scale / num_hiddens**0.5
+            settings = Settings(num_hiddens=num_hiddens, cell=cell, sigma=sigma, dtype="float64")
+            factor = measure_growth(prepare_run(settings, Runtime("numpy"), text))
+            digit, exponent = f"{factor:.0e}".split("e")
+            rows[-1].append(f"{digit} · 10{_superscript(int(exponent))}")
+    return rows
+
+
 def _power(grid: float) -> str:
     """Format a power of two, such as 2⁻¹⁶."""
-    return "2" + f"{np.log2(grid):.0f}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"2{_superscript(round(np.log2(grid)))}"
+
+
+def _superscript(number: int) -> str:
+    return str(number).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def _differences(histories: Histories) -> dict[str, list[float]]:

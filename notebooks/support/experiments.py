@@ -136,7 +136,8 @@ def recall_accuracy(backend, model, num_fillers, seed=1000):
 def plain_logits(tokens, h, params):
     """Return the logits (T B, V) of tokens (B, T), step by step; h (B, H) is the first state."""
     outputs = []
-    for x in numpy.eye(len(params["W_xh"]))[tokens.T]:  # one-hot vectors (B, V) of each step
+    one_hot = numpy.eye(len(params["W_xh"]), dtype=h.dtype)
+    for x in one_hot[tokens.T]:  # (B, V) of each step
         h = numpy.tanh(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"])
         outputs.append(h @ params["W_hq"] + params["b_q"])
     return numpy.concatenate(outputs)

@@ -25,7 +25,7 @@ SMALLER = {
     "build": ("[:10_000]", "[:3_000]", "num_epochs=4", "num_epochs=1"),
     "gates": ("num_epochs=40", "num_epochs=1", "(100, 300, 1000)", "(1, 2)", "(50, 100)", "(1, 2)"),
     "learn": sum(((f"num_epochs={n}", "num_epochs=1") for n in (40, 30, 15)), ()),
-    "fast": ('"num_epochs": 20', '"num_epochs": 1'),
+    "fast": (),
     "side_by_side": ('"--epochs", "40"', '"--epochs", "40", "--max-tokens", "2000"'),
     "comparison": ('"--epochs", "20", "--seconds", "60"', '"--epochs", "2", "--seconds", "2"'),
 }
