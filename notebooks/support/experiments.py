@@ -137,7 +137,7 @@ def plain_logits(tokens, h, params):
     """Return the logits (T B, V) of tokens (B, T), step by step; h (B, H) is the first state."""
     outputs = []
     one_hot = numpy.eye(len(params["W_xh"]), dtype=h.dtype)
-    for x in one_hot[tokens.T]:  # (B, V) of each step
+    for x in one_hot[tokens.T]:  # x: (B, V)
         h = numpy.tanh(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"])
         outputs.append(h @ params["W_hq"] + params["b_q"])
     return numpy.concatenate(outputs)
