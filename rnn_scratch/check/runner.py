@@ -41,14 +41,13 @@ def run(
     compared with one thread, and large tensors also with two.
     """
     runtime = runtimes[0]
-    # Use separate processes so that frameworks cannot interfere with each other. Two processes
-    # compare the variants, because compiling takes long in some frameworks.
-    groups = [(1, runtimes[:1]), (1, runtimes[1:]), (2, runtimes)]
+    # Use separate processes so that frameworks cannot interfere with each other. Each variant has
+    # one, because compiling takes long in some frameworks.
+    groups = [*((1, [runtime]) for runtime in runtimes), (2, runtimes)]
     streams = []
     for threads, group in groups:
-        if group:
-            task, environment = (threads, group, cells, seeds), ENVIRONMENTS[threads]
-            streams.append(processes.ask(_run, *task, timeout=TIMEOUT, environment=environment))
+        task, environment = (threads, group, cells, seeds), ENVIRONMENTS[threads]
+        streams.append(processes.ask(_run, *task, timeout=TIMEOUT, environment=environment))
     # The reference's own check compares its functions, and names them before complete trainings.
     place = len(streams) if runtime.backend == "numpy" else 0
     streams.insert(place, processes.ask(_run_reference, runtime.backend, timeout=TIMEOUT))
