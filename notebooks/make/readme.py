@@ -74,7 +74,8 @@ def readme(text: str) -> str:
     for mark, values in {
         "sample": presets,
         "speed": speed(),
-        "presets": presets | {"counting": presets["n-grams"]["shakespeare"]},
+        "presets": presets
+        | {"counting": presets["n-grams"]["shakespeare"], "novel": presets["n-grams"]["minute"]},
         "exact": exact(RECORDS),
     }.items():
         content = TEMPLATES.get_template(f"{mark}.md").render(values).strip()

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from helpers import require_tested, run_in_process, run_subprocess
+from helpers import CLONE, require_tested, run_in_process, run_subprocess
 
 from rnn_scratch import registry
 from rnn_scratch.check import mistakes, results
@@ -180,3 +180,21 @@ def test_encoding_of_a_file(capsys):
     run().assert_error("mine.py defines no function that can be checked.")
     Path("mine.py").write_bytes(b"x = 1\ny = '\xff'")
     run().assert_error("mine.py is not UTF-8: invalid start byte in line 2.\nOpen it")
+
+
+# The code behind the output in the README.
+SWAPPED = """import numpy as np
+def lstm(x, state, params):
+    h, c = state
+    z = {g: x @ params[f"W_x{g}"] + h @ params[f"W_h{g}"] + params[f"b_{g}"] for g in "ifoc"}
+    f, i, o = (1 / (1 + np.exp(-z[g])) for g in "ifo")
+    c = f * c + i * np.tanh(z["c"])
+    return o * np.tanh(c), c
+"""
+
+
+def test_readme_shows_what_check_prints(capsys):
+    Path("mine.py").write_text(SWAPPED, encoding="utf-8")
+    out = run_in_process(capsys, "check", "mine.py").assert_exit(1).out
+    blocks = re.findall(r"```text\n(.*?)```", (CLONE / "README.md").read_text("utf-8"), re.DOTALL)
+    assert any(block in out for block in blocks if "DIFFERS" in block)
