@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from . import registry
 from .errors import RNNScratchError
 from .runs import presets, run_folder, sessions
-from .runs.inference import RUNTIME, Evaluation, load
+from .runs.inference import RUNTIME, Evaluation, load, require_last_backend
 from .runs.presets import Preset
 from .runs.progress import LineReport, LivePlot, notebook_shell
 from .runs.run import Run, resolve_run
@@ -175,7 +175,10 @@ def resume(
     runtime = session.runtime
     if backend not in (None, runtime.backend):
         runtime = Runtime(variant=runtime.variant)
-    registry.require_framework(backend or runtime.backend)
+    if backend is None:
+        require_last_backend(runtime.backend)
+    else:
+        registry.require_framework(backend)
     spec = SessionSpec(
         settings=resumed_settings(folder, record, settings),
         text=run_folder.reload_text(folder, record.text, new_text),

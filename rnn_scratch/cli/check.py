@@ -182,7 +182,15 @@ def _find_uncompared(
 
 
 def _print_diagnosis(rows: Sequence[Row], screen: Screen) -> None:
-    """Print the numbers compared and each backend's first function that differs."""
+    """Print how much was compared and each backend's first function that differs."""
+    for backend, group in groupby(rows, lambda pair: pair[0].backend):
+        functions = dict[str, set[str]]()
+        for runtime, row in group:
+            names = functions.setdefault(runtime.variant, set())
+            if row.supported and row.function not in ("signature", BACKEND):
+                names.add(row.function)
+        counts = ", ".join(f"{variant} {len(names)}" for variant, names in functions.items())
+        screen.print_line(f"{backend}: functions compared: {counts}")
     failures = [(runtime, row) for runtime, row in rows if not row.passed]
     if count := sum(row.supported and row.function != BACKEND for _, row in rows):
         end = f": {len(failures):,} failed; later failures may be consequences."

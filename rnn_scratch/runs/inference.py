@@ -274,16 +274,16 @@ def load(
         # Keep the number of threads, because TensorFlow cannot change it within a process.
         default = default.override(variant=saved.runtime.variant, threads=saved.runtime.threads)
     if backend is None:
-        _require_backend(default.backend)
+        require_last_backend(default.backend)
     requested = default.override(**{name: arguments[name] for name in RUNTIME})
     loaded = start_model(saved.settings, requested, len(saved.vocab), saved.arrays)
     return Network(path, saved, *loaded)
 
 
-def _require_backend(name: str) -> None:
+def require_last_backend(name: str) -> None:
     """Raise RNNScratchError if the backend of a run's last session can no longer be loaded."""
     try:
         registry.load(name)
     except RNNScratchError as error:
-        hint = f'To use the network with another backend, pass `backend="numpy"`. {error.hint}'
+        hint = f'To use another backend, pass `backend="numpy"`. {error.hint}'
         raise RNNScratchError(error.problem, hint) from error

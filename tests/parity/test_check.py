@@ -251,6 +251,7 @@ def test_seeds_start_again_after_the_largest():
 def test_a_check_without_comparisons_fails(arguments):
     result = run_subprocess("check", "numpy", *arguments, "--cell", "gru").assert_exit(2)
     assert f"numpy, {arguments[1]}: nothing was compared." in result.out
+    assert f"numpy: functions compared: {arguments[1]} 0\n" in result.out
 
 
 @pytest.mark.parametrize(
