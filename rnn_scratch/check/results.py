@@ -202,7 +202,9 @@ def flatten(output: Any) -> np.ndarray:
 def weighted_sum(output: Any) -> float:
     """Return a weighted sum of an output's elements, shapes and floating-point precisions."""
     arrays = _list_arrays(output)
-    sizes = [(*array.shape, array.itemsize * (array.dtype.kind == "f")) for array in arrays]
+    # The precision of a number, such as a norm, depends on NumPy's version.
+    precisions = [array.itemsize * (array.dtype.kind == "f" and array.ndim > 0) for array in arrays]
+    sizes = [(*array.shape, size) for array, size in zip(arrays, precisions)]
     values = flatten((*arrays, *sizes))
     # The weights differ, so a wrong order or sign changes the sum; adding 1 makes zeros count.
     return float((values + 1) @ np.cos(np.arange(1, len(values) + 1)))
