@@ -382,6 +382,6 @@ def test_file_that_trains_is_stopped():
 
 
 def test_long_expression_is_explained(capsys):
-    Path("mine.py").write_text(f"x = {'+'.join(['1'] * 3000)}")
+    Path("mine.py").write_text(f"x = {'+'.join(['1'] * 30_000)}")
     run = partial(run_in_process, capsys, "check", "mine.py")
     run().assert_error("an expression with too many parts for Python.\nSplit it")
