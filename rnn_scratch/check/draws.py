@@ -133,6 +133,7 @@ def draw_large(seed: int = 0, cells: Sequence[str] = (), device: str = "cpu") ->
     """Draw a case with tensors so large that frameworks switch algorithms and use more threads."""
     cells = list(cells or ("rnn", "lstm", "gru", "gru-after", "rnn-relu"))
     seed %= MAX_SEED + 1
-    H = (512, 257)[seed % 2]
+    # Sizes that can be divided among threads, or odd numbers of units, rows and steps.
+    H, B, T, sigma = ((512, 128, 4, 0.06), (257, 127, 3, 0.2))[seed % 2]
     options = ModelConfig(11, H, cells[seed % len(cells)], dtype="float32", device=device)
-    return CaseSpec(options, batch_size=127, sigma=0.06, seed=seed)  # an odd number of rows
+    return CaseSpec(options, B, T, sigma=sigma, seed=seed)

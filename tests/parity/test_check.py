@@ -124,7 +124,9 @@ def list_statements(path):
 
 
 @pytest.mark.frameworks(by_default=("numpy",))
-def test_every_line_that_computes_is_executed(backend, backend_name):
+def test_every_line_that_computes_is_executed(backend, backend_name, monkeypatch):
+    monkeypatch.setenv("NPROC", "2")  # JAX divides large products among threads
+    cases = [*draws.draw_all(range(draws.NUM_DRAWS)), *map(draws.draw_large, range(4))]
     folder = Path(sys.modules[backend.package].__file__).resolve().parent
     executed, tracer = set(), sys.gettrace()
 
@@ -135,7 +137,9 @@ def test_every_line_that_computes_is_executed(backend, backend_name):
 
     sys.settrace(trace)
     try:
-        failed = [r for v in backend.variants for r in runner.check(backend, v) if not r.passed]
+        failed = [
+            r for v in backend.variants for r in runner.check(backend, v, cases) if not r.passed
+        ]
     finally:
         sys.settrace(tracer)
     assert not failed
