@@ -21,11 +21,11 @@ from .prose import TEMPLATES, framework
 RECORDS = Path("notebooks/records")
 COMPARISONS = Path("notebooks/comparisons")
 NETWORKS = {"RNN": "speed", "LSTM": "preset"}  # folders of their comparisons
-PAIRS = "`fast` / `scratch`", "`fast` / built-in layer"  # of which the tables show speed ratios
+PAIRS = "`fast` / `scratch`", "`fast` / built-in layer"  # speed ratios in the tables
 Key = tuple[str, str, int]  # backend, variant and number of threads
 
 
-def estimates(record: Comparison) -> dict[Key, dict[str, Estimate]]:
+def collect_estimates(record: Comparison) -> dict[Key, dict[str, Estimate]]:
     """Return estimates by backend, variant and number of threads, and then by metric."""
     values = {}
     for candidate in record.supported:
@@ -47,8 +47,8 @@ def ratios_of_fast(
 def speed() -> dict[str, Any]:
     """Return the single-threaded speed table, and the records of its RNN and its LSTM."""
     records = {name: read(COMPARISONS / folder) for name, folder in NETWORKS.items()}
-    speeds = {name: estimates(record) for name, record in records.items()}
-    cells = [["", *(f"{name}, {pair}" for name in NETWORKS for pair in PAIRS)]]
+    speeds = {name: collect_estimates(record) for name, record in records.items()}
+    cells = [["", *(f"{name} / {other}" for name in NETWORKS for other in ("`scratch`", "layer"))]]
     for backend in BACKENDS:
         ratios = (ratios_of_fast(speeds[name], backend, 1) for name in NETWORKS)
         cells.append([framework(backend), *itertools.chain(*ratios)])

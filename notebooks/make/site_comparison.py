@@ -26,7 +26,7 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
     """Return the page and its pictures, keyed by path."""
     names = "speed", "preset", "curves", "sizes"
     speed, preset, curves, sizes = (record.read(folder / name) for name in names)
-    speeds, plan = readme.estimates(speed), speed.plan
+    speeds, plan = readme.collect_estimates(speed), speed.plan
     ratios = {key: values[LAYER] for key, values in speeds.items() if LAYER in values}
     images = {CURVES: pictures.draw(curves)["perplexity"]}
     with figures.chart(images, CHART) as axes:
@@ -40,7 +40,7 @@ def render(folder: Path) -> tuple[str, dict[str, bytes]]:
         "growth_chart": GROWTH,
         "speed": speed,
         "preset": preset,
-        "preset_table": _table(readme.estimates(preset), preset.plan.values),
+        "preset_table": _table(readme.collect_estimates(preset), preset.plan.values),
         "verdicts": {threads: _verdict(ratios, threads) for threads in plan.values},
         "fastest": max(
             (key for key in speeds if key[2] == plan.values[0]),

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import RNNScratchError, truncate
 from ..system.records import Record
-from .mistakes import reference_with
+from .mistakes import insert_mistake
 from .results import CheckResult, WorstMismatch, find_worst_mismatch, read_data
 from .vector_calls import FUNCTIONS, Group, Test, run
 from .vector_files import Answers, read_answers
@@ -134,7 +134,7 @@ def identify_mistake(function: str, group: Group, groups: Sequence[Group], answe
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         for owner, name, change in sorted(mistakes, key=lambda mistake: mistake[0] not in first):
-            backend = reference_with(owner, tuple(change))
+            backend = insert_mistake(owner, tuple(change))
             with contextlib.suppress(Exception):  # the mistake may make the reference fail
                 if all(
                     _is_close(run(backend, other, test), answers.outputs[test.id], other)

@@ -60,7 +60,7 @@ class Candidate:
         # A function in another form need not be compilable, so it is compared without training.
         checks = CHECKS[:-1] if form.description else CHECKS
         if form.check:  # the chapter's training computes exp(loss), which overflows if it is large
-            checks, cases = (form.check,), [case for case in cases if case.draw.sigma <= 1]
+            checks, cases = (form.check,), [c for c in cases if not c.draw.has_large_weights]
         self.cases = [
             (check, case)
             for check in checks

@@ -201,7 +201,7 @@ class Case(NamedTuple):
         if tolerance and worst.expected is not None:  # scale with the largest value if it exceeds 1
             sizes = np.abs(results.flatten(expected))
             tolerance *= max(1.0, float(sizes[np.isfinite(sizes)].max(initial=0)))
-            tolerance *= 1e4 if self.draw.sigma > 1 else 1  # large weights magnify rounding errors
+            tolerance *= 1e4 if self.draw.has_large_weights else 1  # they magnify rounding errors
             # A gate near 1 keeps the rounding errors of all earlier time steps.
             tolerance *= max(1.0, self.draw.num_steps / 4)
         if devices := collect_devices((result.value, result.tensors)):

@@ -74,7 +74,12 @@ class CaseSpec(NamedTuple):
             text += f" B={self.batch_size} T={self.num_steps} V={o.vocab_size} H={o.num_hiddens}"
             text += f" seed {self.seed}"
         text += f" {self.optimizer}" if self.optimizer != "sgd" else ""
-        return text + " exact" * self.exact + " large weights" * (self.sigma > 1)
+        return text + " exact" * self.exact + " large weights" * self.has_large_weights
+
+    @property
+    def has_large_weights(self) -> bool:
+        """Whether the weights saturate the cell, so that gradients vanish and the loss is large."""
+        return self.sigma > 1
 
 
 def draw(seed: int, cells: Sequence[str] = (), device: str = "cpu") -> CaseSpec:

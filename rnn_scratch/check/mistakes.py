@@ -57,7 +57,7 @@ def copy_backend(
 
 
 @functools.cache
-def reference_with(function: str, change: tuple[str, ...]) -> Backend:
+def insert_mistake(function: str, change: tuple[str, ...]) -> Backend:
     """Return a copy of the reference with a known mistake."""
     with tempfile.TemporaryDirectory() as folder:
         return copy_backend(registry.load("numpy"), folder, function, change)
@@ -74,7 +74,7 @@ def identify_mistake(function: str, check: FunctionCheck, cases: Sequence[Case])
                 if values := case.outputs(check):  # the check skips some cases
                     outputs.append((case, values))
     for mistake, change in read_data("mistakes.json").get(function, {}).items():
-        reference = reference_with(function, tuple(change))
+        reference = insert_mistake(function, tuple(change))
         with contextlib.suppress(Exception):  # the mistake may make the reference fail
             expected = [case._replace(backend=reference).outputs(check) for case, _ in outputs]
             if outputs and all(map(_is_close, expected, (values for _, values in outputs))):

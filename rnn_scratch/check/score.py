@@ -8,7 +8,7 @@ import numpy as np
 from ..contract import Backend
 from ..system.records import Record
 from .answers import compare
-from .mistakes import reference_with
+from .mistakes import insert_mistake
 from .results import read_data
 from .vector_calls import Group, run
 from .vectors import TRAINING
@@ -39,7 +39,7 @@ def score(groups: Sequence[Group]) -> list[FunctionScore]:
                 continue
             missed = []
             for name, change in mistakes.items():
-                backend = reference_with(function, tuple(change))
+                backend = insert_mistake(function, tuple(change))
                 if not any(_differs(backend, group) for group in groups):
                     missed.append(name)
             scores.append(FunctionScore(function, len(mistakes) - len(missed), missed))

@@ -36,7 +36,7 @@ class Screen(Console):
             self.print(line, soft_wrap=line.startswith(("rnn-scratch ", "python ")))
 
     def print_words(self, text: str) -> None:
-        """Print text that arrives in pieces, with line breaks between words; end with a newline."""
+        """Print text that arrives in pieces and ends with a newline; break lines between words."""
         *words, self._word = re.split(r"(?<=\s)", self._word + printable(text))
         for word in words:
             size = cell_len(word.rstrip())

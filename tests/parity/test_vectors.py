@@ -263,7 +263,7 @@ def test_known_mistakes_are_named(small_groups, monkeypatch):
         warnings.simplefilter("ignore")
         for function, known in results.read_data("mistakes.json").items():
             for name, source in known.items():
-                backend, outputs = mistakes.reference_with(function, tuple(source)), {}
+                backend, outputs = mistakes.insert_mistake(function, tuple(source)), {}
                 for group in small_groups:
                     for test in group.tests:
                         try:
