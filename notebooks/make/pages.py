@@ -74,7 +74,7 @@ def step() -> dict[str, Any]:
 
 def programs(record: dict[str, Any]) -> dict[str, Any]:
     """Return tables of the trainings and speeds of the programs in other languages."""
-    trained = [["", "compiled with", "compiler", "epochs", "CPU seconds", "digest"]]
+    trained = [["", "command", "compiler or interpreter", "epochs", "CPU seconds", "digest"]]
     for row in record["trainings"]:
         command, numbers = f"`{row['command']}`", (str(row["epochs"]), str(row["cpu_seconds"]))
         trained.append([row["program"], command, row["compiler"], *numbers, f"`{row['digest']}`"])

@@ -129,6 +129,8 @@ def describe(name: str) -> dict[str, str]:
     command = COMMANDS[name][0] or COMMANDS[name][1]
     version = subprocess.run([command[0], "--version"], check=True, capture_output=True, text=True)
     compiler = version.stdout.splitlines()[0]
+    if command[0] == "node":
+        compiler = f"Node {compiler}"  # it prints only the version
     return {"program": name, "compiler": compiler, "command": " ".join(command)}
 
 
