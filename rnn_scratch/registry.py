@@ -13,6 +13,7 @@ import numpy as np
 
 from . import extensions, steps
 from .contract import (
+    CELLS,
     MACHINE_DEFAULTS,
     MODULES,
     OPTIMIZERS,
@@ -176,9 +177,17 @@ def _require_support(
     if variant == "scratch":
         features[f"the cell {options.cell}"] = options.cell in backend.scratch.CELLS
         features["several layers, embeddings or dropout"] = backend.deep or not options.needs_deep
+    packages = {  # the functions of other packages' cells and optimizers
+        f"the cell {options.cell}": CELLS[options.cell].functions,
+        f"the optimizer {optimizer}": OPTIMIZERS[optimizer].functions,
+    }
     for feature, is_supported in features.items():
         if not is_supported:
-            raise NotSupportedError(f"The {backend.name} backend does not support {feature}.")
+            problem, hint = f"The {backend.name} backend does not support {feature}.", ""
+            if functions := packages.get(feature):
+                use = f"Use one of these backends: {', '.join(functions)}"
+                hint = f'{use}; or add a function for "{backend.name}" to the declaration.'
+            raise NotSupportedError(problem, hint)
 
 
 def require_settings(backend: Backend, variant: str, values: ModelConfig | UpdateRule) -> None:

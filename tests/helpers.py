@@ -86,6 +86,15 @@ def require_tested(backend_names, *required):
         pytest.skip(f"not tested: {', '.join(sorted(missing))}")
 
 
+def require_any(backend_names, builtin_names):
+    """Return the backends in `builtin_names` or in other packages; skip the test if none are."""
+    others = set(backend_names) - set(registry.BUILTIN_BACKENDS)
+    names = [name for name in backend_names if name in {*builtin_names, *others}]
+    if not names:
+        pytest.skip(f"not tested: {', '.join(sorted(builtin_names))}")
+    return names
+
+
 def exit_code(*arguments):
     """Run a command in this process; return its exit code."""
     try:

@@ -187,8 +187,9 @@ def find_signature_problem(expected: Any, actual: Any) -> str:
     names = [*_parameters(expected)]
     try:
         parameters = _parameters(actual)
-    except (TypeError, ValueError) as error:  # not a function, or one without a Python signature
-        return f"not a function with a Python signature ({error})"
+    except (TypeError, ValueError):  # not a function, or one without a Python signature
+        definition = f"def {expected.func.__name__}({', '.join(names)})"
+        return f"not a function with a Python signature; write `{definition}`"
     others = [param for name, param in parameters.items() if name not in names]
     if [*parameters][: len(names)] != names or any(p.default is p.empty for p in others):
         return f"parameters ({', '.join(parameters)}) instead of ({', '.join(names)})"

@@ -11,6 +11,7 @@ from helpers import (
     SETTINGS,
     assert_same,
     environment,
+    install_packages,
     options,
     python_path,
     require_tested,
@@ -97,6 +98,19 @@ def test_check_names_a_mistake(tmp_path, backend_names, file, old, new, function
     command = ("check", name, "--cell", "janet", "--variant", "scratch", "--json")
     rows = json.loads(run(*command).assert_exit(1).out)
     assert next(row["function"] for row in rows if not row["passed"]) == function
+
+
+def test_backend_without_the_cell_is_refused_with_advice(tmp_path, backend_names):
+    require_tested(backend_names, "numpy")
+    install_packages(
+        tmp_path / "site",
+        {"other": "from rnn_scratch.backends.numpy import deep, exact, machine, scratch"},
+    )
+    run = install(tmp_path / "site")
+    for kind, name in (("cell", "janet"), ("optimizer", "adabelief")):
+        settings = options(corpus="tide-clock", **SETTINGS, **{kind: name})
+        result = run("train", "--backend", "other", *settings)
+        result.assert_error(f"does not support the {kind} {name}.", 'function for "other"')
 
 
 LION = """
