@@ -18,6 +18,7 @@ from helpers import (
     is_running,
     options,
     posix,
+    require_any,
     run_subprocess,
     start,
     wait_until,
@@ -75,7 +76,7 @@ def candidates(folder):
     ids=len,
 )
 def test_comparison_writes_record_and_report(selected, backend_names):
-    backend_names = [name for name in backend_names if name in selected]
+    backend_names = require_any(backend_names, selected)
     arguments = ("--backends", ",".join(backend_names), "--variants", "scratch,fast,concise")
     result = run_subprocess("compare", *arguments, *SHORT, "--output", "out").assert_exit()
     record = read(Path("out"))
@@ -87,7 +88,8 @@ def test_comparison_writes_record_and_report(selected, backend_names):
     for candidate in record.supported:
         environment = candidate.environment
         assert (candidate.failure, environment.threads, environment.device) == (None, 1, "cpu")
-        assert environment.versions[candidate.backend]
+        if candidate.backend in BUILTIN_BACKENDS:  # elsewhere, `versions` is optional
+            assert environment.versions[candidate.backend]
         assert candidate.checks_passed > 30
         assert [epoch.epoch for epoch in candidate.epochs] == [1, 2]
         assert candidate.first_minibatch_seconds > 0

@@ -124,7 +124,7 @@ def list_statements(path):
 
 
 @pytest.mark.frameworks(by_default=("numpy",))
-def test_every_line_that_computes_is_executed(backend, backend_name, monkeypatch):
+def test_every_line_that_computes_is_executed(backend, builtin_name, monkeypatch):
     monkeypatch.setenv("NPROC", "2")  # JAX divides large products among threads
     cases = [*draws.draw_all(range(draws.NUM_DRAWS)), *map(draws.draw_large, range(4))]
     folder = Path(sys.modules[backend.package].__file__).resolve().parent

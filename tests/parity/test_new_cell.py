@@ -70,15 +70,15 @@ def read_parameters(run):
     return load_file(run / "checkpoint.safetensors")
 
 
-def test_new_cell_and_optimizer_train_and_check(run, copy, backend_name):
-    train = ("train", "--backend", backend_name, *SMALL)
+def test_new_cell_and_optimizer_train_and_check(run, copy, builtin_name):
+    train = ("train", "--backend", builtin_name, *SMALL)
     *_, predicted, checked, exact = run(
         (*train, "--output", "uninterrupted", "--epochs", 4),
         (*train, "--output", "resumed", "--epochs", 2),
         ("train", "--resume", "resumed", "--epochs", 4),
         ("predict", "uninterrupted", "--prefix", "it was ", "--length", 9),
-        ("check", backend_name, "--cell", "mgu", "--json"),
-        ("check", "numpy", backend_name, "--exact", "--epochs", 2, "--json", *SMALL),
+        ("check", builtin_name, "--cell", "mgu", "--json"),
+        ("check", "numpy", builtin_name, "--exact", "--epochs", 2, "--json", *SMALL),
     )
     arrays = read_parameters(copy / "uninterrupted")
     assert_same(read_parameters(copy / "resumed"), arrays)
@@ -92,6 +92,6 @@ def test_new_cell_and_optimizer_train_and_check(run, copy, backend_name):
     functions = {row["function"] for row in of_cell if row["variant"] == "scratch"}
     assert {"forward", "gradients", "train_epoch", "predict"} <= functions
     assert {row["supported"] for row in of_cell if row["variant"] == "fast"} == {False}
-    if backend_name != "numpy":  # the reference has no recorded values for new functions
+    if builtin_name != "numpy":  # the reference has no recorded values for new functions
         assert {"mgu", "step", "lion"} <= {row["function"] for row in rows}
     assert json.loads(exact)["equal"]
