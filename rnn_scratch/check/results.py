@@ -116,8 +116,13 @@ def format_pair(actual: float, expected: float) -> str:
 
 
 def describe_error(error: Exception) -> str:
-    """Return an error's type and the first line of its message, without a final period."""
-    message = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+    """Return an error's type and the first line of its message, without a final period.
+
+    Of a message that is itself a traceback, as of MXNet and TensorFlow, return the last line.
+    """
+    lines = str(error).strip().splitlines() or [""]
+    is_traceback = lines[0].startswith(("Traceback (most recent", "in user code"))
+    message = lines[-1 if is_traceback else 0].strip().rstrip(".")
     return f"{type(error).__name__}: {message[:200]}".rstrip(": ")
 
 
