@@ -8,12 +8,12 @@ that no backend has are tested on made-up inputs, which are drawn anew for each 
 To grade a notebook from its file, run `python -m rnn_scratch.support.grading NOTEBOOK.ipynb`.
 """
 
+import argparse
 import ast
 import inspect
 import json
 import re
 import secrets
-import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 from rnn_scratch import parameters, registry
 from rnn_scratch.check import candidate, draws, source_file, user_file
 from rnn_scratch.check.results import describe_error
-from rnn_scratch.contract import MODULES, ModelConfig, UpdateRule
+from rnn_scratch.contract import MODULES, OPTIMIZERS, ModelConfig, UpdateRule
 from rnn_scratch.errors import RNNScratchError
 from rnn_scratch.system import processes
 
@@ -131,27 +131,54 @@ def grade(
     if refused:
         return False, f"{name} may not use `{refused}`. {allowed.ADVICE}"
     source += f"\n{name} = {written}\n" if written else ""
+    source += "" if written or name in MADE_UP else _rename_parameters(source, name)
+    # A definition may fail to bind its name, or bind it too late: other names do not exist.
+    free = None if written else allowed.list_free(name)
     try:
         if name in MADE_UP:
-            (message,) = processes.ask(_try, source, name, backend, timeout=TIMEOUT)
+            (message,) = processes.ask(_try, source, name, backend, free, timeout=TIMEOUT)
             return not message, f"{name}: {message or 'right'}."
         for seed in seeds:
-            (result,) = user_file.check_source(source, FILE, backend, [name], seed)
+            (result,) = user_file.check_source(source, FILE, backend, [name], seed, free)
             if result.exit_code or result.form:  # later cells cannot use another form
                 break
         else:
             message = f"{name}: equal to the reference, in {result.num_comparisons} comparisons."
-            remarks = processes.ask(_find_remarks, source, name, backend, timeout=TIMEOUT)
-            return True, "\n".join([message, *(remarks if name in REMARKED else ())])
+            if name in REMARKED:
+                remarks = processes.ask(_find_remarks, source, name, backend, timeout=TIMEOUT)
+                message = "\n".join([message, *remarks])
+            return True, message
         message = "\n".join(result.explain(FILE))
         if not result.exit_code:
             message = f"{name}: right numbers, but not in the form that the cells below use."
             message += " Keep the names of its parameters."
         if (result.form or "cannot be used" in message) and name in RESULTS:
             message += f"\nReturn {RESULTS[name]}."
+        if result.failure and "dtype" in result.failure.location:
+            message += "\nGive it the dtype of the parameters."
+        if name in OPTIMIZERS and result.failure and result.failure.function != name:
+            message += "\nIts results are right, but new tensors cannot be trained:"
+            message += " change the parameters in place."
     except RNNScratchError as error:
         message = f"{name} cannot be graded: {error}"
     return False, re.sub(r"(?<=your cell), line \d+| \(line \d+\)", "", message)
+
+
+def _rename_parameters(source: str, name: str) -> str:
+    """Return code that gives a function's parameters the project's names, or "" if it has them.
+
+    Later cells pass arguments by position, but `check` recognizes them by name.
+    """
+    found = [node for node in ast.parse(source).body if getattr(node, "name", "") == name]
+    function: Any = found[-1]
+    names = [argument.arg for argument in function.args.args]
+    project_function = candidate.find_function(registry.load("numpy"), name)
+    expected = [*inspect.signature(project_function).parameters]
+    if len(names) != len(expected) or {*names} == {*expected}:
+        return ""
+    parameters = ", ".join(expected)
+    definition = f"def {name}({parameters}):\n    return written__({parameters})"
+    return f"\n\nwritten__ = {name}\n\n\n{definition}\n"  # students cannot use this name
 
 
 def extract(cells: Sequence[str], name: str) -> str:
@@ -189,8 +216,9 @@ def _find_defined(node: ast.stmt) -> list[str]:
     """Return the names that a statement defines, excluding imports from the project."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return [node.name]
-    if isinstance(node, ast.Assign):
-        names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        names = [target.id for target in targets if isinstance(target, ast.Name)]
         return [name for name in names if name not in {*PROJECT, *MADE_UP}]  # graded() assigns them
     if isinstance(node, ast.Import | ast.ImportFrom):
         if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith("rnn_scratch."):
@@ -200,7 +228,10 @@ def _find_defined(node: ast.stmt) -> list[str]:
 
 
 def grade_notebook(notebook: Mapping[str, Any]) -> dict[str, Grade]:
-    """Grade each function that has a points cell in a notebook, given as parsed JSON."""
+    """Grade each function that has a points cell in a notebook, given as parsed JSON.
+
+    Ignore points cells for functions that no lesson asks for, which students may have added.
+    """
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     cells = ["".join(cell["source"]) for cell in code]
     found = BACKEND.search("\n".join(cells))
@@ -208,14 +239,15 @@ def grade_notebook(notebook: Mapping[str, Any]) -> dict[str, Grade]:
     # A table of results for the draws from seed 0 fails for the other draws, which nobody knows.
     seeds = 0, draws.NUM_DRAWS * (1 + secrets.randbelow(10**6))
     backend = found[1] if found else "numpy"
-    return {name: grade(backend, cells, name, seeds=seeds) for name in names}
+    known = {*GRADED, *MADE_UP}
+    return {name: grade(backend, cells, name, seeds=seeds) for name in names if name in known}
 
 
-def _try(source: str, name: str, backend: str) -> Iterator[str]:
+def _try(source: str, name: str, backend: str, free: set[str] | None) -> Iterator[str]:
     """Yield the first mistake in a MADE_UP function, or ""; call this only in a child process."""
     installed, _ = registry.start(backend, threads=1)
     try:
-        function = source_file.execute(source, FILE, installed)[name]
+        function = source_file.execute(source, FILE, installed, free)[name]
         yield next(MADE_UP[name](function, installed), "")
     except Exception as error:
         yield f"raises {describe_error(error)}"
@@ -250,10 +282,20 @@ def _find_remarks(source: str, name: str, backend: str) -> Iterator[str]:
             yield "Remark: it makes new tensors. In place, the update needs less memory."
 
 
-def main(paths: Sequence[str]) -> None:
+def main() -> None:
     """Print each notebook's points and the messages for the student."""
-    for path in paths:
-        grades = grade_notebook(json.loads(Path(path).read_text(encoding="utf-8")))
+    parser = argparse.ArgumentParser(
+        prog="python -m rnn_scratch.support.grading",
+        description="Grade the functions in student notebooks, without executing the notebooks.",
+    )
+    parser.add_argument("notebooks", metavar="NOTEBOOK.ipynb", nargs="+")
+    for path in parser.parse_args().notebooks:
+        try:
+            notebook = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            print(f"{path} could not be read: {describe_error(error)}.")
+            continue
+        grades = grade_notebook(notebook)
         right = [name for name, (is_right, _) in grades.items() if is_right]
         print(f"{path}: {len(right)} points: {', '.join(right) or 'none'}")
         for _, message in grades.values():
@@ -264,4 +306,4 @@ if __name__ == "__main__":
     # A child process cannot find functions in `__main__`.
     from rnn_scratch.support import grading
 
-    grading.main(sys.argv[1:])
+    grading.main()

@@ -17,7 +17,8 @@ class Grade(NbGraderPreprocessor):
         """Replace the outputs of the cells that nbgrader grades."""
         grades = grading.grade_notebook(nb)
         for cell in nb.cells:
-            if match := grading.POINTS_CELL.search(cell.source):
+            match = grading.POINTS_CELL.search(cell.source)
+            if match and match[1] in grades:
                 is_right, message = grades[match[1]]
                 data = {"text/plain": str(int(is_right))}
                 result = v4.new_output("execute_result", data, execution_count=cell.execution_count)

@@ -26,7 +26,8 @@ def try_best_run(function: Callable[..., Any], backend: Any) -> Iterator[str]:
         tests.append({name: [_draw_epoch(draw) for _ in epochs] for name in names})
     selected = [function(copy.deepcopy(test)) for test in tests]  # it could change the losses
     expected = [*map(best_run, tests)]
-    wrong = [pair for pair in zip(selected, expected) if pair[0] != pair[1]]
+    pairs = zip(selected, expected)  # `!=` of an array without elements is not true
+    wrong = [pair for pair in pairs if not isinstance(pair[0], str) or pair[0] != pair[1]]
     for found, right in wrong[:1]:
         rules = [rule for rule, choose in WRONG_RULES.items() if selected == [*map(choose, tests)]]
         reason = f", the run with the {rules[0]}" if rules else ""
@@ -230,9 +231,9 @@ def try_attend(function: Callable[..., Any], backend: Any) -> Iterator[str]:
     for _ in range(NUM_TESTS):
         T, B, H = rng.permutation([3, 4, 5])
         hiddens, W_a = rng.normal(size=(T, B, H)), rng.normal(size=(H, H))
-        # In NumPy, a tensor shares its memory with the array that it was made from.
-        params = {"W_a": machine.tensor(W_a.copy(), "cpu")}
-        result = function(machine.tensor(hiddens.copy(), "cpu"), params)
+        # Frameworks refuse to mix precisions, and the notebook's tensors are float32.
+        params = {"W_a": machine.tensor(W_a.astype("float32"), "cpu")}
+        result = function(machine.tensor(hiddens.astype("float32"), "cpu"), params)
         if not isinstance(result, tuple | list) or len(result) != 2:
             yield "it does not return two results: the context and the weights"
         tests.append((hiddens, {"W_a": W_a}))
@@ -257,7 +258,7 @@ def try_attend(function: Callable[..., Any], backend: Any) -> Iterator[str]:
 
 def _attend(hiddens: Any, params: Any, change: str) -> Any:
     """Compute attention with one change."""
-    h, earlier = hiddens[-1], hiddens if change == "last" else hiddens[:-1]
+    h, earlier = hiddens[-1], hiddens if change in ("last", "sum") else hiddens[:-1]
     query = h @ (params["W_a"].T if change == "transposed" else params["W_a"])
     query = h if change == "W_a" else query
     T, _, H = hiddens.shape
@@ -266,6 +267,8 @@ def _attend(hiddens: Any, params: Any, change: str) -> Any:
     axis = 1 if change == "axis" else 0
     powers = scores if change == "softmax" else numpy.exp(scores - scores.max(axis, keepdims=True))
     weights = powers / powers.sum(axis, keepdims=True) / (H**0.5 if change == "after" else 1)
+    if change == "sum":
+        earlier, weights = earlier[:-1], weights[:-1]
     context = (
         weights[..., None] * (earlier @ params["W_a"] if change == "values" else earlier)
     ).sum(0)
@@ -277,6 +280,7 @@ WRONG_ATTENTION = {
     "the scores are not divided by the square root of H": "scale",
     "W_a is transposed": "transposed",
     "the last output is compared with itself, too": "last",
+    "the weights do not add up to 1: exclude the last output before the softmax": "sum",
     "the softmax is over the rows of the minibatch, not over the steps": "axis",
     "the scores are divided by their sum, without exponentials": "softmax",
     "the context is the mean without the weights": "mean",
@@ -332,7 +336,7 @@ def _agree(results: Iterable[Any], expected: Iterable[Any]) -> bool:
     """Return whether all arrays have the expected shapes and, up to rounding, values."""
     return all(
         result.shape == right.shape
-        and numpy.allclose(result, right, rtol=1e-5, atol=1e-9, equal_nan=True)
+        and numpy.allclose(result, right, rtol=1e-5, atol=1e-5, equal_nan=True)
         for result, right in zip(results, expected)
     )
 

@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 import types
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,20 @@ def read_source(path: Path) -> tuple[str, str]:
     return source, next((name for name in registry.FRAMEWORKS if name in imports), "numpy")
 
 
-def execute(source: str, path: str, backend: Backend) -> dict[str, Any]:
-    """Run the user's code as the module `user_file`; undefined names come from the backend."""
+def execute(
+    source: str, path: str, backend: Backend, free: Collection[str] | None = None
+) -> dict[str, Any]:
+    """Run the user's code as the module `user_file`; undefined names come from the backend.
+
+    If `free` is given, only these names of the backend and of Python are defined.
+    """
     items = [item for m in (backend.machine, *list_modules(backend)) for item in vars(m).items()]
     project = {name: v for name, v in items if not isinstance(v, types.ModuleType)}
     namespace: dict[str, Any] = {"__name__": "user_file", "__file__": path}
-    namespace["__builtins__"] = {**project, **vars(builtins)}
+    names = {**project, **vars(builtins)}
+    if free is not None:  # keep functions that statements call, such as `__import__`
+        names = {name: value for name, value in names.items() if name in free or "__" in name}
+    namespace["__builtins__"] = names
     sys.path.append(str(Path(path).resolve().parent))  # last: packages precede the user's modules
     linecache.cache[path] = (len(source), None, source.splitlines(True), path)
     tree = ast.parse(source, path)

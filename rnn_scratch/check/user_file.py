@@ -9,7 +9,7 @@ import inspect
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,15 +30,21 @@ from .source_file import list_modules
 
 
 def check_source(
-    source: str, path: str, backend: str, names: Sequence[str] = (), first_seed: int = 0
+    source: str,
+    path: str,
+    backend: str,
+    names: Sequence[str] = (),
+    first_seed: int = 0,
+    free: Collection[str] | None = None,
 ) -> Iterator[Verdict]:
     """Yield a verdict for each contract function (or each of `names`) that a file defines.
 
     The draws have consecutive seeds; with a secret first seed, their inputs cannot be known before.
+    `free` is passed to `source_file.execute`.
     Raises RNNScratchError if the file cannot be run or defines no such function.
     """
     started = None  # the verdict on the function that is being checked
-    arguments = source, path, backend, tuple(names), first_seed
+    arguments = source, path, backend, tuple(names), first_seed, free
     try:
         for verdict in processes.ask(_check, *arguments, timeout=runner.TIMEOUT):
             if started is not None and verdict is not None:
@@ -57,7 +63,12 @@ def check_source(
 
 
 def _check(
-    source: str, path: str, name: str, names: Sequence[str], first_seed: int
+    source: str,
+    path: str,
+    name: str,
+    names: Sequence[str],
+    first_seed: int,
+    free: Collection[str] | None = None,
 ) -> Iterator[Verdict | None]:
     """Yield each verdict for `check_source` twice, before and after the function is checked.
 
@@ -66,7 +77,7 @@ def _check(
     warnings.simplefilter("ignore")  # mistakes may cause overflow
     with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
         backend = copy_backend(registry.start(name, 1)[0], folder)
-        namespace = source_file.execute(source, path, backend)
+        namespace = source_file.execute(source, path, backend, free)
         for new in OPTIMIZERS.keys() - backend.scratch.OPTIMIZERS.keys():  # declared by the file
             backend.scratch.OPTIMIZERS[new] = find_function(backend, new)
         defined = [

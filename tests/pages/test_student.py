@@ -127,6 +127,7 @@ FREQUENT = {
         ("F.one_hot(tokens, len(params[\"b_q\"]))", "F.one_hot(tokens)", "as many elements as the"),
         (')[tokens]', ')[tokens * 0]', "one vector for all characters"),
         ("one_hot(tokens,", "one_hot(tokens * 0,", "one vector for all characters"),
+        ("tf.one_hot(tokens, ", "tf.one_hot(tokens, axis=0, depth=", "axis first instead of last"),
     ],
     "rnn": [
         (' + h @ params["W_hh"]', "", "the previous state left out of the step"),
@@ -150,6 +151,11 @@ FREQUENT = {
         ("update.lr * grads[name]", "grads[name]", "no learning rate"),
         ("update.lr *", "update.lr * update.lr *", "learning rate applied twice"),
         ("    return params, slots", "", "Return two results: the parameters and the slots"),
+        (
+            "param.assign_sub(update.lr * grads[name])",
+            "params = {**params, name: param - update.lr * grads[name]}",
+            "change the parameters in place",
+        ),
     ],
     "predict": [
         ("logits, state = model", "logits, _ = model", "the state dropped after each token"),
@@ -201,6 +207,12 @@ FREQUENT = {
         (' @ params["W_a"]', "", "W_a is left out"),
         ("hiddens[-1], hiddens[:-1]", "hiddens[-1], hiddens", "shape of the weights"),
         ('params["W_a"]', 'params["W_a"].T', ""),
+        (
+            "powers.sum(0)",
+            '(powers.sum(0) + np.exp(np.sum(h * (h @ params["W_a"]), -1) / h.shape[1] ** 0.5'
+            " - scores.max(0)))",
+            "exclude the last output before the softmax",
+        ),
     ],
 }  # fmt: skip
 
@@ -228,6 +240,7 @@ def test_wrong_functions_get_no_point_and_are_named(builtin_name, name):
     assert num_wrong
 
 
+CELL = '__import__("rnn_scratch.backends.numpy.cells", fromlist=["lstm"]).lstm'
 SGD, LSTM = "def sgd(params, grads, slots, update):\n    ", "def lstm(x, state, params):\n    "
 CALL = "(params, grads, slots, update)"
 # Sources that get a point if they can use the project's functions, or change the check.
@@ -267,12 +280,19 @@ FORGERIES = {
     "write": "import numpy as np\n"
     f"{LSTM}np.array([1], 'uint8').tofile('/dev/null')\n    return state",
     "getattr": f"get = getattr\n{LSTM}return get(x, 'base')",
+    "builtin bound to itself": f"eval = eval\n{LSTM}return eval({CELL!r})(x, state, params)",
+    "builtin defined too late": "mine = eval\ndef eval():\n    return 1\n"
+    f"{LSTM}eval\n    return mine({CELL!r})(x, state, params)",
+    "name that a class does not bind": "class Mine:\n    for lstm in ():\n        pass\n"
+    f"    get = lstm\n{LSTM}return Mine.get(x, state, params)",
     "shadowed": f"def other(getattr):\n    return 1\n{LSTM}return other(getattr(x, 'base'))",
     "equal to everything": "class Same:\n    def __eq__(self, other):\n        return True\n"
     f"{LSTM}return Same(), Same()",
     "several layers": "def step(x, state, params, options):\n"
     "    return deep_step(x, state, params, options)",
     "constant": "def best_run(histories):\n    return 'b'",
+    "array without elements": "import numpy\ndef best_run(histories):\n"
+    "    return numpy.zeros(0, 'U')",
     "zeros": "import numpy\ndef faster_logits(tokens, h, params):\n"
     "    return numpy.zeros((tokens.size, len(params['b_q'])))",
     "losses removed": "def best_run(histories):\n    first, *others = histories\n"
@@ -310,6 +330,34 @@ def test_forged_notebook_gets_no_point(forgery):
     ((is_right, message),) = grading.grade_notebook(notebook).values()
     assert not is_right, message
     assert message.startswith((name, f"`{name}`"))
+
+
+def test_address_of_an_array_cannot_be_changed(builtin_name):
+    source = "def rnn(x, state, params):\n    x.data = state\n    return state"
+    refused = "" if builtin_name == "torch" else "data"  # where `data` is a tensor
+    assert allowed.find_refused(source, builtin_name, "rnn") == refused
+
+
+def test_points_cell_for_another_function_gives_no_point():
+    sources = ['installed = lesson.start("numpy")', "def detach(state):\n    return state"]
+    cells = [*sources, "grading.points('detach')", "grading.points('loss')"]
+    notebook = {"cells": [{"cell_type": "code", "source": source} for source in cells]}
+    assert [*grading.grade_notebook(notebook)] == ["loss"]
+
+
+def test_command_prints_usage_and_names_files_that_it_cannot_read(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["grading", "--help"])
+    with pytest.raises(SystemExit) as exit_info:
+        grading.main()
+    assert exit_info.value.code == 0
+    assert "usage: python -m rnn_scratch.support.grading" in capsys.readouterr().out
+    right = tmp_path / "right.ipynb"
+    right.write_text('{"cells": []}', encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["grading", str(tmp_path / "missing.ipynb"), str(right)])
+    grading.main()
+    first, second = capsys.readouterr().out.splitlines()
+    assert "missing.ipynb could not be read: FileNotFoundError" in first
+    assert second == f"{right}: 0 points: none"
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -373,6 +421,49 @@ OTHER_STYLES = {
         "        h = np.tanh(x + np.dot(h, params['W_hh']))\n        states.append(h)\n"
         "    states = np.vstack(states)\n"
         "    return np.tensordot(states, params['W_hq'], axes=1) + params['b_q']",
+    ),
+    "types": (
+        "numpy",
+        "from typing import Callable\nSMALLEST: float = -1e9\n"
+        "exp: Callable[[np.ndarray], np.ndarray] = np.exp\n"
+        "def next_probabilities(logits: np.ndarray, temperature: float, top_p) -> np.ndarray:\n"
+        "    z = (logits - logits.max()) / temperature\n    order = np.argsort(-z)\n"
+        "    p: np.ndarray = exp(z) / exp(z).sum()\n"
+        "    before = np.cumsum(p[order]) - p[order]\n"
+        "    z[order] = np.where(before < top_p, z[order], SMALLEST)\n"
+        "    return exp(z) / exp(z).sum()",
+    ),
+    "condition": (
+        "tensorflow",
+        "def clip(grads: dict[str, tf.Tensor], theta: float):\n"
+        "    norm = tf.sqrt(tf.add_n([tf.reduce_sum(g**2) for g in grads.values()]))\n"
+        "    scale = tf.cond(norm > theta, lambda: theta / norm, lambda: tf.ones_like(norm))\n"
+        "    return {name: scale * g for name, g in grads.items()}, norm",
+    ),
+    "if": (
+        "mxnet",
+        "def clip(grads, theta):\n"
+        "    norm = np.sqrt(sum((g**2).sum() for g in grads.values()))\n"
+        "    if norm > theta:\n        grads = {k: g * (theta / norm) for k, g in grads.items()}\n"
+        "    return grads, norm",
+    ),
+    "tree": (
+        "jax",
+        "def clip(grads, theta):\n"
+        "    norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree_util.tree_leaves(grads)))\n"
+        "    factor = jnp.where(norm > theta, theta / norm, 1.0)\n"
+        "    return jax.tree.map(lambda g: factor * g, grads), norm",
+    ),
+    "other parameters": (
+        "numpy",
+        "def encode(ids, p):\n    return np.eye(p['b_q'].size, dtype=p['b_q'].dtype)[ids]",
+    ),
+    "float32 constant": (
+        "tensorflow",
+        "def attend(hiddens, params):\n    q, h = hiddens[-1] @ params['W_a'], hiddens[:-1]\n"
+        "    size = tf.cast(tf.shape(h)[-1], tf.float32)\n"
+        "    w = tf.nn.softmax(tf.einsum('tbh,bh->tb', h, q) / tf.sqrt(size), axis=0)\n"
+        "    return tf.einsum('tb,tbh->bh', w, h), w",
     ),
     "sorted pairs": (
         "numpy",
