@@ -10,6 +10,7 @@ from .. import registry
 from ..contract import CELLS, MODULES, VARIANTS, Backend
 from ..errors import NotSupportedError, RNNScratchError
 from ..system import processes
+from ..system.files import cache_folder
 from ..system.processes import one_line
 from ..training.runtime import Runtime
 from . import draws, functions, training
@@ -28,6 +29,11 @@ from .results import (
 TIMEOUT = 600.0  # seconds to wait for each result, or for each verdict on a user's function
 # Environment variables by number of threads. Without optimizations, JAX compiles much faster.
 ENVIRONMENTS: dict[int, dict[str, str]] = {1: {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}, 2: {}}
+# JAX keeps only large programs by default.
+KEEP_ALL = {
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 
 
 def run(
@@ -41,12 +47,16 @@ def run(
     compared with one thread, and large tensors also with two.
     """
     runtime = runtimes[0]
+    # JAX keeps the compiled programs of the default cases, which halves the time of the next check.
+    kept = dict[str, str]()
+    if [*seeds] == [*range(NUM_DRAWS)]:
+        kept = {**KEEP_ALL, "JAX_COMPILATION_CACHE_DIR": str(cache_folder() / "jax")}
     # Use separate processes so that frameworks cannot interfere with each other. Each variant has
     # one, because compiling takes long in some frameworks.
     groups = [*((1, [runtime]) for runtime in runtimes), (2, runtimes)]
     streams = []
     for threads, group in groups:
-        task, environment = (threads, group, cells, seeds), ENVIRONMENTS[threads]
+        task, environment = (threads, group, cells, seeds), ENVIRONMENTS[threads] | kept
         streams.append(processes.ask(_run, *task, timeout=TIMEOUT, environment=environment))
     # The reference's own check compares its functions, and names them before complete trainings.
     place = len(streams) if runtime.backend == "numpy" else 0

@@ -26,6 +26,13 @@ class CorruptedFileError(RNNScratchError):
     """Raised when a file has been modified or only partly written."""
 
 
+def cache_folder() -> Path:
+    """Return the user's folder for files that can be fetched or made again."""
+    import pooch  # imported when needed, so that commands start quickly
+
+    return Path(pooch.os_cache("rnn-scratch"))
+
+
 def user_path(path: str | os.PathLike[str]) -> Path:
     """Return a user's path with ``~`` expanded; raise RNNScratchError if it contains NUL."""
     name = os.path.expanduser(

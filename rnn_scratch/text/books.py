@@ -89,7 +89,7 @@ def load(name: str) -> Text:
 
     book = BOOKS[name]
     pooch.get_logger().setLevel("WARNING")
-    folder = os.environ.get("RNN_SCRATCH_DATA") or pooch.os_cache("rnn-scratch")
+    folder = os.environ.get("RNN_SCRATCH_DATA") or files.cache_folder()
     path = Path(folder, book.file).absolute()
     download = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT_SECONDS)
     try:
