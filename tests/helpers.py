@@ -95,6 +95,13 @@ def require_any(backend_names, builtin_names):
     return names
 
 
+def require_cell(backend_name, cell):
+    """Skip the test if a backend of another package does not have the cell."""
+    is_builtin = backend_name in registry.BUILTIN_BACKENDS
+    if not is_builtin and cell not in registry.load(backend_name).scratch.CELLS:
+        pytest.skip(f"unsupported: the cell {cell}")
+
+
 def exit_code(*arguments):
     """Run a command in this process; return its exit code."""
     try:

@@ -15,6 +15,7 @@ from helpers import (
     options,
     parameters,
     raised_message,
+    require_cell,
     run_in_process,
     skip_without,
 )
@@ -158,6 +159,7 @@ DIVERGING = {"lr": 1e6, "cell": "rnn-relu", "sigma": 10.0}
     ids=["training text", "held-out text alone"],
 )
 def test_divergence_stops_with_advice(capfd, monkeypatch, backend_name, case):
+    require_cell(backend_name, DIVERGING["cell"])
     monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)  # a checkpoint after each minibatch
     settings = {**SMALL, **DIVERGING, **case, "num_epochs": 3, "theta": "none", "output": "r"}
     result = run_in_process(
@@ -178,6 +180,7 @@ def test_divergence_stops_with_advice(capfd, monkeypatch, backend_name, case):
 @pytest.mark.frameworks(by_default=("numpy", "torch"))
 @without_warnings
 def test_divergence_keeps_a_finite_checkpoint(backend_name):
+    require_cell(backend_name, "rnn-relu")
     # Each epoch enlarges the parameters, which stay finite for a few epochs.
     settings = {**SMALL, "lr": 3e3, "cell": "rnn-relu", "sigma": 0.5, "batch_size": 30}
     with pytest.raises(RNNScratchError) as caught:
