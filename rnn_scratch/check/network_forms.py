@@ -35,6 +35,7 @@ def list_network_forms(role: str, function: Any, case: Case) -> Iterator[Form]:
         return  # without parameters, it is another function
     order = naming.find_order(function, words) or names
     keys = naming.find_keys(function, words)
+    has_outputs = role in NETWORK or "W_hq" in {*naming.list_words(function), *keys.values()}
     containers = {
         "a list of parameters": lambda p: [p[name] for name in order],
         "a dict of parameters": lambda p: p | {key: p[name] for key, name in keys.items()},
@@ -112,7 +113,7 @@ def list_network_forms(role: str, function: Any, case: Case) -> Iterator[Form]:
             adapted,
             f"`{role}` of a {layer}: {what}" if layer else f"`{role}` with {what}",
             cell,
-            is_plain=role in NETWORK or inputs[read] == "ids",
+            is_plain=has_outputs or inputs[read] == "ids",
         )
 
 
@@ -124,13 +125,14 @@ class Converter:
         self.np = find_array_module(case.backend)
         self.role, self.count = role, CELLS[case.options.cell].num_states
         self.is_transposed, self.layout = is_transposed, ""
-        self.part: Any = None  # which part of the result is the state
+        self.part: Any = None  # which parts of a network's result are the logits and the state
+        self.parts = [None, -1, slice(0, self.count), 0]  # which of a cell's may be the state
 
     def __call__(self, result: Any, state: Any, params: Any, num_steps: int) -> Any:
         """Return the next state or, for `step` and `forward`, the logits and the next state."""
         shape = tuple(state[0].shape)
         if self.role not in NETWORK:
-            return self.find_state(result, shape, [None, -1, slice(0, self.count), 0])
+            return self.find_state(result, shape, self.parts)
         if isinstance(result, tuple | list) and self.part != "none":
             parts: list[tuple[Any, Any]] = [
                 (0, 1),
@@ -158,14 +160,17 @@ class Converter:
                 others = value[:-1]
                 tensors = value[part]
                 leaves = [v[0] if isinstance(v, tuple | list) else v for v in value[self.count :]]
-                if part != -1 and any(get_shape(leaf)[-2:] == shape for leaf in leaves):
+                is_known = len(parts) == 1  # if V = H, the shapes do not decide
+                is_leaf = any(get_shape(leaf)[-2:] == shape for leaf in leaves)
+                if not is_known and part != -1 and is_leaf:
                     continue
-                if part == -1 and [get_shape(v) for v in others] != [shape]:
+                if not is_known and part == -1 and [get_shape(v) for v in others] != [shape]:
                     continue  # only (h, state)
             tensors = tensors if isinstance(tensors, tuple | list) else (tensors,)
             tensors = tuple(t.T if self.is_transposed and hasattr(t, "T") else t for t in tensors)
             tensors = tuple(t[0] if get_shape(t) == (1, *shape) else t for t in tensors)
             if len(tensors) == self.count and all(get_shape(t) == shape for t in tensors):
+                self.parts = [part] if parts is self.parts else self.parts
                 return tensors
         raise _WrongShapeError(f"the state has the shape {_shapes_of(value)} instead of {shape}")
 

@@ -57,6 +57,11 @@ def lstmCell(xt, hPrev, cPrev, params):
     c = s("f")*cPrev + s("i")*g
     return s("o")*np.tanh(c), c
 """,
+    "with_outputs": """import numpy as np
+def rnn_step(params, h, x):
+    h = np.tanh(x @ params["W_xh"] + h @ params["W_hh"] + params["b_h"])
+    return h, h @ params["W_hq"] + params["b_q"]
+""",
     "columns": """import numpy as np
 def rnn_cell_forward(xt, a_prev, parameters):
     Wax, Waa, ba = parameters["Wax"], parameters["Waa"], parameters["ba"]
@@ -242,6 +247,10 @@ CASES = {
         "time-major targets (T*B,), and it is wrong in both. Name its parameters (logits, targets)",
     ),
     "float32": ("tensorflow", None, 0, "`clip` with a list of gradients, float32"),
+    "outputs too": ("with_outputs", None, 0, "`rnn` with one-hot inputs, the state as a tuple"),
+    "outputs too, transposed": (
+        "with_outputs", ('["W_hh"]', '["W_hh"].T'), 1, "W_hh transposed"
+    ),
     "other order": ("jax", None, 0, "`gru` with one-hot inputs, the state as a tensor"),
     "update gate": (
         "jax", ("z * h + (1 - z) * n", "(1 - z) * h + z * n"), 1, "z and 1 - z swapped"
