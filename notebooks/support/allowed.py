@@ -73,6 +73,7 @@ ATTRIBUTES = """
 # Attributes that may be assigned. In NumPy, `data` is the address of an array's elements.
 ASSIGNED = {"grad"}
 ASSIGNED_IN_TORCH = {"data", "grad"}
+ANNOTATED = ("annotation", "returns")  # fields with annotations
 # Expressions that only name a type. As annotations, they have no effect.
 TYPE = ast.Attribute | ast.BinOp | ast.BitOr | ast.Constant | ast.List | ast.Name | ast.Subscript
 TYPE |= ast.Tuple | ast.expr_context
@@ -96,13 +97,10 @@ def find_refused(source: str, backend: str, name: str) -> str:
 def _list_used(tree: ast.Module, backend: str) -> list[tuple[str, set[str]]]:
     """Return imported modules and names after dots, each with the names allowed in its place."""
     modules = {*STANDARD_LIBRARY.split(), *IMPORTS[backend].split()}
-    attributes, assigned = (
-        {*ATTRIBUTES.split()},
-        ASSIGNED_IN_TORCH if backend == "torch" else ASSIGNED,
-    )
-    annotations = [getattr(node, "annotation", None) for node in ast.walk(tree)]
-    annotations += [getattr(node, "returns", None) for node in ast.walk(tree)]
-    parts = [[*ast.walk(annotation)] for annotation in annotations if annotation]
+    attributes = {*ATTRIBUTES.split()}
+    assigned = ASSIGNED_IN_TORCH if backend == "torch" else ASSIGNED
+    fields = [getattr(node, field, None) for node in ast.walk(tree) for field in ANNOTATED]
+    parts = [[*ast.walk(annotation)] for annotation in fields if annotation]
     types = {node for nodes in parts if all(isinstance(n, TYPE) for n in nodes) for node in nodes}
     used = list[tuple[str, set[str]]]()
     for node in ast.walk(tree):

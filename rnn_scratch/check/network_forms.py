@@ -160,17 +160,18 @@ class Converter:
                 others = value[:-1]
                 tensors = value[part]
                 leaves = [v[0] if isinstance(v, tuple | list) else v for v in value[self.count :]]
-                is_known = len(parts) == 1  # if V = H, the shapes do not decide
-                is_leaf = any(get_shape(leaf)[-2:] == shape for leaf in leaves)
-                if not is_known and part != -1 and is_leaf:
+                if part == -1:
+                    is_possible = [get_shape(v) for v in others] == [shape]  # only (h, state)
+                else:
+                    is_possible = all(get_shape(leaf)[-2:] != shape for leaf in leaves)
+                if len(parts) > 1 and not is_possible:  # if V = H, shapes do not decide
                     continue
-                if not is_known and part == -1 and [get_shape(v) for v in others] != [shape]:
-                    continue  # only (h, state)
             tensors = tensors if isinstance(tensors, tuple | list) else (tensors,)
             tensors = tuple(t.T if self.is_transposed and hasattr(t, "T") else t for t in tensors)
             tensors = tuple(t[0] if get_shape(t) == (1, *shape) else t for t in tensors)
             if len(tensors) == self.count and all(get_shape(t) == shape for t in tensors):
-                self.parts = [part] if parts is self.parts else self.parts
+                if parts is self.parts:
+                    self.parts = [part]
                 return tensors
         raise _WrongShapeError(f"the state has the shape {_shapes_of(value)} instead of {shape}")
 

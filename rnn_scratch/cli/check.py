@@ -131,10 +131,10 @@ def check(
         if exact:
             settings |= {"cell": cells[0]} if cells else {}
             result = _train([*chain(*groups)], settings, screen)
-            # Of several models, at least two must have been compared.
-            is_compared = len(result.models) == 1 or sum(bool(m.digests) for m in result.models) > 1
-            exit_code = 1 if not result.equal else 0 if is_compared else 2
-            answer = to_builtins(result)
+            answer, exit_code = to_builtins(result), int(not result.equal)
+            num_trained = sum(bool(model.digests) for model in result.models)
+            if result.equal and num_trained == 1 < len(result.models):  # nothing was compared
+                exit_code = 2
         else:
             seeds = range(seed, seed + (cases or NUM_DRAWS))
             rows = [row for group in groups for row in _compare(group, cells, seeds, screen)]
