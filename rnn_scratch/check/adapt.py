@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from ..contract import CELLS, OPTIMIZERS, Backend
-from . import chapter, function_forms, layers, runner
+from . import chapter, function_forms, layers, naming, runner
 from .case import Case
 from .forms import (
     Form,
@@ -24,6 +24,7 @@ from .forms import (
 from .naming import OTHER_NAMES, guess_cell, list_roles
 from .network_forms import list_network_forms
 
+EMBEDDING = dict.fromkeys(("e", "emb", "embed", "embedding", "we", "wte"), "W_e")
 FORMS: dict[str, Callable[[str, Any, Case], Iterator[Form]]] = {
     "cell": list_network_forms,
     "step": list_network_forms,
@@ -51,6 +52,12 @@ def find_forms(
         found = _choose(original, partial(layers.list_forms, backend, value))
         maps = "It does not map inputs and a state to outputs and a state"
         return f"{maps}: {found}." if isinstance(found, str) else found
+    problem = ""
+    if layers.may_be_layer(name, value):
+        found = _choose(original, partial(layers.list_forms, backend, value))
+        if not isinstance(found, str):
+            return found
+        problem = found
     function, roles = original(name), list_roles(name, original)
     has_signature = function and not runner.find_signature_problem(function, value)
     case = make_small_case(backend, dict(roles).get(name) or guess_cell(value))
@@ -64,9 +71,11 @@ def find_forms(
     if not function or not roles:  # another name
         is_named = name in " ".join(OTHER_NAMES.values()).split()
         if roles and isinstance(value, type) and {"forward", "__call__"} & {*vars(value)}:
-            is_named, found = True, found or "it is not a layer of PyTorch, Keras or Flax"
+            is_named, found = True, found or problem
         taken = f"By its name, it is a form of `{roles[0][0]}`, but {found}. " if is_named else ""
         return f"{taken}Correct or rename it." if taken and found else ""
+    if name == "init_params" and "arrays" not in naming.list_words(value):
+        return ""  # its parameters are drawn, in an order of its own
     parameters = ", ".join(inspect.signature(function).parameters)
     try:
         names = ", ".join(inspect.signature(value).parameters)
@@ -104,9 +113,18 @@ def _list_forms(
         make = FORMS.get("cell" if role.replace("_", "-") in CELLS else role)
         if isinstance(value, type):
             make = chapter.list_model_forms if role == "forward" else None
-        if make:
-            case = make_small_case(backend, cell or guess_cell(value), dtype)
-            yield from ((case, form) for form in make(role, value, case))
+            make = function_forms.list_optimizer_class_forms if role in OPTIMIZERS else make
+        if not make:
+            continue
+        embeddings = naming.find_keys(value, EMBEDDING) if role in naming.NETWORK else {}
+        # The sizes of the embedding to try; the second is the number of hidden units.
+        for N in (6, 5) if embeddings else (0,):
+            sizes = {"embedding": N, "num_layers": 1, "dropout": 0.0} if N else {}
+            sizes |= {"num_hiddens": 5} if N == 5 else {}
+            case = make_small_case(backend, cell or guess_cell(value), dtype, **sizes)
+            for form in make(role, value, case):
+                given = case.from_zeros() if form.from_zeros else case
+                yield given, form._replace(overrides=sizes | form.overrides)
 
 
 def _fits(function: Any, original: Any, role: str, case: Case) -> bool:

@@ -53,6 +53,7 @@ class Candidate:
             options = [d.options._replace(**form.overrides) for d in drawn]
             drawn = [d._replace(options=o, exact=False) for d, o in zip(drawn, options)]
         cases = [make_case(backend, "scratch", draw) for draw in drawn]
+        cases = [case.from_zeros() for case in cases] if form.from_zeros else cases
         is_new = bool(self.cells) or self.name in OPTIMIZERS  # then, it may have no reference
         cases = [case for case in cases if is_new or case.has_reference]
         if form.description and form.is_plain:
@@ -71,7 +72,7 @@ class Candidate:
 
     def judge(self) -> Verdict:
         """Compare the function up to the first difference, then search for a matching mistake."""
-        verdict = self.verdict
+        verdict, form = self.verdict, self.form
         original = find_function(self.backend, self.name)
         problem = (
             "" if self.form.description else runner.find_signature_problem(original, self.function)
@@ -87,7 +88,7 @@ class Candidate:
                     verdict.num_comparisons += 1
                     if self.problem:  # the check reports the function's error as a result
                         raise RNNScratchError(self.problem)
-                    if not row.passed:
+                    if not row.passed and not 0 <= (row.difference or -1) <= form.tolerance:
                         if row.function == self.name:
                             row = structs.replace(row, function=verdict.function)
                         verdict.failure, verdict.example = row, self._example(check, case)

@@ -108,6 +108,10 @@ class Case(NamedTuple):
         is_converted = isinstance(value, float | int | str | np.generic | np.ndarray | Exception)
         return value if is_converted else self.backend.machine.array(value)
 
+    def from_zeros(self) -> "Case":
+        """Return the same case with a state of zeros."""
+        return self._replace(states=tuple(0 * state for state in self.states))
+
     @property
     def first_inputs(self) -> np.ndarray:
         """The one-hot vectors (B, V) for the first time step."""

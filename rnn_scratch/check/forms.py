@@ -33,20 +33,27 @@ class Form(NamedTuple):
     cell: str = ""  #: the cell that it computes, if only one
     overrides: dict[str, Any] = {}  #: values of `ModelConfig` that it requires
     is_plain: bool = True  #: whether it needs one layer without embedding and dropout
+    from_zeros: bool = False  #: whether it takes no state, and starts from zeros
     errata: Sequence[str] = ()  #: errata of the book that were found by calling it
+    tolerance: float = 0  #: largest difference that passes, if more than usual
     check: Any = None  #: the only check that compares it; None: the usual ones
 
 
-def make_small_case(backend: Backend, cell: str = "rnn", dtype: str = "float64") -> Case:
-    """Return a case whose sizes are all different: B = 3, T = 4, H = 5 and V = 7."""
-    options = ModelConfig(7, 5, cell, dtype=dtype)
+def make_small_case(
+    backend: Backend, cell: str = "rnn", dtype: str = "float64", **sizes: Any
+) -> Case:
+    """Return a case whose sizes are all different: B = 3, T = 4, H = 5 and V = 7.
+
+    `sizes` are other values of `ModelConfig`.
+    """
+    options = ModelConfig(7, 5, cell, dtype=dtype)._replace(**sizes)
     return make_case(backend, "scratch", CaseSpec(options, 3, 4, 0, seed=0))
 
 
 def make_arguments(role: str, case: Case) -> tuple[Any, ...]:
     """Return new arguments for a contract function."""
     batch, state = case.minibatch()
-    params, reference = case.params(), case.reference
+    params, reference, role = case.params(), case.reference, role.removeprefix("deep_")
     grads = {n: case.tensor((a * 3 + 0.1).astype(a.dtype)) for n, a in case.arrays.items()}
     if role == "loss":
         logits, _ = reference.forward(reference.model(), case.batch, case.states)

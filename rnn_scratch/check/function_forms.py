@@ -6,15 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from ..contract import ModelConfig
+from ..contract import OPTIMIZERS, ModelConfig, UpdateRule
+from ..training import schedule
 from . import naming
 from .case import Case
 from .forms import PROBE_THETA, Form, find_array_module, find_device, get_shape
+from .results import Result
 
 
 def list_loss_forms(role: str, function: Any, case: Case) -> Iterator[Form]:
     """Yield the forms of `loss`."""
     bound = naming.bind_arguments(function, ["logits", "targets"], {})
+    if not bound or len(bound) < 2:
+        return
     module = find_array_module(case.backend)
     layouts = {
         "targets (B, T)": lambda logits, targets: (logits, targets),
@@ -31,11 +35,13 @@ def list_loss_forms(role: str, function: Any, case: Case) -> Iterator[Form]:
 
         def adapted(logits: Any, targets: Any, prepare: Callable = prepare) -> Any:
             values = dict(zip(("logits", "targets"), prepare(logits, targets)))
-            result = function(*(values[kind] for kind in bound or ()))
+            result = function(*(values[kind] for kind in bound))
+            if isinstance(result, tuple) and get_shape(result[0]) in ((), (-1,)):
+                result = result[0]  # the loss and the gradient
             return module.mean(result) if get_shape(result)[:1] == get_shape(logits)[:1] else result
 
         adapted.__name__ = role
-        yield Form(role, adapted, f"`loss` with {', '.join(bound or [])}: {what}")
+        yield Form(role, adapted, f"`loss` with {', '.join(bound)}: {what}")
 
 
 def list_clip_forms(role: str, function: Any, case: Case) -> Iterator[Form]:
@@ -76,7 +82,8 @@ def list_clip_forms(role: str, function: Any, case: Case) -> Iterator[Form]:
             return named, norm
 
         adapted.__name__ = role
-        yield Form(role, adapted, f"`clip` with {container}")
+        # Many add a tiny number to the norm, which PyTorch's 1e-6 is not.
+        yield Form(role, adapted, f"`clip` with {container}", tolerance=1e-9)
 
 
 def list_optimizer_forms(role: str, function: Any, case: Case) -> Iterator[Form]:
@@ -146,6 +153,67 @@ def list_optimizer_forms(role: str, function: Any, case: Case) -> Iterator[Form]
         what = {"list": "lists", "dict": "dicts", "array": "one array at a time"}[container]
         adapted.__name__ = role
         yield Form(role, adapted, f"`{role}` with {', '.join(bound)}: {what}")
+
+
+def list_optimizer_class_forms(role: str, cls: type, case: Case) -> Iterator[Form]:
+    """Yield the forms of an optimizer that is a class, whose objects keep the slots."""
+    names = OPTIMIZERS[role].hyperparameters
+    kinds = ["params", "lr", *names, *["betas"] * ("beta2" in names)]
+    made_from = naming.bind_arguments(cls, kinds, {})
+    name = next(
+        (m for m in ("step", "update", "apply_gradients", "__call__") if hasattr(cls, m)), ""
+    )
+    if made_from is None or not name:
+        return
+    bound = naming.bind_arguments(
+        getattr(cls, name), ["self", "params", "grads"], {"gradsandvars": "pairs"}
+    )
+    bound = bound[1:] if bound else []
+    has_grad = not {"grads", "pairs"} & {*bound}
+    if has_grad and case.backend.name not in ("torch", "mxnet"):
+        return
+    for container in ("list", "dict"):
+        updating: dict[str, Any] = {}  # the object, and the parameters that it updates
+
+        def adapted(
+            params: Any,
+            grads: Any,
+            slots: Any,
+            update: Any,
+            pack: Callable = dict if container == "dict" else lambda tensors: [*tensors.values()],
+            updating: dict[str, Any] = updating,
+        ) -> Any:
+            if np.isclose(update.c_m, 1 - update.beta1):  # the first update
+                values = update._asdict() | {"betas": (update.beta1, update.beta2)}
+                updating["params"] = params
+                given = {**values, "params": pack(params)}
+                updating["object"] = cls(*(given[kind] for kind in made_from))
+            params = updating["params"]
+            for parameter in params if has_grad else ():
+                params[parameter].grad = _copy(case, grads[parameter])
+            pairs = [*zip(grads.values(), params.values())]
+            given = {"params": pack(params), "grads": pack(grads), "pairs": pairs}
+            result = getattr(updating["object"], name)(*(given[kind] for kind in bound))
+            result = given["params"] if result is None else result
+            updating["params"] = result if isinstance(result, dict) else dict(zip(params, result))
+            return updating["params"], slots
+
+        def check(case: Case) -> Iterator[Result]:
+            """Compare the parameters after each of several updates by one object."""
+            _, grads, _ = case.reference.gradients()
+            scale = 4 / max(np.abs(grad).max() for grad in grads.values())
+            model, rule = case.model(optimizer=role), UpdateRule(0.1, optimizer=role)
+            for t, factor in enumerate((3.0, 0.01, 2.0), 1):
+                tensors = {
+                    n: case.tensor((g * scale * factor).astype(g.dtype)) for n, g in grads.items()
+                }
+                model.params, model.slots = case.scratch.OPTIMIZERS[role](
+                    model.params, tensors, model.slots, schedule.correct_bias(rule, t)
+                )
+                yield Result(f"parameters after update {t}", model.to_arrays(model.params))
+
+        adapted.__name__ = check.__name__ = role
+        yield Form(role, adapted, f"`{role}` as a class: `{name}`, a {container}", check=check)
 
 
 def list_encode_forms(role: str, function: Any, case: Case) -> Iterator[Form]:

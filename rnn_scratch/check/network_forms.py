@@ -14,10 +14,22 @@ from .naming import NETWORK
 
 
 def list_network_forms(role: str, function: Any, case: Case) -> Iterator[Form]:
-    """Yield the forms of a cell, `step` or `forward`."""
-    cell = case.options.cell
-    words = naming.parameter_words(cell, [*case.arrays])
-    names = [*case.arrays] if role in NETWORK else [*case.arrays][:-2]
+    """Yield the forms of a cell, `step` or `forward`.
+
+    In a case with an embedding or several layers, they are forms of `deep_step` or `deep_forward`.
+    """
+    cell, is_deep = case.options.cell, case.options.needs_deep
+    if is_deep and role not in NETWORK:
+        return
+    original = f"deep_{role}" if is_deep else role
+    module: Any = case.backend.deep if is_deep else case.scratch
+    original_function: Any = getattr(module, original, None)
+    words, names = naming.parameter_words(cell, [*case.arrays]), [*case.arrays]
+    gates = naming.find_gate_order(function, cell) or CELLS[cell].gates
+    if packed := naming.find_packed(function, cell):
+        words = packed
+        names = [*dict.fromkeys(packed.values())]
+    names = names if role in NETWORK or packed else names[:-2]
     kinds = ["x", "state", "params", "options"]
     parameters = inspect.signature(inspect.unwrap(function)).parameters
     if CELLS[cell].num_states == 2 and {naming.normalize(n) for n in parameters} & {
@@ -27,9 +39,13 @@ def list_network_forms(role: str, function: Any, case: Case) -> Iterator[Form]:
     bound = naming.bind_arguments(
         function, kinds, {w: n for w, n in words.items() if w not in ("c", "h")}
     )
+    layer = getattr(function, "layer", "")
     if bound is None or len(bound) < 2:
         bound = ["x", "state", *names] if len(parameters) == 2 + len(names) else None
     if bound is None:
+        return
+    has_state = "state" in bound
+    if not has_state and (role != "forward" or not layer):
         return
     if not {"params", *names} & {*bound}:
         return  # without parameters, it is another function
@@ -46,20 +62,38 @@ def list_network_forms(role: str, function: Any, case: Case) -> Iterator[Form]:
     if "params" not in bound:
         containers = {"separate parameters": lambda p: p}
     conventions = {"": False, "column vectors": True}
-    if layer := getattr(function, "layer", ""):
-        containers, conventions = {"": lambda p: p}, {"": False}
+    if layer:
+        containers = {"": lambda p: p}
+    if layer and not layer.startswith("class"):
+        conventions = {"": False}
+    module, count = find_array_module(case.backend), CELLS[cell].num_states
+    L = case.options.num_layers
+
+    def stack(state: Any) -> list[Any]:
+        """Return a tensor (L, B, H) for each kind of state."""
+        return [module.stack([*state[kind::count]]) for kind in range(count)]
+
     states: dict[str, Callable] = {"a tuple": tuple, "a list": list}
-    states["tensors (1, B, H)"] = lambda state: tuple(s[None] for s in state)
+    states[f"tensors ({L}, B, H)"] = lambda state: tuple(stack(state))
     if "c" in bound:
         states = {"two tensors": lambda state: state[0]}
-    elif CELLS[cell].num_states == 1:
+    elif not has_state:
+        states = {"": tuple}
+    elif count == 1:
         states["a tensor"] = lambda state: state[0]
-        states["a tensor (1, B, H)"] = lambda state: state[0][None]
+        states[f"a tensor ({L}, B, H)"] = lambda state: stack(state)[0]
+    elif not layer:
+        states["h, with c zero"] = lambda state: state[0]
     elif layer.startswith("flax"):
         states["a tuple (c, h)"] = lambda state: state[::-1]
-    module = find_array_module(case.backend)
+    if L > 1 and count > 1:
+        states["a tuple per layer"] = lambda state: [
+            tuple(state[i : i + count]) for i in range(0, len(state), count)
+        ]
     sequence = {"tokens (B, T)": "BT", "one-hot inputs (T, B, V)": "TBV"}
     sequence |= {"one-hot inputs (B, T, V)": "BTV", "tokens (T, B)": "TB"}
+    if getattr(function, "is_batch_major", False):
+        sequence = {name: layout for name, layout in sequence.items() if layout[0] == "B"}
     inputs = sequence if role == "forward" else {"one-hot inputs": "x", "tokens": "ids"}
     choices = itertools.product(conventions, inputs, containers, states)
     for convention, read, container, kind in choices:
@@ -80,7 +114,12 @@ def list_network_forms(role: str, function: Any, case: Case) -> Iterator[Form]:
             convert: Converter = convert,
         ) -> Any:
             given, shown = (x, state, params, options or case.options), params
-            if is_transposed:
+            if packed:
+                shown = dict(params)
+                for name in ("W_x", "W_h", "b"):
+                    joined = [params[f"{name}{'_' * (name == 'b')}{gate}"] for gate in gates]
+                    shown[name] = module.concatenate(joined, -1)
+            if is_transposed and not layer:
                 shown = {n: p.T if n[0] == "W" else p[:, None] for n, p in params.items()}
             if read in ("TBV", "BTV"):
                 x = case.scratch.encode(x, params)
@@ -101,19 +140,22 @@ def list_network_forms(role: str, function: Any, case: Case) -> Iterator[Form]:
             if role not in NETWORK:
                 return converted[::step]
             if converted[1] is None:  # the function returns only outputs
-                return converted[0], getattr(case.scratch, role)(*given)[1]
+                return converted[0], original_function(*given)[1]
             return converted[0], converted[1][::step]
 
         order_text = f" ({', '.join(order)})" if container == "a list of parameters" else ""
-        what = f"{read}, the state as {kind}{', ' if container else ''}{container}{order_text}"
+        what = f"{read}, {f'the state as {kind}' if has_state else 'from a state of zeros'}"
+        what += f", {container}{order_text}" if container else ""
+        what += f", gates {', '.join(gates)}" if packed else ""
         what += f", {convention}" if convention else ""
-        adapted.__name__ = role
+        adapted.__name__ = original
         yield Form(
-            role,
+            original,
             adapted,
             f"`{role}` of a {layer}: {what}" if layer else f"`{role}` with {what}",
             cell,
-            is_plain=has_outputs or inputs[read] == "ids",
+            is_plain=(has_outputs or inputs[read] == "ids") and not is_deep,
+            from_zeros=not has_state or kind == "h, with c zero",
         )
 
 
@@ -124,6 +166,7 @@ class Converter:
         """Store what the layout depends on."""
         self.np = find_array_module(case.backend)
         self.role, self.count = role, CELLS[case.options.cell].num_states
+        self.num_layers = case.options.num_layers
         self.is_transposed, self.layout = is_transposed, ""
         self.part: Any = None  # which parts of a network's result are the logits and the state
         self.parts = [None, -1, slice(0, self.count), 0]  # which of a cell's may be the state
@@ -168,8 +211,13 @@ class Converter:
                     continue
             tensors = tensors if isinstance(tensors, tuple | list) else (tensors,)
             tensors = tuple(t.T if self.is_transposed and hasattr(t, "T") else t for t in tensors)
-            tensors = tuple(t[0] if get_shape(t) == (1, *shape) else t for t in tensors)
-            if len(tensors) == self.count and all(get_shape(t) == shape for t in tensors):
+            if self.num_layers > 1 and any(isinstance(t, tuple | list) for t in tensors):
+                tensors = tuple(itertools.chain(*tensors))  # a tuple per layer
+            layers = range(self.num_layers)
+            if all(get_shape(t) == (self.num_layers, *shape) for t in tensors):
+                tensors = tuple(t[layer] for layer in layers for t in tensors)
+            count = self.count * self.num_layers
+            if len(tensors) == count and all(get_shape(t) == shape for t in tensors):
                 if parts is self.parts:
                     self.parts = [part]
                 return tensors

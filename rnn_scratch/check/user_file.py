@@ -90,7 +90,10 @@ def _check(
         defined = [
             n
             for n in names or defined
-            if layers.find_base(namespace[n]) or naming.list_roles(n, is_known) or is_known(n)
+            if layers.find_base(namespace[n])
+            or layers.may_be_layer(n, namespace[n])
+            or naming.list_roles(n, is_known)
+            or is_known(n)
         ]
         num_checked, left = 0, list[str]()  # `left`: wrong functions that remain in use
         for name in defined:

@@ -124,6 +124,104 @@ class CharRNN(nn.Module):
         out, hidden = self.rnn(x, hidden)
         return self.fc(out), hidden
 """,
+    "embedding": """import torch
+from torch import nn
+class CharLM(nn.Module):
+    def __init__(self, n_chars, emb_size, hidden_dim, n_layers=1, dropout=0.5):
+        super().__init__()
+        self.table = nn.Embedding(n_chars, emb_size)
+        self.lstm = nn.LSTM(emb_size, hidden_dim, n_layers, dropout=dropout)
+        self.out = nn.Linear(hidden_dim, n_chars)
+    def forward(self, tokens, hidden=None):
+        y, hidden = self.lstm(self.table(tokens), hidden)
+        return self.out(y), hidden
+""",
+    "gate_modules": """import torch
+from torch import nn
+class MyLSTMCell(nn.Module):
+    def __init__(self, input_size, hidden_size):
+        super().__init__()
+        self.forget_gate = nn.Linear(input_size + hidden_size, hidden_size)
+        self.input_gate = nn.Linear(input_size + hidden_size, hidden_size)
+        self.output_gate = nn.Linear(input_size + hidden_size, hidden_size)
+        self.candidate = nn.Linear(input_size + hidden_size, hidden_size)
+    def forward(self, x, state):
+        h, c = state
+        xh = torch.cat([h, x], 1)
+        c = c * self.forget_gate(xh).sigmoid()
+        c = c + self.input_gate(xh).sigmoid() * self.candidate(xh).tanh()
+        return self.output_gate(xh).sigmoid() * c.tanh(), c
+""",
+    "object": """import numpy as np
+class CharRNN:
+    def __init__(self, vocab_size, hidden_size):
+        self.Wxh = np.random.randn(hidden_size, vocab_size) * 0.01
+        self.Whh = np.random.randn(hidden_size, hidden_size) * 0.01
+        self.Why = np.random.randn(vocab_size, hidden_size) * 0.01
+        self.bh = np.zeros((hidden_size, 1))
+        self.by = np.zeros((vocab_size, 1))
+    def step(self, x, h):
+        h = np.tanh(self.Wxh @ x + self.Whh @ h + self.bh)
+        return self.Why @ h + self.by, h
+""",
+    "packed": """import numpy as np
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+def lstm_step_forward(x, prev_h, prev_c, Wx, Wh, b):
+    H = prev_h.shape[1]
+    a = x @ Wx + prev_h @ Wh + b
+    i, f, o, g = a[:, :H], a[:, H:2*H], a[:, 2*H:3*H], a[:, 3*H:]
+    c = sigmoid(f) * prev_c + sigmoid(i) * np.tanh(g)
+    return sigmoid(o) * np.tanh(c), c
+def lstm_forward(x, h0, Wx, Wh, b):
+    h, c, hs = h0, np.zeros_like(h0), []
+    for t in range(x.shape[1]):
+        h, c = lstm_step_forward(x[:, t], h, c, Wx, Wh, b)
+        hs.append(h)
+    return np.stack(hs, 1)
+""",
+    "optimizer_classes": """import numpy as np
+class SGDOptimizer:
+    def __init__(self, params, lr=0.1, momentum=0.0):
+        self.params, self.lr, self.momentum = params, lr, momentum
+        self.velocity = [np.zeros_like(p) for p in params]
+    def step(self, grads):
+        for p, g, v in zip(self.params, grads, self.velocity):
+            v *= self.momentum
+            v += g
+            p -= self.lr * v
+class Adam:
+    def __init__(self, lr=0.001, betas=(0.9, 0.999), eps=1e-8):
+        self.lr, self.betas, self.eps, self.m, self.v, self.t = lr, betas, eps, {}, {}, 0
+    def update(self, params, grads):
+        self.t += 1
+        b1, b2 = self.betas
+        for k, g in grads.items():
+            self.m[k] = b1 * self.m.get(k, 0) + (1 - b1) * g
+            self.v[k] = b2 * self.v.get(k, 0) + (1 - b2) * g * g
+            m, v = self.m[k] / (1 - b1**self.t), self.v[k] / (1 - b2**self.t)
+            params[k] -= self.lr * m / (np.sqrt(v) + self.eps)
+""",
+    "keras_function": """import keras
+from keras import layers
+def build_model(vocab_size, embedding_dim=128, rnn_units=512):
+    return keras.Sequential([
+        keras.Input(shape=(None,), dtype="int32"),
+        layers.Embedding(vocab_size, embedding_dim),
+        layers.LSTM(rnn_units, return_sequences=True),
+        layers.Dense(vocab_size),
+    ])
+""",
+    "tokens": """import numpy as np
+def cell(x, h, W_xh, W_hh, b_h):
+    return np.tanh(x @ W_xh + h @ W_hh + b_h)
+def rnn_forward(tokens, h, params):
+    emb, out = params["E"][tokens], []
+    for t in range(tokens.shape[1]):
+        h = cell(emb[:, t], h, params["W_xh"], params["W_hh"], params["b_h"])
+        out.append(h @ params["W_hy"] + params["b_y"])
+    return np.stack(out, 1), h
+""",
     "cell_module": """import torch
 from torch import nn
 class RNNCell(nn.Module):
@@ -260,6 +358,35 @@ CASES = {
         "module", ("self.rnn(x, hidden)", "self.rnn(x)"), 1, "zeros instead of the initial state"
     ),
     "detached": ("module", ("self.fc(out)", "self.fc(out.detach())"), 1, "in `gradients`"),
+    "embedding": ("embedding", None, 0, "tokens (T, B), the state as tensors (2, B, H)"),
+    "embedding, ignored": (
+        "embedding", ("self.lstm(self.table", "self.lstm(0 * self.table"), 1, "CharLM "
+    ),
+    "gate modules": ("gate_modules", None, 0, "`lstm` of a torch.nn.Module (lstm): one-hot inputs"),
+    "gate modules, swapped": (
+        "gate_modules", ("c * self.forget_gate", "c * self.input_gate"), 1, "MyLSTMCell       DIFF"
+    ),
+    "object": ("object", None, 0, "`step` of a class (rnn): one-hot inputs, the state as a tensor"),
+    "object, transposed": ("object", ("self.Whh @", "self.Whh.T @"), 1, "W_hh transposed"),
+    "packed": ("packed", None, 0, "separate parameters, gates i, f, o, c"),
+    "packed, no tanh": ("packed", ("* np.tanh(c), c", "* c, c"), 1, "no tanh of the cell state"),
+    "packed, from zeros": ("packed", None, 0, "the state as h, with c zero"),
+    "classes": ("optimizer_classes", None, 0, "`sgd` as a class: `step`, a list"),
+    "classes, no bias correction": (
+        "optimizer_classes", (" / (1 - b2**self.t)", ""), 1, "no bias correction of v"
+    ),
+    "Keras function": ("keras_function", None, 0, "tokens (B, T), from a state of zeros"),
+    "Keras function, backwards": (
+        "keras_function", ("return_sequences=True", "return_sequences=True, go_backwards=True"), 1,
+        "build_model      DIFFERS",
+    ),
+    "embedding in NumPy": ("tokens", None, 0, "tokens (B, T), the state as a tensor"),
+    "embedding in NumPy, swapped": (
+        "tokens", ('params["W_xh"], params["W_hh"]', 'params["W_hh"], params["W_xh"]'), 1, "DIFFERS"
+    ),
+    "tiny number": (
+        "lists", ("max_norm / total\n", "max_norm / (total + 1e-12)\n"), 0, "clip_gradients   right"
+    ),
     "cell module": ("cell_module", None, 0, "`rnn` of a torch.nn.Module (rnn)"),
     "cell with relu": ("cell_module", ("torch.tanh", "torch.relu"), 1, "ReLU instead of tanh"),
     "class": ("scratch_class", None, 0, "one-hot inputs (T, B, V), the state as a tuple"),
@@ -290,7 +417,17 @@ CASES = {
 
 
 # Frameworks compile many functions for these.
-SLOW = {"Keras", "Keras layer", "Keras, gradient", "linen", "linen, state", "nnx", "nnx, ReLU"}
+SLOW = {
+    "Keras function",
+    "Keras function, backwards",
+    "Keras",
+    "Keras layer",
+    "Keras, gradient",
+    "linen",
+    "linen, state",
+    "nnx",
+    "nnx, ReLU",
+}
 
 
 @pytest.mark.usefixtures("_without_children")
