@@ -382,7 +382,8 @@ def test_capitalized_name_concerns_one_function():
 
 def test_table_of_results_gets_no_point():
     source = f"{imports('numpy')}\n{solutions('numpy')['loss'][1]}"
-    key = "str(round(float((logits * (logits > 0)).sum()) + float(targets.sum()), 6))"
+    # The logits' last digits depend on the processor, so recognize a case without them.
+    key = "f'{logits.dtype} {targets.tolist()} {logits.clip(0).sum():.3g}'"
     body = "return -log_softmax"
     recorded = source.replace(body, f"TABLE[{key}] = value = -log_softmax").replace(
         ".mean()", ".mean()\n    return value"
