@@ -68,7 +68,7 @@ def train(
         variant: Variant of the model: scratch (plain), fast (optimized by hand) or concise (with
             the framework's built-in layers). Default: scratch.
         device: Device: cpu, cuda, mps, or auto for the best available device.
-        threads: Number of threads (per worker). Default: depends on backend, network and workers.
+        threads: Number of threads (per worker). Default: 1.
         eager: Whether to run functions uncompiled, for debugging.
         patience: Stop after this number of epochs without a lower held-out loss; 0 trains all
             epochs. Requires `valid_share` or `valid_tokens`. Default: 0.

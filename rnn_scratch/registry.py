@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
@@ -111,10 +111,17 @@ def choose_default(log: LogLine) -> str:
 
 
 def start(name: str, threads: int | None) -> tuple[Backend, int]:
-    """Load a backend and set its thread count; return the backend and the actual thread count."""
+    """Load a backend and set its thread count; return the backend and the actual thread count.
+
+    None means one thread, or the number that the framework has already fixed. A second thread gains
+    little with these small products and, on a busy machine, makes training many times slower.
+    """
     backend = load(name)
     memory.keep_freed_memory()
     # Do this before listing devices, which fixes TensorFlow's number of threads.
+    if threads is None:
+        with suppress(RNNScratchError):  # it is too late to change the number
+            return backend, backend.machine.set_threads(1)
     return backend, backend.machine.set_threads(threads)
 
 

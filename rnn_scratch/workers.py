@@ -9,7 +9,6 @@ import atexit
 import contextlib
 import hashlib
 import os
-import platform
 import time
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -104,7 +103,6 @@ class WorkerGroup:
         self.wants_end = False  # whether this worker wants to end the stream of minibatches
         self.should_end = False  # whether any worker does
         atexit.register(lambda: world.Abort(1) if self.is_running else None)
-        self.num_local = self.gather(platform.node()).count(platform.node())  # on this machine
 
     def wait(self, request: Any) -> None:
         """Wait for an MPI request without keeping a core busy, as MPI itself would."""

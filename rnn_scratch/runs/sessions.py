@@ -12,7 +12,7 @@ from msgspec.structs import asdict, replace
 
 from ..errors import DivergenceError, RNNScratchError
 from ..settings import Settings
-from ..system import files, host, signals
+from ..system import files, signals
 from ..system.files import CorruptedFileError
 from ..system.records import Record
 from ..text import books, dataset
@@ -148,8 +148,7 @@ def _runtime(spec: SessionSpec, group: WorkerGroup | None) -> Runtime:
             "workers.",
             f"Use a multiple of {group.size}.",
         )
-    threads = spec.runtime.threads or max(1, host.cores() // group.num_local)
-    return replace(spec.runtime, workers=group.size, threads=threads)
+    return replace(spec.runtime, workers=group.size)
 
 
 def _create(

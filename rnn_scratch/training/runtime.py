@@ -15,7 +15,7 @@ class Runtime(Record, omit_defaults=False):
     backend: str = "torch"
     variant: str = msgspec.field(default="scratch", name="model")
     device: str = "cpu"
-    threads: Threads | None = None  # per worker; None: depends on backend, network and workers
+    threads: Threads | None = None  # per worker; None: one, unless the framework has fixed it
     eager: bool = False  # whether to run functions uncompiled, for debugging
     workers: Count = 1  # number of processes that share every minibatch
 

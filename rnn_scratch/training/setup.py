@@ -6,7 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from .. import registry, steps
-from ..contract import CELLS, Arrays, Backend, Model
+from ..contract import Arrays, Backend, Model
 from ..parameters import draw_parameters
 from ..settings import Settings, model_options, update_rule
 from ..text import dataset
@@ -14,11 +14,6 @@ from ..text.books import Text
 from ..text.dataset import Dataset
 from ..workers import WorkerGroup
 from .runtime import Runtime
-
-# These frameworks divide every matrix product among threads. If W_h has fewer than MIN_WEIGHTS
-# elements, threads spend more time waiting than computing: rnn with 128 hidden units trains 0.55 to
-# 0.75 times as fast with two threads as with one. TensorFlow and JAX divide only large products.
-DIVIDE_ALL_PRODUCTS, MIN_WEIGHTS = ("numpy", "torch", "mxnet"), 2**16
 
 
 class LoadedModel(NamedTuple):
@@ -52,10 +47,7 @@ def start_model(
 
     Raises RNNScratchError if the backend does not start or does not support the device or model.
     """
-    threads, weights = runtime.threads, len(CELLS[settings.cell].gates) * settings.num_hiddens**2
-    if threads is None and runtime.backend in DIVIDE_ALL_PRODUCTS and weights < MIN_WEIGHTS:
-        threads = 1
-    backend, threads = registry.start(runtime.backend, threads)
+    backend, threads = registry.start(runtime.backend, runtime.threads)
     backend.machine.set_eager(runtime.eager)
     device = registry.choose_device(backend, runtime.device, settings.dtype)
     options = model_options(settings, vocab_size, device)

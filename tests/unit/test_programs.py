@@ -29,7 +29,7 @@ def source_of(backend):
 @pytest.mark.parametrize("backend", registry.BUILTIN_BACKENDS)
 def test_program_is_short_and_self_contained(backend):
     source = source_of(backend)
-    assert 80 <= source.count("\n") <= 110
+    assert 80 <= source.count("\n") <= 115
     modules = {
         name.split(".")[0]
         for node in ast.walk(ast.parse(source))
@@ -37,7 +37,6 @@ def test_program_is_short_and_self_contained(backend):
         for name in ([node.module] if isinstance(node, ast.ImportFrom) else [node.names[0].name])
     }
     assert modules - sys.stdlib_module_names <= {"numpy", backend}
-    assert source.count("\n") <= 110
 
 
 def test_programs_have_the_same_functions_and_texts():
