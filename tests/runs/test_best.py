@@ -98,7 +98,7 @@ def test_best_checkpoint_has_the_lowest_held_out_loss(backend_name):
 
 def test_best_epoch_survives_resuming(curve):
     settings = {**SETTINGS, "seed": curve.seed}
-    rnn_scratch.train("numpy", num_epochs=1, output="r", **settings)
+    run = rnn_scratch.train("numpy", num_epochs=1, output="r", **settings)
     first, second = curve.first, curve.second
     for num_epochs in (first, first + 1, second - 1, second, second + 2, EPOCHS):
         if num_epochs > len(history("r")):
@@ -109,7 +109,8 @@ def test_best_epoch_survives_resuming(curve):
 
 
 def test_patience_ends_training_in_every_session(capsys, curve):
-    # One epoch less than what reaches the second better epoch, and one more.
+    # The first ends training two epochs before the second better one, so that another session can
+    # add an epoch; the other reaches it.
     patience, more = curve.second - curve.first - 2, curve.second - curve.first + 1
     settings = {**SETTINGS, "seed": curve.seed, "backend": "numpy", "num_epochs": EPOCHS}
     arguments = options(output="r", **settings, patience=patience)
